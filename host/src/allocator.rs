@@ -1,12 +1,12 @@
-//! What the C library's allocator keeps of what was freed.
+//! Limits the memory that the C library's allocator keeps after it was freed.
 //!
-//! It makes up to eight for each core, one thread after the other, and what is freed in one is not
-//! used by another: after an hour of mixed work 16 arenas held 26 MiB for 14 MiB in use, and went
-//! on growing. Two are enough for the host's few threads. And what a large request took stays with
-//! the process, below whatever was made last, unless it is given back.
+//! glibc creates up to eight arenas per core as threads start, and memory freed in one arena is not
+//! used for another: after an hour of mixed work 16 arenas held 26 MiB for 14 MiB in use, and were
+//! still growing. Two arenas are enough for the host's few threads. Memory freed below a newer
+//! allocation also stays with the process unless it is given back.
 
-/// To be called before there is a second thread. On other systems than Linux with glibc it does
-/// nothing.
+/// Limits the number of arenas. Must be called before a second thread starts. Does nothing on
+/// systems other than Linux with glibc.
 pub(crate) fn limit_arenas() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -20,8 +20,8 @@ pub(crate) fn limit_arenas() {
     }
 }
 
-/// Gives back what is free; takes some ten milliseconds where that is hundreds of MiB. On other
-/// systems than Linux with glibc it does nothing.
+/// Returns free memory to the system; takes some ten milliseconds for hundreds of MiB. Does nothing
+/// on systems other than Linux with glibc.
 pub(crate) async fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

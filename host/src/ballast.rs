@@ -1,5 +1,5 @@
-//! A file that is given up when the disk is full, so that cancels, exits and `down` can still be
-//! written, and a host can start.
+//! A file that is deleted when the disk is full, so that cancels, exits and `down` can still be
+//! written and a host can start.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,12 +7,12 @@ use std::{
     path::PathBuf,
 };
 
-/// Room for some thousands of transitions.
+/// Enough for some thousand state changes.
 const BALLAST_BYTES: u64 = 8 << 20;
-/// The ballast is made again, and new tasks are taken again, once so much is free.
+/// Free space from which the file is created again and new tasks are accepted again.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
-/// What a start writes: a transaction, the store's index, who the host is. With less free it needs
-/// what the ballast holds.
+/// Space that a start needs for a transaction, the store's index and the host file. With less free
+/// space it uses that of the ballast.
 pub(crate) const START_BYTES: u64 = 1 << 20;
 
 pub(crate) struct Ballast {
@@ -21,8 +21,8 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Makes the file if there is room for it. A disk with less is treated as full. Where there is
-    /// not even room to start, it is given up.
+    /// Creates the file if there is enough space; otherwise the disk counts as full. The file is
+    /// deleted if there is not even enough space for a start.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
         let there = std::fs::metadata(&ballast.path).is_ok_and(|meta| meta.len() == BALLAST_BYTES);
@@ -42,16 +42,16 @@ impl Ballast {
         match std::fs::remove_file(&self.path) {
             Ok(()) => {
                 tracing::warn!(
-                    "the disk is full: the ballast is given up and no new task is taken"
+                    "the disk is full; the ballast is deleted and new tasks are refused"
                 );
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(%error, "the ballast cannot be given up"),
+            Err(error) => tracing::error!(%error, "the ballast cannot be deleted"),
         }
         self.freed = true;
     }
 
-    /// Space is back, or there was some from the start.
+    /// Creates the file if there is enough space.
     pub(crate) fn restore_if_room(&mut self, disk_free_bytes: u64) {
         if !self.freed || disk_free_bytes < ROOM_BYTES {
             return;
@@ -59,13 +59,13 @@ impl Ballast {
         match self.fill() {
             Ok(()) => self.freed = false,
             Err(error) => {
-                tracing::warn!(%error, "the ballast cannot be made");
+                tracing::warn!(%error, "the ballast cannot be created");
                 self.free();
             }
         }
     }
 
-    /// Allocated, not written: a sparse file would hold no space back.
+    /// Allocates the space instead of writing, because a sparse file would reserve none.
     fn fill(&self) -> std::io::Result<()> {
         let file: File = OpenOptions::new()
             .create(true)
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ballast_is_given_up_and_comes_back_with_space() {
+    fn the_ballast_is_deleted_and_created_again_with_space() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ballast");
         let mut ballast = Ballast::open(path.clone(), u64::MAX);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_room_has_what_the_ballast_holds() {
+    fn a_start_without_space_uses_that_of_the_ballast() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ballast");
         let check = |free: u64, is_freed: bool| {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_room_is_full_from_the_start() {
+    fn a_disk_without_space_is_full_from_the_start() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Ballast::open(dir.path().join("ballast"), 0).is_freed());
     }

@@ -1,8 +1,8 @@
-//! What a process has from its starter beside its environment and its umask: limits (`ulimit`),
-//! niceness, and how soon it is killed if memory runs out.
+//! Properties of a process besides its environment and umask: limits (`ulimit`), niceness, and the
+//! adjustment of the OOM killer.
 //!
-//! A task has those of its submitter, not those of the user who started the host. As text they
-//! are a word for each, `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` is no limit.
+//! A task inherits those of its submitter, not those of the user who started the host. They are
+//! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
-/// All but that on file locks, which does nothing and in which supervisors keep their tags.
+/// All limits except the one on file locks, which has no effect and in which supervisors keep their
+/// tags.
 const LIMITS: [(&str, Resource); 15] = [
     ("as", Resource::As),
     ("core", Resource::Core),
@@ -30,13 +31,13 @@ const LIMITS: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
-/// What is not told is left as it is.
+/// Missing values are left unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Bounds {
     nice: Option<i32>,
     oom_score_adj: Option<i32>,
-    /// In the order of the table.
+    /// Limits in the order of the table.
     limits: [Option<Rlimit>; LIMITS.len()],
 }
 
@@ -50,7 +51,7 @@ impl Bounds {
         }
     }
 
-    /// The same with another soft limit on open files.
+    /// The same with another soft limit of open files.
     pub(crate) fn with_descriptors(mut self, soft: Option<u64>) -> Self {
         for ((_, resource), limit) in LIMITS.iter().zip(&mut self.limits) {
             if let (Resource::Nofile, Some(limit)) = (resource, limit) {
@@ -60,14 +61,14 @@ impl Bounds {
         self
     }
 
-    /// Gives them to this process, as far as it may: what it was started with itself can only be
-    /// tightened, but by root.
+    /// Applies them to this process as far as permitted: only root can loosen inherited limits.
     pub(crate) fn take_on(&self) {
         if let Some(adjustment) = self.oom_score_adj {
-            // A task is better run with another than not at all; so it is with the rest.
+            // Errors are ignored here and below, because a task should rather run with other limits
+            // than not at all.
             std::fs::write(OOM_SCORE_ADJ, adjustment.to_string()).unwrap_or_default();
         }
-        // Before the limit on it.
+        // Set before the limit on niceness.
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }
@@ -81,7 +82,7 @@ impl Bounds {
     }
 }
 
-/// As much of what is wanted as the hard limit allows.
+/// Reduces a limit to the own hard limit.
 fn within(wanted: Rlimit, own: Rlimit) -> Rlimit {
     let least = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -115,7 +116,7 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// A text that says no bounds.
+/// The text does not encode bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not the bounds of a process")]
 pub(crate) struct NoBounds;
@@ -123,7 +124,7 @@ pub(crate) struct NoBounds;
 impl FromStr for Bounds {
     type Err = NoBounds;
 
-    /// A name that is not known is one of a newer version.
+    /// Unknown names are skipped, because newer versions may add some.
     fn from_str(text: &str) -> Result<Self, NoBounds> {
         let number = |text: &str| match text {
             "-" => Ok(None),
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_come_back_from_their_text() {
+    fn bounds_are_parsed_from_their_encoding() {
         let own = Bounds::of_this_process();
         assert_eq!(own.to_string().parse::<Bounds>(), Ok(own));
         let text = "nice=-5 oom=300 cpu=10:- nofile=64:4096";
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_kept_within_the_hard_limit() {
+    fn limits_are_reduced_to_the_hard_limit() {
         let limit = |current, maximum| Rlimit { current, maximum };
         let check = |wanted, own, expected| assert_eq!(within(wanted, own), expected);
         let own = limit(Some(10), Some(100));

@@ -1,4 +1,4 @@
-//! The one place that reads the time or sleeps. Everything else is told.
+//! Reads the time and sleeps, for all other modules.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -7,7 +7,7 @@ use std::{
 
 use claudine_domain::time::{MonotonicMs, Now, Timestamp, millis};
 
-/// Both clocks at once.
+/// The times of both clocks.
 pub(crate) fn now() -> Now {
     Now {
         wall: wall(),
@@ -24,18 +24,18 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp(wall)
 }
 
-/// By how much tests have made wall time jump, in milliseconds.
+/// Offset that tests add to wall time, in milliseconds.
 #[cfg(test)]
 static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
-/// Makes wall time jump, for this process alone, as it does when somebody sets the clock. Nothing
-/// is told of it.
+/// Makes wall time jump within this process, as if somebody had set the clock, without notifying
+/// anyone.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
     JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// Wall time in microseconds since 1970, for what needs the order of close events.
+/// Wall time in microseconds since 1970, to order events that are close together.
 pub(crate) fn wall_us() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -43,19 +43,19 @@ pub(crate) fn wall_us() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// [`monotonic`] as the domain takes it.
+/// [`monotonic`] in the type of the domain.
 pub(crate) fn monotonic_ms() -> MonotonicMs {
     MonotonicMs(millis(monotonic()))
 }
 
-/// Time since the machine started, less the time it was suspended.
+/// Time since the machine started, without suspensions.
 pub(crate) fn monotonic() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Tells one boot of the machine from another: a monotonic time means nothing on the next one.
+/// Identifies a boot of the machine, because monotonic times are not comparable across boots.
 pub(crate) fn boot_id() -> Arc<str> {
     static BOOT_ID: OnceLock<Arc<str>> = OnceLock::new();
     BOOT_ID
@@ -67,8 +67,8 @@ pub(crate) fn boot_id() -> Arc<str> {
         .clone()
 }
 
-/// The zone by whose clock people here read and write times: that of `TZ`, else the machine's, and
-/// UTC if there is none.
+/// The time zone in which people here read and write times: that of `TZ`, or else the machine's, or
+/// else UTC.
 pub(crate) fn zone() -> jiff::tz::TimeZone {
     crate::zone::local()
 }
@@ -77,7 +77,7 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Gives up on a future after a while.
+/// Waits for a future for at most this time.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()
 }
@@ -87,12 +87,12 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(millis) {
         Ok(time) => format!("{time:.3}"),
-        // Past the year 9999; nothing here makes such a time.
+        // Only for years after 9999, which do not occur here.
         Err(_) => jiff::Timestamp::MAX.to_string(),
     }
 }
 
-/// A time as [`rfc3339`] writes it, or with another offset. None before 1970.
+/// Parses an RFC 3339 time with any offset. None for times before 1970.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(time.as_millisecond()).ok().map(Timestamp)
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_with_any_offset_and_not_without() {
+    fn times_are_parsed_only_with_an_offset() {
         let check = |text: &str, expected: Option<u64>| {
             assert_eq!(parse_rfc3339(text), expected.map(Timestamp), "{text}");
         };

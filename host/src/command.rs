@@ -1,12 +1,12 @@
-//! Commands that the host itself runs beside the tasks: git, probes of executors, the compiler of
+//! Runs the host's own commands besides tasks: git, probes of executors, the compiler of
 //! components.
 //!
-//! Each has a limit to its time. One that is run for an attempt, or for a request, is a child of a
-//! supervisor: see [`supervised_by`]. The others, such as a probe, are children of this process.
-//! What only looks at something is killed when its time is over or nobody waits any more, and
-//! leaves nothing behind but what a hostile command detached from its group. What changes something
-//! is seen to its end, so that what became of it is known. What all this leaves behind is ended by
-//! the tag that it has: see `supervise::Own`.
+//! Each has a time limit. A command for an attempt or a request is a child of a supervisor: see
+//! [`supervised_by`]. Others, such as probes, are children of this process. Commands that only read
+//! are killed at their time limit or when nobody waits any more, and leave nothing behind except
+//! what a hostile command detached from its process group. Commands that change something are
+//! awaited to their end, so that their result is known. Remaining processes are found by their tag
+//! and ended: see `supervise::Own`.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock;
 
-/// How long a command has between TERM and KILL when its time is over.
+/// Time between TERM and KILL at the time limit of a command.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -37,29 +37,30 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// What becomes of a command if nobody waits for it any more.
+/// What happens to a command when nobody waits for it any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abandoned {
-    /// Its process group is killed, and it is reaped.
+    /// The process group is killed, and the command is reaped.
     Killed,
-    /// It runs on to its end, or to that of its time: what it changes would be left half changed.
+    /// It continues until it ends or reaches its time limit, because its changes must not be left
+    /// half done.
     LeftAlone,
 }
 
-/// A command as somebody else is to run it.
+/// A command to be run elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
-    /// The program, which is looked up on the `PATH` of its own environment, and its arguments.
+    /// The program, which is searched in the `PATH` of `env`, and its arguments.
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
-    /// All of it.
+    /// The whole environment.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) kept_bytes: usize,
     pub(crate) limit: Duration,
     pub(crate) abandoned: Abandoned,
 }
 
-/// What came of a command: none if it did not end within its limit, and was ended.
+/// Result of a command; none if it was ended at its time limit.
 pub(crate) type Outcome = io::Result<Option<Finished>>;
 
 /// Runs commands elsewhere than as children of this process.
@@ -67,7 +68,7 @@ pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
 }
 
-/// Runs them as children of this process after all: where no host runs there is no supervisor.
+/// Runs commands as children of this process, because without a host there is no supervisor.
 pub(crate) struct Here;
 
 impl Elsewhere for Here {
@@ -89,28 +90,28 @@ impl Elsewhere for Here {
 }
 
 tokio::task_local! {
-    /// Runs the commands of the work that this task is at.
+    /// Runs the commands of the current task.
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Does the work with every command of it, however deep in it, run elsewhere. So the code that
-/// knows what to run need not know for whom.
+/// Does some work with all of its commands run elsewhere, at any depth, so that code that runs a
+/// command need not know for whom.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }
 
-/// Commands that run on to their end even if nobody waits for them any more.
+/// Commands that continue even if nobody waits for them any more.
 static SEEN_TO: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Returns when no command runs any more that changes something. For the end of the host.
+/// Returns when no command that changes something is running. Called at the end of the host.
 pub(crate) async fn all_seen_to() {
     SEEN_TO.close();
     SEEN_TO.wait().await;
     SEEN_TO.reopen();
 }
 
-/// Runs a command to its end, or to that of its time; of each channel so many bytes are kept, and
-/// what comes after is read and left out, so that the command does not wait for a reader.
+/// Runs a command until it ends or reaches its time limit. Keeps this many bytes of each output,
+/// and discards the rest, so that the command never blocks on a full pipe.
 pub(crate) async fn finish_within(
     command: Command,
     kept_bytes: usize,
@@ -141,7 +142,7 @@ async fn here(
     }
 }
 
-/// Asks it to end when its time is over, and returns once it has.
+/// Sends TERM at the time limit, and returns once the command has ended.
 async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome {
     let mut running = Running::start(command, Abandoned::LeftAlone)?;
     let group = Pid::from_child(&running.0);
@@ -149,7 +150,7 @@ async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome
     if let Some(finished) = clock::within(limit, &mut ending).await {
         return finished.map(Some);
     }
-    // Both can fail only because it has just ended.
+    // Both can fail only because the command has just ended.
     kill_process_group(group, Signal::TERM).unwrap_or_default();
     if clock::within(GRACE, &mut ending).await.is_none() {
         kill_process_group(group, Signal::KILL).unwrap_or_default();
@@ -158,7 +159,7 @@ async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome
     Ok(None)
 }
 
-/// Runs a command to its end, however long that takes, as a child of this process.
+/// Runs a command as a child of this process until it ends, without a time limit.
 pub(crate) async fn finish(
     command: Command,
     kept_bytes: usize,
@@ -183,7 +184,7 @@ impl Order {
             text.to_str().map(str::to_owned).ok_or_else(invalid)
         };
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        // No command of ours goes by a variable that is no text.
+        // None of these commands depends on a variable that is not valid UTF-8.
         let env = command
             .get_envs()
             .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))
@@ -199,7 +200,7 @@ impl Order {
     }
 }
 
-/// A child that has not been reaped, so its pid is its own.
+/// A child that has not been reaped, so that its pid cannot be reused.
 struct Running(Child, Abandoned);
 
 impl Running {
@@ -227,8 +228,8 @@ impl Running {
         })
     }
 
-    /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime
-    /// watch another process.
+    /// Waits without reaping on a separate thread, because the runtime has no safe way to watch
+    /// another process.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.0);
         let exited = tokio::task::spawn_blocking(move || {
@@ -246,7 +247,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.1 == Abandoned::Killed && matches!(self.0.try_wait(), Ok(None)) {
-            // Both can fail only because the child has ended, and then there is nothing to kill.
+            // Both can fail only because the child has ended, and then nothing needs to be killed.
             kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
             drop(self.0.wait());
         }
@@ -277,12 +278,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn dropping_it_kills_the_group() {
+    async fn dropping_the_future_kills_the_process_group() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         let mut command = Command::new("sh");
-        // The second shell holds the write end open until it is killed, and a reader sees the end
-        // of the file then.
+        // The second shell holds the write end open until it is killed; only then does a reader see
+        // the end of the file.
         command
             .arg("-c")
             .arg("mkfifo \"$0\"; (exec 3>\"$0\"; sleep 1000) & wait")
@@ -302,9 +303,9 @@ mod tests {
         assert_eq!(read.await.unwrap().unwrap(), 0);
     }
 
-    /// What came of it is known, and nothing of it runs on.
+    /// The result is known, and no process remains.
     #[tokio::test]
-    async fn what_changes_something_is_seen_to_its_end() {
+    async fn commands_that_change_something_run_to_their_end() {
         let dir = tempfile::tempdir().unwrap();
         let run = |script: &str, limit: Duration| {
             let mut command = Command::new("sh");
@@ -320,13 +321,13 @@ mod tests {
             (&*finished.stdout, &*finished.stderr),
             (&b"out\n"[..], &b"err\n"[..])
         );
-        // It is asked to end, and is told to have run out of time once it has.
+        // It receives TERM, and counts as timed out once it has ended.
         let polite =
             "trap 'echo ended > polite; exit 0' TERM; echo > up; while :; do sleep 0.02; done";
         let late = run(polite, Duration::from_millis(300)).await.unwrap();
         assert!(late.is_none());
         assert!(dir.path().join("polite").exists());
-        // Nobody waits for it any more, and it is written all the same.
+        // Nobody waits for it any more, but it writes its file all the same.
         let slow = tokio::spawn(run(
             "echo > begun; until test -e go; do sleep 0.02; done; echo > written",
             long,
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_for_an_attempt_has_its_commands_run_elsewhere() {
+    async fn commands_of_work_for_an_attempt_run_elsewhere() {
         let listener = Arc::new(Listener(std::sync::Mutex::default()));
         let command = || {
             let mut command = Command::new("git");

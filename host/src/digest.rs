@@ -1,4 +1,4 @@
-//! SHA-256 as lower-case hexadecimal text.
+//! SHA-256 digests in lower-case hexadecimal.
 
 use sha2::{Digest, Sha256};
 
@@ -6,8 +6,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     hex_of(&[bytes])
 }
 
-/// The digest of several pieces, each preceded by its length, so that moving a byte from one to the
-/// next changes it.
+/// The digest of several pieces, each preceded by its length, so that moving a byte between pieces
+/// changes the digest.
 pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for piece in pieces {
@@ -17,7 +17,7 @@ pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// The digest of what passes by piece by piece.
+/// Computes the digest of data that arrives in pieces.
 #[derive(Clone, Default)]
 pub(crate) struct Running(Sha256);
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_those_of_the_standard() {
+    fn digests_match_the_standard() {
         assert_eq!(
             hex(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

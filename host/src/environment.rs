@@ -1,8 +1,9 @@
-//! Environments of tasks, kept in files named by their digest, so that two thousand tasks with one
-//! environment make one file.
+//! Environments of tasks, stored in files named by their digest, so that two thousand tasks with
+//! one environment share a file.
 //!
-//! They are never printed. A file is written, synced and only then named, so that a name always
-//! stands for a whole environment; it is there before the task that refers to it is committed.
+//! Environments are never printed. A file is written and synced before it is renamed, so that a
+//! name always stands for a complete environment; this happens before the task that refers to it is
+//! committed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -23,15 +24,15 @@ use crate::{
     restored::Restored,
 };
 
-/// The environment a task runs with.
+/// The environment of a task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Environment {
-    /// The submitter's whole environment, or a minimal one (`HOME`, `PATH`, `USER`, `LANG`, `TERM`,
-    /// `TMPDIR`) with `--env-clean`. It may hold the marker of an enclosing attempt: the host reads
-    /// the parent from it and drops it.
+    /// The submitter's whole environment, or with `--env-clean` a minimal one (`HOME`, `PATH`,
+    /// `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt, from
+    /// which the host determines the parent before it removes the marker.
     pub(crate) base: BTreeMap<String, String>,
-    /// What was given by name (`--env K=V`): set over `base`, never dropped by `env.exclude`.
+    /// Variables given by name (`--env K=V`), which override `base` and ignore `env.exclude`.
     #[serde(default)]
     pub(crate) set: BTreeMap<String, String>,
 }
@@ -39,12 +40,13 @@ pub(crate) struct Environment {
 pub(crate) struct Environments {
     layout: Layout,
     rules: EnvRules,
-    /// The digest of the environment for tasks that were restored without their own.
+    /// Digest of the environment for tasks that were restored without their own.
     stand_in: Option<String>,
-    /// How many hold each environment that was handed out: no stored task may name it yet.
+    /// Number of holds on each environment that was handed out, which may not yet be named by a
+    /// stored task.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
-    /// The last few that were handed out or read, newest last: tasks that follow one another mostly
-    /// have the same.
+    /// The last environments that were handed out or read, newest last, because consecutive tasks
+    /// usually have the same.
     recent: Mutex<VecDeque<Recent>>,
 }
 
@@ -53,14 +55,14 @@ type Recent = (String, Variables);
 
 const RECENT: usize = 8;
 
-/// An environment as its task will have it. While this is held, its file is not removed: to be held
-/// until the task is durable.
+/// The environment of a task. Its file is not removed while this exists, so it must be held until
+/// the task is durable.
 pub(crate) struct Kept {
     pub(crate) digest: Arc<str>,
     pub(crate) variables: Variables,
-    /// The submitter's umask, if it told.
+    /// Umask of the submitter, if it was passed.
     pub(crate) umask: Option<u16>,
-    /// Its limits and its niceness, if it told.
+    /// Limits and niceness of the submitter, if they were passed.
     pub(crate) bounds: Option<Arc<str>>,
     _hold: Hold,
 }
@@ -72,7 +74,7 @@ struct Hold {
 }
 
 impl Hold {
-    /// A hold, and whether it is the first since the last look at what was let go.
+    /// Takes a hold; returns whether it is the first since the last look at released environments.
     fn take(environments: &Arc<Environments>, digest: &Arc<str>) -> (Self, bool) {
         let mut handed_out = lock(&environments.handed_out);
         let is_first = !handed_out.contains_key(digest);
@@ -93,7 +95,7 @@ impl Drop for Hold {
     }
 }
 
-/// A look at the environments that nobody holds any more, taken before a prune.
+/// A look at the environments without holds, taken before a prune.
 pub(crate) struct LetGo(usize);
 
 impl LetGo {
@@ -123,19 +125,19 @@ impl Environments {
         }
     }
 
-    /// Drops what tasks do not get and keeps the rest on disk.
+    /// Removes variables that tasks do not get, and stores the rest on disk.
     pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
         let umask = umask_in(&environment.base);
         let bounds = bounds_in(&environment.base);
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest: Arc<str> = digest::hex(&bytes).into();
-        // Held first: from here on it is not pruned. It is written again if an earlier writing
+        // Held first, so that it is not pruned from here on. Written again if an earlier write
         // failed.
         let (hold, is_first) = Hold::take(self, &digest);
         if is_first || !self.has(&digest) {
             let (this, digest) = (Arc::clone(self), digest.clone());
-            // It waits for the disk.
+            // On a thread that may block, because it waits for the disk.
             let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));
             write
                 .await
@@ -162,7 +164,7 @@ impl Environments {
         variables
     }
 
-    /// The same as [`Environments::keep`] where there is no runtime. Its digest.
+    /// The same as [`Environments::keep`] without a runtime; returns the digest.
     pub(crate) fn keep_blocking(&self, environment: Environment) -> io::Result<String> {
         let bytes = encode(&self.given_to_tasks(environment));
         let digest = digest::hex(&bytes);
@@ -170,8 +172,8 @@ impl Environments {
         Ok(digest)
     }
 
-    /// The file that a task's environment is in: its own or, where it was restored without that,
-    /// the restorer's.
+    /// The file with a task's environment: its own, or if it was restored without that, that of the
+    /// restoring command.
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
@@ -184,19 +186,19 @@ impl Environments {
         self.layout.environment(digest).exists()
     }
 
-    /// Whether a task of this environment runs in the restorer's, because its own was not in the
-    /// backup.
+    /// Whether a task with this environment runs in that of the restoring command, because its own
+    /// was not in the backup.
     pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
         self.stand_in.is_some() && !self.has(digest)
     }
 
-    /// An environment with some variables more, or others.
+    /// An environment with additional or changed variables.
     pub(crate) async fn with(
         self: &Arc<Self>,
         kept: &Kept,
         set: &BTreeMap<String, String>,
     ) -> io::Result<Kept> {
-        // What is kept was looked through already: nothing of it is dropped now.
+        // The stored variables were filtered already and are not filtered again.
         let variables = kept.variables.iter().chain(set);
         let with = self
             .keep(Environment {
@@ -213,7 +215,7 @@ impl Environments {
         })
     }
 
-    /// The environment, if it is one of the last few; without a look at the disk.
+    /// The environment if it is one of the last few; does not read the disk.
     pub(crate) fn recent(&self, digest: &str) -> Option<Variables> {
         let recent = lock(&self.recent);
         let found = recent.iter().find(|(known, _)| known == digest);
@@ -238,8 +240,8 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Looks at what nobody holds any more. A task that was submitted with such an environment is
-    /// among the engine's inputs by now: it is stored with the next batch, or it never will be.
+    /// Takes a look at the environments without holds. A task submitted with one of them is among
+    /// the engine's inputs by now, so it is stored with the next batch or never.
     pub(crate) fn let_go(&self) -> LetGo {
         let mut handed_out = lock(&self.handed_out);
         let before = handed_out.len();
@@ -247,9 +249,9 @@ impl Environments {
         LetGo(before - handed_out.len())
     }
 
-    /// Removes the environments that nobody holds and no stored task names. What is in use is to be
-    /// read after everything is stored that was under way when `let_go` was looked at. What was
-    /// handed out since then stays.
+    /// Removes environments that have no hold and are named by no stored task. `in_use` must be
+    /// read after everything in progress at the time of `let_go` is stored. Environments handed out
+    /// since then are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
         let mut unused = Vec::new();
@@ -257,18 +259,18 @@ impl Environments {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
             let stands_in = self.stand_in.as_ref() == Some(&name);
-            // A name with a dot is a file that is just being written.
+            // A name with a dot is a file that is being written.
             if !(name.contains('.') || stands_in || in_use.contains(name.as_str())) {
                 unused.push((name, file.path()));
             }
         }
         for (name, path) in unused {
-            // Locked for each alone, so that handing one out waits for one removal at most.
+            // Locked separately for each, so that handing one out waits for one removal at most.
             let handed_out = lock(&self.handed_out);
             if !handed_out.contains_key(name.as_str())
                 && let Err(error) = fs::remove_file(path)
             {
-                tracing::warn!(%error, "an old environment stays behind");
+                tracing::warn!(%error, "an old environment cannot be removed");
             }
         }
         Ok(())
@@ -279,12 +281,12 @@ impl Environments {
         if path.exists() {
             return Ok(());
         }
-        // A task that names it is stored after it.
+        // The task that names it is stored later.
         fsx::replace(&path, Lasting::PowerCut, bytes).map(drop)
     }
 }
 
-/// `NAME=VALUE`, each ended by a NUL byte, as `/proc/PID/environ` has it.
+/// Encodes variables as in `/proc/PID/environ`: `NAME=VALUE`, each followed by a NUL byte.
 fn encode(variables: &BTreeMap<String, String>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in variables {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_restored_without_its_environment_gets_the_restorers() {
+    fn a_task_restored_without_its_environment_gets_that_of_the_restoring_command() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_or_named_stays_and_everything_else_goes() {
+    async fn environments_that_are_neither_held_nor_named_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -380,7 +382,7 @@ mod tests {
             assert!(is_there(stays));
         }
         assert!(!is_there(&refused));
-        // What was removed is made again for the next one.
+        // A removed one is written again for the next task.
         assert!(is_there(&keep("refused").await.digest));
         drop((held, again));
         environments.prune(environments.let_go(), &[]).unwrap();
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_environment_makes_one_private_file() {
+    async fn equal_environments_share_one_private_file() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();

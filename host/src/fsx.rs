@@ -1,4 +1,4 @@
-//! Files of the host: private to its user, replaced as a whole, and as lasting as their use needs.
+//! File operations of the host: private to its user, atomic, and as durable as needed.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -9,21 +9,21 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// What a file that was replaced must outlive. A reader sees the old file or the new one, never
-/// half of either; that costs nothing and holds for both.
+/// How durable the replacement of a file is. In both cases readers see the old file or the new one,
+/// never a part of either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lasting {
-    /// The end of this process. After a power cut the file may be the old one, or empty: right for
-    /// what is made anew, or checked, at the next start. Nothing is synced.
+    /// Survives the end of this process. After a power cut the file may be the old one or empty,
+    /// which is fine for files that are written or checked at the next start. Nothing is synced.
     Process,
-    /// A power cut, once the call has returned: the bytes are synced before the file gets its name,
-    /// and the directory after it.
+    /// Survives a power cut once the call has returned: the bytes are synced before the file gets
+    /// its name, and the directory after that.
     PowerCut,
 }
 
-/// Replaces a file, or makes it. The new one, which can be appended to.
+/// Replaces or creates a file; returns the new one, which can be appended to.
 pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
-    // Made readable by its owner alone, below a name of its own, and removed if this fails.
+    // A temporary file is readable by its owner only, and is removed on an error.
     let mut fresh = tempfile::Builder::new()
         .prefix(".new-")
         .append(true)
@@ -43,7 +43,7 @@ fn persist(fresh: NamedTempFile, path: &Path, lasting: Lasting) -> io::Result<Fi
     Ok(file)
 }
 
-/// Puts a file that somebody else has written in its place.
+/// Renames a file that was written by other code.
 pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()> {
     if lasting == Lasting::PowerCut {
         File::open(from)?.sync_all()?;
@@ -55,8 +55,8 @@ pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()>
     Ok(())
 }
 
-/// Writes a file for a reader that is told of it afterwards. Nothing is synced, and what a reader
-/// sees before that is not said.
+/// Writes a file for a reader that learns of it afterwards. Nothing is synced, and an earlier
+/// reader may see any part.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private()
         .create(true)
@@ -66,29 +66,29 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .write_all(bytes)
 }
 
-/// How to open a file that, if it is made, only its owner may read and write.
+/// Options for opening a file; if it is created, only its owner may read and write it.
 pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-/// A file to add to, made if it is not there.
+/// Opens a file for appending, and creates it if it does not exist.
 pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     private().create(true).append(true).open(path)
 }
 
-/// Makes a directory that only its owner may look into, and those above it.
+/// Creates a directory that only its owner may enter, and its parents.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Removes a file. One that is not there is no error.
+/// Removes a file. It is not an error if the file does not exist.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_file(path))
 }
 
-/// Removes a directory with all that is in it. One that is not there is no error.
+/// Removes a directory with its contents. It is not an error if it does not exist.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_dir_all(path))
 }
@@ -100,7 +100,7 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// What is in a directory, in the order of its names; nothing if it is not there.
+/// The entries of a directory, sorted by name; none if it does not exist.
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -112,7 +112,7 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Where a path leads, as far as that can be told: what is not there is taken as it is written.
+/// The resolved path, as far as it exists; the rest is kept unchanged.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let real = |place: &Path| {
         let there = fs::canonicalize(place).ok()?;
@@ -124,13 +124,14 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
-/// Bytes that an unprivileged process may still write to the disk of `path`.
+/// Bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Whether there is room for so many bytes; yes if that cannot be told, since writing them will.
+/// Whether there is space for this many bytes; true if that is unknown, because writing will show
+/// it.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
     free_bytes(path).map_or(true, |free| free >= bytes)
 }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_is_private() {
+    fn a_file_is_replaced_atomically_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         for lasting in [Lasting::Process, Lasting::PowerCut] {
@@ -164,7 +165,7 @@ mod tests {
             assert_eq!(io::read_to_string(old).unwrap(), "first");
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
             assert_eq!(mode(&path), 0o600);
-            // A handle stays with the file that it was for.
+            // An open file is still the new one after another replacement.
             file.write_all(b" and more").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
         }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_leaves_nothing_behind() {
+    fn a_failed_replacement_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("taken");
         fs::create_dir_all(path.join("inside")).unwrap();
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_removed_already_and_has_nothing_in_it() {
+    fn missing_files_and_directories_are_not_errors() {
         let dir = tempfile::tempdir().unwrap();
         let (missing, inner) = (dir.path().join("missing"), dir.path().join("inner"));
         remove_file(&missing).unwrap();
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_can_be_appended_to() {
+    fn a_replaced_file_can_be_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let mut file = replace(&path, Lasting::Process, b"one").unwrap();
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_what_is_free_and_unknown_room_is_tried() {
+    fn space_is_checked_and_unknown_space_is_assumed() {
         let dir = tempfile::tempdir().unwrap();
         assert!(has_room(dir.path(), 0));
         assert!(!has_room(dir.path(), u64::MAX));

@@ -1,8 +1,8 @@
-//! Which process the host of a data directory is, for those who cannot ask it: the holder of the
-//! lock writes it into the lock's file.
+//! Identifies the process of a data directory's host for processes that cannot ask it: the holder
+//! of the lock writes its identity into the lock file.
 //!
-//! A pid alone says too little, since pids return. With its start time, within one boot, it names
-//! one process.
+//! Pids are reused, so the start time is recorded too; within one boot both together identify a
+//! process.
 
 use std::{
     fs::{self, File},
@@ -17,17 +17,17 @@ use crate::{
     proc_stat::{self, Stat},
 };
 
-/// A host's process, as it noted itself down.
+/// The recorded process of a host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct HostProcess {
     pub(crate) pid: u32,
-    /// In clock ticks since the boot.
+    /// Start time in clock ticks since the boot.
     start_time: u64,
     boot_id: String,
 }
 
 impl HostProcess {
-    /// Writes down this process. It must hold the lock.
+    /// Records this process, which must hold the lock.
     pub(crate) fn note(lock: &mut File) -> io::Result<()> {
         let pid = std::process::id();
         let unseen = || io::Error::other("/proc is not mounted, or not for us");
@@ -53,12 +53,12 @@ impl HostProcess {
         self.stat().is_some_and(|stat| !stat.is_zombie())
     }
 
-    /// Whether it was stopped, so that it answers nobody.
+    /// Whether the process is stopped by a signal, so that it does not answer.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stat().is_some_and(|stat| stat.is_stopped())
     }
 
-    /// `None` if the process is gone, even if another one has its pid now.
+    /// `None` if the process has ended, even if another one has its pid now.
     fn stat(&self) -> Option<Stat> {
         if *self.boot_id != *clock::boot_id() {
             return None;
@@ -73,12 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_known_by_its_pid_and_its_start() {
+    fn a_host_is_identified_by_its_pid_and_its_start_time() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         assert_eq!(HostProcess::of(&layout), None);
         let mut lock = File::create(layout.lock()).unwrap();
-        // What an earlier host noted is longer.
+        // The record of an earlier host is longer.
         lock.write_all(&[b' '; 500]).unwrap();
         HostProcess::note(&mut lock).unwrap();
         let host = HostProcess::of(&layout).unwrap();

@@ -1,4 +1,4 @@
-//! Where everything lies in the data directory. Directories are 0700 and files 0600: they hold
+//! Paths in the data directory. Directories have mode 0700 and files 0600, because they contain
 //! prompts, output and environments.
 
 use std::{
@@ -11,7 +11,7 @@ use claudine_domain::id::{AttemptId, TaskId};
 
 use crate::fsx;
 
-/// The longest path that fits into a socket address on Linux, with its final NUL.
+/// Length limit of a path in a socket address on Linux, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Layout {
         Self { root: root.into() }
     }
 
-    /// Makes the directories there have to be.
+    /// Creates the directories that must exist.
     pub(crate) fn create(&self) -> io::Result<()> {
         for dir in [
             &self.root,
@@ -37,7 +37,7 @@ impl Layout {
         ] {
             fsx::make_private_dir(dir)?;
         }
-        // The root may have been made by the person, with whatever mode.
+        // The user may have created the root with another mode.
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
     }
 
@@ -49,28 +49,27 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
-    /// What a restore brings, until it is whole; removed by the next host or restore.
+    /// A restore in progress; removed by the next host or restore.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.root.join("restoring")
     }
 
-    /// The same once it is whole: the next process that has the lock puts what is left of it in its
-    /// place.
+    /// A complete restore; the next process that holds the lock moves its contents into place.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
     }
 
-    /// What is known of the restore that the queue came from.
+    /// The record of the restore that the queue comes from.
     pub(crate) fn restored_file(&self) -> PathBuf {
         self.root.join("restored.json")
     }
 
-    /// Locked by the one host of this directory.
+    /// Locked by the host of this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    /// Who the host is: pid, version, socket.
+    /// Properties of the host: pid, version, socket.
     pub(crate) fn host_file(&self) -> PathBuf {
         self.root.join("host.json")
     }
@@ -79,7 +78,7 @@ impl Layout {
         self.root.join("host.log")
     }
 
-    /// Attempts whose logs are about to go with their tasks.
+    /// Attempts whose logs will be removed with their tasks.
     pub(crate) fn forgetting(&self) -> PathBuf {
         self.root.join("forgetting")
     }
@@ -108,7 +107,7 @@ impl Layout {
         self.root.join("logs")
     }
 
-    /// The output of an attempt. The last two characters of the task's id spread them over
+    /// Output of an attempt. The last two characters of the task's id distribute the files over
     /// directories.
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
         let task = attempt.task.to_string();
@@ -116,28 +115,27 @@ impl Layout {
         self.logs().join(shard).join(format!("{attempt}.log"))
     }
 
-    /// Which attempt's output a file of this name has, and which segment of it: the first has the
-    /// number 0.
+    /// The attempt and the segment of a log with this file name; segments count from 0.
     pub(crate) fn attempt_of_log(name: &str) -> Option<(AttemptId, u32)> {
         let (attempt, segment) = name.split_once(".log")?;
         let number = match segment {
             "" => 0,
             segment => segment.strip_prefix('.')?.parse().ok().filter(|n| *n > 0)?,
         };
-        // One name for each.
+        // Each log has exactly one valid name.
         let same = segment.is_empty() || segment == format!(".{number}");
         let attempt = attempt.parse().ok()?;
         same.then_some((attempt, number))
     }
 
-    /// The output of a command that the host runs for an attempt, beside that of the attempt: what
-    /// is left of it goes with that.
+    /// Output of a command that the host runs for an attempt. It is next to the attempt's log, and
+    /// removed with that.
     pub(crate) fn command_log(&self, attempt: AttemptId, command: &str) -> PathBuf {
         let log = self.log(attempt);
         log.with_extension(format!("log-{command}"))
     }
 
-    /// The output of commands that the host runs for no attempt, while it runs them.
+    /// Output of commands that the host runs for no attempt, while they run.
     pub(crate) fn commands(&self) -> PathBuf {
         self.root.join("commands")
     }
@@ -150,12 +148,12 @@ impl Layout {
         self.root.join("stdin")
     }
 
-    /// What a child reads.
+    /// Input of a child.
     pub(crate) fn stdin_file(&self, attempt: AttemptId, child: u16) -> PathBuf {
         self.stdin().join(format!("{attempt}.{child}"))
     }
 
-    /// What an attempt is given of other tasks.
+    /// Results of other tasks that are passed to an attempt.
     pub(crate) fn inputs(&self, attempt: AttemptId) -> PathBuf {
         self.all_inputs().join(attempt.to_string())
     }
@@ -164,12 +162,12 @@ impl Layout {
         self.root.join("inputs")
     }
 
-    /// The boot in which all of them were written.
+    /// The boot in which these files were written.
     pub(crate) fn inputs_boot(&self) -> PathBuf {
         self.root.join("inputs.boot")
     }
 
-    /// Checkouts of tasks' own, and what is known of them. Made with the first one.
+    /// Worktrees of tasks and their records. Created with the first one.
     pub(crate) fn worktrees(&self) -> PathBuf {
         self.root.join("worktrees")
     }
@@ -182,14 +180,13 @@ impl Layout {
         self.worktrees().join(format!("{task}.json"))
     }
 
-    /// What a task has changed.
+    /// Patch file with the changes of a task.
     pub(crate) fn patch(&self, task: TaskId) -> PathBuf {
         self.worktrees().join(format!("{task}.patch"))
     }
 
-    /// The host's socket: in the data directory, or, where its path is too long for a socket
-    /// address, in `/tmp` in a directory that only this user can enter, under a name made from the
-    /// data directory's path.
+    /// The host's socket: in the data directory, or if that path is too long for a socket address,
+    /// in a private directory in `/tmp` whose name is derived from the path of the data directory.
     pub(crate) fn socket(&self) -> PathBuf {
         let near = self.root.join("host.sock");
         if near.as_os_str().len() <= SOCKET_PATH_MAX {
@@ -198,8 +195,8 @@ impl Layout {
         self.short_dir().join("host.sock")
     }
 
-    /// Makes the directory of the socket, if it is not the data directory itself, and refuses one
-    /// that is not this user's alone.
+    /// Creates the directory of the socket if it is not the data directory, and refuses one that
+    /// others can use.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
@@ -208,16 +205,16 @@ impl Layout {
         self.check_socket_dir()
     }
 
-    /// Refuses a socket that somebody else could have put there. The name of the directory in
-    /// `/tmp` can be computed by anybody, so there not even a link is followed; the data directory
-    /// may be a link of the person's own.
+    /// Refuses a socket that somebody else could have put there. In `/tmp` the name of the
+    /// directory can be guessed, so links are not followed there; the data directory may be a link
+    /// made by the user.
     pub(crate) fn check_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         let Some(dir) = socket.parent() else {
             return Ok(());
         };
         let (meta, forbidden) = if dir == self.root {
-            // Until its first host the directory has the mode that the person made it with.
+            // Before its first host the directory has the mode chosen by the user.
             let is_used = fs::symlink_metadata(&socket).is_ok();
             (fs::metadata(dir)?, if is_used { 0o022 } else { 0 })
         } else {
@@ -253,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_known_by_its_name() {
+    fn the_attempt_of_a_log_is_parsed_from_its_name() {
         let attempt = "task_01kb2m8r4zq8w3v5x7y9abcdef.2";
         let check = |rest: &str, expected: Option<u32>| {
             let name = format!("{attempt}{rest}");
@@ -274,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_directory_that_others_may_write_to_is_refused() {
+    fn a_socket_directory_writable_by_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let check = |layout: &Layout, dir: &Path, mode: u32, allowed: bool| {
             fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
@@ -295,7 +292,7 @@ mod tests {
         let short = far.socket().parent().unwrap().to_owned();
         check(&far, &short, 0o750, false);
         check(&far, &short, 0o700, true);
-        // A link to a directory that would do.
+        // A link to a valid directory.
         fs::remove_dir(&short).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink(dir.path(), &short).unwrap();

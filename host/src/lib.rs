@@ -1,8 +1,8 @@
 //! Claudine: a host for delegated work.
 //!
-//! Tasks come from an agent, a terminal or a program, are kept in a queue that survives anything,
-//! and are run by executors that are WebAssembly components. `ARCHITECTURE.md` has the map of the
-//! modules and what holds between them; here they are only wired.
+//! Tasks come from an agent, a terminal or a program, are kept in a durable queue, and are run by
+//! executors that are WebAssembly components. `ARCHITECTURE.md` describes the modules and their
+//! invariants; this file only connects them.
 
 mod allocator;
 mod api;
@@ -62,10 +62,10 @@ use crate::{
     environment::Environment,
 };
 
-/// The program: `arguments` are those of the process, its own name first.
+/// Runs the program with the arguments of the process, the first of which is its name.
 ///
-/// What must be quick or must touch nothing (the version, the supervisor, the compiler of
-/// components) is told apart before anything else.
+/// Calls that must be fast or must not touch anything (the version, the supervisor, the compiler of
+/// components) are handled first.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("--version" | "-V") if arguments.len() == 2 => {
@@ -102,7 +102,7 @@ fn serve_host(
     supervise::launch::seal_inherited(background).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
-            format!("what this process has inherited cannot be closed: {error}"),
+            format!("inherited file descriptors cannot be closed: {error}"),
         )
     })?;
     let settings = Settings::load(overrides, &config::process_environment)
@@ -124,11 +124,11 @@ fn serve_host(
         tracing::warn!("{warning}");
     }
     let descriptors = supervise::launch::raise_descriptors().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit on open files stays as it is");
+        tracing::warn!(%error, "the limit of open files cannot be raised");
         None
     });
     if let Err(error) = supervise::launch::lift_limits() {
-        tracing::warn!(%error, "limits of this process stay as they are");
+        tracing::warn!(%error, "the limits of this process cannot be set");
     }
     serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
 }
@@ -184,15 +184,15 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
         .map_err(|error| failed(&error))
 }
 
-/// What is asked for without a change where no host runs is read in this process.
+/// Creates a host within this process for reading requests, if none runs.
 fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     serve::offline(settings)
 }
 
-/// The backup is read through before anything is written; a host that runs, or a queue that is
-/// there, is refused even before that.
+/// Restores a backup. The backup is read completely before anything is written, and a running host
+/// or an existing queue is refused even before that.
 fn restore(
     overrides: &Overrides,
     file: &Path,

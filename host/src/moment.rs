@@ -1,13 +1,13 @@
-//! Moments as people write them: `18:00`, `tomorrow 06:00`, `mon 9am`, `+2h`, `yesterday`, and
-//! times with their zone as RFC 3339 has them.
+//! Parses times as people write them: `18:00`, `tomorrow 06:00`, `mon 9am`, `+2h`, `yesterday`, and
+//! RFC 3339 with a zone.
 //!
-//! What has no zone is by the clock on the wall of the zone that is given. Where that clock is put
-//! forward, a time that it skips is as much later as it is put forward: 02:30 is 03:30. Where it is
-//! put back, a time that it shows twice is the first of the two, or the second if only that one is
-//! still to come.
+//! Times without a zone are in the local time of the given zone. A time skipped when the clock is
+//! set forward is shifted by the same amount: 02:30 becomes 03:30. Of a time that occurs twice when
+//! the clock is set back, the first is meant, or the second if only that is still in the future.
 //!
-//! A time without a day is the nearest in the direction that the caller needs: `18:00` as a start
-//! is the next one, as the beginning of a list the last one. A day without a time is its beginning.
+//! A time without a day is the nearest in the direction that the caller needs: `18:00` is the next
+//! one for a start, and the last one for the beginning of a list. A day without a time is its
+//! beginning.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use jiff::{
 
 use crate::{clock, text, units};
 
-/// Days within which a day of the week names one day.
+/// Number of days within which a weekday is unique.
 const WEEK_DAYS: i8 = 7;
-/// More of a text than this is not quoted.
+/// Length limit of a quoted text.
 const SHOWN_CHARS: usize = 60;
 
-/// On which side of now a moment lies if its text leaves that open.
+/// Whether an ambiguous time is meant to be in the past or the future.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Toward {
     Past,
@@ -33,7 +33,7 @@ pub(crate) enum Toward {
 }
 
 impl Toward {
-    /// What is said of a text that is no moment.
+    /// The expected forms, for an error message.
     pub(crate) const fn expected(self) -> &'static str {
         match self {
             Self::Past => {
@@ -44,7 +44,7 @@ impl Toward {
     }
 }
 
-/// The moment that a text means.
+/// Parses a time.
 pub(crate) fn moment(
     text: &str,
     toward: Toward,
@@ -76,7 +76,7 @@ fn civil(at: Timestamp, zone: &TimeZone) -> Option<DateTime> {
     Some(zone.to_datetime(at))
 }
 
-/// A time that has its zone with it: an offset, or the name of a zone in brackets.
+/// Parses a time with a zone: an offset, or the name of a zone in brackets.
 fn exact(text: &str) -> Option<Timestamp> {
     if let Some(at) = clock::parse_rfc3339(text) {
         return Some(at);
@@ -89,10 +89,10 @@ fn timestamp(at: jiff::Timestamp) -> Option<Timestamp> {
     u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }
 
-/// So long from now, or so long ago. A plain number is seconds, where it is sure that a duration is
-/// meant.
+/// Parses a duration before or after now. A plain number is seconds if a sign or word shows that a
+/// duration is meant.
 fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
-    // Also `18:00:30` could be read as a duration.
+    // Excludes texts such as `18:00:30`, which is also a valid duration.
     if text.contains(':') {
         return None;
     }
@@ -114,31 +114,31 @@ fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// A day as it is named.
+/// A day as written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Day {
-    /// So many days after today.
+    /// Number of days after today.
     FromToday(i8),
     Week(Weekday),
     Date(Date),
 }
 
-/// What a text says of a day and of a time, at least one of them.
+/// Day and time in a text, at least one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Words {
     day: Option<Day>,
     time: Option<Time>,
 }
 
-/// What was found for words.
+/// Result of resolving a day and a time.
 enum Nearest {
     At(Timestamp),
-    /// A day that was named together with a time that is over, where one to come is needed.
+    /// The given day and time are in the past, but a future time is needed.
     Over(Timestamp),
 }
 
 impl Words {
-    /// A day and a time in either order, with `at` or `on` before them if wanted.
+    /// Parses a day and a time in either order, optionally preceded by `on` or `at`.
     fn read(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse::<DateTime>()
             && !text.contains('[')
@@ -172,7 +172,7 @@ impl Words {
     fn nearest(self, toward: Toward, now: Timestamp, zone: &TimeZone) -> Option<Nearest> {
         let today = civil(now, zone)?.date();
         let time = self.time.unwrap_or_default();
-        // Days from today on which the moment may be, the nearest first.
+        // Candidate days, relative to today, the nearest first.
         let days = match (self.day, toward) {
             (None, Toward::Future) => [0, 1],
             (None, Toward::Past) => [0, -1],
@@ -209,10 +209,10 @@ impl Words {
     }
 }
 
-/// The moments at which a clock shows a time.
+/// The times at which a clock shows a given time of day.
 struct Shown {
     first: Timestamp,
-    /// The same as the first, but for a time that the clock shows twice.
+    /// Equal to the first, except for a time that occurs twice.
     second: Timestamp,
 }
 
@@ -250,14 +250,15 @@ fn day(word: &str) -> Option<Day> {
         "fri" | "friday" => Day::Week(Weekday::Friday),
         "sat" | "saturday" => Day::Week(Weekday::Saturday),
         "sun" | "sunday" => Day::Week(Weekday::Sunday),
-        // A date alone: the parser would take a time after it as well, and leave it out.
+        // Only dates of this length, because the parser would also accept a time after the date and
+        // ignore it.
         date if date.len() == "2026-11-22".len() => Day::Date(date.parse().ok()?),
         _ => return None,
     };
     Some(day)
 }
 
-/// `18:00`, `18:00:30`, `9am`, `9:30pm`, `noon`, `midnight`. A number alone is no time.
+/// `18:00`, `18:00:30`, `9am`, `9:30pm`, `noon`, `midnight`. A plain number is not a time.
 fn time(word: &str) -> Option<Time> {
     match word {
         "noon" => return Time::new(12, 0, 0, 0).ok(),
@@ -301,10 +302,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    /// One hour ahead of UTC, two in summer, as in Berlin. Nothing of the machine is read for it.
+    /// UTC+1, in summer UTC+2, as in Berlin. A rule, so that no time zone data of the machine is
+    /// needed.
     const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
-    /// Reads at a time of Berlin, and tells the moment with its offset.
+    /// Parses a text at a given time in Berlin; returns the result with its offset.
     fn read(text: &str, toward: Toward, now: &str) -> Result<String, String> {
         let zone = TimeZone::posix(BERLIN).unwrap();
         let now = clock::parse_rfc3339(now).unwrap();
@@ -314,7 +316,7 @@ mod tests {
         Ok(at.strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string())
     }
 
-    /// A Thursday in the evening.
+    /// A Thursday evening.
     const NOW: &str = "2026-11-26T20:20:00+01:00";
 
     fn check(text: &str, toward: Toward, expected: Option<&str>) {
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_to_come() {
+    fn future_times_are_parsed() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Future, Some(expected));
         };
@@ -352,7 +354,7 @@ mod tests {
         check("2026-11-27 6pm", "Fri 2026-11-27 18:00:00");
         check("2026-11-27T06:00:00", "Fri 2026-11-27 06:00:00");
         check("2026-11-27 06:00", "Fri 2026-11-27 06:00:00");
-        // What is written out is taken at its word, also in the past: a program made it.
+        // A full date and time is accepted even in the past, because programs write those.
         check("2026-11-25T06:00", "Wed 2026-11-25 06:00:00");
         check("2026-11-27T06:00:00Z", "Fri 2026-11-27 07:00:00");
         check("2026-11-27T06:00-05:00", "Fri 2026-11-27 12:00:00");
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_that_have_been() {
+    fn past_times_are_parsed() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Past, Some(expected));
         };
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn texts_that_are_not_times_are_refused() {
         for text in [
             "",
             "now",
@@ -433,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_read() {
+    fn an_error_names_the_expected_forms() {
         let check = |text: &str, expected: &str| {
             assert_eq!(read(text, Toward::Future, NOW).unwrap_err(), expected);
         };
@@ -455,7 +457,7 @@ mod tests {
 
     /// On 29 March 2026 clocks go from 02:00 to 03:00.
     #[test]
-    fn a_time_that_the_clock_skips_is_as_much_later() {
+    fn a_time_skipped_by_the_clock_is_shifted() {
         let before = "2026-03-28T20:00:00+01:00";
         let check = |text: &str, toward: Toward, now: &str, expected: &str| {
             assert_eq!(read(text, toward, now).as_deref(), Ok(expected), "{text:?}");
@@ -466,7 +468,7 @@ mod tests {
         check("2026-03-29T02:30", Toward::Future, before, skipped);
         let noon = "2026-03-29T12:00:00+02:00";
         check("02:30", Toward::Past, noon, skipped);
-        // Tomorrow it is there again; a day of 23 hours is a day.
+        // The next day has that time again, and a day of 23 hours is a whole day.
         let next = "Mon 2026-03-30 02:30:00 +02:00";
         check("02:30", Toward::Future, noon, next);
         let start = "Sun 2026-03-29 00:00:00 +01:00";
@@ -475,7 +477,7 @@ mod tests {
 
     /// On 25 October 2026 clocks go from 03:00 back to 02:00.
     #[test]
-    fn a_time_that_the_clock_shows_twice_is_the_first_of_them() {
+    fn of_a_time_that_occurs_twice_the_first_is_meant() {
         let check = |text: &str, toward: Toward, now: &str, expected: &str| {
             assert_eq!(read(text, toward, now).as_deref(), Ok(expected), "{text:?}");
         };
@@ -484,7 +486,7 @@ mod tests {
             "Sun 2026-10-25 02:30:00 +01:00",
         );
         let (before, after) = ("2026-10-24T20:00:00+02:00", "2026-10-25T12:00:00+01:00");
-        // Half past two has been, and is still to come.
+        // At this time the first 02:30 is in the future, and so is the second.
         let between = "2026-10-25T02:10:00+01:00";
         check("02:30", Toward::Future, before, first);
         check("2026-10-25 02:30", Toward::Future, before, first);

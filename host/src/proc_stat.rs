@@ -1,38 +1,37 @@
-//! A process as `/proc/PID/stat` has it.
+//! Reads `/proc/PID/stat`.
 //!
-//! A pid alone says too little, since pids return: a caller that keeps one across a wait keeps the
-//! start time with it.
+//! Pids are reused, so a caller that keeps a pid across a wait must keep the start time with it.
 
 use std::fs::File;
 use std::io::Read;
 
-/// The part of the line that is used here.
+/// The fields that are needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) pid: u32,
-    /// `R`, `S`, `Z`, …
+    /// State of the process: `R`, `S`, `Z`, …
     state: char,
     pub(crate) parent: u32,
     pub(crate) group: u32,
     pub(crate) session: u32,
-    /// In clock ticks since boot.
+    /// Start time in clock ticks since the boot.
     pub(crate) start_time: u64,
     pub(crate) rss_pages: u64,
 }
 
 impl Stat {
-    /// Whether it has ended, and is there only because it was not reaped.
+    /// Whether the process has ended and has not been reaped.
     pub(crate) fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Whether somebody has stopped it (`kill -STOP`, a debugger).
+    /// Whether the process is stopped by a signal (`kill -STOP`, a debugger).
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
 }
 
-/// `None` where there is no such process (any more).
+/// Reads the state of a process; `None` if it does not exist.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
     let mut buffer = [0; 1024];
@@ -40,8 +39,8 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse(pid, &buffer[..length])
 }
 
-/// The command's name is in parentheses and may itself hold any byte, parentheses and line ends
-/// included; so the fields are counted from the last closing one.
+/// The name of the command is in parentheses and may contain any byte, including parentheses and
+/// newlines, so the fields are counted from the last closing one.
 fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
     let after = text.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(&text[after..]).ok()?;
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_line_is_no_process() {
+    fn an_incomplete_line_is_not_parsed() {
         assert_eq!(parse(7, b"7 (a) S 3 4"), None);
         assert_eq!(parse(7, b""), None);
     }

@@ -1,4 +1,4 @@
-//! What is known of the restore that a data directory has its queue from: a small file beside it.
+//! The record of a restore, a small file in the data directory.
 
 use std::{
     fs,
@@ -12,17 +12,18 @@ use crate::{fsx, layout::Layout};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Restored {
-    /// When the backup was taken.
+    /// Time of the backup.
     pub(crate) taken_at: Timestamp,
-    /// When it was restored.
+    /// Time of the restore.
     pub(crate) at: Timestamp,
-    /// The restorer's environment, by its digest: for tasks whose own was not in the backup.
+    /// Digest of the environment of the restoring command, for tasks whose own was not in the
+    /// backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,
 }
 
 impl Restored {
-    /// `None` where nothing was restored.
+    /// `None` if the queue was not restored.
     pub(crate) fn read(layout: &Layout) -> io::Result<Option<Self>> {
         match fs::read(layout.restored_file()) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
@@ -31,7 +32,8 @@ impl Restored {
         }
     }
 
-    /// The same for callers that can tell nobody of a fault: to them nothing was restored.
+    /// The same for callers that cannot report an error; after one the queue counts as not
+    /// restored.
     pub(crate) fn known(layout: &Layout) -> Option<Self> {
         Self::read(layout).unwrap_or_else(|error| {
             let path = layout.restored_file();

@@ -1,8 +1,8 @@
-//! What finished long ago is forgotten: tasks, their documents and events, their logs, and
-//! environments that no task names any more.
+//! Removes what finished long ago: tasks, their documents, events and logs, and environments that
+//! no task names any more.
 //!
-//! What is old is read from the store, and goes with a batch of the engine, which knows what has
-//! changed since. An unfinished task stays, and so does whatever it needs.
+//! Candidates are read from the store and removed with a batch of the engine, which knows later
+//! changes. Unfinished tasks and everything they need are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,21 +30,21 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_hours(1);
-/// Tasks that go in one transaction: commits wait for it.
+/// Number of tasks removed in one transaction, which delays other commits.
 const TASKS_AT_ONCE: usize = 500;
-/// Events that go in one transaction.
+/// Number of events removed in one transaction.
 const EVENTS_AT_ONCE: usize = 8_000;
 
-/// What is needed to forget.
+/// Everything needed to remove old data.
 pub(crate) struct Retention {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
-    /// How long a finished task is kept.
+    /// Retention of finished tasks.
     pub(crate) keep: Duration,
-    /// When the queue was restored from a backup: from then on it is all kept for so long, however
-    /// old it is.
+    /// Time of the restore from a backup: the whole queue is kept for the retention time from then
+    /// on.
     pub(crate) restored_at: Option<Timestamp>,
 }
 
@@ -54,36 +54,36 @@ enum ForgetError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("what is about to go cannot be noted: {0}")]
+    #[error("the logs to remove cannot be noted: {0}")]
     Note(#[from] io::Error),
-    #[error("the environments of tasks cannot be looked through: {0}")]
+    #[error("the environments of tasks cannot be listed: {0}")]
     Environments(io::Error),
-    #[error("the thread that reads ended early: {0}")]
+    #[error("the reading thread ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),
     #[error("a prune was answered {0:?}")]
     Answer(Answer),
 }
 
 impl Retention {
-    /// Forgets once an hour, for as long as it is polled.
+    /// Removes old data once an hour, for as long as it is polled.
     pub(crate) async fn run(self) {
         let this = Arc::new(self);
         loop {
             match this.forget(clock::wall()).await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!(count, "tasks that finished long ago were forgotten");
+                    tracing::info!(count, "old tasks were removed");
                 }
                 Err(ForgetError::Engine(EngineError::Down)) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "what finished long ago cannot be forgotten");
+                    tracing::warn!(%error, "old tasks cannot be removed");
                 }
             }
             clock::sleep(EVERY).await;
         }
     }
 
-    /// Forgets everything that may be forgotten now; how many tasks that were.
+    /// Removes everything that may be removed now; returns the number of tasks.
     async fn forget(self: &Arc<Self>, now: Timestamp) -> Result<usize, ForgetError> {
         self.blocking(Self::finish_earlier).await?;
         let before = |age| Timestamp(now.0.saturating_sub(millis(age)));
@@ -95,7 +95,7 @@ impl Retention {
             return Ok(0);
         }
         let let_go = self.environments.let_go();
-        // Answered after everything is stored that was under way.
+        // The answer comes after everything in progress is stored.
         let count = self.forget_tasks(old).await?;
         self.forget_events(old.finished_before).await?;
         if count > 0 || !let_go.is_nothing() {
@@ -130,8 +130,8 @@ impl Retention {
         }
     }
 
-    /// Old events of any task go, of unfinished ones too: a task may have more of them than could
-    /// go in one transaction.
+    /// Removes old events, also those of unfinished tasks, because a task may have more than fit in
+    /// one transaction with it.
     async fn forget_events(self: &Arc<Self>, older_than: Timestamp) -> Result<(), ForgetError> {
         loop {
             let last = self
@@ -164,8 +164,8 @@ impl Retention {
         tokio::task::spawn_blocking(move || work(&this)).await?
     }
 
-    /// Finds the next ones that may go, and notes what they have left outside the store: should
-    /// this host die before that is removed, the next one knows of it.
+    /// Finds the next tasks to remove, and notes their logs, so that the next host can remove them
+    /// if this one crashes in between.
     fn note_old(
         &self,
         old: Old,
@@ -193,7 +193,7 @@ impl Retention {
         Ok((as_of, found))
     }
 
-    /// Removes the logs of those that were noted and are gone.
+    /// Removes the logs of noted tasks that are no longer stored.
     fn finish_earlier(&self) -> Result<(), ForgetError> {
         let note = self.layout.forgetting();
         let lines = match fs::read_to_string(&note) {
@@ -201,7 +201,7 @@ impl Retention {
             lines => lines?,
         };
         let mut noted: BTreeMap<TaskId, Vec<AttemptId>> = BTreeMap::new();
-        // The last line may have been cut off in the middle: what it named is still in the store.
+        // The last line may be incomplete; its task is then still stored.
         for attempt in lines.lines().filter_map(|line| line.parse().ok()) {
             let AttemptId { task, .. } = attempt;
             noted.entry(task).or_default().push(attempt);
@@ -216,18 +216,18 @@ impl Retention {
         Ok(())
     }
 
-    /// A log has the attempt's path and, where it was long, further segments beside it.
+    /// Removes the log of an attempt with all of its segments.
     fn remove_log(&self, attempt: AttemptId) {
         let path = self.layout.log(attempt);
         if let (Some(dir), Some(name)) = (path.parent(), path.file_name())
             && let Err(error) = remove_beginning_with(dir, &name.to_string_lossy())
         {
-            tracing::warn!(path = %path.display(), %error, "an old log stays behind");
+            tracing::warn!(path = %path.display(), %error, "an old log cannot be removed");
         }
     }
 }
 
-/// Tries all of them; the first error.
+/// Removes all matching files; returns the first error.
 fn remove_beginning_with(dir: &Path, name: &str) -> io::Result<()> {
     let begins = |path: &Path| {
         let found = path.file_name().unwrap_or_default();
@@ -262,7 +262,7 @@ mod tests {
     const KEEP: Duration = Duration::from_hours(1);
     const OLD: Timestamp = Timestamp(1_000);
 
-    /// A host's data directory, and a store whose tasks began and ended long ago.
+    /// A data directory and a store whose tasks finished long ago.
     struct World {
         dir: tempfile::TempDir,
         store: Arc<MemoryStore>,
@@ -288,7 +288,7 @@ mod tests {
             Arc::new(Environments::new(self.layout(), EnvRules::default()))
         }
 
-        /// A new host's, which has not handed any environment out.
+        /// The retention of a new host, which has handed out no environment.
         fn retention(&self) -> (Arc<Retention>, Fixture) {
             self.retention_after(None)
         }
@@ -331,7 +331,7 @@ mod tests {
             kept.unwrap().digest.to_string()
         }
 
-        /// Stores a task with its log; the path of that.
+        /// Stores a task with a log; returns the path of the log.
         fn put(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) -> std::path::PathBuf {
             let mut task = crate::store::sample_task(1);
             task.id = id;
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_finished_long_ago_goes_with_its_log_and_its_environment() {
+    async fn old_tasks_are_removed_with_their_logs_and_environments() {
         let mut world = World::new();
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
         let [old_env, new_env] = [
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_environment_that_this_host_handed_out_goes_as_well() {
+    async fn an_environment_handed_out_by_this_host_is_removed_too() {
         let mut world = World::new();
         let environments = world.environments();
         let keep = |value: &str| {
@@ -427,9 +427,9 @@ mod tests {
         assert_eq!(are_there(), [true, false]);
     }
 
-    /// However old it is: as if it had ended when it was restored.
+    /// Retention counts from the restore, however old the task is.
     #[tokio::test]
-    async fn what_was_restored_is_kept_from_then_on() {
+    async fn restored_tasks_are_kept_from_the_restore_on() {
         let mut world = World::new();
         world.put(TaskId::new(1, 1), |_| {});
         let after = Timestamp(OLD.0 + millis(KEEP) + 1);
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_with_a_key_stays_for_as_long_as_the_key_is_remembered() {
+    async fn a_task_is_kept_for_as_long_as_its_idempotency_key() {
         let mut world = World::new();
         let id = TaskId::new(1, 1);
         world.put(id, |task| {
@@ -456,9 +456,9 @@ mod tests {
         assert_eq!(retention.forget(after).await.unwrap(), 1);
     }
 
-    /// More than go at once, and without a task to go with.
+    /// More events than one transaction removes, and no tasks.
     #[tokio::test]
-    async fn all_old_events_go() {
+    async fn all_old_events_are_removed() {
         let mut world = World::new();
         let event = |at| Event {
             task: TaskId::new(1, 1),
@@ -480,9 +480,9 @@ mod tests {
         assert_eq!(left, [(last, event(later))]);
     }
 
-    /// It died between the batch and the removal of what that left behind.
+    /// The earlier host crashed between the batch and the removal of the logs.
     #[tokio::test]
-    async fn the_logs_of_what_an_earlier_host_forgot_go() {
+    async fn logs_of_tasks_removed_by_an_earlier_host_are_removed() {
         let mut world = World::new();
         let (gone, stays) = (TaskId::new(1, 1), TaskId::new(2, 2));
         let gone_log = world.put(gone, |_| {});

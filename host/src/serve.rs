@@ -1,4 +1,4 @@
-//! A host from its start to its end: the wiring of everything, and nothing else.
+//! Runs a host from start to end: connects its parts, and nothing else.
 
 mod claim;
 mod error;
@@ -41,28 +41,28 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// How long the last commands may take to reach the supervisors.
+/// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// How long what was decided last may take to be on disk. What is not is told again to the next
-/// host, and was answered to nobody.
+/// Time limit for storing the last decisions. Those that are not stored were reported to nobody,
+/// and supervisors report to the next host again.
 const LAST_COMMITS: Duration = Duration::from_secs(30);
-/// How long the last answers may take to be written: a bit more than the server gives itself.
+/// Time limit for writing the last answers, slightly above the server's own.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// How long a start waits for the ends that it found: they take a commit or two.
+/// Time limit at a start for storing the ends that it found, which takes a commit or two.
 const WRITING_OFF: Duration = Duration::from_secs(5);
 
 const ENGINE: &str = "the engine";
 const REST: &str = "the REST server";
 const ROUTING: &str = "the routing of reports";
-const ROAD: &str = "the road to the supervisors";
+const ROUTER: &str = "the supervisors' router";
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
     let path = path.to_owned();
     move |source| ServeError::Io { what, path, source }
 }
 
-/// Runs a host until it is asked to go down, or cannot go on. `descriptors` is the soft limit on
-/// open files for children; `ready` is called once it answers.
+/// Runs a host until it is asked to shut down, or fails. `descriptors` is the soft limit of open
+/// files for children; `ready` is called once the host answers.
 pub(crate) fn run(
     claimed: &Arc<Claimed>,
     settings: Settings,
@@ -80,7 +80,7 @@ pub(crate) fn run(
         .build()
         .map_err(ServeError::Runtime)?;
     let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
-    // Clients that still read a log or wait for a task learn it from the closed connection.
+    // Clients that still follow or wait notice the closed connection.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
@@ -103,7 +103,7 @@ async fn serve(
             Over::Done
         };
         parts.spawn(
-            "the end of what earlier hosts left",
+            "the end of processes of earlier hosts",
             until(&shutdown, ending),
         );
     }
@@ -111,7 +111,7 @@ async fn serve(
         .await
         .is_none()
     {
-        tracing::warn!("some attempts that ended before this host began are not written down yet");
+        tracing::warn!("some attempts that ended before this host started are not stored yet");
     }
     open_up(claimed, &wired.host, &mut parts, &shutdown)?;
     let info = wired.host.info().await;
@@ -133,7 +133,7 @@ async fn serve(
         .map_err(|Broken { part, why }| ServeError::Broken { part, why })
 }
 
-/// A host that nobody can reach yet.
+/// A host whose socket is not open yet.
 struct Wired {
     engine: Engine,
     runner: Arc<Runner>,
@@ -149,14 +149,14 @@ async fn wire(
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Wired, ServeError> {
     let started_at = clock::wall();
-    // First: on a full disk there is nothing else to open the store with.
+    // First, because on a full disk the store cannot be opened without it.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
     let has_room = !ballast.is_freed();
     if backup::place(layout).map_err(io_error(
-        "cannot put what was restored in its place in",
+        "cannot move the restored files into place in",
         layout.root(),
     ))? {
-        tracing::info!("a restore that was cut off after it was whole was put in its place");
+        tracing::info!("an interrupted restore was completed");
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
@@ -176,7 +176,7 @@ async fn wire(
         known: Known::of(opened.found),
         settle_timeout: settings.settle_timeout,
     });
-    parts.spawn(ROAD, road_end(opened.road, shutdown.clone()));
+    parts.spawn(ROUTER, router_end(opened.router, shutdown.clone()));
     let (routing, reports) = (runner.clone(), opened.reports);
     parts.spawn(
         ROUTING,
@@ -223,8 +223,8 @@ async fn wire(
     parts.spawn(
         "the warming of plugins",
         until(shutdown, async move {
-            // Compiled code is kept on the disk; if that is full it would take what is left for
-            // cancels and ends.
+            // Compiled code is stored on disk; on a full disk it would use up the space reserved
+            // for cancels and ends.
             if has_room {
                 warmed.warm().await;
             }
@@ -263,7 +263,7 @@ async fn wire(
     })
 }
 
-/// Opens the socket, and begins to listen to what may end the host.
+/// Opens the socket, and begins to watch for reasons to end the host.
 fn open_up(
     claimed: &Arc<Claimed>,
     host: &Arc<Host>,
@@ -289,7 +289,7 @@ fn open_up(
     });
     let leading = host.clone();
     parts.spawn(
-        "the way down",
+        "the shutdown",
         until(
             shutdown,
             async move { Over::Down(leading.lead_down().await) },
@@ -298,7 +298,7 @@ fn open_up(
     Ok(())
 }
 
-/// A part that has nothing left to do once the host goes down.
+/// Runs a part until the host shuts down.
 fn until(
     shutdown: &watch::Receiver<bool>,
     part: impl Future<Output = Over> + Send + 'static,
@@ -312,7 +312,7 @@ fn until(
     }
 }
 
-/// How the engine ended: without an error only if it was told to.
+/// The end of the engine: a failure unless it was told to end.
 async fn engine_end(task: engine::EngineTask) -> Over {
     match task.await {
         Ok(Ok(())) => Over::Done,
@@ -321,10 +321,10 @@ async fn engine_end(task: engine::EngineTask) -> Over {
     }
 }
 
-async fn road_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Over {
+async fn router_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Over {
     match task.await {
         Ok(()) if *shutdown.borrow() => Over::Done,
-        Ok(()) => Over::Failed("nobody is left who asks for anything".to_owned()),
+        Ok(()) => Over::Failed("nothing uses it any more".to_owned()),
         Err(panic) => Over::Failed(panic.to_string()),
     }
 }
@@ -340,30 +340,30 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
             tokio::select! {
                 _ = term.recv() => return Over::Down(DownMode::Leave),
                 _ = int.recv() => return Over::Down(DownMode::Leave),
-                // A terminal that closes is no reason to end.
+                // A closed terminal is no reason to end.
                 _ = hangup.recv() => {}
             }
         }
     })
 }
 
-/// Marks what the host runs from here on, for itself and for people.
+/// Marks all processes that the host starts for itself or for people from here on.
 fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
     let own = Own::begin(&layout.lock());
     if let Err(error) = &own {
-        tracing::warn!(%error, "what this host runs would not be found after its death");
+        tracing::warn!(%error, "processes of this host could not be found after a crash");
     }
     own.ok().map(Arc::new)
 }
 
-/// Nothing of an earlier boot is alive, and what was given to it may have lost its bytes.
+/// Removes files of an earlier boot: its processes are gone, and the files may be incomplete.
 fn forget_other_boots(layout: &Layout) {
     if let Err(error) = checkpoint::files::forget_other_boots(layout, &clock::boot_id()) {
-        tracing::warn!(%error, "what attempts were given before the machine started stays behind");
+        tracing::warn!(%error, "files that were passed to attempts of an earlier boot cannot be removed");
     }
 }
 
-/// `mode` is how the host was asked to end, if it was.
+/// Shuts the parts down. `mode` is how the host was asked to end, if it was.
 async fn wind_down(
     wired: Wired,
     mut parts: Parts,
@@ -392,7 +392,7 @@ async fn wind_down(
             tracing::warn!(%error, "the supervisors cannot be told to end");
         }
     }
-    // Attempts that run on hold on to the road; they end with the runtime.
+    // Running attempts keep the router alive; both end with the runtime.
     if clock::within(LAST_COMMANDS, supervisors.flush())
         .await
         .is_none()
@@ -407,7 +407,7 @@ async fn wind_down(
         .await
         .is_none()
     {
-        tracing::warn!("a command that changes something is not waited for any longer");
+        tracing::warn!("a command that changes something has not ended in time");
     }
 }
 
@@ -464,7 +464,7 @@ fn open_plugins(
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
     let text = serde_json::to_string(info).map_err(io::Error::from);
-    // The next host writes it anew.
+    // The next host writes it again.
     text.and_then(|text| fsx::replace(&path, Lasting::Process, (text + "\n").as_bytes()))
         .map(drop)
         .map_err(io_error("cannot write", &path))

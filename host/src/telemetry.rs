@@ -1,9 +1,8 @@
-//! The host's own log: lines of time, level and message, to stderr in the foreground and to
-//! `host.log` in the background.
+//! The host's own log: lines with time, level and message, on standard error in the foreground and
+//! in `host.log` in the background.
 //!
-//! A file that is full is begun anew, and the one before is kept beside it, so that the two
-//! together are bounded however much a guest has to say. What is written is made harmless here:
-//! lines quote file names, git and guests.
+//! A full file is renamed and a new one is started, so that the size of both together is bounded
+//! however much a guest logs. Text is escaped here, because lines quote file names, git and guests.
 
 use std::{
     fmt,
@@ -23,18 +22,18 @@ use tracing_subscriber::{
 use crate::{fsx::append_private, text::line_of_log};
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
-/// The longest message or field. A guest's own lines may be as long.
+/// Length limit of a message or field, such as a guest's line.
 const FIELD_BYTES: usize = 16 << 10;
 
-/// Where the host's lines go.
+/// Destination of the log.
 pub(crate) enum Sink<'a> {
     Stderr,
     File(&'a Path),
 }
 
-/// Sets the log up, once for each process. `level` was checked with the settings.
+/// Sets up the log, once for each process. `level` was validated with the settings.
 pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
-    // wasmtime and its compiler have nothing to say to a person at these levels.
+    // wasmtime and its compiler log nothing useful to people at these levels.
     let filter = EnvFilter::new(format!("warn,claudine={level}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -53,7 +52,7 @@ pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
     set.map_err(io::Error::other)
 }
 
-/// Messages and fields as usual, each made harmless.
+/// Formats messages and fields as usual, but escaped.
 struct Harmless;
 
 impl<'writer> FormatFields<'writer> for Harmless {
@@ -85,7 +84,7 @@ impl Visit for WriteFields<'_> {
     }
 }
 
-/// A log file that never grows far over its limit.
+/// A log file whose size is limited.
 struct LogFile {
     path: PathBuf,
     file: File,
@@ -115,10 +114,10 @@ impl LogFile {
 }
 
 impl Write for LogFile {
-    /// A line: the whole of it goes to one file.
+    /// Writes a line, which is never split between two files.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.bytes >= self.most_bytes && self.begin_anew().is_err() {
-            // The file that is there goes on; the next try is after as much again.
+            // Continues with the current file; the next try is after the same number of bytes.
             self.bytes = 0;
         }
         let written = self.file.write(line)?;
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_begun_anew_while_it_is_written() {
+    fn a_full_log_is_renamed_and_started_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.log");
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
@@ -147,14 +146,14 @@ mod tests {
         }
         assert_eq!(read(&path), "four\n");
         assert_eq!(read(&path.with_extension("log.old")), "one two\nthree\n");
-        // A start counts what is there already.
+        // A new start counts the existing bytes.
         let mut log = LogFile::open(&path, 3).unwrap();
         log.write_all(b"five\n").unwrap();
         assert_eq!(read(&path), "five\n");
     }
 
     #[test]
-    fn lines_of_the_log_are_harmless() {
+    fn lines_of_the_log_are_escaped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.log");
         let log = Mutex::new(LogFile::open(&path, LOG_FILE_BYTES).unwrap());

@@ -1,23 +1,23 @@
-//! Amounts as people write and read them: durations, sizes, money. One grammar for options, files,
-//! settings, variables and agents.
+//! Parses and formats quantities: durations, sizes, amounts of money. The syntax is the same for
+//! options, files, settings, variables and agents.
 
 use std::time::Duration;
 
 use claudine_domain::budget::Usd;
 use jiff::{Span, SpanRelativeTo};
 
-/// What is said of a text that is no duration.
+/// The expected form of a duration, for error messages.
 pub(crate) const DURATION_EXPECTED: &str =
     "a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
-/// What is said of a text that is no size.
+/// The expected form of a size, for error messages.
 pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`";
-/// What is said of a text that is no amount of money.
+/// The expected form of an amount of money, for error messages.
 pub(crate) const DOLLARS_EXPECTED: &str = "a number of US dollars such as `5` or `0.50`";
 
 const MICRO: f64 = 1e6;
 
-/// `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Nothing negative. A day has 24
-/// hours, and months have no length.
+/// Parses `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Negative values are refused.
+/// A day has 24 hours, and months are not supported.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Some(seconds) = decimal(text) {
@@ -28,7 +28,8 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from(span.to_duration(days).ok()?).ok()
 }
 
-/// The same written: `7d`, `1h30m`, `90s` as `1m30s`. Exact to a millisecond.
+/// Formats a duration in the same syntax: `7d`, `1h30m`, and `1m30s` for 90 s. Exact to a
+/// millisecond.
 pub(crate) fn duration_word(duration: Duration) -> String {
     const UNITS: [(u128, &str); 5] = [
         (24 * 60 * 60 * 1000, "d"),
@@ -54,9 +55,8 @@ pub(crate) fn duration_word(duration: Duration) -> String {
     }
 }
 
-/// A number as people write it: digits, with a point if wanted. Neither a sign nor an exponent, and
-/// none of the words that floating-point numbers have, such as `inf`: JSON has no such number, and
-/// a limit of that kind would be none.
+/// Parses a number of digits with an optional point, without sign or exponent. Words such as `inf`
+/// are refused, because JSON has no such number, and such a limit would mean none.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
     let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -64,7 +64,7 @@ pub(crate) fn decimal(text: &str) -> Option<f64> {
     number.filter(|_| is_plain)
 }
 
-/// A number of bytes, with a suffix `K`, `M`, `G` or `T` (powers of 1024) if wanted.
+/// Parses a number of bytes with an optional suffix `K`, `M`, `G` or `T` (powers of 1024).
 pub(crate) fn size(text: &str) -> Option<u64> {
     let text = text.trim().trim_end_matches("iB").trim_end_matches('B');
     let shift = match text.chars().last()?.to_ascii_uppercase() {
@@ -86,7 +86,7 @@ pub(crate) fn size(text: &str) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// The same written, exactly: `10M`, `1G`, `1000`.
+/// Formats a size exactly, in the same syntax: `10M`, `1G`, `1000`.
 pub(crate) fn size_word(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     let unit = units
@@ -98,12 +98,12 @@ pub(crate) fn size_word(bytes: u64) -> String {
     }
 }
 
-/// Millionths of a dollar in dollars.
+/// Converts millionths of a dollar to dollars.
 pub(crate) fn dollars(micro_usd: u64) -> f64 {
     micro_usd as f64 / MICRO
 }
 
-/// Dollars in millionths; nothing of what is no amount.
+/// Converts dollars to millionths; none if the amount is invalid.
 pub(crate) fn micro_usd(dollars: f64) -> Option<u64> {
     #[allow(
         clippy::cast_possible_truncation,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_written_as_they_are_read() {
+    fn formatted_quantities_are_parsed_to_the_same_value() {
         let time = |text: &str, word: &str| {
             let read = duration(text);
             assert_eq!(read.map(duration_word).as_deref(), Some(word));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_and_a_point() {
+    fn numbers_have_only_digits_and_a_point() {
         let check = |text: &str, expected: Option<f64>| {
             assert_eq!(decimal(text), expected, "{text:?}");
         };
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn money_is_kept_in_millionths() {
+    fn money_is_converted_to_millionths() {
         let check = |dollars, expected| assert_eq!(micro_usd(dollars), expected, "{dollars}");
         check(0.0123, Some(12_300));
         check(0.0, Some(0));

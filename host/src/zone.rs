@@ -1,7 +1,7 @@
-//! The time zone of whoever looks: `TZ` if it is set, else that of the machine, else UTC.
+//! The local time zone: `TZ` if it is set, or else that of the machine, or else UTC.
 //!
-//! The database of zones is not walked, as libraries do: one file is read, and only by who needs
-//! it.
+//! Only one file of the time zone database is read, and only when needed; libraries scan the whole
+//! database.
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
@@ -11,7 +11,7 @@ use crate::config;
 
 const DATABASE: &str = "/usr/share/zoneinfo";
 const MACHINE: &str = "/etc/localtime";
-/// The largest file of a zone is a fiftieth of this.
+/// Size limit of a zone file, fifty times the largest one.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// The zone of this process, which does not change while it runs.
@@ -23,7 +23,7 @@ pub(crate) fn local() -> TimeZone {
 }
 
 fn find() -> Option<TimeZone> {
-    // What a unit test shows must not depend on where it runs.
+    // Results of unit tests must not depend on where they run.
     if cfg!(test) {
         return None;
     }
@@ -33,12 +33,12 @@ fn find() -> Option<TimeZone> {
     }
 }
 
-/// What `TZ` may hold: the name of a zone, the path of a file, or a rule such as
+/// Parses the value of `TZ`: the name of a zone, the path of a file, or a rule such as
 /// `CET-1CEST,M3.5.0,M10.5.0/3`.
 fn named(name: &str) -> Option<TimeZone> {
     let name = name.strip_prefix(':').unwrap_or(name);
     let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.to_owned());
-    // An absolute path replaces that of the database.
+    // `join` with an absolute path returns that path.
     let path = PathBuf::from(database).join(name);
     of_file(name, path).or_else(|| TimeZone::posix(name).ok())
 }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zones_are_named_as_in_the_variable() {
+    fn names_files_and_rules_of_zones_are_accepted() {
         let check = |name: &str, expected: Option<i32>| {
             let winter = jiff::Timestamp::UNIX_EPOCH;
             let offset = named(name).map(|zone| zone.to_offset(winter).seconds());

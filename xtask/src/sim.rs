@@ -17,9 +17,9 @@ use crate::program::{cargo, run as run_command};
 const HISTORIES: u32 = 20_000;
 /// What histories are made of: everything, or little else than what goes wrong together.
 const PROFILES: [&str; 3] = [
-    "tests::history::any_history_keeps_its_promises",
-    "tests::history::a_history_of_retries_holds_and_groups_keeps_its_promises",
-    "tests::history::a_history_of_parents_and_waits_keeps_its_promises",
+    "tests::history::any_history_keeps_the_rules",
+    "tests::history::history_of_retries_holds_and_groups_keeps_the_rules",
+    "tests::history::history_of_parents_and_waits_keeps_the_rules",
 ];
 /// How many of each profile the test command lives.
 pub(crate) const HISTORIES_IN_TESTS: u32 = 2_000;

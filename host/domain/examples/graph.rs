@@ -1,8 +1,8 @@
-//! What a graph costs the board: `cargo run --release -p claudine-domain --example graph [TASKS]`.
+//! Measures the board on graphs: `cargo run --release -p claudine-domain --example graph [TASKS]`.
 //!
-//! Random graphs of growing size with ten edges a task: how long they take to be accepted, how much
-//! memory a task takes with its edges, and how long it takes from the end of a task until its
-//! dependants are ready. Nothing is stored and nothing is run.
+//! Submits random graphs of growing size with ten edges per task. Prints the time to accept them,
+//! the memory per task with its edges, and the time from the end of a task until its dependants are
+//! ready. Nothing is stored or run.
 
 use std::{
     error::Error,
@@ -70,7 +70,7 @@ fn measure(tasks: u64) -> Result<(), Box<dyn Error>> {
     let at = |share: usize| wakes[(wakes.len() - 1) * share / 100];
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
-        "{tasks:>8} tasks: accepted in {accepted:.1?}, {bytes} bytes each, loaded in {loaded:.1?}, from an end to what it wakes p50 {:.1} µs, p99 {:.1} µs",
+        "{tasks:>8} tasks: accepted in {accepted:.1?}, {bytes} bytes each, loaded in {loaded:.1?}, from an end to its dependants p50 {:.1} µs, p99 {:.1} µs",
         micros(at(50)),
         micros(at(99))
     );
@@ -89,7 +89,7 @@ fn board(stored: Stored) -> Board {
     Board::new(stored, limits, bounds, "boot".into())
 }
 
-/// Runs everything; what each end took with all that followed from it.
+/// Runs all tasks; returns the time that each end took, with everything that followed from it.
 fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     let mut wakes = Vec::new();
     loop {
@@ -120,8 +120,8 @@ fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     Ok(wakes)
 }
 
-/// The task with this number depends on up to ten before it, chosen by a fixed rule that scatters
-/// them.
+/// Makes the task with this number: it depends on up to ten earlier tasks, picked by a fixed
+/// scattering rule.
 fn submission(number: u64, spec: &Arc<[u8]>) -> Submission {
     let upstream = |edge: u64| {
         let scattered = number
@@ -167,7 +167,7 @@ fn success() -> Ending {
     }
 }
 
-/// Of this process, as the kernel counts it.
+/// Memory of this process, as the kernel counts it.
 fn resident_bytes() -> Result<u64, Box<dyn Error>> {
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = statm.split_whitespace().nth(1).ok_or("no statm")?.parse()?;

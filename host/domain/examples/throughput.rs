@@ -1,8 +1,8 @@
-//! What a task costs the board: `cargo run --release -p claudine-domain --example throughput
+//! Measures the board's cost per task: `cargo run --release -p claudine-domain --example throughput
 //! [QUEUED]`.
 //!
-//! Nothing is stored and nothing is run: each batch is durable as soon as it is sealed, and each
-//! attempt ends as soon as it starts. So this is the part of a task's time that is the rules' own.
+//! Nothing is stored or run: each batch counts as durable as soon as it is sealed, and each attempt
+//! ends as soon as it starts. So only the time of the rules is measured.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use claudine_domain::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// Inputs in a batch, about what comes in while one is made durable.
+/// Inputs per batch: about as many as arrive during one commit.
 const ROUND: usize = 64;
 const SLOTS: u32 = 16;
 
@@ -75,7 +75,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Ends what runs, starts as many, seals. Returns how many ended.
+    /// Ends the running tasks, starts as many others, seals the batch. Returns the number of ended
+    /// tasks.
     fn round(&mut self) -> Result<usize, Box<dyn Error>> {
         self.now.monotonic.0 += 1;
         self.now.wall.0 += 1;

@@ -1,4 +1,5 @@
-//! Usage limits of accounts: who is at one, until when, and who may try first when it is over.
+//! Usage limits of accounts: which account is at one, until when, and which attempt tries first
+//! afterwards.
 
 use std::time::Duration;
 
@@ -6,38 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::AttemptId, time::Timestamp};
 
-/// The first wait where the service did not say when the limit ends; doubled each time it is still
-/// there.
+/// First wait if the service did not say when the limit ends. It doubles each time the limit still
+/// holds.
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
-/// The longest such wait.
+/// Longest wait if the service did not say when the limit ends.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// The longest wait, whatever the service said: a week, which is the longest window of a limit, and
-/// a day for clocks that differ. An end that is told wrongly would keep the account's tasks for
-/// ever.
+/// Longest wait even if the service names a later end: a week (the longest window of a limit) and a
+/// day for clocks that differ. A wrong end would otherwise park the account's tasks for ever.
 pub const LONGEST_TOLD: Duration = Duration::from_hours(8 * 24);
-/// The least wait, whatever the service said; doubled each time the limit is met again after it, up
-/// to [`FIRST_WAIT`]. A service that says "at once" would be asked without end.
+/// Shortest wait, whatever the service says: a service that answers "at once" would otherwise be
+/// asked endlessly. It doubles each time the limit is met again, up to [`FIRST_WAIT`].
 pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An account at a usage limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Parked {
     pub until: Timestamp,
-    /// How often in a row the limit was hit without its end being told.
+    /// Number of times in a row that the limit was met without its end being told.
     pub guesses: u32,
-    /// How often in a row the limit was met, each time after the wait before was over.
+    /// Number of times in a row that the limit was met again after a wait.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub times: u32,
-    /// After `until`, one attempt goes first; the others wait for what it finds.
+    /// The attempt that goes first after `until`; the others wait for its result.
     #[serde(default)]
     pub probe: Option<AttemptId>,
-    /// Which limit it is, in a word or two, where its executor said so.
+    /// The limit in a word or two, if the executor named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
 }
 
 impl Parked {
-    /// The longest that such a limit is waited for.
+    /// Longest wait for a limit of this kind.
     pub(crate) fn longest(&self) -> Duration {
         if self.guesses > 0 {
             LONGEST_WAIT
@@ -46,10 +46,10 @@ impl Parked {
         }
     }
 
-    /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to
-    /// [`LONGEST_WAIT`]. Attempts that were under way together meet one limit several times, so
-    /// what comes while the account is parked already lengthens the wait only where the service
-    /// told of a later end.
+    /// Parks the account from `now`, for the time that the service said; otherwise for a wait that
+    /// doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that run together report the same
+    /// limit several times: while the account is parked, a report lengthens the wait only if it
+    /// names a later end.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);
@@ -80,7 +80,7 @@ impl Parked {
     }
 }
 
-/// The least wait before something that went wrong so often in a row is tried again.
+/// Shortest wait before another try after this many failures in a row.
 pub(crate) fn least_wait(times: u32) -> Duration {
     let doublings = times.saturating_sub(1).min(16);
     (LEAST_WAIT * 2u32.pow(doublings)).min(FIRST_WAIT)
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_without_an_end_doubles_from_five_minutes_to_an_hour() {
+    fn wait_for_limit_without_end_doubles_from_5_min_to_1_h() {
         let now = Timestamp(1_000);
         let mut parked = Parked::from_limit(now, None, None);
         let mut waits = vec![parked.until.0 - now.0];
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_with_an_end_lasts_to_that_end_and_forgets_the_guesses() {
+    fn limit_with_an_end_lasts_until_then_and_resets_the_guesses() {
         let guessed = Parked::from_limit(Timestamp(0), None, None);
         let told = Parked::from_limit(Timestamp(10), Some(Duration::from_secs(90)), Some(&guessed));
         assert_eq!(
@@ -131,20 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_told_to_be_over_at_once_is_waited_for_longer_each_time() {
+    fn limit_said_to_be_over_at_once_is_waited_for_longer_each_time() {
         let mut now = Timestamp(1_000);
         let mut parked = None;
         let mut waits = Vec::new();
         for _ in 0..11 {
             let again = Parked::from_limit(now, Some(Duration::ZERO), parked.as_ref());
-            // An attempt that was under way beside it says the same, and that counts once.
+            // A report by an attempt that ran at the same time counts once.
             let beside = Parked::from_limit(now, Some(Duration::ZERO), Some(&again));
             assert_eq!(beside, again);
             waits.push((again.until.0 - now.0) / 1_000);
             (now, parked) = (again.until, Some(again));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        // What is told to last longer lasts so long.
+        // A later end lengthens the wait.
         let hours = Duration::from_hours(5);
         let told = Parked::from_limit(now, Some(hours), parked.as_ref());
         assert_eq!(told.until, now.after(hours));

@@ -10,16 +10,16 @@ use crate::{
     worktree::Merge,
 };
 
-/// Who asked a running attempt to stop; it decides the outcome, not the exit code.
+/// Reason to stop a running attempt. It decides the outcome; the exit code does not.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopWhy {
     Cancelled {
         reason: Option<String>,
     },
-    /// It ran longer than its `timeout`.
+    /// The attempt ran longer than its `timeout`.
     Timeout,
-    /// What it needs was not made in time.
+    /// Its worktree or executor was not ready in time.
     PrepareTimeout,
     /// Its work was not settled in time.
     SettleTimeout,
@@ -27,53 +27,52 @@ pub enum StopWhy {
     StartTimeout,
     /// It gave no output for its `idle_timeout`.
     IdleTimeout,
-    /// There is no money left for it.
+    /// Its budget is spent.
     Budget {
         message: String,
     },
 }
 
-/// How far a running attempt is. Each phase is durable before its effect.
+/// State of a running attempt. Each phase is durable before its effect.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start.
-    /// Shown as ready.
+    /// Reserved before a slot is free, so that no commit lies between one exit and the next start.
+    /// The task is shown as ready.
     Assigned,
-    /// What it needs is made: its worktree, the code of its executor. Nothing of it has been
-    /// started.
+    /// Its worktree and its executor's code are being made. No process was started yet.
     Preparing,
     /// Its first process may be started, and has given no sign of life.
     Starting,
     Live,
     Stopping(StopWhy),
-    /// Its executor has answered; output is drained and leftovers are ended.
+    /// Its executor has answered, its output is drained and its leftover processes are ended.
     Finishing,
-    /// Nothing of it is alive, and how it has ended is known: its work is committed, merged, pushed
-    /// or written.
+    /// None of its processes is alive, and its ending is known: its work is committed, merged,
+    /// pushed or written.
     Settling,
 }
 
-/// The process that leads an attempt: a pid alone is no identity.
+/// The process that leads an attempt. The start time is needed since pids are reused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Leader {
     pub pid: u32,
-    /// In clock ticks since boot, as the kernel tells it.
+    /// Clock ticks since boot, as the kernel reports them.
     pub start_time: u64,
 }
 
-/// What an attempt used, over all of its processes.
+/// Resources that an attempt used, over all its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Usage {
     pub wall_ms: u64,
     pub cpu_ms: Option<u64>,
-    /// The largest resident set seen: of one process as the kernel counted it, or of all of them as
-    /// they were sampled twice a second. None where every process was too small (a few MiB) and too
-    /// short for that.
+    /// Largest resident set: of one process as the kernel counted it, or of all of them as sampled
+    /// twice a second. None if every process was too small (a few MiB) and too short to be
+    /// measured.
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// What an executor tells of an agent's conversation.
+/// An agent's conversation, as its executor reports it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Session {
     pub id: String,
@@ -81,28 +80,28 @@ pub struct Session {
     pub model: Option<String>,
 }
 
-/// What git says of the directory that an attempt worked in, once nothing of the attempt is alive.
+/// State of the attempt's working directory as git reports it, once none of its processes is alive.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct GitState {
-    /// None where no branch is checked out.
+    /// None if no branch is checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// None where there is no commit yet.
+    /// None if there is no commit yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The first of what is changed and not committed, untracked files included, by their paths in
-    /// the repository. A new directory is one path, with a slash at its end.
+    /// First uncommitted changes, untracked files included, as paths in the repository. A new
+    /// directory is one path that ends with a slash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dirty: Vec<String>,
-    /// How many there are of these in all.
+    /// Number of all uncommitted changes.
     #[serde(default)]
     pub dirty_count: u64,
-    /// Why git could not say.
+    /// Reason why git could not report its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What the executor and the supervisor say of an attempt's end.
+/// End of an attempt, as reported by executor and supervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ending {
     pub cause: Cause,
@@ -111,38 +110,38 @@ pub struct Ending {
     pub signal: Option<i32>,
     pub usage: Usage,
     pub cost_micro_usd: Option<u64>,
-    /// The executor's results, JSON. In the store they are a document of their own.
+    /// The executor's results, JSON. The store keeps them as a separate document.
     #[serde(skip)]
     pub outputs: Option<Arc<[u8]>>,
-    /// Of the directory it worked in, where that was looked at.
+    /// State of the directory it worked in, if that was read.
     pub git: Option<Box<GitState>>,
-    /// What became of its work, where it succeeded in a worktree. The cause says already what
-    /// follows from it.
+    /// Result of merging its work, if it succeeded in a worktree. `cause` already takes it into
+    /// account.
     pub merge: Option<Box<Merge>>,
-    /// How many calls of tools were refused to an agent.
+    /// Number of tool calls that were denied to an agent.
     #[serde(default)]
     pub denied: u32,
-    /// How many files of its worktree it has changed.
+    /// Number of files changed in its worktree.
     #[serde(default)]
     pub files: Option<u64>,
-    /// For a usage limit: how long it lasts, where the service said so.
+    /// Time until a usage limit ends, if the service said so.
     pub retry_after: Option<Duration>,
-    /// Which usage limit it met, in a word or two, where its executor said so.
+    /// The usage limit that it met, in a word or two, if its executor named it.
     #[serde(default)]
     pub limit: Option<String>,
-    /// What the supervisor stopped it for, with or without a host.
+    /// Reason for which the supervisor stopped it, with or without a host.
     pub stopped: Option<StopWhy>,
-    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and
-    /// the task goes back to `ready`.
+    /// No supervisor received the start, or ever will: nothing of the attempt has happened, and the
+    /// task goes back to `ready`.
     pub never_received: bool,
     /// The machine had no room for its first process (descriptors, processes, memory): nothing of
-    /// the attempt has happened, and later it may.
+    /// the attempt has happened, and a later try may work.
     #[serde(default)]
     pub no_room: bool,
 }
 
 impl Ending {
-    /// An end of which nothing else is known.
+    /// An end with nothing but a cause and a message.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause,
@@ -172,7 +171,7 @@ pub enum Cause {
     Class(ReasonClass),
 }
 
-/// The end of an attempt.
+/// End of an attempt, as stored.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ended {
     pub at: Timestamp,
@@ -190,16 +189,16 @@ pub struct Ended {
     /// For an agent in a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
-    /// What became of its work, where it succeeded in a worktree.
+    /// Result of merging its work, if it succeeded in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<Box<Merge>>,
-    /// How many calls of tools were refused to an agent.
+    /// Number of tool calls that were denied to an agent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub denied: u32,
-    /// How many files of its worktree it has changed, in a task with one.
+    /// Number of files changed in its worktree, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// Nobody ever received its start: it does not count as an attempt.
+    /// Its start was never received, so it does not count as an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
 }
@@ -210,34 +209,34 @@ pub struct Attempt {
     pub assigned_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// The monotonic clock at the start, and which clock that is: deadlines are counted from it.
+    /// Monotonic time of the start, and the clock it was read from. Deadlines count from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
-    /// Its first sign of life.
+    /// Time of its first sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<Timestamp>,
-    /// What its executor last said it is doing; nothing once it has ended.
+    /// Current activity as its executor last reported it; none once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// What it may cost, in millionths of a US dollar: what was left of its budgets when it was
-    /// started. None without a budget.
+    /// Amount it may spend, in millionths of a US dollar: what was left of its budgets at its
+    /// start. None without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_cost_micro_usd: Option<u64>,
-    /// What it has cost up to now, while it runs.
+    /// Cost so far, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
-    /// How it has ended, while its work is being settled: a later host goes on with that, and no
-    /// process is left to tell it.
+    /// Its ending, while its work is being settled: a later host continues from it, since no
+    /// process is left to report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
-    /// The branch of the worktree that it works in.
+    /// Branch of its worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
-    /// No executor ran: somebody merged the work of the attempt before it.
+    /// No executor ran: somebody merged the previous attempt's work by hand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,7 +263,7 @@ impl Attempt {
         }
     }
 
-    /// One of a task whose work somebody merged after all. It begins and ends at once.
+    /// The attempt of a task whose work somebody merged by hand. It begins and ends at once.
     pub fn merged_by_hand(number: u32, at: Timestamp, merge: Merge) -> Self {
         Self {
             started_at: Some(at),
@@ -287,7 +286,7 @@ impl Attempt {
         }
     }
 
-    /// What it has cost, in millionths of a US dollar, if its executor told.
+    /// Cost in millionths of a US dollar, if its executor reported it.
     pub fn cost_micro_usd(&self) -> Option<u64> {
         let at_its_end = self.ended.as_ref().and_then(|ended| ended.cost_micro_usd);
         at_its_end.or(self.cost_so_far_micro_usd)

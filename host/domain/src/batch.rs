@@ -1,4 +1,4 @@
-//! What one transaction makes true, and what happens once it is.
+//! The content of one transaction, and the effects that follow once it is durable.
 
 use std::sync::Arc;
 
@@ -21,28 +21,28 @@ use crate::{
 /// Batches are numbered from 1 in the order they are committed.
 pub type BatchNumber = u64;
 
-/// A document that is kept beside a row because it may be large and is seldom read.
+/// A document that is stored beside a row, because it may be large and is rarely read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentKey {
-    /// What was asked of the executor, JSON.
+    /// The request to the executor, JSON.
     Spec(TaskId),
-    /// What the executor answered, JSON.
+    /// The executor's outputs, JSON.
     Outputs(AttemptId),
-    /// What `resume` is given.
+    /// The state that `resume` is given.
     Checkpoint(AttemptId),
-    /// What somebody said when an attempt was to go on from an earlier one, UTF-8.
+    /// Message for an attempt that continues an earlier one, UTF-8.
     Context(TaskId),
 }
 
-/// What is forgotten for its age.
+/// Rows removed because of their age.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pruned {
-    /// Finished tasks, which go with all that belongs to them but their events.
+    /// Finished tasks. Everything that belongs to them goes too, except their events.
     pub tasks: Vec<TaskId>,
-    /// The events up to this number go; none at 0.
+    /// Events up to this number are removed; none if 0.
     pub events_to: u64,
-    /// Sums of what began before this time go.
+    /// Ledger sums that began before this time are removed.
     pub spent_before: Option<Timestamp>,
 }
 
@@ -52,23 +52,23 @@ impl Pruned {
     }
 }
 
-/// Everything one transaction writes: rows whole, documents, facts. What it forgets goes after all
-/// that was written.
+/// Everything that one transaction writes: whole rows, documents, facts. Removals come after all
+/// writes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub number: BatchNumber,
-    /// The tasks that changed, each once, as they stand at the end of the batch.
+    /// Changed tasks, each once, in their state at the end of the batch.
     pub tasks: Vec<Arc<Task>>,
-    /// What new tasks depend on. It never changes afterwards.
+    /// Dependencies of new tasks. They never change afterwards.
     pub dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
-    /// Groups as somebody set them, `None` where nothing is set any more.
+    /// Groups that were set, `None` if nothing is set any more.
     pub groups: Vec<(String, Option<Group>)>,
-    /// What is set for the whole queue, if that changed.
+    /// Settings of the whole queue, if they changed.
     pub queue: Option<Queue>,
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
-    /// Accounts at a usage limit, `None` where the limit is over.
+    /// Accounts at a usage limit, `None` if the limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
-    /// What ends of attempts have taught, `None` where a class was forgotten.
+    /// Profiles that changed, `None` if a class was forgotten.
     pub profiles: Vec<(ProfileKey, Option<Profile>)>,
     /// Sums of the ledger, in millionths of a US dollar.
     pub spent: Vec<(Scope, u64)>,
@@ -76,13 +76,13 @@ pub struct Batch {
     pub pruned: Pruned,
 }
 
-/// Something to be done outside once it is durable that it shall be.
+/// An action outside the board, carried out once the decision is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     Start(AttemptId),
-    /// An attempt that was prepared may start its first process.
+    /// Start the first process of an attempt that was prepared.
     Spawn(AttemptId),
-    /// How the attempt has ended is durable: its work is settled.
+    /// Settle the work of an attempt whose ending is durable.
     Settle(AttemptId),
     /// Take up an attempt that an earlier host started.
     Resume(AttemptId),
@@ -90,18 +90,18 @@ pub enum Action {
         attempt: AttemptId,
         why: StopWhy,
     },
-    /// The end of the attempt is durable: whoever kept its reports may forget them. A release is
-    /// lost with its host, or with a batch that fails, so after each load of a board every end that
-    /// was not released is told again, that of a finished task too.
+    /// Release an attempt whose end is durable: its reports may be forgotten. A release is lost
+    /// with its host, or with a batch that fails. So after each load of a board every end without a
+    /// release is reported again, even that of a finished task.
     Release(AttemptId),
-    /// The checkpoint of this number is durable: the guest that waits for it goes on.
+    /// Let the guest continue that waits for the checkpoint with this number: it is durable.
     CheckpointStored {
         attempt: AttemptId,
         number: u64,
     },
 }
 
-/// An action, and the batch that has to be durable before it.
+/// An action, and the batch that must be durable before it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
     pub after: BatchNumber,

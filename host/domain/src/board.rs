@@ -1,7 +1,7 @@
 //! All unfinished work, with the indexes that make each decision cheap.
 //!
-//! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none
-//! can disagree with it; a board that is loaded from the store is the same as one that grew.
+//! Every index is derived from the tasks in one place ([`Board::index`]), so that none can disagree
+//! with them. A board that is loaded from the store equals one that grew.
 
 mod clock;
 mod ended_again;
@@ -43,37 +43,37 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp, millis},
 };
 
-/// How long a task of the next lower priority waits until it is level with one submitted now: what
-/// waits long rises, so nothing starves.
+/// Time after which a waiting task ranks equal to a new one of the next higher priority: waiting
+/// tasks rise, so none starves.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
-/// How long it may take to make what an attempt needs, or to settle its work, unless the host is
-/// told otherwise: git may wait for the network, and for others that work in the same repository.
+/// Default limit for preparing an attempt, and for settling its work. Git may wait for the network,
+/// and for others that work in the same repository.
 pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
-/// How long an idempotency key is remembered.
+/// Time for which an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
 
-/// Limits on what may be asked.
+/// Limits on requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// How many ancestors a task may have.
+    /// Maximum number of ancestors of a task.
     pub depth: usize,
-    /// How many unfinished descendants a task may have.
+    /// Maximum number of unfinished descendants of a task.
     pub open_descendants: usize,
-    /// How many tasks may be unfinished at once.
+    /// Maximum number of unfinished tasks.
     pub unfinished: usize,
-    /// How many others a task may depend on.
+    /// Maximum number of dependencies of a task.
     pub dependencies: usize,
-    /// How many attempts a task may have, also those that a person asks for: its row has them all,
-    /// and is written anew with each.
+    /// Maximum number of attempts of a task, including those that a person asks for: the task's row
+    /// holds them all and is rewritten with each.
     pub attempts: usize,
-    /// How many groups may have something set.
+    /// Maximum number of groups with settings.
     pub groups: usize,
-    /// Of how many tasks that ran again the newest end is remembered: as many as may end while a
-    /// copy of theirs is on its way from the store to the board.
+    /// Number of tasks that ran again whose newest end is remembered: as many as may end while a
+    /// copy of one of them is on its way from the store to the board.
     pub remembered_ends: usize,
-    /// How long it may take to make what an attempt needs.
+    /// Time limit for preparing an attempt.
     pub prepare: Duration,
-    /// How long it may take to settle an attempt's work.
+    /// Time limit for settling an attempt's work.
     pub settle: Duration,
 }
 
@@ -93,8 +93,8 @@ impl Default for Bounds {
     }
 }
 
-/// Who goes first: the earlier since when it is ready, a lower priority counting as later. It does
-/// not change while a task waits, so nothing is ever sorted again.
+/// Place in the order of starts: by the time at which the task became ready, where a lower priority
+/// counts as a later time. It does not change while a task waits, so nothing is ever sorted again.
 pub(crate) type Rank = (u64, TaskId);
 
 fn unreadable_tasks(rows: &[Unreadable]) -> BTreeMap<TaskId, Unreadable> {
@@ -123,18 +123,18 @@ pub struct Remembered {
     pub at: Timestamp,
 }
 
-/// A row that cannot be read. It is left as it is: another version may be able to.
+/// A row that cannot be read. It stays as it is, since another version may be able to read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unreadable {
-    /// What it is a row of, in a word: `task`, `group`, `profile`.
+    /// Kind of row, in a word: `task`, `group`, `profile`.
     pub what: &'static str,
     pub key: String,
-    /// The unfinished task that it is the row of.
+    /// Id of the unfinished task, if this is the row of one.
     pub task: Option<TaskId>,
     pub reason: String,
 }
 
-/// What a new host reads from the store.
+/// State that a new host reads from the store.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub unfinished: Vec<Task>,
@@ -143,15 +143,15 @@ pub struct Stored {
     pub queue: Queue,
     pub remembered: Vec<(String, Remembered)>,
     pub profiles: Vec<(ProfileKey, Profile)>,
-    /// What was spent, in millionths of a US dollar.
+    /// Sums of the ledger, in millionths of a US dollar.
     pub spent: Vec<(Scope, u64)>,
-    /// What could not be read of all this.
+    /// Rows that could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// The number of the last batch.
+    /// Number of the last batch.
     pub last_batch: BatchNumber,
 }
 
-/// What the batch being filled holds so far.
+/// Content so far of the batch being filled.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) number: BatchNumber,
@@ -159,7 +159,7 @@ pub(crate) struct Pending {
     pub(crate) finished: BTreeMap<TaskId, Arc<Task>>,
     pub(crate) dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
     pub(crate) groups: BTreeSet<String>,
-    /// Whether what is set for the whole queue has changed.
+    /// Whether settings of the whole queue have changed.
     pub(crate) queue: bool,
     pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
     pub(crate) accounts: BTreeSet<AccountKey>,
@@ -170,46 +170,46 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// The one owner of unfinished work. What is looked up for each edge of a graph is hashed, the rest
-/// is sorted.
+/// The only owner of unfinished work. Maps that are read for each edge of a graph are hashed, the
+/// others sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
-    /// Names the clock that monotonic times are read from, and is stored beside each of them: one
-    /// by another clock means nothing. With one machine it is that of a boot.
+    /// Name of the clock that monotonic times are read from. It is stored beside each of them,
+    /// since times of another clock mean nothing. On one machine it names a boot.
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
-    /// Attempts that hold a process, will, or did: preparing, starting, live, stopping, finishing,
-    /// settling.
+    /// Attempts that have, will have or had a process: preparing, starting, live, stopping,
+    /// finishing, settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
-    /// Attempts that keep others of their key from starting: until their first sign of life, or
-    /// else until they have ended.
+    /// Attempts that keep others with the same key from starting, until their first sign of life or
+    /// their end.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
     /// Tasks whose running attempt waits for its own descendants. Not stored: the waits end with
     /// the host.
     pub(crate) suspended: BTreeSet<TaskId>,
-    /// Unfinished descendants of each task, whether that task or those between have ended or not.
+    /// Unfinished descendants of each task, finished or not, at any depth.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    /// Who depends on a task, whether it has ended or not; only those that are unfinished
-    /// themselves.
+    /// Unfinished dependants of each task, finished or not.
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
-    /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
+    /// Position in its dependencies of each blocked task: all earlier ones have met their
+    /// condition.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
-    /// Blocked tasks that were chosen ahead, with the batch in which that was decided.
+    /// Blocked tasks with a reserved attempt, with the batch in which it was reserved.
     pub(crate) chosen: BTreeMap<TaskId, BatchNumber>,
-    /// Tasks that run or will, whose dependants have not been looked at for whom to choose.
+    /// Running or reserved tasks whose dependants have not yet been considered for a reservation.
     pub(crate) frontier: BTreeSet<TaskId>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) queue: Queue,
     pub(crate) configured_slots: Slots,
-    /// The running tasks of each group.
+    /// Running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// When the limit of each attempt's phase began to count. Not stored: what happened while no
-    /// host listened is told to the next one late, and what was being made is made again.
+    /// Time from which the limit of each attempt's phase counts. Not stored: the next host hears
+    /// reports late, and prepares again what was being prepared.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
-    /// Attempts that are prepared and wait for their turn to start. Not stored: they tell it again.
+    /// Prepared attempts that wait for their turn to start. Not stored: they report it again.
     pub(crate) prepared: BTreeSet<TaskId>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
@@ -218,28 +218,28 @@ pub struct Board {
     pub(crate) remembered: BTreeMap<String, Remembered>,
     pub(crate) remembered_by_age: BTreeSet<(Timestamp, String)>,
     pub(crate) ended_again: EndedAgain,
-    /// Unfinished tasks whose rows cannot be read: what depends on one of them waits.
+    /// Unfinished tasks whose rows cannot be read. Their dependants wait.
     pub(crate) unreadable: BTreeMap<TaskId, Unreadable>,
     pub(crate) capacity: Capacity,
     pub(crate) standing: Standing,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
-    /// Who asked for the input that is being taken, if somebody did.
+    /// The principal who asked for the current input, if any.
     pub(crate) by: Option<Arc<Principal>>,
     pub(crate) pending: Pending,
 }
 
-/// Where a blocked task stands in what it depends on.
+/// Position of a blocked task in its list of dependencies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockedAt {
     pub(crate) place: usize,
-    /// What is at that place.
+    /// The dependency at that position.
     pub(crate) by: TaskId,
 }
 
 impl Board {
-    /// A board of what the store holds. `clock_id` tells whether a stored monotonic time still
-    /// means something.
+    /// Makes a board from the store. `clock_id` tells whether a stored monotonic time is still
+    /// valid.
     pub fn new(stored: Stored, limits: Limits, bounds: Bounds, clock_id: Arc<str>) -> Self {
         let mut board = Self {
             bounds,
@@ -291,7 +291,7 @@ impl Board {
                 request.share(last);
             }
             last = Some(task.request.clone());
-            // Rows of earlier versions have it in their state alone.
+            // Rows of earlier versions have this in their state only.
             if let State::Held { since } = task.state {
                 task.held.get_or_insert(since);
             }
@@ -305,7 +305,7 @@ impl Board {
         board
     }
 
-    /// Puts all unfinished tasks on a board that is new.
+    /// Puts all unfinished tasks on a new board.
     pub(crate) fn take_up(&mut self, unfinished: impl Iterator<Item = Arc<Task>>) {
         for task in unfinished {
             self.index(&task);
@@ -318,7 +318,7 @@ impl Board {
         }
     }
 
-    /// Whether a task has not ended, or may not have: its row cannot be read.
+    /// Whether a task has not ended, or may not have because its row cannot be read.
     pub(crate) fn is_open(&self, id: TaskId) -> bool {
         self.tasks.contains_key(&id) || self.unreadable.contains_key(&id)
     }
@@ -327,15 +327,14 @@ impl Board {
         self.tasks.get(&id)
     }
 
-    /// All of them, by their ids.
+    /// All unfinished tasks, by id.
     pub fn unfinished(&self) -> impl Iterator<Item = &Arc<Task>> {
         let mut tasks: Vec<&Arc<Task>> = self.tasks.values().collect();
         tasks.sort_unstable_by_key(|task| task.id);
         tasks.into_iter()
     }
 
-    /// The unfinished tasks of that kind, sorted, so that what follows from it is the same each
-    /// time.
+    /// Ids of the matching unfinished tasks, sorted so that the results are deterministic.
     pub(crate) fn ids_where(&self, wanted: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         let found = self.tasks.values().filter(|task| wanted(task));
         let mut ids: Vec<TaskId> = found.map(|task| task.id).collect();
@@ -347,8 +346,7 @@ impl Board {
         self.running.len()
     }
 
-    /// How many attempts hold a slot: those that run, less those that wait for their own
-    /// descendants.
+    /// Number of slots in use: running attempts, less those that wait for their own descendants.
     pub fn slots_in_use(&self) -> usize {
         self.running.len() - self.suspended.len()
     }
@@ -361,7 +359,8 @@ impl Board {
         &self.capacity
     }
 
-    /// Why the lanes that wait are not admitted. Every lane is looked at: too much for each round.
+    /// Reason why each waiting lane is not admitted. It looks at every lane, which is too much for
+    /// each round.
     pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
         let lanes = self.lanes.iter();
         lanes
@@ -369,7 +368,7 @@ impl Board {
             .collect()
     }
 
-    /// Why this task is not started, if it waits for a slot and admission says no.
+    /// Reason why this task is not started, if it waits for a slot and is not admitted.
     pub fn refusal_of(&self, task: &Task, now: Now) -> Option<Refusal> {
         self.refusal_of_lane(&self.lane(task), now)
     }
@@ -378,8 +377,8 @@ impl Board {
         &self.groups
     }
 
-    /// How many attempts of a group hold a place in it: those that run, less those that wait for
-    /// their own descendants.
+    /// Number of places in use in a group: its running attempts, less those that wait for their own
+    /// descendants.
     pub fn running_in_group(&self, group: &str) -> usize {
         let running = self.in_group.get(group).into_iter().flatten();
         running.filter(|id| !self.suspended.contains(id)).count()
@@ -397,8 +396,8 @@ impl Board {
         self.drain
     }
 
-    /// The next instant at which [`Input::Tick`](crate::step::Input::Tick) changes something: by
-    /// the monotonic clock, by the wall clock.
+    /// Next times at which [`Input::Tick`](crate::step::Input::Tick) changes something, by the
+    /// monotonic and by the wall clock.
     pub fn next_tick(&self) -> (Option<MonotonicMs>, Option<Timestamp>) {
         let clock = self.clocks.first().map(|(at, ..)| *at);
         let settled = if self.standing.is_empty() {
@@ -413,14 +412,13 @@ impl Board {
         )
     }
 
-    /// The number of the batch that is being filled.
+    /// Number of the batch being filled.
     pub fn pending_batch(&self) -> BatchNumber {
         self.pending.number
     }
 
-    /// Whether the batch that is being filled would write anything. Where it would not, its
-    /// effects, if there are any, wait for earlier batches only: [`Board::take_released`] gives
-    /// them out.
+    /// Whether the batch being filled would write anything. If not, its effects wait for earlier
+    /// batches only, and [`Board::take_released`] returns them.
     pub fn has_pending(&self) -> bool {
         let pending = &self.pending;
         !(pending.changed.is_empty()
@@ -435,9 +433,9 @@ impl Board {
             && pending.pruned.is_empty())
     }
 
-    /// Whether something waits for the batch that is being filled, `durable` being the last one
-    /// that is on disk: an attempt to be started, taken up or stopped, a guest at a checkpoint, or
-    /// slots that would soon find nobody chosen ahead.
+    /// Whether something waits for the batch being filled, where `durable` is the last batch on
+    /// disk: an attempt to start, take up or stop, a guest at a checkpoint, or slots that will soon
+    /// run out of reserved attempts.
     pub fn is_commit_urgent(&self, durable: BatchNumber) -> bool {
         let waits = |effect: &Effect| {
             effect.after == self.pending.number && !matches!(effect.action, Action::Release(_))
@@ -445,13 +443,13 @@ impl Board {
         self.pending.effects.iter().any(waits) || self.runs_out_of_chosen(durable)
     }
 
-    /// The tasks whose end is in the batch that is being filled.
+    /// Tasks whose end is in the batch being filled.
     pub fn finished_in_pending(&self) -> impl Iterator<Item = TaskId> {
         self.pending.finished.keys().copied()
     }
 
-    /// Closes the batch: what it writes, and what is to be done once it, and so every earlier one,
-    /// is durable.
+    /// Closes the batch. Returns it with the effects that follow once it and all earlier ones are
+    /// durable.
     pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
         let next = Pending {
             number: self.pending.number + 1,
@@ -497,8 +495,7 @@ impl Board {
         (batch, pending.effects)
     }
 
-    /// Takes those effects out of the batch being filled that an earlier, durable batch already
-    /// allows.
+    /// Takes the effects out of the batch being filled that wait only for batches up to `durable`.
     pub fn take_released(&mut self, durable: BatchNumber) -> Vec<Effect> {
         let (released, kept) = std::mem::take(&mut self.pending.effects)
             .into_iter()
@@ -507,7 +504,7 @@ impl Board {
         released
     }
 
-    /// Changes a task and everything that is derived from it.
+    /// Changes a task and all indexes derived from it.
     pub(crate) fn change(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) {
         let Some(mut task) = self.tasks.remove(&id) else {
             return;
@@ -542,8 +539,8 @@ impl Board {
         }
     }
 
-    /// Its dependants are told of it by [`Board::index_dependencies`], together with those that
-    /// come with it.
+    /// Adds a task. Its edges are added by [`Board::index_dependencies`], together with those of
+    /// the tasks that come with it.
     pub(crate) fn insert(&mut self, task: Task) {
         let task = Arc::new(task);
         self.index(&task);
@@ -561,9 +558,9 @@ impl Board {
         });
     }
 
-    /// An action that follows from what was decided so far. Where the batch being filled is still
-    /// empty that is all in earlier ones, so the action waits for the last of those and no empty
-    /// batch has to be committed for its sake.
+    /// Adds an action that follows from the decisions so far. If the batch being filled is still
+    /// empty, those decisions are all in earlier batches: the action waits for the last of them, so
+    /// that no empty batch has to be committed.
     pub(crate) fn effect(&mut self, action: Action) {
         let after = self.pending.number - u64::from(!self.has_pending());
         self.pending.effects.push(Effect { after, action });
@@ -577,8 +574,8 @@ impl Board {
         self.pending.accounts.insert(key);
     }
 
-    /// Of two submissions under one key, the later is the one that counts: the earlier was
-    /// forgotten before it.
+    /// Remembers a submission. Of two under one key the later counts: the earlier was forgotten
+    /// before it.
     pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
         if let Some(known) = self.remembered.get(&key) {
             if known.at > remembered.at {

@@ -1,12 +1,12 @@
-//! What tasks may cost, and what has been spent.
+//! Budgets of tasks, and what they have spent.
 //!
-//! A task has its budget in its request, and what it has spent in its attempts. What the tasks of a
-//! graph or of a day spend together is kept in a ledger, since finished tasks are not on the board;
-//! it is written in the transaction of the cost it counts. A task's own budget holds for whatever
-//! tells what it costs; those of a graph and of a day hold back agents alone.
+//! A task's budget is in its request, its spending in its attempts. The spending of a graph or a
+//! day is kept in a ledger, since finished tasks are not on the board; it is written in the
+//! transaction of the cost that it counts. A task's own budget applies to every executor that
+//! reports costs; those of a graph and of a day apply to agents only.
 //!
-//! An attempt is told at its start what is left of all of them. Nothing is reserved: of agents that
-//! run side by side each may spend what was left when it started.
+//! An attempt is told at its start what is left of all its budgets. Nothing is reserved: of agents
+//! that run side by side, each may spend what was left when it started.
 
 use std::fmt;
 
@@ -30,18 +30,18 @@ impl Day {
     }
 }
 
-/// What a sum of the ledger is of.
+/// Subject of a sum in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
-    /// The tasks that were submitted together, and what was submitted from within them; named by
-    /// the first of them.
+    /// The tasks that were submitted together, and those submitted from within them; named by the
+    /// first of them.
     Graph(TaskId),
 }
 
 impl Scope {
-    /// Whether what it is a sum of began before that time.
+    /// Whether the subject of the sum began before that time.
     pub fn began_before(self, at: Timestamp) -> bool {
         match self {
             Self::Day(day) => day < Day::of(at),
@@ -50,14 +50,14 @@ impl Scope {
     }
 }
 
-/// What the tasks of a graph may cost together.
+/// Budget that the tasks of a graph share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GraphBudget {
     pub graph: TaskId,
     pub micro_usd: u64,
 }
 
-/// A budget and what was spent of it, in millionths of a US dollar.
+/// A budget and the amount spent of it, in millionths of a US dollar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Level {
     pub spent_micro_usd: u64,
@@ -65,7 +65,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// Nothing is left.
+    /// Whether nothing is left.
     pub fn is_spent(self) -> bool {
         self.left_micro_usd() == 0
     }
@@ -104,8 +104,8 @@ impl fmt::Display for Spent {
     }
 }
 
-/// An amount in millionths of a US dollar: cents at least, and no zeros after the digits that say
-/// something.
+/// An amount in millionths of a US dollar. Shown with at least two decimals and no trailing zeros
+/// after those.
 pub struct Usd(pub u64);
 
 impl fmt::Display for Usd {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_have_cents_and_what_is_below_them_where_it_is_there() {
+    fn amounts_show_cents_and_smaller_digits_if_not_zero() {
         let check = |micro, expected: &str| assert_eq!(Usd(micro).to_string(), expected);
         check(0, "0.00");
         check(1_500_000, "1.50");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_ends_where_the_next_one_begins() {
+    fn a_day_ends_when_the_next_begins() {
         let day = Day::of(Timestamp(DAY_MS - 1));
         assert_eq!((day, day.end()), (Day(0), Timestamp(DAY_MS)));
         assert_eq!(Day::of(day.end()), Day(1));

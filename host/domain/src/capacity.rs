@@ -1,7 +1,7 @@
-//! How much may run at once: slots, and what the machine bears.
+//! Limits on what runs at once: slots, and the machine's capacity.
 //!
-//! Nothing is measured here; readings come in, and what has just been started counts by its
-//! predicted need until readings can show it.
+//! Nothing is measured here: readings come in. A recent start counts by its predicted need until
+//! readings can show it.
 
 use std::time::Duration;
 
@@ -15,41 +15,42 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// Memory stalls of this many per cent over ten seconds stop admission before the kernel kills.
+/// Per cent of time stalled on memory, over ten seconds, at which admission stops; before the
+/// kernel starts to kill.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
-/// How many attempts of whose class nothing is known may settle at once while little runs; on a
-/// larger machine one for each core.
+/// Number of attempts of unknown classes that may settle at once while little runs. On a larger
+/// machine, the number of its cores if that is more.
 pub const RAMP: usize = 8;
 
-/// A class that is expected to need less than this many cores is not held back by what others use.
+/// Classes predicted to need fewer cores than this are not held back by the load of others.
 pub const SMALL_CORES: f64 = 0.2;
 
-/// How long the first in line waits for the CPU before it starts in spite of the load.
+/// Time that the first in line waits for the CPU before it starts despite the load.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Nobody wants to know of how much more there is room for.
+/// Upper bound for counting free places: larger numbers interest nobody.
 const ROOM_MOST: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slots {
-    /// As many as the machine bears.
+    /// As many as the machine has capacity for.
     #[default]
     Auto,
-    /// So many, whatever the CPU says.
+    /// A fixed number, whatever the CPU load.
     Fixed(u32),
 }
 
-/// Limits that the person sets.
+/// Limits that the user sets.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     pub slots: Slots,
-    /// CPU in use, over all cores, above which nothing is started.
+    /// CPU use over all cores, in per cent, above which nothing is started.
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,
-    /// What all agents together may cost in a day (UTC), in millionths of a US dollar.
+    /// Budget of all agents together per day (UTC), in millionths of a US dollar.
     pub daily_micro_usd: Option<u64>,
 }
 
@@ -65,12 +66,12 @@ impl Default for Limits {
     }
 }
 
-/// How long nothing is started after the machine had no room for a process.
+/// Time without starts after the machine had no room for a process.
 pub const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// The longest wait of a task that met a machine without room until it is tried again.
+/// Longest wait of a task that found no room on the machine, until its next try.
 pub(crate) const LONGEST_ROOM_PAUSE: Duration = Duration::from_mins(1);
 
-/// One look at the machine, or at the cgroup that bounds this process.
+/// One reading of the machine, or of the cgroup that bounds this process.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reading {
     pub at: MonotonicMs,
@@ -79,11 +80,12 @@ pub struct Reading {
     pub memory_total_bytes: u64,
     pub memory_free_bytes: u64,
     pub disk_free_bytes: u64,
-    /// Share of the last ten seconds in which something stalled on memory, where the kernel tells.
+    /// Share of the last ten seconds in which something stalled on memory, if the kernel reports
+    /// it.
     pub memory_stall_percent: Option<f64>,
 }
 
-/// Why nothing more is started for now.
+/// Reason why nothing more is started for now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "limit")]
 pub enum Refusal {
@@ -95,16 +97,16 @@ pub enum Refusal {
         in_use: f64,
         needed: f64,
         allowed: f64,
-        /// How many there are in all.
+        /// All cores of the machine.
         cores: f64,
     },
     Memory {
-        /// Neither in use nor promised to what runs.
+        /// Memory that is neither in use nor promised to running attempts.
         free_bytes: u64,
         needed_bytes: u64,
         reserve_bytes: u64,
     },
-    /// More than the whole machine has.
+    /// Needs more memory than the whole machine has.
     NeverFits {
         needed_bytes: u64,
         total_bytes: u64,
@@ -112,8 +114,7 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// So many of whose class nothing was learned yet have just started, and may still need more
-    /// than they show.
+    /// This number of attempts of unknown classes has just started, and may still grow.
     Ramp {
         settling: usize,
     },
@@ -121,7 +122,7 @@ pub enum Refusal {
         free_bytes: u64,
         reserve_bytes: u64,
     },
-    /// The group has as many running as it may.
+    /// The group's limit of running tasks is reached.
     Group {
         group: String,
         running: usize,
@@ -134,7 +135,7 @@ pub enum Refusal {
     Paused {
         since: Timestamp,
     },
-    /// What may be spent in a day is spent.
+    /// The daily budget is spent.
     DailyBudget {
         level: Level,
         until: Timestamp,
@@ -143,34 +144,34 @@ pub enum Refusal {
     SerialStart {
         key: String,
     },
-    /// One attempt tries whether the account's limit is over.
+    /// One attempt is testing whether the account's limit is over.
     Probing {
         account: String,
     },
     NoReading,
-    /// A process could not be started a moment ago: descriptors, processes or memory of the machine
-    /// had run out.
+    /// A moment ago a process could not be started: the machine had run out of descriptors,
+    /// processes or memory.
     NoRoom,
 }
 
 impl Refusal {
-    /// Whether it is lifted when attempts that run end, so that who is refused gets a turn if
-    /// nothing else is started before.
+    /// Whether the refusal ends when running attempts end, so that the refused task gets a turn if
+    /// nothing else is started before it.
     pub(crate) fn ends_as_others_end(&self) -> bool {
         matches!(self, Self::Cpu { .. } | Self::Memory { .. })
     }
 }
 
-/// The machine as last read, what runs on it, and what that is known to need.
+/// The machine as last read, the attempts that run on it, and their predicted needs.
 #[derive(Clone, Debug, Default)]
 pub struct Capacity {
     pub limits: Limits,
     pub(crate) profiles: Profiles,
     pub(crate) started: Started,
     reading: Option<Reading>,
-    /// Until then nothing is started, since the last try met a machine without room.
+    /// Nothing is started until then, since the last start met a machine without room.
     no_room_until: Option<MonotonicMs>,
-    /// The task that was started last in spite of the load.
+    /// The last task that was started despite the load.
     let_pass: Option<TaskId>,
 }
 
@@ -195,25 +196,25 @@ impl Capacity {
         self.reading = Some(reading);
     }
 
-    /// Forgets what has settled by now.
+    /// Forgets the starts that have settled by now.
     pub fn settle(&mut self, now: Now) {
         self.started.settle(now);
         self.no_room_until = self.no_room_until.filter(|until| *until > now.monotonic);
     }
 
-    /// Starts nothing for a moment.
+    /// Pauses all starts for a moment.
     pub(crate) fn note_no_room(&mut self, now: Now) {
         self.no_room_until = Some(now.monotonic.after(ROOM_PAUSE));
     }
 
-    /// When the next attempt has settled, or a pause is over, so that admission is worth another
-    /// look.
+    /// Next time at which admission is worth another look: an attempt has settled, or a pause is
+    /// over.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
         let settled = self.started.next_settled();
         settled.into_iter().chain(self.no_room_until).min()
     }
 
-    /// How many of this class run.
+    /// Number of running attempts of this class.
     pub fn running(&self, class: &ProfileKey) -> u32 {
         let mut classes = self.started.running_of();
         classes
@@ -221,15 +222,15 @@ impl Capacity {
             .map_or(0, |(_, count)| count)
     }
 
-    /// How many more of this class would start at this moment, one upon the other, and what then
-    /// stands against the next.
+    /// Number of further attempts of this class that would start right now, one after the other,
+    /// and the reason that would refuse the next.
     pub fn room(&self, class: &ProfileKey, running: usize) -> (usize, Option<Refusal>) {
         let mut imagined = self.clone();
         for more in 0..ROOM_MOST {
             if let Err(refusal) = imagined.admit(class, running + more) {
                 return (more, Some(refusal));
             }
-            // No task has an id of that time.
+            // No real task has an id with that time.
             let task = TaskId::new(u64::MAX, more as u128);
             let start = Some(imagined.started.settled_at());
             imagined.started.note_start(task, class.clone(), start);
@@ -237,9 +238,9 @@ impl Capacity {
         (ROOM_MOST, None)
     }
 
-    /// Whether the first in line may start although the CPU is busy, after this wait. One starts at
-    /// a time: the next one has to wait until the one before has settled or ended. None starts if
-    /// our own tasks fill the allowed CPU: then it does not wait for the load of others.
+    /// Whether the first in line may start after this wait although the CPU is busy. One task
+    /// starts this way at a time: the next waits until it has settled or ended. None does if our
+    /// own tasks fill the allowed CPU, since then the load is not that of others.
     pub fn lets_pass(&self, waited: Duration) -> bool {
         let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
         let Some(reading) = &self.reading else {
@@ -248,12 +249,12 @@ impl Capacity {
         waited >= PATIENCE && !settles && self.own_cores() < self.allowed_cores(reading)
     }
 
-    /// This task is started in spite of the load.
+    /// Notes that this task is started despite the load.
     pub(crate) fn note_let_pass(&mut self, task: TaskId) {
         self.let_pass = Some(task);
     }
 
-    /// Whether one more attempt of this class may start, `running` being those that hold a slot.
+    /// Whether one more attempt of this class may start, where `running` attempts hold a slot.
     pub fn admit(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
         if self.no_room_until.is_some() {
             return Err(Refusal::NoRoom);
@@ -283,7 +284,7 @@ impl Capacity {
                 total_bytes: reading.memory_total_bytes,
             });
         }
-        // With nothing of ours running, waiting would not free anything.
+        // If none of ours runs, waiting would free nothing.
         if running == 0 {
             return Ok(());
         }
@@ -315,11 +316,11 @@ impl Capacity {
         Ok(())
     }
 
-    /// Memory that is free now and stays free when all that runs has come to its peak. What settles
-    /// counts on top of the reading, which cannot show it yet; a peak may come long after that, so
-    /// those that were learned are also held against the whole of the memory, as schedulers that go
-    /// by requests do. A guess is not: it would keep a machine empty for as long as nothing better
-    /// is known.
+    /// Memory that is free now and stays free when all running attempts reach their peaks. Settling
+    /// attempts are subtracted from the reading, which cannot show them yet. A peak may come long
+    /// after that, so learned peaks are also subtracted from the total memory, as schedulers do
+    /// that go by requests. Guesses are not: they would keep the machine empty as long as nothing
+    /// better is known.
     fn unpromised_bytes(&self, reading: &Reading) -> u64 {
         let settling: u64 = self
             .settling_needs()
@@ -336,16 +337,16 @@ impl Capacity {
         by_reading.min(reading.memory_total_bytes.saturating_sub(promised))
     }
 
-    /// What the settling attempts of each class need together.
+    /// Combined needs of the settling attempts of each class.
     fn settling_needs(&self) -> impl Iterator<Item = (u32, Need)> {
         self.started
             .settling_of()
             .map(|(class, count)| (count, self.profiles.need(class)))
     }
 
-    /// Of those that may need anything, no more settle at once than have settled already: a burst
-    /// doubles from one window to the next, and each part of it shows what the ones before it took.
-    /// What ends in the meantime makes room at once, and teaches.
+    /// Lets no more attempts of unknown classes settle at once than have settled already. So a
+    /// burst doubles from one window to the next, and each part shows what the earlier ones took.
+    /// An attempt that ends meanwhile makes room at once, and teaches its class.
     fn admit_unknown(
         &self,
         reading: &Reading,
@@ -367,7 +368,7 @@ impl Capacity {
         Ok(())
     }
 
-    /// Small tasks start beside the load of other programs, if all small tasks together fit.
+    /// Starts small tasks beside the load of other programs, if all small tasks together fit.
     fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()
@@ -375,13 +376,13 @@ impl Capacity {
             .sum();
         let in_use = reading.cores_in_use + settling;
         let allowed = self.allowed_cores(reading);
-        // Who would use more than is allowed fits on a machine that does nothing else: there it is
+        // A task that needs more than is allowed fits on an otherwise idle machine: there it is
         // only slower.
         let needed = need.cores.min(allowed);
         if in_use + needed <= allowed {
             return Ok(());
         }
-        // What is known to be small is no load to speak of beside larger ones of ours either; a
+        // A class that is known to be small hardly adds to the load of our larger tasks either. A
         // guess may be far too low.
         let is_small = need.cores < SMALL_CORES;
         let beside = if self.profiles.learned(class).is_some() {
@@ -404,21 +405,21 @@ impl Capacity {
         reading.cores * self.limits.cpu_percent / 100.0
     }
 
-    /// What one of this class counts for beside others. If nothing is known of it that is no less
-    /// than what is small: a guess may be far too low.
+    /// Cores that one attempt of this class counts for. For an unknown class at least the bound of
+    /// small ones, since a guess may be far too low.
     fn counted_cores(&self, class: &ProfileKey) -> f64 {
         let learned = self.profiles.learned(class);
         learned.map_or(SMALL_CORES, |need| need.cores)
     }
 
-    /// What all that runs here counts for.
+    /// Cores that all our running attempts count for.
     fn own_cores(&self) -> f64 {
         let running = self.started.running_of();
         let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()
     }
 
-    /// What all small ones that run count for.
+    /// Cores that all our running small attempts count for.
     fn small_cores(&self) -> f64 {
         let running = self.started.running_of();
         let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);
@@ -428,7 +429,7 @@ impl Capacity {
 }
 
 fn whole_cores(reading: &Reading) -> usize {
-    // What is negative or no number counts as none.
+    // A negative number or NaN counts as no core.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

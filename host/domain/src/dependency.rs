@@ -1,18 +1,18 @@
-//! What a task waits for: other tasks, each with a condition.
+//! Dependencies between tasks, each with a condition.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{id::TaskId, outcome::Outcome};
 
-/// How the task that is waited for has to end.
+/// How the task depended on must end.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     Succeeded,
-    /// It ran to an end, a good one or not.
+    /// It ran and ended, with success or not.
     Completed,
     /// It ended, even without having run.
     Any,
@@ -39,18 +39,18 @@ impl Condition {
     }
 }
 
-/// An edge of the graph, kept with the task that waits. A task has its edges sorted by what is
-/// waited for, each once.
+/// An edge of the graph, kept with the dependent task. A task's edges are sorted by the task
+/// depended on, each once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Dependency {
     pub task: TaskId,
     pub condition: Condition,
 }
 
-/// How a task ended, as far as those that wait for it are concerned.
+/// The part of a task's end that its dependants need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
     pub outcome: Outcome,
-    /// The task whose end this one's follows from.
+    /// The task that caused this end, if another one did.
     pub culprit: Option<TaskId>,
 }

@@ -1,4 +1,5 @@
-//! Facts, in the order they became true. They are stored in the transaction that made them true.
+//! Facts, in the order in which they became true. Each is stored in the transaction that made it
+//! true.
 
 use std::sync::Arc;
 
@@ -13,16 +14,16 @@ use crate::{
     time::Timestamp,
 };
 
-/// What happened to a task.
+/// Something that happened to a task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Fact {
     Submitted,
-    /// What an attempt needs before its first process is being made.
+    /// An attempt's worktree and its executor's code are being made.
     AttemptPreparing {
         attempt: u32,
     },
-    /// The work of an attempt that has ended is committed, merged, pushed or written.
+    /// The work of an attempt that has ended is being committed, merged, pushed or written.
     AttemptSettling {
         attempt: u32,
     },
@@ -35,53 +36,53 @@ pub enum Fact {
         attempt: u32,
         why: StopWhy,
     },
-    /// What the executor told while it ran.
+    /// Progress that the executor reported while it ran.
     Progress {
         attempt: u32,
         progress: String,
         data: String,
     },
-    /// The account of the task is at a usage limit until then.
+    /// The task's account is at a usage limit until then.
     Parked {
         account: AccountKey,
         until: Timestamp,
     },
-    /// A start that nobody received was taken back, or a parked task may go on.
+    /// A start that was never received was taken back, or a parked task may go on.
     BackToReady,
     AttemptEnded {
         attempt: u32,
         outcome: Outcome,
         reason: Option<Reason>,
     },
-    /// A finished task gets a new attempt, or gets the one it never had.
+    /// A finished task gets another attempt, or its first.
     Retried,
-    /// The same, and the attempt goes on from that one.
+    /// A finished task gets another attempt, which continues that one.
     Resumed {
         from: u32,
     },
-    /// Somebody has changed what was asked of it, for the attempts from that one on.
+    /// Somebody changed the task's request, from that attempt on.
     Revised {
         attempt: u32,
         differences: Vec<Difference>,
     },
-    /// It waited for a time, and somebody asked that it is tried at once.
+    /// Somebody asked to start the task at once although it waited for a time.
     TriedNow,
-    /// Somebody merged the work of a task that had failed by its merge: a further attempt, which
-    /// no executor ran.
+    /// Somebody merged by hand the work of a task that had failed by its merge: a further attempt,
+    /// which no executor ran.
     MergedByHand {
         attempt: u32,
     },
-    /// Another attempt follows a failed one by itself.
+    /// A failed attempt is retried automatically.
     RetryScheduled {
         until: Timestamp,
     },
-    /// What it depends on has ended as it has to.
+    /// All dependencies have met their conditions.
     Unblocked,
-    /// What it depends on runs again.
+    /// A dependency runs again.
     Blocked,
     Held,
     Released,
-    /// It was not finished in the backup of that time, and is held since it was restored from it.
+    /// The task was unfinished in the backup of that time; it is held since its restoration.
     Restored {
         taken_at: Timestamp,
     },
@@ -98,7 +99,7 @@ pub enum Fact {
 pub struct Event {
     pub task: TaskId,
     pub at: Timestamp,
-    /// Who asked for what it follows from; the host itself causes what has none.
+    /// The principal whose request caused it; none if the host itself did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Arc<Principal>>,
     #[serde(flatten)]

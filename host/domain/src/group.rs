@@ -1,8 +1,8 @@
-//! Named lines with a limit on how many of their tasks run at once.
+//! Named groups with a limit on how many of their tasks run at once.
 
 use serde::{Deserialize, Serialize};
 
-/// What a change makes of a group's limit.
+/// Change of a group's limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum NewLimit {
     #[default]
@@ -11,13 +11,13 @@ pub enum NewLimit {
     Most(u32),
 }
 
-/// A group as somebody set it. One that nobody set has no limit.
+/// Settings of a group. A group without settings has no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Group {
-    /// How many of its tasks may run at once.
+    /// Maximum number of its tasks that run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Nothing of it is started; what runs goes on.
+    /// None of its tasks is started; running ones go on.
     #[serde(default)]
     pub paused: bool,
 }

@@ -1,5 +1,5 @@
-//! Identities: tasks, attempts, accounts. They are made outside (randomness does not belong here)
-//! and parsed at the edge.
+//! Ids of tasks, attempts and accounts. They are generated outside, since the domain has no
+//! randomness, and parsed at the edge.
 
 use std::{
     fmt,
@@ -9,25 +9,25 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Crockford's base32 in lower case: sorts as its number does, and has no `i`, `l`, `o`, `u` to be
-/// misread.
+/// Crockford's base32 in lower case: sorts as its number does, and lacks `i`, `l`, `o`, `u`, which
+/// are easily misread.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
-/// The bits of a digit.
+/// Bits per digit.
 pub const ID_DIGIT_BITS: usize = 5;
-/// How many of the last digits name a task to people.
+/// Number of last digits by which people name a task.
 pub const SHORT_DIGITS: usize = 6;
 
-/// A task's identity: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids
-/// sort by creation.
+/// A task's id: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by
+/// creation.
 ///
-/// Bytes, the highest first, and not a number: a number of that size is kept at multiples of 16,
-/// which makes each edge of a graph twice as long.
+/// It is big-endian bytes, not a number: a 128-bit number is aligned to 16 bytes, which would make
+/// each edge of a graph twice as long.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId([u8; 16]);
 
-/// By the half that is random, and differs where a whole graph is of one millisecond.
+/// Hashes the random half only: it differs even if a whole graph is created in one millisecond.
 impl Hash for TaskId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [_, _, _, _, _, _, _, _, random @ ..] = self.0;
@@ -36,7 +36,7 @@ impl Hash for TaskId {
 }
 
 impl TaskId {
-    /// Makes an id from a time and random bits; of the random value the low 80 bits are used.
+    /// Makes an id from a time and the low 80 bits of `random`.
     pub fn new(created_ms: u64, random: u128) -> Self {
         Self::from_number((u128::from(created_ms) << 80) | (random & ((1 << 80) - 1)))
     }
@@ -61,8 +61,8 @@ impl TaskId {
         Self(number.to_be_bytes())
     }
 
-    /// The lowest and the highest id whose text starts with `prefix` (with or without `task_`), or
-    /// `None` if no id can.
+    /// Lowest and highest id whose text starts with `prefix` (with or without `task_`), or `None`
+    /// if there can be none.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {
         let digits = prefix.strip_prefix(PREFIX).unwrap_or(prefix);
         if digits.is_empty() || digits.len() > DIGITS {
@@ -73,8 +73,7 @@ impl TaskId {
             text.extend(std::iter::repeat_n(digit, DIGITS - digits.len()));
             decode(&text).map(Self::from_number)
         };
-        // A first digit above 7 would need more than 128 bits: `decode` says no, and there is no
-        // such id.
+        // A first digit above 7 would need more than 128 bits: `decode` refuses it.
         Some((pad('0')?, pad('z')?))
     }
 }
@@ -93,8 +92,8 @@ fn value(digits: &str) -> Option<u128> {
     })
 }
 
-/// The last digits of an id. They are random, so that a few of them tell tasks apart, while the
-/// first ones are of the time and shared by all that is made within days.
+/// The last digits of an id. They are random, so a few of them tell tasks apart; the first digits
+/// encode the time, and all tasks of several days share them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdEnd {
     digits: usize,
@@ -102,7 +101,7 @@ pub struct IdEnd {
 }
 
 impl IdEnd {
-    /// Reads digits in either case, fewer of them than an id has.
+    /// Parses digits in either case, fewer than a whole id has.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.len();
         if !(1..DIGITS).contains(&digits) {
@@ -116,8 +115,7 @@ impl IdEnd {
         self.digits
     }
 
-    /// The number that the digits stand for: the lowest five bits of an id's number are its last
-    /// digit.
+    /// Number that the digits encode: an id's last digit is the lowest five bits of its number.
     pub fn value(self) -> u128 {
         self.value
     }
@@ -128,7 +126,7 @@ impl IdEnd {
     }
 }
 
-/// All of it, or with `{:#}` the last digits, by which people name a task.
+/// The whole id, or with `{:#}` the last digits, by which people name a task.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; DIGITS];
@@ -155,23 +153,23 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// By how much the wall clock may be set back before ids follow it: until then they go on from the
-/// last one.
+/// Limit up to which a clock that was set back is ignored: ids continue from the last one. Beyond
+/// it they follow the clock.
 const BACK_MS: u64 = 60_000;
 
-/// Makes the ids of one process, each greater than the last, so that who came first also sorts
-/// first.
+/// Makes the ids of one process, each greater than the last, so that they sort in order of
+/// creation.
 ///
-/// Within a millisecond, and while the clock is a little behind where it was, the upper 16 of the
-/// random bits count up (into the time, should they overflow) and the lower 64 are random still:
-/// ids stay hard to guess, and differ early in their text.
+/// Within a millisecond, and while the clock is slightly behind, the upper 16 of the random bits
+/// count up (into the time if they overflow) and the lower 64 stay random: ids stay hard to guess,
+/// and differ early in their text.
 #[derive(Debug, Default)]
 pub struct IdSequence {
     last: Option<TaskId>,
 }
 
 impl IdSequence {
-    /// The next id, from the time and fresh random bits.
+    /// Makes the next id from the time and fresh random bits.
     pub fn next(&mut self, now_ms: u64, random: u128) -> TaskId {
         let fresh = TaskId::new(now_ms, random);
         let behind_ms = |last: TaskId| last.made_ms().checked_sub(fresh.made_ms());
@@ -203,7 +201,7 @@ impl FromStr for TaskId {
     }
 }
 
-/// One execution of a task, numbered from 1. Its text is `task_….1`.
+/// Id of an attempt: its task and its number, counted from 1. Its text is `task_….1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId {
     pub task: TaskId,
@@ -228,7 +226,7 @@ impl FromStr for AttemptId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseIdError(text.chars().take(80).collect());
         let (task, number) = text.split_once('.').ok_or_else(bad)?;
-        // One text for each id: no sign, no leading zero.
+        // Each id has one text: no sign, no leading zero.
         if !number.starts_with(|digit: char| ('1'..='9').contains(&digit)) {
             return Err(bad());
         }
@@ -239,7 +237,7 @@ impl FromStr for AttemptId {
     }
 }
 
-/// One login of an agent: its configuration directory and a hash of its credential variables.
+/// A login of an agent: its configuration directory and a hash of its credential variables.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AccountKey(pub String);
@@ -273,7 +271,7 @@ mod tests {
     proptest! {
         /// The clock stands still, goes on, or is set back a little.
         #[test]
-        fn ids_sort_in_the_order_they_were_made(
+        fn ids_sort_by_creation(
             moments in proptest::collection::vec((0..3_000u64, any::<u128>()), 2..200),
         ) {
             let mut ids = IdSequence::default();
@@ -283,14 +281,14 @@ mod tests {
                 .collect();
             prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
             let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
-            // They run ahead of the clock only where more than 2^16 fall on one millisecond, or one
-            // begins near its end.
+            // They run ahead of the clock only if more than 2^16 share a millisecond, or one starts
+            // near its end.
             prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
         }
 
-        /// What is left to chance is: 64 bits of each.
+        /// Sixty-four bits of each id stay random.
         #[test]
-        fn an_id_that_follows_another_at_once_is_not_to_be_guessed(first: u128, second: u128) {
+        fn ids_made_in_the_same_millisecond_cannot_be_guessed(first: u128, second: u128) {
             let mut ids = IdSequence::default();
             ids.next(5, first);
             prop_assert_eq!(ids.next(5, second).number() & u128::from(u64::MAX), second & u128::from(u64::MAX));
@@ -303,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_is_its_text_and_sorts_as_that(one: u128, other: u128, number in 1..u32::MAX) {
+        fn id_and_text_are_equivalent_and_sort_alike(one: u128, other: u128, number in 1..u32::MAX) {
             let [one, other] = [one, other].map(id);
             prop_assert_eq!(one.to_string().parse::<TaskId>(), Ok(one));
             prop_assert_eq!(format!("{one:?}"), one.to_string());
@@ -316,9 +314,9 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<AttemptId>(&json).unwrap(), attempt);
         }
 
-        /// A prefix stands for the ids that begin with it, and for no others.
+        /// A prefix matches exactly the ids that begin with it.
         #[test]
-        fn a_prefix_is_a_range(one: u128, near in 0..u128::from(u64::MAX), digits in 1..=DIGITS) {
+        fn prefix_matches_a_range_of_ids(one: u128, near in 0..u128::from(u64::MAX), digits in 1..=DIGITS) {
             let (one, near) = (id(one), id(one ^ near));
             let text = one.to_string();
             let prefix = &text[..PREFIX.len() + digits];
@@ -331,9 +329,9 @@ mod tests {
             prop_assert_eq!(TaskId::range_of_prefix(&bare), Some((first, last)));
         }
 
-        /// An end stands for the ids that have it, and for no others.
+        /// An ending matches exactly the ids that end with it.
         #[test]
-        fn an_end_fits_the_ids_that_have_it(one: u128, near: u128, far in 0..26u32, digits in 1..DIGITS) {
+        fn ending_matches_the_ids_that_end_with_it(one: u128, near: u128, far in 0..26u32, digits in 1..DIGITS) {
             let (one, near) = (id(one), id(one ^ (near << (5 * far).min(127))));
             let text = one.to_string();
             let end = &text[text.len() - digits..];
@@ -350,14 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_have_one_text_each() {
+    fn each_id_has_exactly_one_text() {
         let check = |text: &str, expected: Option<u128>| {
             assert_eq!(text.parse().ok(), expected.map(id), "{text}");
         };
         check("task_00000000000000000000000000", Some(0));
         check("task_00000000000000000000000010", Some(32));
         check("task_7zzzzzzzzzzzzzzzzzzzzzzzzz", Some(u128::MAX));
-        // More than 128 bits; too short, too long; another alphabet; without what it begins with.
+        // More than 128 bits; too short; too long; another alphabet; no `task_`.
         check("task_80000000000000000000000000", None);
         check("task_0000000000000000000000000", None);
         check("task_000000000000000000000000000", None);
@@ -392,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_id_begins_with_is_no_prefix() {
+    fn prefix_that_no_id_has_is_refused() {
         let check = |prefix: &str, expected: bool| {
             let range = TaskId::range_of_prefix(prefix);
             assert_eq!(range.is_some(), expected, "{prefix}");
@@ -407,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_id_ends_in_is_no_end() {
+    fn ending_that_no_id_has_is_refused() {
         for text in [
             "",
             "l",
@@ -421,15 +419,15 @@ mod tests {
         }
     }
 
-    /// What the host makes within a millisecond is told apart by its random half.
+    /// Ids made within one millisecond differ only in their random half.
     #[test]
-    fn ids_of_one_moment_are_hashed_apart() {
+    fn ids_of_one_millisecond_have_different_hashes() {
         let hash = |random| rustc_hash::FxBuildHasher.hash_one(TaskId::new(1, random));
         assert_ne!(hash(1), hash(2));
     }
 
     #[test]
-    fn a_clock_that_is_set_far_back_is_followed() {
+    fn ids_follow_a_clock_that_is_set_far_back() {
         let check = |back_ms: u64, expected_ms: u64| {
             let mut ids = IdSequence::default();
             ids.next(1_000_000, 0);

@@ -1,14 +1,14 @@
-//! A set of ids, small for most and large for a few: who depends on a task.
+//! A set of ids for the dependants of a task: most are small, a few large.
 //!
-//! A sorted list up to a bound, since a tree's nodes are as large for two ids as for eleven; a tree
-//! above it, since to take one after the other out of a list of a hundred thousand would move
+//! Small sets are sorted lists, since a tree's nodes are as large for two ids as for eleven. Large
+//! sets are trees, since removing ids one by one from a list of a hundred thousand would move
 //! billions of bytes.
 
 use std::collections::BTreeSet;
 
 use crate::id::TaskId;
 
-/// From here on it is a tree. It does not become a list again.
+/// Size from which it is a tree. A tree never becomes a list again.
 const MANY: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl Default for IdSet {
     }
 }
 
-/// As sets: a tree that became small is the same as a list.
+/// Compares as sets: a tree that became small equals a list.
 impl PartialEq for IdSet {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -31,7 +31,7 @@ impl PartialEq for IdSet {
 }
 
 impl IdSet {
-    /// Adds some, with no more room than they need: there is one of these for each task of a graph.
+    /// Adds ids without spare capacity: a graph has one set for each of its tasks.
     pub(crate) fn extend(&mut self, ids: impl ExactSizeIterator<Item = TaskId>) {
         let list = match self {
             Self::Many(tree) => {
@@ -72,7 +72,7 @@ impl IdSet {
         }
     }
 
-    /// In their order.
+    /// In ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = TaskId> {
         let (list, tree) = match self {
             Self::Few(list) => (Some(list), None),
@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_tree_would(
+        fn set_holds_the_same_ids_as_a_tree(
             changes in proptest::collection::vec((0..4usize, 0..150u128), 0..600),
         ) {
             let (mut set, mut expected) = (IdSet::default(), BTreeSet::new());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_a_tree_and_few_are_a_list() {
+    fn large_sets_are_trees_and_small_sets_are_lists() {
         let check = |count: u128, is_list: bool| {
             let mut set = IdSet::default();
             let ids: Vec<TaskId> = (0..count).map(|number| TaskId::new(0, number)).collect();
@@ -129,6 +129,6 @@ mod tests {
             let ids: Vec<TaskId> = (0..10).map(|it| TaskId::new(ten, it)).collect();
             set.extend(ids.into_iter());
         }
-        assert!(matches!(set, IdSet::Few(_)), "twenty are few");
+        assert!(matches!(set, IdSet::Few(_)), "twenty fit a list");
     }
 }

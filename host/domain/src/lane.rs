@@ -1,4 +1,4 @@
-//! Lanes: what the queue is divided into for admission.
+//! Lanes: the parts of the queue that are admitted separately.
 
 use std::collections::BTreeSet;
 
@@ -8,22 +8,21 @@ use crate::{
     task::{Class, Task},
 };
 
-/// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the
-/// others of it.
+/// Tasks that are admitted by the same rules: if the first of a lane is refused, so are the others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Lane {
-    /// What an attempt is expected to need goes by this.
+    /// The profile that predicts the needs of its attempts.
     pub profile: ProfileKey,
     pub serial_start: Option<String>,
     pub account: Option<AccountKey>,
     pub group: Option<String>,
-    /// Its tasks are not chosen ahead of a free slot: for them it counts when exactly they stopped
-    /// being ready.
+    /// Its tasks are not reserved ahead of a free slot, since the exact moment at which they stop
+    /// being ready matters.
     pub has_queue_timeout: bool,
 }
 
 impl Lane {
-    /// The lane that a task stands in while those classes are trusted.
+    /// The lane of a task, given the classes whose profiles are trusted.
     pub fn of(task: &Task, trusted: &BTreeSet<ProfileKey>) -> Self {
         let request = &task.request;
         Self {

@@ -1,10 +1,10 @@
 //! The rules of Claudine's queue.
 //!
 //! Sans-I/O: no clock, no randomness, no async, no file. A [`board::Board`] holds all unfinished
-//! work; [`board::Board::step`] takes one input and decides; [`board::Board::seal`] closes a batch:
-//! what one transaction writes, and what may happen outside once it is durable. Whoever drives it
-//! commits the batches in order and releases the effects after them; on a failed commit it drops
-//! the board and loads another from the store.
+//! work. [`board::Board::step`] takes one input and decides. [`board::Board::seal`] closes a batch:
+//! the content of one transaction, and the effects that follow once it is durable. The caller
+//! commits the batches in order and then releases their effects; if a commit fails, it drops the
+//! board and loads another from the store.
 
 pub mod account;
 pub mod attempt;

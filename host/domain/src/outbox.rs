@@ -1,23 +1,23 @@
-//! Numbers on what is told, so that each report is told until it is durable and counts once.
+//! Numbered reports: each is repeated until it is durable, and counts once.
 //!
-//! Both ends are here, and neither sends anything. The teller keeps in an [`Outbox`] what is not
-//! acknowledged, and tells all of that again when it is asked to or when something found no room.
-//! The listener goes by [`Heard`]: what it has heard already it drops, and what it heard in a batch
-//! that failed it takes once more.
+//! Both ends are here, and neither sends anything. The sender keeps unacknowledged reports in an
+//! [`Outbox`], and repeats them all on request, or after one could not be delivered. The receiver
+//! keeps a [`Heard`]: it drops reports that it has heard, and accepts those of a failed batch once
+//! more.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// A report with its place among all that one teller tells.
+/// A report with its number among all of one sender's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Numbered<T> {
     /// Counted from 1.
     pub number: u64,
-    /// No report with a lower number is told any more: each was acknowledged, or replaced.
+    /// No report with a lower number is sent any more: each was acknowledged or replaced.
     pub from: u64,
     pub report: T,
 }
 
-/// Reports that are not acknowledged yet, in the order in which they were told.
+/// Reports that are not acknowledged yet, in the order in which they were made.
 #[derive(Debug)]
 pub struct Outbox<T> {
     last: u64,
@@ -46,7 +46,7 @@ impl<T: Clone> Outbox<T> {
         }
     }
 
-    /// All that has to be told again.
+    /// All reports that must be repeated.
     pub fn all(&self) -> Vec<Numbered<T>> {
         let from = self.from();
         let kept = self.kept.iter().map(|(number, report)| Numbered {
@@ -61,7 +61,7 @@ impl<T: Clone> Outbox<T> {
         self.kept.iter().map(|(_, report)| report)
     }
 
-    /// The report of this number is durable.
+    /// Forgets the report with this number: it is durable.
     pub fn acknowledge(&mut self, number: u64) {
         if let Ok(at) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept) {
             self.kept.remove(at);
@@ -75,7 +75,7 @@ impl<T: Clone> Outbox<T> {
     }
 }
 
-/// Which reports of one teller were heard.
+/// The reports of one sender that were heard.
 #[derive(Debug, Default)]
 pub struct Heard {
     from: u64,
@@ -92,7 +92,7 @@ impl Heard {
         number >= self.from && self.numbers.insert(number)
     }
 
-    /// Lets a report count again: what it changed was dropped, and it will be told once more.
+    /// Lets a report count again: its effect was dropped, and it will be repeated.
     pub fn forget(&mut self, number: u64) {
         self.numbers.remove(&number);
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a task ended. It takes the outcome of its last attempt.
+/// How a task ended. It is the outcome of its last attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -30,25 +30,24 @@ impl Outcome {
     }
 }
 
-/// What kind of thing went wrong; retry policies name these.
+/// Kind of failure; retry policies refer to these.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonClass {
-    /// A process ended with a code other than 0.
+    /// A process exited with a code other than 0.
     Exit,
-    /// A process was ended by a signal nobody here sent.
+    /// A process was killed by a signal that Claudine did not send.
     Signal,
     Timeout,
     /// A process could not be started.
     Spawn,
-    /// The executor itself broke: a trap, a bad answer, a component that does not load.
+    /// The executor itself broke: a trap, an invalid answer, a component that does not load.
     Plugin,
     Network,
     RateLimit,
     Auth,
     Invalid,
-    /// Its work could not be merged: the same places were changed elsewhere, or something is in
-    /// the way.
+    /// Its work could not be merged: the same lines changed elsewhere, or something is in the way.
     Conflict,
     Resource,
     NoResult,
@@ -56,7 +55,7 @@ pub enum ReasonClass {
     Budget,
     Permission,
     Lost,
-    /// Somebody asked for it to stop.
+    /// Somebody cancelled it.
     Cancelled,
 }
 
@@ -81,8 +80,8 @@ impl ReasonClass {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// The class an executor names; a plugin's `denied` is a permission, and a name nobody knows
-    /// says the plugin is at fault.
+    /// The class that an executor names. A plugin's `denied` means a permission; an unknown name
+    /// means that the plugin is at fault.
     pub fn from_plugin(code: &str) -> Self {
         if code == "denied" {
             return Self::Permission;
@@ -110,7 +109,7 @@ impl ReasonClass {
     }
 }
 
-/// Why a task did not succeed, for a person and for a policy.
+/// Why a task did not succeed, for people and for retry policies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reason {
     pub class: ReasonClass,
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
     use crate::tests::stored;
 
-    /// The words are those of the code, the command line and the store.
+    /// Code, command line and store use the same words.
     #[test]
     fn each_outcome_has_one_word() {
         use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut, UpstreamFailed};
@@ -159,7 +158,8 @@ mod tests {
         }
         assert_eq!(ReasonClass::parse("denied"), None);
         assert_eq!(ReasonClass::parse(""), None);
-        // A guest has its own word for one of them; one that nobody knows is the plugin's fault.
+        // Plugins have their own word for one class; an unknown word means that the plugin is at
+        // fault.
         let check = |code: &str, expected| assert_eq!(ReasonClass::from_plugin(code), expected);
         check("denied", ReasonClass::Permission);
         check("no such", ReasonClass::Plugin);

@@ -1,4 +1,4 @@
-//! Principals: who asks for something, by what way, and how much what they ask for may do.
+//! Principals: who asks for something, through which channel, and what those requests may do.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// The kinds of principals.
+/// Kinds of principals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Kind {
     /// The user that the host runs as.
     #[default]
     Owner,
-    /// A process of an attempt. It has no task if it is not known which attempt it belongs to.
+    /// A process of an attempt. It has no task if its attempt is not known.
     Agent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
@@ -28,7 +28,7 @@ pub enum Kind {
     Node,
 }
 
-/// The way by which a request came.
+/// Channel through which a request came.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
@@ -52,40 +52,40 @@ impl Via {
     }
 }
 
-/// Who asks for something. It is stored with each task, hold and event that it causes.
+/// The author of a request. It is stored with each task, hold and event that it causes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Principal {
     #[serde(flatten)]
     pub kind: Kind,
-    /// What a token, a login or a node is called.
+    /// Name of a token, a login or a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub via: Via,
-    /// The settings for MCP clients limit what it may ask for.
+    /// The settings for MCP clients limit its requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
 }
 
 impl Principal {
-    /// Whether it is the owner at a terminal, as of everything that older versions have stored.
+    /// Whether it is the owner at a terminal. Older versions stored nothing else.
     pub fn is_owner_at_terminal(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The owner in person. A chat that the owner holds with a model is not: a model writes what it
-    /// asks for.
+    /// Whether it is the owner in person. A chat of the owner with a model is not: the model writes
+    /// the requests.
     pub fn is_person(&self) -> bool {
         self.kind == Kind::Owner && !self.restrained
     }
 
-    /// Whether two requests came from the same principal. The owner at a terminal and the owner by
-    /// REST are one.
+    /// Whether two requests came from the same principal. The owner counts as one at a terminal and
+    /// through REST.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (self.kind, &self.name, self.restrained) == (other.kind, &other.name, other.restrained)
     }
 }
 
-/// As it is shown: `owner`, `owner via mcp`, `agent task_… via cli`, `token ci via rest`.
+/// As shown: `owner`, `owner via mcp`, `agent task_… via cli`, `token ci via rest`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -106,7 +106,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The names of those who hold a task. Older versions stored none: only the owner could hold one.
+/// Names of those who hold a task. Older versions stored none: only the owner could hold one.
 pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
     if holders.is_empty() {
         return Principal::default().to_string();
@@ -115,7 +115,7 @@ pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
     names.join(", ")
 }
 
-/// How far a task can reach, each step including those before it.
+/// How much a task can do; each step includes those before it.
 #[derive(
     Clone,
     Copy,
@@ -132,19 +132,19 @@ pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// It reads files.
+    /// Reads files.
     Read,
-    /// It changes files.
+    /// Changes files.
     Edit,
-    /// It runs commands, within limits that its executor sets.
+    /// Runs commands, within limits that its executor sets.
     Run,
-    /// It does whatever the owner can do.
+    /// Does anything that the owner can do.
     #[default]
     Full,
 }
 
 impl Step {
-    /// All of them, the least first.
+    /// All steps, the least first.
     pub const ALL: [Self; 4] = [Self::Read, Self::Edit, Self::Run, Self::Full];
 
     pub fn as_str(self) -> &'static str {
@@ -157,26 +157,25 @@ impl Step {
     }
 }
 
-/// What a task can do, as its executor says of the request for it. Nothing known counts as
+/// What a task can do, as its executor says of its request. If nothing is known, it counts as
 /// everything.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
 )]
 pub struct Authority {
     pub step: Step,
-    /// What it can do beside that, by name: `network`, …
+    /// Further abilities by name: `network`, …
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub extras: BTreeSet<String>,
 }
 
 impl Authority {
-    /// Whatever the user who runs the host may do.
+    /// Everything that the user who runs the host may do.
     pub fn full() -> Self {
         Self::default()
     }
 
-    /// Reads an executor's answer. A step that is not known counts as `full`, which includes all
-    /// extras.
+    /// Parses an executor's answer. An unknown step counts as `full`, which includes all extras.
     pub fn of_words<'a>(step: &str, extras: impl IntoIterator<Item = &'a str>) -> Self {
         let known = Step::ALL.into_iter().find(|known| known.as_str() == step);
         match known.unwrap_or_default() {
@@ -188,7 +187,7 @@ impl Authority {
         }
     }
 
-    /// Whether everything that the other can do is within this.
+    /// Whether it includes everything that the other can do.
     pub fn covers(&self, other: &Self) -> bool {
         self.step == Step::Full
             || (self.step >= other.step && self.extras.is_superset(&other.extras))
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn each_principal_is_stored_and_shown_as_it_is() {
+    fn each_principal_is_stored_and_shown_unchanged() {
         let check = |principal: Principal, json: &str, shown: &str| {
             assert_eq!(serde_json::to_string(&principal).unwrap(), json);
             let read: Principal = serde_json::from_str(json).unwrap();
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_without_a_model_between_is_a_person() {
+    fn only_the_owner_without_a_model_is_a_person() {
         let task = Some(TaskId::new(0, 7));
         assert!(Principal::default().is_person());
         assert!(by(Kind::Owner, Via::Rest, false).is_person());
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_alone_makes_no_other_principal_unless_a_model_writes_on_it() {
+    fn channel_alone_makes_no_other_principal_except_that_of_a_model() {
         let owner = Principal::default();
         assert!(owner.is_same_as(&by(Kind::Owner, Via::Rest, false)));
         assert!(!owner.is_same_as(&by(Kind::Owner, Via::Mcp, true)));
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_executor_does_not_say_counts_as_everything() {
+    fn authority_that_an_executor_does_not_name_counts_as_full() {
         let check = |step: &str, extras: &[&str], expected: &str| {
             let authority = Authority::of_words(step, extras.iter().copied());
             assert_eq!(authority.to_string(), expected, "{step} {extras:?}");
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_covers_what_has_no_more() {
+    fn authority_covers_any_that_is_not_greater() {
         let of = |step: &str, extras: &[&str]| Authority::of_words(step, extras.iter().copied());
         let check = |one: Authority, other: Authority, expected: bool| {
             assert_eq!(one.covers(&other), expected, "{one} {other}");

@@ -1,30 +1,29 @@
-//! What attempts of a class have needed, and so what the next one is expected to need.
+//! Measured needs of attempts by class, to predict those of the next attempt.
 //!
-//! A class is an executor with a set of labels: what somebody labelled alike is taken to be alike.
-//! Each end of an attempt whose processes were measured teaches two profiles, that of its class and
-//! that of its executor as a whole.
+//! A class is an executor with a set of labels: tasks with the same labels are assumed to need the
+//! same. Each end of a measured attempt updates two profiles, that of its class and that of its
+//! executor as a whole.
 //!
 //! **The prediction** is the 95th percentile of the last [`WINDOW`] attempts by nearest rank (the
-//! value at rank ⌈0.95 n⌉), for memory of their peaks, for the processor of the cores they had in
-//! use on average. This is the moving window of Autopilot (Rzadca et al., *Autopilot: workload
-//! autoscaling at Google*, EuroSys 2020, 3.2.1), which also takes the mean for batch work: too
-//! little of a processor makes it slow, too little memory kills it. There is no margin on top; the
-//! memory reserve is one.
+//! value at rank ⌈0.95 n⌉): for memory of the peaks, for the processor of the average cores in use.
+//! This is the moving window of Autopilot (Rzadca et al., *Autopilot: workload autoscaling at
+//! Google*, EuroSys 2020, 3.2.1), which also takes the mean for batch work: too little of a
+//! processor makes it slow, too little memory kills it. No margin is added; the memory reserve is
+//! one.
 //!
-//! **When it is trusted**: a class with labels from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts
-//! of an executor are a mixture, in which one that is unlike the others must not decide, and below
-//! twenty the 95th percentile is the largest: so an executor's own profile is trusted from
-//! [`ENOUGH_OF_AN_EXECUTOR`] on. Before that the executor's profile stands for the class, and
-//! before that a figure that is fixed for each kind of executor.
+//! **Trust**: a class with labels is trusted from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts
+//! of an executor are a mixture, in which an outlier must not decide, and below twenty samples the
+//! 95th percentile is the maximum: so an executor's own profile is trusted only from
+//! [`ENOUGH_OF_AN_EXECUTOR`] on. Until then the executor's profile stands for the class, and before
+//! that a fixed figure for each kind of executor.
 //!
-//! What no prediction can know is that a class of which no attempt has ended yet comes to its peak
-//! late; against that stand the readings, the memory reserve and the stop at memory pressure.
+//! **Blind spot**: a class whose first attempts have not ended yet may reach its peak late. The
+//! readings, the memory reserve and the stop at memory pressure protect against that.
 //!
-//! **How it forgets**: what is older than the window has no say. With a full window four attempts
-//! in a row that need more are enough to raise the prediction, and sixty-one that need less to
-//! lower it: the cautious way round. Of at most [`PROFILES`] profiles, a new one takes the place of
-//! a class that is not trusted and was taught the longest time ago, so that labels that never come
-//! again push out one another.
+//! **Forgetting**: attempts older than the window do not count. With a full window, four larger
+//! attempts in a row raise the prediction, and sixty-one smaller ones lower it: the cautious way
+//! round. At most [`PROFILES`] profiles are kept. A new one replaces the untrusted class that was
+//! updated the longest ago, so labels that never return only replace one another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -40,23 +39,24 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-/// How many attempts a profile remembers.
+/// Number of attempts that a profile remembers.
 pub const WINDOW: usize = 64;
-/// How many profiles there are at most.
+/// Maximum number of profiles.
 pub const PROFILES: usize = 256;
 pub const ENOUGH_OF_A_CLASS: usize = 5;
 pub const ENOUGH_OF_AN_EXECUTOR: usize = 20;
 
 const PERCENTILE: usize = 95;
 const MIB: u64 = 1 << 20;
-/// What stands for a peak that was too small to be told from the supervisor's own memory.
+/// Assumed peak of an attempt that was too small to be told from the supervisor's own memory.
 const SMALL_BYTES: u64 = 4 * MIB;
-/// Use of the processor is averaged over no less than the time between two readings of the machine:
-/// what is shorter is seen by those only together with what else ran then, and two milliseconds of
-/// a whole core are not one core.
+/// Shortest time over which processor use is averaged: the time between two readings of the
+/// machine. Readings see anything shorter only together with the rest, and two milliseconds of a
+/// full core are not one core.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What is taken to need the same. Without labels it stands for all attempts of the executor.
+/// A class of attempts that are assumed to need the same. Without labels it stands for all attempts
+/// of the executor.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ProfileKey {
     pub executor: Arc<str>,
@@ -83,7 +83,7 @@ impl ProfileKey {
         }
     }
 
-    /// From how many attempts on what is known of it is enough to go by.
+    /// Number of attempts from which its profile is trusted.
     pub fn enough(&self) -> usize {
         if self.labels.is_empty() {
             ENOUGH_OF_AN_EXECUTOR
@@ -93,7 +93,7 @@ impl ProfileKey {
     }
 }
 
-/// What an attempt is predicted to need.
+/// Predicted needs of an attempt.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Need {
     pub cores: f64,
@@ -101,7 +101,7 @@ pub struct Need {
 }
 
 impl Class {
-    /// What is expected of an executor of this kind that nothing is known of.
+    /// Expected needs of an executor of this kind while nothing is known of it.
     pub fn need(self) -> Need {
         match self {
             Self::Agent => Need {
@@ -116,7 +116,7 @@ impl Class {
     }
 }
 
-/// What one attempt had in use: thousandths of a core on average, and the peak of its memory.
+/// Use of one attempt: thousandths of a core on average, and its memory peak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(from = "(u32, u64)", into = "(u32, u64)")]
 pub struct Sample {
@@ -140,9 +140,9 @@ impl From<Sample> for (u32, u64) {
 }
 
 impl Sample {
-    /// Of an attempt that had a process; of none there is nothing to learn. A peak above what the
-    /// machine has is one of pages that were counted for each process that shares them: it did run
-    /// here.
+    /// Measures an attempt that had a process; without one there is nothing to learn. A peak above
+    /// the machine's memory counted shared pages for each process: it is capped, since the attempt
+    /// did fit.
     pub(crate) fn of(usage: &Usage, memory_total_bytes: Option<u64>) -> Option<Self> {
         let cpu_ms = usage.cpu_ms?;
         let wall_ms = usage.wall_ms.max(millis(SHORTEST));
@@ -154,13 +154,13 @@ impl Sample {
     }
 }
 
-/// What is known of one class.
+/// Profile of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Profile {
-    /// How many attempts have taught it, those that the window has forgotten too.
+    /// Number of attempts that updated it, including those outside the window.
     pub attempts: u64,
     pub taught_at: Timestamp,
-    /// The newest at the back.
+    /// Newest last.
     samples: VecDeque<Sample>,
 }
 
@@ -174,12 +174,12 @@ impl Profile {
         self.taught_at = now;
     }
 
-    /// How many attempts it stands on.
+    /// Number of attempts in the window.
     pub fn samples(&self) -> usize {
         self.samples.len()
     }
 
-    /// The peak of memory that so many of a hundred attempts do not exceed.
+    /// Memory peak that this percentage of the attempts do not exceed.
     pub fn memory_bytes(&self, percent: usize) -> u64 {
         nearest_rank(
             self.samples.iter().map(|sample| sample.memory_bytes),
@@ -187,7 +187,7 @@ impl Profile {
         )
     }
 
-    /// The cores that so many of a hundred attempts do not exceed.
+    /// Cores that this percentage of the attempts do not exceed.
     pub fn cores(&self, percent: usize) -> f64 {
         let millicores = self.samples.iter().map(|sample| sample.millicores);
         f64::from(nearest_rank(millicores, percent)) / 1000.0
@@ -201,7 +201,7 @@ impl Profile {
     }
 }
 
-/// 0 of nothing.
+/// 0 if there are no values.
 fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percent: usize) -> T {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();
@@ -212,12 +212,11 @@ fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percen
         .unwrap_or_default()
 }
 
-/// Those classes with labels that are trusted: they are admitted by themselves, all others with
-/// their executor.
+/// Trusted classes with labels: these are admitted by their own profiles, all others with their
+/// executor.
 pub type Trusted = Arc<BTreeSet<ProfileKey>>;
 
-/// The class by which an attempt of that class is admitted: its own where that is trusted, else its
-/// executor's.
+/// The class by which an attempt is admitted: its own if trusted, else its executor's.
 pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     if key.labels.is_empty() || trusted.contains(&key) {
         key
@@ -226,16 +225,16 @@ pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     }
 }
 
-/// What a lesson has changed.
+/// Changes that one ended attempt made to the profiles.
 #[derive(PartialEq, Debug, Default)]
 pub(crate) struct Taught {
-    /// Profiles that are to be written, or removed where there is none any more.
+    /// Profiles to write, or to remove if they no longer exist.
     pub(crate) changed: Vec<ProfileKey>,
-    /// Classes that are trusted from here on, or are not any more.
+    /// Classes that have become trusted, or are no longer.
     pub(crate) trust_of: Vec<ProfileKey>,
 }
 
-/// All that was learned.
+/// All profiles.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Profiles {
     of: BTreeMap<ProfileKey, Profile>,
@@ -274,14 +273,14 @@ impl Profiles {
         &self.trusted
     }
 
-    /// Whether what is known of the class is enough to go by.
+    /// Whether the class has enough samples to go by.
     pub fn is_trusted(&self, key: &ProfileKey) -> bool {
         self.of
             .get(key)
             .is_some_and(|profile| profile.samples.len() >= key.enough())
     }
 
-    /// What was learned of the class, of its executor where that is too little, or nothing.
+    /// Needs learned for the class, else for its executor, else nothing.
     pub fn learned(&self, key: &ProfileKey) -> Option<Need> {
         let key = deciding(&self.trusted, key.clone());
         self.of
@@ -294,9 +293,8 @@ impl Profiles {
         self.learned(key).unwrap_or_else(|| key.class.need())
     }
 
-    /// An attempt of this class has ended. One that was cut short may have had its peak still
-    /// before it: it only shows that the class needs at least as much, and teaches where that is
-    /// news.
+    /// Learns from an attempt that has ended. One that was cut short may not have reached its peak:
+    /// it only shows a lower bound, and counts only if that is higher than the prediction.
     pub(crate) fn learn(
         &mut self,
         class: &ProfileKey,
@@ -353,7 +351,8 @@ impl Profiles {
         }
     }
 
-    /// Executors are few, and what is trusted was hard to learn.
+    /// The profile to replace. Those of executors, which are few, and of trusted classes, which are
+    /// hard to learn, come last.
     fn least_wanted(&self) -> Option<ProfileKey> {
         let wanted = |(key, profile): &(&ProfileKey, &Profile)| {
             let is_kept = key.labels.is_empty() || self.trusted.contains(*key);

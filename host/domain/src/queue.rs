@@ -1,4 +1,4 @@
-//! What somebody has set for the whole queue. It is kept over hosts.
+//! Settings of the whole queue. They outlive the host.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::{capacity::Slots, principal::Principal, time::Timestamp};
 /// Settings of the whole queue.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
-    /// Nothing is started while it is set; what runs goes on.
+    /// Set while nothing is started; running tasks go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
-    /// How many run at once, in place of what is configured.
+    /// Number of slots, in place of the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<Slots>,
 }
 
-/// Since when the queue is paused, and by whom.
+/// Time of a pause of the queue, and who paused it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pause {
     pub since: Timestamp,

@@ -1,7 +1,6 @@
-//! The last refusals of admission, so that somebody who comes later can see what held work back.
+//! The latest refusals of admission, to show later what held work back.
 //!
-//! Not stored, and no rule looks at them: a lane is refused for what is true at the moment, which
-//! is in [`Board::refusals`].
+//! They are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
 //!
 //! [`Board::refusals`]: crate::board::Board::refusals
 
@@ -9,21 +8,21 @@ use std::{collections::VecDeque, mem::discriminant};
 
 use crate::{capacity::Refusal, lane::Lane, time::Timestamp};
 
-/// How many are remembered.
+/// Number of remembered refusals.
 pub const REMEMBERED: usize = 32;
 
-/// A lane was refused for a while for one reason.
+/// A period in which a lane was refused for one reason.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PastRefusal {
     pub lane: Lane,
-    /// As it was the last time.
+    /// Its latest form.
     pub refusal: Refusal,
     pub first: Timestamp,
     pub last: Timestamp,
     pub times: u64,
 }
 
-/// The one that was refused last at the back.
+/// Ordered by the time of the last refusal, newest last.
 #[derive(Clone, Debug, Default)]
 pub struct PastRefusals(VecDeque<PastRefusal>);
 

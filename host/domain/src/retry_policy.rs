@@ -1,4 +1,4 @@
-//! When a failed attempt is followed by another, and after what delay.
+//! Retries of failed attempts, and their delays.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::{
     outcome::{Outcome, ReasonClass},
 };
 
-/// Retries after failures of some classes. Without one there are none.
+/// Retries after failures of some classes. A task without a policy has none.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RetryPolicy {
-    /// How many attempts may follow the first.
+    /// Maximum number of attempts after the first.
     pub limit: u32,
     #[serde(default)]
     pub backoff: Backoff,
-    /// The classes that are retried. Empty: all that may be, but `lost`, of which nobody knows how
-    /// much it had done.
+    /// Classes that are retried. If empty, all that may be, except `lost`: nobody knows how much a
+    /// lost attempt had done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<ReasonClass>,
 }
@@ -41,7 +41,7 @@ impl Default for Backoff {
     }
 }
 
-/// Another attempt would end the same way, or is not ours to make.
+/// Whether a retry can help: false if it would end the same way, or is not ours to make.
 pub fn may_be_retried(class: ReasonClass) -> bool {
     !matches!(
         class,
@@ -55,8 +55,8 @@ pub fn may_be_retried(class: ReasonClass) -> bool {
 }
 
 impl RetryPolicy {
-    /// The delay before the next attempt, if the one that ended like this is to be followed by one.
-    /// `attempts` are all that there were; a usage limit parks a task that has an account.
+    /// Delay before the next attempt, or `None` if none follows. `attempts` are all so far; a usage
+    /// limit parks a task that has an account.
     pub(crate) fn delay_after(
         &self,
         id: AttemptId,
@@ -84,15 +84,15 @@ impl RetryPolicy {
     }
 }
 
-/// How many of those that are allowed these attempts have used up.
+/// Number of allowed attempts that these have used up.
 pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
     let counted = attempts.iter().filter(|it| counts(it, has_account));
     u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether an attempt uses up one of those that are allowed: not one whose usage limit parked its
-/// account, nor one that never began or that no executor ran. Where there is no account to park, a
-/// limit is a failure like others: nothing would come between it and the next.
+/// Whether an attempt counts towards the limit. An attempt does not if its usage limit parked its
+/// account, if it never began, or if no executor ran. Without an account to park, a usage limit is
+/// a failure like others: otherwise nothing would stop endless retries.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;
@@ -106,9 +106,9 @@ fn counts(attempt: &Attempt, has_account: bool) -> bool {
 }
 
 impl Backoff {
-    /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015):
-    /// anything from nothing to the grown delay. What falls where is decided by the attempt's id,
-    /// so that the domain needs no randomness: ids hold 80 random bits.
+    /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): any
+    /// delay from zero to the grown one. The attempt's id decides, since it holds 80 random bits
+    /// and the domain has no randomness.
     fn delay(self, retries_before: u32, id: AttemptId) -> Duration {
         let grown = self
             .initial
@@ -120,8 +120,8 @@ impl Backoff {
     }
 }
 
-/// 64 evenly spread bits of an attempt's id: the finisher of SplitMix64 (Steele, Lea, Flood, "Fast
-/// splittable pseudorandom number generators", OOPSLA 2014).
+/// Derives 64 evenly spread bits from an attempt's id: the finisher of SplitMix64 (Steele, Lea,
+/// Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 fn spread(id: AttemptId) -> u64 {
     let bits = u128::from_be_bytes(id.task.to_bytes());
     #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
@@ -137,8 +137,7 @@ mod tests {
     use super::*;
     use crate::id::TaskId;
 
-    /// The outputs of SplitMix64 from the seed 1234567, as they are published: what an id is spread
-    /// by is that generator, whose spread is known.
+    /// Compares with published outputs of SplitMix64 for the seed 1234567, whose spread is known.
     #[test]
     fn ids_are_spread_as_by_splitmix64() {
         let check = |random: u128| {
@@ -154,7 +153,7 @@ mod tests {
             assert_eq!(spread, published);
         };
         check(1_234_567);
-        // Both halves of an id are in the seed.
+        // Both halves of an id enter the seed.
         check((0x8 << 64) | (0x12_d687 ^ 0x8));
     }
 }

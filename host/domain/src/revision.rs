@@ -1,11 +1,11 @@
-//! What somebody changes of a finished task before it runs again.
+//! Changes to a finished task before it runs again.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An option that has another value than before.
+/// An option with a changed value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     pub option: String,
@@ -30,13 +30,13 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Several of them, as a list in a sentence.
+/// Lists several of them in a sentence.
 pub fn listed(differences: &[Difference]) -> String {
     let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
     all.join(", ")
 }
 
-/// What was changed for the attempts from that number on.
+/// Changes that apply from this attempt on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revised {
     pub from_attempt: u32,

@@ -1,4 +1,4 @@
-//! Running tasks by class, and those that started too recently for a reading to show their needs.
+//! Running tasks by class, and those that started too recently for readings to show their needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use crate::{
     time::{MonotonicMs, Now},
 };
 
-/// How long a start counts by its prediction, on top of the readings.
+/// Time for which a start counts by its prediction, on top of the readings.
 pub(crate) const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]
@@ -19,17 +19,17 @@ pub(crate) struct Started {
     /// Every attempt that holds a process or will.
     running: BTreeMap<TaskId, ProfileKey>,
     running_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
-    /// Attempts that started a short while ago and still run: what ended gave back what it had.
+    /// Attempts that started recently and still run. Ended ones gave back what they used.
     settling: BTreeMap<TaskId, MonotonicMs>,
     settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
-    /// Attempts that have not started what they will need anything for.
+    /// Attempts that are prepared, and have not started a process that needs anything.
     preparing_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
-    /// The latest time that was looked at: what had settled by then is not counted again.
+    /// Latest time that was passed in: starts that had settled by then no longer count.
     settled_at: MonotonicMs,
 }
 
 impl Started {
-    /// An attempt of this task runs. Where it was started on this boot, that was at `start`.
+    /// Notes a running attempt of this task. `start` is set if it was started on this boot.
     pub(crate) fn note_start(
         &mut self,
         task: TaskId,
@@ -47,14 +47,14 @@ impl Started {
         self.running.insert(task, class);
     }
 
-    /// An attempt of this task is being prepared: until it has started, no reading shows what it
-    /// will need.
+    /// Notes that an attempt of this task is prepared: until it has started, no reading shows its
+    /// needs.
     pub(crate) fn note_preparing(&mut self, task: TaskId, class: ProfileKey) {
         self.note_start(task, class.clone(), None);
         self.preparing_of.entry(class).or_default().insert(task);
     }
 
-    /// It has ended, and needs nothing any more.
+    /// Notes that its attempt has ended, and needs nothing any more.
     pub(crate) fn note_end(&mut self, task: TaskId) {
         self.note_settled(task);
         if let Some(class) = self.running.remove(&task) {
@@ -63,8 +63,7 @@ impl Started {
         }
     }
 
-    /// Whether the attempt of this task is prepared or started too short a while ago to show in a
-    /// reading.
+    /// Whether the task's attempt is being prepared, or started too recently to show in a reading.
     pub(crate) fn settles(&self, task: TaskId) -> bool {
         let prepares = |class| {
             let of_class = self.preparing_of.get(class);
@@ -79,7 +78,7 @@ impl Started {
         }
     }
 
-    /// Forgets what has settled by now.
+    /// Forgets the starts that have settled by now.
     pub(crate) fn settle(&mut self, now: Now) {
         self.settled_at = self.settled_at.max(now.monotonic);
         while let Some((start, task)) = self.oldest_settling() {
@@ -95,12 +94,12 @@ impl Started {
         classes.filter_map(|starts| starts.first()).min().copied()
     }
 
-    /// The latest time that was looked at.
+    /// Latest time that was passed in.
     pub(crate) fn settled_at(&self) -> MonotonicMs {
         self.settled_at
     }
 
-    /// When the next attempt has settled, so that admission is worth another look.
+    /// Time at which the next attempt has settled, so that admission is worth another look.
     pub(crate) fn next_settled(&self) -> Option<MonotonicMs> {
         self.oldest_settling()
             .map(|(start, _)| start.after(SETTLING))
@@ -118,7 +117,8 @@ impl Started {
         &self.settling_of
     }
 
-    /// How many settle of each class, those that are prepared with them. A class may come twice.
+    /// Number of settling attempts of each class, with those being prepared. A class may occur
+    /// twice.
     pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
         let settling = self.settling_of.iter();
         let settling = settling.map(|(class, starts)| (class, count(starts.len())));
@@ -126,7 +126,7 @@ impl Started {
         settling.chain(preparing.map(|(class, tasks)| (class, count(tasks.len()))))
     }
 
-    /// How many run of each class.
+    /// Number of running attempts of each class.
     pub(crate) fn running_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
         let classes = self.running_of.iter();
         classes.map(|(class, tasks)| (class, count(tasks.len())))

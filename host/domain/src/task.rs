@@ -1,4 +1,4 @@
-//! A task: what was asked, and where it stands.
+//! A task: the request, and its state.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     worktree::Worktree,
 };
 
-/// P0 goes first.
+/// Priority; P0 goes first.
 #[derive(
     Clone,
     Copy,
@@ -40,7 +40,7 @@ pub enum Priority {
     P2,
 }
 
-/// What an attempt is expected to need until something better is known.
+/// Kind of executor. It fixes the expected needs of an attempt until something better is known.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
@@ -50,15 +50,14 @@ pub enum Class {
     Command,
 }
 
-/// A signal to a process group, and how long to wait before the next rung. After the last one comes
-/// KILL.
+/// A signal to a process group, and the time before the next step. After the last one comes KILL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rung {
     pub signal: String,
     pub wait_ms: u64,
 }
 
-/// A key under which a repeated submission answers with the first task, and the digest of what was
+/// A key under which a repeated submission returns the first task, and the digest of what was
 /// submitted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Idempotency {
@@ -69,16 +68,16 @@ pub struct Idempotency {
 /// The graph that a task was submitted with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InGraph {
-    /// The first of the tasks that were submitted together.
+    /// First of the tasks that were submitted together.
     pub first: TaskId,
-    /// The name of the graph. The first task alone keeps it.
+    /// Name of the graph. Only the first task keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// What was asked, and what its executor's manifest adds; changed by nothing but a revision between
-/// attempts, and by whoever lifts its start time. The document for the executor (the prompt, the
-/// argv) is not here but in the store, since it may be megabytes.
+/// The request, with the additions from its executor's manifest. Only a revision between attempts
+/// and the lifting of its start time change it. The document for the executor (the prompt, the
+/// argv) is in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,50 +91,49 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     pub cwd: Arc<str>,
-    /// Tasks whose results it is given; it depends on each of them.
+    /// Tasks whose outputs it is given; it depends on each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_output_of: Vec<TaskId>,
-    /// What its attempts may cost together, in millionths of a US dollar.
+    /// Budget of all its attempts together, in millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_micro_usd: Option<u64>,
-    /// What it may cost together with others.
+    /// Budget that it shares with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_budget: Option<GraphBudget>,
-    /// Missing if it was submitted alone, and the request had no name.
+    /// None if it was submitted alone, and the request had no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph: Option<Arc<InGraph>>,
-    /// It works in a checkout of its own.
+    /// Its own git worktree, if it works in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<Box<Worktree>>,
-    /// Its agent has succeeded even if it was denied tools and changed nothing.
+    /// Lets its agent succeed even if it was denied tools and changed nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_denied: bool,
-    /// What lists show of it: the start of its prompt, script or command line.
+    /// Text for lists: the start of its prompt, script or command line.
     pub summary: String,
-    /// Who submitted it.
+    /// The principal who submitted it.
     #[serde(default, skip_serializing_if = "is_owner_at_terminal")]
     pub by: Arc<Principal>,
-    /// What its executor said that it can do; `None` if nobody asked.
+    /// What the task can do, according to its executor; `None` if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Arc<Authority>>,
     /// The task from whose attempt this one was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
-    /// The parent's ancestors, the nearest first. Kept here because the tasks between may have
-    /// ended, and be gone, long before this one.
+    /// The parent's ancestors, the nearest first. They are stored here because they may have ended,
+    /// and been removed, long before this task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
-    /// How many of those take this task along when they are cancelled: as far up as no task between
-    /// was detached.
+    /// Number of those whose cancellation cancels this task too: up to the first detached task.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// A detached task is not cancelled with its parent.
     #[serde(default)]
     pub detached: bool,
-    /// It is not started before.
+    /// Earliest time of its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
-    /// How long it may be ready without being started.
+    /// Maximum time that it may be ready without being started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,12 +145,12 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Duration>,
     pub max_output_bytes: u64,
-    /// The name of the file that holds its environment: the digest of that file.
+    /// Name of the file that holds its environment: the file's digest.
     pub env_digest: Arc<str>,
-    /// The mask of new files' permissions that the submitter had, if it told.
+    /// The submitter's umask, if it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u16>,
-    /// The limits and the niceness that the submitter had, as text, if it told.
+    /// The submitter's resource limits and niceness as text, if they were given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +164,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// One with everything left out that may be: a plain task of this executor.
+    /// A plain task of this executor, with every option left out.
     pub fn new(executor: impl Into<Arc<str>>, class: Class) -> Self {
         Self {
             name: None,
@@ -206,26 +204,26 @@ impl Request {
         }
     }
 
-    /// Whether something has to be made before the first process of an attempt, or its start is
-    /// measured or waits for its turn. For the rest a phase of its own would cost a short command
-    /// more than it tells.
+    /// Whether attempts have a preparation phase: there is something to make before their first
+    /// process, or their start is timed or waits for its turn. For others that phase would cost a
+    /// short command more than it tells.
     pub fn is_prepared_first(&self) -> bool {
         self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
     }
 
-    /// All that it descends from, the parent first.
+    /// All ancestors, the parent first.
     pub fn ancestors(&self) -> impl Iterator<Item = TaskId> {
         self.parent
             .into_iter()
             .chain(self.above_parent.iter().copied())
     }
 
-    /// 0 without a parent.
+    /// Number of ancestors.
     pub fn depth(&self) -> usize {
         self.ancestors().count()
     }
 
-    /// Those of the ancestors that take it along when they are cancelled.
+    /// Ancestors whose cancellation cancels this task too.
     pub fn attached_to(&self) -> impl Iterator<Item = TaskId> {
         let attached = if self.detached {
             0
@@ -235,8 +233,8 @@ impl Request {
         self.ancestors().take(attached)
     }
 
-    /// Takes from another request what is the same in both, so that it is in memory once: a graph
-    /// of a hundred thousand tasks has one environment.
+    /// Shares equal parts with another request, so that they are in memory once: a graph of a
+    /// hundred thousand tasks has one environment.
     pub(crate) fn share(&mut self, other: &Self) {
         share(&mut self.executor, &other.executor);
         share(&mut self.cwd, &other.cwd);
@@ -254,7 +252,7 @@ impl Request {
         }
     }
 
-    /// Makes it a task of the graph that this one is the first of.
+    /// Puts it into the graph whose first task is `first`.
     pub(crate) fn place_in(&mut self, first: TaskId) {
         if let Some(graph) = &mut self.graph
             && graph.first != first
@@ -263,12 +261,12 @@ impl Request {
         }
     }
 
-    /// Hangs it under its parent, whether that has ended meanwhile or not.
+    /// Puts it under its parent, whether that has ended or not.
     pub(crate) fn place_under(&mut self, parent: Option<&Task>) {
         self.parent = parent.map(|parent| parent.id);
         self.above_parent =
             parent.map_or_else(Vec::new, |parent| parent.request.ancestors().collect());
-        // Who delegates does not get more to spend by it.
+        // Delegating does not give anybody more to spend.
         if let Some(above) = parent.and_then(|parent| parent.request.graph_budget) {
             self.graph_budget = Some(above);
         }
@@ -294,24 +292,24 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Why a task waits for a time.
+/// Reason why a task waits for a time.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
     /// Its account is at a usage limit.
     Account(AccountKey),
-    /// It is not to be started before.
+    /// Its earliest start lies ahead.
     StartTime,
-    /// The delay before it is tried again.
+    /// The delay before its next attempt.
     Retry,
 }
 
-/// Where a task stands. What belongs to a state lives in it, so that an impossible combination
-/// cannot be written.
+/// State of a task. Each state holds its own data, so that impossible combinations cannot be
+/// written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum State {
-    /// Something it depends on has not ended.
+    /// A dependency has not ended.
     Blocked {
         since: Timestamp,
     },
@@ -319,13 +317,13 @@ pub enum State {
         until: Timestamp,
         why: WaitingFor,
     },
-    /// Somebody holds it, until it is released.
+    /// Held until it is released.
     Held {
         since: Timestamp,
     },
     Ready {
         since: Timestamp,
-        /// From when its queue timeout counts: the monotonic clock, and which clock that is.
+        /// Start of its queue timeout: the monotonic time, and the clock it was read from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clock: Option<(MonotonicMs, Arc<str>)>,
     },
@@ -337,14 +335,14 @@ pub enum State {
         at: Timestamp,
         outcome: Outcome,
         reason: Option<Reason>,
-        /// For one that could not run any more: the task whose end that follows from.
+        /// The task whose end kept this one from running.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         culprit: Option<TaskId>,
     },
 }
 
 impl State {
-    /// The word shown to people; an assigned attempt has not begun, so its task is still `ready`.
+    /// The word shown to people. A reserved attempt has not begun, so its task is still `ready`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Blocked { .. } => "blocked",
@@ -368,37 +366,35 @@ pub struct Task {
     pub request: Arc<Request>,
     pub created_at: Timestamp,
     pub state: State,
-    /// What it waits for, sorted. Kept beside the row: it never changes, and may be a hundred
-    /// thousand.
+    /// Its dependencies, sorted. They are stored beside the row, since they never change and may be
+    /// a hundred thousand.
     #[serde(skip, default = "no_dependencies")]
     pub dependencies: Arc<[Dependency]>,
-    /// It was started, so what it depends on does not matter any more.
+    /// Set once it was started: its dependencies no longer matter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_begun: bool,
-    /// Who holds it; the owner, if it is held and nobody is named.
+    /// Holders; if it is held and none is named, the owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Arc<Principal>>,
-    /// It is held because it was restored from the backup of that time, and nobody has released it
-    /// since.
+    /// Time of the backup that it was restored from, until somebody releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<Timestamp>,
-    /// Since when somebody holds it. Only a release takes that away: neither its end nor a retry
-    /// does.
+    /// Time of the first hold. Only a release clears it; neither its end nor a retry does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Timestamp>,
-    /// The next attempt is not started before.
+    /// Earliest time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// The attempt from where the next one is to go on, because somebody asked for it.
+    /// The attempt that the next one continues, on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<u32>,
-    /// A principal with limits has asked for it to run again: it is started as that principal's own
-    /// tasks are, also if another one submitted it.
+    /// Set if a restricted principal asked for it to run again: it is started like that principal's
+    /// own tasks, even if another one submitted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
-    /// What was changed of its request between attempts, the oldest first.
+    /// Changes to its request between attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revised: Vec<Revised>,
 }
@@ -408,7 +404,7 @@ fn no_dependencies() -> Arc<[Dependency]> {
 }
 
 impl Task {
-    /// One that was just submitted, and for which nothing is known to have ended.
+    /// A newly submitted task, none of whose dependencies is known to have ended.
     pub fn blocked(
         id: TaskId,
         request: Arc<Request>,
@@ -447,13 +443,13 @@ impl Task {
         }
     }
 
-    /// Whether a principal may undo the hold on it: the owner any, everybody else one that is
-    /// theirs alone or among others.
+    /// Whether a principal may release it: the owner always, others only if they are among the
+    /// holders.
     pub fn may_be_released_by(&self, by: &Principal) -> bool {
         by.is_person() || self.holders.iter().any(|holder| holder.is_same_as(by))
     }
 
-    /// The condition under which it waits for that task.
+    /// Its condition on that dependency.
     pub(crate) fn condition_on(&self, upstream: TaskId) -> Option<Condition> {
         let found = self
             .dependencies
@@ -468,24 +464,23 @@ impl Task {
         }
     }
 
-    /// Whether an attempt is written down that has not ended: one that runs, or one that was chosen
-    /// ahead.
+    /// Whether it has an attempt that has not ended: a running or a reserved one.
     pub fn has_open_attempt(&self) -> bool {
         let last = self.last_attempt();
         !self.is_done() && last.is_some_and(|last| last.ended.is_none())
     }
 
-    /// Whether its attempts are given what is in the store of other attempts.
+    /// Whether its attempts read stored results of other attempts.
     pub fn reads_others(&self) -> bool {
         !self.request.with_output_of.is_empty() || self.resumes.is_some()
     }
 
-    /// Whether its next attempt was chosen before what it depends on has ended.
+    /// Whether its next attempt was reserved before its dependencies have ended.
     pub(crate) fn is_chosen(&self) -> bool {
         matches!(self.state, State::Blocked { .. }) && self.has_open_attempt()
     }
 
-    /// How many more attempts may begin without anybody asking for them, as far as its retries go.
+    /// Number of attempts that may still begin automatically, according to its retry policy.
     pub fn attempts_left(&self) -> u32 {
         let request = &self.request;
         let limit = request.retries.as_ref().map_or(0, |policy| policy.limit);
@@ -494,35 +489,35 @@ impl Task {
         match &self.state {
             State::Done { .. } => 0,
             State::Running { phase, .. } if *phase != Phase::Assigned => left.saturating_sub(1),
-            // What somebody has asked for goes beyond the retries.
+            // An attempt that somebody asked for does not count against the retries.
             _ => left.max(1),
         }
     }
 
-    /// The attempt that runs or ran last.
+    /// The running attempt, or the last one.
     pub fn last_attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
     }
 
-    /// The attempt that an executor ran last, or runs: the one that has output.
+    /// The last attempt that an executor ran or runs: the one with output.
     pub fn last_run(&self) -> Option<&Attempt> {
         self.attempts.iter().rev().find(|attempt| !attempt.by_hand)
     }
 
-    /// The branch of its worktree: the one that was made, else the one that is planned.
+    /// Branch of its worktree: the one that was made, else the planned one.
     pub fn branch(&self) -> Option<String> {
         let worktree = self.request.worktree.as_ref()?;
         let made = self.made_branch().map(str::to_owned);
         Some(made.unwrap_or_else(|| worktree.planned_branch(self.id)))
     }
 
-    /// The branch that was made for it, as it has told; earlier versions did not.
+    /// The branch that was made for it, if it was reported; earlier versions did not.
     pub fn made_branch(&self) -> Option<&str> {
         let mut latest_first = self.attempts.iter().rev();
         latest_first.find_map(|attempt| attempt.branch.as_deref())
     }
 
-    /// Whether it failed for what became of its work alone.
+    /// Whether it failed only because its work could not be merged.
     pub fn failed_by_its_merge(&self) -> bool {
         let deciding = self.deciding_attempt();
         let ended = deciding.and_then(|attempt| attempt.ended.as_ref());
@@ -532,8 +527,8 @@ impl Task {
         })
     }
 
-    /// The attempt that its state is about: the last one. None where it was tried again and has
-    /// ended before that came to an attempt.
+    /// The attempt that its state is about: the last one. None if it was tried again and ended
+    /// before another attempt began.
     pub fn deciding_attempt(&self) -> Option<&Attempt> {
         let last = self.last_attempt();
         let State::Done { at, outcome, .. } = &self.state else {
@@ -545,7 +540,7 @@ impl Task {
         })
     }
 
-    /// The identity of the attempt that runs or ran last.
+    /// Id of the running attempt, or of the last one.
     pub fn last_attempt_id(&self) -> Option<AttemptId> {
         self.last_attempt().map(|attempt| AttemptId {
             task: self.id,
@@ -560,7 +555,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_kept_as_it_is() {
+    fn request_is_stored_unchanged() {
         let check = |attached_above: usize, is_written: bool| {
             let request = Request {
                 attached_above,
@@ -575,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_share_what_is_the_same_in_them_and_nothing_else() {
+    fn requests_share_exactly_their_equal_parts() {
         let one = Request::new("shell", Class::Command);
         let mut same = Request::new("shell", Class::Command);
         same.share(&one);

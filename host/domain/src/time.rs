@@ -1,4 +1,4 @@
-//! Points in time, as the domain is given them: it never reads a clock.
+//! Points in time, passed in: the domain never reads a clock.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Now {
     pub monotonic: MonotonicMs,
 }
 
-/// Milliseconds of a duration; what does not fit (584 million years) counts as for ever.
+/// Milliseconds of a duration; a longer one than fits (584 million years) counts as for ever.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

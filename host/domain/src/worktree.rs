@@ -1,22 +1,22 @@
-//! A git worktree of a task's own: what was asked for, and what became of the work in it.
+//! A task's own git worktree: what was asked for, and the result of merging its work.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// What becomes of the branch when its task has succeeded.
+/// What happens to the branch when its task has succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {
-    /// It is pushed, and a request to merge it is opened.
+    /// Pushes it and opens a pull request.
     Pr,
-    /// It is merged into its base.
+    /// Merges it into its base.
     Auto,
-    /// It stays as it is.
+    /// Leaves it as it is.
     #[default]
     Manual,
-    /// Its changes are written to a patch file.
+    /// Writes its changes to a patch file.
     Patch,
 }
 
@@ -31,52 +31,53 @@ impl MergeStrategy {
     }
 }
 
-/// A worktree as it was asked for, with what git said of it at the submission.
+/// A requested worktree, with what git reported at the submission.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Worktree {
-    /// The directory that the repository's checkouts share, mostly its `.git`.
+    /// The directory that the repository's checkouts share, usually its `.git`.
     pub repository: String,
-    /// The repository's first checkout, if git cannot find it from there: if its `.git` is a link,
-    /// or names a directory elsewhere.
+    /// The repository's main checkout, if git cannot find it from there: its `.git` is a link, or
+    /// names a directory elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkout: Option<String>,
-    /// Where in the checkout the task was submitted, and works in the worktree; empty for the top.
+    /// Directory within the checkout from which the task was submitted, and in which it works in
+    /// the worktree; empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inside: String,
-    /// The branch, where it was named.
+    /// Name of the branch, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The branch that it goes out from and back to; none where it goes out from a commit that is
-    /// on no branch of this repository.
+    /// Branch that it starts from and is merged into; none if it starts from a commit on no branch
+    /// of this repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Where it goes out from: the commit that was its base at the submission.
+    /// Commit that it starts from: that of its base at the submission.
     pub base_commit: String,
     #[serde(default)]
     pub merge: MergeStrategy,
-    /// It stays when its task has succeeded.
+    /// Keeps the worktree when its task has succeeded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
-    /// What its branch is called after, below [`OWN_BRANCHES`], if nobody has named it. The branch
-    /// that is made may have a number at its end.
+    /// Base of its branch name, below [`OWN_BRANCHES`], if no name was given. The actual branch may
+    /// have a number at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem: Option<String>,
-    /// What the commits say that are made for it.
+    /// Message of the commits made for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What branches of tasks begin with, if they were not named, and a slash after it.
+/// First part of the branch names of tasks, followed by a slash, if no name was given.
 pub const OWN_BRANCHES: &str = "claudine";
 
-/// The branch of a task by its id alone: that of earlier versions, and where nothing else is free.
+/// A task's branch named by its id alone: used by earlier versions, and if no other name is free.
 pub fn branch_by_id(task: TaskId) -> String {
     let id = task.to_string();
     format!("{OWN_BRANCHES}/{}", id.strip_prefix("task_").unwrap_or(&id))
 }
 
 impl Worktree {
-    /// The branch as it was planned. Which one was made says the task: [`Task::branch`].
+    /// The planned branch. The one actually made is [`Task::branch`].
     ///
     /// [`Task::branch`]: crate::task::Task::branch
     pub fn planned_branch(&self, task: TaskId) -> String {
@@ -87,31 +88,31 @@ impl Worktree {
         }
     }
 
-    /// The base as a person knows it.
+    /// The base's name for people.
     pub fn base_name(&self) -> &str {
         self.base.as_deref().unwrap_or(&self.base_commit)
     }
 }
 
-/// What became of the work of a task that succeeded.
+/// Result for the work of a task that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
-    /// It is in the base.
+    /// It was merged into the base.
     Merged,
-    /// A request to merge it is open.
+    /// A pull request is open.
     Opened,
-    /// Its branch is on the remote; there was nothing here to open a request with.
+    /// Its branch was pushed; this machine lacks a program to open a pull request.
     Pushed,
     /// It is on its branch, or uncommitted in the worktree.
     Left,
-    /// It is in a patch file.
+    /// It was written to a patch file.
     Written,
     /// Nothing was changed.
     Nothing,
-    /// It and the base have changed the same places. Nothing was merged.
+    /// It and the base changed the same lines. Nothing was merged.
     Conflict,
-    /// It could not be done for another reason.
+    /// Merging failed for another reason.
     Refused,
 }
 
@@ -129,14 +130,14 @@ impl MergeState {
         }
     }
 
-    /// What was asked for was not done, so the task has not succeeded: who depends on it counts on
-    /// the merge.
+    /// Whether the request was not carried out. Then the task has failed, since its dependants rely
+    /// on the merge.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Conflict | Self::Refused)
     }
 }
 
-/// The work of a task as commits: what the one has that the other has not.
+/// The work of a task as commits: those in `to` that are not in `from`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     pub from: String,
@@ -147,24 +148,24 @@ pub struct Span {
 pub struct Merge {
     pub strategy: MergeStrategy,
     pub state: MergeState,
-    /// For a person: what was done, or why not and what can be done about it.
+    /// For a person: what was done, or why not and how to proceed.
     pub detail: String,
-    /// Why it was not done, in a few words.
+    /// Reason why it was not done, in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brief: Option<String>,
-    /// The first of the files that conflict.
+    /// The first files that conflict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
-    /// Which commits it was about.
+    /// The commits that were merged or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Span>,
-    /// The worktree is gone; the branch may be there.
+    /// The worktree was removed; the branch may remain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub worktree_removed: bool,
 }
 
 impl Merge {
-    /// One of which nothing else is known.
+    /// A merge with nothing but its strategy, state and detail.
     pub fn new(strategy: MergeStrategy, state: MergeState, detail: impl Into<String>) -> Self {
         Self {
             strategy,
@@ -177,7 +178,7 @@ impl Merge {
         }
     }
 
-    /// What came of it in a few words; rows of earlier versions have the long ones alone.
+    /// The result in a few words. Rows of earlier versions have only the long text.
     pub fn brief(&self) -> &str {
         self.brief.as_deref().unwrap_or(&self.detail)
     }

@@ -1,8 +1,8 @@
-//! JSON as agents and generators write it, read as it was meant, and refused in words.
+//! Reads JSON as agents and generators write it, and reports errors in plain words.
 //!
-//! They write null for what may be left out, `5.0` for 5, a list as the text of a list, and numbers
-//! where text is wanted. None of these can be misunderstood. Anything that could be is refused,
-//! with the name of the field and what it has to be.
+//! They write null for an omitted field, `5.0` for 5, a list as a string with JSON in it, and
+//! numbers in place of text. These are accepted because they have only one meaning. Anything
+//! ambiguous is refused, with the name of the field and the expected type.
 
 use serde::{
     Deserializer,
@@ -17,16 +17,16 @@ use serde_path_to_error::Segment;
 
 use crate::text::shortened;
 
-/// How much of what makes no sense is shown.
+/// Length limit of a quoted value.
 const SHOWN_CHARS: usize = 120;
 
-/// What a document means, or, in words, why it makes no sense.
+/// Reads a document, or says in plain words why it is invalid.
 pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
     read_at(document).map_err(|wrong| {
         let path = &wrong.shown;
         let why = in_words(&wrong.said);
-        // What is not there, or should not be, is named by what is said of it.
-        if path == "." || why.starts_with("there is no") || why.ends_with("is missing") {
+        // These messages name the field already.
+        if path == "." || why.starts_with("unknown field") || why.ends_with("is missing") {
             why
         } else {
             format!("`{path}`: {why}")
@@ -34,7 +34,7 @@ pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
     })
 }
 
-/// The same, with the place of what is wrong.
+/// The same, with the position of the error.
 pub(super) fn read_at<T: DeserializeOwned>(document: Value) -> Result<T, Wrong> {
     serde_path_to_error::deserialize(Lenient(document)).map_err(|error| Wrong {
         path: error.path().iter().cloned().collect(),
@@ -43,18 +43,18 @@ pub(super) fn read_at<T: DeserializeOwned>(document: Value) -> Result<T, Wrong> 
     })
 }
 
-/// What makes no sense in a document.
+/// An error in a document.
 #[derive(Debug)]
 pub(super) struct Wrong {
-    /// Where it is.
+    /// Position of the error.
     pub(super) path: Vec<Segment>,
     shown: String,
-    /// In serde's words.
+    /// Message of serde.
     said: String,
 }
 
 impl Wrong {
-    /// The field that nothing knows, and the fields there are.
+    /// The unknown field, and the names of the known ones.
     pub(super) fn unknown_field(&self) -> Option<(&str, Vec<&str>)> {
         let rest = self.said.strip_prefix("unknown field ")?;
         let (field, known) = rest.rsplit_once(", expected ")?;
@@ -62,13 +62,13 @@ impl Wrong {
         Some((field.split('`').nth(1)?, known))
     }
 
-    /// Why it makes no sense, without its place.
+    /// The reason in plain words, without the position.
     pub(super) fn why(&self) -> String {
         in_words(&self.said)
     }
 }
 
-/// What serde says, as a person says it.
+/// Rewords a message of serde.
 fn in_words(said: &str) -> String {
     let kind = |kind: &str| match kind {
         "a string" | "string" => "a text".to_owned(),
@@ -108,13 +108,13 @@ fn in_words(said: &str) -> String {
         begins("unknown field ").and_then(|rest| rest.rsplit_once(", expected "))
     {
         let field = shortened(&quoted(field), SHOWN_CHARS);
-        return format!("there is no `{field}` here; there are {}", list(known));
+        return format!("unknown field `{field}`; the fields are {}", list(known));
     }
     if let Some((word, known)) =
         begins("unknown variant ").and_then(|rest| rest.rsplit_once(", expected "))
     {
         let word = shortened(&quoted(word), SHOWN_CHARS);
-        return format!("`{word}` is none of {}", list(known));
+        return format!("`{word}` is not one of {}", list(known));
     }
     said.to_owned()
 }
@@ -130,7 +130,7 @@ impl IntoDeserializer<'_, Error> for Lenient {
 }
 
 impl Lenient {
-    /// A text that is itself the JSON of what is wanted, as that.
+    /// Parses a string as JSON if that gives the wanted type.
     fn meant(self, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let Value::String(text) = &self.0 else {
             return self.0;
@@ -141,7 +141,7 @@ impl Lenient {
         }
     }
 
-    /// A whole number, also one that is written with a fraction of nothing.
+    /// Turns a number such as `5.0` into a whole one.
     fn whole(self) -> Value {
         let number = self.meant(Value::is_number);
         #[allow(
@@ -242,7 +242,7 @@ impl<'de> Deserializer<'de> for Lenient {
         Self(self.meant(Value::is_object)).deserialize_any(visitor)
     }
 
-    /// A field that is null is left out.
+    /// Leaves out fields that are null.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_only_be_meant_one_way_is_taken() {
+    fn values_with_only_one_meaning_are_accepted() {
         let check = |document: Value, plain: Value| {
             let plain: Asked = serde_json::from_value(plain).unwrap();
             assert_eq!(read::<Asked>(document.clone()), Ok(plain), "{document}");
@@ -333,7 +333,7 @@ mod tests {
             json!({"inner": {"tail": 1}, "usd": 2.0}),
         );
         check(json!({"name": "[1]"}), json!({"name": "[1]"}));
-        // A document that an executor is to read stays as it is.
+        // A document for an executor is passed on unchanged.
         check(
             json!({"spec": {"a": null, "b": 5.0}}),
             json!({"spec": {"a": null, "b": 5.0}}),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn invalid_values_are_refused_by_name() {
         let check = |document: Value, expected: &str| {
             assert_eq!(read::<Asked>(document).unwrap_err(), expected);
         };
@@ -373,11 +373,11 @@ mod tests {
         check(json!([]), "this has to be an object, not a list");
         check(
             json!({"mode": "wild"}),
-            "`mode`: `wild` is none of plan, edit",
+            "`mode`: `wild` is not one of plan, edit",
         );
         let unknown = read::<Asked>(json!({"inner": {"colour": 1}})).unwrap_err();
         assert!(
-            unknown.starts_with("there is no `colour` here; there are name, tail, "),
+            unknown.starts_with("unknown field `colour`; the fields are name, tail, "),
             "{unknown}"
         );
         let long = read::<Asked>(json!({"tail": "x".repeat(1 << 20)})).unwrap_err();

@@ -1,5 +1,5 @@
-//! A task of a graph as people and agents write it: a command, a script or a prompt, and what it
-//! waits for.
+//! A task of a graph in a file or an MCP call: a command, a script or a prompt, with its
+//! dependencies.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -21,28 +21,28 @@ use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef, 
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Task")]
 pub(super) struct Member {
-    /// By which other tasks name it.
+    /// Name of the task, for other tasks to refer to.
     #[serde(default)]
     name: Option<String>,
-    /// What runs it: `shell` for `argv` and `script`, `claude` for `prompt` unless it is said.
+    /// Executor. Default: `shell` for `argv` and `script`, `claude` for `prompt`.
     #[serde(default)]
     executor: Option<String>,
-    /// A command and its arguments; no shell is in between.
+    /// Command and its arguments, run without a shell.
     #[serde(default)]
     argv: Option<Vec<String>>,
-    /// Lines for a shell.
+    /// Shell script.
     #[serde(default)]
     script: Option<String>,
-    /// The shell for `script`.
+    /// Shell of `script`.
     #[serde(default)]
     shell: Option<String>,
-    /// What an agent is to do.
+    /// Prompt for an agent.
     #[serde(default)]
     prompt: Option<String>,
-    /// A document for the executor, as its own schema has it.
+    /// Request to the executor, as defined by its schema.
     #[serde(default)]
     spec: Option<Map<String, Value>>,
-    /// Tasks that it waits for: names of tasks of the same file, or names or ids of others.
+    /// Tasks to wait for: names of tasks in the same file, or names or ids of other tasks.
     #[serde(
         default,
         alias = "depends_on",
@@ -52,7 +52,7 @@ pub(super) struct Member {
     )]
     #[schemars(with = "Vec<Edge>")]
     dependencies: Vec<DependencyRef>,
-    /// Tasks whose output it is given; it waits for them to succeed.
+    /// Tasks that must succeed first, and whose output is passed on.
     #[serde(
         default,
         alias = "withOutputOf",
@@ -61,110 +61,110 @@ pub(super) struct Member {
     )]
     #[schemars(with = "Vec<String>")]
     with_output_of: Vec<TaskRef>,
-    /// The group whose limit counts for it.
+    /// Group whose limit applies.
     #[serde(default)]
     group: Option<String>,
-    /// `P0` goes before `P1`, `P1` before `P2`.
+    /// Priority, `P0` (highest) to `P2`.
     #[serde(default, deserialize_with = "priority")]
     #[schemars(with = "Priority")]
     priority: Priority,
-    /// The directory it runs in; a relative one is below that of the submission.
+    /// Working directory; a relative one is below that of the submission.
     #[serde(default, alias = "workingDirectory", alias = "cwd")]
     working_directory: Option<String>,
-    /// Variables that are set for it.
+    /// Environment variables.
     #[serde(default, deserialize_with = "or_default")]
     env: BTreeMap<String, String>,
-    /// Its time limit: `90s`, `10m`, `1h30m`, or a number of seconds.
+    /// Time limit: `90s`, `10m`, `1h30m`, or a number of seconds.
     #[serde(default, deserialize_with = "duration")]
     #[schemars(with = "Option<Word>")]
     timeout: Option<Duration>,
-    /// It is ended after this long without output.
+    /// The task is killed after this long without output.
     #[serde(default, alias = "idleTimeout", deserialize_with = "duration")]
     #[schemars(with = "Option<Word>")]
     idle_timeout: Option<Duration>,
-    /// It fails if there is no output within this time of its start.
+    /// The task fails if there is no output this long after its start.
     #[serde(default, alias = "startTimeout", deserialize_with = "duration")]
     #[schemars(with = "Option<Word>")]
     start_timeout: Option<Duration>,
-    /// It is given up if it has not started within this time.
+    /// The task is given up if it has not started within this time.
     #[serde(default, alias = "queueTimeout", deserialize_with = "duration")]
     #[schemars(with = "Option<Word>")]
     queue_timeout: Option<Duration>,
-    /// A git worktree of its own: `true`, or with options.
+    /// Run in its own git worktree: `true`, or an object with options.
     #[serde(default, deserialize_with = "worktree")]
     #[schemars(with = "Option<OwnWorktree>")]
     worktree: Option<WorktreeWish>,
-    /// How many attempts may follow one that failed.
+    /// Limit of retries after failures.
     #[serde(default)]
     retries: Option<u32>,
-    /// The classes of failures that are retried.
+    /// Classes of failures that are retried.
     #[serde(default, alias = "retryOn", deserialize_with = "or_default")]
     #[schemars(with = "Vec<ReasonClass>")]
     retry_on: Vec<String>,
-    /// The delay before a retry: `1s`, `500msx3`, `1sx2..5m`.
+    /// Delay before retries: `1s`, `500msx3`, `1sx2..5m`.
     #[serde(default, deserialize_with = "backoff")]
     #[schemars(with = "Option<Word>")]
     backoff: Option<words::Backoff>,
-    /// What its attempts may cost together, in US dollars.
+    /// Budget in USD, over all attempts.
     #[serde(default, alias = "budgetUsd", deserialize_with = "dollars")]
     #[schemars(with = "Option<Word>")]
     budget_usd: Option<f64>,
-    /// Labels, to list by.
+    /// Labels to filter by.
     #[serde(default, deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
-    /// How much of its output is kept: `10M`, `1G`, or a number of bytes.
+    /// Output limit: `10M`, `1G`, or a number of bytes.
     #[serde(default, alias = "maxOutput", deserialize_with = "size")]
     #[schemars(with = "Option<Word>")]
     max_output: Option<u64>,
-    /// It is held until somebody releases it.
+    /// Hold the task until it is released.
     #[serde(default, deserialize_with = "or_default")]
     hold: bool,
-    /// It is started no sooner than this long from now.
+    /// Delay of the start.
     #[serde(default, deserialize_with = "duration")]
     #[schemars(with = "Option<Word>")]
     after: Option<Duration>,
-    /// It is started no sooner than at this time: `18:00`, `tomorrow 06:00`, RFC 3339.
+    /// Earliest start: `18:00`, `tomorrow 06:00`, or RFC 3339.
     #[serde(default, deserialize_with = "time")]
     #[schemars(with = "Option<Word>")]
     at: Option<Timestamp>,
-    /// It is not cancelled with the task from within which it is submitted.
+    /// Do not cancel the task along with the one that submits it.
     #[serde(default, deserialize_with = "or_default")]
     detach: bool,
-    /// The same key again within 24 hours means the same task.
+    /// The same key within 24 hours means the same task.
     #[serde(default, alias = "idempotencyKey")]
     idempotency_key: Option<String>,
-    /// Of an agent: the model.
+    /// For agents: the model.
     #[serde(default)]
     model: Option<String>,
-    /// Of an agent: what it may do unasked.
+    /// For agents: permission mode.
     #[serde(default, alias = "permissionMode")]
     permission_mode: Option<String>,
-    /// Of an agent: tools that it may use unasked.
+    /// For agents: tools that need no approval.
     #[serde(default, alias = "allowedTools")]
     allowed_tools: Option<Vec<String>>,
-    /// Of an agent: text added to its system prompt.
+    /// For agents: text to append to the system prompt.
     #[serde(default, alias = "appendSystemPrompt")]
     append_system_prompt: Option<String>,
-    /// Of an agent: the most turns.
+    /// For agents: turn limit.
     #[serde(default, alias = "maxTurns")]
     max_turns: Option<u32>,
-    /// Of an agent: what one run of it may cost, in US dollars.
+    /// For agents: budget of each attempt in USD.
     #[serde(default, alias = "maxBudgetUsd", deserialize_with = "dollars")]
     #[schemars(with = "Option<Word>")]
     max_budget_usd: Option<f64>,
-    /// Of an agent: it fails if a tool was denied to it.
+    /// For agents: fail if a tool was denied.
     #[serde(default, alias = "failOnDenied")]
     fail_on_denied: Option<bool>,
-    /// Of an agent: it succeeds even if it changed nothing and a tool was denied to it.
+    /// For agents: succeed even if tools were denied and the worktree has no changes.
     #[serde(default, alias = "allowDenied", deserialize_with = "or_default")]
     allow_denied: bool,
-    /// Of an agent: the session that it goes on with.
+    /// For agents: session to continue.
     #[serde(default, alias = "resumeSession")]
     resume_session: Option<String>,
 }
 
 impl Member {
-    /// The request for it. Its directory is relative to the given one.
+    /// The request for this task. A relative working directory is below the given one.
     pub(super) fn into_task(mut self, directory: &Path) -> Result<NewTask, AppError> {
         let spec = self.document()?;
         let spec = RawValue::from_string(Value::Object(spec).to_string()).map_err(|error| {
@@ -214,7 +214,7 @@ impl Member {
         })
     }
 
-    /// The document for its executor, which follows from what there is to do unless it is named.
+    /// The document for the executor, and the default executor for it.
     fn document(&mut self) -> Result<Map<String, Value>, AppError> {
         let work = [
             ("argv", self.argv.take().map(Value::from)),
@@ -231,7 +231,7 @@ impl Member {
                     let default = if field == "prompt" { "claude" } else { "shell" };
                     default.to_owned()
                 });
-                // What the prompt of a shell is, is its script: the same as on the command line.
+                // A prompt for the shell is its script, as on the command line.
                 let is_script = field == "prompt" && self.executor.as_deref() == Some("shell");
                 let field = if is_script { "script" } else { field };
                 Map::from_iter([(field.to_owned(), value)])
@@ -275,7 +275,7 @@ fn invalid(message: &str) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
 }
 
-/// `true`, or what is to be otherwise than usual.
+/// Reads `true` or an object with options.
 fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WorktreeWish>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
@@ -287,12 +287,12 @@ fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Worktre
     }
 }
 
-/// How a dependency is written.
+/// Schema of a dependency.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 enum Edge {
-    /// It has to succeed.
+    /// Id or name of a task that must succeed.
     Name(String),
     With {
         task: String,
@@ -300,7 +300,7 @@ enum Edge {
     },
 }
 
-/// How `worktree` is written.
+/// Schema of `worktree`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -309,7 +309,7 @@ enum OwnWorktree {
     With(WorktreeWish),
 }
 
-/// A text, or a number, which is written out: `90` is `"90"`.
+/// A string, or a number that is taken as text: `90` is `"90"`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Word {
@@ -318,7 +318,7 @@ enum Word {
     Number(f64),
 }
 
-/// Null is as good as nothing.
+/// Reads null as the default.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -338,7 +338,7 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// Refuses a limit that JSON cannot say: it would reach the host as no limit.
+/// Refuses infinite numbers and NaN: as JSON they would be null, which means no limit.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     parsed(deserializer, words::dollars)
 }
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_to_do_decides_who_does_it() {
+    fn the_kind_of_work_decides_the_executor() {
         let check = |json: Value, executor: &str, spec: &str| {
             let task = task(json).unwrap();
             assert_eq!((task.executor.as_str(), task.spec.get()), (executor, spec));
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_on_the_command_line() {
+    fn times_are_parsed_as_on_the_command_line() {
         let task = task(serde_json::json!({
             "argv": ["true"], "timeout": "1h30m", "queue_timeout": 90, "after": "10m", "priority": "p0", "max_output": "1M",
             "retries": 3, "backoff": "2sx3..1m", "working_directory": "sub",
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_as_good_as_nothing() {
+    fn null_means_the_default() {
         let all = [
             "name",
             "executor",
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_means_the_same_as_yaml_and_as_json() {
+    fn yaml_and_json_are_read_the_same() {
         let text = r#"{"name": 5, "argv": ["sleep", 1, true], "env": {"PORT": 8080, "ON": true, "RATE": 1.5},
             "labels": {"pr": 17}, "retries": 2, "timeout": 90, "hold": true, "group": 7, "budget_usd": 2,
             "dependencies": ["a", {"task": 5, "condition": "any"}]}"#;
@@ -500,9 +500,9 @@ mod tests {
         );
     }
 
-    /// Written as JSON they would be null, which is no limit at all.
+    /// As JSON they would be null, which means no limit.
     #[test]
-    fn a_budget_that_is_no_number_is_refused() {
+    fn an_infinite_budget_is_refused() {
         for amount in [".nan", ".inf", "1e400", "-.inf", "'nan'", "-1"] {
             for field in ["budget_usd", "max_budget_usd"] {
                 let text = format!("{{prompt: x, {field}: {amount}}}");
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn invalid_tasks_are_refused_with_the_reason() {
         let check = |json: Value, expected: &str| {
             let error = task(json).unwrap_err();
             assert!(error.contains(expected), "{error}");
@@ -525,7 +525,7 @@ mod tests {
         check(serde_json::json!({"argv": ["a"], "prompt": "b"}), one);
         check(
             serde_json::json!({"argv": ["a"], "dependencies": [{"task": "b", "condition": "sometimes"}]}),
-            "`sometimes` is none of succeeded, completed, any",
+            "`sometimes` is not one of succeeded, completed, any",
         );
         check(
             serde_json::json!({"argv": ["a"], "retries": -1}),
@@ -533,7 +533,7 @@ mod tests {
         );
         check(
             serde_json::json!({"argv": ["a"], "worktree": {"merge": "rebase"}}),
-            "`rebase` is none of pr, auto, manual, patch",
+            "`rebase` is not one of pr, auto, manual, patch",
         );
         check(
             serde_json::json!({"argv": ["a"], "worktree": "yes"}),
@@ -541,7 +541,7 @@ mod tests {
         );
         check(
             serde_json::json!({"argv": ["a"], "colour": "red"}),
-            "there is no `colour` here; there are name, executor, argv",
+            "unknown field `colour`; the fields are name, executor, argv",
         );
         check(
             serde_json::json!({"argv": ["a"], "timeout": "soon"}),

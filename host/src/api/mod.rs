@@ -1,12 +1,11 @@
-//! The ways in: a REST API on the host's socket, the command line, and MCP.
+//! The entry points: a REST API on the host's socket, the command line, and MCP.
 //!
-//! None of them has a rule of the product in it. `rest` turns a request into a typed one, asks
-//! [`crate::app::Host`] and writes down the answer. `cli` and `mcp` know the host only by `client`,
-//! over the socket, so a person, an agent and a script see the same answers, and a client of
-//! another version than its host still understands it. What only reads is answered by the same
-//! `rest` within this process where no host runs. Only `backup` and `restore` touch a data
-//! directory themselves: a backup can be had whether a host runs or not, and a restore only where
-//! none runs.
+//! None of them contains rules of the product. `rest` parses a request, asks [`crate::app::Host`]
+//! and writes the answer. `cli` and `mcp` reach the host only through `client`, over the socket, so
+//! that people, agents and scripts get the same answers, and clients work with hosts of other
+//! versions. If no host runs, reading requests are answered by the same `rest` within this process.
+//! Only `backup` and `restore` open a data directory themselves: a backup works with or without a
+//! running host, and a restore only without one.
 
 pub(crate) mod cli;
 mod client;
@@ -31,39 +30,39 @@ use crate::{
     config::Overrides,
 };
 
-/// A host to be started in the background.
+/// A host to start in the background.
 #[derive(Debug)]
 pub(crate) struct Background {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) data_dir: PathBuf,
-    /// What it says on standard error goes here.
+    /// File for its standard error.
     pub(crate) log: PathBuf,
 }
 
-/// Runs a host until it goes down: with these settings, in the background or not, and it tells when
-/// it can be reached.
+/// Runs a host with these settings until it shuts down, in the background or not, and calls back
+/// once it is reachable.
 type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>;
-/// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The
-/// component's path.
+/// Builds a plugin from the source in the first directory into the second one, and reports
+/// progress. Returns the path of the component.
 type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
 
-/// Restores a backup into a data directory that no host uses, from the file, with the environment
-/// of the command.
+/// Restores a backup file into a data directory that no host uses. The environment is for tasks
+/// that have none in the backup.
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
-/// Makes a host of this process that only reads, for where none runs; within a runtime.
+/// Creates a host that only reads, for a process without a running host. Must be called within a
+/// runtime.
 pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
 
-/// What the layers below lend to the entry points. It is filled in where everything is wired, so
-/// that `api` names neither the engine nor the processes.
+/// Functions of other layers that the entry points need. They are set where everything is wired, so
+/// that `api` does not depend on the engine or on processes.
 #[derive(Clone, Copy)]
 pub(crate) struct Wiring {
     pub(crate) serve: Serve,
-    /// Starts a process that outlives this one. What it says on its standard output can be read
-    /// from the file.
+    /// Starts a process that outlives this one; its standard output can be read from the file.
     pub(crate) launch: fn(&Background) -> io::Result<File>,
-    /// Says a line on standard output to whoever launched this process, and lets go of it.
+    /// Writes a line to the standard output given by the launching process, and closes it.
     pub(crate) announce: fn(&str) -> io::Result<()>,
     pub(crate) build_plugin: BuildPlugin,
     pub(crate) restore: RestoreBackup,

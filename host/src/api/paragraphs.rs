@@ -1,5 +1,5 @@
-//! Descriptions in JSON Schemas come from doc comments, which are wrapped for the readers of the
-//! source. Whoever reads a schema gets each paragraph as one line.
+//! Joins the lines of doc comments in JSON Schemas: comments are wrapped for readers of the source,
+//! but a description should have each paragraph on one line.
 
 use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::Value;
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paragraph_is_a_line() {
+    fn each_paragraph_becomes_one_line() {
         let settings = joined(SchemaSettings::draft2020_12());
         let schema = settings.into_generator().into_root_schema_for::<Asked>();
         assert_eq!(

@@ -1,18 +1,18 @@
-//! From the kind of an error to what each entry point says of it. The one table; a new kind does
-//! not compile until it is in it.
+//! Maps each kind of error to exit code, HTTP status and MCP answer, in one table. A new kind does
+//! not compile until it is added here.
 
 use crate::app::ErrorKind;
 
-/// Exit code: the command line makes no sense, or what it asks for makes none.
+/// Exit code: invalid command line or request.
 pub(crate) const USAGE: u8 = 2;
-/// Exit code: a task ran into its time limit, as `timeout` has it.
+/// Exit code: a task reached its time limit, as with `timeout`.
 pub(crate) const TIMED_OUT: u8 = 124;
-/// Exit code: Claudine itself could not do what was asked.
+/// Exit code: an error of Claudine itself.
 pub(crate) const CLAUDINE: u8 = 125;
-/// Exit code: interrupted by Ctrl-C, or a task that was cancelled before it ran.
+/// Exit code: interrupted by Ctrl-C, or a task was cancelled before it ran.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// What a kind of error is elsewhere.
+/// The codes for a kind of error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Status {
     pub(crate) http: u16,
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_its_statuses() {
+    fn each_kind_of_error_has_its_codes() {
         let check = |kind, http, exit| assert_eq!(of(kind), Status { http, exit }, "{kind:?}");
         check(ErrorKind::Invalid, 400, 2);
         check(ErrorKind::NotFound, 404, 125);

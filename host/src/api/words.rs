@@ -1,5 +1,5 @@
-//! Words for values, the same on the command line, in files and over MCP: durations, sizes, money,
-//! times, priorities, backoffs.
+//! Parses values as written on the command line, in files and over MCP: durations, sizes, amounts,
+//! times, priorities and backoffs.
 
 use std::time::Duration;
 
@@ -42,17 +42,17 @@ pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
     }
 }
 
-/// A moment to come, by the clock of this process: `18:00`, `tomorrow 06:00`, `+2h`, RFC 3339.
+/// A future time by this process's clock: `18:00`, `tomorrow 06:00`, `+2h`, RFC 3339.
 pub(in crate::api) fn time(text: &str) -> Result<Timestamp, String> {
     moment::moment(text, Toward::Future, clock::wall(), &clock::zone())
 }
 
-/// A moment in the past: how long ago it was, a time by the clock here, or an RFC 3339 time.
+/// A past time: a duration before now, a time by the local clock, or RFC 3339.
 pub(in crate::api) fn moment(text: &str) -> Result<Timestamp, String> {
     moment::moment(text, Toward::Past, clock::wall(), &clock::zone())
 }
 
-/// Delays before retries, in milliseconds; what is not given is the host's to say.
+/// Delays before retries, in milliseconds. The host has defaults for missing values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) struct Backoff {
     pub(in crate::api) initial_ms: u64,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_that_no_document_can_say_are_refused() {
+    fn infinite_and_negative_amounts_are_refused() {
         assert_eq!(dollars("0.50"), Ok(0.5));
         for wrong in ["nan", "inf", "1e400", "-1", "$5", ""] {
             let expected = "expected a number of US dollars such as `5` or `0.50`";

@@ -1,5 +1,5 @@
-//! Which account a task uses. Tasks of one account meet one usage limit, so it has to be one key
-//! however they spell the directory that its login is in.
+//! Determines the account of a task. Tasks of one account share its usage limit, so the key must be
+//! the same however the directory with the login is spelled.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use claudine_domain::id::AccountKey;
 use super::error::{AppError, ErrorKind};
 use crate::{digest, fsx, plugin::Manifest};
 
-/// The account of a task in this working directory, and the key under which starts of its
-/// configuration directory are one at a time.
+/// The account of a task in this working directory, and the key of its configuration directory, by
+/// which starts are serialised.
 pub(super) async fn account_of(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,
@@ -22,10 +22,10 @@ pub(super) async fn account_of(
         return Ok((None, None));
     };
     let path = working_directory.join(spelt);
-    // It may be on a disk that does not answer.
+    // A thread may block here, because the directory may be on a disk that does not answer.
     let real = tokio::task::spawn_blocking(move || fsx::real(&path)).await;
     let real = real.map_err(|panic| {
-        let message = format!("the directory of its account cannot be looked at: {panic}");
+        let message = format!("cannot check the directory of its account: {panic}");
         AppError::new(ErrorKind::Internal, message)
     })?;
     let directory = format!("{}:{}", manifest.name, real.display());
@@ -34,7 +34,7 @@ pub(super) async fn account_of(
     Ok((Some(AccountKey(key)), serial))
 }
 
-/// Where the login is kept, in the words of the task's environment.
+/// The directory with the login, according to the task's environment.
 fn directory(manifest: &Manifest, variables: &BTreeMap<String, String>) -> Option<PathBuf> {
     let account = manifest.account.as_ref()?;
     let named = variables.get(&account.directory_variable);
@@ -51,7 +51,7 @@ fn directory(manifest: &Manifest, variables: &BTreeMap<String, String>) -> Optio
     })
 }
 
-/// A hash of the variables that hold a login themselves.
+/// A hash of the variables that contain a login.
 fn login(manifest: &Manifest, variables: &BTreeMap<String, String>) -> String {
     let names = manifest.account.iter().flat_map(|one| &one.credentials);
     let values: Vec<&[u8]> = names
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_account_is_one_however_its_directory_is_spelt() {
+    async fn an_account_has_one_key_however_its_directory_is_spelled() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap().join("home");
         fs::create_dir_all(home.join("work")).unwrap();
@@ -109,7 +109,7 @@ mod tests {
             format!("{text}/work/.."),
             link.to_str().unwrap().to_owned(),
         ];
-        // The directory is there only once something has logged in.
+        // The directory exists only after a login.
         for is_there in [false, true] {
             if is_there {
                 fs::create_dir(home.join(".claude")).unwrap();

@@ -1,4 +1,4 @@
-//! What can be done to tasks and to the host.
+//! Cancels tasks and waits for them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     engine::{EngineError, Wait},
 };
 
-/// The longest a single wait may take: clients give up after a minute.
+/// Time limit of one wait, since clients give up after a minute.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
 
 impl Host {
@@ -58,8 +58,8 @@ impl Host {
                 ErrorKind::Internal,
                 format!("a cancel was answered {other:?}"),
             )),
-            // The board has unfinished tasks only: what is not there, nor has left others there, is
-            // done, or has never been.
+            // The board has only unfinished tasks and those with unfinished descendants, so this
+            // one is done or never existed.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
                 let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
@@ -68,9 +68,8 @@ impl Host {
         }
     }
 
-    /// Returns when the task is done, or with the task as it stands when `limit` (at most 50 s) has
-    /// passed. A wait from inside an attempt for one of its own descendants gives its slot free
-    /// meanwhile.
+    /// Returns when the task is done, or in its current state after `limit` (at most 50 s). A wait
+    /// from inside an attempt for one of its descendants frees the attempt's slot meanwhile.
     pub(crate) async fn wait(
         &self,
         reference: &TaskRef,
@@ -81,11 +80,11 @@ impl Host {
             Ok(id) => id,
             Err(_) => self.task_to_show(reference).await?.id,
         };
-        // A name may mean another task by the time this one has ended.
+        // By id, because a name may mean another task after this one has ended.
         let reference = &TaskRef(id.to_string());
         let finished = self.engine.finish_of(id);
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
-        // Asked for first: what finishes between the look and the wait is not missed.
+        // Subscribed before the first look, so that an end between the two is not missed.
         let turn = self.looks.acquire().await;
         if self.task(reference).await?.is_done() {
             return self.status(reference).await;
@@ -100,8 +99,7 @@ impl Host {
         self.status(reference).await
     }
 
-    /// While an attempt waits for its own descendant its slot counts as free: until the guard is
-    /// dropped.
+    /// Frees the slot of an attempt that waits for its own descendant, until the guard is dropped.
     async fn suspended(
         &self,
         waited: TaskId,
@@ -127,7 +125,7 @@ fn already_done(task: &claudine_domain::task::Task) -> AppError {
             ErrorKind::Conflict,
             format!("task {:#} has already ended: {}", task.id, outcome.as_str()),
         ),
-        // Between the board and this read it was retried.
+        // The task was retried between the engine's answer and this read.
         _ => unknown(&task.id.to_string()),
     }
 }

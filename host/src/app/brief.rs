@@ -1,5 +1,4 @@
-//! `why` in a few words, for whoever watches a task: what it waits for, as far as that fits on a
-//! line.
+//! A short form of `why` for a progress line: what a task waits for.
 
 use claudine_domain::{
     capacity::Refusal,
@@ -14,7 +13,7 @@ use crate::text::short_id;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Nothing of one that runs, has ended, or is about to start.
+/// The reason why the task waits; none if it is running, has ended or is about to start.
 pub(super) fn brief(task: &Task, in_the_way: &InTheWay) -> Option<String> {
     let queue = &in_the_way.queue;
     if queue.no_host && !task.is_done() {
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_task_waits_for_fits_on_a_line() {
+    fn the_short_reason_fits_on_a_line() {
         let check = |state: State, in_the_way: InTheWay, expected: Option<&str>| {
             let mut task = sample_task(1);
             task.state = state;

@@ -1,4 +1,4 @@
-//! A merge that succeeds after its task had failed by it ends the task after all: see
+//! A successful merge by hand ends a task that had failed because of its merge: see
 //! [`claudine_domain::step::MergedByHand`].
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::EngineError;
 
-/// The attempt that a merge became, and what runs because of it.
+/// The number of the attempt that the merge counts as, and of the dependants that can run now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ByHand {
     pub(super) attempt: u32,
@@ -26,7 +26,7 @@ pub(super) struct ByHand {
 }
 
 impl Host {
-    /// Refuses a merge by which tasks would run that this principal may not have run.
+    /// Refuses a merge that would revive tasks that this principal may not run.
     pub(super) async fn may_end_by_hand(&self, by: &Principal, id: TaskId) -> Result<(), AppError> {
         if by.restrained {
             let found = self.failed_by_its_merge(id).await?;
@@ -35,8 +35,8 @@ impl Host {
         Ok(())
     }
 
-    /// Ends a task by a merge that was made. None if it runs again meanwhile: then its next end
-    /// counts.
+    /// Ends a task after a successful merge; none if the task is running again, because then its
+    /// next end decides.
     pub(super) async fn end_by_hand(
         &self,
         by: &Arc<Principal>,
@@ -85,11 +85,11 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "what is below it changes faster than it can be looked up; try again",
+            "its dependants change too fast to be looked up; try again",
         ))
     }
 
-    /// The task with what could not run because of it.
+    /// The task with the dependants that could not run because of it.
     async fn failed_by_its_merge(&self, id: TaskId) -> Result<Retry, AppError> {
         let reference = TaskRef(id.to_string());
         self.read(move |reader| looked_up(reader, &reference, false))

@@ -1,4 +1,4 @@
-//! What a request for a task must be like, whoever asks. Each rule has its message.
+//! Validates requests for tasks from all entry points. Each rule has its own message.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,14 +24,14 @@ pub(crate) const NAME_MAX_CHARS: usize = 256;
 pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_MAX_CHARS: usize = 256;
 pub(crate) const IDEMPOTENCY_KEY_MAX_BYTES: usize = 512;
-/// The document for the executor.
+/// Size limit of the executor's document.
 pub(crate) const SPEC_MAX_BYTES: usize = 16 << 20;
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
-/// The furthest that a start may be put off.
+/// Maximum delay of a start.
 pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
-/// Tasks whose output one task is given.
+/// Limit of the tasks whose output a task may use.
 pub(crate) const OUTPUTS_USED_MAX: usize = 100;
 
 fn invalid(message: impl Into<String>) -> AppError {
@@ -131,7 +131,7 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
     text("the group", name, NAME_MAX_CHARS)
 }
 
-/// A short text for people: not empty, bounded, with nothing in it that a terminal acts on.
+/// Checks a short text for people: not empty, not too long, and without control characters.
 pub(super) fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
@@ -141,17 +141,17 @@ pub(super) fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppE
     }
     if let Some(at) = value.chars().position(is_harmful) {
         return Err(invalid(format!(
-            "{what} has a character at position {at} that controls how text is shown"
+            "{what} has a control character at position {at}"
         )));
     }
-    // The last is a pattern of no dots.
+    // U+2800 is a Braille pattern without dots.
     if value.chars().all(|c| c.is_whitespace() || c == '\u{2800}') {
-        return Err(invalid(format!("{what} has nothing in it that is seen")));
+        return Err(invalid(format!("{what} has no visible characters")));
     }
     Ok(())
 }
 
-/// It may have several lines, and ends up on terminals.
+/// Checks a commit message, which may have several lines and is shown on terminals.
 fn commit_message(message: &str) -> Result<(), AppError> {
     let length = message.len();
     if length > COMMIT_MESSAGE_MAX_BYTES {
@@ -210,7 +210,7 @@ fn each_variable<'a>(
         if name.is_empty() || name.contains(['=', '\0']) {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid(format!(
-                "`{}` is no name of a variable",
+                "`{}` is not a valid name of a variable",
                 shown.escape_debug()
             )));
         }
@@ -223,13 +223,13 @@ fn each_variable<'a>(
     Ok(())
 }
 
-/// Looks at the directories of all tasks. With the error comes the number of the task that it is
-/// about. They may be on a disk that does not answer: that is waited for where it holds nobody up.
+/// Checks the working directories of all tasks; an error includes the index of its task. They may
+/// be on a disk that does not answer, so this runs on a thread that may block.
 pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut directories: Vec<(usize, PathBuf)> = Vec::new();
     for (index, Checked { task, .. }) in tasks.iter().enumerate() {
         let path = &task.working_directory;
-        // One directory is looked at once.
+        // Each directory is checked once.
         if directories.last().is_none_or(|(_, last)| last != path) {
             directories.push((index, path.clone()));
         }
@@ -242,7 +242,7 @@ pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize,
     tokio::task::spawn_blocking(look)
         .await
         .unwrap_or_else(|panic| {
-            let message = format!("its working directory cannot be looked at: {panic}");
+            let message = format!("its working directory cannot be checked: {panic}");
             Err((0, AppError::new(ErrorKind::Internal, message)))
         })
 }
@@ -276,7 +276,7 @@ fn working_directory(path: &Path) -> Result<(), AppError> {
     })
 }
 
-/// The kind of an error in words, without the number.
+/// The error without its number.
 fn plain(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_its_message() {
+    fn each_rule_has_its_own_message() {
         check_message(|_| {}, None);
         check_message(
             |v| v["name"] = "".into(),
@@ -319,16 +319,16 @@ mod tests {
         );
         check_message(
             |v| v["name"] = "a\u{1b}[2J".into(),
-            Some("the name has a character at position 1 that controls how text is shown"),
+            Some("the name has a control character at position 1"),
         );
         check_message(
             |v| v["name"] = "de\u{200b}ploy".into(),
-            Some("the name has a character at position 2 that controls how text is shown"),
+            Some("the name has a control character at position 2"),
         );
         for unseen in [" ", "\u{3000}\u{2800}"] {
             check_message(
                 |v| v["name"] = unseen.into(),
-                Some("the name has nothing in it that is seen"),
+                Some("the name has no visible characters"),
             );
         }
         check_message(

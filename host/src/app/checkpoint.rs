@@ -1,4 +1,4 @@
-//! What a finished attempt left, for people and for whoever takes the task further.
+//! The checkpoint of a finished attempt, for people and for later attempts.
 
 use claudine_domain::{outcome::Reason, task::Task};
 

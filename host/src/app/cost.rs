@@ -1,4 +1,4 @@
-//! What tasks have cost, by day, label or executor.
+//! Costs of tasks by day, label or executor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,47 +19,47 @@ use crate::{
     units::dollars,
 };
 
-/// Tasks that are read at once.
+/// Number of tasks read at a time.
 const PAGE: usize = 1_000;
-/// What stands for tasks without a label.
+/// Label for tasks without one.
 const UNLABELLED: &str = "(no label)";
 
-/// By what costs are told apart.
+/// Grouping of costs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CostBy {
-    /// Days of UTC, as for the day's budget.
+    /// Days in UTC, as for the daily budget.
     #[default]
     Day,
-    /// A task with several labels counts for each of them.
+    /// Labels; a task with several counts for each.
     Label,
     Executor,
 }
 
-/// Which costs.
+/// Selection of costs.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CostQuery {
-    /// Of attempts that ended at this time or later, in milliseconds since 1970.
+    /// Only attempts that ended at this time or later, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_ms: Option<u64>,
     #[serde(default)]
     pub(crate) by: CostBy,
 }
 
-/// What was spent, of tasks that are still kept.
+/// Costs of all tasks that are still stored.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CostView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: Option<String>,
     pub(crate) by: CostBy,
-    /// Days with the last one first, else the dearest first.
+    /// Days from the newest; other groups from the highest cost.
     pub(crate) groups: Vec<CostGroup>,
     pub(crate) tasks: usize,
     pub(crate) attempts: usize,
     pub(crate) cost_usd: f64,
-    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
 }
@@ -135,7 +135,7 @@ impl Sums {
         }
     }
 
-    /// An attempt that runs counts with what it has told up to now.
+    /// Adds a task. A running attempt counts with the cost it has reported so far.
     fn add(&mut self, task: &Task) {
         for attempt in &task.attempts {
             let at = moment(attempt);
@@ -194,7 +194,7 @@ impl Sums {
     }
 }
 
-/// When an attempt has cost what it did.
+/// The time at which the cost of an attempt counts.
 fn moment(attempt: &Attempt) -> Timestamp {
     let ended = attempt.ended.as_ref().map(|ended| ended.at);
     ended.or(attempt.started_at).unwrap_or(attempt.assigned_at)
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn each_attempt_counts_where_it_belongs() {
+    fn each_attempt_counts_for_its_day_label_and_executor() {
         let tasks = [
             task(1, &[("kind", "review"), ("pr", "17")], &[(1, 1), (2, 3)]),
             task(2, &[("kind", "review")], &[(2, 2)]),

@@ -1,4 +1,4 @@
-//! What a task in a worktree has changed.
+//! The changes of a task in a worktree.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,38 +8,45 @@ use super::{
     host::Host,
     request::TaskRef,
 };
-use crate::{git::Shape, text::harmless_lines, worktree::Changed};
+use crate::{
+    git::{Shape, Wanted},
+    text::harmless_lines,
+    worktree::Changed,
+};
 
-/// How wide a list of files is at least, and at most.
+/// Width limits of the list of files.
 const COLUMNS: std::ops::RangeInclusive<u16> = 40..=500;
 const COLUMNS_DEFAULT: u16 = 80;
 
-/// In which shape.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// Form of a diff.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DiffQuery {
-    /// Only the files, each with how much of it is changed.
+    /// Only a summary per file.
     #[serde(default)]
     pub(crate) stat: bool,
-    /// How wide the list of files is; 80 where it is not given.
+    /// Width of the list of files; 80 by default.
     #[serde(default)]
     pub(crate) columns: Option<u16>,
+    /// Only this file or directory, relative to the top of the worktree.
+    #[serde(default)]
+    pub(crate) path: Option<String>,
 }
 
-/// What a task has changed, as git shows it. No hook, external program or converter of the
-/// repository is run for it.
+/// The changes of a task, as shown by git. No hooks, external programs or filters of the repository
+/// are run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DiffView {
     pub(crate) task: String,
     pub(crate) branch: String,
-    /// The commit at which its work begins.
+    /// Commit that the changes start from.
     pub(crate) from: String,
-    /// The commit at which it ends; absent if it goes to the files in the worktree.
+    /// Commit that they end at; absent if uncommitted changes are included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
     /// Lines without control characters.
     pub(crate) text: String,
-    /// The end is missing: a diff has at most 4 MiB.
+    /// Whether the end was cut off at 4 MiB.
     pub(crate) truncated: bool,
 }
 
@@ -52,9 +59,9 @@ impl Host {
         let id = self.resolve(reference).await?;
         let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         if let Some(task) = task.as_ref().filter(|it| it.request.worktree.is_none()) {
-            let message = format!("task {id} has no worktree of its own");
+            let message = format!("task {id} has no worktree");
             return Err(AppError::new(ErrorKind::Conflict, message).hint(format!(
-                "`git diff` in {} shows what is changed there, by whomever",
+                "`git diff` in {} shows all changes there, whoever made them",
                 task.request.cwd
             )));
         }
@@ -64,8 +71,12 @@ impl Host {
         } else {
             Shape::Patch
         };
+        let wanted = Wanted {
+            shape,
+            path: query.path.as_deref(),
+        };
         let variables = self.variables_of(task.as_ref()).await?;
-        let looking = self.worktrees.diff(id, task.as_ref(), shape, variables);
+        let looking = self.worktrees.diff(id, task.as_ref(), wanted, variables);
         let Changed {
             branch,
             from,

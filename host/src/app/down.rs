@@ -1,5 +1,5 @@
-//! How a host goes down. From the moment it is asked, it sees to that by itself: the caller only
-//! looks on, may go away and may ask again.
+//! Shuts a host down. The host completes a requested shutdown by itself: the caller only watches,
+//! and may leave and ask again.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -24,15 +24,15 @@ use crate::{
     supervise,
 };
 
-/// The pause after a failed step on the way down.
+/// Pause after a failed step of the shutdown.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long lifting a drain may take: the engine answers between two inputs.
+/// Time limit for lifting a drain; the engine answers between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
 
-/// The supervisors that are there, which may run what earlier hosts started.
+/// Pids of existing supervisors, which may run attempts of earlier hosts.
 pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
     let dir = layout.supervisors();
-    // To look is not to make it.
+    // Checked first, because looking must not create the directory.
     if dir.is_dir() {
         supervise::pids(&dir)
     } else {
@@ -41,8 +41,8 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
 }
 
 impl Host {
-    /// Asks the host to go down. Returns when it does: with `Drain` and `Kill` that is when the
-    /// last attempt has ended.
+    /// Shuts the host down. Returns when that begins: with `Drain` and `Kill` when the last attempt
+    /// has ended.
     pub(crate) async fn go_down(
         &self,
         by: &Arc<Principal>,
@@ -61,15 +61,15 @@ impl Host {
             _ = leaves.wait_for(Option::is_some) => Ok(()),
             _ = wanted.wait_for(Option::is_none) => Err(AppError::new(
                 ErrorKind::Conflict,
-                "somebody has lifted the drain (`claudine up`): the host stays",
+                "the drain was lifted (`claudine up`); the host keeps running",
             )),
         }
     }
 
-    /// Lifts a drain or a kill that has not come to its end. What was cancelled stays cancelled.
-    /// Returns whether there was one.
+    /// Lifts a drain or kill in progress; returns whether there was one. Tasks cancelled so far
+    /// stay cancelled.
     pub(crate) async fn stay_up(&self, by: &Arc<Principal>) -> Result<bool, AppError> {
-        // Where the host is not going down, this changes nothing.
+        // Without a shutdown in progress there is nothing to lift.
         if self.leaving.wanted.borrow().is_some() {
             may(by, Verb::LiftDrain, None, &self.settings.mcp)?;
         }
@@ -84,19 +84,18 @@ impl Host {
             Some(()) => Ok(true),
             None => Err(AppError::new(
                 ErrorKind::Unavailable,
-                "the engine has not lifted the drain in time",
+                "the engine did not lift the drain in time",
             )
-            .hint("`claudine doctor` looks at it")),
+            .hint("`claudine doctor` checks it")),
         }
     }
 
-    /// The host leaves now.
+    /// Marks that the host is ending now.
     pub(crate) fn leaves(&self, mode: DownMode) {
         self.leaving.leaves.send_replace(Some(mode));
     }
 
-    /// Does what is asked of the host on its way down, for as long as it lives; returns when it is
-    /// to leave.
+    /// Carries out requested shutdowns, for as long as the host runs; returns when it has to end.
     pub(crate) async fn lead_down(&self) -> DownMode {
         let mut wanted = self.leaving.wanted.subscribe();
         loop {
@@ -107,7 +106,7 @@ impl Host {
                     pending::<()>().await;
                 },
                 mode = self.go_through(asked) => {
-                    // Somebody may have thought better of it in this very moment.
+                    // The request may have been withdrawn at this moment.
                     if wanted.has_changed().is_ok_and(|changed| !changed) {
                         self.leaves(mode);
                         return mode;
@@ -117,7 +116,7 @@ impl Host {
         }
     }
 
-    /// Resolves when the host may leave in this mode.
+    /// Resolves when the host may end in this mode.
     async fn go_through(&self, asked: Option<Wanted>) -> DownMode {
         let mode = asked.as_ref().map(|asked| asked.mode);
         loop {
@@ -133,14 +132,14 @@ impl Host {
                 (Ok(()), Some(mode)) => return mode,
                 (Ok(()), None) => pending().await,
                 (Err(error), _) => {
-                    tracing::warn!(%error, ?mode, "the way down is held up; trying again");
+                    tracing::warn!(%error, ?mode, "a step of the shutdown failed; trying again");
                     clock::sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    /// A drain may be on its way to the engine still, so this does not look whether there is one.
+    /// Does not check for a drain first, because one may still be on its way to the engine.
     async fn undrain(&self) -> Result<(), AppError> {
         self.engine.command(Input::Undrain).await?;
         Ok(())
@@ -156,10 +155,10 @@ impl Host {
         for task in self.running().await? {
             let cancel = Input::Cancel {
                 task,
-                reason: Some("the host was told to stop it".to_owned()),
+                reason: Some("the host was told to cancel running tasks".to_owned()),
             };
             match self.engine.asked(by, cancel).await {
-                // It ended by itself meanwhile.
+                // The task has ended by itself.
                 Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -1,4 +1,5 @@
-//! What a request comes to once it runs, after all defaults: what its executor says that it can do.
+//! Determines the authority that a request would have after all defaults, as its executor states
+//! it.
 
 use std::sync::Arc;
 
@@ -18,9 +19,9 @@ use super::{
 use crate::plugin::{Draft, visible};
 
 impl Host {
-    /// Decides whether these tasks may be submitted, and gives what each can do. Commands of an
-    /// unrestrained principal are not asked about: they are compared with nothing, and come by the
-    /// hundred thousand.
+    /// Decides whether these tasks may be submitted, and returns the authority of each. Commands of
+    /// an unrestrained principal are skipped: their authority is not checked, and there may be a
+    /// hundred thousand of them.
     pub(super) async fn may_submit(
         &self,
         by: &Principal,
@@ -49,19 +50,19 @@ impl Host {
         Ok(authorities)
     }
 
-    /// Decides whether a finished task may run again, and what would run after it.
+    /// Decides whether a finished task may run again, with the dependants that would run after it.
     pub(super) async fn may_retry(&self, by: &Principal, retry: &Retry) -> Result<(), AppError> {
         if !by.restrained {
             return Ok(());
         }
-        // What is said is for the task itself, and for none after it.
+        // New instructions are for the task itself, and not for its dependants.
         let said = retry.resume.as_deref();
         let changed = retry.revision.as_ref().and_then(|it| it.spec.clone());
         self.may_run_again(by, &retry.task, changed, said).await?;
         self.may_revive(by, &retry.downstream).await
     }
 
-    /// Decides whether a task that waits for a time may be tried at once.
+    /// Decides whether a task that waits for a time may be started now.
     pub(super) async fn may_try_now(&self, by: &Principal, task: &Task) -> Result<(), AppError> {
         if !by.restrained {
             return Ok(());
@@ -69,7 +70,7 @@ impl Host {
         self.may_run_again(by, task, None, None).await
     }
 
-    /// Decides whether tasks may run that could not because of another one.
+    /// Decides whether dependants that could not run may run now.
     pub(super) async fn may_revive(
         &self,
         by: &Principal,
@@ -91,7 +92,7 @@ impl Host {
         Ok(())
     }
 
-    /// `changed` is its document if that is to be another one, `said` what it is told.
+    /// `changed` is the new document, if there is one; `said` are new instructions.
     async fn may_run_again(
         &self,
         by: &Principal,
@@ -111,7 +112,7 @@ impl Host {
         let variables = self.variables_of(Some(task)).await?;
         let told = said.and_then(|said| told(&spec, said));
         for document in std::iter::once(&spec).chain(&told) {
-            // A plugin that is not there any more cannot say anything, which counts as everything.
+            // A plugin that no longer exists cannot state an authority, so everything is assumed.
             let authority = match self.plugins.executor(&request.executor) {
                 Ok(executor) => {
                     let draft = Draft {
@@ -141,8 +142,8 @@ impl Host {
     }
 }
 
-/// The document of a task that goes on with these words in place of its prompt: what they make an
-/// agent do may be more than its prompt did.
+/// The document with new instructions in place of the prompt, because they may give an agent more
+/// authority than its prompt did.
 fn told(spec: &str, said: &[u8]) -> Option<String> {
     let said = std::str::from_utf8(said).ok()?.trim();
     let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_to_a_task_that_goes_on_counts_as_its_prompt() {
+    fn new_instructions_are_checked_like_a_prompt() {
         let check = |spec: &str, said: &str, expected: Option<&str>| {
             assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
         };

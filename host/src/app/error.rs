@@ -1,5 +1,5 @@
-//! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and
-//! statuses, once, for all entry points.
+//! Errors of requests, by kind. `api::status` maps the kinds to exit codes and statuses for all
+//! entry points.
 
 use std::fmt;
 
@@ -9,44 +9,44 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
-    /// The request makes no sense.
+    /// The request is invalid.
     Invalid,
-    /// What it names does not exist.
+    /// Something named in the request does not exist.
     NotFound,
-    /// What it names may be one of several tasks.
+    /// A name or id matches several tasks.
     Ambiguous,
-    /// It cannot be done to a task in this state.
+    /// The task is in a state that does not allow it.
     Conflict,
-    /// A ceiling or permission forbids it.
+    /// A permission or ceiling forbids it.
     Forbidden,
-    /// A limit of the host: too many tasks, nested too deep.
+    /// A limit of the host is reached: too many tasks, nested too deep.
     Limit,
     /// The disk is full.
     StoreFull,
-    /// The host is going down, or its store failed.
+    /// The host is shutting down, or its store failed.
     Unavailable,
-    /// A fault of Claudine.
+    /// An internal error of Claudine.
     Internal,
 }
 
-/// One of several things that are wrong with a request.
+/// One of several mistakes in a request.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Mistake {
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Where it is in the list of tasks, as a JSON Pointer: `/2/dependencies/0`.
+    /// Position in the list of tasks, as a JSON Pointer: `/2/dependencies/0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
-    /// From 1.
+    /// Counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
-    /// From 1.
+    /// Counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) column: Option<u64>,
-    /// The line that it is in, for a person, with a mark below it.
+    /// The line with a mark below the mistake, for a person.
     #[serde(skip)]
     pub(crate) snippet: Option<String>,
 }
@@ -63,28 +63,28 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// An error as every entry point shows it.
+/// An error, the same at every entry point.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{message}")]
 pub(crate) struct AppError {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
-    /// What to do about it, where there is something to do.
+    /// Advice on what to do, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Each of them, where several things may be wrong.
+    /// The single mistakes, if there may be several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<Mistake>,
-    /// The tasks of which one is meant, the newest first.
+    /// Tasks that the name or id may mean, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) candidates: Vec<Candidate>,
 }
 
-/// A task that may be meant.
+/// A task that a name or id may mean.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Candidate {
     pub(crate) id: String,
-    /// Its outcome if it has one.
+    /// The outcome of a finished task, otherwise its state.
     pub(crate) state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,

@@ -1,4 +1,4 @@
-//! `why`: what a task waits for, in words. A pure function of the task and of what the engine says.
+//! Explains in sentences why a task waits. A pure function of the task and of the engine's answers.
 
 use claudine_domain::{
     attempt::{Phase, StopWhy},
@@ -23,31 +23,31 @@ use crate::{clock::rfc3339, text::shell_word};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// What stands in a task's way outside of it.
+/// Reasons outside the task why it does not start.
 #[derive(Default)]
 pub(super) struct InTheWay {
-    /// What keeps all of the queue.
+    /// Reasons that hold for the whole queue.
     pub(super) queue: QueueView,
-    /// Why admission says no.
+    /// The refusal by admission.
     pub(super) refusal: Option<Refusal>,
-    /// Why the output of its attempt cannot be written.
+    /// The reason why output of its attempt cannot be written.
     pub(super) held_back: Option<String>,
-    /// What it waits for, as far as that has not ended: some of it, and how much more there is.
+    /// Some of its unfinished dependencies, and the number of the others.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
-    /// What it waits for and cannot be read, and why.
+    /// Dependencies whose rows cannot be read, with the errors.
     pub(super) unreadable: Vec<(TaskId, String)>,
-    /// The task whose end its own follows from.
+    /// The task because of which it could not run.
     pub(super) culprit: Option<Task>,
-    /// What the agents of its graph may cost together, and have.
+    /// Budget of its graph, and the amount spent.
     pub(super) graph: Option<Level>,
-    /// The usage limit that it waits for, in a word or two.
+    /// Name of the usage limit that it waits for.
     pub(super) limit: Option<String>,
-    /// It was restored from a backup that its environment was not in.
+    /// Whether it was restored from a backup without its environment.
     pub(super) without_environment: bool,
 }
 
-/// Whether it waits for nothing but admission.
+/// Whether only admission keeps it from starting.
 pub(super) fn is_queued(task: &Task) -> bool {
     matches!(
         task.state,
@@ -59,7 +59,7 @@ pub(super) fn is_queued(task: &Task) -> bool {
     )
 }
 
-/// Whether there is an attempt to come that it waits for.
+/// Whether another attempt of it is still to start.
 fn has_yet_to_run(task: &Task) -> bool {
     let waits = matches!(
         task.state,
@@ -103,7 +103,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let held = task.held.map(|_| {
                 let by = held_by(task);
                 let is = task.restored_from.map_or("is held by", |_| "was");
-                format!("it {is} {by}: before it runs again it has to be released")
+                format!("it {is} {by}; release it before it can run again")
             });
             let merge = failed_merge(task).map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
@@ -114,7 +114,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         }
         State::Blocked { since } => {
             let unreadable = unreadable.iter().map(|(id, reason)| {
-                format!("it waits for {id:#}, and whether that has ended cannot be read: {reason}")
+                format!("it waits for {id:#}, whose state cannot be read: {reason}")
             });
             let blocked = blocked(&upstream, more_upstream);
             (*since, blocked.into_iter().chain(unreadable).collect())
@@ -129,14 +129,14 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 WaitingFor::Account(account) => (
                     last_end(),
                     format!(
-                        "{}; `claudine retry --now {:#}` tries at once",
+                        "{}; `claudine retry --now {:#}` starts it now",
                         limit_text(account, limit.as_deref(), *until_at),
                         task.id
                     ),
                 ),
                 WaitingFor::StartTime => (
                     task.created_at,
-                    format!("it is not to start before {until}"),
+                    format!("it starts at {until} at the earliest"),
                 ),
                 WaitingFor::Retry => (last_end(), retried(task, &until)),
             };
@@ -148,19 +148,19 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             since,
         } => (*since, queued(&queue, refusal.as_ref())),
         State::Running { phase, since } => {
-            let held = held_back
-                .map(|why| format!("it is held back until its output can be written: {why}"));
+            let held =
+                held_back.map(|why| format!("it is paused until its output can be written: {why}"));
             (
                 *since,
                 std::iter::once(running(phase)).chain(held).collect(),
             )
         }
     };
-    // What waits for something else would not start after it either.
+    // A task that waits for something else would not start even if the queue were open.
     let is_kept = has_yet_to_run(task) && !is_queued(task);
     let kept = queue.reasons().filter(|_| is_kept);
     let environment = (without_environment && has_yet_to_run(task)).then(|| {
-        "its environment was not in the backup: it will run in that of the person who restored it"
+        "its environment was not in the backup, so it will run in that of the restoring command"
             .to_owned()
     });
     Why {
@@ -194,13 +194,13 @@ fn because_of_forgotten(culprit: TaskId) -> String {
     )
 }
 
-/// Who holds it, and how it is let go.
+/// The holders of a task, and how to release it.
 fn held(task: &Task) -> String {
     let (id, by) = (task.id, held_by(task));
     let Some(taken_at) = task.restored_from else {
         return format!("held by {by}; release it with `claudine release {id:#}`");
     };
-    // What somebody holds as well is not let go with all the rest.
+    // `--restored` does not release tasks that somebody also holds.
     if !task.holders.is_empty() {
         return format!("{by}; release it with `claudine release {id:#}`");
     }
@@ -210,7 +210,7 @@ fn held(task: &Task) -> String {
     )
 }
 
-/// What an unfinished task and its graph have spent of what they may.
+/// The money spent by an unfinished task and by its graph, of their budgets.
 fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
     let own = task.request.budget_micro_usd.map(|budget_micro_usd| Level {
         spent_micro_usd: spent_by(&task.attempts),
@@ -222,7 +222,7 @@ fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
     own.into_iter().chain(graph).filter(move |_| is_open)
 }
 
-/// A task as a person knows it.
+/// Name and id of a task.
 fn called(task: &Task) -> String {
     match &task.request.name {
         Some(name) => format!("{name} ({:#})", task.id),

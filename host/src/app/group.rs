@@ -1,4 +1,4 @@
-//! Groups: how many of their tasks run at once, and whether any is started.
+//! Groups: their limits, their pauses and their tasks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,9 +23,9 @@ use crate::{
     text::{shell_word, similar},
 };
 
-/// How many of its unfinished tasks are named of each group.
+/// Limit of the unfinished tasks named for each group.
 const TASKS_NAMED: usize = 10;
-/// Of what has not ended, all but what runs.
+/// States of unfinished tasks that are not running.
 const QUEUED: [Status; 4] = [
     Status::Ready,
     Status::Waiting,
@@ -34,8 +34,8 @@ const QUEUED: [Status; 4] = [
 ];
 
 impl Host {
-    /// Changes a group. One that is neither set nor has a task is only made if that is asked for:
-    /// a name that was mistyped would stay for ever.
+    /// Changes a group. One that was never set and has no tasks is created only if the request says
+    /// so, because a misspelled name would stay for ever.
     pub(crate) async fn set_group(
         &self,
         by: &Arc<Principal>,
@@ -47,7 +47,9 @@ impl Host {
         group_name(name)?;
         let limit = match (change.limit, change.unlimited) {
             (Some(0), _) => {
-                return invalid("a group's limit is at least 1; to start nothing of it, pause it");
+                return invalid(
+                    "a group's limit is at least 1; to start none of its tasks, pause it",
+                );
             }
             (Some(_), true) => return invalid("a limit and no limit exclude each other"),
             (Some(limit), false) => NewLimit::Most(limit),
@@ -64,7 +66,7 @@ impl Host {
         self.group(name).await
     }
 
-    /// Removes a group without unfinished tasks; what it was.
+    /// Removes a group without unfinished tasks, and returns its last state.
     pub(crate) async fn remove_group(
         &self,
         by: &Arc<Principal>,
@@ -99,14 +101,14 @@ impl Host {
         }
     }
 
-    /// The group as it stands; without a limit if nobody has set one.
+    /// The current state of a group; without a limit if none was set.
     async fn group(&self, name: &str) -> Result<GroupView, AppError> {
         let groups = self.groups().await?;
         let found = groups.into_iter().find(|group| group.name == name);
         Ok(found.unwrap_or_else(|| empty(name.to_owned())))
     }
 
-    /// Every group that was set, or has unfinished tasks.
+    /// Every group that was set or has unfinished tasks.
     pub(crate) async fn groups(&self) -> Result<Vec<GroupView>, AppError> {
         let set = self
             .engine
@@ -137,7 +139,7 @@ fn empty(name: String) -> GroupView {
     }
 }
 
-/// The groups with their unfinished tasks, and those that have nothing else.
+/// Adds the numbers of unfinished tasks to the groups, and groups that exist only because of tasks.
 fn with_tasks(
     reader: &Reader,
     mut groups: BTreeMap<String, GroupView>,
@@ -170,7 +172,7 @@ fn with_tasks(
     Ok(groups.into_values().collect())
 }
 
-/// Names the group that may have been meant, or how one is made.
+/// The error for an unknown group, with a similar name if there is one.
 fn no_group(name: &str, groups: &[GroupView]) -> AppError {
     let known = groups.iter().map(|group| group.name.as_str());
     let meant = match similar(name, known) {
@@ -179,7 +181,7 @@ fn no_group(name: &str, groups: &[GroupView]) -> AppError {
     };
     let message = format!("no group '{}'{meant}", name.escape_debug());
     let hint = format!(
-        "`claudine group list` shows the groups; `claudine group add {}` makes this one",
+        "`claudine group list` shows the groups; `claudine group add {}` creates this one",
         shell_word(name)
     );
     AppError::new(ErrorKind::NotFound, message).hint(hint)

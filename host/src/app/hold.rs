@@ -1,4 +1,4 @@
-//! What a person stops and lets go: tasks, and what hangs together with them.
+//! Holds and releases tasks and graphs.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ use crate::{
     store::{Filter, Status},
 };
 
-/// Tasks that are looked at together.
+/// Number of tasks read at a time.
 const PAGE: usize = 500;
 
 impl Host {
-    /// Keeps a task from being started; with `graph` also every queued one of its graph.
+    /// Holds a task; with `graph` all queued tasks of its graph.
     pub(crate) async fn hold(
         &self,
         by: &Arc<Principal>,
@@ -73,10 +73,10 @@ impl Host {
         }
     }
 
-    /// Lets all go that is held for no other reason than that it was restored from a backup.
+    /// Releases all tasks that are held only because they were restored from a backup.
     pub(crate) async fn release_restored(&self, by: &Arc<Principal>) -> Result<Changed, AppError> {
         let (tasks, any) = self.read(restored).await?;
-        // Nobody holds any of them, so that the same is true of each.
+        // None of them has a holder, so one decision is valid for all.
         if let Some(task) = any {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
         }
@@ -86,7 +86,7 @@ impl Host {
     async fn change(&self, by: &Arc<Principal>, input: Input) -> Result<Changed, EngineError> {
         match self.engine.asked(by, input).await? {
             Answer::Changed(tasks) => Ok(Changed { tasks }),
-            // Neither is answered in any other way.
+            // The engine has no other answer to these commands.
             other => {
                 tracing::error!(?other, "a hold or a release was answered");
                 Ok(Changed { tasks: 0 })
@@ -95,8 +95,7 @@ impl Host {
     }
 }
 
-/// All that is held because it was restored and that nobody holds, read a page at a time; one of
-/// them.
+/// Ids of all tasks held only by a restore, and one of these tasks. Read a page at a time.
 fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
     let mut filter = Filter::in_state(Status::Held);
     let mut ids = Vec::new();

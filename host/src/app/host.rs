@@ -1,4 +1,4 @@
-//! What all use cases share.
+//! State shared by all use cases.
 
 use std::sync::{Arc, Mutex};
 
@@ -34,48 +34,48 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// How many of those that wait for a task look at it at once. When a crowd of them comes, or is
-/// told of an end, the request of anybody else has to get in between.
+/// Limit of waiting requests that read their task at the same time, so that other requests get
+/// through when many arrive or are woken at once.
 const LOOKS_AT_ONCE: usize = 4;
 
-/// One host: everything a use case may need.
+/// A host with everything that the use cases need.
 pub(crate) struct Host {
     pub(super) engine: Engine,
-    /// Where the ids of new tasks come from.
+    /// Generates the ids of new tasks.
     pub(super) ids: Mutex<IdSequence>,
     pub(super) reader: Arc<Reader>,
     pub(super) plugins: Arc<Catalog>,
     pub(super) transcripts: Transcripts,
     pub(super) environments: Arc<Environments>,
     pub(super) worktrees: Arc<Worktrees>,
-    /// Runs the commands of requests.
+    /// Runs commands for requests.
     pub(super) commands: Arc<dyn Elsewhere>,
     pub(super) settings: Settings,
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(super) held_back: HeldBack,
     pub(super) attempt_of: AttemptOf,
-    /// What is to be said of each supervisor that does not answer.
+    /// Messages about supervisors that do not answer.
     pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Tells followers that a log has grown.
+    /// Notifies followers that a log has grown.
     pub(super) watch: LogWatch,
-    /// Readers of logs; they end with their clients.
+    /// Readers of logs; each ends with its client.
     pub(super) reading: TaskTracker,
-    /// Turns to look at a task that is waited for.
+    /// Permits for reading a task that is waited for.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
     pub(super) past: KeptPast,
 }
 
-/// Tells the attempt of a process that is given with its parents, and who has started it, if that
-/// is known for certain.
+/// Finds the attempt of a process, given the process and its ancestors, and whether the process was
+/// started by the attempt or by the host; none if that is uncertain.
 pub(crate) type AttemptOf =
     Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 
-/// Why an attempt's output cannot be written at the moment.
+/// The reason why an attempt's output cannot be written at the moment, if there is one.
 pub(crate) type HeldBack = Box<dyn Fn(AttemptId) -> Option<String> + Send + Sync>;
 
-/// What a host is made of.
+/// Everything needed to create a host.
 pub(crate) struct HostParts {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
@@ -143,7 +143,7 @@ impl Host {
         }
     }
 
-    /// Reads on a thread that may block, and nothing that is older than what was acted on.
+    /// Reads on a thread that may block, and sees at least all changes that were answered before.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, AppError>
     where
         T: Send + 'static,
@@ -161,8 +161,7 @@ impl Host {
             })
     }
 
-    /// The id of the task a person means, who wants to change it; one that is written in full need
-    /// not be there.
+    /// The id of the task to change. A full id is returned without checking that the task exists.
     pub(super) async fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         if let Ok(id) = reference.0.parse() {
             return Ok(id);
@@ -241,7 +240,7 @@ impl From<EngineError> for AppError {
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
             EngineError::NoHost => app.hint("`claudine up` starts one"),
-            EngineError::Reloading(_) => app.hint("`claudine doctor` looks at it"),
+            EngineError::Reloading(_) => app.hint("`claudine doctor` checks it"),
             _ => app,
         }
     }

@@ -1,4 +1,4 @@
-//! How a host is asked to go down: what is wanted, and whether it has come to that.
+//! State of a requested shutdown.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use tokio::sync::watch;
 
 use super::request::DownMode;
 
-/// What somebody has asked for.
+/// A requested shutdown.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) mode: DownMode,
     pub(super) by: Arc<Principal>,
 }
 
-/// What was asked for, and whether it has come to that.
+/// The requested shutdown, and whether the host is ending.
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) wanted: watch::Sender<Option<Wanted>>,
@@ -30,8 +30,8 @@ impl Leaving {
     }
 }
 
-/// What is wanted after another request. A drain does not call back the cancels of a kill; it joins
-/// it.
+/// The mode after another request. A drain during a kill joins the kill and does not undo its
+/// cancels.
 pub(super) fn joined(before: Option<DownMode>, asked: DownMode) -> DownMode {
     match (before, asked) {
         (Some(DownMode::Kill), DownMode::Drain) => DownMode::Kill,
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drain_joins_a_kill_and_everything_else_replaces_what_was_wanted() {
+    fn a_drain_joins_a_kill_and_other_requests_replace_the_mode() {
         use DownMode::{Drain, Kill, Leave};
         let check = |before, asked, expected| assert_eq!(joined(before, asked), expected);
         check(None, Drain, Drain);

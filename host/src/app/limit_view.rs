@@ -1,4 +1,4 @@
-//! Usage limits of accounts, in one phrase wherever they are told.
+//! Describes usage limits of accounts, always in the same words.
 
 use claudine_domain::{id::AccountKey, time::Timestamp};
 use schemars::JsonSchema;
@@ -9,14 +9,14 @@ use crate::clock::rfc3339;
 /// An account at a usage limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LimitView {
-    /// Whose tasks wait.
+    /// Executor whose tasks wait.
     pub(crate) executor: String,
-    /// Which limit it is, such as `5-hour`, where that is known.
+    /// Name of the limit, such as `5-hour`, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<String>,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) until: String,
-    /// How many tasks wait for its end.
+    /// Number of tasks that wait.
     pub(crate) tasks_waiting: usize,
 }
 
@@ -32,7 +32,7 @@ impl LimitView {
     }
 }
 
-/// The limit of one task's account.
+/// The limit of a task's account.
 pub(super) fn limit_text(account: &AccountKey, limit: Option<&str>, until: Timestamp) -> String {
     phrase(executor_of(account), limit, &rfc3339(until))
 }
@@ -49,7 +49,7 @@ fn phrase(executor: &str, limit: Option<&str>, until: &str) -> String {
     format!("{name} usage limit{limit} until {until}")
 }
 
-/// An account's key begins with the name of its executor.
+/// The executor, which is the first part of an account's key.
 pub(super) fn executor_of(account: &AccountKey) -> &str {
     account.0.split(':').next().unwrap_or(&account.0)
 }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_one_phrase() {
+    fn a_limit_is_described_in_one_phrase() {
         let check = |limit: Option<&str>, tasks_waiting: usize, expected: &str| {
             let view = LimitView {
                 executor: "claude".to_owned(),

@@ -1,4 +1,4 @@
-//! Which accounts are at a usage limit, and who waits for its end.
+//! Accounts at a usage limit, and the tasks that wait for them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     store::{Filter, Status},
 };
 
-/// Of so many tasks that wait for a time it is looked at whether a limit is the reason.
+/// Number of waiting tasks that are checked for a limit.
 const LOOKED_AT: usize = 1_000;
 
 fn account_waited_for(task: &Task) -> Option<&AccountKey> {
@@ -33,7 +33,7 @@ fn account_waited_for(task: &Task) -> Option<&AccountKey> {
 }
 
 impl Host {
-    /// The accounts at a usage limit that is not over.
+    /// The accounts at a usage limit that has not ended.
     pub(super) async fn limits(&self) -> Result<Vec<LimitView>, AppError> {
         let snapshot = self.engine.snapshot();
         let now = clock::wall();
@@ -63,7 +63,7 @@ impl Host {
         Ok(views.collect())
     }
 
-    /// Says of a task that waits for a limit which one it is.
+    /// Adds the name of the limit to a task that waits for it.
     pub(super) fn name_limit(&self, task: &Task, view: &mut TaskRow) {
         if let State::Waiting {
             why: WaitingFor::Account(account),
@@ -76,7 +76,7 @@ impl Host {
         }
     }
 
-    /// The name of the limit that an account is at.
+    /// The name of the limit that a task waits for.
     pub(super) fn limit_of(&self, task: &Task) -> Option<String> {
         let account = account_waited_for(task)?;
         let snapshot = self.engine.snapshot();

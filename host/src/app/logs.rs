@@ -1,4 +1,4 @@
-//! The output of attempts, read from its files.
+//! Reads the output of attempts from its files.
 
 use std::sync::Arc;
 
@@ -25,21 +25,22 @@ use crate::{
     transcript::Output,
 };
 
-/// Pieces that are read ahead of a slow client.
+/// Number of pieces read ahead of a slow client.
 const AHEAD: usize = 16;
-/// The end of an attempt that no event tells (it was parked) is noticed after so long.
+/// Time between two checks for the end of an attempt that has no event, as when its account is
+/// parked.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
-/// The last lines are an answer in one piece, for whoever reads text.
+/// Size limit of the last lines, which are an answer in one piece.
 const LINES_MAX_BYTES: usize = 1 << 20;
 
-/// How an attempt's output is given.
+/// The source of an attempt's output.
 enum Source {
     Bytes(AsideReader),
     Items(Box<Items>),
 }
 
 impl Source {
-    /// Sends what there is, to where the log ends for now.
+    /// Sends everything up to the current end of the log.
     async fn send_all(&mut self, reading: &Reading) -> Result<(), Stop> {
         let log = match self {
             Self::Bytes(log) => log,
@@ -59,8 +60,8 @@ impl Source {
 }
 
 impl Host {
-    /// A task's output, from where it was asked, to its end if it is followed. The reading ends
-    /// when the receiver is dropped.
+    /// Streams the output of a task from the given position, and with `follow` until the task is
+    /// done. Reading stops when the receiver is dropped.
     pub(crate) async fn logs(
         self: Arc<Self>,
         reference: &TaskRef,
@@ -105,7 +106,7 @@ impl Host {
         Ok(receiver)
     }
 
-    /// One attempt, or, where the task is followed, one after the other until it is done.
+    /// Reads one attempt, or when following one after the other until the task is done.
     async fn read_attempts(
         &self,
         reading: &Reading,
@@ -164,7 +165,7 @@ impl Host {
         };
         reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
-            // Asked before the reading: what an attempt wrote before it ended is read after.
+            // Checked before reading, so that all output before the end is read.
             let finished = self.engine.finish_of(attempt.task);
             let asks = reading.follow || matches!(source, Source::Items(_));
             let ended = asks && self.has_ended(attempt).await?;
@@ -177,8 +178,7 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                // Where the engine has ended nobody is told any more; the reader's connection ends
-                // with the host.
+                // Fails if the engine has ended; then the connection ends with the host.
                 Ok(()) = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
@@ -240,8 +240,8 @@ impl Host {
     }
 }
 
-/// Which attempt is meant: the given one, else the last that began. One more than there are can be
-/// followed: it is waited for.
+/// The number of the attempt: the given one, or the last that began. When following, the next one
+/// is allowed and awaited.
 fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
     let number = |attempt: &Attempt| attempt.number;
     let (last, last_run) = (

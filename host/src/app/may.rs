@@ -1,9 +1,9 @@
-//! The one place that decides who may do what.
+//! Decides who may do what, in a single place.
 //!
-//! Every verb that changes something asks [`may`] before it does. A principal that is *restrained*
-//! (see [`Principal`](claudine_domain::principal::Principal)) is held to the settings for MCP
-//! clients: what it asks for is looked at as it would run, after all defaults, and what is beyond
-//! them is refused with the reason and the setting that a person can change.
+//! Every action that changes something asks [`may`] first. A *restrained* principal (see
+//! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
+//! clients: its request is judged by its effect after all defaults, and refused if it exceeds them,
+//! with the reason and the setting that a person can change.
 
 use claudine_domain::{
     principal::{Authority, Principal, Step, Via},
@@ -14,23 +14,23 @@ use claudine_domain::{
 use super::error::{AppError, ErrorKind};
 use crate::config::McpCeiling;
 
-/// How much of what was asked a refusal repeats.
+/// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
 
-/// What is to be run.
+/// A task to be run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work<'a> {
     pub(super) executor: &'a str,
     pub(super) class: Class,
-    /// What its executor says that it can do.
+    /// Authority of the task as stated by its executor.
     pub(super) authority: &'a Authority,
-    /// What becomes of its worktree, if it has one.
+    /// Merge strategy of its worktree, if it has one.
     pub(super) merge: Option<MergeStrategy>,
-    /// The document for the executor; a refusal names the parts of it that decide the authority.
+    /// The executor's document; a refusal names the parts that determine the authority.
     pub(super) spec: &'a str,
 }
 
-/// What is done to tasks or to the host.
+/// An action on tasks or on the host.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verb<'a> {
     Submit(Work<'a>),
@@ -39,7 +39,7 @@ pub(super) enum Verb<'a> {
     Cancel,
     Hold,
     Release,
-    /// What is to become of the work of a finished task.
+    /// Merge the worktree of a finished task.
     Merge(MergeStrategy),
     CleanWorktrees,
     SetGroup,
@@ -50,7 +50,7 @@ pub(super) enum Verb<'a> {
     LiftDrain,
 }
 
-/// Decides whether a principal may do this, to this task if it is done to one.
+/// Decides whether a principal may perform an action, and on this task if it concerns one.
 pub(super) fn may(
     by: &Principal,
     verb: Verb<'_>,
@@ -61,7 +61,10 @@ pub(super) fn may(
         Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
             within(by, ceiling, work)
         }
-        Verb::Merge(strategy) if by.restrained => merges(by, ceiling, strategy),
+        Verb::Merge(strategy) if by.restrained => {
+            merges(by, ceiling, strategy)?;
+            changes_files(by, ceiling)
+        }
         Verb::CleanWorktrees
         | Verb::SetGroup
         | Verb::SetSlots
@@ -71,8 +74,8 @@ pub(super) fn may(
         {
             Err(persons(by, verb))
         }
-        // An attempt of a command may do what its submitter may do, but not end the host that it
-        // runs on.
+        // An attempt of a command may do what its submitter may do, except shut down the host that
+        // it runs on.
         Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
@@ -94,7 +97,7 @@ pub(super) fn may(
     }
 }
 
-/// Decides whether an executor may be asked anything at all.
+/// Decides whether a principal may use an executor at all.
 pub(super) fn may_use(
     by: &Principal,
     executor: &str,
@@ -113,21 +116,21 @@ pub(super) fn may_use(
     Err(forbidden(message, "executors"))
 }
 
-/// Holds what is to be run to the settings for MCP clients.
+/// Checks a task to be run against the settings for MCP clients.
 fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), AppError> {
     may_use(by, work.executor, ceiling)?;
     if let Some(strategy) = work.merge {
         merges(by, ceiling, strategy)?;
     }
-    // To name a command among the executors is to allow what it does: it has no modes to choose
-    // from.
+    // Listing a command executor allows everything that it does, because commands have no
+    // permission modes.
     if work.class == Class::Command {
         return Ok(());
     }
     let most = ceiling.most();
     if work.authority.step > most.step {
         let message = format!(
-            "this task could {} ({}); what may be asked for {} can at most {} (`{}`)",
+            "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
             can(work.authority.step),
             because(work.spec),
             way(by),
@@ -142,7 +145,7 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     let more = work.authority.extras.difference(&most.extras);
     let more: Vec<&str> = more.map(String::as_str).collect();
     let message = format!(
-        "this task has `{}` beside what it can {}, which may not be asked for {}",
+        "this task has `{}` in addition to permission to {}, which may not be requested {}",
         more.join("`, `"),
         can(work.authority.step),
         way(by)
@@ -164,6 +167,21 @@ fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Resu
     Err(forbidden(message, "merge_strategies"))
 }
 
+/// Refuses to merge what others have done to those who may only read.
+fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
+    let most = ceiling.most();
+    if most.step >= Step::Edit {
+        return Ok(());
+    }
+    let message = format!(
+        "to merge is to change files; what may be asked for {} can at most {} (`{}`)",
+        way(by),
+        can(most.step),
+        ceiling.max_permission_mode
+    );
+    Err(forbidden(message, "max_permission_mode"))
+}
+
 fn held(by: &Principal, task: &Task) -> AppError {
     let message = format!(
         "task {} is held by {}; {by} may not release it",
@@ -171,19 +189,19 @@ fn held(by: &Principal, task: &Task) -> AppError {
         super::present::held_by(task)
     );
     AppError::new(ErrorKind::Forbidden, message)
-        .hint("a person releases it by `claudine release`, outside of any task")
+        .hint("a person can release it with `claudine release`, outside of any task")
 }
 
-/// Refuses what is for the owner in person.
+/// Refuses an action reserved for the owner in person.
 fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
     let what = match verb {
         Verb::CleanWorktrees => "remove worktrees",
         Verb::SetGroup => "change groups",
-        Verb::SetSlots => "set the slots",
+        Verb::SetSlots => "set the limit of concurrent tasks",
         Verb::Pause => "pause the queue or lift its pause",
-        Verb::ForgetProfiles => "make the host forget what it has learned",
+        Verb::ForgetProfiles => "discard measurements",
         Verb::GoDown => "end the host",
-        Verb::LiftDrain => "keep the host from going down",
+        Verb::LiftDrain => "lift a drain",
         Verb::Submit(_)
         | Verb::Retry(_)
         | Verb::Resume(_)
@@ -193,7 +211,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         | Verb::Merge(_) => "do this",
     };
     AppError::new(ErrorKind::Forbidden, format!("{by} may not {what}"))
-        .hint("a person does that at a terminal, outside of any task")
+        .hint("a person can do that at a terminal, outside of any task")
 }
 
 pub(super) fn forbidden(message: String, setting: &str) -> AppError {
@@ -202,13 +220,13 @@ pub(super) fn forbidden(message: String, setting: &str) -> AppError {
     ))
 }
 
-/// A refusal of what only a person may do, whatever the settings say.
+/// A refusal of an action reserved for persons, whatever the settings are.
 pub(super) fn forbidden_to(message: String) -> AppError {
     AppError::new(ErrorKind::Forbidden, message)
-        .hint("a person does that at a terminal, outside of any task")
+        .hint("a person can do that at a terminal, outside of any task")
 }
 
-/// The way of a request by which the settings for MCP clients hold for it.
+/// The origin of a request, as a reason for the settings for MCP clients to apply.
 pub(super) fn way(by: &Principal) -> &'static str {
     match by.via {
         Via::Mcp => "over MCP",
@@ -225,7 +243,7 @@ fn can(step: Step) -> &'static str {
     }
 }
 
-/// The parts of an agent's document that decide its authority.
+/// The fields of an agent's document that determine its authority.
 #[derive(serde::Deserialize)]
 struct Asks {
     prompt: Option<String>,
@@ -236,10 +254,10 @@ struct Asks {
     extra_args: Vec<String>,
 }
 
-/// What a document asks for, or that it leaves that to its executor.
+/// The fields that determine the authority, or that the executor's default does.
 fn because(spec: &str) -> String {
     let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
-        return "by what its executor says of it".to_owned();
+        return "according to its executor".to_owned();
     };
     let mut reasons = vec![asks.permission_mode.map_or_else(
         || "without `permission_mode` its executor's default counts".to_owned(),
@@ -247,7 +265,7 @@ fn because(spec: &str) -> String {
     )];
     let is_command = |prompt: String| prompt.trim_start().starts_with('/');
     if asks.prompt.is_some_and(is_command) {
-        reasons.push("a prompt that begins like a command".to_owned());
+        reasons.push("a prompt that begins with a slash command".to_owned());
     }
     for (name, values) in [
         ("allowed_tools", asks.allowed_tools),
@@ -283,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Each kind of principal, with the word that stands for it in the tables.
+    /// Each kind of principal, with its name in the tables.
     fn principals() -> Vec<(&'static str, Principal)> {
         let task = Some(TaskId::new(0, 7));
         vec![
@@ -328,7 +346,7 @@ mod tests {
     const PERSONS: &[&str] = &["owner", "rest"];
 
     #[test]
-    fn each_principal_may_do_what_its_row_says() {
+    fn each_principal_may_do_the_actions_of_its_row() {
         let read = Authority::of_words("read", []);
         let edit = Authority::of_words("edit", []);
         let network = Authority::of_words("read", ["network"]);
@@ -355,7 +373,7 @@ mod tests {
         for (name, verb, allowed) in [
             ("cancel", Verb::Cancel, EVERYBODY),
             ("hold", Verb::Hold, EVERYBODY),
-            ("manual", Verb::Merge(MergeStrategy::Manual), EVERYBODY),
+            ("manual", Verb::Merge(MergeStrategy::Manual), UNRESTRAINED),
             ("auto", Verb::Merge(MergeStrategy::Auto), UNRESTRAINED),
             ("patch", Verb::Merge(MergeStrategy::Patch), UNRESTRAINED),
             ("clean", Verb::CleanWorktrees, UNRESTRAINED),
@@ -386,6 +404,29 @@ mod tests {
     }
 
     #[test]
+    fn who_may_only_read_merges_nothing() {
+        let check = |mode: &str, expected: bool| {
+            let chat = by(Kind::Owner, Via::Mcp, true);
+            let ceiling = McpCeiling {
+                max_permission_mode: mode.to_owned(),
+                ..McpCeiling::default()
+            };
+            let decided = may(&chat, Verb::Merge(MergeStrategy::Patch), None, &ceiling);
+            assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
+            if let Err(error) = decided {
+                let says = format!("can at most read (`{mode}`)");
+                assert!(error.message.contains(&says), "{}", error.message);
+                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+            }
+        };
+        check("read", false);
+        check("plan", false);
+        check("acceptEdits", true);
+        check("run", true);
+        check("bypassPermissions", true);
+    }
+
+    #[test]
     fn a_hold_is_released_by_its_holder_and_by_persons() {
         let held_by = |holders: &[Principal]| {
             let mut task = sample_task(1);
@@ -396,7 +437,7 @@ mod tests {
             let mut all = principals().into_iter();
             all.find(|(name, _)| *name == word).unwrap().1
         };
-        // Older versions name nobody: it was a person.
+        // Tasks stored by older versions name no holder; it was a person.
         check("old", Verb::Release, Some(&held_by(&[])), PERSONS);
         let owners = held_by(&[Principal::default()]);
         check("owner", Verb::Release, Some(&owners), PERSONS);
@@ -407,7 +448,7 @@ mod tests {
             Some(&chats),
             &["owner", "rest", "chat"],
         );
-        // An attempt is the same whether its agent types a command or calls a tool.
+        // An attempt is the same principal whether its agent runs a command or calls a tool.
         let agents = ["owner", "rest", "agent", "nested"];
         let one = held_by(&[of("agent")]);
         check("agent", Verb::Release, Some(&one), &agents);
@@ -416,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_it_is_about_and_who_can_change_that() {
+    fn a_refusal_names_the_reason_and_the_setting() {
         let check = |work: Work<'_>, ceiling: McpCeiling, message: &str, setting: &str| {
             let chat = by(Kind::Owner, Via::Mcp, true);
             let error = may(&chat, Verb::Submit(work), None, &ceiling).unwrap_err();
@@ -429,7 +470,7 @@ mod tests {
             work("claude", &edit),
             smallest(),
             "this task could change files (without `permission_mode` its executor's default counts); \
-             what may be asked for over MCP can at most read (`plan`)",
+             tasks submitted over MCP may at most read (`plan`)",
             "mcp.max_permission_mode",
         );
         let asked = r#"{"permission_mode": "plan", "allowed_tools": ["Bash"], "extra_args": ["--settings", "x"]}"#;
@@ -450,7 +491,7 @@ mod tests {
         check(
             work("claude", &reach),
             smallest(),
-            "this task has `network` beside what it can read",
+            "this task has `network` in addition to permission to read",
             "mcp.extras",
         );
         check(

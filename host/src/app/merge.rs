@@ -1,4 +1,4 @@
-//! What becomes of the work of a finished task after all.
+//! Merges the worktree of a finished task by request.
 
 use std::sync::Arc;
 
@@ -19,32 +19,32 @@ use super::{
 };
 use crate::worktree::{Again, Held};
 
-/// What is to become of the work of a finished task after all.
+/// Request to merge the worktree of a finished task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MergeWorktree {
-    /// What the task was submitted with, where it is not given.
+    /// Default: the task's own strategy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<MergeStrategy>,
 }
 
-/// What became of it.
+/// Result of the merge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeMerged {
     pub(crate) task: String,
     pub(crate) merge: Merge,
-    /// Of a task that had failed by its merge and has succeeded by this one: the attempt that it
-    /// counts as.
+    /// If the task had failed because of its merge and this one succeeded: the number of the
+    /// attempt that it counts as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
-    /// How many tasks run now that could not because of it.
+    /// Number of dependants that can run now.
     #[serde(default)]
     pub(crate) downstream: usize,
 }
 
 impl Host {
-    /// Asks once more for what becomes of a finished task's work. If it had failed by its merge,
-    /// it has succeeded by this one.
+    /// Merges the worktree of a finished task. If the task had failed because of its merge, it has
+    /// succeeded by this one.
     pub(crate) async fn merge_worktree(
         &self,
         by: &Arc<Principal>,
@@ -55,32 +55,33 @@ impl Host {
         let (held, task) = self.hold_finished(id).await?;
         let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
         if strategy == MergeStrategy::Manual {
-            let message = format!("--merge manual leaves the branch of {id:#} as it is");
-            return Err(AppError::new(ErrorKind::Invalid, message)
-                .hint("say what is to become of it by --merge auto, pr or patch"));
+            let message = format!("--merge manual leaves the branch of {id:#} unchanged");
+            return Err(
+                AppError::new(ErrorKind::Invalid, message).hint("choose --merge auto, pr or patch")
+            );
         }
         self.may_merge(by, id, task.as_ref(), strategy).await?;
         self.merge_held(by, &held, task.as_ref(), strategy).await
     }
 
-    /// A worktree that nobody else changes meanwhile, of a task that has ended, or is forgotten.
+    /// Locks the worktree of a task that has ended or is no longer stored.
     pub(super) async fn hold_finished(&self, id: TaskId) -> Result<(Held, Option<Task>), AppError> {
         let find = || self.read(move |reader| Ok(reader.store.task(id)?));
         let before = find().await?;
         let worktree = before
             .as_ref()
             .and_then(|it| it.request.worktree.as_deref());
-        let held = self.worktrees.hold_all_that_is_left(id, worktree).await?;
+        let held = self.worktrees.hold_without_record(id, worktree).await?;
         let task = find().await?;
         if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
             let message = format!("task {id:#} is {}, not done", task.state.as_str());
             return Err(AppError::new(ErrorKind::Conflict, message)
-                .hint("what becomes of its work is decided when it ends"));
+                .hint("its worktree can be merged when it has ended"));
         }
         Ok((held, task))
     }
 
-    /// What is asked for, else what the task was submitted with.
+    /// The requested strategy, or that of the task.
     pub(super) async fn strategy_for(
         &self,
         id: TaskId,
@@ -130,7 +131,7 @@ impl Host {
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));
         }
-        // A host that dies before this finds the merge made when it is asked again.
+        // If the host crashes before this, repeating the request finds the finished merge.
         let by_hand = if task.is_some_and(Task::failed_by_its_merge) {
             self.end_by_hand(by, id, &merge).await?
         } else {

@@ -1,8 +1,8 @@
-//! The use cases: one method of [`Host`] for each thing that can be asked, whoever asks. Requests
-//! and views are plain data.
+//! The use cases: one method of [`Host`] for each request of any entry point. Requests and views
+//! are plain data.
 //!
-//! Rules of the product are here and in the domain, never in `api`. Commands go through the engine;
-//! reads come from the store, which is true as of the last commit.
+//! The rules of the product are here and in the domain, never in `api`. Commands go through the
+//! engine; reads come from the store, which has everything up to the last commit.
 
 mod account;
 mod act;

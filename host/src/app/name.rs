@@ -1,7 +1,7 @@
-//! Names that a new task cannot have, since they would be taken for those of another.
+//! Refuses names that could be taken for other tasks.
 //!
-//! A name goes before the end of an id. Whoever could name a task like the end of another's id, as
-//! lists show it, would have what is done to that one done to their own.
+//! A name takes precedence over the end of an id. Otherwise a task named like the end of another
+//! one's id, as lists show it, would receive the actions meant for that one.
 
 use claudine_domain::id::{IdEnd, SHORT_DIGITS};
 
@@ -13,7 +13,7 @@ use super::{
 use crate::store::{Intent, Resolved, is_word};
 
 impl Host {
-    /// Refuses the first of these names that cannot be, by its place.
+    /// Refuses the first of these names that is not allowed, by its index.
     pub(super) async fn names_of_their_own(
         &self,
         names: &[Option<String>],
@@ -22,14 +22,14 @@ impl Host {
         for (index, name) in names.iter().enumerate() {
             let Some(name) = name else { continue };
             if is_word(name) {
-                let message = format!("`{name}` means a task by itself and cannot be a name");
+                let message = format!("`{name}` is reserved and cannot be a name");
                 return Err((index, AppError::new(ErrorKind::Invalid, message)));
             }
             if IdEnd::parse(name).is_some_and(|end| end.digits() >= SHORT_DIGITS) {
                 like_ids.push((index, name.clone()));
             }
         }
-        // Few names have no other characters than ids have.
+        // Most names contain characters that ids do not have, so the store need not be asked.
         if like_ids.is_empty() {
             return Ok(());
         }
@@ -45,7 +45,7 @@ impl Host {
     }
 }
 
-/// The first of these names that is no task's yet and by which one would be found.
+/// The first of these names by which a task of another name would be found.
 fn first_taken(
     reader: &Reader,
     names: Vec<(usize, String)>,

@@ -1,8 +1,8 @@
-//! Tasks as a screen shows them: first those that have not ended, then those that ended last; and
-//! what has changed of them since somebody looked.
+//! Tasks as a screen shows them: unfinished ones first, then the last finished ones, and changes
+//! since an earlier look.
 //!
-//! Whoever keeps a screen up to date asks for changes: the answer comes when there are some, and
-//! has only the rows that are not as they were.
+//! A screen asks for changes: the answer comes as soon as there are any, with only the changed
+//! rows.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -33,46 +33,46 @@ use crate::{
     units::dollars,
 };
 
-/// Unfinished tasks that one answer has.
+/// Limit of unfinished tasks in an answer.
 const MOST_ACTIVE: usize = 1_000;
-/// Finished tasks that one answer has, if nobody says how many.
+/// Default number of finished tasks in an answer.
 const ENDED: u32 = 20;
 const MOST_ENDED: u32 = 1_000;
-/// With more that has happened, or more tasks to which it has, all is told anew.
+/// Limits of events and changed tasks above which everything is sent again.
 const MOST_EVENTS: usize = 2_000;
 const MOST_CHANGED: usize = 500;
-/// A single call waits no longer.
+/// Time limit of one request.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
-/// Tasks, and how many there are of each kind.
+/// Tasks, and the number of tasks in each state.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Overview {
-    /// All that a screen shows, or what has changed of it.
+    /// All tasks of a screen, or the changed ones.
     pub(crate) tasks: Vec<TaskRow>,
-    /// The number of the last event that it takes into account: where to ask for changes from.
+    /// Number of the last event included; pass it to ask for later changes.
     pub(crate) sequence: u64,
-    /// The event after which it tells of changes; absent if it tells everything.
+    /// The event after which changes are included; absent if everything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changes_since: Option<u64>,
-    /// Of all tasks; absent if only some were asked for.
+    /// Counts of all tasks; absent if only some were requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<Counts>,
-    /// There are more unfinished tasks, or more finished ones.
+    /// Whether there are more tasks than included, finished or not.
     pub(crate) has_more: bool,
-    /// What agents have cost today (UTC), and may.
+    /// Cost of agents today (UTC), and their daily budget.
     pub(crate) spent_today_usd: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) daily_usd: Option<f64>,
-    /// What keeps all of the queue.
+    /// Reasons why nothing in the queue starts.
     #[serde(default, skip_serializing_if = "QueueView::is_open")]
     pub(crate) queue: QueueView,
 }
 
-/// How many tasks there are.
+/// Number of tasks by state.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Counts {
     pub(crate) running: u64,
-    /// Ready, or waiting for something else than to be released.
+    /// Ready or waiting, but not held.
     pub(crate) queued: u64,
     pub(crate) held: u64,
     /// Failed, timed out or lost.
@@ -80,19 +80,19 @@ pub(crate) struct Counts {
     pub(crate) total: u64,
 }
 
-/// From where changes are asked for.
+/// Position after which changes are requested.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangesQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) after: Option<u64>,
-    /// How long to wait for a change.
+    /// Time limit of the wait for a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
 }
 
 impl Host {
-    /// Those of the filter that have not ended, and as many as it says of those that ended last.
+    /// The unfinished tasks that match the filter, and the requested number of finished ones.
     pub(crate) async fn overview(&self, filter: ListFilter) -> Result<Overview, AppError> {
         let limit = filter.limit.unwrap_or(ENDED);
         if limit > MOST_ENDED {
@@ -101,7 +101,7 @@ impl Host {
                 format!("an overview has at most {MOST_ENDED} finished tasks, not {limit}"),
             ));
         }
-        // Who lists tasks once is not made to wait until it is known how long each may take.
+        // A single list does not show expected times, and should not wait for them.
         let past = Past::default();
         let overview = self
             .read(move |reader| overview(reader, &filter, limit as usize, &past))
@@ -109,8 +109,8 @@ impl Host {
         self.completed(overview).await
     }
 
-    /// What has changed after an event: as soon as something has, or nothing at the limit. Without
-    /// an event all that a screen shows, at once.
+    /// Changes after an event: as soon as there are any, or an empty answer at the time limit.
+    /// Without an event, everything at once.
     pub(crate) async fn changes(&self, query: ChangesQuery) -> Result<Overview, AppError> {
         let limit = query.timeout_ms.map_or(LONGEST_WAIT, Duration::from_millis);
         let ends_at = clock::monotonic() + limit.min(LONGEST_WAIT);
@@ -124,7 +124,7 @@ impl Host {
         };
         let mut commits = self.engine.commits();
         loop {
-            // What is committed from here on ends the wait.
+            // Later commits end the wait.
             commits.borrow_and_update();
             let left = ends_at.saturating_sub(clock::monotonic());
             let past = Arc::clone(&past);
@@ -140,7 +140,7 @@ impl Host {
         }
     }
 
-    /// Adds what is not read from the store.
+    /// Adds values that are not in the store.
     async fn completed(&self, mut overview: Overview) -> Result<Overview, AppError> {
         overview.daily_usd = self.settings.limits.daily_micro_usd.map(dollars);
         overview.queue = self.queue().await?;
@@ -163,7 +163,7 @@ fn overview(
     limit: usize,
     past: &Past,
 ) -> Result<Overview, AppError> {
-    // Read first: what happens meanwhile is told again.
+    // Read first, so that changes during the next reads are reported again rather than missed.
     let sequence = reader.store.last_event()?;
     let selection = Selection::of(reader, filter, Purpose::Show)?;
     let mut tasks = selection.active(reader, MOST_ACTIVE + 1)?;
@@ -190,7 +190,7 @@ fn overview(
     })
 }
 
-/// Nothing if nothing has changed, unless an answer is wanted all the same.
+/// The changes; none if there are none, unless an empty answer is wanted.
 fn changes(
     reader: &Reader,
     after: Sequence,
@@ -204,7 +204,7 @@ fn changes(
     let events = reader.store.events_after(after, MOST_EVENTS)?;
     let follows = events.first().is_some_and(|(first, _)| *first == after + 1);
     let ids: BTreeSet<_> = events.iter().map(|(_, event)| event.task).collect();
-    // Another database, or one from which the events after it were pruned.
+    // The events after it were removed, or are of another database.
     let is_other = last != after && !follows;
     if is_other || events.len() == MOST_EVENTS || ids.len() > MOST_CHANGED {
         let whole = overview(reader, &ListFilter::default(), ENDED as usize, past)?;

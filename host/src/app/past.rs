@@ -1,4 +1,4 @@
-//! How long tasks took, for how long the like of them may take.
+//! Expected run times, from earlier runs of similar tasks.
 
 use std::{
     collections::HashMap,
@@ -13,18 +13,18 @@ use claudine_domain::{
 
 use crate::{clock, lock::lock};
 
-/// How long it is taken for true.
+/// Time for which the run times are reused.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Runs that count, the newest: what a task took half a year ago says little.
+/// Number of newest runs that count; older ones say little.
 const RUNS: usize = 21;
 
-/// What succeeded tasks took, by executor and name, or summary where they have none.
+/// Run times of successful tasks by executor and name, and by executor and summary.
 #[derive(Default)]
 pub(super) struct Past(HashMap<(String, String), Vec<u64>>);
 
 impl Past {
-    /// Of finished tasks, newest first.
+    /// The run times of these finished tasks, newest first.
     pub(super) fn of(tasks: &[Task]) -> Self {
         let mut past = Self::default();
         for task in tasks {
@@ -40,7 +40,7 @@ impl Past {
         past
     }
 
-    /// The median of earlier runs of this name, else of tasks that were asked the same.
+    /// The median of earlier runs with the same name, or else with the same request.
     pub(super) fn expected(&self, task: &Task) -> Option<u64> {
         keys(task)
             .into_iter()
@@ -48,8 +48,8 @@ impl Past {
     }
 }
 
-/// What was found out last, for whoever asks again and again: it takes a walk through some thousand
-/// tasks.
+/// The run times read last, for repeated requests, because reading them takes a look at some
+/// thousand tasks.
 #[derive(Default)]
 pub(super) struct KeptPast(Mutex<Option<(Duration, Arc<Past>)>>);
 
@@ -64,8 +64,7 @@ impl KeptPast {
     }
 }
 
-/// The better one first. A name and a summary that read the same do not meet: a summary is never
-/// empty before its `\n`.
+/// The keys of a task, the more specific one first. The newline keeps summaries apart from names.
 fn keys(task: &Task) -> Vec<(String, String)> {
     let request = &task.request;
     let named = request.name.clone();
@@ -77,7 +76,8 @@ fn keys(task: &Task) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Only a success tells: what failed early would promise too much.
+/// Run time of a task. Only successes count, because early failures would make the expectation too
+/// short.
 fn took(task: &Task) -> Option<u64> {
     let State::Done {
         outcome: Outcome::Succeeded,
@@ -110,7 +110,7 @@ mod tests {
     use super::{super::graph::samples::*, *};
 
     #[test]
-    fn a_median_is_in_the_middle() {
+    fn the_median_is_the_middle_value() {
         let check = |runs: &[u64], expected: Option<u64>| assert_eq!(median(runs), expected);
         check(&[], None);
         check(&[7], Some(7));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn expectations_come_from_the_like() {
+    fn expected_times_come_from_similar_tasks() {
         let earlier = [
             named(task(1), "build").succeeded(10_000, 30_000),
             named(task(2), "build").succeeded(10_000, 40_000),
@@ -133,12 +133,12 @@ mod tests {
             assert_eq!(past.expected(&sample.into_task()), expected);
         };
         check(named(task(9), "build"), Some(25_000));
-        // Its name is new, but not what it is asked.
+        // The name is new, but the request is not.
         check(named(task(9).asked("cargo doc"), "other"), Some(6_000));
         check(task(9).asked("cargo doc"), Some(6_000));
         check(task(9).asked("cargo doc").by("mock"), None);
         check(named(task(9).by("mock"), "build"), None);
-        // A summary is no name.
+        // A summary does not match an equal name.
         check(task(9).asked("build"), None);
     }
 }

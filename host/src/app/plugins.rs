@@ -1,4 +1,4 @@
-//! What plugins there are, and what they may do.
+//! Plugins and their permissions.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{
 use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
 
 impl Host {
-    /// All plugins; with `refresh` each looks at the machine again.
+    /// All plugins; with `refresh` their health checks run again.
     pub(crate) async fn plugins(&self, refresh: bool) -> Vec<PluginView> {
         self.plugins
             .list(refresh)
@@ -23,8 +23,8 @@ impl Host {
     pub(crate) async fn plugin(&self, name: &str) -> Result<PluginDetail, AppError> {
         let inspection = self.plugins.inspect(name).await.ok_or_else(|| {
             let shown: String = name.chars().take(80).collect();
-            AppError::new(ErrorKind::NotFound, format!("there is no plugin `{shown}`"))
-                .hint("`claudine plugin list` shows the plugins there are")
+            AppError::new(ErrorKind::NotFound, format!("no plugin `{shown}`"))
+                .hint("`claudine plugin list` lists the plugins")
         })?;
         Ok(detail(&inspection))
     }
@@ -33,7 +33,7 @@ impl Host {
 fn listed(listing: &Listing) -> PluginView {
     let (health, message) = match &listing.status {
         Status::Looked(Health { state, message, .. }) => match needs_grant(listing) {
-            // Whatever it finds on this machine, it may start nothing of it.
+            // Even if its program was found, it may not be started.
             Some(message) => ("needs_grant".to_owned(), message),
             None => (state.to_string(), message.clone()),
         },
@@ -59,7 +59,7 @@ fn listed(listing: &Listing) -> PluginView {
     }
 }
 
-/// What a plugin lacks that was granted nothing of what it asks for.
+/// The message about a missing grant, if nothing was granted.
 fn needs_grant(listing: &Listing) -> Option<String> {
     let shipped = listing.shipped.as_ref()?;
     let asked = &shipped.manifest.permissions.process.as_ref()?.commands;
@@ -73,7 +73,7 @@ fn needs_grant(listing: &Listing) -> Option<String> {
         asked.join(", ")
     };
     Some(format!(
-        "it may not start {commands} before that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
+        "it may not start {commands} until that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
          to grants/{}.toml in the data directory, and restart the host",
         shipped.grant.digest, listing.name,
     ))
@@ -127,12 +127,12 @@ fn detail(inspection: &Inspection) -> PluginDetail {
     }
 }
 
-/// What is no JSON was refused when the plugin gave it.
+/// Parses a schema; invalid JSON was refused when the plugin was loaded.
 fn schema(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// What a grant is worth, said plainly.
+/// The effective power of a granted command, in plain words.
 fn worth(command: &str) -> &'static str {
     match command {
         "*" => "as much as the user who runs the host: it may start any command",

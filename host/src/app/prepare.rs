@@ -1,5 +1,5 @@
-//! From what was asked of a task to what the board takes: what its executor's manifest adds, and
-//! what lists show of it.
+//! Turns a request for a task into one for the board, with the additions of the executor's manifest
+//! and a summary for lists.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,17 +21,16 @@ use crate::{
     text::{harmless, shell_line, shortened},
 };
 
-/// How much of a prompt or command line lists show.
+/// Length limit of the summary.
 const SUMMARY_CHARS: usize = 120;
 
-/// A path without a slash at its end and without `.` in it; `..` stays, since what it leads to may
-/// hang on a link.
+/// The path without a trailing slash and without `.`. `..` is kept, because it may follow a link.
 pub(super) fn plain(path: &std::path::Path) -> String {
     let path: std::path::PathBuf = path.components().collect();
     path.to_string_lossy().into_owned()
 }
 
-/// A task that was looked at, and with what its executor is to be asked about it.
+/// A validated request with the input for its executor.
 pub(super) struct Checked {
     pub(super) task: NewTask,
     pub(super) executor: Arc<Executor>,
@@ -39,7 +38,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// What its executor is asked about; `env` are the variables that this one may see.
+    /// The input for the executor; `env` has the variables that the executor may see.
     pub(super) fn draft(&self, env: Vec<(String, String)>) -> Draft {
         Draft {
             spec: self.task.spec.get().to_owned(),
@@ -50,13 +49,12 @@ impl Checked {
     }
 }
 
-/// A document up to this size is asked about together with its neighbours.
+/// Size up to which documents are validated together.
 const SHORT_BYTES: usize = 4 << 10;
-/// So many at once: they share the time that there is for one question.
+/// Limit of documents validated together, because they share one time limit.
 const TOGETHER: usize = 64;
 
-/// Asks the executors whether they would take the documents. With the error comes the number of the
-/// task that it is about.
+/// Has the executors validate the documents; an error includes the index of its task.
 pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut first = 0;
     while let Some(one) = tasks.get(first) {
@@ -73,7 +71,7 @@ pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)>
     Ok(())
 }
 
-/// Asks about some that are alike.
+/// Validates documents for the same executor with the same environment.
 async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let Checked { executor, kept, .. } = &tasks[0];
     let env = visible(executor.manifest(), &kept.variables);
@@ -83,7 +81,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
             let faulty = found.iter().position(|issues| !issues.is_empty());
             faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))
         }
-        // Each alone, to tell which of them it cannot be asked about.
+        // Validated one by one to find the one that fails.
         Err(_) if tasks.len() > 1 => {
             for (index, one) in tasks.iter().enumerate() {
                 Box::pin(ask(first + index, std::slice::from_ref(one))).await?;
@@ -92,7 +90,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
         }
         Err(error) => {
             let name = &executor.manifest().name;
-            let message = format!("executor `{name}` cannot be asked: {error}");
+            let message = format!("executor `{name}` cannot validate the request: {error}");
             Err((first, AppError::new(ErrorKind::Unavailable, message)))
         }
     }
@@ -126,7 +124,7 @@ pub(super) fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
         .collect()
 }
 
-/// The policy of what was asked; what is not given is as in [`Backoff`].
+/// The requested retry policy; [`Backoff`] has the defaults.
 pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
     let usual = Backoff::default();
@@ -157,9 +155,9 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
                 .map(ReasonClass::as_str)
                 .collect();
             invalid(format!(
-                "`{word}` is no class of failures that can be retried"
+                "`{word}` is not a class of failures that can be retried"
             ))
-            .hint(format!("there are {}", known.join(", ")))
+            .hint(format!("the classes are {}", known.join(", ")))
         })?);
     }
     Ok(RetryPolicy {
@@ -169,9 +167,9 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     })
 }
 
-/// Under one key the same request answers with the first task; what is compared is all that the
-/// person asked, what it waits for and what its graph may cost included, and not the environment
-/// around it.
+/// The idempotency key with a digest of the request: an equal request with the same key returns the
+/// first task. The digest covers the whole request, with dependencies and the graph's name and
+/// budget, but not the environment.
 pub(super) fn idempotency(
     task: &NewTask,
     (graph_name, graph_micro_usd): (Option<&str>, Option<u64>),
@@ -185,8 +183,8 @@ pub(super) fn idempotency(
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
-    // Behind the document, which ends where its braces do: a request without a budget and a name
-    // has the digest that it always had.
+    // Appended after the JSON, so that requests without a budget and a name keep the digest of
+    // earlier versions.
     if let Some(micro_usd) = graph_micro_usd {
         payload.extend_from_slice(&micro_usd.to_be_bytes());
     }
@@ -200,7 +198,7 @@ pub(super) fn idempotency(
     }))
 }
 
-/// The first line of what was asked, short and harmless.
+/// The first line of the request, shortened and escaped.
 pub(super) fn summary(spec: &str) -> String {
     #[derive(Deserialize)]
     struct Known {
@@ -234,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_request_under_the_same_key_has_another_digest() {
+    fn different_requests_with_the_same_key_have_different_digests() {
         let digest_in = |graph, field: &str, value: serde_json::Value| {
             let mut task = serde_json::json!({
                 "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_show_the_start_of_what_was_asked() {
+    fn the_summary_is_the_start_of_the_request() {
         let check = |spec: &str, expected: &str| assert_eq!(summary(spec), expected, "{spec}");
         check(
             r#"{"prompt": "\n  fix the tests\nthen stop"}"#,

@@ -1,4 +1,4 @@
-//! From what is stored to what is shown.
+//! Turns stored tasks into views.
 
 use claudine_domain::{
     attempt::{Attempt, GitState, Usage},
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{clock::rfc3339, store::phase_word, text::shortened, units::dollars};
 
-/// How much of a reason a list shows.
+/// Length limit of a reason in a list.
 const REASON_CHARS: usize = 200;
 
-/// A task as lists show it.
+/// A task in a list.
 pub(super) fn task_row(task: &Task) -> TaskRow {
     let mut row = row(task);
     if let Some(reason) = &mut row.reason {
@@ -144,7 +144,7 @@ fn begun(task: &Task) -> impl Iterator<Item = &Attempt> {
     attempts.filter(|attempt| attempt.started_at.is_some())
 }
 
-/// Who or what holds a task.
+/// The holders of a task, or the restore that holds it.
 pub(super) fn held_by(task: &Task) -> String {
     let holders = names_of_holders(&task.holders);
     let Some(taken_at) = task.restored_from else {
@@ -158,7 +158,7 @@ pub(super) fn held_by(task: &Task) -> String {
     }
 }
 
-/// What all attempts cost together, where any of them told.
+/// Total cost of the attempts that reported one.
 fn cost_usd(task: &Task) -> Option<f64> {
     let costs = task.attempts.iter().filter_map(Attempt::cost_micro_usd);
     costs.reduce(u64::saturating_add).map(dollars)
@@ -254,9 +254,9 @@ mod tests {
     use super::*;
     use crate::store::sample_task;
 
-    /// It was tried again, and cancelled before that came to an attempt.
+    /// The task was retried, and cancelled before the next attempt.
     #[test]
-    fn an_end_has_nothing_of_an_attempt_that_had_ended_before() {
+    fn the_end_of_a_task_shows_nothing_of_an_earlier_attempt() {
         let check = |outcome: Outcome, at: u64, exit_code: Option<i32>, started: bool| {
             let mut task = sample_task(0);
             let mut attempt = Attempt::new(1, Timestamp(1_000));

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! Identifies the process at the other end of a connection.
 
 use std::sync::Arc;
 
@@ -14,17 +14,16 @@ use super::{
 };
 use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 
-/// What the kernel says of the process at the other end of a connection.
+/// The process at the other end of a connection, as reported by the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
-    /// `None` if it has ended, or is in a pid namespace that this host cannot see.
+    /// `None` if it has ended, or is in a pid namespace that is invisible to this host.
     process: Option<Arc<Handle>>,
 }
 
 impl Peer {
-    /// To be made as soon as the connection is accepted: from then on the pid can be given to no
-    /// other process unnoticed.
+    /// Must be created as soon as the connection is accepted, so that reuse of the pid is noticed.
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
@@ -33,7 +32,7 @@ impl Peer {
     }
 }
 
-/// Who is at the other end of a connection, whatever way its requests come.
+/// The caller behind a connection, independent of the origin of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Caller {
     kind: Kind,
@@ -45,14 +44,14 @@ impl Caller {
         kind: Kind::Owner,
         restrained: false,
     };
-    /// It belongs to an attempt of which nothing is known for certain.
+    /// A process in an unknown attempt.
     const SOME_AGENT: Self = Self {
         kind: Kind::Agent { task: None },
         restrained: true,
     };
 
-    /// Somebody in an attempt of this task. An agent acts on its own; a command does what its
-    /// submitter told it to do. What git starts for the host, a hook above all, was told by nobody.
+    /// A process in an attempt of this task. A command acts for its submitter, but an agent acts on
+    /// its own, and so does whatever git starts for the host, such as a hook.
     fn within(task: &Task, side: Side) -> Self {
         let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
@@ -63,8 +62,8 @@ impl Caller {
         }
     }
 
-    /// The principal of a request. Over MCP the settings for it hold for everybody: what comes that
-    /// way was written by a model.
+    /// The principal of a request. The settings for MCP clients apply to everybody over MCP,
+    /// because such requests are written by a model.
     pub(crate) fn by(self, via: Via) -> Principal {
         Principal {
             kind: self.kind,
@@ -76,7 +75,7 @@ impl Caller {
 }
 
 impl Host {
-    /// Looks at who has connected.
+    /// Identifies the caller behind a connection.
     pub(crate) async fn recognise(&self, peer: &Peer) -> Caller {
         let own = rustix::process::geteuid().as_raw();
         let process = peer.process.clone().filter(|_| peer.uid == own);
@@ -84,18 +83,19 @@ impl Host {
             return Caller::SOME_AGENT;
         };
         let supervisors = self.reader.layout.supervisors();
-        // A look at another process' memory, as its environment is, may wait for a disk.
+        // On a thread that may block, because reading another process's environment may wait for a
+        // disk.
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
         let found = match looked {
             Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
-            // What git started for a request whose supervisor died.
+            // Started by git for a request whose supervisor has died.
             Ok(Whereabouts::Outside {
                 marker: Some(marker),
             }) if is_of_a_host(&marker) => Ok(None),
             Ok(Whereabouts::Outside {
                 marker: Some(marker),
             }) => match self.stored(marked(&marker)).await {
-                // The marker of another host, or of nobody.
+                // The marker belongs to another host, or to no task.
                 Ok(None) => return Caller::OWNER,
                 found => found,
             },
@@ -109,7 +109,7 @@ impl Host {
         match found {
             Ok(Some((task, side))) => Caller::within(&task, side),
             Ok(None) => Caller::SOME_AGENT,
-            // A caller that cannot be recognised has the least.
+            // A caller that cannot be identified gets the fewest rights.
             Err(error) => {
                 tracing::warn!(%error, "a caller could not be recognised");
                 Caller::SOME_AGENT
@@ -136,8 +136,8 @@ fn is_of_a_host(marker: &str) -> bool {
     owner == Some(HOST)
 }
 
-/// What a marker names: an attempt, or, with a `+` after it, a command that the host has run for
-/// that attempt.
+/// Parses a marker: that of an attempt, or with a `+` that of a command run by the host for an
+/// attempt.
 fn marked(marker: &str) -> Option<(AttemptId, Side)> {
     let (attempt, side) = match marker.split_once('+') {
         Some((attempt, _)) => (attempt, Side::Host),
@@ -163,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_at_most_what_its_submitter_has_and_an_agents_less() {
+    fn an_attempt_has_at_most_the_rights_of_its_submitter_and_an_agent_fewer() {
         let chat = || Caller::OWNER.by(Via::Mcp);
         let check = |class: Class, by: Principal, restrained: bool| {
             let task = task(class, by.clone());
             let within = Caller::within(&task, Side::Attempt);
-            // A hook that the host's git runs for it.
+            // A hook that the host's git runs for the task.
             assert!(Caller::within(&task, Side::Host).by(Via::Cli).restrained);
             for via in [Via::Cli, Via::Rest] {
                 assert_eq!(within.by(via).restrained, restrained, "{class:?} {by}");
@@ -180,7 +180,7 @@ mod tests {
         check(Class::Agent, Principal::default(), true);
         check(Class::Command, chat(), true);
         check(Class::Agent, chat(), true);
-        // Down a chain of commands it stays what it was at its beginning.
+        // In a chain of commands the rights stay those of the first submitter.
         let within = |class: Class| {
             let task = task(class, Principal::default());
             Caller::within(&task, Side::Attempt).by(Via::Cli)
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_names_an_attempt_or_what_the_host_has_run_for_it() {
+    fn a_marker_names_an_attempt_or_a_command_of_the_host_for_it() {
         let attempt = AttemptId {
             task: sample_task(1).id,
             number: 1,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_a_person_everywhere_but_over_mcp() {
+    fn the_owner_is_a_person_except_over_mcp() {
         for (via, person) in [(Via::Cli, true), (Via::Rest, true), (Via::Mcp, false)] {
             assert_eq!(Caller::OWNER.by(via).is_person(), person, "{via:?}");
             assert!(!Caller::SOME_AGENT.by(via).is_person());

@@ -1,4 +1,4 @@
-//! The queue as a whole: whether anything of it is started.
+//! Pauses the queue.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use super::{
     may::{Verb, may},
     queue_view::QueueView,
 };
-/// Whether the queue is to be paused.
+/// Request to pause the queue or lift the pause.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PauseQueue {
     pub(crate) paused: bool,
 }
 
-/// The queue after it was paused, or its pause was lifted.
+/// State of the queue after the request.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueuePaused {
-    /// Whether it was not so already.
+    /// Whether the request changed anything.
     pub(crate) changed: bool,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -34,7 +34,7 @@ pub(crate) struct QueuePaused {
 }
 
 impl Host {
-    /// What keeps all of the queue at this moment.
+    /// The current reasons why nothing in the queue starts.
     pub(super) async fn queue(&self) -> Result<QueueView, AppError> {
         let snapshot = self.engine.snapshot();
         if snapshot.no_host {
@@ -51,7 +51,7 @@ impl Host {
         })
     }
 
-    /// Starts nothing more, or goes on. It is kept over hosts.
+    /// Pauses the queue or lifts the pause; survives restarts of the host.
     pub(crate) async fn pause_queue(
         &self,
         by: &Arc<Principal>,

@@ -1,4 +1,4 @@
-//! What is told of the queue as a whole.
+//! The state of the whole queue.
 
 use claudine_domain::queue::Pause;
 use schemars::JsonSchema;
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::limit_view::LimitView;
 use crate::clock::rfc3339;
 
-/// What keeps queued tasks from being started, all of them or those of an account.
+/// Reasons why queued tasks do not start, all of them or those of an account.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueView {
-    /// Since when the queue is paused, if it is.
+    /// Time since when the queue is paused, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) paused_since: Option<String>,
-    /// Who has paused it.
+    /// Principal who paused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused_by: Option<String>,
-    /// The host starts nothing new, and ends when nothing runs.
+    /// Whether the host is draining: it starts nothing and ends when nothing runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) draining: bool,
-    /// No host runs: this was read from the database.
+    /// Whether no host is running, and this was read from the database.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_host: bool,
-    /// Accounts at a usage limit, whose tasks wait for its end.
+    /// Accounts at a usage limit, whose tasks wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) limits: Vec<LimitView>,
 }
@@ -37,7 +37,7 @@ impl QueueView {
         }
     }
 
-    /// What keeps all of it, a sentence each.
+    /// The reasons why nothing starts, one sentence each.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = String> {
         let no_host = self.no_host.then(|| {
             "no host is running, and nothing starts without one; `claudine up` starts it".to_owned()
@@ -49,7 +49,7 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether nothing keeps all of it.
+    /// Whether nothing keeps the whole queue from starting.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,5 @@
-//! What can be looked at. Everything comes from the store; only `why` also asks the engine.
+//! Reads tasks and the state of the host. Everything comes from the store; only `why` also asks the
+//! engine.
 
 use std::time::Duration;
 
@@ -30,19 +31,19 @@ use crate::{
     transcript::Output,
 };
 
-/// How long the engine may take to answer, which it does between two inputs.
+/// Time limit for the engine's answer, which it gives between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// What is shown of a transcript as the output of an agent without a result.
+/// Number of transcript lines shown as the output of an agent without a result.
 const OUTPUT_LINES: u64 = 100;
 const OUTPUT_BYTES: usize = 64 << 10;
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
-/// How many of the tasks that one waits for `why` names.
+/// Limit of the dependencies named by `why`.
 const UPSTREAM_SHOWN: usize = 10;
-/// How many rows that cannot be read the host names.
+/// Limit of the unreadable rows named in warnings.
 const UNREADABLE_SHOWN: usize = 10;
 
-/// The words by which a list is filtered for where tasks stand.
+/// The words by which lists are filtered for states and outcomes.
 pub(crate) fn state_words() -> Vec<&'static str> {
     store::words()
 }
@@ -80,7 +81,7 @@ impl Host {
             {
                 view.merge = Some(merge);
             }
-            // What an agent has written on the way is for whoever asks for it.
+            // A finished agent without a result; a running agent's output is read only on request.
             let is_unshown = task.is_done() && view.output.is_none();
             let unshown = begun(&task).filter(|_| is_unshown);
             let unshown = unshown.map(|number| Output::of(&task, number));
@@ -97,7 +98,7 @@ impl Host {
             "ready" | "blocked" | "waiting" | "held"
         ) {
             view.queue = self.queue().await?;
-            // Of its own it is told below, and those of others are nothing to it.
+            // The task's own limit is described below, and those of others do not concern it.
             view.queue.limits = Vec::new();
         }
         self.name_limit(&task, &mut view);
@@ -125,7 +126,8 @@ impl Host {
         })
     }
 
-    /// What agents may cost today, and have; nothing without a budget, or if that cannot be read.
+    /// Daily budget of agents and the amount spent; none without a budget, or if the store cannot
+    /// be read.
     async fn day_budget(&self) -> Option<BudgetView> {
         let daily = self.settings.limits.daily_micro_usd?;
         let today = Scope::Day(Day::of(clock::wall()));
@@ -133,14 +135,14 @@ impl Host {
         Some(BudgetView::of(spent.await.ok()?, daily))
     }
 
-    /// The settings that the host was started with.
+    /// Settings that the host was started with.
     pub(crate) fn settings(&self) -> Vec<config::Shown> {
         self.settings.shown()
     }
 
     pub(crate) async fn info(&self) -> HostInfo {
         let mut faults = Vec::new();
-        // There is a snapshot even if the engine does not work any more.
+        // The snapshot exists even if the engine no longer works.
         if clock::within(SIGN_OF_LIFE, self.engine.answers()).await != Some(true) {
             faults.push("the engine does not answer: nothing is started or stopped".to_owned());
         }
@@ -155,10 +157,11 @@ impl Host {
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
         if snapshot.store_full {
-            warnings.push("the disk is full: no new task is taken until there is space".to_owned());
+            warnings
+                .push("the disk is full; new tasks are refused until there is space".to_owned());
         }
         warnings.extend(unreadable(&snapshot.unreadable));
-        // A store that cannot be read is told of already.
+        // An unreadable store is already among the faults.
         let limits = self.limits().await.unwrap_or_default();
         warnings.extend(limits.iter().map(LimitView::text));
         HostInfo {
@@ -187,13 +190,13 @@ impl Host {
     }
 }
 
-/// What is told of rows that cannot be read: the first of them each, and how many more there are.
+/// Warnings about unreadable rows: the first ones individually, the rest as a number.
 fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
     let more = rows.len().saturating_sub(UNREADABLE_SHOWN);
     let told = rows.iter().take(UNREADABLE_SHOWN).map(|row| {
         let (what, key, reason) = (row.what, &row.key, &row.reason);
         let waits = match (row.task, what) {
-            (Some(_), _) => "; what depends on it stays blocked",
+            (Some(_), _) => "; its dependants stay blocked",
             (None, "group") => "; it is paused until it is set again",
             (None, "queue") => "; it is paused until `claudine unpause`",
             (None, _) => "",
@@ -203,7 +206,7 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
 }
 
-/// What the graph of an unfinished agent may cost, and has. Commands are held to no budget.
+/// Budget of the graph of an unfinished agent, and the amount spent. Commands have no budget.
 fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> {
     if task.request.class != Class::Agent || task.is_done() {
         return Ok(None);
@@ -211,7 +214,7 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
-/// What other tasks have to do with where a task stands.
+/// The reasons in other tasks why this one does not start or did not run.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();

@@ -1,7 +1,8 @@
-//! What is read of tasks: from the store, and their output from its files.
+//! Reads tasks from the store, and their output from files.
 //!
-//! Everything here blocks, so [`Host::read`](super::host::Host::read) runs it on a thread that may,
-//! and a use case reads all that it needs in one go: each change of thread costs more than a query.
+//! Everything here blocks, so [`Host::read`](super::host::Host::read) runs it on a thread that may
+//! block. A use case reads everything it needs in one call, because a change of threads costs more
+//! than a query.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::{
     supervise::log::{Channel, LogReader},
 };
 
-/// What is shown of a command's output as the output of its task.
+/// Size limit of a command's output in a view of its task.
 const OUTPUT_BYTES: usize = 64 << 10;
 
 pub(crate) struct Reader {
@@ -35,7 +36,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The id of the task a person means, who wants to change it.
+    /// The id of the task to change.
     pub(super) fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         self.resolve_for(reference, Intent::Change)
     }
@@ -51,17 +52,17 @@ impl Reader {
         }
     }
 
-    /// The task a person means, who wants to change it.
+    /// The task to change.
     pub(super) fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
         self.known(self.resolve(reference)?)
     }
 
-    /// The task a person means, who only looks at it.
+    /// The task to show.
     pub(super) fn task_to_show(&self, reference: &TaskRef) -> Result<Task, AppError> {
         self.known(self.id_to_show(reference)?)
     }
 
-    /// The same for who needs no more than the id; one that is written in full need not be there.
+    /// The id of the task to show. A full id is returned without checking that the task exists.
     pub(super) fn id_to_show(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         self.resolve_for(reference, Intent::Look)
     }
@@ -92,15 +93,15 @@ impl Reader {
         })
     }
 
-    /// The name of the graph that begins with this task.
+    /// The name of the graph whose first task this is.
     pub(super) fn graph_name(&self, first: TaskId) -> Result<Option<String>, AppError> {
         let first = self.store.task(first)?;
         let graph = first.and_then(|first| first.request.graph.clone());
         Ok(graph.and_then(|graph| graph.name.clone()))
     }
 
-    /// A task with what was asked, what was answered, and its output. What an agent without a
-    /// result has written is left to its executor.
+    /// A task with its request, its results and its output. The output of an agent without a result
+    /// is left out, because its executor has to format it.
     pub(super) fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
         let mut view = task_view(task);
         let document = |key| -> Result<Option<serde_json::Value>, AppError> {
@@ -111,7 +112,7 @@ impl Reader {
             Ok(Some(value.map_err(|error| {
                 AppError::new(
                     ErrorKind::Internal,
-                    format!("what is stored of {} cannot be read: {error}", task.id),
+                    format!("the stored data of {} cannot be read: {error}", task.id),
                 )
             })?))
         };
@@ -124,7 +125,7 @@ impl Reader {
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
-        // Not of an attempt that has not begun, nor of one that is under way.
+        // From the last finished attempt, since a later one has no results yet.
         if let Some(ended) = latest_first.clone().find(|it| it.ended.is_some()) {
             view.outputs = document(DocumentKey::Outputs(attempt_id(task, ended.number)))?;
         }
@@ -153,7 +154,7 @@ impl Reader {
         Ok(view)
     }
 
-    /// What the graph of a task may cost, and has.
+    /// Budget of a task's graph, and the amount spent.
     pub(super) fn graph_level(&self, task: &Task) -> Result<Option<Level>, AppError> {
         let Some(GraphBudget { graph, micro_usd }) = task.request.graph_budget else {
             return Ok(None);
@@ -181,10 +182,10 @@ pub(super) fn unknown(reference: &str) -> AppError {
         ErrorKind::NotFound,
         format!("no task matches `{}`", short(reference)),
     )
-    .hint("`claudine list` shows the tasks there are")
+    .hint("`claudine list` lists the tasks")
 }
 
-/// The same of what may be too little of an id.
+/// The error for an unknown task; the text may be too short a part of an id.
 fn no_match(reference: &str) -> AppError {
     let error = unknown(reference);
     match IdEnd::parse(reference) {

@@ -1,4 +1,4 @@
-//! A reading of output: what is read, for whom, and why it stops.
+//! State of reading output for a client.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use tokio::sync::mpsc;
 use super::{error::AppError, view::LogPiece};
 use crate::supervise::log::Channel;
 
-/// Output as it is read; an error ends it.
+/// A stream of output; an error ends it.
 pub(crate) type LogStream = mpsc::Receiver<Result<LogPiece, AppError>>;
 
-/// What is read, and for whom.
+/// State of a reader.
 pub(super) struct Reading {
     pub(super) task: TaskId,
     pub(super) channel: Option<Channel>,
     pub(super) follow: bool,
-    /// The executor that makes items of it, if items are wanted and it is an agent's.
+    /// The executor that turns an agent's output into items, if items were requested.
     pub(super) transcript: Option<Arc<str>>,
     pub(super) sender: mpsc::Sender<Result<LogPiece, AppError>>,
 }
 
-/// Why a reading stops.
+/// Reason why a reading stops.
 pub(super) enum Stop {
     Error(AppError),
-    /// Whoever asked for it has gone.
+    /// The client has disconnected.
     Unwanted,
 }
 

@@ -1,5 +1,5 @@
-//! What can be asked of the host, typed. Entry points parse into these; whether they make sense is
-//! checked in one place, `app`.
+//! Typed requests to the host. Entry points parse into these types; they are validated in one
+//! place, `app`.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -16,38 +16,38 @@ use serde_json::value::RawValue;
 
 pub(crate) use crate::{environment::Environment, worktree::Wish as WorktreeWish};
 
-/// Tasks to be taken on, all or none.
+/// Tasks to submit, all or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Submit {
     pub(crate) environment: Environment,
-    /// What an MCP server of an earlier version says of itself; later ones say it of each request.
+    /// Origin as stated by MCP servers of earlier versions; later ones state it for each request.
     #[serde(default, skip_serializing_if = "Origin::is_cli")]
     pub(crate) origin: Origin,
-    /// A name to find them by together. Several graphs may have it: the newest is meant.
+    /// Name of the graph. Several graphs may have the same one: the newest is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// What the agents among them may cost together, in US dollars.
+    /// Budget in USD of all agents of the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
     pub(crate) tasks: Vec<NewTask>,
 }
 
-/// A task to be taken on. Everything but executor, document and directory has a default.
+/// A task to submit. Everything except executor, document and directory has a default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTask {
     pub(crate) executor: String,
-    /// The document for the executor, as its schema has it: `{"prompt": …}`, `{"argv": […]}`, …
+    /// Document for the executor, according to its schema: `{"prompt": …}`, `{"argv": […]}`, …
     pub(crate) spec: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) priority: Priority,
-    /// Absolute. Clients make it so before they ask: the host has no directory of its own to be
-    /// relative to.
+    /// An absolute path. Clients resolve relative ones, because the host's own directory is another
+    /// one.
     pub(crate) working_directory: PathBuf,
-    /// Variables beside those of the request's environment.
+    /// Variables in addition to those of the request's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub(crate) struct NewTask {
     pub(crate) idle_timeout_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) start_timeout_ms: Option<u64>,
-    /// How long it may be ready without being started.
+    /// Time limit of waiting in the queue while ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) queue_timeout_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,40 +67,39 @@ pub(crate) struct NewTask {
     pub(crate) group: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency_key: Option<String>,
-    /// A detached task is not cancelled with the task it was submitted from.
+    /// Do not cancel the task along with the one that submits it.
     #[serde(default)]
     pub(crate) detached: bool,
-    /// What it waits for. A name means a task of the same request, else the one that the name
-    /// finds.
+    /// Tasks to wait for. A name means a task of the same request, or else an existing one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dependencies: Vec<DependencyRef>,
-    /// Tasks whose output it is given, at most 100. It waits for each of them as for one that has
-    /// to succeed, unless `dependencies` says otherwise.
+    /// Tasks whose output is passed on, at most 100. They must succeed first, unless `dependencies`
+    /// sets another condition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) with_output_of: Vec<TaskRef>,
-    /// It is held until somebody releases it.
+    /// Hold the task until it is released.
     #[serde(default)]
     pub(crate) hold: bool,
-    /// It is not started before so long from now.
+    /// Minimum delay of the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) after_ms: Option<u64>,
-    /// It is not started before this time, in milliseconds since 1970.
+    /// Earliest start, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) start_at_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retries: Option<Retries>,
-    /// What its attempts may cost together, in US dollars.
+    /// Budget in USD, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// It works in a checkout of its own.
+    /// Run in its own worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeWish>,
-    /// An agent in a worktree succeeds even if it was denied tools and changed nothing.
+    /// For agents: succeed even if tools were denied and the worktree has no changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) allow_denied: bool,
 }
 
-/// A task that is waited for, and how it has to end. A name alone means that it has to succeed.
+/// A dependency, with the condition for its end. A name alone means that it must succeed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct DependencyRef {
     pub(crate) task: TaskRef,
@@ -143,14 +142,14 @@ impl<'de> Deserialize<'de> for DependencyRef {
     }
 }
 
-/// Another attempt after one that failed. Delays grow by the factor and are drawn evenly from
-/// nothing to the grown delay.
+/// Retries after failed attempts. The delay grows by the factor each time; the actual one is random
+/// between zero and that.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retries {
-    /// How many attempts may follow the first.
+    /// Limit of further attempts.
     pub(crate) limit: u32,
-    /// The classes of failures that are retried; all that can be but `lost` where there is none.
+    /// Classes of failures that are retried; by default all that can be, except `lost`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) on: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,25 +160,25 @@ pub(crate) struct Retries {
     pub(crate) max_ms: Option<u64>,
 }
 
-/// How a finished task runs again.
+/// Options of a retry.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryOptions {
-    /// Also what had run after it, and not only what could not.
+    /// Rerun dependants that had run too, and not only those that could not.
     #[serde(default)]
     pub(crate) downstream: bool,
-    /// A task that waits for a time (a usage limit, a delay, its start) is tried at once.
+    /// Start a task that waits for a time (a usage limit, a delay, its start) now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) now: bool,
     #[serde(default, skip_serializing_if = "Change::is_none")]
     pub(crate) change: Change,
 }
 
-/// What of a task is different from its next attempt on. What is not given stays.
+/// Changes that hold from the next attempt on. Missing fields are not changed.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Change {
-    /// Fields of the document for its executor; null takes one away.
+    /// Fields to change in the executor's document; null removes a field.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub(crate) spec: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,14 +197,14 @@ pub(crate) struct Change {
     pub(crate) retries: Option<Retries>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// What the agents of its graph may cost together.
+    /// Budget in USD of all agents of its graph.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) graph_budget_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow_denied: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
-    /// Labels beside those that it has, or in their place.
+    /// Labels to add or replace.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -216,38 +215,38 @@ impl Change {
     }
 }
 
-/// How a finished task goes on.
+/// Options of a resumption.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResumeOptions {
-    /// What is to be done about it now, at most 1 MiB.
+    /// New instructions, at most 1 MiB.
     #[serde(default)]
     pub(crate) context: String,
     #[serde(default, skip_serializing_if = "Change::is_none")]
     pub(crate) change: Change,
 }
 
-/// Which checkpoint of a task.
+/// Selects a checkpoint of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckpointQuery {
-    /// The last attempt that has ended where it is not given.
+    /// Number of the attempt; by default the last finished one.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
 }
 
-/// What of a group is to be different; what is not given stays.
+/// Changes of a group. Missing fields are not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupChange {
-    /// How many of its tasks may run at once, at least 1; `unlimited` takes the limit away.
+    /// Limit of running tasks, at least 1; `unlimited` removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     #[serde(default)]
     pub(crate) unlimited: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<bool>,
-    /// The group is made if it is not there.
+    /// Create the group if it does not exist.
     #[serde(default)]
     pub(crate) make: bool,
 }
@@ -269,7 +268,7 @@ impl Origin {
         *self == Self::Cli
     }
 
-    /// The principal of a request that says this of itself.
+    /// The principal of a request that states this origin.
     pub(super) fn principal(self, by: &Arc<Principal>) -> Arc<Principal> {
         match self {
             Self::Cli => by.clone(),
@@ -282,30 +281,30 @@ impl Origin {
     }
 }
 
-/// A task as a person names it: an id, the end or the beginning of one, a name, or `@last`; see
+/// A task as a person refers to it: an id, the end or the beginning of one, a name, or `@last`; see
 /// `store::reference`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct TaskRef(pub(crate) String);
 
-/// Which tasks are meant: all conditions that are given hold. A list has them newest first.
+/// Selects tasks that meet all given conditions. A list has them newest first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListFilter {
-    /// States, phases and outcomes as they are shown, or `active`, `queued`, `done`; several of
-    /// them mean any of them.
+    /// States, phases and outcomes as displayed, or `active`, `queued`, `done`; any of them
+    /// matches.
     #[serde(
         default,
         deserialize_with = "one_or_several",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub(crate) state: Vec<String>,
-    /// In it `*` stands for any characters or none, and `?` for one.
+    /// Name, in which `*` matches any number of characters, and `?` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) executor: Option<String>,
-    /// Each `key=value`; several mean all of them.
+    /// Labels as `key=value`; all of them must match.
     #[serde(
         default,
         deserialize_with = "one_or_several",
@@ -314,26 +313,27 @@ pub(crate) struct ListFilter {
     pub(crate) label: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
-    /// The name of a graph, or one of its tasks.
+    /// Name of a graph, or one of its tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskRef>,
-    /// Only tasks that ended at this time or later, in milliseconds since 1970, or have not ended.
+    /// Only tasks that are unfinished or ended at this time or later, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_ms: Option<u64>,
-    /// Only tasks that ended before this time, or were submitted before it and have not ended.
+    /// Only tasks that ended before this time, or are unfinished and were submitted before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until_ms: Option<u64>,
-    /// Only tasks older than this one: the last id of the page before.
+    /// Only tasks older than this one: the last id of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) before: Option<TaskRef>,
-    /// At most 1,000; 100 where it is not given.
+    /// Page size, at most 1,000; 100 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
 }
 
-/// A list of texts, or one text that is the whole list: a query has a field once or several times.
+/// Reads a list of strings, or a single string for a list of one, because a query may have a field
+/// once or several times.
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Either;
     impl<'de> Visitor<'de> for Either {
@@ -358,95 +358,93 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
     deserializer.deserialize_any(Either)
 }
 
-/// Which part of a task's output.
+/// Selects output of a task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogQuery {
-    /// `stdout` or `stderr`; both, as they were read, where it is not given.
+    /// `stdout` or `stderr`; by default both, in the order in which they were read.
     #[serde(default)]
     pub(crate) stream: Option<String>,
-    /// The last attempt where it is not given. One that has not begun is waited for with `follow`;
-    /// without, a task that has none yet has no output.
+    /// Number of the attempt; the last one by default. With `follow`, one that has not begun is
+    /// awaited; otherwise a task without attempts has no output.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
-    /// Only the last so many lines.
+    /// Only this many last lines.
     #[serde(default)]
     pub(crate) tail: Option<u64>,
-    /// From this byte of the chosen sequence on: where a reader takes up again. Not together with
+    /// Only bytes from this offset of the selected output, to continue an earlier read. Excludes
     /// `tail`.
     #[serde(default)]
     pub(crate) offset: Option<u64>,
-    /// Only what was written at or after this time, in milliseconds since 1970. Not together with
-    /// `tail` or `offset`.
+    /// Only output since this time, in milliseconds since 1970. Excludes `tail` and `offset`.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
-    /// Go on as output comes, through later attempts, until the task has ended.
+    /// Follow the output, through later attempts, until the task has ended.
     #[serde(default)]
     pub(crate) follow: bool,
-    /// Of an agent, the items that its executor makes of the output instead of its bytes. A tail is
-    /// then of their lines.
+    /// For agents: items of the transcript instead of bytes. `tail` then counts lines of the
+    /// transcript.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) transcript: bool,
-    /// Where a reader of a transcript takes up standard error again; `offset` is that of standard
+    /// Offset in standard error at which to continue a transcript; `offset` is that of standard
     /// output.
     #[serde(default)]
     pub(crate) stderr_offset: Option<u64>,
 }
 
-/// How much of the end of a task's output.
+/// Selects the last lines of a task's output.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndQuery {
-    /// How many lines; 20 where it is not given.
+    /// Number of lines; 20 by default.
     #[serde(default)]
     pub(crate) lines: Option<u64>,
 }
 
-/// Which events.
+/// Selects events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventQuery {
-    /// Only those of this task, as [`TaskRef`] has it.
+    /// Only events of this task, which is given as a [`TaskRef`].
     #[serde(default)]
     pub(crate) task: Option<String>,
-    /// Only those of this graph: its name, or one of its tasks. Not together with `task`.
+    /// Only events of this graph: its name, or one of its tasks. Excludes `task`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
-    /// Only those with a higher number: where a reader takes up again.
+    /// Only events with a higher number, to continue an earlier read.
     #[serde(default)]
     pub(crate) after: Option<u64>,
-    /// Only those from the first on that is of this time or later, in milliseconds since 1970.
-    /// Where neither is given: of a task all, else all that are kept, and with `follow` those to
-    /// come.
+    /// Only events from this time on, in milliseconds since 1970. By default, those of a task or
+    /// graph from its beginning, otherwise all that are stored, or with `follow` only new ones.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
-    /// Go on as they come; of a task until it has ended.
+    /// Follow new events; of a task until it has ended.
     #[serde(default)]
     pub(crate) follow: bool,
 }
 
-/// Which tasks to show with what waits for what.
+/// Selects tasks for a graph.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GraphQuery {
-    /// Their connected parts; none stands for all that has not ended, with what it hangs on.
+    /// Tasks whose connected components are shown; by default all unfinished tasks and their
+    /// dependencies.
     #[serde(default)]
     pub(crate) tasks: Vec<TaskRef>,
-    /// Instead of them, the name of a graph, or one of its tasks: what was submitted together, with
-    /// what it hangs on.
+    /// In place of `tasks`: the name of a graph, or one of its tasks; includes their dependencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
 }
 
-/// How the host goes down.
+/// How to shut the host down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DownMode {
-    /// Attempts run on under their supervisor.
+    /// Running attempts continue under their supervisor.
     #[default]
     Leave,
-    /// Nothing new starts; waits until the last attempt has ended.
+    /// Starts nothing, and waits until the last attempt has ended.
     Drain,
-    /// Attempts are cancelled first.
+    /// Cancels all attempts first.
     Kill,
 }

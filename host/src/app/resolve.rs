@@ -1,4 +1,4 @@
-//! A conflict that a person resolves in the task's worktree, from its beginning to the merge.
+//! Lets a person resolve a merge conflict in the worktree of a task.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,16 +17,16 @@ use crate::{
     worktree::{Again, Resolution},
 };
 
-/// What is to be done about a conflict.
+/// A step of resolving a conflict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResolveStep {
-    /// Merge the base into the branch in the worktree, and leave that open; or go on with one that
-    /// is open.
+    /// Merge the base into the branch in the worktree and leave the merge open, or continue an open
+    /// one.
     Begin,
-    /// Commit what is resolved, and merge the branch.
+    /// Commit the resolved merge, and merge the branch.
     End,
-    /// Take back what was begun.
+    /// Abort the merge.
     Abort,
 }
 
@@ -34,33 +34,33 @@ pub(crate) enum ResolveStep {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResolveWorktree {
     pub(crate) step: ResolveStep,
-    /// What becomes of the branch then; what the task was submitted with, where it is not given.
+    /// Merge strategy; by default that of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<MergeStrategy>,
 }
 
-/// How a conflict stands: merged, or open with files that are not resolved, or neither, if all was
-/// taken back or is left on the branch.
+/// State of the resolution: merged, or open with unresolved files, or neither if it was aborted or
+/// is only committed to the branch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeResolved {
     pub(crate) task: String,
-    /// What became of it, once nothing is open.
+    /// Result of the merge, if it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merged: Option<WorktreeMerged>,
-    /// The worktree in which the merge is open.
+    /// Worktree with the open merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
-    /// Files that are not resolved.
+    /// Unresolved files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unresolved: Vec<UnresolvedFile>,
-    /// The merge that was begun was taken back.
+    /// Whether the merge was aborted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) aborted: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct UnresolvedFile {
-    /// As it lies in the worktree.
+    /// Path in the worktree.
     pub(crate) file: String,
     pub(crate) why: String,
 }
@@ -96,7 +96,7 @@ impl Host {
                 if answer.aborted {
                     return Ok(answer);
                 }
-                let message = format!("no merge is begun in the worktree of {id}");
+                let message = format!("no merge is in progress in the worktree of {id}");
                 return Err(AppError::new(ErrorKind::Conflict, message));
             }
             ResolveStep::Begin => {
@@ -115,7 +115,7 @@ impl Host {
                 answer.unresolved = files.into_iter().map(file).collect();
                 Ok(answer)
             }
-            // Its branch is as it is to be.
+            // With this strategy the branch is not merged.
             Resolution::Resolved if strategy == MergeStrategy::Manual => Ok(answer),
             Resolution::Resolved => {
                 let merged = self.merge_held(by, &held, task, strategy).await?;

@@ -1,4 +1,4 @@
-//! A finished task runs again, and what is below it after it.
+//! Runs finished tasks again, and after them their dependants.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,11 +22,11 @@ use super::{
 };
 use crate::engine::EngineError;
 
-/// How often what is below a task is looked up anew because it changed in between.
+/// Limit of lookups of the dependants, which may change in between.
 pub(super) const TRIES: usize = 5;
-/// How many tasks run again together.
+/// Limit of the tasks that run again together.
 const DOWNSTREAM_MAX: usize = 100_000;
-/// What somebody says when a task is to go on.
+/// Size limit of new instructions.
 const CONTEXT_MAX_BYTES: usize = 1 << 20;
 
 impl Host {
@@ -44,7 +44,7 @@ impl Host {
         self.again(by, reference, options, None).await
     }
 
-    /// Tries a task at once that waits for a time. Nothing if it is done: then it is retried.
+    /// Starts a task now that waits for a time; none if it is done and has to be retried instead.
     async fn try_now(
         &self,
         by: &Arc<Principal>,
@@ -58,13 +58,13 @@ impl Host {
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
             Ok(answer) => retried(answer).map(Some),
-            // It is done by now.
+            // It has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Another attempt, which goes on from where the last one ended.
+    /// Starts another attempt that continues from the end of the last one.
     pub(crate) async fn resume(
         &self,
         by: &Arc<Principal>,
@@ -77,7 +77,7 @@ impl Host {
                 ErrorKind::Invalid,
                 format!("the context has {length} bytes; {CONTEXT_MAX_BYTES} is the limit"),
             )
-            .hint("put what is large into a file, and name the file"));
+            .hint("put large content into a file and name the file"));
         }
         let context = options.context.into_bytes().into();
         let retry = RetryOptions {
@@ -100,7 +100,7 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
-            // Of one that has not ended it is said so, rather than what is wrong with the change.
+            // For an unfinished task that is the error to report, and not a mistake in the change.
             if retry.task.is_done() {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
@@ -116,11 +116,11 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "what is below it changes faster than it can be looked up; try again",
+            "its dependants change too fast to be looked up; try again",
         ))
     }
 
-    /// Refuses if nothing is known any more of a task whose end has to be known.
+    /// Refuses if a task whose end matters is no longer stored.
     pub(super) async fn known(&self, id: TaskId) -> Result<(), AppError> {
         let found = self
             .read(move |reader| Ok(reader.store.task(id)?.is_some()))
@@ -130,17 +130,17 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Conflict,
-            format!("task {id:#} has been forgotten, and what depends on it cannot run again"),
+            format!("task {id:#} has been forgotten, so its dependants cannot run again"),
         )
         .hint("submit it anew; `claudine up --keep` keeps finished tasks longer"))
     }
 }
 
-/// A refusal, with the command that would not be refused.
+/// A refusal, with a command that would work.
 fn with_way_out(refused: Refused) -> AppError {
     let hint = match &refused {
         Refused::NotDone { task, state } if *state == "waiting" => {
-            Some(format!("`claudine retry --now {task:#}` tries it at once"))
+            Some(format!("`claudine retry --now {task:#}` starts it now"))
         }
         Refused::OverBudget { task, spent } => more_money(&format!("retry {task:#}"), *spent),
         _ => None,
@@ -172,7 +172,7 @@ fn retried(answer: Answer) -> Result<Retried, AppError> {
     }
 }
 
-/// A task and what runs after it again: what could not because of it, or all that did.
+/// A task with the dependants that will run again: those that could not because of it, or all.
 pub(super) fn looked_up(
     reader: &Reader,
     reference: &TaskRef,
@@ -203,7 +203,7 @@ pub(super) fn looked_up(
     })
 }
 
-/// Everything that depends on a task and is done, and what depends on that, and so on.
+/// All finished direct and indirect dependants of a task.
 fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
     let mut found: BTreeMap<TaskId, Task> = BTreeMap::new();
     let mut next = vec![id];
@@ -223,7 +223,7 @@ fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
         if found.len() > DOWNSTREAM_MAX {
             return Err(AppError::new(
                 ErrorKind::Limit,
-                format!("more than {DOWNSTREAM_MAX} tasks are below it"),
+                format!("more than {DOWNSTREAM_MAX} tasks depend on it"),
             ));
         }
     }

@@ -1,5 +1,4 @@
-//! A finished task is changed before it runs again: the result is checked as a new submission of it
-//! would be.
+//! Changes a finished task before it runs again. The result is validated like a new submission.
 
 use claudine_domain::{
     batch::DocumentKey,
@@ -27,12 +26,11 @@ use crate::{
     text::shortened,
 };
 
-/// How much of a value is kept for people.
+/// Length limit of a value in a description of the change.
 const VALUE_CHARS: usize = 200;
 
 impl Host {
-    /// What of a task is to be different from its next attempt on; nothing if all of it is as
-    /// before.
+    /// The changed request; none if nothing changes.
     pub(super) async fn revised(
         &self,
         by: &Principal,
@@ -80,8 +78,8 @@ impl Host {
         })))
     }
 
-    /// Has its executor check the new document, and say what it allows. Commands of an
-    /// unrestrained principal are compared with nothing.
+    /// Has the executor validate the new document and state its authority. Commands of an
+    /// unrestrained principal are not checked for authority.
     async fn asked_about(
         &self,
         executor: &Executor,
@@ -99,7 +97,10 @@ impl Host {
         };
         let drafts = [draft];
         let issues = executor.validate_each(&drafts).await.map_err(|error| {
-            let message = format!("executor `{}` cannot be asked: {error}", request.executor);
+            let message = format!(
+                "executor `{}` cannot validate the request: {error}",
+                request.executor
+            );
             AppError::new(ErrorKind::Unavailable, message)
         })?;
         if let Some(issues) = issues.first().filter(|issues| !issues.is_empty()) {
@@ -122,7 +123,7 @@ fn document(spec: &[u8]) -> Result<Map<String, Value>, AppError> {
     })
 }
 
-/// The request for a task like it, as somebody would submit it now.
+/// A request to submit the changed task anew, for validation.
 fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<NewTask, AppError> {
     let cannot = |error: serde_json::Error| {
         AppError::new(
@@ -155,7 +156,7 @@ fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<Ne
     })
 }
 
-/// The request as it is to be: what was not given stays.
+/// The changed request; fields without a change keep their values.
 fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, AppError> {
     let limit = |given: Option<u64>, before| given.map(Duration::from_millis).or(before);
     let given = new.retries.as_ref().map(retries).transpose()?;
@@ -167,7 +168,7 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
             ..before
         }),
         (Some(_), None) => {
-            let message = "its graph has no budget that could be changed";
+            let message = "its graph has no budget to change";
             return Err(AppError::new(ErrorKind::Invalid, message)
                 .hint("`--budget-usd` is the budget of the task itself"));
         }
@@ -190,7 +191,7 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
     })
 }
 
-/// Refuses to let a restrained principal raise a budget that somebody else has set.
+/// Refuses to let a restrained principal raise somebody else's budget.
 fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError> {
     if !by.restrained {
         return Ok(());
@@ -202,7 +203,7 @@ fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError>
     let what = if new.graph_budget != old.graph_budget {
         "the budget of a graph"
     } else if raises_own {
-        "a budget that somebody else has set"
+        "a budget set by somebody else"
     } else {
         return Ok(());
     };
@@ -212,7 +213,7 @@ fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError>
     )))
 }
 
-/// What differs in the documents, by field.
+/// The differences between two documents, by field.
 fn of_documents(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Difference> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -231,7 +232,7 @@ fn of_documents(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<
         .collect()
 }
 
-/// What differs in the requests.
+/// The differences between two requests.
 fn of_requests(old: &Request, new: &Request) -> Vec<Difference> {
     fn usd(micro_usd: Option<u64>) -> Option<String> {
         micro_usd.map(|micro_usd| format!("${}", Usd(micro_usd)))
@@ -293,7 +294,7 @@ fn difference(option: &str, before: Option<String>, after: Option<String>) -> Di
     }
 }
 
-/// A limit as it may be given.
+/// A duration in the form in which it can be given.
 fn span(limit: Option<Duration>) -> Option<String> {
     let ms = millis(limit?);
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_stays() {
+    fn fields_that_are_not_given_keep_their_values() {
         let check = |json: Value, expected: &str| {
             let task = task(|request| {
                 request.timeout = Some(Duration::from_mins(5));
@@ -340,7 +341,7 @@ mod tests {
             let new = changed(&task, &change, &Map::new()).unwrap();
             let request = request(&task.request, &change, &new).unwrap();
             assert_eq!(listed(&of_requests(&task.request, &request)), expected);
-            // Only what may change has changed.
+            // Only fields that may change have changed.
             let revised = task.request.revised(request.clone());
             assert_eq!(revised, request);
         };
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_differ_by_their_fields() {
+    fn differences_of_documents_are_listed_by_field() {
         let check = |before: Value, after: Value, expected: &str| {
             let [before, after] = [before, after].map(|it| it.as_object().unwrap().clone());
             assert_eq!(listed(&of_documents(&before, &after)), expected);
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_raises_nobody_elses_budget() {
+    fn a_restrained_principal_cannot_raise_the_budget_of_others() {
         let chat = Principal {
             kind: Kind::Owner,
             name: None,

@@ -1,4 +1,4 @@
-//! Which tasks a request means: from its words to those that the store has.
+//! Finds the tasks that a request selects.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -18,16 +18,16 @@ use crate::{
     text::shortened,
 };
 
-/// Tasks that are read together.
+/// Number of tasks read at a time.
 const PAGE: usize = 500;
-/// Tasks that hang together without having been submitted together.
+/// Size limit of connected tasks that were not submitted together.
 const MOST_CONNECTED: usize = 20_000;
-/// Graphs of one name that are looked at.
+/// Limit of the graphs with the same name that are checked.
 const MOST_OF_A_NAME: usize = 20;
 
-/// How much of a name a message repeats.
+/// Length limit of a name quoted in a message.
 const SHOWN_CHARS: usize = 80;
-/// How far unfinished tasks are.
+/// States of unfinished tasks, from the nearest to running.
 const NEAREST_FIRST: [Status; 5] = [
     Status::Running,
     Status::Ready,
@@ -36,19 +36,18 @@ const NEAREST_FIRST: [Status; 5] = [
     Status::Blocked,
 ];
 
-/// What a selection is for.
+/// Purpose of a selection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// To be shown: of several graphs with one name the newest is meant.
+    /// Showing tasks: of several graphs with the same name the newest is meant.
     Show,
-    /// To run again: the same.
+    /// Running tasks again: the newest graph too.
     RunAgain,
-    /// To be changed while it is unfinished: if that could be several graphs, it has to be said
-    /// which one.
+    /// Changing unfinished tasks: a name that matches several unfinished graphs is ambiguous.
     Unfinished,
 }
 
-/// A graph that a request has named.
+/// A selected graph.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FoundGraph {
     /// The first task, or the one that the request named.
@@ -58,7 +57,7 @@ pub(super) struct FoundGraph {
     connected: Option<BTreeSet<TaskId>>,
 }
 
-/// What is looked for.
+/// Criteria of a selection.
 pub(super) struct Selection {
     pub(super) filter: Filter,
     pub(super) graph: Option<FoundGraph>,
@@ -128,8 +127,8 @@ impl Selection {
         Ok(Page::cut(tasks, limit))
     }
 
-    /// Unfinished ones: those that run first, then those that are nearest to it; of a kind the
-    /// newest first.
+    /// Unfinished tasks: running ones first, then by how near they are to running; within a state
+    /// the newest first.
     pub(super) fn active(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
         let mut tasks = Vec::new();
         for status in NEAREST_FIRST {
@@ -150,7 +149,7 @@ impl Selection {
         Ok(tasks)
     }
 
-    /// Finished ones, the last end first.
+    /// Finished tasks, the last to end first.
     pub(super) fn last_ended(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
         let graph = self.graph.as_ref();
         let Some(connected) = graph.and_then(|graph| graph.connected.as_ref()) else {
@@ -170,7 +169,7 @@ impl Selection {
         Ok(ended.into_iter().map(|(_, task)| task).collect())
     }
 
-    /// Each task that is found, newest first, for as long as `next` says so.
+    /// Calls `next` for each selected task, newest first, until it fails.
     pub(super) fn each(
         mut self,
         reader: &Reader,
@@ -187,8 +186,8 @@ impl Selection {
     }
 }
 
-/// The graph of this name, else the one that a task of this name or id belongs to: what was
-/// submitted with it, else all that hangs together with it.
+/// The graph with this name, or else that of a task with this name or id: the tasks submitted
+/// together with it, or all tasks connected to it.
 pub(super) fn graph_of(
     reader: &Reader,
     reference: &str,
@@ -230,7 +229,7 @@ pub(super) fn graph_of(
     })
 }
 
-/// Of these graphs the one with unfinished tasks, unless several have some.
+/// The only one of these graphs with unfinished tasks; an error if there are several.
 fn only_unfinished(
     reader: &Reader,
     name: &str,
@@ -275,8 +274,8 @@ fn no_graph(reference: &str, error: AppError) -> AppError {
     }
 }
 
-/// A task, what it depends on, who depends on it, and so on. What has ended leads on only if that
-/// is wanted.
+/// A task with its direct and indirect dependencies and dependants. With `Purpose::Unfinished`
+/// finished tasks are not followed further.
 fn connected(
     reader: &Reader,
     from: TaskId,
@@ -298,7 +297,7 @@ fn connected(
             }
         }
         if found.len() > MOST_CONNECTED {
-            let message = format!("more than {MOST_CONNECTED} tasks hang together with {from}");
+            let message = format!("more than {MOST_CONNECTED} tasks are connected to {from}");
             return Err(AppError::new(ErrorKind::Limit, message)
                 .hint("select some of them by --label, --name or --state"));
         }

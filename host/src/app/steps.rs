@@ -1,4 +1,4 @@
-//! What can be done about a merge that was not made: commands to copy.
+//! Suggests commands after a failed merge.
 
 use claudine_domain::{
     task::{Class, Task},
@@ -8,10 +8,10 @@ use claudine_domain::{
 use super::view::Step;
 use crate::text::shell_word;
 
-/// How many of the files that conflict an agent is told: it finds the others itself.
+/// Limit of the conflicting files named to an agent, which finds the others itself.
 const TOLD: usize = 3;
 
-/// Nothing of a task that did not fail by its merge.
+/// The suggestions; empty if the task did not fail because of its merge.
 pub(super) fn steps(task: &Task) -> Vec<Step> {
     let Some(merge) = failed_merge(task) else {
         return Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
     } else {
         step(
             format!("claudine worktree merge {id}"),
-            "merge it once nothing is in the way",
+            "merge it once the obstacle is removed",
         )
     };
     let other = if merge.state == MergeState::Conflict && is_agent {
@@ -47,13 +47,13 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
     vec![again, other, diff]
 }
 
-/// The merge by which a task failed.
+/// The merge because of which a task failed.
 pub(super) fn failed_merge(task: &Task) -> Option<&Merge> {
     let last = task.last_attempt().filter(|_| task.failed_by_its_merge());
     last?.ended.as_ref()?.merge.as_deref()
 }
 
-/// What an agent is to do about a conflict.
+/// Instructions for an agent to resolve a conflict.
 fn told(task: &Task, merge: &Merge) -> String {
     let worktree = task.request.worktree.as_ref();
     let base = worktree.map_or("", |worktree| worktree.base_name());

@@ -1,4 +1,4 @@
-//! Tasks are taken on, all of a request or none.
+//! Submits tasks, all of a request or none.
 
 mod members;
 
@@ -35,15 +35,15 @@ use crate::{
     random,
 };
 
-/// Tasks in one request.
+/// Limit of the tasks in a request.
 pub(crate) const TASKS_MAX: usize = 100_000;
-/// After a request of so many its memory is given back to the system.
+/// Number of tasks from which memory is returned to the system after the request.
 const MANY: usize = 10_000;
-/// How often a request is looked up anew because what it depends on changed in between.
+/// Limit of lookups of the dependencies, which may change in between.
 const TRIES: usize = 5;
 
 impl Host {
-    /// Takes tasks on; returns once they are on disk.
+    /// Submits tasks; returns once they are on disk.
     pub(crate) async fn submit(
         &self,
         by: &Arc<Principal>,
@@ -72,7 +72,7 @@ impl Host {
         })
     }
 
-    /// What would be taken on, as a graph. Nothing is.
+    /// The graph that would be submitted.
     pub(crate) async fn plan(
         &self,
         by: &Arc<Principal>,
@@ -94,7 +94,7 @@ impl Host {
             .await
     }
 
-    /// Looks at all that can be said before the engine is asked.
+    /// Validates a request as far as possible without the engine.
     async fn looked_at(
         &self,
         by: &Arc<Principal>,
@@ -158,7 +158,7 @@ impl Host {
         let mut prepared = Vec::with_capacity(checked.len());
         for (index, (task, authority)) in checked.into_iter().zip(authorities).enumerate() {
             let by = (by.clone(), authority);
-            // The name is the first one's to keep.
+            // The name of the graph is stored with its first task.
             let name = name.as_deref().filter(|_| index == 0);
             let one = self.prepare(task, by, (name, budget_micro_usd)).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
@@ -175,13 +175,12 @@ impl Host {
             name,
             budget_micro_usd,
         };
-        // Looked at also where nobody uses the names: two tasks of one name in a graph are a
-        // mistake.
+        // Checked even without dependencies, because duplicate names in a graph are a mistake.
         graph.names()?;
         Ok((by.clone(), graph))
     }
 
-    /// Looks at what can be said without its executor and its directory.
+    /// Validates a task without its executor and its directory.
     async fn checked(
         &self,
         by: &Principal,
@@ -203,7 +202,7 @@ impl Host {
         })
     }
 
-    /// What its executor's manifest adds to what was asked.
+    /// Adds what the executor's manifest says to a request.
     async fn prepare(
         &self,
         checked: Checked,
@@ -290,11 +289,11 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "what it depends on changes faster than it can be looked up; try again",
+            "its dependencies change too fast to be looked up; try again",
         ))
     }
 
-    /// What the engine is asked.
+    /// The input for the engine.
     async fn together(&self, graph: &Arc<Graph>) -> Result<Together, AppError> {
         if graph.has_edges() {
             let graph = graph.clone();
@@ -304,9 +303,9 @@ impl Host {
         Ok(graph.with(none.collect(), Ends::default()))
     }
 
-    /// The task from within which this is asked: the one that the caller is known to belong to,
-    /// else the one whose marker it has. A marker of a task that is not here means nothing: it is
-    /// of another host, or made up.
+    /// The task inside which the request is made: the one of the caller's process, or else the one
+    /// of its marker. A marker of an unknown task is ignored, because it is of another host or made
+    /// up.
     async fn parent(
         &self,
         by: &Principal,
@@ -334,23 +333,20 @@ impl Host {
             Err(PluginError::Unknown { .. }) => {
                 let names = self.plugins.executor_names();
                 let shown: String = name.chars().take(80).collect();
-                let error = AppError::new(
-                    ErrorKind::NotFound,
-                    format!("there is no executor `{shown}`"),
-                );
+                let error = AppError::new(ErrorKind::NotFound, format!("no executor `{shown}`"));
                 Err(if names.is_empty() {
                     error.hint(
                         "this binary was built without plugins: build it with `cargo xtask build`",
                     )
                 } else {
-                    error.hint(format!("there are: {}", names.join(", ")))
+                    error.hint(format!("the executors are {}", names.join(", ")))
                 })
             }
             Err(error) => Err(AppError::new(
                 ErrorKind::Unavailable,
                 format!("executor `{name}` cannot be used: {error}"),
             )
-            .hint(format!("`claudine plugin inspect {name}` says more"))),
+            .hint(format!("`claudine plugin inspect {name}` shows the reason"))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What attempts have written, as their executors make it readable.
+//! Reads the output of attempts in the readable form that their executors make of it.
 
 use claudine_domain::task::Task;
 
@@ -17,19 +17,20 @@ use crate::{
     transcript::{LastText, Opened, Output, Step, Transcriber, line_at},
 };
 
-/// How many lines of an end are shown to those who do not say.
+/// Default number of last lines.
 const DEFAULT_LINES: u64 = 20;
 
-/// The output of one attempt of an agent, as it is read.
+/// The output of an agent's attempt as items.
 pub(super) struct Items {
     log: AsideReader,
     transcriber: Transcriber,
-    /// Those of a tail, which are read already.
+    /// The items of a tail, which have been read already.
     read: Vec<Item>,
 }
 
 impl Items {
-    /// From where it was asked. Standard error may have been given further than standard output.
+    /// Begins at the given position. A client may have read further in standard error than in
+    /// standard output.
     pub(super) async fn begin(
         host: &Host,
         reading: &Reading,
@@ -60,7 +61,7 @@ impl Items {
                 let begun = log.read(move |reader| {
                     reader.begin(begin)?;
                     let at = reader.offset();
-                    // What was complete by then may have begun before.
+                    // An item that is complete at this position may have begun before it.
                     let line = line_at(reader, at)?;
                     reader.begin(Begin::Offset(line.unwrap_or(at)))?;
                     Ok((at, line))
@@ -82,7 +83,7 @@ impl Items {
         })
     }
 
-    /// Sends what there is, to where the log ends for now.
+    /// Sends everything up to the current end of the log.
     pub(super) async fn send_all(&mut self, reading: &Reading) -> Result<(), Stop> {
         let items = std::mem::take(&mut self.read);
         if !items.is_empty() {
@@ -99,7 +100,7 @@ impl Items {
         }
     }
 
-    /// Sends what was held back, where no more can come.
+    /// Sends the items held back until the end of the output.
     pub(super) async fn send_held_back(&mut self, reading: &Reading) -> Result<(), Stop> {
         send(reading, self.transcriber.end().await).await
     }
@@ -154,7 +155,7 @@ impl Host {
     }
 }
 
-/// The last attempt that has begun to run.
+/// Number of the last attempt that has begun to run.
 pub(super) fn begun(task: &Task) -> Option<u32> {
     let latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
     let mut begun = latest_first.filter(|it| it.started_at.is_some());

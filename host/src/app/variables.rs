@@ -1,9 +1,9 @@
-//! The environment that a request's tasks get, by who asks.
+//! Determines the environment of a request's tasks, depending on the caller.
 //!
-//! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and
-//! `GIT_CONFIG_COUNT` what a harmless program does. So a restrained principal sets those alone that
-//! `mcp.env` names, and everything else comes from where it cannot write: for an MCP server from
-//! its starter, for an attempt from its own task.
+//! Variables can circumvent every other limit: `PATH` decides what `claude` is, and `LD_PRELOAD`
+//! and `GIT_CONFIG_COUNT` change what a harmless program does. So a restrained principal can set
+//! only those listed in `mcp.env`; all others come from where it cannot write: for an MCP server
+//! from its starter, for an attempt from its own task.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous};
 
-/// What a task gets whose submitter is an agent of which nothing else is known.
+/// Variables of a task submitted by an unknown agent.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
 
 /// Refuses variables that a restrained principal may not set.
@@ -43,8 +43,9 @@ pub(super) fn settable<'a>(
             );
             if is_dangerous(name) {
                 let message = format!("{refused}: it can make programs run something else");
-                return Err(AppError::new(ErrorKind::Forbidden, message)
-                    .hint("no setting allows it; say in the prompt or the script what is needed"));
+                return Err(AppError::new(ErrorKind::Forbidden, message).hint(
+                    "no setting allows it; put what is needed into the prompt or the script",
+                ));
             }
             let message = match ceiling.env.as_slice() {
                 [] => format!("{refused}; none is allowed"),
@@ -56,7 +57,7 @@ pub(super) fn settable<'a>(
 }
 
 impl Host {
-    /// The environment of a request as its tasks may have it.
+    /// The environment that the tasks of a request get.
     pub(super) async fn environment_by(
         &self,
         by: &Principal,
@@ -96,8 +97,7 @@ impl Host {
     }
 }
 
-/// What a task has from its submitter beside its environment, in the form in which a submitter
-/// tells it.
+/// Other properties that a task inherits from its submitter, as the submitter encodes them.
 fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
     let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
     let bounds = request.bounds.as_ref();
@@ -106,14 +106,17 @@ fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)>
     told.map(|(name, value)| (name.to_owned(), value))
 }
 
-/// The host's own variables, as far as every program needs them.
+/// The host's own values of the minimal variables.
 fn minimal() -> BTreeMap<String, String> {
     let named = |name: &str| Some((name.to_owned(), config::process_environment(name)?));
     MINIMAL.into_iter().filter_map(named).collect()
 }
 
 fn gone(by: &Principal) -> AppError {
-    AppError::new(ErrorKind::Conflict, format!("the task of {by} is gone"))
+    AppError::new(
+        ErrorKind::Conflict,
+        format!("the task of {by} is no longer stored"),
+    )
 }
 
 #[cfg(test)]
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_task_has_beside_its_environment_is_told_on() {
+    fn a_task_passes_on_umask_and_limits() {
         let told = |request: &Request| beside_variables(request).collect::<Vec<_>>();
         let class = claudine_domain::task::Class::Command;
         let mut request = Request::new("shell", class);
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_sets_what_is_listed_and_others_what_they_like() {
+    fn a_restrained_principal_sets_only_listed_variables() {
         let check = |by: &Principal, name: &str, expected: Option<&str>| {
             let found = settable(by, &McpCeiling::default(), [&name.to_owned()]).err();
             if let Some(error) = &found {

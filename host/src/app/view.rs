@@ -1,5 +1,5 @@
-//! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC,
-//! durations milliseconds.
+//! Answers as plain data, the same for every entry point. Times are RFC 3339 in UTC, durations are
+//! in milliseconds.
 
 mod amounts;
 mod plugin;
@@ -27,9 +27,9 @@ pub(crate) use self::{
 use super::queue_view::QueueView;
 pub(crate) use crate::transcript::{Item, LogChannel, Place};
 
-/// The words for where a task stands.
+/// Words for the states of tasks.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
-/// The words for how far one is that runs; null for another one.
+/// Words for the phases of running tasks; null for other tasks.
 const PHASES: [Option<&str>; 7] = [
     Some("preparing"),
     Some("starting"),
@@ -40,41 +40,42 @@ const PHASES: [Option<&str>; 7] = [
     None,
 ];
 
-/// A task as lists show it: where it stands, without what is long. What is not set is left out.
+/// A task in a list, without long fields. Unset fields are left out.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskRow {
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// The start of its prompt, script or command line.
+    /// The start of the prompt, script or command line.
     pub(crate) summary: String,
     pub(crate) executor: String,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
-    /// While it runs: `preparing`, `starting`, `live`, `stopping`, `finishing`, `settling`.
+    /// Phase of a running task: `preparing`, `starting`, `live`, `stopping`, `finishing`,
+    /// `settling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,
-    /// What it is doing at the moment, in its executor's words, if that tells.
+    /// The current action, if the executor reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doing: Option<String>,
-    /// Once it is done: `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped`,
+    /// Outcome of a finished task: `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped`,
     /// `upstream_failed`, `lost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Outcome>")]
     pub(crate) outcome: Option<String>,
-    /// Why it did not succeed, or why it waits for another attempt. Cut in lists.
+    /// Reason of a failure, or of the wait for another attempt. Shortened in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
-    /// Of one that could not run: the task whose end that follows from.
+    /// If the task could not run: the task because of which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) culprit: Option<String>,
-    /// While it waits for a time: that time.
+    /// The time that the task waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) until: Option<String>,
-    /// While it is held: by whom.
+    /// Who holds the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,98 +84,99 @@ pub(crate) struct TaskRow {
     #[schemars(with = "Priority")]
     pub(crate) priority: String,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its working directory, as it was asked for.
+    /// Working directory as requested.
     pub(crate) cwd: String,
-    /// The task from whose attempt it was submitted.
+    /// The task inside which it was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<String>,
-    /// If it was submitted with others: the first of them.
+    /// The first task of its graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
     /// Who submitted it.
     #[serde(default)]
     pub(crate) by: Principal,
-    /// The number of its last attempt that has begun; 0 before the first.
+    /// Number of the last attempt that has begun; 0 before the first.
     #[serde(default)]
     pub(crate) attempt: u32,
-    /// How many more may begin without anybody asking for them, as far as its retries go.
+    /// Number of automatic retries left.
     #[serde(default)]
     pub(crate) attempts_left: u32,
-    /// It failed by its merge, and has succeeded since somebody merged its work.
+    /// Whether the task failed because of its merge and has succeeded by a merge by hand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) merged_by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
-    /// What all its attempts have cost together, if any of them told.
+    /// Total cost of the attempts, if any reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// How many calls of tools its agent was denied, by its last attempt.
+    /// Number of tool calls denied to the agent in the last attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) denied: u32,
-    /// How many files of its worktree its agent has changed, once that was looked at.
+    /// Number of files that the agent has changed in its worktree, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) files_changed: Option<u64>,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) created_at: String,
-    /// When its last attempt began.
+    /// Start of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) finished_at: Option<String>,
-    /// How long its last attempt ran; absent while it runs.
+    /// Run time of the last attempt; absent while it is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ran_ms: Option<u64>,
-    /// How long the like of it took before, while it has not ended and somebody watches.
+    /// Expected run time from earlier runs of similar tasks; only for unfinished tasks in live
+    /// views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected_ms: Option<u64>,
 }
 
-/// A task with all that is known of it: its row, and more.
+/// A task with all details.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskView {
     #[serde(flatten)]
     pub(crate) row: TaskRow,
-    /// What its executor said that it can do; absent if nobody asked.
+    /// Authority stated by the executor; absent if it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<Authority>,
     pub(crate) dependencies: Vec<DependencyView>,
-    /// While it waits: what keeps all of the queue.
+    /// While the task waits: reasons why nothing in the queue starts.
     #[serde(default, skip_serializing_if = "QueueView::is_open")]
     pub(crate) queue: QueueView,
-    /// The name of the graph that it was submitted with.
+    /// Name of its graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph_name: Option<String>,
-    /// Where it works, if that is a checkout of its own.
+    /// The worktree, if the task has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeView>,
-    /// What became of the work in it.
+    /// Result of merging the worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
     pub(crate) attempts: Vec<AttemptView>,
-    /// An agent's result text, else the end of its transcript once it is done; of a command the
-    /// last 64 KiB of stdout.
+    /// Result of an agent, or the last lines of its transcript once it is done; of a command the
+    /// last 64 KiB of standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
-    /// Of its last attempt that has ended.
+    /// Usage of the last finished attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
-    /// Once it is done: the command that lets it go on, if an option is what it lacked.
+    /// Command that continues the finished task, if an option is what it lacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Of one that failed by its merge: what can be done about that.
+    /// If the task failed because of its merge: commands that may help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) steps: Vec<Step>,
-    /// What the executor was asked, as given.
+    /// The request to the executor, as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
-    /// What the executor answered beside its text.
+    /// Results of the executor besides text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<serde_json::Value>,
 }
@@ -187,7 +189,7 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// What can be told of a row can be told of the whole.
+/// Gives access to the fields of the row.
 impl Deref for TaskView {
     type Target = TaskRow;
 
@@ -202,11 +204,11 @@ impl DerefMut for TaskView {
     }
 }
 
-/// Something that can be done, as a command to copy.
+/// A suggested command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Step {
     pub(crate) command: String,
-    /// What it is good for.
+    /// Purpose of the command.
     pub(crate) purpose: String,
 }
 
@@ -249,40 +251,40 @@ pub(crate) struct AttemptView {
     pub(crate) model: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
-    /// What somebody changed of the task for it and those after it.
+    /// Changes of the request that hold from this attempt on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) revised: Vec<Difference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
-    /// Where an agent worked in a repository: how it left it.
+    /// State of the repository that an agent worked in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
-    /// What became of its work, where it succeeded in a worktree.
+    /// Result of merging the worktree after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
-    /// No executor ran: somebody merged the work of the attempt before it.
+    /// Whether this is a merge by hand of the previous attempt, without an executor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) by_hand: bool,
 }
 
-/// A checkout of a task's own.
+/// A task's own worktree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeView {
-    /// Absent if it is not made yet or was removed.
+    /// Absent if it does not exist yet or was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
-    /// Where in it the task works; the top where it is not given.
+    /// Directory in the worktree that the task runs in; empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) inside: String,
     pub(crate) branch: String,
-    /// The branch that it goes out from and is merged into; a commit where there is none.
+    /// Branch that it starts from and is merged into, or else a commit.
     pub(crate) base: String,
     pub(crate) base_commit: String,
     pub(crate) merge: MergeStrategy,
     pub(crate) keep: bool,
 }
 
-/// The working directory's repository after an attempt.
+/// State of the repository in the working directory after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GitView {
     /// Absent if no branch is checked out.
@@ -290,11 +292,11 @@ pub(crate) struct GitView {
     pub(crate) branch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
-    /// The first of what is changed and not committed.
+    /// The first uncommitted files.
     pub(crate) dirty: Vec<String>,
-    /// How many there are of these in all.
+    /// Number of uncommitted files.
     pub(crate) dirty_count: u64,
-    /// Why git could not say.
+    /// Error of git, if the state is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
@@ -304,7 +306,7 @@ pub(crate) struct UsageView {
     pub(crate) wall_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ms: Option<u64>,
-    /// Absent if nothing ran that was larger than a few MiB or longer than half a second.
+    /// Absent if no process used more than a few MiB or ran longer than half a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }
@@ -312,15 +314,15 @@ pub(crate) struct UsageView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<TaskRow>,
-    /// Pass it as `before` for the next page; none on the last one.
+    /// Pass it as `before` to get the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
-    /// What keeps all of the queue.
+    /// Reasons why nothing in the queue starts.
     #[serde(default, skip_serializing_if = "QueueView::is_open")]
     pub(crate) queue: QueueView,
 }
 
-/// A graph as it is named.
+/// Identification of a graph.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GraphName {
     /// The first of its tasks.
@@ -329,10 +331,10 @@ pub(crate) struct GraphName {
     pub(crate) name: Option<String>,
 }
 
-/// The tasks of a request, in its order.
+/// The submitted tasks, in the order of the request.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Submitted {
-    /// The graph that they are of, if they are several, or it has a name.
+    /// The graph, if there are several tasks or it has a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<GraphName>,
     pub(crate) tasks: Vec<Delegated>,
@@ -343,14 +345,14 @@ pub(crate) struct Delegated {
     pub(crate) id: String,
     #[serde(default = "command")]
     pub(crate) class: Class,
-    /// The same request was submitted before under this idempotency key: this is its task.
+    /// Whether this is the task of an earlier equal request with the same idempotency key.
     pub(crate) existing: bool,
-    /// What may go wrong with it.
+    /// A possible problem of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
 }
 
-/// What an older host, which does not tell, is taken to mean.
+/// Default for the answer of an older host without this field.
 fn command() -> Class {
     Class::Command
 }
@@ -358,14 +360,14 @@ fn command() -> Class {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Cancelled {
     pub(crate) id: String,
-    /// It was stopping already.
+    /// Whether the task was already stopping.
     pub(crate) already: bool,
-    /// Where the task itself was over: how many that were submitted from within it had not ended.
+    /// If the task had already ended: number of its unfinished descendants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,
 }
 
-/// How many tasks were held or released.
+/// Number of tasks that were held or released.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Changed {
     pub(crate) tasks: usize,
@@ -374,13 +376,13 @@ pub(crate) struct Changed {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GroupView {
     pub(crate) name: String,
-    /// How many of it may run at once; absent without a limit.
+    /// Limit of its running tasks; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) running: u64,
     pub(crate) queued: u64,
-    /// Some of its unfinished tasks, those that run first.
+    /// Some of its unfinished tasks, running ones first.
     #[serde(default)]
     pub(crate) tasks: Vec<GroupTask>,
 }
@@ -397,15 +399,15 @@ pub(crate) struct GroupTask {
 pub(crate) struct Retried {
     pub(crate) id: String,
     pub(crate) attempt: u32,
-    /// How many others run after it again.
+    /// Number of dependants that will run again.
     #[serde(default)]
     pub(crate) downstream: usize,
-    /// Somebody holds it still: it does not start before it is released.
+    /// Whether the task is held and must be released before it starts.
     #[serde(default)]
     pub(crate) held: bool,
 }
 
-/// What a finished attempt left.
+/// The checkpoint of a finished attempt.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CheckpointView {
     pub(crate) id: String,
@@ -420,36 +422,36 @@ pub(crate) struct CheckpointView {
     pub(crate) exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
-    /// An agent's result.
+    /// Result of an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
-    /// The last 50 lines of both streams as they were read, at most 64 KiB: of an agent those of
-    /// its transcript. They are without colours.
+    /// The last 50 lines of both streams in the order in which they were read, without colours, at
+    /// most 64 KiB; of an agent the last lines of its transcript.
     pub(crate) last_lines: String,
-    /// How it left the repository it worked in: of agents, and of tasks in worktrees.
+    /// State of the repository it worked in, for agents and for tasks in worktrees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
 }
 
-/// A part of a task's output, as `logs` gives it piece by piece.
+/// A piece of a task's output in `logs`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
-    /// What follows is of this attempt, and offsets count from its start. It comes first, and again
-    /// where a follower goes on to the next attempt.
+    /// The following output is of this attempt, and offsets count from its start. Comes first, and
+    /// again when a follower continues with the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,
-        /// Of the first byte, in the sequence that was asked for.
+        /// Offset of the first byte in the selected output.
         offset: u64,
         bytes: Vec<u8>,
     },
-    /// Of an agent, where its transcript was asked for: what was complete at once.
+    /// Items of an agent's transcript, if one was requested.
     Items {
         items: Vec<Item>,
-        /// What is before it was given.
+        /// Everything before this place has been sent.
         place: Place,
     },
-    /// So many bytes were left out here, because the output is over its cap.
+    /// This many bytes were left out here, because the output is over its limit.
     Gap { offset: u64, bytes: u64 },
 }
 
@@ -457,72 +459,72 @@ pub(crate) enum LogPiece {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogEnd {
     pub(crate) id: String,
-    /// Of an agent: its items have times and kinds. The output of a command is given as it is.
+    /// Whether the items are an agent's transcript with times and kinds, and not plain output.
     pub(crate) is_transcript: bool,
     pub(crate) items: Vec<Item>,
-    /// How many lines there are before these; absent if there is too much to count them.
+    /// Number of lines before these; absent if there are too many bytes to count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) earlier_lines: Option<u64>,
-    /// So many bytes before these lines were not read.
+    /// Number of bytes before these lines that were not read.
     pub(crate) unread_bytes: u64,
 }
 
-/// Something that happened to a task.
+/// An event of a task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EventView {
-    /// Its place among all events. Numbers only rise, and none is given twice.
+    /// Number of the event. Numbers only increase, and none is used twice.
     pub(crate) sequence: u64,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) at: String,
     pub(crate) task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Who asked for what it follows from; absent if the host itself caused it.
+    /// Who requested the cause of the event; absent if that was the host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<Principal>,
-    /// What happened, as a person says it.
+    /// Description for people.
     pub(crate) words: String,
-    /// Its `kind`, and what belongs to an event of that kind.
+    /// The event's `kind`, and the fields of that kind.
     #[serde(flatten)]
     pub(crate) fact: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What a reader of events is given.
+/// An item for a reader of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum EventPiece {
     Event(EventView),
-    /// All up to this one have been looked at: where a reader that is cut off takes up again.
+    /// All events up to this number were checked; a reader that is cut off continues after it.
     Place(u64),
 }
 
-/// The last lines of both streams, as text without colours: what is not UTF-8 is replaced. Those of
-/// an agent's standard output are of its transcript.
+/// The last lines of both streams as text without colours; of an agent's standard output those of
+/// its transcript. Invalid UTF-8 is replaced.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LogLines {
     pub(crate) id: String,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// Lines in `stdout` and `stderr` as given here.
+    /// Number of lines in `stdout` and `stderr`.
     pub(crate) stdout_lines: u64,
     pub(crate) stderr_lines: u64,
-    /// What is missing of these lines before `stdout` and `stderr`: an answer has a limit.
+    /// Number of bytes missing at the beginning of `stdout` and `stderr` because of the size limit.
     #[serde(default)]
     pub(crate) stdout_cut_bytes: u64,
     #[serde(default)]
     pub(crate) stderr_cut_bytes: u64,
 }
 
-/// What a task waits for, in words, one sentence a reason.
+/// The reasons why a task waits, one sentence each.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Why {
     pub(crate) id: String,
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
-    /// Since when it is in this state.
+    /// Time since when the task is in this state.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
-    /// What it waits for in a few words.
+    /// A short form of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) brief: Option<String>,
 }
@@ -545,25 +547,25 @@ pub(crate) struct HostInfo {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) draining: bool,
-    /// Since when the queue is paused, if it is.
+    /// Time since when the queue is paused, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) paused_since: Option<String>,
     /// Pids of the supervisors that hold attempts.
     pub(crate) supervisors: Vec<u32>,
-    /// How many reports came from attempts that were over and were dropped, since the host started.
+    /// Number of reports since the host's start that were dropped because their attempts were over.
     #[serde(default)]
     pub(crate) dropped_reports: u64,
-    /// MCP clients may run commands, so that no other limit of theirs means anything.
+    /// Whether MCP clients may run commands, which makes the other limits for them ineffective.
     #[serde(default)]
     pub(crate) commands_over_mcp: bool,
-    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
-    /// What keeps the host from doing its work: an engine that does not answer, a store that cannot
-    /// be read.
+    /// Failures that keep the host from working: an engine that does not answer, a store that
+    /// cannot be read.
     #[serde(default)]
     pub(crate) faults: Vec<String>,
-    /// What is not as it should be: no built-in plugins, a full disk, accounts at a limit.
+    /// Problems: no built-in plugins, a full disk, accounts at a usage limit.
     pub(crate) warnings: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! The command that lets a task go on which ended for something that an option can change: its
-//! budget, its turns, the tools that it may use.
+//! Suggests a command that continues a task after a failure that an option can fix: its budget, its
+//! turn limit, or its allowed tools.
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
@@ -11,19 +11,19 @@ use serde_json::Value;
 
 use crate::text::shell_word;
 
-/// Of more commands than this the whole tool is allowed instead.
+/// Number of commands above which the whole tool is suggested instead.
 const MOST_COMMANDS: usize = 6;
 
-/// What a finished task left, as far as it decides what to do next.
+/// Data of a finished task that determines the suggestion.
 pub(super) struct Left<'a> {
     pub(super) task: &'a Task,
     pub(super) spec: Option<&'a Value>,
     pub(super) outputs: Option<&'a Value>,
-    /// What its graph may cost, and has.
+    /// Budget of its graph, and the amount spent.
     pub(super) graph: Option<Level>,
 }
 
-/// A command to copy, if there is one that would help.
+/// The suggested command, if one would help.
 pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
     let State::Done {
         outcome, reason, ..
@@ -49,7 +49,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
     Some(format!("claudine {verb} {:#} {options}", left.task.id))
 }
 
-/// The same after a refusal for want of money.
+/// The suggested command after a refusal because of a spent budget.
 pub(super) fn more_money(verb: &str, spent: Spent) -> Option<String> {
     let options = of_spent(spent)?;
     Some(format!("`claudine {verb} {options}` gives it more"))
@@ -76,7 +76,7 @@ fn of_budget(left: &Left<'_>) -> Option<String> {
     })
 }
 
-/// The next day has money again without anybody's help.
+/// No suggestion for the daily budget, which is available again the next day.
 fn of_spent(spent: Spent) -> Option<String> {
     let (option, level) = match spent {
         Spent::Task(level) => ("--budget-usd", level),
@@ -88,7 +88,7 @@ fn of_spent(spent: Spent) -> Option<String> {
     Some(format!("{option} {}", text.trim_end_matches(".00")))
 }
 
-/// The next amount that a person would name: 1, 2 or 5 and zeros.
+/// The next round amount: 1, 2 or 5 followed by zeros.
 fn round(micro_usd: u64) -> u64 {
     let mut ten = 1u64;
     while ten.saturating_mul(10) <= micro_usd {
@@ -99,7 +99,7 @@ fn round(micro_usd: u64) -> u64 {
     found.unwrap_or(micro_usd)
 }
 
-/// The rules that would have allowed what an agent was denied.
+/// The rules that would have allowed the denied tool calls.
 fn denied(outputs: &Value) -> Vec<String> {
     let mut rules: Vec<String> = Vec::new();
     let mut add = |rule: String| {
@@ -130,8 +130,8 @@ fn denied(outputs: &Value) -> Vec<String> {
     rules
 }
 
-/// The programs of a command line, if all of it is plain; else nothing, since a part of it that is
-/// not seen would be denied again.
+/// The programs in a command line; empty if any part is not plain, because an overlooked program
+/// would be denied again.
 fn programs(line: &str) -> Vec<String> {
     let is_plain = |c: char| !matches!(c, '`' | '$' | '(' | ')' | '{' | '}' | '<' | '\\' | '#');
     if !line.chars().all(is_plain) {
@@ -142,7 +142,7 @@ fn programs(line: &str) -> Vec<String> {
         if part.trim().is_empty() {
             continue;
         }
-        // A quote may go on behind the sign at which the line was split.
+        // The line may have been split inside quotes.
         let Some(words) = shlex::split(part) else {
             return Vec::new();
         };
@@ -161,7 +161,7 @@ fn programs(line: &str) -> Vec<String> {
     found
 }
 
-/// What is allowed already and what was denied, as one option.
+/// The option for the tools that were allowed before and those that were denied.
 fn allowed(spec: &Value, denied: Vec<String>) -> Option<String> {
     if denied.is_empty() {
         return None;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_raised_to_what_a_person_would_name() {
+    fn a_suggested_budget_is_a_round_amount() {
         let of = |edit: &dyn Fn(&mut Request)| {
             let mut task = ended(Outcome::Failed, Some(ReasonClass::Budget), 7 * DOLLAR / 2);
             edit(Arc::make_mut(&mut task.request));
@@ -262,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_doubled() {
+    fn a_suggested_turn_limit_is_doubled() {
         let task = ended(Outcome::Failed, Some(ReasonClass::MaxTurns), 0);
         let expected = "claudine resume ID --max-turns 6";
         check(&task, &json!({"max_turns": 3}), &json!({}), None, expected);
     }
 
     #[test]
-    fn what_was_denied_is_allowed_beside_what_was_allowed_before() {
+    fn suggested_tools_include_allowed_and_denied_ones() {
         let denials = |inputs: &[(&str, &str)]| {
             let denials: Vec<Value> = inputs
                 .iter()
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_of_a_line_are_found_or_the_whole_tool_is_named() {
+    fn programs_in_a_command_line_are_found_if_it_is_plain() {
         let check = |line: &str, expected: &[&str]| assert_eq!(programs(line), expected, "{line}");
         check("git init x", &["git"]);
         check(

@@ -1,4 +1,4 @@
-//! Worktrees: planned with a submission, listed, and cleaned away.
+//! Plans worktrees of submissions, and lists and removes worktrees.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,19 +29,19 @@ use crate::{
     worktree::{Also, Found, Planned, Wish, WorktreeError, plan, refuse_taken, stem_of},
 };
 
-/// Tasks with a worktree in one request.
+/// Limit of the tasks with a worktree in a request.
 const WORKTREES_MAX: usize = 1_000;
 
-/// A worktree that is there.
+/// An existing worktree.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FoundWorktree {
     pub(crate) task: String,
-    /// Of its task, where that has one and is not forgotten.
+    /// Name of its task, if that has one and is still stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, an outcome, or `forgotten`.
     pub(crate) state: String,
-    /// Absent if what is known of the worktree cannot be read.
+    /// Absent if the record of the worktree cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,13 +49,13 @@ pub(crate) struct FoundWorktree {
     pub(crate) path: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repository: Option<String>,
-    /// Files that are changed or new, and not committed; absent if git cannot say.
+    /// Number of changed or new files that are not committed; absent if git reports an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dirty: Option<u64>,
-    /// Files, and directories of files, that git ignores and that its task has made.
+    /// Number of files and directories made by the task that git ignores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ignored: Option<u64>,
-    /// Commits that are neither in the base nor on a remote.
+    /// Number of commits that are neither in the base nor on a remote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unmerged: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,14 +64,14 @@ pub(crate) struct FoundWorktree {
     pub(crate) merge: Option<Merge>,
 }
 
-/// Which worktrees are removed.
+/// Selects worktrees to remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CleanWorktrees {
-    /// Also those whose work is on their branch only; the branch stays.
+    /// Include worktrees whose changes are only on their branch, which is kept.
     #[serde(default)]
     pub(crate) all: bool,
-    /// Also those with files in them that git ignores; the files go with them.
+    /// Include worktrees with files that git ignores, which are lost.
     #[serde(default)]
     pub(crate) ignored: bool,
 }
@@ -96,7 +96,7 @@ pub(crate) struct LeftWorktree {
 }
 
 impl Host {
-    /// The worktree that a task asks for, if it does and can have it.
+    /// The worktree that a task requests, if it can have it; none if it requests none.
     pub(super) async fn planned(
         &self,
         task: &NewTask,
@@ -130,12 +130,12 @@ impl Host {
         Ok(planned)
     }
 
-    /// Does work for a request, with every command of it a child of a supervisor.
+    /// Runs work for a request; all of its commands are children of a supervisor.
     pub(super) async fn supervised<F: Future>(&self, work: F) -> F::Output {
         supervised_by(self.commands.clone(), Box::pin(work)).await
     }
 
-    /// Whether the branch is there because this same request was sent before, under the same key.
+    /// Whether the branch exists because the same request was sent before with the same key.
     async fn was_taken_on(
         &self,
         worktree: &Worktree,
@@ -171,7 +171,7 @@ impl Host {
         .await
     }
 
-    /// What git is told of a task: its environment, as long as that is kept.
+    /// The environment of a task for git, as long as it is stored.
     pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,
@@ -212,18 +212,18 @@ impl Host {
         Ok(WorktreesCleaned { removed, left })
     }
 
-    /// Why it stays; none if it is gone.
+    /// Removes a worktree; returns the reason if it is kept.
     async fn clean_worktree(
         &self,
         id: TaskId,
         asked: CleanWorktrees,
     ) -> Result<Option<String>, AppError> {
         let unfinished = "its task has not ended";
-        // An attempt that works in a repository is not waited for.
+        // Checked before locking, which would wait for a running attempt.
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }
-        // An attempt that begins after the second look cannot enter what is held.
+        // Checked again: an attempt that begins from here on cannot enter the locked worktree.
         let held = self.worktrees.hold(id).await?;
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
@@ -244,21 +244,22 @@ impl Host {
     }
 }
 
-/// Each asks git half a dozen questions before anything is taken on.
+/// Limits the worktrees in a request, because each takes half a dozen runs of git before the
+/// answer.
 pub(super) fn few_enough(tasks: &[NewTask]) -> Result<(), AppError> {
     let count = tasks.iter().filter(|task| task.worktree.is_some()).count();
     if count > WORKTREES_MAX {
         return Err(AppError::new(
             ErrorKind::Limit,
             format!(
-                "{count} tasks of the request ask for a worktree; {WORKTREES_MAX} is the limit"
+                "{count} tasks of the request request a worktree; {WORKTREES_MAX} is the limit"
             ),
         ));
     }
     Ok(())
 }
 
-/// Refuses two whose branches cannot both be: the second would find it so when it starts.
+/// Refuses branches that cannot exist together; otherwise the second task would fail at its start.
 pub(super) fn each_its_own<'a>(
     worktrees: impl Iterator<Item = &'a Worktree>,
 ) -> Result<(), AppError> {
@@ -275,7 +276,7 @@ pub(super) fn each_its_own<'a>(
             ));
         }
     }
-    // In this order a name is followed at once by those below it.
+    // In this order each name is directly followed by names below it.
     let pairs = named.iter().zip(named.iter().skip(1));
     for ((repository, above), (other, below)) in pairs {
         if repository == other && below.starts_with(above) {
@@ -283,7 +284,7 @@ pub(super) fn each_its_own<'a>(
             return Err(AppError::new(
                 ErrorKind::Invalid,
                 format!(
-                    "tasks of the request name the branches `{above}` and `{below}`, which cannot both be: git keeps a branch as a file"
+                    "tasks of the request name the branches `{above}` and `{below}`, which cannot both exist, because git stores a branch as a file"
                 ),
             ));
         }

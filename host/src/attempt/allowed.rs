@@ -1,7 +1,7 @@
-//! Whether a task may still do what it was allowed to do when it was submitted.
+//! Checks that a task still keeps to the authority that it had when it was submitted.
 //!
-//! What an executor's configuration decides is read anew by each host. A default that a person has
-//! changed since does not lift a task over the ceiling that it was held to.
+//! Each host reads the executors' configuration again. A default that the user has changed since
+//! then must not lift a task above its ceiling.
 
 use claudine_domain::task::Request;
 
@@ -28,8 +28,8 @@ pub(super) async fn still_allowed(
         return Ok(());
     }
     let message = format!(
-        "it could do more than when it was submitted ({now}, and not {allowed}): what it leaves to \
-         its executor has changed; submit it again"
+        "it could do more than when it was submitted ({now} instead of {allowed}), because its \
+         executor's configuration has changed; submit it again"
     );
     Err(GuestEnd::Failed(Failure::new("permission", message)))
 }

@@ -1,10 +1,11 @@
-//! What the host itself runs for an attempt, git above all: children of the attempt's supervisor,
-//! which keeps their time and outlives the host. What it runs for a request is in `requests`.
+//! Commands that the host runs for an attempt, mostly git. They are children of the attempt's
+//! supervisor, which enforces their time limits and outlives the host. Commands for requests are in
+//! `requests`.
 //!
-//! Each is an attempt of its own to the supervisor, under a key made of the attempt's and of a
-//! number that no other host gives out, so that its output, its end and its leftovers are nobody
-//! else's. What an earlier host had begun is waited for, or stopped, before the same is begun
-//! again.
+//! The supervisor sees each command as a separate attempt. Its key is made of the attempt's key and
+//! a number that no other host uses, so its output, end and leftovers cannot be confused with
+//! another's. If an earlier host had begun commands, they are waited for, or stopped, before the
+//! same work is begun again.
 
 use std::{
     future::pending,
@@ -41,46 +42,46 @@ use crate::{
     },
 };
 
-/// How much of what a command prints is kept on disk: more is an error, and not to be read as all
-/// of it.
+/// The most output of a command that is kept on disk: more is an error, since the rest would be
+/// missing.
 const LOG_BYTES: u64 = 64 << 20;
 
-/// Runs commands of the host as children of supervisors.
+/// Runs the host's commands as children of supervisors.
 pub(super) struct Commands {
     pub(super) registry: Arc<Registry>,
     pub(super) supervisors: Supervisors,
     pub(super) layout: Layout,
     pub(super) tasks: TaskTracker,
     pub(super) next: AtomicU64,
-    /// How long what settles goes on after a stop.
+    /// How long a command that settles work continues after a stop.
     pub(super) patience: Duration,
 }
 
-/// How long what settles may go on after a stop, at most. A command that has not ended by then
-/// hangs, mostly in a filter of the repository or at a remote.
+/// The upper limit of that time. A command that has not ended by then hangs, mostly in a filter of
+/// the repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
-/// Runs the commands of one attempt, for as long as it prepares or settles.
+/// Runs the commands of one attempt while it prepares or settles.
 pub(super) struct OfAttempt {
     commands: Arc<Commands>,
     live: Arc<Live>,
-    /// The number of commands that run.
+    /// The number of running commands.
     running: Arc<AtomicUsize>,
-    /// How long a command goes on after a stop of the attempt.
+    /// How long a command continues after a stop of the attempt.
     patience: Duration,
-    /// Whether a stop of the attempt ends the command that runs. The commands after it, which take
-    /// back what is half made, run to their ends.
+    /// Whether a stop of the attempt ends the running command. It is false for the commands after
+    /// that one, which undo unfinished work and run to their ends.
     may_be_stopped: Arc<AtomicBool>,
 }
 
 impl OfAttempt {
-    /// Whether none of its commands runs.
+    /// Whether none of its commands is running.
     pub(super) fn is_idle(&self) -> bool {
         self.running.load(Ordering::Relaxed) == 0
     }
 }
 
-/// One more of the commands that run, for as long as somebody waits for it.
+/// Counts a running command while somebody waits for it.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -103,8 +104,8 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let may_be_stopped = self.may_be_stopped.clone();
         let patience = self.patience;
-        // To its end, even if nobody waits for it: what became of it is known then, and its
-        // supervisor is told to forget it.
+        // Run to its end even if nobody waits for it: its result is known then, and its supervisor
+        // can forget it.
         self.commands.tasks.spawn(async move {
             let stopped = async {
                 if !may_be_stopped.load(Ordering::Relaxed) {
@@ -129,12 +130,12 @@ impl Elsewhere for OfAttempt {
 }
 
 impl Commands {
-    /// For work that a stop of the attempt breaks off: what it makes can be taken back.
+    /// The runner for work that a stop of the attempt interrupts, because it can be undone.
     pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
         self.of(live, Duration::ZERO)
     }
 
-    /// For work that is better seen to its end, so that what became of it is known.
+    /// The runner for work that should run to its end, so that its result is known.
     pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
         self.of(live, self.patience)
     }
@@ -149,7 +150,7 @@ impl Commands {
         })
     }
 
-    /// Runs a command to its end; it is asked to end earlier once `stopped` says so.
+    /// Runs a command to its end; asks it to end early once `stopped` completes.
     pub(super) async fn carry_out(
         &self,
         owner: Owner,
@@ -180,7 +181,7 @@ impl Commands {
         outcome
     }
 
-    /// What the names of this host's commands begin with.
+    /// The prefix of the names of this host's commands.
     fn own_names(&self) -> String {
         format!("{}.", self.supervisors.epoch())
     }
@@ -192,7 +193,7 @@ impl Commands {
         }
     }
 
-    /// Returns when nothing of the command is alive.
+    /// Waits until nothing of the command is alive.
     async fn see_to_end(
         &self,
         key: &AttemptKey,
@@ -217,7 +218,7 @@ impl Commands {
         }
     }
 
-    /// Those that an earlier host had begun for an owner.
+    /// The commands that an earlier host had begun for an owner.
     fn earlier(&self, owner: Owner) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
         let own = self.own_names();
         let is_earlier = |(of, name): (Owner, &str)| of == owner && !name.starts_with(&own);
@@ -226,8 +227,8 @@ impl Commands {
         all
     }
 
-    /// Waits for the commands that an earlier host had begun to prepare the attempt; they are told
-    /// to end first.
+    /// Stops the commands with which an earlier host was preparing the attempt, and waits for their
+    /// ends.
     pub(super) async fn end_earlier(&self, attempt: AttemptId) {
         for (key, state) in self.earlier(Owner::Attempt(attempt)) {
             self.stop(&key).await;
@@ -236,7 +237,7 @@ impl Commands {
         }
     }
 
-    /// Waits for those that it had begun to settle the work of the attempt.
+    /// Waits for the commands with which an earlier host was settling the attempt's work.
     pub(super) async fn wait_for_earlier(&self, live: &Live) {
         for (key, state) in self.earlier(Owner::Attempt(live.id)) {
             let stopped = stopped_for(live, self.patience);
@@ -245,14 +246,14 @@ impl Commands {
         }
     }
 
-    /// Waits for those that it had begun for requests.
+    /// Waits for the commands that an earlier host had begun for requests.
     pub(super) async fn wait_for_earlier_requests(&self) {
         for (_, state) in self.earlier(Owner::Host) {
             over(&state).await;
         }
     }
 
-    /// Has supervisors forget the commands that an earlier host had begun, once they are over.
+    /// Lets supervisors forget the commands that an earlier host had begun, once they are over.
     pub(super) fn forget_earlier(self: &Arc<Self>) {
         let own = self.own_names();
         for (key, state) in self.registry.all_commands() {
@@ -272,7 +273,10 @@ impl Commands {
         let dir = self.layout.commands();
         self.tasks.spawn_blocking(move || {
             if let Err(error) = remove_others(&dir, &own) {
-                tracing::warn!(%error, dir = %dir.display(), "output of earlier commands stays behind");
+                tracing::warn!(
+                    %error, dir = %dir.display(),
+                    "the output of earlier commands cannot be removed"
+                );
             }
         });
     }
@@ -280,18 +284,21 @@ impl Commands {
     async fn forget(&self, key: &AttemptKey, log: &Path) {
         self.registry.no_command(key);
         if let Err(error) = self.supervisors.ack(key.clone()).done().await {
-            tracing::debug!(%key, %error, "a supervisor is not told to forget a command");
+            tracing::debug!(%key, %error, "a supervisor cannot be told to forget a command");
         }
         match tokio::fs::remove_file(log).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, log = %log.display(), "the output of a command stays behind");
+                tracing::warn!(
+                    %error, log = %log.display(),
+                    "the output of a command cannot be removed"
+                );
             }
             _ => {}
         }
     }
 }
 
-/// Removes what the commands of earlier hosts have put out: nobody reads it any more.
+/// Removes the output of earlier hosts' commands, which nobody reads any more.
 fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
     for path in fsx::entries(dir)? {
         let name = path.file_name().map(|name| name.to_string_lossy());
@@ -302,7 +309,7 @@ fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns once the attempt is stopped, and has been so for a while.
+/// Waits until the attempt has been stopped for this long.
 async fn stopped_for(live: &Live, patience: Duration) {
     live.until(|state| state.stop.is_some().then_some(())).await;
     clock::sleep(patience).await;
@@ -310,11 +317,11 @@ async fn stopped_for(live: &Live, patience: Duration) {
 
 async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
-    // It cannot fail: the sender is borrowed here.
+    // Cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
 }
 
-/// TERM lets git take away what it had half made.
+/// On TERM, git removes its unfinished files.
 fn ladder(wait: Duration) -> Vec<Rung> {
     vec![Rung {
         signal: Signal::Term,
@@ -374,7 +381,7 @@ async fn outcome_of(
     match exit.stopped {
         Some(StopWhy::TimedOut) => return Ok(None),
         Some(StopWhy::Finished) | None => {}
-        Some(_) => return Err(io::Error::other("it was stopped with what it was run for")),
+        Some(_) => return Err(io::Error::other("it was stopped with its attempt")),
     }
     let status = match exit.status {
         Status::Code(code) => ExitStatus::from_raw(code << 8),
@@ -403,7 +410,7 @@ fn read(log: &Path, channel: Channel, kept_bytes: usize) -> io::Result<Vec<u8>> 
                 kept.extend_from_slice(&bytes[..room]);
             }
             Piece::Gap { .. } if channel == Channel::Stdout => {
-                return Err(io::Error::other("it printed more than can be kept"));
+                return Err(io::Error::other("its output is too long"));
             }
             Piece::Gap { .. } => {}
         }
@@ -416,7 +423,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_has_its_own_marker_and_its_time() {
+    fn a_command_has_its_own_marker_and_time_limit() {
         let key = AttemptKey::new("task_00000000000000000000000000.1+3.7");
         let order = Order {
             argv: vec!["git".to_owned()],

@@ -1,4 +1,4 @@
-//! From what executor and supervisor say to the end of an attempt.
+//! Makes the end of an attempt from the answers of executor and supervisor.
 
 use claudine_domain::{
     attempt::{StopWhy, Usage},
@@ -15,11 +15,11 @@ use crate::{
     units,
 };
 
-/// How much of the name of a usage limit is kept.
+/// The longest name of a usage limit that is kept.
 const LIMIT_CHARS: usize = 40;
 
-/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of
-/// git it says nothing yet.
+/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` in this host. Its git
+/// state is added later.
 pub(super) fn ending(
     executor: &str,
     result: Result<GuestOutcome, GuestEnd>,
@@ -59,8 +59,8 @@ pub(super) fn ending(
                 retry_after,
                 ..
             } = end.failure(executor);
-            // A guest that cannot tell what became of its children says so in its own words; that
-            // they were lost is known here.
+            // A guest that cannot learn how its children ended gives another reason; the host knows
+            // that they were lost.
             let class = if lost {
                 ReasonClass::Lost
             } else {
@@ -94,8 +94,8 @@ pub(super) fn ending(
     }
 }
 
-/// The longest message, which is kept in the task's row, in an event and on the board, and written
-/// again with each change. Of a longer one the beginning is kept.
+/// The longest message. It is kept in the task's row, in an event and on the board, and written
+/// again with each change. A longer one is cut at its end.
 const MESSAGE_BYTES: usize = 16 << 10;
 
 fn bounded(mut message: String) -> String {
@@ -103,12 +103,13 @@ fn bounded(mut message: String) -> String {
     if length > MESSAGE_BYTES {
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
         let left_out = length - message.len();
-        return format!("{message}… {left_out} bytes more; the log has what was written");
+        return format!("{message}… {left_out} more bytes are in the log");
     }
     message
 }
 
-/// The executor knows that a child was killed, but not why.
+/// Adds to the message that the child's input broke off: the executor only knows that the child was
+/// killed.
 fn with_broken_input(message: String, state: &State) -> String {
     let broke_off =
         |child: &ChildState| matches!(child, ChildState::Exited(exit) if exit.input_broke_off);
@@ -119,8 +120,8 @@ fn with_broken_input(message: String, state: &State) -> String {
     }
 }
 
-/// The exit code of a shell whose command is not there (127) or cannot be executed (126): by it
-/// scripts tell that from a command that failed. `None` if any child has begun.
+/// The exit code of a shell for a missing command (127) or one that cannot be executed (126), which
+/// scripts can tell from a failure of the command. `None` if any child was started.
 fn never_begun(state: &State) -> Option<i32> {
     let mut found = None;
     for child in &state.children {
@@ -161,8 +162,8 @@ pub(super) fn status(status: supervise::Status) -> (Option<i32>, Option<i32>) {
     }
 }
 
-/// What the supervisor stopped the attempt for, where it did: with or without a host it keeps the
-/// deadlines.
+/// The reason for which the supervisor stopped the attempt, if it did: it enforces the deadlines
+/// with or without a host.
 fn stopped(state: &State) -> Option<StopWhy> {
     let asked = state.children.iter().find_map(|child| match child {
         ChildState::Exited(exit) => exit.stopped,
@@ -174,7 +175,7 @@ fn stopped(state: &State) -> Option<StopWhy> {
         }
         supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
         supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
-        // What the executor left behind was cleared away after it had answered.
+        // Leftovers that were ended after the executor had answered.
         supervise::StopWhy::Finished => None,
     }
 }
@@ -197,7 +198,7 @@ fn usage(state: &State, wall_ms: u64) -> Usage {
     )
 }
 
-/// `cost_usd` of the outputs, where it is there and makes sense.
+/// The `cost_usd` of the outputs, if it is valid.
 pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Cost {
@@ -207,7 +208,7 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     units::micro_usd(usd)
 }
 
-/// The usage limit that the outputs name.
+/// The name of the usage limit in the outputs.
 fn limit(outputs: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Limit {
@@ -218,7 +219,7 @@ fn limit(outputs: &str) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
-/// How many refused calls the outputs name.
+/// The number of refused calls in the outputs.
 fn denied(outputs: &str) -> u32 {
     #[derive(Deserialize)]
     struct Denials {
@@ -241,14 +242,14 @@ mod tests {
         let long = bounded("ä".repeat(10 << 20));
         assert!(long.len() < MESSAGE_BYTES + 100);
         let told = format!(
-            "ä… {} bytes more; the log has what was written",
+            "ä… {} more bytes are in the log",
             (20 << 20) - MESSAGE_BYTES
         );
         assert!(long.ends_with(&told), "{}", &long[MESSAGE_BYTES - 10..]);
     }
 
     #[test]
-    fn what_never_began_ends_as_in_a_shell() {
+    fn a_command_that_cannot_start_has_a_shells_exit_code() {
         let not_started = |class| ChildState::NotStarted {
             class,
             message: String::new(),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn no_room_is_found_where_nothing_was_started() {
+    fn lack_of_room_is_reported_if_nothing_was_started() {
         use supervise::NotStartedClass::{CommandNotFound, Resource};
         let check = |children: &[supervise::NotStartedClass], expected: bool| {
             let refused = |class: &supervise::NotStartedClass| ChildState::NotStarted {
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_limit_has_a_name_where_it_is_told() {
+    fn the_name_of_a_usage_limit_is_read_from_the_outputs() {
         let check = |outputs: &str, expected: Option<&str>| {
             assert_eq!(limit(outputs).as_deref(), expected, "{outputs}");
         };

@@ -1,4 +1,4 @@
-//! What a running executor may ask of the host: children, their output, progress, checkpoints.
+//! The host of a running executor: children, their output, progress, checkpoints.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,24 +26,24 @@ use crate::{
     text::one_line,
 };
 
-/// How much of what an attempt says it is doing is kept.
+/// The longest text kept of what an attempt says that it is doing.
 const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
     pub(super) request: Arc<Request>,
-    /// The directory that it works in.
+    /// The directory in which it works.
     pub(super) workspace: String,
     pub(super) live: Arc<Live>,
     pub(super) supervisors: Supervisors,
     pub(super) layout: Layout,
-    /// The file with the environment that its children start from.
+    /// The file with the environment from which its children start.
     pub(super) env_file: PathBuf,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
-    /// Variables of its children beside those of the task.
+    /// Variables of its children, in addition to those of the task.
     pub(super) variables: Vec<(String, String)>,
-    /// An executor that tells its first sign of life itself has a start timeout; for the others a
-    /// child that runs is one.
+    /// Whether the executor reports its first sign of life itself, so that it has a start timeout;
+    /// for other executors a running child is the sign.
     pub(super) tells_alive: bool,
 }
 
@@ -95,7 +95,7 @@ impl GuestHost {
         Ok(ChildRef::new(child.to_string()))
     }
 
-    /// Waits for the supervisor's word on a child that it was sent.
+    /// Waits for the supervisor's report about the start of a child.
     async fn heard_of_start(&self, index: u16) -> Result<(), Failure> {
         let heard = self
             .live
@@ -115,7 +115,8 @@ impl GuestHost {
         }
     }
 
-    /// The host that started it may have died before that was written down.
+    /// Reports children that were found running: the host that started them may have died before
+    /// that was stored.
     pub(super) async fn tell_found(&self) {
         if self.live.look(State::leader).is_some() {
             self.tell_start().await;
@@ -127,7 +128,7 @@ impl GuestHost {
         self.reporter
             .send(&self.live, Report::Started { leader })
             .await;
-        // Where no time to it is measured, that it was started is sign enough.
+        // Without a start timeout, a started child is the sign of life.
         let request = &self.request;
         let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
         if is_awaited && !self.tells_alive {
@@ -135,7 +136,7 @@ impl GuestHost {
         }
     }
 
-    /// A child that was never sent.
+    /// Gives up a child whose start was never sent.
     fn give_up(&self, index: usize, code: &str, message: String) -> Failure {
         let state = ChildState::NotStarted {
             class: NotStartedClass::Input,
@@ -145,7 +146,7 @@ impl GuestHost {
             if let Some(child) = live.children.get_mut(index) {
                 *child = state;
             }
-            // With no other child there is nothing whose end would be heard of.
+            // Without another child nothing is left that could end.
             live.ended |= live
                 .children
                 .iter()
@@ -154,8 +155,8 @@ impl GuestHost {
         Failure::new(code, message)
     }
 
-    /// Bytes are in a file before the child starts: nobody can feed it half of them.
-    /// What is streamed to it comes back, to be fed when it runs.
+    /// Writes bytes to a file before the child starts, so that the child cannot get only half of
+    /// them. A stream is returned, to be fed to the running child.
     async fn input(
         &self,
         index: u16,
@@ -181,7 +182,7 @@ impl GuestHost {
         }
     }
 
-    /// What of a child's start is known beforehand, and what it is to read.
+    /// The parts of a child's start that are known in advance, and its input.
     fn start_child(&self, spec: SpawnSpec) -> (StartChild, Stdin) {
         let SpawnSpec {
             command,
@@ -199,7 +200,8 @@ impl GuestHost {
         let mut env_set = env;
         env_set.extend(self.variables.iter().cloned());
         if request.worktree.is_some() {
-            // Submitted from a hook, it would be led back to the person's checkout.
+            // If the task was submitted from a git hook, these would make the child's git use the
+            // user's checkout.
             env_remove.extend(git::ELSEWHERE.iter().map(|name| (*name).to_owned()));
             env_set.push(("PWD".to_owned(), self.workspace.clone()));
         }
@@ -285,13 +287,13 @@ fn class_word(class: NotStartedClass) -> &'static str {
     }
 }
 
-/// A `phase` as the contract has it.
+/// A `phase` report, as the contract defines it.
 #[derive(Deserialize)]
 struct Phase {
     text: String,
 }
 
-/// A child started late in an attempt has what is left of the attempt's time.
+/// The rest of the timeout: a child that is started late gets only the attempt's remaining time.
 fn left_of(timeout: Duration, started: Option<MonotonicMs>) -> Duration {
     let Some(start) = started else {
         return timeout;
@@ -373,7 +375,10 @@ impl AttemptHost for GuestHost {
                         self.tell(Report::Session(session));
                     }
                     Err(error) => {
-                        tracing::warn!(attempt = %self.live.id, %error, "a session that makes no sense");
+                        tracing::warn!(
+                            attempt = %self.live.id, %error,
+                            "the report of a session is invalid"
+                        );
                     }
                 }
             }
@@ -385,7 +390,10 @@ impl AttemptHost for GuestHost {
                 match serde_json::from_str::<Phase>(data) {
                     Ok(Phase { text }) => self.tell(Report::Doing(one_line(&text, DOING_CHARS))),
                     Err(error) => {
-                        tracing::warn!(attempt = %self.live.id, %error, "a phase that makes no sense");
+                        tracing::warn!(
+                            attempt = %self.live.id, %error,
+                            "the report of a phase is invalid"
+                        );
                     }
                 }
             }
@@ -393,7 +401,7 @@ impl AttemptHost for GuestHost {
             "cost" => match cost_micro_usd(data) {
                 Some(micro_usd) => self.tell(Report::Cost(micro_usd)),
                 None => {
-                    tracing::warn!(attempt = %self.live.id, "a cost that makes no sense");
+                    tracing::warn!(attempt = %self.live.id, "the report of a cost is invalid");
                 }
             },
             _ => self.tell(Report::Progress {

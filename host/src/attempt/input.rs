@@ -1,4 +1,4 @@
-//! Feeding a child with what its guest streams.
+//! Feeds a child with the stream of its guest.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::{
     supervise::{ChildId, Signal, SuperviseError, Supervisors},
 };
 
-/// Ends with the input or with the child, whichever is first; the guest learns of the latter by
-/// what it writes not being taken.
+/// Copies the stream until the input or the child ends. The guest notices the end of the child
+/// because its writes are no longer accepted.
 pub(super) async fn feed(
     live: Arc<Live>,
     supervisors: Supervisors,
@@ -30,10 +30,13 @@ pub(super) async fn feed(
         () = over => {}
         carried = carry(&supervisors, child.clone(), stream) => {
             if let Err(error) = carried {
-                tracing::warn!(%child, %error, "it cannot be fed, and is killed");
+                tracing::warn!(%child, %error, "the child cannot be fed, and is killed");
                 let killing = supervisors.signal(child.clone(), Signal::Kill);
                 if let Err(error) = killing.done().await {
-                    tracing::warn!(%child, %error, "its supervisor cannot be told to kill it");
+                    tracing::warn!(
+                        %child, %error,
+                        "the supervisor cannot be told to kill the child"
+                    );
                 }
             }
         }
@@ -60,12 +63,12 @@ async fn carry(
         match stream.next().await {
             InputPiece::Bytes(bytes) => match feed.write_all(&bytes).await {
                 Ok(()) => {}
-                // It reads no more, but may well go on.
+                // The child no longer reads, but may still run.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
                 Err(error) => return Err(error.into()),
             },
             InputPiece::End => break,
-            // Its supervisor kills it when this is dropped.
+            // Dropping the feed makes the supervisor kill the child.
             InputPiece::BrokenOff => return Ok(()),
         }
     }

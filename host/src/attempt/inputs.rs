@@ -1,5 +1,5 @@
-//! What an attempt is given: its request, its environment, and what other attempts left (those of
-//! tasks whose output it uses, and the one that it goes on from).
+//! The inputs of an attempt: its request, its environment, and the results of other attempts (of
+//! tasks whose output it uses, and of the attempt that it continues).
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
     transcript::Transcripts,
 };
 
-/// Where what attempts are given is read from.
+/// The sources of inputs.
 pub(super) struct Inputs {
     pub(super) store: Arc<dyn Store>,
     pub(super) environments: Arc<Environments>,
@@ -33,39 +33,39 @@ pub(super) struct Inputs {
     pub(super) layout: Layout,
 }
 
-/// An attempt ready to be run.
+/// An attempt that is ready to run.
 pub(super) struct Prepared {
     pub(super) task: GuestTask,
     pub(super) checkpoint: Option<Vec<u8>>,
-    /// Variables of its children beside those of the task.
+    /// Variables of its children, in addition to those of the task.
     pub(super) variables: Vec<(String, String)>,
 }
 
-/// What is kept of a task beside its row.
+/// The documents of a task that are not in its row.
 struct Documents {
     spec: Arc<[u8]>,
     variables: Arc<BTreeMap<String, String>>,
-    /// Of the attempt before this one.
+    /// The outputs of the previous attempt.
     outputs: Option<Vec<u8>>,
     checkpoint: Option<Vec<u8>>,
 }
 
-/// The document for the executor, whose prompt begins with what other attempts left, and what
-/// children find of that in their environment.
+/// The document for the executor, whose prompt begins with the results of other attempts, and
+/// variables that lead children to these results.
 struct Handed {
     spec: String,
     variables: Vec<(String, String)>,
-    /// What was said, where the attempt right before this one is gone on from.
+    /// The message to continue with, if the attempt continues the previous one.
     context: Option<String>,
 }
 
 impl Inputs {
-    /// The file with the environment that an attempt's children start from.
+    /// The file with the environment from which an attempt's children start.
     pub(super) fn env_file(&self, request: &Request) -> PathBuf {
         self.environments.file(&request.env_digest)
     }
 
-    /// The attempt as the guest is told of it.
+    /// Builds the attempt for the guest.
     pub(super) async fn prepare(
         &self,
         launch: &Launch,
@@ -157,7 +157,7 @@ impl Inputs {
         })
     }
 
-    /// Reads what is not at hand, on a thread that may block.
+    /// Reads the documents that are not in memory, on a thread that may block.
     async fn read_documents(
         &self,
         attempt: AttemptId,
@@ -195,8 +195,8 @@ impl Inputs {
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
-    /// Gathers what other attempts left, and writes the files. A host that takes the attempt up
-    /// finds them there.
+    /// Gathers the results of other attempts, and writes the files. A host that takes over the
+    /// attempt finds them there.
     async fn hand_over(
         &self,
         launch: &Launch,
@@ -219,7 +219,7 @@ impl Inputs {
     }
 }
 
-/// Works on a thread that may block.
+/// Runs `work` on a thread that may block.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -281,11 +281,11 @@ fn failure(error: CheckpointError) -> Failure {
         CheckpointError::Gone(_) | CheckpointError::NoAttempt(_) => "invalid",
         _ => "resource",
     };
-    Failure::new(class, format!("what it is to be given: {error}"))
+    Failure::new(class, format!("its inputs: {error}"))
 }
 
-/// A document without a `prompt` stays as it is: nothing is ever put into a script or a command
-/// line.
+/// Puts the results before the prompt. A document without a `prompt` is not changed: nothing is
+/// ever inserted into a script or a command line.
 fn with_prompt(spec: &str, given: &Given, paths: &[PathBuf]) -> String {
     let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(spec) else {
         return spec.to_owned();
@@ -311,7 +311,7 @@ fn unavailable(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("resource", message))
 }
 
-/// The last attempt before this one that ended: its session may be taken up.
+/// The last ended attempt before this one, whose session may be resumed.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
         let ended = one.ended.as_ref();
@@ -329,7 +329,7 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
             .reason
             .as_ref()
             .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
-        // The session of an attempt that was cut off is known all the same.
+        // The session is known even if the attempt was interrupted.
         outputs: match &last.session {
             Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
             None => "{}".to_owned(),

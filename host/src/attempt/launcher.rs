@@ -1,5 +1,5 @@
-//! The launcher: runs the executor of an attempt to its answer, brings the attempt to rest, and
-//! tells its end.
+//! The launcher: runs the executor of an attempt to its answer, waits until nothing of the attempt
+//! is alive, and reports its end.
 
 use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
@@ -32,7 +32,7 @@ use crate::{
     supervise::Supervisors,
 };
 
-/// What attempts are run with.
+/// Everything needed to run attempts.
 pub(super) struct Launcher {
     pub(super) plugins: Arc<Catalog>,
     pub(super) supervisors: Supervisors,
@@ -45,8 +45,8 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Runs the executor, which is held up at its first child until the attempt is begun, and sees
-    /// to the end.
+    /// Runs the executor to the attempt's end. The executor waits at its first child until the
+    /// attempt has begun.
     pub(super) fn set_to_work(
         self: &Arc<Self>,
         launch: Launch,
@@ -93,8 +93,8 @@ impl Launcher {
             .map_err(GuestEnd::Unavailable)?
             .clone();
         if launch.task.phase() == Some(&Phase::Preparing) {
-            // A host may have died over it: its commands must not run beside those that are begun
-            // anew.
+            // If an earlier host died while preparing, its commands must not run beside those that
+            // are begun again.
             self.commands.end_earlier(live.id).await;
         }
         let elsewhere = self.commands.for_preparing(live);
@@ -150,7 +150,7 @@ impl Launcher {
             variables,
             tells_alive: executor.manifest().start_timeout.is_some(),
         });
-        // The guest has what was asked, and the row of that moment is of no more use.
+        // The guest has its request, and this copy of the task's row is no longer needed.
         drop(launch);
         if resumed {
             host.tell_found().await;
@@ -158,7 +158,7 @@ impl Launcher {
         executor.run(task, start, host, stopped).await
     }
 
-    /// Waits until nothing of the attempt is alive, then tells its end.
+    /// Waits until nothing of the attempt is alive, then reports its end.
     async fn finish(&self, task: &Task, live: &Arc<Live>, result: Result<GuestOutcome, GuestEnd>) {
         self.bring_to_rest(live).await;
         let state = live.state();
@@ -170,8 +170,8 @@ impl Launcher {
         self.settle(task, live, ending).await;
     }
 
-    /// Settles the attempt's work, where there is any to be settled, and tells its end. What is
-    /// stopped before leaves its work where it is.
+    /// Settles the attempt's work, if there is any, and reports its end. An attempt that is stopped
+    /// before that leaves its work where it is.
     async fn settle(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         if Workspaces::is_to_be_settled(task, &ending) {
             if self.reporter.ask_to_settle(live, &ending).await {
@@ -188,7 +188,7 @@ impl Launcher {
         supervised_by(self.commands.for_settling(live), settling).await;
     }
 
-    /// Goes on from where an earlier host was with the work of an attempt that had ended.
+    /// Continues to settle the work of an ended attempt where an earlier host stopped.
     async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         self.commands.wait_for_earlier(live).await;
         if self.workspaces.is_settled(task).await {
@@ -199,7 +199,7 @@ impl Launcher {
         }
     }
 
-    /// Returns when nothing of the attempt is alive; nothing more of it is started.
+    /// Waits until nothing of the attempt is alive, and starts nothing more of it.
     async fn bring_to_rest(&self, live: &Live) {
         let (children, ended) = live.look(|state| (!state.children.is_empty(), state.is_over()));
         if !children || ended {
@@ -213,16 +213,16 @@ impl Launcher {
         live.until(|state| state.is_over().then_some(())).await;
     }
 
-    /// The end of an attempt whose own task broke: nothing is shown as running that is not.
+    /// Reports the end of an attempt whose own task panicked, so that it is not shown as running.
     async fn end_as_lost(&self, task: &Task, live: &Live, panic: &str) {
-        tracing::error!(attempt = %live.id, panic, "the attempt's end could not be worked out");
+        tracing::error!(attempt = %live.id, panic, "the attempt's end is unknown");
         let (executor, state) = (&task.request.executor, live.state());
         let ending = ending(executor, Err(broken(panic)), &state, 0);
         self.reporter.tell_end(live, Box::new(ending)).await;
     }
 }
 
-/// Runs it to its end, or to the panic that ends it.
+/// Runs `work` to its end; returns the message if it panics.
 async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.map_err(|panic| {
@@ -232,13 +232,13 @@ async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Result<T, String>
     })
 }
 
-/// The end of an attempt for a fault of this host: what it did is not known.
+/// The end of an attempt because of a fault of this host. Its result is unknown.
 fn broken(panic: &str) -> GuestEnd {
     let message = format!("the host failed while it ran the attempt: {panic}");
     GuestEnd::Failed(Failure::new("lost", message))
 }
 
-/// Gives up as soon as the attempt is stopped, as long as nothing of it was started.
+/// Gives up as soon as the attempt is stopped, if nothing of it was started.
 async fn unless_cut_short<T>(
     live: &Live,
     work: impl Future<Output = Result<T, GuestEnd>>,
@@ -252,9 +252,9 @@ async fn unless_cut_short<T>(
     }
 }
 
-/// The same for work that runs commands. A command that runs when the attempt is stopped is ended
-/// with it, and the work then takes back what is half made, which is waited for. Work that only
-/// waits for its turn is given up.
+/// Like [`unless_cut_short`], for work that runs commands. If a command runs when the attempt is
+/// stopped, it is ended, and the work then undoes what is half made, which is waited for. Work that
+/// only waits for its turn is given up.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
@@ -279,8 +279,8 @@ async fn unless_cut_short_idle<T>(
     .await
 }
 
-/// How long the attempt ran, by the clock that does not jump. On another boot only its children's
-/// own time is known.
+/// How long the attempt ran, by the clock that does not jump. After a reboot, only the time of its
+/// children is known.
 fn wall_ms(started: Option<MonotonicMs>, now: MonotonicMs, state: &State) -> u64 {
     let ran = started.map(|start| now.0.saturating_sub(start.0));
     let of_children = || {
@@ -353,9 +353,9 @@ mod tests {
         })
     }
 
-    /// The clock on the wall has no say.
+    /// Changes of the wall clock have no effect.
     #[test]
-    fn time_is_taken_by_the_clock_that_does_not_jump() {
+    fn wall_time_is_measured_by_the_monotonic_clock() {
         let check = |boot: &str, children: Vec<ChildState>, expected: u64| {
             let state = State {
                 children,
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_the_end_of_an_attempt_and_is_lost() {
+    async fn an_attempt_whose_task_panics_is_lost() {
         let caught = unless_it_panics(async { panic!("no {}", "way") }).await;
         let panic: String = caught.map(|(): ()| String::new()).unwrap_err();
         let state = State::default();
@@ -385,13 +385,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_stopped_before_its_first_child_is_not_waited_for() {
+    async fn an_attempt_stopped_before_its_first_child_is_given_up() {
         let (live, _stopped) = Live::new(attempt(), Vec::new(), State::default());
         live.change(|state| state.stop = Some(StopWhy::StartTimeout));
         let never = std::future::pending::<Result<(), GuestEnd>>();
         let end = unless_cut_short(&live, never).await.unwrap_err();
         assert_eq!(end.failure("shell").code, "cancelled");
-        // Once a child was sent it is the executor's to say how it ended.
+        // Once a child was sent, the executor decides how the attempt ended.
         live.change(|state| state.children.push(ran_for(1)));
         let done = unless_cut_short(&live, async { Ok(7) }).await;
         assert_eq!(done.unwrap(), 7);

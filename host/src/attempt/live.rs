@@ -1,4 +1,4 @@
-//! What is known of one attempt that is under way in this host.
+//! The state of an attempt that is in progress in this host.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,15 +18,18 @@ use crate::{
     supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
 };
 
-/// Children that one attempt may start.
+/// The most children that one attempt may start.
 const CHILDREN_MAX: usize = 1000;
 
-/// Why nothing more of an attempt is started.
+/// The failure of a start after the attempt was stopped.
 pub(super) fn stopped() -> Failure {
-    Failure::new("cancelled", "it was stopped before this was started")
+    Failure::new(
+        "cancelled",
+        "the attempt was stopped before this was started",
+    )
 }
 
-/// For whom the host runs a command.
+/// The owner of a command that the host runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
     Attempt(AttemptId),
@@ -42,7 +45,7 @@ pub(super) fn command_key(owner: Owner, name: &str) -> AttemptKey {
     })
 }
 
-/// The owner and the name of a command, if the key is one of a command.
+/// The owner and name of a command, if the key belongs to one.
 pub(super) fn command_of(key: &AttemptKey) -> Option<(Owner, &str)> {
     let (owner, name) = key.as_str().split_once('+')?;
     let owner = match owner {
@@ -55,7 +58,7 @@ pub(super) fn command_of(key: &AttemptKey) -> Option<(Owner, &str)> {
 /// A child as its supervisor last reported it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ChildState {
-    /// The start was sent, nothing was heard yet.
+    /// The start was sent, and nothing was reported yet.
     Sent,
     Running(Leader),
     NotStarted {
@@ -63,47 +66,47 @@ pub(super) enum ChildState {
         message: String,
     },
     Exited(Exit),
-    /// Its supervisor died, and took the exit status with it.
+    /// Its supervisor died, and its exit status is lost.
     Lost,
 }
 
-/// Everything that changes while an attempt is under way.
+/// The part of an attempt's state that changes while it is in progress.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    /// By index.
+    /// The children, by index.
     pub(super) children: Vec<ChildState>,
-    /// Nothing of it was alive and its output was drained when the supervisor last said so. A child
-    /// that is started afterwards makes that past: see [`State::is_over`].
+    /// Whether, by the supervisor's last report, nothing of it was alive and its output was
+    /// drained. A child that is started later invalidates this: see [`State::is_over`].
     pub(super) ended: bool,
-    /// It has given a sign of life.
+    /// Whether it has given a sign of life.
     pub(super) alive: bool,
-    /// How it has ended, as the engine was told.
+    /// The end that was reported to the engine.
     pub(super) ending: Option<Box<Ending>>,
     pub(super) stop: Option<StopWhy>,
     pub(super) checkpoint: Option<Arc<[u8]>>,
-    /// The number of the last checkpoint that is durable, and of the last that was told.
+    /// The number of the last durable checkpoint, and of the last that was reported.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
-    /// Whether its first process may be started, and whether it was told that everything for that
-    /// is there.
+    /// Whether its first process may be started, and whether `Prepared` was reported.
     pub(super) may_spawn: bool,
     pub(super) is_prepared: bool,
-    /// When its times began to count, if this host prepared it first.
+    /// The time from which its limits count, if this host prepared it first.
     pub(super) began: Option<MonotonicMs>,
-    /// How it has ended, if its work is to be settled, and whether that may begin.
+    /// The end, if its work must be settled, and whether settling may begin.
     pub(super) answered: Option<Box<Ending>>,
     pub(super) may_settle: bool,
-    /// Why its output cannot be written, for as long as that holds it back.
+    /// Why its output cannot be written, while that holds it back.
     pub(super) held: Option<String>,
-    /// How many children read from a file, which goes when the attempt is released.
+    /// The number of children that read from a file; the files are removed when the attempt is
+    /// released.
     pub(super) input_files: u16,
-    /// It has files of other attempts.
+    /// Whether it has files of other attempts.
     pub(super) given: bool,
 }
 
 impl State {
-    /// Makes room for a child that is to be started; its index. Under the one lock that a stop
-    /// takes too: what is stopped starts nothing.
+    /// Adds a child that is about to be started; returns its index. A stop takes the same lock, so
+    /// a stopped attempt starts nothing.
     pub(super) fn add_child(&mut self) -> Result<u16, Failure> {
         if self.stop.is_some() {
             return Err(stopped());
@@ -117,12 +120,13 @@ impl State {
         Ok(index)
     }
 
-    /// Whether it was stopped before anything of it was started: nothing has to be waited for.
+    /// Whether it was stopped before anything of it was started, so that nothing has to be waited
+    /// for.
     pub(super) fn is_cut_short(&self) -> bool {
         self.stop.is_some() && self.children.is_empty()
     }
 
-    /// No child of it is alive, as far as is known.
+    /// Whether no child of it is alive, as far as is known.
     pub(super) fn has_ended(&self) -> bool {
         !self
             .children
@@ -130,26 +134,24 @@ impl State {
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
-    /// Nothing is left but to tell its end: it has ended, and nothing of it is to be prepared or
-    /// settled.
+    /// Whether only its end must be reported: it has ended, and is neither preparing nor settling.
     pub(super) fn is_to_be_told(&self) -> bool {
         self.has_ended() && self.may_spawn && !self.may_settle
     }
 
-    /// Nothing of it is alive, its output is drained, and no child is on its way.
+    /// Whether nothing of it is alive, its output is drained, and no start is pending.
     pub(super) fn is_over(&self) -> bool {
         self.ended && self.has_ended()
     }
 
-    /// Puts down what was reported of a child, and whether its attempt had come to rest with that.
+    /// Records the state of a child, and whether nothing of its attempt was alive after it.
     pub(super) fn hear(&mut self, index: usize, new: ChildState, at_rest: bool) {
         while self.children.len() <= index {
             self.children.push(ChildState::Sent);
         }
-        // An exit is the last word on a child; a start that is told again after it says nothing
-        // new.
+        // An exit is final; a start that is reported again after it is nothing new.
         let is_known = matches!(self.children[index], ChildState::Exited(_));
-        // A child that is started when the attempt had come to rest wakes it.
+        // A child that was started after the attempt was over reopens the attempt.
         let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
         self.ended = at_rest || (self.ended && (is_known || !wakes));
         if !is_known || matches!(new, ChildState::Exited(_)) {
@@ -173,12 +175,12 @@ pub(super) struct Live {
     pub(super) id: AttemptId,
     pub(super) key: AttemptKey,
     pub(super) ladder: Vec<Rung>,
-    /// What it has told, and is not known to be durable.
+    /// Reports that may not be durable yet.
     pub(super) told: Told,
     state: watch::Sender<State>,
     /// Asks the running instance to stop; used once.
     stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
-    /// Its task as it stood when the attempt was started; until then its instance only stands by.
+    /// Its task as it was when the attempt was started; unset while its instance only stands by.
     begun: SetOnce<Arc<Task>>,
 }
 
@@ -207,11 +209,11 @@ impl Live {
             state.may_settle = task.phase() == Some(&Phase::Settling);
         });
         if self.begun.set(task).is_err() {
-            tracing::error!(attempt = %self.id, "it was started twice");
+            tracing::error!(attempt = %self.id, "the attempt was started twice");
         }
     }
 
-    /// The umask of its task's submitter, as far as it is known.
+    /// The umask of its task's submitter, if it is known.
     pub(super) fn umask(&self) -> Option<u16> {
         self.begun.get().and_then(|task| task.request.umask)
     }
@@ -225,7 +227,7 @@ impl Live {
         self.begun.wait().await
     }
 
-    /// From when the attempt's times count, by the clock of this boot.
+    /// The time from which the attempt's limits count, by the clock of this boot.
     pub(super) fn started(&self, task: &Task, boot_id: &str) -> Option<MonotonicMs> {
         self.look(|state| state.began).or_else(|| {
             let (start, boot) = task.last_attempt()?.started_monotonic.as_ref()?;
@@ -254,7 +256,7 @@ impl Live {
         }
     }
 
-    /// Waits until the state answers.
+    /// Waits until `look` returns a value for the state.
     pub(super) async fn until<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
         let mut changes = self.state.subscribe();
         loop {
@@ -267,7 +269,7 @@ impl Live {
         }
     }
 
-    /// Asks the running instance to stop, if it was not asked before.
+    /// Asks the running instance to stop, unless it was asked before.
     pub(super) fn ask_to_stop(&self, request: StopRequest) {
         let sender = lock(&self.stop).take();
         if let Some(sender) = sender
@@ -303,8 +305,7 @@ mod tests {
         })
     }
 
-    /// Reports in the order they come, each with whether the attempt was over when it had been
-    /// heard.
+    /// Applies reports in order, and checks after each whether the attempt is over.
     fn check(reports: Vec<(usize, ChildState, bool, bool)>) {
         let mut state = State::default();
         for (at, (index, new, at_rest, is_over)) in reports.into_iter().enumerate() {
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_over_when_its_last_child_is() {
+    fn an_attempt_is_over_with_its_last_child() {
         check(vec![
             (0, running(), false, false),
             (0, exited(), true, true),
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_tells_whose_command_it_is() {
+    fn a_key_tells_the_owner_of_a_command() {
         let attempt = "task_00000000000000000000000000.1";
         let id: AttemptId = attempt.parse().unwrap_or_else(|_| unreachable!());
         for owner in [Owner::Attempt(id), Owner::Host] {
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stopped_starts_nothing_and_children_are_bounded() {
+    fn a_stopped_attempt_starts_nothing_and_children_are_bounded() {
         let mut state = State::default();
         assert!(!state.is_cut_short());
         for expected in 0..1000 {
@@ -377,12 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn a_later_child_that_leaves_processes_behind_keeps_it_going() {
+    fn an_attempt_is_not_over_while_a_later_child_has_leftovers() {
         check(vec![(0, exited(), true, true), (1, exited(), false, false)]);
     }
 
     #[test]
-    fn a_later_child_that_was_not_started_changes_nothing() {
+    fn a_later_child_that_failed_to_start_changes_nothing() {
         let refused = ChildState::NotStarted {
             class: NotStartedClass::CommandNotFound,
             message: "no".to_owned(),
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_again_changes_nothing() {
+    fn repeated_reports_change_nothing() {
         check(vec![
             (0, exited(), true, true),
             (0, running(), false, true),

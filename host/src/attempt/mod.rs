@@ -1,9 +1,9 @@
-//! Attempts at work: between the engine, which decides, the plugin, which knows how, and the
-//! supervisor, which holds the processes.
+//! Attempts in progress: this module connects the engine, which decides, the plugin, which knows
+//! how, and the supervisor, which holds the processes.
 //!
-//! For each attempt there is one task that runs the executor's instances and then waits until
-//! nothing of the attempt is alive. What it has told the engine is kept until the engine says it is
-//! durable, so that a board that had to be loaded again can be told once more.
+//! For each attempt one task runs the executor's instances and then waits until nothing of the
+//! attempt is alive. Its reports to the engine are kept until the engine says that they are
+//! durable, so that they can be repeated after the board was loaded again.
 
 mod allowed;
 mod commands;

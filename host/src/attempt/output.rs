@@ -1,5 +1,5 @@
-//! A child's output as a guest reads it: from the log, from an offset, until the child has ended
-//! and all was read, or up to what the cap took away.
+//! A child's output as a guest reads it: read from the log, from an offset until the child has
+//! ended and everything was read, or up to a gap that the cap has made.
 
 use std::{
     io,
@@ -65,11 +65,12 @@ impl Follow {
     /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            // Asked before the reading: what was written before the child's end is read after.
+            // Checked before the read, so that output from before the child's end is still read.
             let over = self.live.look(|state| self.is_over(state));
             match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
-                // The guest is told, and reads on behind it: only so does it know its offset.
+                // The guest is told about the gap and reads again from behind it, so that it knows
+                // its offset.
                 Some(Piece::Gap { bytes, .. }) => {
                     self.gap.store(bytes, Ordering::Release);
                     return Ok(None);
@@ -86,7 +87,7 @@ impl Follow {
         }
     }
 
-    /// The child's last output is in the log once its exit was reported.
+    /// Whether the child's last output is in the log, which is so once its exit was reported.
     fn is_over(&self, state: &super::live::State) -> bool {
         matches!(
             state.children.get(usize::from(self.child)),
@@ -95,7 +96,7 @@ impl Follow {
     }
 }
 
-/// The port's word for a channel in the log's.
+/// Converts a channel of the log to one of the port.
 pub(super) fn channel(channel: crate::plugin::Channel) -> Channel {
     match channel {
         crate::plugin::Channel::Stdout => Channel::Stdout,

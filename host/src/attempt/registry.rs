@@ -1,5 +1,5 @@
-//! The registry: which attempts are under way in this host, and what supervisors had of others when
-//! it began. What supervisors report goes to the attempt that it is about.
+//! The registry: the attempts in progress in this host, and those that supervisors had when it
+//! began. It passes the supervisors' reports to the attempts that they are about.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,15 +21,15 @@ use crate::{
     supervise::{self, AttemptKey, ChildId, FoundState, Report},
 };
 
-/// What supervisors had when this host connected to them.
+/// Everything that supervisors had when this host connected to them.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     attempts: BTreeMap<AttemptId, Found>,
-    /// What an earlier host ran for attempts.
+    /// The commands that an earlier host ran for attempts.
     commands: BTreeMap<AttemptKey, Found>,
 }
 
-/// What a supervisor had of an attempt, or of a command.
+/// A supervisor's state of an attempt or a command.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     children: Vec<ChildState>,
@@ -39,7 +39,7 @@ pub(super) struct Found {
 
 impl From<Found> for State {
     fn from(known: Found) -> Self {
-        // Nobody will report on an attempt that no supervisor knows.
+        // No supervisor will report on an attempt that none knows.
         let ended = known.ended || known.children.is_empty();
         Self {
             children: known.children,
@@ -51,7 +51,7 @@ impl From<Found> for State {
 }
 
 impl Known {
-    /// What each attempt and each command was found to be.
+    /// Sorts the findings into attempts and commands.
     pub(crate) fn of(found: Vec<supervise::Found>) -> Self {
         let mut known = Self::default();
         for one in found {
@@ -61,7 +61,10 @@ impl Known {
             } else if let Ok(attempt) = one.attempt.as_str().parse() {
                 known.attempts.insert(attempt, Found::from_found(one));
             } else {
-                tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none");
+                tracing::warn!(
+                    attempt = %one.attempt,
+                    "a supervisor has an attempt with an invalid id"
+                );
             }
         }
         known
@@ -80,7 +83,7 @@ impl Found {
         let mut children = Vec::new();
         for child in found.children {
             let index = usize::from(child.child.index());
-            // A child between two others that were found was never received.
+            // A child that is missing between two others was never received.
             while children.len() < index {
                 children.push(ChildState::Lost);
             }
@@ -103,23 +106,25 @@ impl Found {
     }
 }
 
-/// The attempts of this host. While one of its locks is held the other is not taken, and nothing is
-/// waited for.
+/// The attempts of this host. While one of its locks is held, the other one is not taken and
+/// nothing is awaited.
 pub(crate) struct Registry {
     attempts: Mutex<Attempts>,
-    /// Commands that the host runs for attempts, and those that an earlier one ran.
+    /// The commands that the host runs for attempts, and those that an earlier host ran.
     commands: Mutex<BTreeMap<AttemptKey, Arc<watch::Sender<State>>>>,
-    /// Told after each release.
+    /// Notified after each release.
     released: Notify,
 }
 
 #[derive(Default)]
 struct Attempts {
-    /// Those under way.
+    /// The attempts in progress.
     live: BTreeMap<AttemptId, Arc<Live>>,
-    /// What supervisors had of attempts when this host connected; each is taken up once.
+    /// The attempts that supervisors had when this host connected; each is removed when it is taken
+    /// over.
     known: BTreeMap<AttemptId, Found>,
-    /// The same of attempts of tasks whose rows cannot be read: they are kept, since they may run.
+    /// Attempts of that kind whose tasks' rows cannot be read: they are kept, since they may still
+    /// run.
     unreadable: BTreeMap<AttemptId, Found>,
 }
 
@@ -156,12 +161,12 @@ impl Registry {
         self.attempts().live.get(&attempt).cloned()
     }
 
-    /// All that are under way.
+    /// All attempts in progress.
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
         self.attempts().live.values().cloned().collect()
     }
 
-    /// A command that is about to be started.
+    /// Registers a command that is about to be started.
     pub(super) fn expect_command(&self, key: AttemptKey) -> Arc<watch::Sender<State>> {
         let state = State {
             children: vec![ChildState::Sent],
@@ -187,14 +192,14 @@ impl Registry {
         self.attempts().known.remove(&attempt)
     }
 
-    /// Its end is durable.
+    /// Removes an attempt whose end is durable.
     pub(super) fn release(&self, attempt: AttemptId) -> Option<Arc<Live>> {
         let live = self.attempts().live.remove(&attempt);
         self.released.notify_waiters();
         live
     }
 
-    /// Takes out what was found of attempts that are none of these, nor of these tasks.
+    /// Removes the found attempts that are neither among these nor belong to these tasks.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
@@ -215,13 +220,13 @@ impl Registry {
         self.attempts().unreadable.keys().copied().collect()
     }
 
-    /// Whether it is under way here, or a supervisor was found to have it.
+    /// Whether it is in progress here, or was found at a supervisor.
     pub(super) fn knows(&self, attempt: AttemptId) -> bool {
         self.attempts().have(attempt)
     }
 
-    /// Waits until what was found to have ended before this host began is written down as ended:
-    /// nothing is shown as running that is not.
+    /// Waits until the attempts that had ended before this host began are stored as ended, so that
+    /// they are not shown as running.
     pub(crate) async fn written_off(&self) {
         let over = self.ended_before();
         loop {
@@ -233,7 +238,7 @@ impl Registry {
         }
     }
 
-    /// What was found to have ended, taken up by now or not.
+    /// The attempts that had ended before this host began, taken over or not.
     fn ended_before(&self) -> Vec<AttemptId> {
         let attempts = self.attempts();
         let resumed = attempts
@@ -260,7 +265,7 @@ impl Registry {
         live.and_then(|live| live.look(|state| state.held.clone()))
     }
 
-    /// Hands reports on until there are no more.
+    /// Passes on reports until the channel is closed.
     pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
         while let Some(report) = reports.recv().await {
             if let Report::Reached { found } = report {
@@ -272,7 +277,7 @@ impl Registry {
         }
     }
 
-    /// Takes in what a supervisor has that had not answered when this host began.
+    /// Adds the attempts and commands of a supervisor that had not answered when this host began.
     fn turned_up(&self, found: Known) {
         self.attempts().known.extend(found.attempts);
         let mut commands = lock(&self.commands);
@@ -315,7 +320,10 @@ impl Registry {
                     tracing::error!(%attempt, alive, "processes of the attempt could not be ended");
                 }
                 if swept > 0 {
-                    tracing::info!(%attempt, swept, "the attempt left processes behind, which were ended");
+                    tracing::info!(
+                        %attempt, swept,
+                        "the attempt left processes behind, and they were ended"
+                    );
                 }
                 self.with(&attempt, |state| state.ended = true);
             }
@@ -323,12 +331,12 @@ impl Registry {
                 if let Some(message) = &message {
                     tracing::warn!(%attempt, message, "its output is held back");
                 } else {
-                    tracing::info!(%attempt, "its output goes on");
+                    tracing::info!(%attempt, "its output is written again");
                 }
                 self.with(&attempt, |state| state.held = message);
             }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
-            // Taken up where reports come in.
+            // Handled before this function is called.
             Report::Reached { .. } => {}
         }
     }
@@ -338,7 +346,7 @@ impl Registry {
         self.with(child.attempt(), |state| state.hear(index, new, ended));
     }
 
-    /// The supervisor has nothing to say of the end of an attempt of which nothing began.
+    /// Ends an attempt of which nothing began, since the supervisor reports no end for it.
     fn end_if_nothing_began(&self, attempt: &AttemptKey) {
         self.with(attempt, |state| {
             state.ended |= state
@@ -364,8 +372,7 @@ impl Registry {
         }
     }
 
-    /// Changes what is known of an attempt that is under way, or, before it was taken up again, of
-    /// what was found.
+    /// Changes the state of an attempt in progress or, before it is taken over, of a found one.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
         let command = lock(&self.commands).get(key).cloned();
         if let Some(command) = command {
@@ -402,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_host_finds_is_what_it_goes_on_with() {
+    fn a_host_continues_with_the_attempts_it_found() {
         let attempt = "task_00000000000000000000000000.1";
         let child = |index| ChildId::new(AttemptKey::new(attempt), index);
         let found = supervise::Found {
@@ -434,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_run_of_a_task_that_cannot_be_read_is_kept() {
+    fn attempts_of_unreadable_tasks_are_kept() {
         let ids: Vec<AttemptId> = (1..=3)
             .map(|number| AttemptId {
                 task: TaskId::new(1, number),
@@ -454,7 +461,7 @@ mod tests {
         assert_eq!(over, [ids[2]]);
         assert_eq!(registry.unreadable(), [ids[1]]);
         assert!(registry.knows(ids[0]) && !registry.knows(ids[1]));
-        // Its row can be read again.
+        // The task's row can be read again.
         let begun = BTreeSet::from([ids[0], ids[1]]);
         assert!(registry.take_others(&begun, &BTreeSet::new()).is_empty());
         assert!(registry.knows(ids[1]));

@@ -1,8 +1,9 @@
-//! The reporter: what attempts tell the engine, and tell again after its board was loaded anew.
+//! The reporter: sends the reports of attempts to the engine, and repeats them after the board was
+//! loaded again.
 //!
 //! Each report is numbered and kept until the engine acknowledges it ([`Told`](super::told::Told)),
-//! so that it can be told once more and counts once all the same. What an attempt waits to be
-//! answered is asked again, too, as long as there is no answer.
+//! so it can be repeated and still counts once. Questions of an attempt are repeated too, until
+//! they are answered.
 
 use claudine_domain::{
     outbox::Numbered,
@@ -20,12 +21,12 @@ impl Reporter {
         Self(reports)
     }
 
-    /// A supervisor that had been silent has answered, or is dead.
+    /// Reports that a silent supervisor has answered, or is dead.
     pub(super) async fn reached(&self) {
         self.0.reached().await;
     }
 
-    /// Waits for room in the engine's inbox.
+    /// Sends a report; waits for room in the engine's inbox.
     pub(super) async fn send(&self, live: &Live, report: Report) {
         self.send_all(live, live.told.add(report)).await;
     }
@@ -36,11 +37,14 @@ impl Reporter {
         }
     }
 
-    /// Sends without waiting. What finds the engine's inbox full is told before the next report, at
-    /// the latest before the end.
+    /// Sends a report without waiting. If the engine's inbox is full, it is sent with the next
+    /// report, at the latest with the end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
-            tracing::warn!(attempt = %live.id, "its executor stands by, and may not tell anything before its start");
+            tracing::warn!(
+                attempt = %live.id,
+                "its executor stands by, and must not report anything before its start"
+            );
             return;
         }
         let mut reports = live.told.add(report).into_iter();
@@ -49,7 +53,7 @@ impl Reporter {
         }
     }
 
-    /// Returns when the attempt may start its first process, or is stopped.
+    /// Waits until the attempt may start its first process, or is stopped.
     pub(super) async fn ask_for_turn(&self, live: &Live) {
         if live.look(|state| state.may_spawn) {
             return;
@@ -63,8 +67,8 @@ impl Reporter {
         live.until(|state| has_turn(state).then_some(())).await;
     }
 
-    /// Returns whether the work of an attempt that ends like this may be settled: once that is
-    /// durable, unless the attempt is stopped.
+    /// Waits until this end is durable; returns whether the work may be settled, which it may not
+    /// if the attempt is stopped meanwhile.
     pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
         let asks = live.change(|state| {
             state.answered = Some(Box::new(ending.clone()));
@@ -86,8 +90,8 @@ impl Reporter {
         self.send(live, Report::Ended(ending)).await;
     }
 
-    /// Tells the engine again what was not durable when its board was loaded anew, and asks again
-    /// what it has not answered.
+    /// Repeats the reports that were not durable when the board was loaded again, and the questions
+    /// that are unanswered.
     pub(super) async fn tell_again(&self, live: &Live) {
         self.send_all(live, live.told.all()).await;
         for question in open_questions(live.state()) {
@@ -98,7 +102,7 @@ impl Reporter {
     }
 }
 
-/// What the attempt waits for: its answer may be one that only the board before the load knew of.
+/// The questions of an attempt whose answers may have been lost with the board before the load.
 fn open_questions(state: State) -> impl Iterator<Item = Report> {
     let checkpoint = state.checkpoint.map(|bytes| Report::Checkpoint {
         number: state.checkpoints_sent,

@@ -1,9 +1,10 @@
-//! What the host runs for requests: git at a submission, and to list, merge or clean worktrees.
+//! Commands that the host runs for requests: git at a submission, and to list, merge or clean
+//! worktrees.
 //!
-//! They are children of a supervisor too, so that a host that ends, or is killed, leaves none
-//! behind that nobody ends in time, and so that a program that git runs is nobody's whom the host
-//! would obey. No host goes on with what an earlier one did for a request: who asked asks again,
-//! and what changes something waits until what the earlier host had begun has ended.
+//! They are children of a supervisor too. So if the host ends or is killed, their time limits are
+//! still enforced, and a program that git runs does not count as a process of the user. No host
+//! continues the commands that an earlier host ran for requests: the client asks again. Commands
+//! that change something wait until those of the earlier host have ended.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,14 +17,14 @@ use crate::{
     command::{Abandoned, Elsewhere, GRACE, Order, Outcome},
 };
 
-/// How long what is told to end may take: until it is killed, and a moment for the report of that.
+/// How long ending a command may take: the time until it is killed, and a moment for the report.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
 
 /// Runs commands for requests.
 pub(crate) struct Requests {
     commands: Arc<Commands>,
     running: TaskTracker,
-    /// Whether all of them are to end, and no other is to begin.
+    /// Whether all commands must end and no other may begin.
     ending: watch::Sender<bool>,
 }
 
@@ -36,7 +37,7 @@ impl Requests {
         }
     }
 
-    /// Ends what runs, and lets nothing begin any more.
+    /// Ends the running commands, and lets no other begin.
     pub(crate) async fn end(&self) {
         self.ending.send_replace(true);
         self.running.close();
@@ -50,7 +51,8 @@ impl Elsewhere for Requests {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let (tell, told) = oneshot::channel();
         let (commands, ending) = (self.commands.clone(), self.ending.subscribe());
-        // To its end, even if nobody waits for it: what it changes would be left half changed.
+        // Run to its end even if nobody waits for it: otherwise its changes would be left half
+        // done.
         self.running.spawn(async move {
             let outcome = run_unless_ending(&commands, ending, order).await;
             if tell.send(outcome).is_err() {
@@ -81,7 +83,7 @@ async fn run_unless_ending(
         .await
 }
 
-/// Returns once everything is to end: never, if the host goes without having said so.
+/// Waits until everything must end; never returns if the sender is dropped without that.
 async fn is_ending(mut ending: watch::Receiver<bool>) {
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;

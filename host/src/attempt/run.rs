@@ -1,5 +1,5 @@
-//! What the engine asks for: starting attempts, taking them up again, stopping them, and forgetting
-//! them once their end is durable.
+//! The engine's requests: starting attempts, taking them over, stopping them, and forgetting them
+//! once their end is durable.
 
 use std::{
     collections::BTreeSet,
@@ -43,11 +43,11 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// Beyond the ladder's own waits: what an executor has to say its last words.
+/// The time beyond the ladder's own waits in which an executor can finish its answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The engine's side of attempts: a registry of those under way, a launcher that runs them, and a
-/// reporter of what they tell.
+/// The engine's side of attempts: a registry of those in progress, a launcher that runs them, and a
+/// reporter of their news.
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
     registry: Arc<Registry>,
@@ -55,7 +55,7 @@ pub(crate) struct Runner {
     standing_by: StandingBy,
 }
 
-/// What a runner is made of.
+/// The parts of a runner.
 pub(crate) struct RunnerParts {
     pub(crate) plugins: Arc<Catalog>,
     pub(crate) store: Arc<dyn Store>,
@@ -65,7 +65,7 @@ pub(crate) struct RunnerParts {
     pub(crate) layout: Layout,
     pub(crate) reports: ReportSender,
     pub(crate) known: Known,
-    /// How long it may take to settle the work of an attempt.
+    /// How long settling the work of an attempt may take.
     pub(crate) settle_timeout: Duration,
 }
 
@@ -120,7 +120,7 @@ impl Runner {
         })
     }
 
-    /// What runs commands for requests.
+    /// The runner of commands for requests.
     pub(crate) fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
     }
@@ -138,7 +138,7 @@ impl Runner {
         self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
-    /// Lets the attempt go on if it stands by; gives the launch back if it does not.
+    /// Begins the attempt if it stands by; otherwise returns the launch.
     fn begin_standing_by(&self, launch: Launch) -> Result<(), Launch> {
         let Some(StandBy { live, .. }) = self.standing_by.take(launch.attempt) else {
             return Err(launch);
@@ -148,7 +148,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Brings an order to its supervisor, even if many wait before it.
+    /// Sees that an order reaches its supervisor, even if the queue is full.
     fn see_to(&self, attempt: AttemptId, order: Handover) {
         if order.waits() {
             self.launcher.tasks.spawn(async move {
@@ -159,8 +159,8 @@ impl Runner {
         }
     }
 
-    /// The attempt of a process, given with its parents up to the supervisor, and who has started
-    /// it.
+    /// The attempt of a process, and who started it. The process is given with its parents up to
+    /// the supervisor.
     pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         self.registry.attempt_of(line).await
     }
@@ -170,17 +170,17 @@ impl Runner {
         self.registry.held_back(attempt)
     }
 
-    /// Hands reports of supervisors on until there are no more.
+    /// Passes on the reports of supervisors until the channel is closed.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
         let reporter = &self.launcher.reporter;
         self.registry.route(reports, reporter).await;
     }
 
-    /// Ends what supervisors have of tasks whose rows cannot be read: nobody else can.
+    /// Ends the attempts whose tasks' rows cannot be read, since nobody else can.
     pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
         let supervisors = &self.launcher.supervisors;
         for attempt in self.registry.unreadable() {
-            tracing::warn!(%attempt, "it is ended, and its task cannot be read");
+            tracing::warn!(%attempt, "the attempt is ended, because its task cannot be read");
             let key = supervise::AttemptKey::new(attempt.to_string());
             let ladder = vec![supervise::Rung {
                 signal: supervise::Signal::Term,
@@ -193,27 +193,27 @@ impl Runner {
         Ok(())
     }
 
-    /// Waits until what was found to have ended before this host began is written down as ended.
+    /// Waits until the attempts that had ended before this host began are stored as ended.
     pub(crate) async fn written_off(&self) {
         self.registry.written_off().await;
     }
 }
 
-/// Removes what an attempt that is over had read from.
+/// Removes the input files of an attempt that is over.
 fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u16) {
     if given && let Err(error) = checkpoint::files::remove(&layout.inputs(attempt)) {
-        tracing::warn!(%attempt, %error, "what it was given of other tasks stays behind");
+        tracing::warn!(%attempt, %error, "its files of other tasks cannot be removed");
     }
     for index in 0..input_files {
         let path = layout.stdin_file(attempt, index);
         if let Err(error) = fsx::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "an input file stays behind");
+            tracing::warn!(path = %path.display(), %error, "an input file cannot be removed");
         }
     }
 }
 
-/// A signal that the supervisor does not know is left out: the manifest was checked when the plugin
-/// was loaded.
+/// The stop ladder of a task. An unknown signal is left out: the manifest was checked when the
+/// plugin was loaded.
 fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     let rungs = task.request.ladder.iter();
     rungs
@@ -232,7 +232,7 @@ impl Attempts for Runner {
         let Launch { attempt, task, .. } = &launch;
         let executor = self.launcher.plugins.executor(&task.request.executor);
         let may = executor.is_ok_and(|executor| executor.manifest().standby);
-        // Only where the executor allows it, and where nothing is needed that may yet change.
+        // Only if the executor allows it, and if no input can still change.
         let request = &task.request;
         let may_change =
             request.worktree.is_some() || task.reads_others() || request.budget_micro_usd.is_some();
@@ -341,7 +341,7 @@ impl Attempts for Runner {
             self.see_to(attempt, self.launcher.supervisors.ack(key));
         }
         if given || input_files > 0 {
-            // The engine waits for nothing: a file system may.
+            // The engine must not wait for a file system.
             let layout = self.launcher.layout.clone();
             self.launcher
                 .tasks
@@ -374,8 +374,8 @@ impl Attempts for Runner {
     }
 }
 
-/// What became of an attempt of this machine. What began before the machine was started anew is
-/// gone, whether its supervisor's notes are there or not.
+/// The state of an attempt of this machine that supervisors may have had. An attempt that began
+/// before a reboot is gone, whether its supervisor's notes exist or not.
 fn found(
     is_known: bool,
     attempt: Option<&Attempt>,
@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_became_of_an_attempt_is_what_its_machine_knows() {
+    fn a_found_attempt_is_judged_by_boot_and_supervisors() {
         let check = |is_known: bool, boot: Option<&str>, may_turn_up: bool, expected| {
             let attempt = Attempt {
                 started_monotonic: boot.map(|boot| (MonotonicMs(1), boot.into())),

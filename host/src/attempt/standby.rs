@@ -1,7 +1,7 @@
 //! Attempts that are about to start: their instances are made, and wait at their first child.
 //!
-//! Nothing of it is seen: the engine does not count them, and is told nothing by them. What is
-//! dropped here is made anew when it is started.
+//! They have no visible effect: the engine does not count them, and they report nothing to it. An
+//! instance that is dropped here is made again when its attempt starts.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use tokio::task::JoinHandle;
 use super::live::Live;
 use crate::lock::lock;
 
-/// An attempt that was made ready and not begun.
+/// An attempt that is ready but has not begun.
 pub(super) struct StandBy {
     pub(super) live: Arc<Live>,
     pub(super) work: JoinHandle<()>,
 }
 
-/// What will be started next, as far as it was made ready for it.
+/// The attempts that will be started next, as far as they are ready.
 #[derive(Default)]
 pub(super) struct StandingBy(Mutex<BTreeMap<AttemptId, StandBy>>);
 

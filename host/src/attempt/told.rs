@@ -1,4 +1,4 @@
-//! What an attempt has told the engine, and keeps until that is durable.
+//! The reports of an attempt to the engine, kept until they are durable.
 
 use std::{
     mem::discriminant,
@@ -12,8 +12,8 @@ use claudine_domain::{
 
 use crate::lock::lock;
 
-/// So many reports are kept of an attempt whose engine acknowledges nothing. What it tells beyond
-/// that of its progress is dropped; of all else the last of each kind is kept.
+/// The most reports that are kept of an attempt without an acknowledgement. Further progress is
+/// dropped; of every other kind the last report is kept.
 const MOST: usize = 1_024;
 
 /// The reports of one attempt.
@@ -23,7 +23,7 @@ pub(super) struct Told(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     outbox: Outbox<Report>,
-    /// Something found no room: what is kept is told again before anything else.
+    /// Whether a report found the inbox full: all kept reports are then sent before any other.
     is_late: bool,
 }
 
@@ -32,7 +32,7 @@ impl Told {
         lock(&self.0)
     }
 
-    /// Keeps a report, and says what of all that is kept is to be told now.
+    /// Keeps a report; returns the reports that should be sent now.
     pub(super) fn add(&self, report: Report) -> Vec<Numbered<Report>> {
         let mut kept = self.kept();
         let is_progress = matches!(report, Report::Progress { .. });
@@ -48,7 +48,7 @@ impl Told {
         vec![numbered]
     }
 
-    /// All that is kept, which is told again after the engine's board was loaded anew.
+    /// All kept reports, for repetition after the engine's board was loaded again.
     pub(super) fn all(&self) -> Vec<Numbered<Report>> {
         self.kept().outbox.all()
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn of_each_kind_the_last_is_kept_and_of_progress_all_up_to_a_bound() {
+    fn the_last_report_of_a_kind_is_kept_and_progress_up_to_a_limit() {
         let told = Told::default();
         told.add(Report::Cost(1));
         for number in 0..2 * MOST {
@@ -90,14 +90,14 @@ mod tests {
         told.add(Report::Cost(2));
         told.add(Report::Alive);
         let reports: Vec<Report> = told.all().into_iter().map(|one| one.report).collect();
-        // The first cost took one place.
+        // The first cost report took one place.
         let mut expected: Vec<Report> = (0..MOST - 1).map(progress).collect();
         expected.extend([Report::Cost(2), Report::Alive]);
         assert_eq!(reports, expected);
     }
 
     #[test]
-    fn what_found_no_room_is_told_before_what_comes_after_it() {
+    fn reports_that_found_the_inbox_full_are_sent_first() {
         let told = Told::default();
         let numbers = |reports: Vec<Numbered<Report>>| -> Vec<u64> {
             reports.iter().map(|report| report.number).collect()

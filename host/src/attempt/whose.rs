@@ -1,4 +1,4 @@
-//! Which attempt a process belongs to.
+//! Finds the attempt of a process.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::{
     supervise::peer::{Forebear, Side},
 };
 
-/// How long the report of a start is waited for: a process may run, and ask, before this host hears
-/// that it was started.
+/// How long to wait for the report of a start: a process may run, and connect, before this host
+/// hears that it was started.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
-    /// The attempt of a process, given with its parents up to the supervisor, and who has started
-    /// it: one of them is a child of the attempt, or a command that the host runs for it, or is in
-    /// the session of such a process. For anything else only its environment says where it belongs,
-    /// which it may have written itself.
+    /// The attempt of a process, and who started it. The process is given with its parents up to
+    /// the supervisor. One of them must be a child of the attempt, or a command that the host runs
+    /// for it, or in the session of such a process. Otherwise only its environment tells where it
+    /// belongs, which it may have written itself.
     pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);
         }
         let reported = self.starts_reported();
         if clock::within(REPORT_LIMIT, reported).await.is_none() {
-            tracing::warn!("a process asks whose start was not reported");
+            tracing::warn!("a process connected before its start was reported");
         }
         self.has_among_children(line)
     }
@@ -54,14 +54,14 @@ impl Registry {
             .or_else(|| of(|child, it| child.pid == it.session))
     }
 
-    /// Returns once it is known of every start that was sent what came of it.
+    /// Waits until the result of every start that was sent is known.
     async fn starts_reported(&self) {
         for live in self.all() {
             live.until(|state| has_no_sent(state).then_some(())).await;
         }
         for (_, state) in self.all_commands() {
             let mut changes = state.subscribe();
-            // It cannot fail: the sender is held here.
+            // Cannot fail, because the sender is held here.
             drop(changes.wait_for(has_no_sent).await);
         }
     }
@@ -75,7 +75,7 @@ fn has_no_sent(state: &State) -> bool {
 fn leader(child: &ChildState) -> Option<Leader> {
     match child {
         ChildState::Running(leader) => Some(*leader),
-        // Its session lives on in what it left.
+        // Its session continues to exist in its leftovers.
         ChildState::Exited(exit) => Some(Leader {
             pid: exit.pid,
             start_time: exit.start_time,

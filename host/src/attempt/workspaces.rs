@@ -1,11 +1,10 @@
-//! Where an attempt works: in the task's directory, or in a worktree; how it leaves the repository
-//! there, and what becomes of its work.
+//! The workspace of an attempt: the task's directory or a worktree, the state of its repository,
+//! and the settling of its work.
 //!
-//! Git is asked for agents and for tasks in worktrees only: a short command would pay more for it
-//! than for itself. What it says of the repository never changes how an attempt ended; where it
-//! says nothing, the reason is kept in its place. What became of the work does: a task whose merge
-//! was asked for and could not be done has not succeeded, or what depends on it would go on without
-//! its work.
+//! Git is used only for agents and for tasks in worktrees: it would cost more than a short command
+//! itself. The state of the repository never changes how an attempt ended; if git fails, its error
+//! is stored instead of the state. The result of settling does: a task whose merge was asked for
+//! and failed has not succeeded, or its dependants would go on without its work.
 
 use std::{
     collections::BTreeMap,
@@ -31,13 +30,13 @@ use crate::{
     worktree::{Settling, WorktreeError, Worktrees},
 };
 
-/// The directories that attempts work in.
+/// The directories in which attempts work.
 pub(super) struct Workspaces {
     pub(super) worktrees: Arc<Worktrees>,
     pub(super) environments: Arc<Environments>,
 }
 
-/// Where an attempt works.
+/// The place where an attempt works.
 pub(super) struct Workspace {
     pub(super) dir: String,
     /// The branch of its worktree.
@@ -45,7 +44,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspaces {
-    /// Where an attempt works. Its worktree is made, if it has none yet.
+    /// The place where an attempt works. Makes its worktree, if it has none yet.
     pub(super) async fn enter(&self, launch: &Launch) -> Result<Workspace, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
@@ -78,20 +77,20 @@ impl Workspaces {
         })
     }
 
-    /// Whether something is to be done with the work of an attempt that ended like this.
+    /// Whether an attempt that ended like this has work to settle.
     pub(super) fn is_to_be_settled(task: &Task, ending: &Ending) -> bool {
         let has_succeeded = ending.cause == Cause::Success && ending.stopped.is_none();
         has_succeeded && task.request.worktree.is_some()
     }
 
-    /// Whether an earlier host has written down what became of the work of the task's last attempt.
+    /// Whether an earlier host has recorded how the work of the task's last attempt was settled.
     pub(super) async fn is_settled(&self, task: &Task) -> bool {
         matches!(self.worktrees.last_merge(task.id).await, Ok(Some(_)))
     }
 
-    /// Commits, merges, pushes or writes what the attempt has done, and adds to its ending what
-    /// became of that. To be called once nothing of the attempt is alive, and more than once where
-    /// a host dies over it.
+    /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
+    /// ending. To be called once nothing of the attempt is alive; called again if a host dies
+    /// during it.
     pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
         let Some(worktree) = &task.request.worktree else {
             return;
@@ -106,7 +105,7 @@ impl Workspaces {
         };
         let is_agent = task.request.class == Class::Agent;
         if is_agent {
-            // Afterwards it may be gone.
+            // Counted first, because the files may be removed with the worktree.
             let files = self
                 .worktrees
                 .changed_files(attempt.task, variables.clone());
@@ -124,7 +123,7 @@ impl Workspaces {
             })
             .await;
         if merge.state.is_failure() {
-            // To do the work once more would end the same way.
+            // A repeated attempt would end the same way.
             ending.cause = Cause::Class(ReasonClass::Conflict);
             merge.brief().clone_into(&mut ending.message);
         }
@@ -138,8 +137,8 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// `None` for a task that is neither an agent's nor in a worktree, or that worked in no
-    /// repository.
+    /// The git state after an attempt. `None` for a task that is neither an agent's nor in a
+    /// worktree, or that worked outside a repository.
     pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
         let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {
@@ -152,7 +151,7 @@ impl Workspaces {
             None => PathBuf::from(&*request.cwd),
         };
         let looked_at = dir.clone();
-        // It may be on a disk that does not answer.
+        // The directory may be on a disk that does not answer.
         let look = tokio::task::spawn_blocking(move || is_looked_at(&looked_at)).await;
         if !look.unwrap_or(false) {
             return None;
@@ -172,7 +171,7 @@ impl Workspaces {
         })))
     }
 
-    /// A task's environment, read on a thread that may block where it is not at hand.
+    /// The environment of a task, read on a blocking thread if it is not in memory.
     async fn variables(&self, digest: &str) -> io::Result<Arc<BTreeMap<String, String>>> {
         if let Some(variables) = self.environments.recent(digest) {
             return Ok(variables);
@@ -183,7 +182,7 @@ impl Workspaces {
     }
 }
 
-/// Why an agent has not succeeded that was to change something.
+/// The message for an agent that should have changed something but did not.
 fn denied_all(count: u32) -> String {
     let calls = if count == 1 {
         "1 tool call was".to_owned()

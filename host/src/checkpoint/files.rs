@@ -1,20 +1,20 @@
-//! What other attempts have left, as files and variables for commands.
+//! Passes results of other attempts to commands, as files and variables.
 //!
 //! ```text
 //! inputs/ATTEMPT/          CLAUDINE_INPUTS
-//!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its
-//!                          name, or by its id if that is no file name
-//!     output               an agent's result, else the end of its transcript; of a command all of
-//!                          standard output
+//!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task whose output is used,
+//!                          by its name, or by its id if the name cannot be a file name
+//!     output               an agent's result, or else the end of its transcript; of a command all
+//!                          of standard output
 //!     stderr
 //!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal, git
-//!   previous/              CLAUDINE_PREVIOUS: the same of the attempt that this one goes on from
-//!   context                CLAUDINE_CONTEXT: what was said about that
+//!   previous/              CLAUDINE_PREVIOUS: the same for the attempt that this one continues
+//!   context                CLAUDINE_CONTEXT: the new instructions
 //! ```
 //!
-//! They are there before the first process starts, and go when the attempt has ended. None is
-//! synced: after a power cut they may be empty, and nothing that could read them is alive, so those
-//! of an earlier boot are taken away and written anew.
+//! They exist before the first process starts, and are removed when the attempt has ended. They are
+//! not synced: after a power cut they may be empty, but then no process that could read them is
+//! alive, so files of an earlier boot are removed and written again.
 
 use std::{
     collections::BTreeSet,
@@ -34,23 +34,23 @@ use crate::{
     supervise::log::{Channel, LogReader, Piece, gap_text},
 };
 
-/// The directory of all that an attempt is given.
+/// Directory with everything passed to an attempt.
 pub(crate) const INPUTS: &str = "CLAUDINE_INPUTS";
-/// The directory of what the attempt before this one left.
+/// Directory with the results of the attempt that this one continues.
 const PREVIOUS: &str = "CLAUDINE_PREVIOUS";
-/// The file of what was said when this attempt was asked to go on.
+/// File with the new instructions.
 const CONTEXT: &str = "CLAUDINE_CONTEXT";
 
-/// The name of a directory that is none of a task's.
+/// Directory name that no task's directory gets.
 const PREVIOUS_DIRECTORY: &str = "previous";
 
-/// What an attempt is given by others.
+/// Everything that is passed to an attempt.
 pub(crate) struct Given {
     pub(crate) used: Vec<Checkpoint>,
     pub(crate) resumed: Option<(Checkpoint, String)>,
 }
 
-/// The name of the directory of each task that is used.
+/// The directory name for each task whose output is used.
 pub(crate) fn names(used: &[Checkpoint]) -> Vec<String> {
     let mut taken = BTreeSet::from([variable(PREVIOUS_DIRECTORY)]);
     let name = |checkpoint: &Checkpoint| {
@@ -63,7 +63,7 @@ pub(crate) fn names(used: &[Checkpoint]) -> Vec<String> {
     used.iter().map(name).collect()
 }
 
-/// Whether a task's name can be that of a file and of a variable.
+/// Whether the name of a task can be part of a file name and of a variable.
 fn is_plain(name: &str) -> bool {
     let first = name.chars().next();
     first.is_some_and(|first| first.is_ascii_alphanumeric())
@@ -81,7 +81,7 @@ fn variable(name: &str) -> String {
     format!("CLAUDINE_INPUT_{}", upper.collect::<String>())
 }
 
-/// The variables by which processes of the attempt find it all.
+/// The variables that point to the files.
 pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)> {
     let text = |path: PathBuf| path.display().to_string();
     let mut variables = vec![(INPUTS.to_owned(), text(directory.to_owned()))];
@@ -98,7 +98,8 @@ pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)
     variables
 }
 
-/// Writes it all, whole or not at all. What is there already was written whole by an earlier host.
+/// Writes everything, completely or not at all. An existing directory was written completely by an
+/// earlier host.
 pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::Result<()> {
     let directory = layout.inputs(attempt);
     if directory.exists() {
@@ -117,11 +118,11 @@ pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::R
     fs::rename(&unfinished, &directory)
 }
 
-/// Takes away what was written in another boot. To be called before anything is written.
+/// Removes files of an earlier boot. Must be called before anything is written.
 pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> {
     let file = layout.inputs_boot();
     let noted = match fs::read(&file) {
-        // A version that noted none may have written them in this one.
+        // Earlier versions did not record the boot, so the files may be of this one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         noted => Some(noted?),
     };
@@ -136,7 +137,7 @@ pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> 
     fsx::replace(&file, Lasting::PowerCut, boot.as_bytes()).map(drop)
 }
 
-/// Removes what an attempt was given, if it was given anything.
+/// Removes the files of an attempt, if there are any.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_have_the_names_of_tasks_where_those_are_file_names_and_differ() {
+    fn directories_are_named_after_tasks_if_the_names_are_valid_and_differ() {
         let check = |given: &[Option<&str>], expected: &[Option<&str>]| {
             let used: Vec<Checkpoint> = (1..).zip(given).map(|(n, it)| named(n, *it)).collect();
             let expected: Vec<String> = used
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_a_power_cut_is_written_anew() {
+    fn files_written_before_a_power_cut_are_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -290,7 +291,7 @@ mod tests {
         let context = layout.inputs(attempt).join("context");
         forget_other_boots(&layout, "one").unwrap();
         write(&layout, attempt, &given).unwrap();
-        // What a power cut may leave of it.
+        // State after a power cut.
         fs::write(&context, "").unwrap();
         forget_other_boots(&layout, "one").unwrap();
         write(&layout, attempt, &given).unwrap();

@@ -1,13 +1,12 @@
-//! What a finished attempt leaves for whoever goes on from it: how it ended, its result, its last
-//! lines.
+//! The checkpoint of a finished attempt for those that follow: outcome, result and last lines.
 //!
-//! It is put together from what is kept anyway (row, outputs, log) whenever somebody asks, so
-//! nothing of it can disagree with them. It is given to a task that uses the output of others, and
-//! to an attempt that goes on from an earlier one: as text before a prompt ([`words`]), and as
-//! files and variables ([`files`]). It never becomes part of a command line or of a script.
+//! It is assembled on request from stored data (row, outputs, log), so it cannot disagree with
+//! them. It is passed to tasks that use the output of others, and to attempts that continue an
+//! earlier one: as text before a prompt ([`words`]), and as files and variables ([`files`]). It
+//! never becomes part of a command line or a script.
 //!
-//! Not meant is what a running guest saves to be taken up again; that is
-//! [`DocumentKey::Checkpoint`] and nobody else's business.
+//! This is not the state that a running guest saves in order to continue later; that is
+//! [`DocumentKey::Checkpoint`], which only the guest reads.
 
 pub(crate) mod files;
 pub(crate) mod words;
@@ -28,11 +27,11 @@ use crate::{
     transcript::{Output, Transcripts},
 };
 
-/// How many of the last lines.
+/// Number of last lines.
 const LINES: u64 = 50;
-/// Lines may be long: so much of their end.
+/// Size limit of the last lines, which may be long.
 const LINES_BYTES: usize = 64 << 10;
-/// Of the transcript of an agent that others are given.
+/// Limits of an agent's transcript passed to others.
 const GIVEN_LINES: u64 = 10_000;
 const GIVEN_BYTES: usize = 1 << 20;
 
@@ -41,28 +40,28 @@ pub(crate) struct Checkpoint {
     pub(crate) task: TaskId,
     pub(crate) name: Option<String>,
     pub(crate) executor: String,
-    /// The attempt it is of; none of a task that ended without one.
+    /// Number of the attempt; none for a task that ended without one.
     pub(crate) attempt: Option<u32>,
     pub(crate) outcome: Outcome,
     pub(crate) reason: Option<Reason>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,
-    /// An agent's result.
+    /// Result of an agent.
     pub(crate) summary: Option<String>,
-    /// The end of its output, of both streams as they were read; of an agent that of its
-    /// transcript. Empty until somebody [reads](Self::read_last_lines) it.
+    /// The last lines of both streams in the order in which they were read, or of an agent's
+    /// transcript. Empty until they are [read](Self::read_last_lines).
     pub(crate) last_lines: String,
-    /// Of an agent without a result: what it did, for those who are given its output.
+    /// For an agent without a result: the transcript passed to others.
     transcript: Option<String>,
-    /// Where that is.
+    /// Source of the output.
     output: Option<Output>,
-    /// How it left the repository it worked in, where somebody looked.
+    /// State of the repository it worked in, if known.
     pub(crate) git: Option<GitState>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
-    #[error("task {0} is not kept any more")]
+    #[error("task {0} is no longer stored")]
     Gone(TaskId),
     #[error("task {0} has no attempt that has ended")]
     NoAttempt(TaskId),
@@ -77,8 +76,8 @@ pub(crate) enum CheckpointError {
     },
 }
 
-/// How a task that has ended stands: by its last attempt, unless it was tried again and has ended
-/// before another one.
+/// The checkpoint of a finished task: that of its last attempt, unless the task was retried and
+/// ended before another one.
 pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, CheckpointError> {
     let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
     let last = match task.end() {
@@ -86,7 +85,7 @@ pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, Check
         None => task.attempts.iter().rev().find(|it| it.ended.is_some()),
     };
     match (last, task.end()) {
-        // Its output is that of the attempt whose work was merged, and how it ended is its own.
+        // The output of the attempt that was merged by hand, with the outcome of the merge.
         (Some(last), Some(end)) if last.by_hand => {
             let run = task.last_run().ok_or(CheckpointError::NoAttempt(id))?;
             let checkpoint = of_attempt(store, &task, run.number)?;
@@ -144,7 +143,7 @@ pub(crate) fn of_attempt(
     })
 }
 
-/// The text that an agent answered with.
+/// Result of an agent.
 fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, CheckpointError> {
     #[derive(serde::Deserialize)]
     struct Outputs {
@@ -162,7 +161,7 @@ fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, Check
 }
 
 impl Checkpoint {
-    /// Fills in the end of the output.
+    /// Reads the last lines.
     pub(crate) async fn read_last_lines(
         &mut self,
         transcripts: &Transcripts,
@@ -174,7 +173,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Fills in what others are given of the output, unless it has a result to give.
+    /// Reads the output to pass to others, unless there is a result.
     pub(crate) async fn read_for_others(
         &mut self,
         transcripts: &Transcripts,
@@ -196,7 +195,7 @@ impl Checkpoint {
         move |source| CheckpointError::Log { task, source }
     }
 
-    /// Its repository in a line.
+    /// State of the repository in one line.
     pub(crate) fn repository(&self) -> Option<String> {
         let git = self.git.as_ref()?;
         if let Some(error) = &git.error {
@@ -219,7 +218,7 @@ impl Checkpoint {
         Some(text)
     }
 
-    /// What people call the task.
+    /// The name of the task, or its id.
     pub(crate) fn called(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.task.to_string())
     }

@@ -1,4 +1,4 @@
-//! Changes of the configuration file that leave the rest of it as it is written.
+//! Changes settings in the configuration file without changing the rest of the text.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
 
 use super::{ConfigError, Settings, parse_file};
 
-/// The settings there are, beside those of plugins.
+/// All settings, except those of plugins.
 pub(crate) const NAMES: [&str; 17] = [
     "slots",
     "cpu_threshold",
@@ -26,7 +26,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "mcp.env",
     "env.exclude",
 ];
-/// Those that are lists.
+/// The settings that are lists.
 const LISTS: [&str; 5] = [
     "mcp.executors",
     "mcp.merge_strategies",
@@ -34,19 +34,19 @@ const LISTS: [&str; 5] = [
     "mcp.env",
     "env.exclude",
 ];
-/// The tables of plugins have names that only the plugins know.
+/// Prefix of plugin tables, whose settings only the plugins know.
 const PLUGINS: &str = "plugins.";
-/// From how much likeness on a name is suggested for another: 1 is the same.
+/// Similarity from which a name is suggested for another; 1 is identical.
 const LIKELY: f64 = 0.6;
 
-/// Whether a host could start with this text as its file.
+/// Checks that a host could start with this text as its configuration file.
 pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
     let file = parse_file(path, text)?;
     Settings::from_file(&path.display().to_string(), file, "/".into())?;
     Ok(())
 }
 
-/// The text of the file with a setting as given, or without it.
+/// The text of the file with a setting changed or removed.
 pub(crate) fn changed(
     path: &Path,
     text: &str,
@@ -72,7 +72,7 @@ pub(crate) fn changed(
         let item = table.entry(part).or_insert_with(implicit);
         table = item
             .as_table_like_mut()
-            .ok_or_else(|| wrong(format!("`{part}` is no table")))?;
+            .ok_or_else(|| wrong(format!("`{part}` is not a table")))?;
     }
     if name == "task_timeout" {
         table.remove("task_timeout_ms");
@@ -86,14 +86,14 @@ pub(crate) fn changed(
     Ok(document.to_string())
 }
 
-/// A table that is written only if it has something of its own.
+/// A table without a header of its own as long as it has no values.
 fn implicit() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);
     Item::Table(table)
 }
 
-/// Sets a value, and keeps what stands around the one before.
+/// Sets a value, and keeps the spaces and comments around the old one.
 fn set(table: &mut dyn TableLike, key: &str, value: Value) {
     match table.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -107,7 +107,7 @@ fn set(table: &mut dyn TableLike, key: &str, value: Value) {
     }
 }
 
-/// A value as the file has it: text needs no quotes, a list no brackets.
+/// Parses a value as given on the command line: strings need no quotes, lists no brackets.
 fn of(name: &str, value: &str) -> Value {
     let read = value.trim().parse::<Value>().ok();
     let is_list = LISTS.contains(&name);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_setting_is_changed_and_the_rest_stays() {
+    fn only_the_given_setting_changes() {
         let check = |text: &str, name: &str, value: Option<&str>, expected: &str| {
             assert_eq!(set(text, name, value).as_deref(), Ok(expected), "{name}");
         };
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_settings_are_refused() {
         let check = |name: &str, value: &str, expected: &str| {
             let error = set("", name, Some(value)).unwrap_err();
             assert!(error.contains(expected), "{error}");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_that_is_shown_can_be_set() {
+    fn every_displayed_setting_can_be_set() {
         let env = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
         let settings = Settings::load(&super::super::Overrides::default(), &env).unwrap();
         let shown: Vec<_> = settings.shown().into_iter().map(|it| it.name).collect();

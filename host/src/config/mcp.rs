@@ -1,4 +1,4 @@
-//! The table `[mcp]`: what MCP clients and agents may ask for at most.
+//! The table `[mcp]`: limits of requests by MCP clients and agents.
 
 use claudine_domain::{
     principal::{Authority, Step},
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, matches, values::Setting};
 
-/// What MCP clients may ask for at most: agents are what the policy restrains.
+/// Limits of requests by MCP clients and agents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
-    /// A permission mode of agents: a request may do what an agent can do in it. Or the word of a
-    /// step.
+    /// The most powerful permission mode of agents whose authority a request may have, or the word
+    /// for a step.
     pub(crate) max_permission_mode: String,
-    /// What may become of a worktree's branch: all but these reaches further than the worktree.
+    /// Allowed merge strategies; all but these have effects outside the worktree.
     pub(crate) merge_strategies: Vec<MergeStrategy>,
-    /// What tasks may have beside their step, such as `network`.
+    /// Allowed authorities in addition to the step, such as `network`.
     pub(crate) extras: Vec<String>,
-    /// The variables that may be set; a `*` at the end of a name stands for any rest.
+    /// Variables that may be set; a `*` at the end matches any characters.
     pub(crate) env: Vec<String>,
 }
 
@@ -46,14 +46,14 @@ impl Default for McpCeiling {
     }
 }
 
-/// The permission modes of agents, each with the step that it stands for, and the steps themselves.
+/// Permission modes of agents with their steps, and the steps themselves.
 const MODES: [(&str, Step); 11] = [
     ("plan", Step::Read),
     ("dontAsk", Step::Read),
     ("manual", Step::Read),
     ("default", Step::Read),
     ("acceptEdits", Step::Edit),
-    // What it lets pass is decided by a model.
+    // A model decides which actions are allowed in this mode.
     ("auto", Step::Full),
     ("bypassPermissions", Step::Full),
     ("read", Step::Read),
@@ -62,10 +62,10 @@ const MODES: [(&str, Step); 11] = [
     ("full", Step::Full),
 ];
 
-/// Variables that make programs run code, find others than they would, send what they have
-/// elsewhere, or take settings from another place. No setting lets an agent set them, and a plugin
-/// may set them only for commands that it was granted with `*`. A `*` at the end stands for any
-/// rest, at the beginning for anything before; case does not matter.
+/// Variables that make programs run code, find other programs, send data elsewhere, or read
+/// settings from another place. No setting lets an agent set them, and a plugin may set them only
+/// for commands granted with `*`. A `*` at the beginning or end matches any characters; case does
+/// not matter.
 const NEVER: &[&str] = &[
     "PATH",
     "HOME",
@@ -130,8 +130,7 @@ const NEVER: &[&str] = &[
     "DOCKER_*",
 ];
 
-/// Whether a variable is one that no agent may set, and no plugin for a command that it was
-/// granted.
+/// Whether neither an agent, nor a plugin for a granted command, may set a variable.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER.iter().any(|rule| match rule.strip_prefix('*') {
@@ -141,7 +140,7 @@ pub(crate) fn is_dangerous(name: &str) -> bool {
 }
 
 impl McpCeiling {
-    /// Refuses settings that mean nothing, or would let an agent out whatever else they say.
+    /// Refuses settings that are invalid or would make the other limits ineffective.
     pub(super) fn checked(self, source: &str) -> Result<Self, ConfigError> {
         let of = |name| Setting { source, name };
         if step_of(&self.max_permission_mode).is_none() {
@@ -153,13 +152,13 @@ impl McpCeiling {
         match self.env.iter().find(|name| is_dangerous(name)) {
             Some(name) => Err(of("mcp.env").wrong(
                 name,
-                "a list of variables by which no program can be made to run something else",
+                "a list of variables that cannot make programs run other code",
             )),
             None => Ok(self),
         }
     }
 
-    /// The most that a task may be able to do.
+    /// The highest authority that a task may have.
     pub(crate) fn most(&self) -> Authority {
         let step = step_of(&self.max_permission_mode).unwrap_or(Step::Read);
         Authority {
@@ -173,14 +172,13 @@ impl McpCeiling {
         !is_dangerous(name) && self.env.iter().any(|rule| matches(rule, name))
     }
 
-    /// Whether a task may run any command, so that what the other settings keep away can be had by
-    /// one.
+    /// Whether a task may run any command, which makes the other limits ineffective.
     pub(crate) fn allows_commands(&self) -> bool {
         self.executors.iter().any(|name| name == "shell")
     }
 }
 
-/// The step that a permission mode stands for.
+/// The step for a permission mode.
 fn step_of(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mode_stands_for_a_step() {
+    fn each_permission_mode_has_a_step() {
         let check = |mode: &str, expected: &str| {
             let ceiling = ceiling(&format!("max_permission_mode = {mode:?}\nextras = []"));
             assert_eq!(ceiling.unwrap().most().to_string(), expected, "{mode}");
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_listed_may_be_set_and_what_runs_code_never() {
+    fn only_listed_variables_may_be_set_and_dangerous_ones_never() {
         let usual = McpCeiling::default();
         for name in ["CI", "RUST_LOG", "LC_ALL"] {
             assert!(usual.may_set(name), "{name}");
@@ -259,7 +257,7 @@ mod tests {
             "npm_config_script_shell",
         ] {
             assert!(!all.may_set(name) && !usual.may_set(name), "{name}");
-            // A person who lists one by its name is told at once.
+            // Listing one by name is an error at once.
             let error = ceiling(&format!("env = [{name:?}]")).unwrap_err();
             assert!(error.contains("mcp.env"), "{error}");
         }

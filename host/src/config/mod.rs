@@ -1,9 +1,9 @@
-//! Settings of a host: read once at its start from its file, the environment and its command line,
-//! checked, and typed from then on.
+//! Settings of a host: read once at its start from its file, the environment and the command line,
+//! then validated and typed.
 //!
-//! The one place of the host that reads the environment. A later source wins: file, then
-//! environment, then command line. A value that makes no sense is an error that names it and its
-//! source, never a silent default; in the environment it is a warning and left out.
+//! Only this module of the host reads the environment. Later sources override earlier ones: file,
+//! environment, command line. An invalid value is an error that names it and its source, and never
+//! silently replaced by a default; in the environment it is reported and ignored.
 
 mod edit;
 mod mcp;
@@ -32,34 +32,33 @@ pub(crate) use self::{
 use self::{show::Origin, values::Setting};
 use crate::units;
 
-/// The environment variable that names the data directory.
+/// Variable with the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
-/// The environment variable that names the configuration file.
+/// Variable with the path of the configuration file.
 pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
-/// The marker in the environment of every child: the attempt it belongs to.
+/// Variable in the environment of every child that marks the attempt it belongs to.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
-/// What a submitter says of itself beside its environment, as one more variable of it: its umask,
-/// octal. No task has it.
+/// Variable in which a submitter passes its umask in octal. Tasks do not get it.
 pub(crate) const UMASK: &str = "CLAUDINE_UMASK";
-/// The same of its limits and its niceness.
+/// The same for its limits and its niceness.
 pub(crate) const BOUNDS: &str = "CLAUDINE_BOUNDS";
-/// Set for tasks that a restrained principal submitted, for executors that then leave out what a
-/// directory brings along.
+/// Set for tasks submitted by a restrained principal, so that executors ignore configuration found
+/// in the working directory.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
-/// How long a finished task is kept.
+/// Default retention of finished tasks.
 const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
-/// The most that a budget may be.
+/// Maximum of a budget.
 const MAX_USD: f64 = 1e6;
 pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
 
-/// The least output of a task that is kept: both of its ends are, and a piece of each is whole.
+/// Minimum of the output limit, so that a whole piece of each end can be kept.
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 
-/// A setting that makes no sense.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("{source_name}: {name} is `{value}`, but must be {expected}")]
@@ -118,19 +117,19 @@ struct File {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct BudgetFile {
-    /// What all agents together may cost in a day, in US dollars.
+    /// Daily budget of all agents in USD.
     daily_usd: Option<f64>,
 }
 
-/// Which variables of a submitter are not handed to tasks.
+/// Variables of a submitter that are not passed to tasks.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EnvRules {
-    /// Names; a `*` at the end stands for any rest.
+    /// Names; a `*` at the end matches any characters.
     pub(crate) exclude: Vec<String>,
 }
 
-/// Variables that belong to an enclosing agent session or attempt and never reach a task.
+/// Variables of an enclosing agent session or attempt, which are never passed to a task.
 const SESSION_VARIABLES: [&str; 12] = [
     "CLAUDECODE",
     "CLAUDE_CODE_SESSION_ID",
@@ -146,8 +145,8 @@ const SESSION_VARIABLES: [&str; 12] = [
     RESTRAINED,
 ];
 
-/// Variables that lead git away from the repository of the directory that it is run in. Hooks have
-/// them set. A task outlives the hook that submits it, and may work in another repository.
+/// Variables that make git use another repository than that of the working directory. Hooks run
+/// with them, but a task outlives the hook that submits it, and may work in another repository.
 pub(crate) const GIT_ELSEWHERE: &[&str] = &[
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -164,7 +163,7 @@ pub(crate) const GIT_ELSEWHERE: &[&str] = &[
 ];
 
 impl EnvRules {
-    /// Whether a variable of the submitter is kept from its task.
+    /// Whether a variable of the submitter is not passed to its task.
     pub(crate) fn drops(&self, name: &str) -> bool {
         SESSION_VARIABLES.contains(&name)
             || GIT_ELSEWHERE.contains(&name)
@@ -172,7 +171,7 @@ impl EnvRules {
     }
 }
 
-/// Whether a rule names a variable; a `*` at its end stands for any rest.
+/// Whether a rule matches a variable; a `*` at its end matches any characters.
 fn matches(rule: &str, name: &str) -> bool {
     match rule.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
@@ -180,7 +179,7 @@ fn matches(rule: &str, name: &str) -> bool {
     }
 }
 
-/// What the command line of `serve` and `up` gives.
+/// Options of `serve` and `up`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) data_dir: Option<PathBuf>,
@@ -189,69 +188,70 @@ pub(crate) struct Overrides {
     pub(crate) begin: Begin,
 }
 
-/// How a host begins: it starts nothing before it was told what it was started for.
+/// What a host does at its start, before it starts any task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Begin {
     #[default]
     Usual,
-    /// To pause the queue.
+    /// Pause the queue.
     Paused,
-    /// To wait for the end of what runs.
+    /// Drain: wait for running tasks to end.
     Draining,
-    /// To end what runs.
+    /// Cancel running tasks.
     Killing,
 }
 
-/// Everything a host is told at its start.
+/// All settings of a host.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// The file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) limits: Limits,
-    /// How many run at once from here on, whatever was set before.
+    /// Limit of concurrent tasks from the command line, which overrides an earlier one set by hand.
     pub(crate) given_slots: Option<Slots>,
     pub(crate) begin: Begin,
     pub(crate) max_output_bytes: u64,
-    /// How long a finished task is kept.
+    /// Retention of finished tasks.
     pub(crate) keep: Duration,
-    /// How long it may take to make what an attempt needs, and to settle its work.
+    /// Time limits of preparing an attempt and of settling its work.
     pub(crate) prepare_timeout: Duration,
     pub(crate) settle_timeout: Duration,
-    /// The default hard timeout of tasks.
+    /// Default time limit of tasks.
     pub(crate) task_timeout: Option<Duration>,
     pub(crate) log_level: String,
     pub(crate) mcp: McpCeiling,
     pub(crate) env: EnvRules,
     /// The table `[plugins.NAME]` of each plugin.
     pub(crate) plugins: BTreeMap<String, serde_json::Value>,
-    /// What of the environment makes no sense and was left out.
+    /// Messages about ignored values in the environment.
     pub(crate) warnings: Vec<String>,
-    /// Where the settings that are not at their defaults come from, by their names.
+    /// Origins of settings with other values than the default, by name.
     origins: BTreeMap<String, Origin>,
 }
 
-/// Where settings that are not in the file come from; a map in tests.
+/// Reads a variable of the environment; tests use a map instead.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The environment of this process. Text that is not UTF-8 reads as unset.
+/// A variable of this process. Invalid UTF-8 counts as unset.
 pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The umask of this process, octal; without a change of it, which every thread would see.
+/// The umask of this process in octal, read without changing it, because a change would affect all
+/// threads.
 pub(crate) fn process_umask() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     Some(line?.trim().to_owned())
 }
 
-/// The environment of this process, as it is.
+/// The whole environment of this process, unchanged.
 pub(crate) fn whole_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().collect()
 }
 
-/// Where the host keeps everything: what was given, else `$XDG_STATE_HOME/claudine`, else
+/// The data directory: the given one, or else `$XDG_STATE_HOME/claudine`, or else
 /// `~/.local/state/claudine`.
 pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
@@ -279,8 +279,8 @@ fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// `$CLAUDINE_CONFIG`, else `$XDG_CONFIG_HOME/claudine/config.toml`, else
-/// `~/.config/claudine/config.toml`.
+/// The configuration file: `$CLAUDINE_CONFIG`, or else `$XDG_CONFIG_HOME/claudine/config.toml`, or
+/// else `~/.config/claudine/config.toml`.
 pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(value) = env(CONFIG) {
         return absolute(CONFIG, value);
@@ -293,7 +293,7 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     Ok(directory.join("claudine/config.toml"))
 }
 
-/// The file that is read. One that was named has to be there.
+/// The file to read. One that was set explicitly must exist.
 fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     match file_path(env) {
         Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
@@ -358,7 +358,7 @@ impl Settings {
             (None, Some(ms)) => Some(of("task_timeout_ms").timeout_ms(ms)?),
             (None, None) => None,
             (Some(_), Some(ms)) => {
-                let instead = "left out, as `task_timeout` is set";
+                let instead = "ignored, because `task_timeout` is set";
                 return Err(of("task_timeout_ms").wrong(&ms.to_string(), instead));
             }
         };
@@ -408,7 +408,7 @@ impl Settings {
     }
 }
 
-/// An amount of US dollars in millionths, if it can be a budget.
+/// An amount in USD as millionths; none if it is not a valid budget.
 pub(crate) fn budget_micro_usd(usd: f64) -> Option<u64> {
     let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= MAX_USD)?;
     Some(micro.max(1))
@@ -421,7 +421,7 @@ fn option(name: &str) -> Setting<'_> {
     }
 }
 
-/// What a file says, and which settings are in it.
+/// The contents of a file, and the settings that it contains.
 fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
@@ -490,12 +490,12 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_makes_no_sense_is_left_out_with_a_warning() {
+    fn an_invalid_variable_is_ignored_with_a_warning() {
         let defaults = load(&[("HOME", "/h")]).unwrap();
         let check = |name: &str, value: &str, expected: &str| {
             let settings = load(&[("HOME", "/h"), (name, value)]).unwrap();
             let warning =
-                format!("environment: {name} is `{value}`, but must be {expected}; it is left out");
+                format!("environment: {name} is `{value}`, but must be {expected}; it is ignored");
             assert_eq!(settings.warnings, [warning]);
             assert_eq!(settings.to_string(), defaults.to_string());
         };
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_read_by_our_own_names_alone() {
+    fn only_variables_with_our_names_are_read() {
         let settings = load(&[
             ("HOME", "/h"),
             ("CLAUDINE_TASK_TIMEOUT", "1h30m"),
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn session_variables_and_excluded_ones_do_not_reach_a_task() {
+    fn session_variables_and_excluded_ones_are_not_passed_to_tasks() {
         let rules = EnvRules {
             exclude: vec!["AWS_*".to_owned(), "TOKEN".to_owned()],
         };

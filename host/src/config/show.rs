@@ -1,4 +1,4 @@
-//! Settings as they are shown: by name, in units that people write, each with where it comes from.
+//! Shows settings by name, in readable units, each with its origin.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::units::{dollars, duration_word, size_word};
 
-/// Where a value comes from, if it is not the default.
+/// Origin of a value that is not the default.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     File,
@@ -26,10 +26,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A setting as it is shown.
+/// A setting for display.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Shown {
-    /// Its name, after that of its table: `budget.daily_usd`.
+    /// Name, with that of its table: `budget.daily_usd`.
     pub(crate) name: String,
     /// Absent if it is not set and has no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ impl Shown {
     }
 }
 
-/// The settings that a file has, by name: those in tables after the name of the table.
+/// Names of the settings in a file; in tables they are preceded by the table's name.
 pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
     let mut origins = BTreeMap::new();
@@ -70,7 +70,7 @@ pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
     origins
 }
 
-/// A whole number without a fraction, as people write it.
+/// A number, without a fraction if it is whole.
 fn number(number: f64) -> serde_json::Value {
     #[allow(
         clippy::cast_possible_truncation,
@@ -84,7 +84,7 @@ fn number(number: f64) -> serde_json::Value {
 }
 
 impl Settings {
-    /// All of them, in the order of the file.
+    /// All settings, in the order of the file.
     pub(crate) fn shown(&self) -> Vec<Shown> {
         let mut all = Vec::new();
         let mut add = |name: &str, value: Option<serde_json::Value>| {
@@ -151,7 +151,7 @@ impl Settings {
     }
 }
 
-/// A configuration file that would give the same settings, with where each comes from.
+/// Writes a configuration file that would give the same settings, with their origins.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# data directory: {}", self.data_dir.display())?;
@@ -194,7 +194,7 @@ mod tests {
     };
 
     #[test]
-    fn each_setting_has_its_origin_and_what_is_shown_gives_the_same() {
+    fn settings_are_shown_with_origins_and_in_valid_syntax() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.toml");
         std::fs::write(

@@ -1,5 +1,4 @@
-//! Values of settings, checked. What makes no sense is an error that names the setting, its source
-//! and what was expected.
+//! Validates values of settings. An error names the setting, its source and the expected value.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use claudine_domain::capacity::Slots;
 use super::{ConfigError, OUTPUT_MIN_BYTES};
 use crate::{text::shortened, units};
 
-/// How much of a value that makes no sense is shown.
+/// Length limit of a quoted value.
 const SHOWN_CHARS: usize = 80;
 const MIN_KEEP: Duration = Duration::from_secs(1);
 const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
@@ -18,7 +17,7 @@ const KEEP_EXPECTED: &str = "a time such as `36h` or `7d`, from a second to ten 
 const OUTPUT_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`, at least 4096";
 const TIMEOUT_MS_EXPECTED: &str = "a number of milliseconds from 1000 to 2592000000";
 
-/// Where a setting comes from, and what it is called there.
+/// A setting with its source and its name there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub(super) source: &'a str,
@@ -35,7 +34,7 @@ impl Setting<'_> {
         }
     }
 
-    /// `auto`, or a number.
+    /// Parses `auto` or a number.
     pub(super) fn slots(self, value: &str) -> Result<Slots, ConfigError> {
         let value = value.trim();
         if value == "auto" {
@@ -54,14 +53,14 @@ impl Setting<'_> {
         units::size(value).ok_or_else(|| self.wrong(value, units::SIZE_EXPECTED))
     }
 
-    /// How much output of a task is kept.
+    /// Parses the output limit of a task.
     pub(super) fn output(self, value: &str) -> Result<u64, ConfigError> {
         units::size(value)
             .filter(|bytes| *bytes >= OUTPUT_MIN_BYTES)
             .ok_or_else(|| self.wrong(value, OUTPUT_EXPECTED))
     }
 
-    /// How long finished tasks are kept.
+    /// Parses the retention of finished tasks.
     pub(super) fn keep(self, value: &str) -> Result<Duration, ConfigError> {
         units::duration(value)
             .filter(|keep| (MIN_KEEP..=MAX_KEEP).contains(keep))
@@ -75,7 +74,7 @@ impl Setting<'_> {
             .ok_or_else(|| self.wrong(value, "a percentage over 0 and up to 100"))
     }
 
-    /// The default time limit of tasks.
+    /// Parses the default time limit of tasks.
     pub(super) fn limit(self, value: &str) -> Result<Duration, ConfigError> {
         units::duration(value)
             .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))
@@ -88,8 +87,8 @@ impl Setting<'_> {
             .ok_or_else(|| self.wrong(&ms.to_string(), TIMEOUT_MS_EXPECTED))
     }
 
-    /// A duration with its unit. A plain number is one of milliseconds, unlike elsewhere: that is
-    /// what the variable has always held.
+    /// Parses a duration with a unit. A plain number is milliseconds, unlike elsewhere, because
+    /// this variable has always been in milliseconds.
     pub(super) fn timeout(self, value: &str) -> Result<Duration, ConfigError> {
         let limit = match value.trim().parse() {
             Ok(ms) => Some(Duration::from_millis(ms)),
@@ -112,7 +111,7 @@ impl Setting<'_> {
     }
 }
 
-/// `auto`, or a number, as somebody else asks for it.
+/// Parses `auto` or a number from another source.
 pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
     Setting { source, name }.slots(value)
 }

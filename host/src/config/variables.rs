@@ -1,7 +1,7 @@
-//! Settings from the environment.
+//! Reads settings from the environment.
 //!
-//! It is inherited, so a value in it may be meant for nobody in particular. One that makes no sense
-//! is told of and left out: it must not keep every command from working.
+//! The environment is inherited, so a value in it may not be intended for this host. An invalid one
+//! is reported and ignored, because it must not make every command fail.
 
 use super::{ConfigError, Environment, Settings, show::Origin, values::Setting};
 
@@ -59,7 +59,7 @@ impl Settings {
     }
 }
 
-/// The setting that a variable stands for.
+/// The setting for a variable.
 fn name_of(variable: &str) -> String {
     match variable {
         "CLAUDINE_MAX_OUTPUT_BUFFER" => "max_output".to_owned(),
@@ -70,12 +70,12 @@ fn name_of(variable: &str) -> String {
 struct Read<'a> {
     env: Environment<'a>,
     warnings: Vec<String>,
-    /// The variables whose values were taken.
+    /// Variables whose values are used.
     taken: Vec<&'static str>,
 }
 
 impl Read<'_> {
-    /// Sets what the variable gives, if it is there and makes sense.
+    /// Sets a value from its variable, if that is set and valid.
     fn set<T>(
         &mut self,
         place: &mut T,
@@ -91,7 +91,7 @@ impl Read<'_> {
                 *place = value;
                 self.taken.push(name);
             }
-            Err(error) => self.warnings.push(format!("{error}; it is left out")),
+            Err(error) => self.warnings.push(format!("{error}; it is ignored")),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The engine where no host runs. It carries nothing out, and answers what is asked with what the
-//! store has.
+//! The engine when no host runs: it answers questions from the store, and changes nothing.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -16,10 +15,11 @@ use super::{
 };
 use crate::{clock, store::Store};
 
-/// Between two looks at the machine: what is in use of its processors is a difference.
+/// The time between two readings of the machine: the use of processors is a difference of two
+/// readings.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Begins to answer, within a runtime and as long as somebody may ask.
+/// Starts to answer, for as long as anyone may ask. Needs a runtime.
 pub(crate) fn absent<M: Machine>(
     store: Arc<dyn Store>,
     limits: Limits,
@@ -35,7 +35,7 @@ pub(crate) fn absent<M: Machine>(
     Engine {
         inbox,
         snapshot: watch::channel(Arc::new(snapshot)).1,
-        // Nothing is committed: whoever waits for that is told that it will not be.
+        // Nothing is committed: a wait for a commit ends at once.
         commits: watch::channel(0).1,
         acted_on: Arc::new(AtomicU64::new(0)),
         finishes: Finishes::default(),
@@ -61,7 +61,7 @@ async fn answer<M: Machine>(
     };
     let mut machine = Some(machine);
     while let Some(message) = asked.recv().await {
-        // Whoever has asked may have gone away.
+        // The caller may have gone away.
         match message {
             Message::Command { reply, .. } => drop(reply.send(Err(EngineError::NoHost))),
             Message::Idle(reply) => drop(reply.send(Err(EngineError::NoHost))),
@@ -84,7 +84,7 @@ async fn answer<M: Machine>(
     }
 }
 
-/// Takes two readings of the machine. Without one it is shown as not read.
+/// Takes two readings of the machine. If that fails, the board has no reading.
 async fn look<M: Machine>(board: &mut Board, machine: impl FnOnce() -> std::io::Result<M>) {
     let mut machine = match machine() {
         Ok(machine) => machine,

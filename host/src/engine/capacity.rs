@@ -1,5 +1,5 @@
-//! What admission goes by, for whoever asks how much room there is. Put together when it is asked
-//! for: it is larger than what is published after each round.
+//! The data that admission uses, for questions about free capacity. Built when it is asked for: it
+//! is too large to be published after each round.
 
 use claudine_domain::{
     board::Board,
@@ -15,16 +15,16 @@ use claudine_domain::{
 pub(crate) struct CapacityNow {
     pub(crate) capacity: Capacity,
     pub(crate) running: usize,
-    /// Less than what runs by those who wait for their own descendants.
+    /// Does not count attempts that wait for their own descendants.
     pub(crate) slots_in_use: usize,
     pub(crate) queued: usize,
     pub(crate) queue: Queue,
-    /// How many run at once if nobody sets it.
+    /// The configured number of slots, used if none was set at runtime.
     pub(crate) configured_slots: Slots,
-    /// What agents may cost today, if there is a budget, and have.
+    /// The budget of agents for today and what they have spent, if there is a budget.
     pub(crate) today: Option<Level>,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
-    /// The latest first.
+    /// The past refusals, the latest first.
     pub(crate) past: Vec<PastRefusal>,
 }
 

@@ -1,7 +1,7 @@
-//! The commit thread: makes one batch durable while the engine fills the next.
+//! The commit thread: makes one batch durable while the engine fills the next one.
 //!
-//! A thread of its own since a commit waits for the disk. At most one batch is under way, so both
-//! channels hold one.
+//! It is a separate thread because a commit waits for the disk. At most one batch is in progress,
+//! so both channels hold one.
 
 use std::sync::{Arc, mpsc as blocking};
 
@@ -21,7 +21,7 @@ enum Order {
     Load,
 }
 
-/// What became of an order.
+/// The result of an order to the thread.
 pub(super) enum Done {
     Committed(BatchNumber),
     Failed(BatchNumber, StoreError),
@@ -34,7 +34,7 @@ pub(super) struct Committer {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// The commit thread has ended, which it does only by a panic.
+/// The commit thread has ended, which only a panic can cause.
 #[derive(Debug, thiserror::Error)]
 #[error("the commit thread is gone")]
 pub(super) struct Gone;
@@ -96,7 +96,7 @@ impl Drop for Committer {
     }
 }
 
-/// Idempotency keys older than this are not loaded.
+/// The time before which idempotency keys are not loaded.
 pub(super) fn remember_since() -> claudine_domain::time::Timestamp {
     let window = claudine_domain::time::millis(claudine_domain::board::IDEMPOTENCY_WINDOW);
     claudine_domain::time::Timestamp(clock::wall().0.saturating_sub(window))

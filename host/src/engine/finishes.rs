@@ -1,7 +1,7 @@
-//! Who waits for which task to finish.
+//! Waits for tasks to finish.
 //!
-//! Kept by task, so that an end wakes those who wait for it and nobody else, and so that the engine
-//! knows whether somebody does.
+//! Waits are kept by task, so that an end wakes only those who wait for it, and so that the engine
+//! knows whether anybody does.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::lock::lock;
 
-/// Resolves once the task's end is durable; with an error where the engine has ended. To drop it is
-/// to wait no longer.
+/// Resolves once the task's end is durable; fails if the engine has ended. Dropping it ends the
+/// wait.
 pub(crate) struct Finish {
     told: oneshot::Receiver<()>,
     task: TaskId,
@@ -67,7 +67,7 @@ impl Finishes {
         }
     }
 
-    /// Whether somebody waits for one of these.
+    /// Whether anybody waits for one of these tasks.
     pub(super) fn any_waited_for(&self, mut tasks: impl Iterator<Item = TaskId>) -> bool {
         let waiting = self.lock();
         !waiting.by_task.is_empty() && tasks.any(|task| waiting.by_task.contains_key(&task))
@@ -77,13 +77,13 @@ impl Finishes {
         let mut waiting = self.lock();
         for task in finished {
             for waiter in waiting.by_task.remove(task).into_iter().flatten() {
-                // Whoever waited may have gone away meanwhile.
+                // The waiter may have gone away.
                 let _gone = waiter.send(());
             }
         }
     }
 
-    /// Nobody will be told any more.
+    /// Ends all waits, because the engine has ended.
     pub(super) fn close(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_told_and_nobody_else() {
+    async fn only_those_who_wait_for_a_task_are_woken() {
         let finishes = Finishes::default();
         let (first, mut second) = (finishes.wait_for(task(1)), finishes.wait_for(task(2)));
         assert!(finishes.any_waited_for([task(3), task(1)].into_iter()));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_up_leaves_nothing_behind() {
+    fn an_abandoned_wait_leaves_nothing_behind() {
         let finishes = Finishes::default();
         let stays = finishes.wait_for(task(1));
         drop(finishes.wait_for(task(1)));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_engine_ends_all_waiting() {
+    async fn the_end_of_the_engine_ends_all_waits() {
         let finishes = Finishes::default();
         let before = finishes.wait_for(task(1));
         finishes.close();

@@ -1,10 +1,10 @@
-//! The asynchronous shell around the domain: one owner of all unfinished work and the only writer
-//! of the store.
+//! The asynchronous shell around the domain: the single owner of all unfinished work, and the only
+//! writer of the store.
 //!
-//! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is
-//! being made durable the next fills (group commit). What somebody waits for is committed at once;
-//! the rest a moment later, together. Nothing outside sees a decision before its batch is on disk.
-//! The rules themselves are in `claudine_domain`.
+//! It takes inputs from one bounded inbox, steps the board, and fills a batch. While one batch is
+//! made durable the next one fills (group commit). A batch for which somebody waits is committed at
+//! once, others a moment later, together. No decision is visible outside before its batch is on
+//! disk. The rules themselves are in `claudine_domain`.
 
 mod absent;
 mod aside;
@@ -54,11 +54,11 @@ use crate::clock;
 use crate::config::Begin;
 use crate::store::{Epoch, Store, StoreError};
 
-/// Bounds the memory of waiting inputs; whoever finds it full waits.
+/// The capacity of the inbox; senders wait while it is full.
 const INBOX: usize = 4096;
 
-/// How long a reader waits for what was acted on before it was on disk. That is one commit away,
-/// but for a disk that stands still.
+/// How long a reader waits for decisions that were acted on before they were on disk. That takes
+/// one commit, unless the disk hangs.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Why a command was not carried out.
@@ -72,7 +72,7 @@ pub(crate) enum EngineError {
     Store(String),
     #[error("the host cannot read its store, and tries again: {0}")]
     Reloading(String),
-    #[error("the host is draining: it takes no new work, and ends when what runs has ended")]
+    #[error("the host is draining: it takes no new work, and ends after the running attempts")]
     Draining,
     #[error("the host is going down")]
     Down,
@@ -80,7 +80,7 @@ pub(crate) enum EngineError {
     NoHost,
 }
 
-/// Why an engine has ended without being told to.
+/// Why an engine has ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineEnd {
     #[error("another host has taken over the store")]
@@ -91,7 +91,7 @@ pub(crate) enum EngineEnd {
     Reload { tries: u32, error: StoreError },
 }
 
-/// Where an answer goes.
+/// The channel for an answer.
 type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 
 pub(super) enum Message {
@@ -99,51 +99,50 @@ pub(super) enum Message {
         input: Input,
         reply: oneshot::Sender<Result<Answer, EngineError>>,
     },
-    /// What an attempt tells.
+    /// A report of an attempt.
     Report {
         attempt: AttemptId,
         report: Numbered<Report>,
     },
-    /// Answers with what admission goes by, after another look at the machine.
+    /// Answers with the data of admission, after another reading of the machine.
     Capacity(Reply<CapacityNow>),
-    /// Answers why the task is not started, if it waits for that.
+    /// Answers with the reason why a waiting task is not started.
     Refusal {
         task: Box<Task>,
         reply: Reply<Option<Refusal>>,
     },
-    /// Answers with the groups that somebody has set.
+    /// Answers with the groups that have settings.
     Groups(Reply<BTreeMap<String, Group>>),
-    /// Answers at once, whatever else is the matter.
+    /// Answers at once, whatever state the engine is in.
     Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(Reply<()>),
-    /// A supervisor that had been silent has answered: what may have turned up with it is looked
-    /// for.
+    /// A silent supervisor has answered: attempts that it may have are looked up again.
     Reached,
-    /// Somebody waits for what was acted on.
+    /// Commits the open batch now, because a reader waits for decisions that were acted on.
     Hurry,
     Stop,
 }
 
-/// How everybody else speaks to the engine.
+/// A handle to the engine.
 #[derive(Clone)]
 pub(crate) struct Engine {
     inbox: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     commits: watch::Receiver<BatchNumber>,
-    /// The last batch of which something was acted on before it was on disk.
+    /// The last batch of which a decision was acted on before it was on disk.
     acted_on: Arc<AtomicU64>,
     finishes: finishes::Finishes,
     waits: waits::Waits,
 }
 
-/// Where reports of attempts go.
+/// The sender of attempts' reports.
 #[derive(Clone)]
 pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
-    /// Waits for room in the inbox. A host that is going down drops reports: their sender keeps
-    /// them until they are acknowledged.
+    /// Sends a report; waits for room in the inbox. It is dropped if the host is going down: the
+    /// attempt keeps it until it is acknowledged.
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {
@@ -153,20 +152,20 @@ impl ReportSender {
 }
 
 impl ReportSender {
-    /// A supervisor that had been silent has answered, or is dead.
+    /// Tells the engine that a silent supervisor has answered, or is dead.
     pub(crate) async fn reached(&self) {
         if self.0.send(Message::Reached).await.is_err() {
             tracing::debug!("a supervisor answered after the engine's end");
         }
     }
 
-    /// Does not wait; says whether there was room.
+    /// Sends a report without waiting; returns whether there was room.
     pub(crate) fn try_send(&self, attempt: AttemptId, report: Numbered<Report>) -> bool {
         self.0.try_send(Message::Report { attempt, report }).is_ok()
     }
 }
 
-/// Why an engine does not start.
+/// Why an engine cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error(transparent)]
@@ -175,7 +174,7 @@ pub(crate) enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// What an engine is made of.
+/// The parts of an engine.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) epoch: Epoch,
@@ -184,11 +183,11 @@ pub(crate) struct Parts {
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) ballast: crate::ballast::Ballast,
     pub(crate) begin: Begin,
-    /// How many are to run at once from here on, if that is said at the start.
+    /// The number of slots from now on, if it is set at the start.
     pub(crate) slots: Option<Slots>,
 }
 
-/// An engine's inbox before it runs, so that attempts can be wired to it.
+/// An engine's inbox before the engine runs, so that attempts can be connected to it.
 pub(crate) struct Inbox {
     sender: mpsc::Sender<Message>,
     receiver: mpsc::Receiver<Message>,
@@ -205,10 +204,10 @@ impl Inbox {
     }
 }
 
-/// The engine's task; its end without having been told to is an error.
+/// The engine's task; ending without being asked to is an error.
 pub(crate) type EngineTask = tokio::task::JoinHandle<Result<(), EngineEnd>>;
 
-/// Loads the board, takes up what an earlier host left, and runs until it is told to stop.
+/// Loads the board, takes over the attempts of an earlier host, and runs until it is stopped.
 pub(crate) fn start(
     parts: Parts,
     inbox: Inbox,
@@ -250,7 +249,7 @@ impl Engine {
         answer.await.map_err(|_| EngineError::Down)?
     }
 
-    /// Carries out what a principal asks for: what is recorded of it names them.
+    /// Carries out a command of a principal, who is recorded with its effects.
     pub(crate) async fn asked(
         &self,
         by: &Arc<Principal>,
@@ -260,12 +259,12 @@ impl Engine {
         self.command(Input::Asked { by, command }).await
     }
 
-    /// The attempt waits for its own descendants until the guard is dropped, whenever that is.
+    /// Marks that the attempt waits for its own descendants, until the guard is dropped.
     pub(crate) fn wait_of(&self, attempt: AttemptId) -> Wait {
         self.waits.begin(attempt)
     }
 
-    /// Whether the engine takes messages and answers them.
+    /// Whether the engine answers messages.
     pub(crate) async fn answers(&self) -> bool {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message::Ping(reply)).await.is_ok() && answer.await.is_ok()
@@ -283,18 +282,18 @@ impl Engine {
         }
     }
 
-    /// What admission goes by at this moment.
+    /// The data that admission uses at this moment.
     pub(crate) async fn capacity(&self) -> Result<CapacityNow, EngineError> {
         self.ask(Message::Capacity).await
     }
 
-    /// Why a task is not started at this moment, if admission says no.
+    /// The reason why a task is not started at this moment, if admission refuses it.
     pub(crate) async fn refusal_of(&self, task: Task) -> Result<Option<Refusal>, EngineError> {
         let task = Box::new(task);
         self.ask(|reply| Message::Refusal { task, reply }).await
     }
 
-    /// The groups that somebody has set.
+    /// The groups that have settings.
     pub(crate) async fn groups(&self) -> Result<BTreeMap<String, Group>, EngineError> {
         self.ask(Message::Groups).await
     }
@@ -306,45 +305,45 @@ impl Engine {
         answer.await.map_err(|_| EngineError::Down)?
     }
 
-    /// Changes with each batch that has become durable, and closes with the engine.
+    /// Changes with each batch that becomes durable, and closes with the engine.
     pub(crate) fn commits(&self) -> watch::Receiver<BatchNumber> {
         self.commits.clone()
     }
 
-    /// Returns when everything is in the store that was acted on before it was: a task that was
-    /// started because another has ended is not told that the other still runs. That is at most one
-    /// batch away. If the batch is dropped, or the disk stands still, there is nothing to wait for.
+    /// Waits until everything that was acted on before this call is in the store. Without it, a
+    /// task that was started because another one has ended could read that the other still runs.
+    /// The wait is for one batch at most; it ends early if the batch is dropped or the disk hangs.
     pub(crate) async fn caught_up(&self) {
         let acted_on = self.acted_on.load(Ordering::Acquire);
         let mut commits = self.commits.clone();
         if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
-            tracing::debug!("the engine is too busy to hurry: the batch is written when it is due");
+            tracing::debug!("the inbox is full: the batch is written when it is due");
         }
-        // A board that is loaded again sets it back, and wakes those who wait here.
+        // A board that is loaded again resets this number, and wakes those who wait here.
         let due =
             |number: &BatchNumber| *number >= acted_on.min(self.acted_on.load(Ordering::Acquire));
         match clock::within(CATCH_UP, commits.wait_for(due)).await {
             Some(Ok(_)) => {}
             Some(Err(_)) => {
-                tracing::debug!("the engine has ended; what is in the store is all there will be");
+                tracing::debug!("the engine has ended; the store does not change any more");
             }
-            None => tracing::warn!("a commit takes long; what is read meanwhile may be older"),
+            None => tracing::warn!("a commit takes long; reads may be outdated"),
         }
     }
 
-    /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has
-    /// finished already only after asking.
+    /// Resolves when the end of the task is durable. To miss no end, call this first, and then
+    /// check whether the task has already finished.
     pub(crate) fn finish_of(&self, task: TaskId) -> Finish {
         self.finishes.wait_for(task)
     }
 
-    /// Returns when nothing runs any more and everything is written; after `Input::Drain` that is
-    /// the end of the last attempt.
+    /// Waits until nothing runs and everything is written; after `Input::Drain` this is the end of
+    /// the last attempt.
     pub(crate) async fn idle(&self) -> Result<(), EngineError> {
         self.ask(Message::Idle).await
     }
 
-    /// Ends the engine after what it has decided is durable. Attempts run on.
+    /// Ends the engine once its decisions are durable. Attempts continue to run.
     pub(crate) async fn stop(&self) {
         if self.inbox.send(Message::Stop).await.is_err() {
             tracing::debug!("the engine had stopped already");

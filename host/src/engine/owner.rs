@@ -37,20 +37,20 @@ use crate::{ballast::Ballast, clock, config::Begin, store::StoreError};
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// A wall clock that jumps is noticed after so long.
+/// The longest sleep, after which a jump of the wall clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// A wall clock that is slewed is not set back.
+/// How far the wall clock may go back without counting as set back: it may be slewed.
 const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
-/// How long a batch that nobody waits for is filled before it is committed. What it holds (that an
-/// attempt was started, that it ended) is kept by the supervisor until it is durable, so a crash
-/// loses nothing of it, and short tasks share a commit. In what is shown of them an end is that
-/// much late.
+/// How long a batch that nobody waits for is filled before it is committed, so that short tasks
+/// share a commit. Supervisors keep its content (that an attempt was started, that it ended) until
+/// it is durable, so a crash loses nothing. Ends of tasks become visible with this delay.
 const LINGER: Duration = Duration::from_millis(10);
-/// So many tasks of one request are not taken in between two others.
+/// The number of tasks from which on a request is processed aside, so that it does not delay other
+/// tasks.
 const MANY: usize = 1_000;
-/// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
+/// The most inputs in one round; later ones go into the next batch.
 const ROUND: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Answer, EngineError>>;
@@ -62,7 +62,7 @@ struct Awaiting {
     reply: Reply,
 }
 
-/// What the owner shares with those who speak to it.
+/// State that the owner shares with handles to it.
 pub(super) struct Shared {
     pub(super) publish: watch::Sender<Arc<Snapshot>>,
     pub(super) told: watch::Sender<BatchNumber>,
@@ -86,33 +86,33 @@ pub(super) struct Owner {
     waits: Waits,
     recent: Recent,
     reports: Reports,
-    /// Those that were named as the next to start.
+    /// The attempts that were named as the next to start.
     standing_by: Vec<AttemptId>,
-    /// The number of the last batch that is on disk.
+    /// The number of the last batch on disk.
     durable: BatchNumber,
     in_flight: Option<InFlight>,
-    /// When the batch that is being filled is committed at the latest; `None` while it is empty.
+    /// The latest time at which the open batch is committed; `None` while it is empty.
     due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
-    /// Somebody waits for the batch that is being filled, without having put anything into it.
+    /// Whether somebody waits for the open batch without having added to it.
     hurried: bool,
     idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
-    /// What the wall clock showed when it was looked at last; `None` if the board does not know.
+    /// The wall clock's time at the last look; `None` if the board does not know it.
     last_wall: Option<Timestamp>,
     stopping: bool,
-    /// Reports of attempts that were over. A board that is loaded again does not begin anew with
-    /// them.
+    /// The number of reports from attempts that were over. Loading the board again does not reset
+    /// it.
     dropped_reports: u64,
     /// Rows of the store that could not be read when the board was loaded.
     unreadable: Arc<[Unreadable]>,
     /// Why the store cannot be read at the moment.
     trouble: Option<String>,
-    /// Attempts that have begun, and that a supervisor which does not answer may have.
+    /// Attempts that have begun and that a silent supervisor may have.
     unsure: BTreeSet<AttemptId>,
 }
 
-/// Logs the rows that were put aside.
+/// Logs the rows that were set aside.
 fn told_aside(stored: &Stored) -> Arc<[Unreadable]> {
     for row in &stored.unreadable {
         let Unreadable {
@@ -122,7 +122,7 @@ fn told_aside(stored: &Stored) -> Arc<[Unreadable]> {
             what,
             key,
             reason,
-            "a row of the store cannot be read and is put aside"
+            "a row of the store cannot be read and is set aside"
         );
     }
     stored.unreadable.clone().into()
@@ -193,12 +193,12 @@ impl Owner {
             unsure: BTreeSet::new(),
         };
         owner.begin(begin, slots);
-        // A question before the first round is answered with what was loaded.
+        // A question before the first round is answered from what was loaded.
         owner.publish();
         Ok(owner)
     }
 
-    /// Takes in what its starter asks for, before anything is started.
+    /// Applies the settings of its starter, before anything is started.
     fn begin(&mut self, begin: Begin, slots: Option<Slots>) {
         let begin = match begin {
             Begin::Usual => None,
@@ -208,7 +208,7 @@ impl Owner {
         let slots = slots.map(|slots| Input::SetSlots(Some(slots)));
         for input in begin.into_iter().chain(slots) {
             if let Err(refused) = self.board.step(clock::now(), input) {
-                tracing::error!(%refused, "what the host was started with was refused");
+                tracing::error!(%refused, "a setting for the host's start was refused");
             }
         }
     }
@@ -219,8 +219,7 @@ impl Owner {
         let waits = self.waits.clone();
         loop {
             if self.decide() {
-                // What was released goes on its way before anything is done that it need not wait
-                // for.
+                // Lets the released effects proceed before work that they need not wait for.
                 tokio::task::yield_now().await;
             }
             self.settle();
@@ -246,7 +245,7 @@ impl Owner {
         }
     }
 
-    /// Steps what has come in so far, up to a round.
+    /// Steps the inputs that have arrived, up to a full round.
     fn take_round(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) {
         let now = clock::now();
         self.take(now, first);
@@ -263,7 +262,7 @@ impl Owner {
                     || self.step_command(now, input).map_err(EngineError::from),
                     Err,
                 );
-                // What a refusal was decided on has to be durable too.
+                // The decisions on which a refusal is based must be durable too.
                 let after = self.last_decided();
                 self.awaiting.push_back(Awaiting {
                     after,
@@ -300,7 +299,7 @@ impl Owner {
         }
     }
 
-    /// A graph of a hundred thousand tasks takes a good part of a second.
+    /// Steps a command. A graph of a hundred thousand tasks takes a good part of a second.
     fn step_command(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input.command() {
             Input::Submit(together) if together.tasks.len() >= MANY => {
@@ -313,12 +312,12 @@ impl Owner {
         }
     }
 
-    /// The batch that holds all that was decided so far.
+    /// The batch that contains the latest decision.
     fn last_decided(&self) -> BatchNumber {
         self.board.pending_batch() - u64::from(!self.board.has_pending())
     }
 
-    /// New work is not taken on a full disk, nor on the way down.
+    /// Refuses new work on a full disk, and while the host is draining or going down.
     fn refuse(&self, input: &Input) -> Option<EngineError> {
         if !brings_work(input) {
             return None;
@@ -329,13 +328,13 @@ impl Owner {
         if self.board.is_draining() {
             return Some(EngineError::Draining);
         }
-        self.ballast
-            .is_freed()
-            .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
+        self.ballast.is_freed().then(|| {
+            EngineError::StoreFull("no new task is accepted until there is space".to_owned())
+        })
     }
 
     /// Tells the board which attempts have begun to wait for their descendants, and which have
-    /// ended their last wait.
+    /// stopped waiting.
     fn take_waits(&mut self, now: Now) {
         for (attempt, waits) in self.waits.take_changes() {
             self.take_wait(now, attempt, waits);
@@ -353,8 +352,8 @@ impl Owner {
         }
     }
 
-    /// What follows from what was taken in: time, admission, and the effects that wait for no
-    /// further commit. Whether there were any.
+    /// Decides what follows from the inputs: time, admission, and effects that need no further
+    /// commit. Returns whether there were such effects.
     fn decide(&mut self) -> bool {
         let now = clock::now();
         self.take_waits(now);
@@ -375,7 +374,7 @@ impl Owner {
         any
     }
 
-    /// The next batch, answers, what others go by.
+    /// Commits the next batch if it is due, sends answers, and publishes the state.
     fn settle(&mut self) {
         self.name_next();
         if self.in_flight.is_none() && self.is_batch_due() {
@@ -405,8 +404,8 @@ impl Owner {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// Whether the batch that is being filled is to be committed: at once where somebody waits for
-    /// it, else when it has lingered.
+    /// Whether the open batch must be committed: at once if somebody waits for it, otherwise after
+    /// a moment.
     fn is_batch_due(&mut self) -> bool {
         if !self.board.has_pending() {
             (self.due, self.hurried) = (None, false);
@@ -469,7 +468,8 @@ impl Owner {
         }
     }
 
-    /// A batch is durable, or it is not and the board is loaded again.
+    /// Handles the result of a commit: performs the effects of a durable batch, or loads the board
+    /// again.
     async fn committed(
         &mut self,
         done: Done,
@@ -487,7 +487,7 @@ impl Owner {
                 }
                 Ok(ControlFlow::Continue(()))
             }
-            // What the ballast held is there for this: the same batch is tried once more.
+            // The space of the ballast is for this: the same batch is tried once more.
             Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
                 aside(|| self.ballast.free());
                 if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
@@ -510,7 +510,7 @@ impl Owner {
             .is_some_and(|awaiting| awaiting.after <= self.durable)
         {
             if let Some(Awaiting { answer, reply, .. }) = self.awaiting.pop_front() {
-                // Whoever asked may have gone away meanwhile; what was decided stands.
+                // The caller may have gone away; the decision stands.
                 drop(reply.send(answer));
             }
         }
@@ -528,7 +528,8 @@ impl Owner {
         self.next_sample = self.sample_at(now);
     }
 
-    /// The machine is read only while something waits for it: an idle host does not wake up.
+    /// The time of the next reading. The machine is only read while something waits for it: an idle
+    /// host does not wake up.
     fn sample_at(&self, now: Now) -> Option<claudine_domain::time::MonotonicMs> {
         let busy = self.board.queued_count() > 0
             || self.board.running_count() > 0

@@ -1,5 +1,5 @@
-//! What the engine needs of others: of whoever runs attempts, whom it only ever tells (answers come
-//! back as reports in its inbox), and of whoever reads the machine.
+//! The interfaces that the engine uses: the runner of attempts, which gets orders only and answers
+//! by reports in the inbox, and the reader of the machine.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,50 +11,48 @@ use claudine_domain::{
     task::Task,
 };
 
-/// An attempt to be started or taken up again, as the board has it.
+/// An attempt to start or resume, as it is on the board.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) attempt: AttemptId,
     pub(crate) task: Arc<Task>,
-    /// What is asked of the executor, where it is at hand; else it is in the store.
+    /// The request to the executor, if it is in memory; otherwise it is in the store.
     pub(crate) spec: Option<Arc<[u8]>>,
 }
 
-/// None of these blocks, and none fails: what goes wrong is reported as the attempt's end.
+/// The runner of attempts. No method blocks or fails: errors are reported as the attempt's end.
 pub(crate) trait Attempts: Send + Sync + 'static {
-    /// The attempt is among the next to start: what can be done for it before that may be done. A
-    /// hint, which may be repeated.
+    /// The attempt is among the next to start, and may be prepared. This is a hint, and may be
+    /// repeated.
     fn prepare(&self, launch: Launch);
-    /// It is not among them any more.
+    /// The attempt is no longer among the next to start.
     fn dismiss(&self, attempt: AttemptId);
     fn start(&self, launch: Launch);
-    /// Takes up an attempt of an earlier host, or tells again what is known of one of this host.
+    /// Takes over an attempt of an earlier host, or repeats what is known of one of this host.
     fn resume(&self, launch: Launch);
-    /// An attempt that told that it is prepared may start its first process. It may be told twice.
+    /// A prepared attempt may start its first process. May be repeated.
     fn spawn(&self, attempt: AttemptId);
-    /// How the attempt has ended is durable, as it told: its work may be settled. It may be told
-    /// twice.
+    /// The reported end of the attempt is durable, so its work may be settled. May be repeated.
     fn settle(&self, attempt: AttemptId);
     fn stop(&self, attempt: AttemptId, why: StopWhy);
-    /// The attempt's report of this number is durable, with what follows from it: it need not be
-    /// told again.
+    /// The report of this number and everything that follows from it is durable: it need not be
+    /// repeated.
     fn acknowledge(&self, attempt: AttemptId, number: u64);
-    /// The attempt's end is durable: nothing of it need be known any more.
+    /// The attempt's end is durable: the attempt may be forgotten.
     fn release(&self, attempt: AttemptId);
-    /// The checkpoint of this number is durable, and every earlier one need not be.
+    /// The checkpoint of this number is durable, and earlier ones are no longer needed.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// These are all attempts that have begun and not ended, but for those of tasks whose rows
-    /// cannot be read. What else a supervisor keeps is over, and may be forgotten.
+    /// The attempts that have begun and not ended, except those of tasks whose rows cannot be read.
+    /// Everything else that a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// What became of the last attempt of a task, which has begun and not ended. Each is asked
-    /// for by itself: there is no list of all. `None` while that may still turn out, since a
-    /// supervisor of an earlier host has not answered: [`super::ReportSender::reached`] tells that
-    /// it has.
+    /// What became of a task's last attempt, which has begun and not ended. Each is asked for
+    /// separately, since there is no list. `None` while it is not known, because a supervisor of an
+    /// earlier host has not answered; [`super::ReportSender::reached`] reports its answer.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
-/// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between
-/// two inputs.
+/// Reads the machine, or the limits of this process on it. A reading must be short: it happens
+/// between two inputs.
 pub(crate) trait Machine: Send + 'static {
     fn read(&mut self) -> Reading;
 }

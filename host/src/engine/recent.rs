@@ -1,7 +1,7 @@
-//! What tasks that were submitted a moment ago were asked, so that a start shortly after needs no
-//! look into the store.
+//! The requests of tasks that were submitted a moment ago, so that starting them soon needs no read
+//! from the store.
 //!
-//! Only a help: what is not here is read from the store.
+//! This is only a cache: the store has every request.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,9 +10,9 @@ use claudine_domain::{
     id::TaskId,
 };
 
-/// Kept in all; what comes when it is full is not kept.
+/// The total size; when it is full, new requests are not kept.
 const BYTES: usize = 4 << 20;
-/// A larger request is read again without anybody noticing.
+/// The largest request that is kept: reading a larger one again takes no noticeable time.
 const LARGEST_BYTES: usize = 16 << 10;
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Notes what a durable batch brought, and forgets what it finished.
+    /// Keeps the requests of a durable batch, and forgets those of tasks that it finished.
     pub(super) fn note(&mut self, batch: &Batch) {
         for (key, bytes) in &batch.documents {
             if let DocumentKey::Spec(task) = key
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_small_ones_up_to_its_limit() {
+    fn small_requests_are_kept_up_to_a_limit() {
         let mut recent = Recent::default();
         recent.note(&batch(0..1, LARGEST_BYTES + 1));
         assert!(recent.take(TaskId::new(0, 0)).is_none());

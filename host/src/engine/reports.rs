@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 
 use claudine_domain::{batch::BatchNumber, id::AttemptId, outbox::Heard};
 
-/// What was heard of attempts that are not released.
+/// The reports of attempts that are not released.
 #[derive(Default)]
 pub(super) struct Reports {
     heard: HashMap<AttemptId, Heard>,
-    /// What waits for its batch to be durable, in the order in which it was taken.
+    /// Reports that wait for their batches to be durable, in the order of arrival.
     taken: VecDeque<Taken>,
 }
 
@@ -21,13 +21,13 @@ struct Taken {
 }
 
 impl Reports {
-    /// Whether a report is heard for the first time.
+    /// Whether a report is new.
     pub(super) fn hear(&mut self, attempt: AttemptId, number: u64, from: u64) -> bool {
         let heard = self.heard.entry(attempt).or_default();
         heard.hear(number, from)
     }
 
-    /// What follows from the report is in that batch, or in an earlier one.
+    /// Records that the effects of a report are in that batch, or in an earlier one.
     pub(super) fn take(&mut self, after: BatchNumber, attempt: AttemptId, number: u64) {
         self.taken.push_back(Taken {
             after,
@@ -36,13 +36,13 @@ impl Reports {
         });
     }
 
-    /// The next report of which all is durable.
+    /// The next report whose effects are all durable.
     pub(super) fn next_durable(&mut self, durable: BatchNumber) -> Option<(AttemptId, u64)> {
         let next = self.taken.pop_front_if(|taken| taken.after <= durable)?;
         Some((next.attempt, next.number))
     }
 
-    /// All later batches are dropped: what they held is told again, and counts then.
+    /// Drops the later batches: their reports are repeated, and count then.
     pub(super) fn drop_after(&mut self, durable: BatchNumber) {
         while let Some(taken) = self.taken.pop_back_if(|taken| taken.after > durable) {
             if let Some(heard) = self.heard.get_mut(&taken.attempt) {
@@ -51,7 +51,7 @@ impl Reports {
         }
     }
 
-    /// The end of the attempt is durable, and nothing more is expected of it.
+    /// Forgets an attempt whose end is durable, since no more reports are expected.
     pub(super) fn released(&mut self, attempt: AttemptId) {
         self.heard.remove(&attempt);
     }

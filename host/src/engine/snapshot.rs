@@ -1,5 +1,5 @@
-//! What the engine knows beyond the store, for `info` and `doctor`. Published after every round, so
-//! it is small: what grows with the queue is asked of the engine.
+//! The engine's state that is not in the store, for `info` and `doctor`. It is published after
+//! every round, so it is small: data that grows with the queue must be asked for.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ pub(crate) struct Snapshot {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) parked: Vec<(AccountKey, Parked)>,
-    /// No engine runs: nothing is started or stopped.
+    /// Whether no engine runs, so that nothing is started or stopped.
     pub(crate) no_host: bool,
     pub(crate) draining: bool,
-    /// What is set for the whole queue.
+    /// The settings of the whole queue.
     pub(crate) queue: Queue,
-    /// The disk is full: nothing new is accepted until there is space again.
+    /// Whether the disk is full: new work is refused until there is space.
     pub(crate) store_full: bool,
     /// Rows of the store that cannot be read.
     pub(crate) unreadable: Arc<[Unreadable]>,
-    /// Reports of attempts that were over, since the host started.
+    /// The number of reports from attempts that were over, since the host started.
     pub(crate) dropped_reports: u64,
     /// Why the store cannot be read at the moment.
     pub(crate) trouble: Option<String>,

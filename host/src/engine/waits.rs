@@ -1,9 +1,9 @@
-//! Which attempts wait for their own descendants: a set of waits, each of which lasts as long as
+//! The attempts that wait for their own descendants: a set of waits, each of which lasts as long as
 //! its guard.
 //!
-//! The engine looks at this state, and no messages are sent of it: a caller that goes away at any
-//! moment cannot leave a wait behind, nothing can be refused or overtaken, and a board that is
-//! loaded again is told all of it.
+//! The engine reads this set, and gets no messages about it. So a caller that goes away cannot
+//! leave a wait behind, nothing can be refused or arrive in the wrong order, and a board that is
+//! loaded again gets the complete set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::lock::lock;
 
-/// While it lives, the attempt's slot counts as free.
+/// A guard: while it exists, the attempt's slot counts as free.
 pub(crate) struct Wait {
     attempt: AttemptId,
     id: u64,
@@ -35,7 +35,8 @@ struct Shared {
 struct Open {
     waits: BTreeMap<AttemptId, BTreeSet<u64>>,
     last_id: u64,
-    /// Attempts whose first wait has begun or whose last one has ended since the engine looked.
+    /// Attempts whose first wait has begun or whose last one has ended since the engine last
+    /// looked.
     changed: BTreeSet<AttemptId>,
 }
 
@@ -87,7 +88,7 @@ impl Waits {
         changed.into_iter().map(waits).collect()
     }
 
-    /// Every attempt that waits, for a board that knows of none.
+    /// Every waiting attempt, for a board that knows of none.
     pub(super) fn all(&self) -> Vec<AttemptId> {
         self.lock().waits.keys().copied().collect()
     }
@@ -125,7 +126,7 @@ mod tests {
         drop(second);
         assert_eq!(waits.take_changes(), [(attempt, false)]);
         assert_eq!(waits.all(), []);
-        // Over before the engine looked: it is told how things stand.
+        // Over before the engine looked, which must still learn the final state.
         drop(waits.begin(attempt));
         assert_eq!(waits.take_changes(), [(attempt, false)]);
     }

@@ -1,4 +1,4 @@
-//! Where a repository is checked out: what there is, adding one, removing one.
+//! The checkouts of a repository: listing, adding and removing them.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// How somebody uses a branch.
+/// How a branch is used in a checkout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
     CheckedOut,
-    /// It is moved when the rebase ends.
+    /// Being rebased: the branch is moved when the rebase ends.
     Rebased,
-    /// It is returned to when the bisect ends.
+    /// Being bisected: git returns to the branch when the bisect ends.
     Bisected,
 }
 
@@ -31,28 +31,28 @@ impl Standing {
     }
 }
 
-/// A directory in which somebody uses a branch.
+/// A directory in which a branch is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     pub(crate) standing: Standing,
-    /// Whether the repository's first checkout cannot be found: the path is the repository's then.
+    /// Whether the main checkout cannot be found; the path is then the repository's.
     pub(crate) is_hidden: bool,
 }
 
-/// An entry of git's list.
+/// An entry of git's list of worktrees.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry {
     path: PathBuf,
     branch: Option<BranchRef>,
     is_bare: bool,
-    /// Its directory is gone, and nobody has said that it will be back.
+    /// Whether its directory is missing, and the worktree is not locked.
     is_gone: bool,
 }
 
 impl Git {
-    /// The directories in which a branch is used. The repository's first checkout, if git cannot
-    /// find it, is looked for where it is said to be.
+    /// The directories in which a branch is used. `hidden_main` is where to look for the main
+    /// checkout if git cannot find it.
     pub(crate) async fn checkouts_of(
         &self,
         branch: &BranchRef,
@@ -91,7 +91,7 @@ impl Git {
         Ok(found)
     }
 
-    /// The first checkout of a repository; none if it cannot be found.
+    /// The main checkout of a repository; `None` if it cannot be found.
     async fn main_checkout(
         &self,
         listed: &Path,
@@ -114,23 +114,23 @@ impl Git {
         Ok(None)
     }
 
-    /// Makes a checkout in which nothing is on a branch yet.
+    /// Makes a checkout with a detached head.
     pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
         let arguments = ["worktree", "add", "--quiet", "--detach"];
         let spec = Spec::changes(arguments).arg(path).arg(commit.hash());
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Puts this checkout, which is at the commit of a branch, on that branch. By its full name:
-    /// `worktree add` and `switch` take a tag that is called like it.
+    /// Switches this checkout, which is at the commit of a branch, to that branch. Uses the full
+    /// name, since `worktree add` and `switch` would take a tag of the same name.
     pub(crate) async fn stand_on(&self, branch: &BranchRef) -> Result<(), GitError> {
         let full = branch.full();
         let arguments = ["symbolic-ref", "-m", "claudine: made", "HEAD", &full];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Removes a checkout that was looked at, and had nothing to lose. Git looks once more, unless
-    /// there are repositories within: it removes none of those by any other means.
+    /// Removes a checkout that was looked at, and had nothing to lose. Git checks once more, unless
+    /// the checkout contains repositories: git refuses to remove those unless it is forced.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
         let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
         if look.has_repositories() {
@@ -139,7 +139,7 @@ impl Git {
         self.change(&spec.arg(path)).await.map(drop)
     }
 
-    /// Forgets a checkout whose directory was removed, also one that was not made to the end.
+    /// Forgets a checkout whose directory was removed, even if it was not made completely.
     pub(crate) async fn forget_worktree(&self, path: &Path) -> Result<(), GitError> {
         let spec = Spec::changes(["worktree", "remove", "--force", "--force"]);
         match self.change(&spec.arg(path).limit(LONG)).await {
@@ -148,7 +148,7 @@ impl Git {
         }
     }
 
-    /// Forgets checkouts whose directories are gone.
+    /// Forgets checkouts whose directories are missing.
     pub(crate) async fn prune_worktrees(&self) -> Result<(), GitError> {
         let spec = Spec::changes(["worktree", "prune"]);
         self.change(&spec).await.map(drop)
@@ -156,7 +156,7 @@ impl Git {
 }
 
 fn entries(list: &str) -> Vec<Entry> {
-    // An entry is ended by an empty line, which here is two NULs in a row.
+    // An entry ends with an empty line, which here is two NULs in a row.
     list.split("\0\0")
         .filter_map(|entry| {
             let mut lines = entry.split('\0');
@@ -177,17 +177,17 @@ fn entries(list: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// What a checkout beside the first one has alone; its `.git` is a file that names it.
+/// The git directory of a linked checkout, whose `.git` is a file that names it.
 fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(checkout.join(".git")).ok()?;
     let path = text.strip_prefix("gitdir: ")?;
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
 }
 
-/// During a rebase or a bisect no branch is checked out, and yet one is in use: git notes it in
-/// these files, and looks there itself before it lets go of a branch.
+/// The use of a branch during a rebase or a bisect. No branch is checked out then, but git notes
+/// the branch in these files, and reads them itself before it deletes a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
-    // A branch beside it may have a name that is no text.
+    // The file of another branch may not be valid UTF-8.
     let read = |file: &str| {
         let bytes = fs::read(git_dir.join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -202,7 +202,7 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     if rebases.iter().any(|file| is_named(file)) {
         return Some(Standing::Rebased);
     }
-    // A short name, or the hash of a commit.
+    // A short branch name, or the hash of a commit.
     let start = read("BISECT_START");
     let start = start.trim_end();
     (start == branch.name() || start == full).then_some(Standing::Bisected)
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_checkouts_is_read() {
+    fn the_list_of_checkouts_is_parsed() {
         let list = "worktree /a\0HEAD 1\0branch refs/heads/main\0\0\
             worktree /b c\0HEAD 2\0branch refs/heads/x\0locked it is away\0prunable gone\0\0\
             worktree /d\0HEAD 3\0detached\0\0worktree /e\0bare\0\0\
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_has_its_branch() {
+    fn a_rebase_or_bisect_uses_its_branch() {
         let check = |file: &str, text: &str, expected: Option<Standing>| {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(file);

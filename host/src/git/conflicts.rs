@@ -1,4 +1,4 @@
-//! A merge with conflicts, from its beginning to its commit.
+//! Merges with conflicts, from the start to the commit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use super::{
     spec::{LIST_BYTES, LONG, Spec},
 };
 
-/// A file of a merge under way that nobody has resolved, and why it counts as that.
+/// An unresolved file of a merge in progress, and the reason why it counts as unresolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Unresolved {
     pub(crate) path: String,
@@ -20,14 +20,14 @@ pub(crate) struct Unresolved {
 }
 
 const MARKED: &str = "has conflict markers";
-const ONE_SIDED: &str = "is gone on one of the two sides: `git add` keeps it, `git rm` removes it";
-const UNCHANGED: &str = "is as it is on the branch: `git add` takes it so";
-/// So many signs in a row begin a mark.
+const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
+const UNCHANGED: &str = "is unchanged from this branch: `git add` accepts that";
+/// The number of equal characters with which a conflict marker begins.
 const MARK_SIGNS: usize = 7;
-/// A line of which no more than its beginning is looked at.
+/// The beginning of a line that is read to look for a marker.
 const MARK_BYTES: usize = 64;
 
-/// Which sides have a file that both have changed.
+/// The sides that have a file which both have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Sides {
     ours: bool,
@@ -35,8 +35,8 @@ struct Sides {
 }
 
 impl Git {
-    /// Begins to merge a branch into the one that is checked out here, and leaves that to be
-    /// committed, with conflicts or without.
+    /// Begins to merge a branch into the one that is checked out here. The commit is left to the
+    /// caller, even if there are no conflicts.
     pub(crate) async fn begin_merge(
         &self,
         branch: &BranchRef,
@@ -57,7 +57,7 @@ impl Git {
             message,
             &other,
         ]);
-        // Whatever the branch's own options are, they are no options of this merge.
+        // The branch's own merge options do not apply to this merge.
         let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
         let spec = spec.limit(LONG);
         let finished = self.run(&spec).await?;
@@ -67,15 +67,15 @@ impl Git {
         Err(failed(&spec, &finished))
     }
 
-    /// Takes back a merge that was begun here.
+    /// Aborts a merge that was begun here.
     pub(crate) async fn abort_merge(&self) -> Result<(), GitError> {
         let spec = Spec::changes(["merge", "--abort"]);
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Notes which files of a merge under way are resolved, and gives those that are not. A file
-    /// that somebody has edited until it has no conflict markers is resolved, whether they have
-    /// told git or not; one in which git left none has to be decided on.
+    /// Marks resolved files of a merge in progress for git, and returns the unresolved ones. A file
+    /// that had conflict markers is resolved once it has none, even without `git add`. A file in
+    /// which git left none needs `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;
@@ -105,7 +105,7 @@ impl Git {
         }
         let told = told.into_iter().filter(|path| marked.contains(path));
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
-        // Not before all are: until then it can be taken back, file by file.
+        // Added only when no file is open: until then each file can still be reset.
         if open.is_empty() && !done.is_empty() {
             let add = Spec::changes(["add", "--sparse", "--"]);
             let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
@@ -126,7 +126,7 @@ impl Git {
         Ok(found)
     }
 
-    /// Files that somebody has told git to be resolved.
+    /// The files that somebody has marked as resolved for git.
     async fn told_resolved(&self) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--resolve-undo", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
@@ -134,7 +134,7 @@ impl Git {
         Ok(entries.into_iter().map(|(path, _)| path).collect())
     }
 
-    /// Files in conflict that are not as they are on this branch.
+    /// The conflicting files that differ from this branch.
     async fn other_than_ours(&self) -> Result<BTreeSet<String>, GitError> {
         let arguments = [
             "diff",
@@ -150,7 +150,7 @@ impl Git {
     }
 }
 
-/// Entries are `MODE HASH STAGE\tPATH`.
+/// Parses entries of the form `MODE HASH STAGE\tPATH`.
 fn staged(output: &[u8]) -> Vec<(String, String)> {
     let entries = names(output).into_iter();
     let parts = entries.filter_map(|entry| {
@@ -161,12 +161,12 @@ fn staged(output: &[u8]) -> Vec<(String, String)> {
     parts.collect()
 }
 
-/// A path that stands for itself, whatever signs are in it.
+/// A pathspec that matches only this path, whatever characters are in it.
 fn literal(path: &str) -> String {
     format!(":(top,literal){path}")
 }
 
-/// What cannot be read is looked at by whoever resolves it.
+/// Whether a file has conflict markers; `false` if it cannot be read.
 fn has_markers(path: &Path) -> bool {
     let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
     is_file && File::open(path).and_then(find_marker).unwrap_or(false)
@@ -177,7 +177,7 @@ fn find_marker(file: impl io::Read) -> io::Result<bool> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        // Of a long line the rest is left out, in pieces.
+        // The rest of a long line is skipped, in pieces.
         let mut is_first = true;
         loop {
             let piece = reader.fill_buf()?;
@@ -201,7 +201,8 @@ fn find_marker(file: impl io::Read) -> io::Result<bool> {
     }
 }
 
-/// `<<<<<<< main` or `>>>>>>> fix`; more signs are a mark as well, if the repository wants it so.
+/// Whether a line is `<<<<<<< main` or `>>>>>>> fix`. A repository may be configured to use longer
+/// markers.
 fn is_marker(line: &[u8]) -> bool {
     let Some(sign @ (b'<' | b'>')) = line.first() else {
         return false;
@@ -217,7 +218,7 @@ mod tests {
     use crate::git::tests::Person;
 
     #[test]
-    fn a_mark_is_what_git_writes() {
+    fn conflict_markers_are_recognized() {
         let check = |text: &str, expected: bool| {
             assert_eq!(find_marker(text.as_bytes()).unwrap(), expected, "{text:?}");
         };
@@ -235,7 +236,8 @@ mod tests {
         check(&within, false);
     }
 
-    /// Both sides have changed `text` and `binary`; `gone` was removed here and changed there.
+    /// A repository in which both sides have changed `text` and `binary`, and `gone` was removed on
+    /// one side and changed on the other.
     fn conflicting() -> Person {
         let person = Person::new("");
         let write = |text: &str, binary: &str| {
@@ -259,13 +261,13 @@ mod tests {
         person.write("gone", "main\n");
         commit("main");
         person.git(&["switch", "-q", "task"]);
-        // Its own options are no options of this merge.
+        // The branch's own options do not apply to this merge.
         person.git(&["config", "branch.task.mergeOptions", "--squash"]);
         person
     }
 
     #[tokio::test]
-    async fn a_merge_is_left_until_all_of_it_is_resolved() {
+    async fn a_merge_stays_open_until_all_files_are_resolved() {
         let person = conflicting();
         let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
@@ -286,7 +288,7 @@ mod tests {
         person.write("te*t", "both\n");
         assert_eq!(found().await, open([UNCHANGED, ONE_SIDED, ""]));
         person.git(&["add", "gone", "binary"]);
-        // Told to be resolved, with the marks in it.
+        // Marked as resolved, although it has conflict markers.
         person.write("te*t", "<<<<<<< HEAD\n");
         person.git(&["add", ":(literal)te*t"]);
         assert_eq!(found().await, open(["", "", MARKED]));
@@ -299,11 +301,11 @@ mod tests {
         assert!(!git.is_merging().await.unwrap());
         let (main, head) = (person.commit("main").await, person.commit("HEAD").await);
         let commits = git.commits_between(&main, &head).await.unwrap();
-        assert_eq!(commits, 2, "its own and the merge");
+        assert_eq!(commits, 2, "the task's own commit and the merge");
     }
 
     #[tokio::test]
-    async fn a_merge_that_is_taken_back_leaves_the_branch_as_it_was() {
+    async fn an_aborted_merge_leaves_the_branch_unchanged() {
         let person = conflicting();
         let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
@@ -313,7 +315,7 @@ mod tests {
         assert!(!git.is_merging().await.unwrap());
         assert_eq!(person.commit("HEAD").await, before);
         assert_eq!(git.status().await.unwrap().dirty_count, 0);
-        // What somebody has changed is not merged over.
+        // A merge does not overwrite uncommitted changes.
         person.write("te*t", "mine\n");
         let refused = git.begin_merge(&task, &main, "m").await;
         assert!(

@@ -1,7 +1,7 @@
-//! What a task has changed, for people to read.
+//! The diff of a task, for people to read.
 //!
-//! The person's settings for looks count, and those that run something do not: no external program
-//! compares files or shows them as text. What is printed is bounded.
+//! The user's settings for how a diff looks apply, but not those that run programs: no external
+//! program compares files or converts them to text. The output is bounded.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{fsx, random};
 
-/// More is cut off: nobody reads it.
+/// The length at which a diff is cut, since nobody reads more.
 pub(crate) const DIFF_BYTES: usize = 4 << 20;
 
 const OPTIONS: &[&str] = &[
@@ -27,22 +27,30 @@ const OPTIONS: &[&str] = &[
     "--ignore-submodules=dirty",
 ];
 
-/// As a patch, or as a list of files with how much of each is changed.
+/// The shape of a diff: a patch, or a list of files with the size of each change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
     Patch,
-    /// As wide as this.
+    /// The list, in this width.
     Stat(u16),
+}
+
+/// The diff that is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) shape: Shape,
+    /// The one file or directory to show, from the top of the checkout.
+    pub(crate) path: Option<&'a str>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Diff {
     pub(crate) text: String,
-    /// The end is missing.
+    /// Whether the end is missing.
     pub(crate) is_cut: bool,
 }
 
-/// An index beside that of a checkout, for one look.
+/// A temporary index beside that of a checkout.
 struct OtherIndex(PathBuf);
 
 impl Drop for OtherIndex {
@@ -51,7 +59,10 @@ impl Drop for OtherIndex {
         lock.push(".lock");
         for path in [self.0.clone(), lock.into()] {
             if let Err(error) = fsx::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "an index stays behind");
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "a temporary index cannot be removed"
+                );
             }
         }
     }
@@ -62,29 +73,29 @@ impl Git {
         &self,
         from: &Commit,
         to: &Commit,
-        shape: Shape,
+        wanted: Wanted<'_>,
     ) -> Result<Diff, GitError> {
-        let spec = spec(shape).arg(from.hash()).arg(to.hash()).arg("--");
+        let spec = spec(wanted, &[from, to]);
         self.read_diff(&spec).await
     }
 
-    /// From a commit to the files as they are, with those that git does not know yet and does not
-    /// ignore. Nothing of this checkout or its repository changes.
+    /// The diff from a commit to the files in the checkout, including untracked files that are not
+    /// ignored. Changes nothing in the checkout or its repository.
     pub(crate) async fn diff_to_files(
         &self,
         from: &Commit,
         repository: &Path,
-        shape: Shape,
+        wanted: Wanted<'_>,
     ) -> Result<Diff, GitError> {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
-        // It notes their names alone.
+        // Adds the names of new files only.
         let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(&index.0);
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
-            tracing::debug!(dir = %self.dir().display(), "what is new cannot be looked at");
+            tracing::debug!(dir = %self.dir().display(), "new files cannot be added to the diff");
         }
-        let spec = spec(shape).arg(from.hash()).arg("--").index(&index.0);
+        let spec = spec(wanted, &[from]).index(&index.0);
         self.read_diff(&spec).await
     }
 
@@ -98,7 +109,7 @@ impl Git {
             .await?;
         match copied {
             Ok(()) => Ok(copy),
-            // Without any file there is none, and git makes one.
+            // A checkout without files has no index, and git makes the copy.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(copy),
             Err(source) => Err(GitError::Read {
                 path: git_dir.join("index"),
@@ -122,20 +133,24 @@ impl Git {
     }
 }
 
-/// An index that is newer than the files tells git to trust what it says of them.
+/// Copies an index with its modification time: git trusts an index only if it is newer than the
+/// files.
 fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
     let time = fs::metadata(from)?.modified()?;
     fs::copy(from, to)?;
     fs::File::options().write(true).open(to)?.set_modified(time)
 }
 
-fn spec(shape: Shape) -> Spec {
-    let shaped = match shape {
+fn spec(wanted: Wanted<'_>, commits: &[&Commit]) -> Spec {
+    let shaped = match wanted.shape {
         Shape::Patch => "--patch".to_owned(),
         Shape::Stat(columns) => format!("--stat={columns}"),
     };
-    Spec::reads(OPTIONS)
-        .arg(shaped)
+    // A `*` in a path matches only itself, and the directory of git does not matter.
+    let path = wanted.path.map(|path| format!(":(top,literal){path}"));
+    let commits = commits.iter().map(|commit| commit.hash().to_owned());
+    let rest = commits.chain(["--".to_owned()]).chain(path);
+    rest.fold(Spec::reads(OPTIONS).arg(shaped), Spec::arg)
         .limit(LONG)
         .kept_bytes(DIFF_BYTES)
 }
@@ -160,7 +175,7 @@ mod tests {
 ";
 
     #[tokio::test]
-    async fn nothing_is_run_to_compare_files_and_new_ones_are_seen() {
+    async fn a_diff_runs_no_programs_and_shows_new_files() {
         let person = Person::new(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
         person.git(&["init", "-q", "-b", "main"]);
@@ -175,20 +190,26 @@ mod tests {
         fs::write(beside.join("new"), "new\n").unwrap();
         let git = person.at(path);
         let repository = git.place().await.unwrap().repository;
-        let patch = git
-            .diff_to_files(&base, &repository, Shape::Patch)
-            .await
-            .unwrap();
+        let wanted = |shape, path| Wanted { shape, path };
+        let all = wanted(Shape::Patch, None);
+        let patch = git.diff_to_files(&base, &repository, all).await.unwrap();
         assert!(patch.text.contains("-one\n+two\n"), "{}", patch.text);
         assert!(patch.text.contains("+++ b/new\n"), "{}", patch.text);
         assert!(!patch.is_cut && !patch.text.contains('\x1b'));
-        let stat = git.diff_to_files(&base, &repository, Shape::Stat(80)).await;
+        let one = wanted(Shape::Patch, Some("new"));
+        let of_one = git.diff_to_files(&base, &repository, one).await.unwrap();
+        assert!(of_one.text.contains("+++ b/new\n") && !of_one.text.contains("two"));
+        let none = wanted(Shape::Patch, Some("*"));
+        let of_none = git.diff_to_files(&base, &repository, none).await.unwrap();
+        assert_eq!(of_none.text, "");
+        let stat = wanted(Shape::Stat(80), None);
+        let stat = git.diff_to_files(&base, &repository, stat).await;
         let stat = stat.unwrap().text;
         assert!(
             stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)\n"),
             "{stat}"
         );
-        // The checkout is as it was, and nothing of it was led anywhere.
+        // The checkout is unchanged, and nothing was redirected.
         assert_eq!(git.status().await.unwrap().dirty, ["file", "new"]);
         let git_dir = git.place().await.unwrap().git_dir;
         let left = fs::read_dir(git_dir).unwrap();
@@ -198,8 +219,7 @@ mod tests {
             assert!(!beside.join(program).exists(), "{program}");
         }
         fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
-        let cut = git.diff_to_files(&base, &repository, Shape::Patch).await;
-        let cut = cut.unwrap();
+        let cut = git.diff_to_files(&base, &repository, all).await.unwrap();
         assert!(cut.is_cut && cut.text.len() <= DIFF_BYTES && cut.text.ends_with('\n'));
     }
 }

@@ -1,9 +1,9 @@
-//! The environment of git and of `gh`: made here from two lists of names, and always the same.
+//! The environment of git and of `gh`, made here from two lists of names.
 //!
-//! What the host runs belongs to no attempt and is not the task's to lead. So almost all of it is
-//! the host's own. Of the task come names and keys alone, which are text to git and never a
-//! program, a file or a setting: a login has its agent of keys at another socket than the one
-//! before it, and the host outlives both.
+//! Commands of the host belong to no attempt, and a task must not control them, so almost all
+//! variables are the host's. The task contributes only names and keys, which to git are plain text
+//! and never a program, a file or a setting. They are taken from the task because the socket of the
+//! key agent changes with each login, while the host outlives a login.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use std::{
 
 use crate::config::DATA_DIR;
 
-/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: the host
-/// may have been started by a hook.
+/// Variables of the host. No `GIT_…` that could name a repository, a program or a setting is among
+/// them: a hook may have started the host.
 const OF_THE_HOST: &[&str] = &[
-    // Where programs and the person's settings are.
+    // The location of programs and of the user's settings.
     "PATH",
     "HOME",
     "USER",
@@ -27,7 +27,7 @@ const OF_THE_HOST: &[&str] = &[
     "XDG_CACHE_HOME",
     "XDG_DATA_HOME",
     "GH_CONFIG_DIR",
-    // How remotes are reached: proxies, whom to trust, and where credentials are.
+    // Access to remotes: proxies, certificates and credentials.
     "http_proxy",
     "https_proxy",
     "all_proxy",
@@ -53,7 +53,7 @@ const OF_THE_HOST: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Taken from the task, if it has them: the person's name and keys.
+/// Variables of the task, if it has them: the user's name and keys.
 const OF_THE_TASK: &[&str] = &[
     "EMAIL",
     "GIT_AUTHOR_EMAIL",
@@ -66,10 +66,10 @@ const OF_THE_TASK: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Always set, whatever the host and the task have.
+/// Variables that are always set, whatever the host and the task have.
 const FIXED: &[(&str, &str)] = &[
     ("LC_ALL", "C"),
-    // Nobody is there to answer. An empty program to ask with is none, not even a configured one.
+    // Nobody can answer a prompt. An empty askpass program means none, not even a configured one.
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", ""),
     ("SSH_ASKPASS_REQUIRE", "never"),
@@ -77,7 +77,7 @@ const FIXED: &[(&str, &str)] = &[
     ("GIT_EDITOR", ":"),
     ("GIT_SEQUENCE_EDITOR", ":"),
     ("GIT_PAGER", "cat"),
-    // Advice would fill what is told of a failure.
+    // Advice would hide the reason in the message of a failure.
     ("GIT_ADVICE", "0"),
     ("GH_PROMPT_DISABLED", "1"),
     ("GH_NO_UPDATE_NOTIFIER", "1"),
@@ -85,7 +85,7 @@ const FIXED: &[(&str, &str)] = &[
     ("NO_COLOR", "1"),
 ];
 
-/// The variables that git and `gh` are run with.
+/// The variables with which git and `gh` are run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
 
@@ -109,7 +109,7 @@ impl Variables {
         Self(Arc::new(variables))
     }
 
-    /// The same with some that are set only where there is none of that name.
+    /// Adds variables that are missing.
     pub(super) fn with_missing(&self, missing: &[(&str, &str)]) -> Self {
         let mut variables = BTreeMap::clone(&self.0);
         for (name, value) in missing {
@@ -118,8 +118,8 @@ impl Variables {
         Self(Arc::new(variables))
     }
 
-    /// The same with the data directory of the host: without it, a hook that calls `claudine` would
-    /// reach another host, or start one, to which it is no hook but the person.
+    /// Adds the data directory of the host. Otherwise a hook that calls `claudine` could reach or
+    /// start another host, which would treat it as the user instead of a hook.
     pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         Arc::make_mut(&mut self.0).insert(DATA_DIR.into(), dir.into());
         self
@@ -135,7 +135,7 @@ impl Variables {
 mod tests {
     use super::*;
 
-    /// What is left of these, without what is fixed.
+    /// The resulting variables, without the fixed ones.
     fn left(host: &[(&str, &str)], task: &[(&str, &str)]) -> Vec<(String, String)> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let host = host.iter().map(|(name, value)| (name.into(), value.into()));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_leads_git_elsewhere_is_taken_from_anybody() {
+    fn variables_that_redirect_git_are_not_passed_on() {
         let hostile = [
             ("GIT_DIR", "/elsewhere/.git"),
             ("GIT_INDEX_FILE", "/elsewhere/index"),
@@ -171,7 +171,8 @@ mod tests {
             ("LD_PRELOAD", "/elsewhere.so"),
         ];
         assert_eq!(left(&hostile, &hostile), []);
-        // Where programs and settings are is the host's to say, and whom it trusts.
+        // Only the host decides where programs and settings are, and which certificates are
+        // trusted.
         let places = [
             ("PATH", "/elsewhere"),
             ("HOME", "/elsewhere"),
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_keys_come_from_the_task() {
+    fn names_and_keys_are_taken_from_the_task() {
         let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let check = |host, task, expected: &str| {
             assert_eq!(left(host, task), [owned("SSH_AUTH_SOCK", expected)]);
@@ -195,7 +196,8 @@ mod tests {
             "/new",
         );
         check(&[("SSH_AUTH_SOCK", "/old")], &[], "/old");
-        // A hook has the name of the person it commits for. As the host's it would be everybody's.
+        // A hook's environment names the author of its commit. In a host that a hook started, it
+        // would be the author of every task's commits.
         let name = [("GIT_AUTHOR_NAME", "A")];
         assert_eq!(left(&name, &[]), []);
         assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_is_nobodys_to_change() {
+    fn fixed_variables_cannot_be_changed() {
         let other: BTreeMap<String, String> = FIXED
             .iter()
             .map(|(name, _)| ((*name).to_owned(), "other".to_owned()))

@@ -1,4 +1,4 @@
-//! Requests to merge a branch, by `gh`.
+//! Pull requests, opened with `gh`.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::{
 
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// A request that is to be opened.
+/// A pull request to open.
 pub(crate) struct Opening<'a> {
-    /// The branch, with the owner of its repository in front where that is another one.
+    /// The branch, with the owner of its repository in front if that is another repository.
     pub(crate) head: &'a str,
     pub(crate) base: Option<&'a BranchRef>,
     pub(crate) title: &'a str,
@@ -19,8 +19,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Git {
-    /// The address of a branch's open request. It is looked for by the branch: as an argument of
-    /// its own, a branch that is called like a number would be the request of that number.
+    /// The address of a branch's open pull request. It is searched by branch: as a plain argument,
+    /// a branch whose name is a number would mean the request of that number.
     pub(crate) async fn open_request(
         &self,
         branch: &BranchRef,
@@ -40,7 +40,7 @@ impl Git {
         Ok(line.and_then(|text| last_line(&text)))
     }
 
-    /// Opens a request; its address, if `gh` says it.
+    /// Opens a pull request; returns its address, if `gh` prints it.
     pub(crate) async fn create_request(
         &self,
         opening: Opening<'_>,

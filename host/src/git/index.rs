@@ -1,4 +1,4 @@
-//! What an index says of a checkout's files, and what lies beside them.
+//! The index of a checkout, and files that are not in it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::fsx;
 
-/// How many ignored files are remembered by name. If there are more, they count as a task's own.
+/// The most ignored files that are remembered by name. If there are more, all count as made by the
+/// task.
 const STAMPS_MAX: usize = 10_000;
 
-/// Ignored files that were there before a task began, each by its size and the time of its last
-/// change.
+/// The ignored files that existed before a task began, each with its size and modification time.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Stamps(BTreeMap<String, String>);
@@ -31,12 +31,12 @@ impl Stamps {
     }
 }
 
-/// The entries of an index that have to be looked at more closely.
+/// The entries of an index that need a closer look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Listed {
-    /// Files that git was told not to look at (`assume-unchanged`, `skip-worktree`).
+    /// The files that git was told to ignore changes of (`assume-unchanged`, `skip-worktree`).
     pub(super) unwatched: Vec<String>,
-    /// Repositories that are committed by the hash of their commit: submodules.
+    /// The repositories that are committed as the hash of their commit: submodules.
     pub(super) links: Vec<String>,
 }
 
@@ -47,8 +47,8 @@ impl Git {
         Ok(parse(&self.output(&spec).await?))
     }
 
-    /// Files that git was told not to look at, and that are changed. What is not there, is not
-    /// changed: with a sparse checkout most are not.
+    /// The changed ones among files that git was told not to look at. A missing file counts as
+    /// unchanged: in a sparse checkout most are missing.
     pub(super) async fn changed_unwatched(
         &self,
         place: &Place,
@@ -58,9 +58,9 @@ impl Git {
         if there.is_empty() {
             return Ok(Vec::new());
         }
-        // An index that is made of the commit alone was not told to leave files out.
+        // An index made of the commit alone has no such flags.
         let fresh = place.git_dir.join("claudine.index");
-        // A look that was broken off has left it, or its lock.
+        // An interrupted look may have left the index or its lock.
         remove_index(&fresh);
         let found = self.changed_by(&fresh).await;
         remove_index(&fresh);
@@ -71,7 +71,7 @@ impl Git {
     async fn changed_by(&self, index: &Path) -> Result<Vec<String>, GitError> {
         let read = Spec::changes(["read-tree", "HEAD"]).index(index);
         self.change(&read.limit(LONG)).await?;
-        // It compares content, since such an index knows nothing of the files. It fails if one is
+        // Compares content, since such an index knows nothing of the files. Fails if a file is
         // changed.
         let refresh = Spec::reads(["update-index", "-q", "--really-refresh"]).index(index);
         self.run(&refresh.limit(LONG)).await?;
@@ -99,18 +99,18 @@ impl Git {
         .await
     }
 
-    /// Repositories within this one that it knows nothing of: committed, they would be the hash of
-    /// a commit that nobody else has.
+    /// Nested repositories that this one does not know as submodules. Committed, each would be the
+    /// hash of a commit that nobody else has.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let others = names(&self.output(&spec).await?);
-        // Git names a directory only if it is a repository.
+        // Git lists a directory, with a slash, only if it is a repository.
         let inner = others.iter().filter_map(|path| path.strip_suffix('/'));
         Ok(inner.map(str::to_owned).collect())
     }
 
-    /// The ignored files of this checkout, each for itself.
+    /// The ignored files of this checkout, each by its path.
     pub(super) async fn ignored_files(&self) -> Result<Stamps, GitError> {
         let arguments = [
             "ls-files",
@@ -131,7 +131,7 @@ impl Git {
         .await
     }
 
-    /// What is ignored in a checkout that was just made.
+    /// The ignored files of a checkout that was just made.
     pub(crate) async fn ignored_at_first(&self) -> Result<Stamps, GitError> {
         let mut stamps = self.ignored_files().await?;
         if stamps.0.len() > STAMPS_MAX {
@@ -140,7 +140,7 @@ impl Git {
         Ok(stamps)
     }
 
-    /// Ignored files that are new or changed since.
+    /// The ignored files that are new or have changed since.
     pub(super) async fn ignored_since(&self, first: &Stamps) -> Result<Vec<String>, GitError> {
         let now = self.ignored_files().await?.0;
         let new = now
@@ -153,7 +153,7 @@ impl Git {
 fn remove_index(path: &Path) {
     for path in [path.to_owned(), path.with_extension("index.lock")] {
         if let Err(error) = fsx::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "an index stays behind");
+            tracing::warn!(path = %path.display(), %error, "a temporary index cannot be removed");
         }
     }
 }
@@ -170,8 +170,8 @@ fn stamp(path: &PathBuf) -> String {
     }
 }
 
-/// Entries are `TAG MODE HASH STAGE\tPATH`; the tag is a small letter for what is assumed to be
-/// unchanged, and an S for what is skipped.
+/// Parses entries of the form `TAG MODE HASH STAGE\tPATH`. The tag is a lower-case letter for files
+/// that are assumed to be unchanged, and S for skipped files.
 fn parse(output: &[u8]) -> Listed {
     let mut listed = Listed::default();
     for entry in names(output) {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_read() {
+    fn an_index_is_parsed() {
         let output = b"H 100644 ab 0\tplain\0h 100644 ab 0\tassumed\0S 100644 ab 0\tskipped\0\
             s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n";
         let listed = parse(output);

@@ -1,5 +1,5 @@
-//! One look at a checkout: what would be lost with it. The same for showing, keeping and removing
-//! one.
+//! Finds out what would be lost if a checkout were removed. Used to show, keep and remove
+//! checkouts.
 
 use std::{
     fs, io,
@@ -16,49 +16,50 @@ use super::{
     status::Submodules,
 };
 
-/// How many files are named.
+/// The most files that a message names.
 const NAMED: usize = 5;
 
-/// How many slashes the name of a submodule may have.
+/// The most slashes in the name of a submodule.
 const MODULES_DEPTH: usize = 16;
 
-/// Files in a checkout's own git directory that are there while something is under way in it.
+/// Files in the git directory of a checkout that exist while an operation is in progress, with its
+/// name.
 const UNDER_WAY: &[(&str, &str)] = &[
     ("rebase-merge", "a rebase"),
-    ("rebase-apply", "a rebase, or the applying of patches,"),
+    ("rebase-apply", "a rebase or `git am`"),
     ("MERGE_HEAD", "a merge"),
     ("CHERRY_PICK_HEAD", "a cherry-pick"),
     ("REVERT_HEAD", "a revert"),
-    ("sequencer", "a row of cherry-picks or reverts"),
+    ("sequencer", "a series of cherry-picks or reverts"),
     ("BISECT_START", "a bisect"),
 ];
 
-/// What is in a checkout and nowhere else, beside the commits of its own repository.
+/// The data that is in a checkout and nowhere else, apart from the commits of its repository.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) state: GitState,
-    /// Files that are changed, and that git was told not to look at.
+    /// Changed files that git was told not to look at.
     pub(crate) unwatched: Vec<String>,
-    /// Refs of its own have commits that are on no branch.
+    /// Whether refs of this checkout alone have commits that are on no branch.
     has_own_commits: bool,
-    /// Something that was begun and not ended.
+    /// An operation that was begun and not finished.
     under_way: Option<&'static str>,
-    /// What repositories within it have, in words.
+    /// The losses in nested repositories, as text.
     within: Option<String>,
-    /// Ignored files and directories: the first of them, and how many there are.
+    /// Ignored files and directories: the first of them, and their number.
     ignored: Vec<String>,
     pub(crate) ignored_count: u64,
-    /// There are repositories within it, which git itself refuses to remove.
+    /// Whether it contains repositories, so that git refuses to remove it.
     has_repositories: bool,
 }
 
 impl Look {
-    /// Files that are changed or new.
+    /// The number of changed and new files.
     pub(crate) fn dirty_count(&self) -> u64 {
         self.state.dirty_count + self.unwatched.len() as u64
     }
 
-    /// What would be lost without the checkout, less ignored files.
+    /// A text about what would be lost without the checkout, apart from ignored files.
     pub(crate) fn loss(&self) -> Option<String> {
         if self.state.dirty_count > 0 {
             return Some(format!(
@@ -68,21 +69,21 @@ impl Look {
         }
         if !self.unwatched.is_empty() {
             return Some(format!(
-                "it has changes in files that git was told not to look at: {}",
+                "it has changes in files that git was told not to check: {}",
                 shortened(&self.unwatched)
             ));
         }
         if let Some(what) = self.under_way {
-            return Some(format!("{what} is under way in it"));
+            return Some(format!("{what} is in progress in it"));
         }
         if self.has_own_commits {
-            let own = "it has commits that only its own refs have, below refs/worktree/";
+            let own = "it has commits that are only on its own refs below refs/worktree/";
             return Some(own.to_owned());
         }
         self.within.clone()
     }
 
-    /// Ignored files, in words.
+    /// A text about the ignored files.
     pub(crate) fn ignored(&self) -> Option<String> {
         (self.ignored_count > 0).then(|| {
             format!(
@@ -98,7 +99,7 @@ impl Look {
 }
 
 impl Git {
-    /// Looks at this checkout of a repository; ignored files that were there at first do not count.
+    /// Looks at this checkout of a repository. Ignored files in `first` do not count.
     pub(crate) async fn look(&self, repository: &Path, first: &Stamps) -> Result<Look, GitError> {
         let place = self.own_place(repository).await?;
         Ok(Look {
@@ -136,14 +137,14 @@ impl Git {
         {
             let name = other.strip_prefix(&place.git_dir).unwrap_or(other);
             look.within = Some(format!(
-                "the repository of a submodule that is not checked out any more lies with it: {}",
+                "it has the repository of a submodule that is no longer checked out: {}",
                 name.display()
             ));
         }
         Ok(look)
     }
 
-    /// Leaves out ignored directories that have no file in them: git names them all the same.
+    /// Removes ignored directories without files from the list: git lists them too.
     async fn leave_out_empty(&self, look: &mut Look) -> Result<(), GitError> {
         if look.ignored.is_empty() {
             return Ok(());
@@ -159,8 +160,8 @@ impl Git {
         Ok(())
     }
 
-    /// The repositories of submodules that lie with this checkout, whether they are checked out or
-    /// not.
+    /// The repositories of submodules in the git directory of this checkout, whether they are
+    /// checked out or not.
     async fn repositories_of_submodules(&self, place: &Place) -> Result<Vec<PathBuf>, GitError> {
         let modules = place.git_dir.join("modules");
         let looked = self.look_at_files(move |_| {
@@ -173,8 +174,8 @@ impl Git {
         looked.await?
     }
 
-    /// Adds what a repository within this checkout has, and says where it lies. Its commits lie
-    /// with it until they are pushed: each worktree has one of its own.
+    /// Adds the losses in a nested repository; returns where its git directory is. Each worktree
+    /// has a separate one, whose commits exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
         if !inner.dir().join(".git").exists() {
@@ -207,21 +208,20 @@ impl Git {
         Ok(Some(place.git_dir))
     }
 
-    /// Checks all submodules out, and theirs, as far as git's own settings allow where they come
-    /// from.
+    /// Checks out all submodules, recursively, as far as git's settings allow their sources.
     pub(crate) async fn update_submodules(&self) -> Result<(), GitError> {
         let arguments = ["submodule", "--quiet", "update", "--init", "--recursive"];
         let spec = Spec::changes(arguments).limit(super::spec::LONG);
         self.change(&spec).await.map(drop)
     }
 
-    /// Whether what is checked out here names submodules.
+    /// Whether the checked out commit has submodules.
     pub(crate) fn has_submodules(&self) -> bool {
         self.dir().join(".gitmodules").exists()
     }
 }
 
-/// Whether there is anything but directories. What cannot be read may be anything.
+/// Whether there is anything but directories; `true` for directories that cannot be read.
 fn has_files(path: PathBuf) -> bool {
     let mut paths = vec![path];
     while let Some(path) = paths.pop() {
@@ -243,7 +243,7 @@ fn has_files(path: PathBuf) -> bool {
     false
 }
 
-/// The repositories in a directory, less those within them. A name may have slashes in it.
+/// The repositories below a directory, without nested ones. A submodule's name may contain slashes.
 fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -272,7 +272,7 @@ fn under_way(git_dir: &Path) -> Option<&'static str> {
     found.map(|(_, what)| *what)
 }
 
-/// The first of some files, and that there are more.
+/// The first of some files, with a mark if there are more.
 pub(crate) fn shortened(files: &[String]) -> String {
     let mut shown: Vec<&str> = files.iter().take(NAMED).map(String::as_str).collect();
     if files.len() > NAMED {
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_looked_through_is_not_taken_for_empty() {
+    fn an_unreadable_directory_does_not_count_as_empty() {
         let dir = tempfile::tempdir().unwrap();
         let modules = dir.path().join("modules");
         assert!(repositories_below(&modules, 1).unwrap().is_empty());
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_loss_is_said() {
+    fn each_kind_of_loss_has_a_message() {
         let check = |look: Look, loss: Option<&str>, ignored: Option<&str>| {
             assert_eq!(look.loss().as_deref(), loss);
             assert_eq!(look.ignored().as_deref(), ignored);
@@ -321,9 +321,9 @@ mod tests {
             ignored,
         );
         look.under_way = Some("a bisect");
-        check(look.clone(), Some("a bisect is under way in it"), ignored);
+        check(look.clone(), Some("a bisect is in progress in it"), ignored);
         look.unwatched = names(&["local"]);
-        let loss = "it has changes in files that git was told not to look at: local";
+        let loss = "it has changes in files that git was told not to check: local";
         check(look.clone(), Some(loss), ignored);
         look.state.dirty_count = 2;
         let loss = "it has changes that are not committed, in 2 of its files";

@@ -1,9 +1,9 @@
-//! Git and `gh`, by their command lines: the one place that runs them.
+//! Git and `gh`, called by their command lines: only this module runs them.
 //!
-//! A command is a `Spec`, and all of them go through [`Git::run`]: with a fixed environment
-//! (`environment`), with settings that are the same for everybody (`settings`), and without hooks
-//! unless something is pushed. They never wait for a person: nothing to read, no prompt, and an end
-//! to their time. The rest of the module says what to run and how to read what it prints.
+//! A command is a `Spec`, and every command goes through [`Git::run`]: with a fixed environment
+//! (`environment`), with the same settings for everybody (`settings`), and without hooks except for
+//! a push. Commands never wait for a person: they have no input and no prompt, and their time is
+//! limited. The rest of the module says what to run and how to parse the output.
 
 mod checkouts;
 mod conflicts;
@@ -35,7 +35,7 @@ use std::{
 pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
-    diff::{Diff, Shape},
+    diff::{Diff, Shape, Wanted},
     gh::Opening,
     index::Stamps,
     look::{Look, shortened},
@@ -55,11 +55,11 @@ use crate::{
     config,
 };
 
-/// How often, and how far apart, it is tried again while somebody else's git holds a lock of the
-/// repository: git itself does not wait.
+/// The number of retries while another git process holds a lock of the repository, and the pause
+/// between them: git itself does not wait.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// How much of a complaint is told.
+/// The most characters of an error message that are passed on.
 const SAID_CHARS: usize = 300;
 
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +75,11 @@ pub(crate) enum GitError {
     Timeout { called: String, limit: Duration },
     #[error("`{called}` failed: {said}")]
     Failed { called: String, said: String },
-    #[error("`{called}` printed more than can be read")]
+    #[error("the output of `{called}` is too long")]
     TooMuch { called: String },
-    #[error("`{called}` printed what cannot be read: {printed}")]
+    #[error("the output of `{called}` cannot be parsed: {printed}")]
     Unreadable { called: String, printed: String },
-    #[error("{} is no worktree of its repository any more: its `.git` is gone, or leads elsewhere; what is in it is yours to look at, and to remove", dir.display())]
+    #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere; check its files and remove it yourself", dir.display())]
     NotItsOwn { dir: PathBuf, top: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
@@ -89,18 +89,18 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
 }
 
-/// Whether the directory, or one above it, has a `.git`. Found without git, which need not be
-/// installed where nothing needs it.
+/// Whether the directory, or one above it, has a `.git`. Does not use git, which need not be
+/// installed for directories without a repository.
 pub(crate) fn is_within_repository(dir: &Path) -> bool {
     dir.ancestors().any(|dir| dir.join(".git").exists())
 }
 
-/// Where git is run.
+/// The place in which git is run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum At {
-    /// In a directory, whose repository git finds.
+    /// A directory, whose repository git finds.
     Checkout(PathBuf),
-    /// In the directory that all checkouts of a repository share; there are no files to look at.
+    /// The directory that all checkouts of a repository share; it has no files of a checkout.
     Repository(PathBuf),
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Git {
 }
 
 impl Git {
-    /// In a directory, for a task with these variables, by a host with this data directory.
+    /// Git in a directory, for a task with these variables, run by a host with this data directory.
     pub(crate) fn at(
         dir: impl Into<PathBuf>,
         task: Arc<BTreeMap<String, String>>,
@@ -133,7 +133,7 @@ impl Git {
         }
     }
 
-    /// The same in another directory.
+    /// The same git in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Checkout(dir.into()),
@@ -141,7 +141,7 @@ impl Git {
         }
     }
 
-    /// The same in what all checkouts of a repository share.
+    /// The same git in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Repository(dir.into()),
@@ -153,7 +153,7 @@ impl Git {
         self.at.dir()
     }
 
-    /// Looks at files, from this directory, on a thread that may wait for the disk.
+    /// Runs `look` in this directory, on a thread that may wait for the disk.
     async fn look_at_files<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Path) -> T + Send + 'static,
@@ -166,7 +166,7 @@ impl Git {
         })
     }
 
-    /// Runs a command to its end, whatever its exit status. Nothing else runs any.
+    /// Runs a command to its end, whatever its exit status. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         let program = spec.program.name();
         let abandoned = match spec.purpose {
@@ -187,13 +187,13 @@ impl Git {
         }
     }
 
-    /// What a command printed, if it succeeded.
+    /// The output of a command, if it succeeded.
     async fn output(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let finished = self.run(spec).await?;
         if !finished.status.success() {
             return Err(failed(spec, &finished));
         }
-        // What was cut off is not to be read as nothing.
+        // An output that was cut off must not be taken for a complete one.
         if finished.stdout.len() >= spec.kept_bytes {
             return Err(GitError::TooMuch {
                 called: spec.called(),
@@ -202,19 +202,20 @@ impl Git {
         Ok(finished.stdout)
     }
 
-    /// The line that a command printed, without its end.
+    /// The line that a command printed, without its line end.
     async fn line(&self, spec: &Spec) -> Result<String, GitError> {
         Ok(without_newline(self.output(spec).await?))
     }
 
-    /// The same for a question that git answers by failing if there is nothing.
+    /// The line of a command that fails if there is nothing to print.
     async fn line_if(&self, spec: &Spec) -> Result<Option<String>, GitError> {
         let finished = self.run(spec).await?;
         let line = without_newline(finished.stdout);
         Ok((finished.status.success() && !line.is_empty()).then_some(line))
     }
 
-    /// What a command printed that changes something. It waits a while for others that do the same.
+    /// The output of a command that changes something. Waits a while for other git processes that
+    /// hold a lock.
     async fn change(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let mut tries = LOCKED_TRIES;
         loop {
@@ -255,7 +256,7 @@ fn failed(spec: &Spec, finished: &Finished) -> GitError {
     }
 }
 
-/// Names that are ended by NUL.
+/// Splits names that end with NUL.
 fn names(output: &[u8]) -> Vec<String> {
     output
         .split(|byte| *byte == 0)

@@ -1,17 +1,17 @@
-//! Names that git is given, as types: git takes a bare name for a tag, a branch, a remote or the
-//! beginning of a hash, whichever it finds first.
+//! Types for names that are given to git: git takes a bare name for a tag, a branch, a remote or
+//! the beginning of a hash, whichever it finds first.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 const HEADS: &str = "refs/heads/";
-/// Longest part of a branch's name, in bytes: a part is the name of a file, and git makes another
-/// one beside it with `.lock` at its end.
+/// The longest part of a branch's name, in bytes: a part is a file name, and git also makes a file
+/// with `.lock` appended.
 const PART_BYTES: usize = 250;
 
-/// A branch of this repository. It is kept by its short name, which is for people; git is only ever
-/// given the full one.
+/// A branch of this repository. Stores the short name, which people see; git always gets the full
+/// one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct BranchRef(String);
@@ -21,7 +21,7 @@ impl BranchRef {
         Self(name.into())
     }
 
-    /// The branch of a full name; none if it is the name of something else.
+    /// The branch of a full name; `None` if the name is not a branch's.
     pub(crate) fn from_full(full: &str) -> Option<Self> {
         full.strip_prefix(HEADS).map(Self::named)
     }
@@ -34,13 +34,13 @@ impl BranchRef {
         format!("{HEADS}{}", self.0)
     }
 
-    /// Whether a file system can hold it.
+    /// Whether a file system can store it.
     pub(super) fn fits(&self) -> bool {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// The branches that would have to be directories for this one to be: of `a/b/c`, `a` and
-    /// `a/b`.
+    /// The branches that cannot exist beside this one, because they would have to be directories:
+    /// for `a/b/c` these are `a` and `a/b`.
     pub(super) fn above(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.match_indices('/');
         slashes.map(|(at, _)| Self::named(&self.0[..at]))
@@ -53,13 +53,13 @@ impl fmt::Display for BranchRef {
     }
 }
 
-/// A commit by its whole hash, as git itself has written it.
+/// A commit by its whole hash, in git's own spelling.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Commit(String);
 
 impl Commit {
-    /// None if it is no whole hash.
+    /// Parses a whole hash; `None` for anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_hash = matches!(text.len(), 40 | 64)
             && text
@@ -93,18 +93,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn git_is_only_given_full_names_of_branches() {
+    fn git_gets_only_full_names_of_branches() {
         for name in ["v2", "heads/v2", "refs/heads/v2", "@", "0123456789"] {
             let branch = BranchRef::named(name);
             assert_eq!(branch.full(), format!("refs/heads/{name}"));
             assert_eq!(BranchRef::from_full(&branch.full()), Some(branch.clone()));
-            assert_eq!(branch.to_string(), name, "people are shown the short one");
+            assert_eq!(branch.to_string(), name, "people see the short name");
         }
         assert_eq!(BranchRef::from_full("refs/tags/v2"), None);
     }
 
     #[test]
-    fn the_branches_above_one_are_named() {
+    fn the_branches_above_a_branch_are_listed() {
         let above = |name: &str| -> Vec<String> {
             let branch = BranchRef::named(name);
             branch.above().map(|above| above.0).collect()

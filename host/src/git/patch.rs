@@ -1,4 +1,4 @@
-//! What a branch has changed, as a file that any git can apply.
+//! Writes the changes of a branch as a file that any git can apply.
 
 use std::{ffi::OsString, path::Path};
 
@@ -7,8 +7,8 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// Plumbing, and each option that a setting would otherwise decide: a patch that is made for a
-/// person's eyes is none that `git apply` takes.
+/// A plumbing command with every option that a setting would otherwise decide: `git apply` does not
+/// accept patches formatted for reading.
 const OPTIONS: &[&str] = &[
     "diff-tree",
     "-r",
@@ -29,19 +29,19 @@ const OPTIONS: &[&str] = &[
     "--diff-algorithm=myers",
     "--submodule=short",
     "--ignore-submodules=none",
-    // An order of the files; an empty one is git's own.
+    // The order of files; an empty file means git's own order.
     "-O/dev/null",
 ];
 
 impl Git {
-    /// Writes what a commit has that its base has not.
+    /// Writes the changes of a commit since its base.
     pub(crate) async fn write_patch(
         &self,
         base: &Commit,
         tip: &Commit,
         file: &Path,
     ) -> Result<(), GitError> {
-        // Without a common ancestor all of it is new.
+        // Without a common ancestor, all files count as new.
         let common = self.common_ancestor(base, tip).await?;
         let mut output = OsString::from("--output=");
         output.push(file);
@@ -92,7 +92,7 @@ mod tests {
 ";
 
     #[tokio::test]
-    async fn a_patch_applies_whatever_a_person_has_configured() {
+    async fn a_patch_applies_whatever_the_user_has_configured() {
         let person = Person::new(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=text\n").unwrap();
         fs::write(person.home().join(".order"), "sub/*\nnew\n").unwrap();
@@ -116,7 +116,7 @@ mod tests {
         let git = person.at("sub");
         git.write_patch(&base, &tip, &file).await.unwrap();
         person.git(&["reset", "-q", "--hard", base.hash()]);
-        // A person without these settings can apply it.
+        // Applied by a user without these settings.
         person.configure("");
         person.git(&["apply", "--index", file.to_str().unwrap()]);
         person.git(&["diff", "--exit-code", "--cached", tip.hash()]);

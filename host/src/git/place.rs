@@ -1,4 +1,4 @@
-//! Where a directory lies, in which checkout of which repository.
+//! The repository and the checkout to which a directory belongs.
 
 use std::{
     ffi::OsString,
@@ -9,22 +9,22 @@ use std::{
 
 use super::{At, Git, GitError, spec::Spec};
 
-/// A directory as it lies in a repository.
+/// A directory, as it belongs to a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// What all checkouts of the repository share.
+    /// The directory that all checkouts of the repository share.
     pub(crate) repository: PathBuf,
-    /// What this checkout alone has: its index, and what is under way in it.
+    /// The git directory of this checkout: its index, and the state of operations in progress.
     pub(crate) git_dir: PathBuf,
-    /// The top of this checkout.
+    /// The top directory of this checkout.
     pub(crate) top: PathBuf,
-    /// The directory below the top.
+    /// The directory, relative to the top.
     pub(crate) inside: PathBuf,
 }
 
 impl Place {
-    /// The repository's first checkout, if git cannot find it from the repository: if `.git` is a
-    /// link, or a file that names a directory elsewhere.
+    /// The main checkout, if git cannot find it from the repository: if `.git` is a link, or a file
+    /// that names a directory elsewhere.
     pub(crate) fn hidden_main(&self) -> Option<&Path> {
         let is_main = self.git_dir == self.repository;
         (is_main && self.repository != self.top.join(".git")).then_some(&self.top)
@@ -32,9 +32,9 @@ impl Place {
 }
 
 impl Git {
-    /// Where the directory lies.
+    /// Looks up the place of this directory.
     pub(crate) async fn place(&self) -> Result<Place, GitError> {
-        // One question for each: a path may have a line's end in it.
+        // Asked one by one: a path may contain a line end.
         Ok(Place {
             repository: self.path("--git-common-dir").await?,
             git_dir: self.path("--git-dir").await?,
@@ -43,7 +43,7 @@ impl Git {
         })
     }
 
-    /// What all checkouts of the repository share.
+    /// The directory that all checkouts of the repository share.
     pub(super) async fn common_dir(&self) -> Result<PathBuf, GitError> {
         match &self.at {
             At::Repository(dir) => Ok(dir.clone()),
@@ -63,10 +63,10 @@ impl Git {
         Ok(OsString::from_vec(output).into())
     }
 
-    /// The place of a directory that is to be a worktree of this repository. Refused if git takes
-    /// it for something else: without its `.git` it may be a part of a repository that it happens
-    /// to lie in; settings may lead git from it to another directory; and a task may have put a
-    /// link in its place, or the `.git` of somebody's own checkout.
+    /// The place of a directory that should be a worktree of this repository. Refused if git takes
+    /// it for something else. Without its `.git` the directory may be a part of another repository
+    /// around it; settings may lead git to another directory; and a task may have replaced the
+    /// directory by a link, or its `.git` by that of another checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
             Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {
@@ -89,7 +89,8 @@ impl Git {
     }
 }
 
-/// Whether a directory, and not what a link in its place leads to, is the top of its checkout.
+/// Whether a directory itself, and not the target of a link in its place, is the top of its
+/// checkout.
 pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return place.top == dir;
@@ -97,7 +98,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
     fs::canonicalize(parent).is_ok_and(|parent| parent.join(name) == place.top)
 }
 
-/// Whether two paths lead to one directory. A path that leads nowhere is the same as none.
+/// Whether two paths lead to the same directory; `false` if one leads nowhere.
 pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }

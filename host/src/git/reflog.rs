@@ -1,12 +1,12 @@
-//! What git notes of a checkout's past.
+//! Reads git's notes about the past of a checkout.
 
 use std::fs;
 
 use super::{Commit, Git, GitError};
 
 impl Git {
-    /// The commit that was checked out here last, if git has noted one. From its file: of a branch
-    /// that is gone no command of git says anything.
+    /// The last commit that was checked out here, if git has noted one. Read from the file: git has
+    /// no command for it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
@@ -17,7 +17,8 @@ impl Git {
     }
 }
 
-/// Lines begin with the commit before and the one after; that of no commit is all zeros.
+/// Parses the last line. Lines begin with the commit before and the one after; the hash for no
+/// commit is all zeros.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_commit_is_the_one_before_its_branch_went() {
+    fn the_last_commit_is_known_after_its_branch_was_deleted() {
         let hashes = ["0", "1", "2"].map(|digit| digit.repeat(40));
         let [none, one, two] = hashes.each_ref().map(String::as_str);
         let check = |notes: &[(&str, &str)], expected: Option<&str>| {

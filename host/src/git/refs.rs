@@ -6,35 +6,36 @@ use super::{
 };
 use crate::text::shell_word;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
     pub(crate) commit: Commit,
-    /// The branch of this repository that it is.
+    /// The branch of this repository that the name means, if it means one.
     pub(crate) branch: Option<BranchRef>,
 }
 
-/// What a repository has that its remotes do not.
+/// Whether a repository has commits that its remotes do not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tips {
-    /// Its remotes have all of it.
+    /// The remotes have all of them.
     Elsewhere,
-    /// On a branch, or on what is checked out.
+    /// A branch, or the checked out commit, has some.
     Commits,
     Stash,
 }
 
-/// Why a branch cannot be made.
+/// The reason why a branch cannot be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Unmakable {
-    /// Git takes it for no name of a branch, or no file can have it.
+    /// Git does not accept the name, or no file can have it.
     BadName,
-    /// A branch is in its way: one of the two would have to be a directory and a file at once.
+    /// The name conflicts with this branch: one of the two would have to be a directory and a file
+    /// at the same time.
     InTheWay(BranchRef),
 }
 
 impl Git {
-    /// The commit of a name; none if there is no such commit.
+    /// The commit that a name means; `None` if there is none.
     pub(crate) async fn commit_of(&self, name: &str) -> Result<Option<Commit>, GitError> {
         let commit = format!("{name}^{{commit}}");
         let spec = Spec::reads([
@@ -50,10 +51,10 @@ impl Git {
         }
     }
 
-    /// The commit of a name, and the branch that it is. A tag of the same name, which git would
-    /// take, is not meant: a base is what is merged into.
+    /// The commit that a name means, and its branch. A tag of the same name is ignored, though git
+    /// would prefer it: a base must be a branch into which work can be merged.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
-        // A whole hash means that commit, even if a branch has it for a name.
+        // A whole hash means that commit, even if a branch has that name.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;
             return Ok(commit.map(|commit| Resolved {
@@ -61,7 +62,7 @@ impl Git {
                 branch: None,
             }));
         }
-        // A full name first, as git does: another branch may have it for its short one.
+        // A full name comes first, as in git: another branch may have it as its short name.
         let full = BranchRef::from_full(name);
         for branch in full.into_iter().chain([BranchRef::named(name)]) {
             if let Some(commit) = self.branch_commit(&branch).await? {
@@ -72,8 +73,8 @@ impl Git {
         self.resolve_as_git(name).await
     }
 
-    /// The branch itself, or the one that it is only another name of: both move at once, and only
-    /// that one is ever checked out.
+    /// The branch, or the target if it is a symbolic ref: both move together, and only the target
+    /// is ever checked out.
     async fn stands_for(&self, branch: BranchRef) -> Result<BranchRef, GitError> {
         let full = branch.full();
         let spec = Spec::reads(["symbolic-ref", "--quiet", &full]);
@@ -82,12 +83,12 @@ impl Git {
         Ok(target.unwrap_or(branch))
     }
 
-    /// What is checked out here.
+    /// The commit that is checked out here, and its branch.
     pub(crate) async fn checked_out(&self) -> Result<Option<Resolved>, GitError> {
         let Some(commit) = self.commit_of("HEAD").await? else {
             return Ok(None);
         };
-        // `rev-parse` says nothing if a branch is called `HEAD`.
+        // `rev-parse` prints nothing if a branch is named `HEAD`.
         let branch = self.head_branch().await?;
         Ok(Some(Resolved { commit, branch }))
     }
@@ -101,7 +102,7 @@ impl Git {
         Ok(Some(Resolved { commit, branch }))
     }
 
-    /// What git takes a name for; none if it is ambiguous, or no name of anything.
+    /// The full name for which git takes a name; `None` if it is ambiguous or unknown.
     async fn full_name(&self, name: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads([
             "rev-parse",
@@ -114,8 +115,8 @@ impl Git {
         self.line_if(&spec).await
     }
 
-    /// A branch as a person is told to type it: by its short name only if git takes that for this
-    /// branch, and for a shell.
+    /// A branch as the user should type it: its short name only if git takes that for the branch,
+    /// and a shell needs no quotes.
     pub(crate) async fn typed(&self, branch: &BranchRef) -> Result<String, GitError> {
         let (name, full) = (branch.name(), branch.full());
         let is_clear = !name.starts_with('-')
@@ -128,7 +129,7 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Commit>, GitError> {
-        // Not by `rev-parse`: `main~1` is no branch, and yet the name of a commit.
+        // Does not use `rev-parse`: `main~1` is the name of a commit but not a branch.
         let full = branch.full();
         let spec = Spec::reads(["show-ref", "--verify", "--hash", &full]);
         match self.line_if(&spec).await? {
@@ -137,13 +138,13 @@ impl Git {
         }
     }
 
-    /// Why no branch can have this name, if none can. One that is there already can.
+    /// The reason why no branch can have this name; `None` if one can. A branch that exists can.
     pub(crate) async fn unmakable(
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Unmakable>, GitError> {
         let spec = Spec::reads(["check-ref-format", "--branch", branch.name()]);
-        // It also takes what stands for another branch, such as `@{-1}`.
+        // The command also accepts expressions for other branches, such as `@{-1}`.
         let is_name = self.line_if(&spec).await?.as_deref() == Some(branch.name());
         if !is_name || !branch.fits() {
             return Ok(Some(Unmakable::BadName));
@@ -153,7 +154,7 @@ impl Git {
             .map(|found| found.map(Unmakable::InTheWay))
     }
 
-    /// A branch that keeps this one from being made: `a` and `a/b` cannot both be.
+    /// A branch that prevents this one: `a` and `a/b` cannot both exist.
     pub(crate) async fn in_the_way_of(
         &self,
         branch: &BranchRef,
@@ -184,7 +185,7 @@ impl Git {
         }
     }
 
-    /// Where two histories part; none if they have nothing in common.
+    /// The last common commit of two histories; `None` if there is none.
     pub(crate) async fn common_ancestor(
         &self,
         one: &Commit,
@@ -195,7 +196,7 @@ impl Git {
         Ok(line.as_deref().and_then(Commit::parse))
     }
 
-    /// How many commits are on the one and not on the other.
+    /// The number of commits that are on `tip` and not on `base`.
     pub(crate) async fn commits_between(
         &self,
         base: &Commit,
@@ -210,12 +211,12 @@ impl Git {
         })
     }
 
-    /// Whether a branch of a remote, as it was last seen, has the commit.
+    /// Whether a remote's branch, as it was last fetched, contains the commit.
     pub(crate) async fn is_on_a_remote(&self, commit: &Commit) -> Result<bool, GitError> {
         self.is_below(commit, &["refs/remotes"]).await
     }
 
-    /// Whether a branch or a tag has the commit. One that none has is forgotten in time.
+    /// Whether a branch or a tag contains the commit. Git deletes others in time.
     pub(crate) async fn is_on_a_branch(&self, commit: &Commit) -> Result<bool, GitError> {
         let places = ["refs/heads", "refs/tags", "refs/remotes"];
         self.is_below(commit, &places).await
@@ -227,7 +228,7 @@ impl Git {
         Ok(!self.line(&spec).await?.is_empty())
     }
 
-    /// The branch that is checked out here, whether it has a commit or not.
+    /// The branch that is checked out here, even if it has no commit yet.
     pub(crate) async fn head_branch(&self) -> Result<Option<BranchRef>, GitError> {
         let spec = Spec::reads(["symbolic-ref", "--quiet", "HEAD"]);
         let full = self.line_if(&spec).await?;
@@ -254,8 +255,8 @@ impl Git {
         }
     }
 
-    /// Whether refs that this checkout has alone, and that go with it, have commits that nothing
-    /// else has.
+    /// Whether refs that belong to this checkout alone, and are deleted with it, have commits that
+    /// nothing else has.
     pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "rev-list",
@@ -269,7 +270,7 @@ impl Git {
         Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Makes a branch, unless there is one of this name.
+    /// Creates a branch, unless one of this name exists.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
@@ -287,8 +288,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Moves a branch, if it is where it is said to be. If it is elsewhere meanwhile, it stays
-    /// there, and that is no error.
+    /// Moves a branch if it is at the expected commit. If it has moved meanwhile it stays there,
+    /// and that is no error.
     pub(crate) async fn move_branch(
         &self,
         branch: &BranchRef,
@@ -310,7 +311,7 @@ impl Git {
         }
     }
 
-    /// Takes a branch away, if it is at that commit and in use nowhere.
+    /// Deletes a branch, if it is at that commit and not in use anywhere.
     pub(crate) async fn delete_branch(
         &self,
         branch: &BranchRef,
@@ -327,8 +328,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Repositories that are committed by their hash between two commits, and that are no
-    /// submodules: a clone that has the commit cannot get them.
+    /// Repositories that were committed as a hash between two commits without being submodules: a
+    /// clone that has the commit cannot get them.
     pub(crate) async fn links_to_nowhere(
         &self,
         base: &Commit,
@@ -344,8 +345,8 @@ impl Git {
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }
 
-    /// Submodules of this checkout that are at a commit, between two of its own, that their remotes
-    /// do not have: a clone that has the commit could not check them out.
+    /// Submodules of this checkout whose commit, changed between two of this repository's commits,
+    /// is missing on their remotes: a clone could not check them out.
     pub(crate) async fn unpushed_submodules(
         &self,
         base: &Commit,
@@ -357,7 +358,7 @@ impl Git {
             if !inner.dir().join(".git").exists() {
                 continue;
             }
-            // One that is not even here came from elsewhere.
+            // A commit that is not even here came from elsewhere.
             if let Some(commit) = inner.commit_of(&link.hash).await?
                 && !inner
                     .is_below(&commit, &["refs/remotes", "refs/tags"])
@@ -385,7 +386,7 @@ impl Git {
         Ok(links(&self.output(&spec).await?))
     }
 
-    /// The paths that a commit names as submodules.
+    /// The paths that a commit lists as submodules.
     async fn submodules_of(&self, tip: &Commit) -> Result<Vec<String>, GitError> {
         let blob = format!("{}:.gitmodules", tip.hash());
         if self.commit_has(&blob).await? {
@@ -397,9 +398,9 @@ impl Git {
                 "--get-regexp",
                 r"^submodule\..*\.path$",
             ]);
-            // It fails if there is none.
+            // The command fails if there is none.
             let finished = self.run(&spec).await?;
-            // Each is its name, a line's end, and its value.
+            // Each entry is the name, a line end, and the value.
             let entries = names(&finished.stdout);
             let paths = entries.iter().filter_map(|entry| entry.split_once('\n'));
             return Ok(paths.map(|(_, path)| path.to_owned()).collect());
@@ -413,16 +414,16 @@ impl Git {
     }
 }
 
-/// A repository that is committed by the hash of its commit.
+/// A repository that is committed as the hash of its commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Link {
     path: String,
     hash: String,
-    /// There was none before.
+    /// Whether the entry is new.
     is_new: bool,
 }
 
-/// Entries are `:OLDMODE NEWMODE OLD NEW STATUS`, and the path is one more.
+/// Parses entries of the form `:OLDMODE NEWMODE OLD NEW STATUS`, each followed by its path.
 fn links(output: &[u8]) -> Vec<Link> {
     let entries = names(output);
     let links = entries.chunks_exact(2).filter_map(|pair| {
@@ -451,7 +452,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_are_found_among_what_a_branch_has_changed() {
+    fn committed_repositories_are_found_in_a_diff() {
         let output = b":000000 100644 00 ab A\0file\0:000000 160000 00 cd A\0nested\0\
             :160000 160000 ab ef M\0lib\0:100644 160000 ab cd T\0was a file\0\
             :160000 100644 ab cd T\0is a file\0:160000 000000 ab 00 D\0gone\0";

@@ -1,131 +1,144 @@
-//! Settings of git that are the same whatever a person, a system or a repository has configured.
+//! Settings of git that are always the same, whatever a user, a system or a repository has
+//! configured.
 //!
-//! They are given with every command, above all files. What is not in the table is either given by
-//! an option of the command that heeds it (`diff.*`, `push.followTags`, `merge.ff` …), or is meant
-//! to count for us too: identity, remotes and their credentials, filters, attributes, ignored
-//! files, line ends, merge drivers and how renames are found in a merge.
+//! They are given with every command, and override all files. Other settings are either fixed by an
+//! option of the command that reads them (`diff.*`, `push.followTags`, `merge.ff` …), or apply to
+//! our commands on purpose: identity, remotes and their credentials, filters, attributes, ignored
+//! files, line ends, merge drivers and the detection of renames in a merge.
 
-/// A setting, its value, and why it is not left to anybody.
+/// A setting, its value, and the reason why it is fixed.
 pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
         "core.fsmonitor",
         "false",
-        "a program, at every look at the files",
+        "it runs a program at every look at the files",
     ),
     (
         "safe.bareRepository",
         "explicit",
-        "a directory of plain files, as a clone may bring it or an agent may write it, is a \
-         repository with programs of its own in its settings",
+        "plain files, which a clone may contain or an agent may write, could act as a \
+         repository whose settings run programs",
     ),
-    ("core.askPass", "", "a window that asks for a password"),
-    ("credential.interactive", "false", "the same, by a helper"),
+    ("core.askPass", "", "no window may ask for a password"),
+    (
+        "credential.interactive",
+        "false",
+        "no helper may ask for a password",
+    ),
     (
         "core.ignoreStat",
         "false",
-        "it hides what is changed in a new checkout from every look",
+        "it hides changes in a new checkout",
     ),
     (
         "core.splitIndex",
         "false",
-        "it leaves files beside an index that is only made for a look",
+        "it leaves files beside a temporary index",
     ),
-    ("core.quotePath", "false", "names are read as they are"),
+    ("core.quotePath", "false", "names must not be quoted"),
     (
         "core.safecrlf",
         "false",
-        "it refuses to add a file for its line ends",
+        "it refuses to add files with mixed line ends",
     ),
-    ("core.editor", ":", "nobody is there to write"),
-    ("color.ui", "false", "what is printed is read by a program"),
-    ("column.ui", "never", "the same"),
+    ("core.editor", ":", "nobody can use an editor"),
+    ("color.ui", "false", "a program reads the output"),
+    ("column.ui", "never", "a program reads the output"),
     (
         "status.showUntrackedFiles",
         "normal",
-        "git itself heeds it before it removes a worktree",
+        "git's own check before it removes a worktree depends on it",
     ),
     (
         "status.renames",
         "false",
-        "the old path of a renamed file is a path too",
+        "the old path of a renamed file must be listed too",
     ),
     (
         "diff.suppressBlankEmpty",
         "false",
-        "no option of a patch says otherwise",
+        "no option can override it for a patch",
     ),
     (
         "diff.orderFile",
         "/dev/null",
-        "without that file nothing is looked at and nothing committed",
+        "a configured file that is missing makes git fail",
     ),
     (
         "add.ignoreErrors",
         "false",
-        "a file that cannot be added is not to be left out",
+        "a file that cannot be added must be an error",
     ),
     (
         "commit.gpgSign",
         "false",
-        "a passphrase that nobody types; what a person signs is theirs",
+        "nobody can type a passphrase, and signatures are the user's",
     ),
     (
         "commit.cleanup",
         "whitespace",
-        "a line of a title may begin with a `#`",
+        "a line of a title may begin with `#`",
     ),
-    ("i18n.commitEncoding", "UTF-8", "messages are"),
+    ("i18n.commitEncoding", "UTF-8", "our messages are UTF-8"),
     (
         "merge.verifySignatures",
         "false",
-        "what a task has made is signed by nobody",
+        "commits of tasks are not signed",
     ),
     (
         "merge.autoStash",
         "false",
-        "changes of a person are left where they are",
+        "the user's changes must stay in place",
     ),
-    ("merge.log", "false", "it adds to a message"),
+    ("merge.log", "false", "it adds text to a message"),
     (
         "rerere.enabled",
         "false",
-        "it resolves a conflict by an earlier one, unasked",
+        "it resolves conflicts unasked, as earlier ones were",
     ),
-    ("rerere.autoUpdate", "false", "the same"),
-    ("push.gpgSign", "false", "a passphrase that nobody types"),
+    (
+        "rerere.autoUpdate",
+        "false",
+        "it resolves conflicts unasked",
+    ),
+    ("push.gpgSign", "false", "nobody can type a passphrase"),
     (
         "push.pushOption",
         "",
-        "options act on the remote, such as opening a request there",
+        "options act on the remote, such as opening a pull request",
     ),
     (
         "submodule.recurse",
         "false",
-        "submodules are filled by a command of their own",
+        "a separate command checks out submodules",
     ),
     (
         "worktree.useRelativePaths",
         "false",
-        "an older git could not read the repository any more",
+        "an older git could no longer read the repository",
     ),
     (
         "worktree.guessRemote",
         "false",
-        "a worktree is made of what it is told",
+        "a worktree is made of the given commit only",
     ),
     (
         "gc.auto",
         "0",
-        "it works on after its command, on what a person may be using",
+        "it continues after the command, on files that the user may be using",
     ),
-    ("maintenance.auto", "false", "the same"),
+    (
+        "maintenance.auto",
+        "false",
+        "it continues after the command",
+    ),
 ];
 
-/// Hooks are for what a person does. Only a push runs them: those that keep something from a remote
-/// are to be asked by everybody.
+/// Disables hooks, which are for the user's own commands. Only a push runs them, because they may
+/// keep commits from a remote.
 pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
 
-/// Settings as variables, which git hands on to all that it starts.
+/// Settings as environment variables, which git passes on to every process that it starts.
 pub(super) fn as_variables<'a>(
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Vec<(String, String)> {

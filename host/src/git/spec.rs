@@ -1,4 +1,4 @@
-//! A command of git or of `gh`: what is to be run and how, without running it.
+//! A command of git or of `gh`: the program, its arguments and how to run it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,15 +13,15 @@ use super::{
     settings::{self, FIXED, NO_HOOKS},
 };
 
-/// For a look at refs, or at the files of a large repository with a cold cache.
+/// The time for looking at refs, or at the files of a large repository with a cold cache.
 pub(super) const SHORT: Duration = Duration::from_secs(20);
-/// For reading or writing a whole checkout, and for asking a remote.
+/// The time for reading or writing a whole checkout, and for contacting a remote.
 pub(super) const LONG: Duration = Duration::from_mins(10);
-/// Kept of each channel. Mostly git is asked for a line; the status of a directory with a hundred
-/// thousand changes is a few MiB.
+/// The bytes kept of each channel. Most commands print a line; the status of a directory with a
+/// hundred thousand changes is a few MiB.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// Kept of a list with an entry for each file of a checkout: some hundred thousand.
+/// The bytes kept of a list with an entry for each file of a checkout: some hundred thousand files.
 pub(super) const LIST_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,20 +39,21 @@ impl Program {
     }
 }
 
-/// What a command is for.
+/// The purpose of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// It may be ended at any moment, and takes no lock for what it could as well leave.
+    /// It only reads: it may be ended at any moment, and takes no optional locks.
     Reads,
-    /// It is not ended in the middle, and is tried again while somebody else holds a lock.
+    /// It changes something: it is not ended early, and is retried while another process holds a
+    /// lock.
     Changes,
 }
 
-/// Which hooks of the repository or the person are run.
+/// The hooks of the repository or the user that are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Hooks {
     None,
-    /// Those that git asks when it pushes.
+    /// The hooks that git runs for a push.
     OfPush,
 }
 
@@ -64,9 +65,9 @@ pub(super) struct Spec {
     pub(super) hooks: Hooks,
     pub(super) limit: Duration,
     pub(super) kept_bytes: usize,
-    /// An index other than the checkout's own.
+    /// The index to use instead of the checkout's.
     index: Option<OsString>,
-    /// Whether history is read as it is, without replacements of commits.
+    /// Whether to read history without replaced commits.
     is_true: bool,
     /// Settings for this command alone.
     settings: Vec<(String, String)>,
@@ -130,8 +131,8 @@ impl Spec {
         }
     }
 
-    /// For a question that decides whether a branch is still needed: write access to a repository
-    /// is enough to have git show another commit, with other parents, in a commit's place.
+    /// Ignores replaced commits, for questions that decide whether a branch is still needed. Anyone
+    /// with write access to a repository can replace a commit by one with other parents.
     pub(super) fn of_true_history(self) -> Self {
         Self {
             is_true: true,
@@ -144,13 +145,13 @@ impl Spec {
         self
     }
 
-    /// For messages: `git merge`.
+    /// The command as messages show it: `git merge`.
     pub(super) fn called(&self) -> String {
         let verb = self.arguments.first().cloned().unwrap_or_default();
         format!("{} {}", self.program.name(), verb.display())
     }
 
-    /// The command line with its environment, of which nothing is inherited.
+    /// The command line and its environment, which inherits nothing.
     pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
         let mut command = Command::new(self.program.name());
         command
@@ -177,12 +178,12 @@ impl Spec {
             command.env("GIT_NO_REPLACE_OBJECTS", "1");
             command.env("GIT_GRAFT_FILE", "/dev/null");
         }
-        // Named, it is not looked for: git refuses to find a bare one if a person wants it so.
+        // A named repository is not searched: git may be configured to refuse to find a bare one.
         if let At::Repository(dir) = at {
             command.env("GIT_DIR", dir);
         }
         match self.program {
-            // With a directory that is gone, this is git's to say.
+            // If the directory is missing, git reports that.
             Program::Git => command.arg("-C").arg(at.dir()).current_dir("/"),
             Program::Gh => command.current_dir(at.dir()),
         };
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_has_what_it_needs_and_nothing_else() {
+    fn a_command_gets_only_its_own_variables_and_arguments() {
         let variables = Variables::new([], &BTreeMap::new());
         let checkout = At::Checkout("/work".into());
         let command = |spec: &Spec, at: &At| spec.command(at, &variables);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_called_by_its_program_and_its_verb() {
+    fn messages_name_a_command_by_program_and_verb() {
         assert_eq!(Spec::reads(["rev-parse", "HEAD"]).called(), "git rev-parse");
         assert_eq!(Spec::gh(Purpose::Reads, ["pr", "list"]).called(), "gh pr");
     }

@@ -7,52 +7,52 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// How many changed or ignored paths are named.
+/// The most changed or ignored paths that are listed.
 const NAMED: usize = 50;
-/// How long the changed ones may be together: the state is kept in the row of its task.
+/// The total length of the listed changed paths: the state is stored in the row of its task.
 const NAMED_BYTES: usize = 8 << 10;
 
-/// How changes inside of submodules count.
+/// How changes inside submodules count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
     /// As changes: they would be lost with the checkout.
     Inside,
-    /// Only if another commit is checked out: nothing that is done here touches their files.
+    /// Only if another commit is checked out: our commands do not touch the submodules' files.
     Outside,
 }
 
-/// What somebody has not committed.
+/// The uncommitted changes of a checkout.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Changes {
-    /// How many files that git knows are changed.
+    /// The number of changed tracked files.
     pub(crate) known: u64,
     /// The first of these.
     pub(crate) files: Vec<String>,
-    /// How many files and directories there are that git does not know.
+    /// The number of untracked files and directories.
     pub(crate) untracked: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     pub(super) state: GitState,
-    /// How many of what is not committed git does not know.
+    /// The number of untracked ones among the uncommitted files.
     untracked_count: u64,
-    /// Ignored files, and directories with nothing else in them: the first of them.
+    /// The first of the ignored files, and of directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
 }
 
 impl Git {
-    /// As a task has left it.
+    /// The state of a checkout as a task has left it.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
     }
 
-    /// As somebody's checkout would take part in a merge.
+    /// The changes in a user's checkout that matter for a merge.
     pub(crate) async fn changes(&self) -> Result<Changes, GitError> {
         let status = self.full_status(Submodules::Outside, false).await?;
         let known = status.state.dirty_count - status.untracked_count;
-        // Git names what it knows first.
+        // Git lists tracked files first.
         let mut files = status.state.dirty;
         files.truncate(usize::try_from(known).unwrap_or(usize::MAX));
         Ok(Changes {
@@ -62,7 +62,7 @@ impl Git {
         })
     }
 
-    /// How many files here are others than in that commit, committed since or not.
+    /// The number of files that differ from that commit, committed since or not.
     pub(crate) async fn changed_since(&self, base: &Commit) -> Result<u64, GitError> {
         let known = Spec::reads([
             "diff",
@@ -109,18 +109,18 @@ impl Git {
         if !finished.status.success() {
             return Err(failed(&spec, &finished));
         }
-        // If the end is cut off, there is more than enough before it.
+        // A cut output still has far more entries than are used.
         Ok(parse(&finished.stdout))
     }
 }
 
-/// Lines are ended by NUL; the line of a renamed file is followed by its old path as one more.
+/// Parses lines that end with NUL; the line of a renamed file is followed by its old path.
 fn parse(output: &[u8]) -> Status {
     let mut status = Status::default();
     let mut named_bytes = 0;
     let mut lines = output
         .split_inclusive(|byte| *byte == 0)
-        // Without its NUL at the end a line was cut off.
+        // A line without a NUL at its end was cut off.
         .filter_map(|line| line.strip_suffix(&[0]));
     while let Some(line) = lines.next() {
         let text = String::from_utf8_lossy(line);
@@ -131,7 +131,7 @@ fn parse(output: &[u8]) -> Status {
         let path = match text.as_bytes().first() {
             // Before the path: 1 XY sub mH mI mW hH hI.
             Some(b'1') => text.splitn(9, ' ').nth(8),
-            // One more: the score of the rename.
+            // One field more: the score of the rename.
             Some(b'2') => {
                 lines.next();
                 text.splitn(10, ' ').nth(9)
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_line_is_read() {
+    fn each_kind_of_status_line_is_parsed() {
         check(
             &["# branch.oid ab12", "# branch.head main"],
             Some("main"),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_bounded_and_all_are_counted() {
+    fn listed_paths_are_bounded_and_all_are_counted() {
         let many = "? file\0".repeat(60);
         let state = parse(many.as_bytes()).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (NAMED, 60));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_files_are_counted_apart() {
+    fn ignored_files_are_counted_separately() {
         let many = "! out/\0".repeat(60);
         let status = parse(format!("? new\0{many}! cut off").as_bytes());
         assert_eq!(status.state.dirty, ["new"]);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_git_does_not_know_is_told_from_what_is_changed() {
+    async fn untracked_and_changed_files_are_distinguished() {
         let person = Person::new("");
         person.git(&["init", "-q", "-b", "trunk"]);
         person.write("z", "one");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn git_itself_is_asked_and_not_led_astray() {
+    async fn the_real_status_is_read_and_a_missing_git_is_reported() {
         let person = Person::new("");
         person.git(&["init", "-q", "-b", "trunk"]);
         person.write("größe\n2", "");

@@ -6,7 +6,7 @@ use super::{
     spec::{Hooks, LONG, Spec},
 };
 
-/// The name that is committed with if the person has not set one.
+/// The name for commits if the user has not set one.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
     ("GIT_AUTHOR_EMAIL", "claudine@localhost"),
@@ -14,10 +14,10 @@ const NOBODY: [(&str, &str); 4] = [
     ("GIT_COMMITTER_EMAIL", "claudine@localhost"),
 ];
 
-/// The name of a strategy that git does not have: it is told in the complaint.
+/// The name of a strategy that git does not have; git's error message quotes it.
 const NO_STRATEGY: &str = "for-another-branch";
 
-/// Two commits merged, or what both have changed.
+/// The result of a merge: a tree, or the files that both sides have changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Merged {
     Tree(String),
@@ -25,7 +25,7 @@ pub(crate) enum Merged {
 }
 
 impl Git {
-    /// The same with an identity, if neither configuration nor environment has one.
+    /// Sets a default identity, if neither configuration nor environment has one.
     pub(crate) async fn with_identity(self) -> Result<Self, GitError> {
         let known = self
             .run(&Spec::reads(["var", "GIT_COMMITTER_IDENT"]))
@@ -39,8 +39,8 @@ impl Git {
         })
     }
 
-    /// Commits everything that is there and not ignored, without what is changed inside of
-    /// submodules: that is theirs to commit. Signatures are for what a person commits.
+    /// Commits everything that is not ignored, except changes inside submodules, which belong to
+    /// the submodules' own repositories. Does not sign: signatures are for the user's own commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         let add = Spec::changes(["add", "--all", "--sparse"]).limit(LONG);
         self.change(&add).await?;
@@ -52,14 +52,14 @@ impl Git {
             "--ignore-submodules=none",
         ];
         let staged = Spec::reads(staged).limit(LONG);
-        // All that is changed may be inside of submodules.
+        // All changes may be inside submodules.
         if self.run(&staged).await?.status.success() && !self.is_merging().await? {
             return Ok(());
         }
         self.commit_index(message).await
     }
 
-    /// Commits what is in the index, and nothing else.
+    /// Commits the index, and nothing else.
     pub(crate) async fn commit_index(&self, message: &str) -> Result<(), GitError> {
         let arguments = [
             "commit",
@@ -76,7 +76,7 @@ impl Git {
             .map(drop)
     }
 
-    /// Merges in memory: no checkout, no branch and no index changes.
+    /// Merges in memory: no checkout, branch or index changes.
     pub(crate) async fn merge_trees(
         &self,
         ours: &Commit,
@@ -101,7 +101,7 @@ impl Git {
         }
     }
 
-    /// Makes the commit of a merge; nothing refers to it yet.
+    /// Creates the commit of a merge; nothing refers to it yet.
     pub(crate) async fn commit_tree(
         &self,
         tree: &str,
@@ -124,9 +124,9 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Has the checkout in this directory, which is on a branch, follow it to a commit that comes
-    /// after it. Refused if it is on another branch by now, which git would move instead; and if a
-    /// file is in the way that git does not know or ignores: it is somebody's, and nowhere else.
+    /// Moves the checkout in this directory, which is on a branch, forward to a later commit.
+    /// Refused if it is on another branch by now, which git would move instead. Also refused if an
+    /// untracked or ignored file is in the way, because it exists nowhere else.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
@@ -145,9 +145,9 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
-        // Git looks once at which branch is checked out, and goes by that branch's own options.
-        // Only those of this one name a strategy that there is; without them git ends before it
-        // begins.
+        // Git reads the checked out branch once, and uses that branch's own options. Only the
+        // options of the intended branch name an existing strategy; for any other branch git ends
+        // with an error before it does anything.
         let spec = spec.setting("pull.twohead", NO_STRATEGY).setting(
             format!("branch.{branch}.mergeOptions"),
             "--strategy=recursive",
@@ -155,8 +155,8 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether files that git knows are changed here. What it does not know stays where it is in a
-    /// fast-forward, or git refuses it.
+    /// Whether tracked files are changed here. A fast-forward leaves untracked files alone, or is
+    /// refused by git.
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "status",
@@ -172,7 +172,7 @@ impl Git {
         Ok(self.commit_of("MERGE_HEAD").await?.is_some())
     }
 
-    /// Files of a merge under way here whose conflicts nobody has resolved.
+    /// The files of a merge in progress here that have unresolved conflicts.
     pub(crate) async fn conflicting_files(&self) -> Result<Vec<String>, GitError> {
         let arguments = [
             "diff",
@@ -192,19 +192,19 @@ impl Git {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
-    /// The address that is pushed to for a remote; none if it is no remote, but an address.
+    /// The push address of a remote; `None` if it is not a remote but an address.
     pub(crate) async fn push_url(&self, remote: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads(["remote", "get-url", "--push", "--", remote]);
         self.line_if(&spec).await
     }
 
-    /// A setting of the repository or the person.
+    /// A setting of the repository or the user.
     pub(crate) async fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
         self.line_if(&Spec::reads(["config", "--get", name])).await
     }
 
-    /// Pushes a branch, and nothing with it. It is refused if a submodule has what its own remotes
-    /// have not.
+    /// Pushes a branch and nothing else. Refused if a submodule has commits that its own remotes do
+    /// not have.
     pub(crate) async fn push(&self, remote: &str, branch: &BranchRef) -> Result<(), GitError> {
         let refspec = format!("{0}:{0}", branch.full());
         let arguments = [

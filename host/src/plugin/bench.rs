@@ -1,5 +1,4 @@
-//! What plugins cost: the figures that `cargo xtask bench` shows of them. Only in a build with the
-//! feature `bench`.
+//! Measures the cost of plugins, for `cargo xtask bench`. Only in a build with the feature `bench`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,8 +29,8 @@ use crate::{clock, digest};
 const CALLS: usize = 5_000;
 const STREAM_BYTES: u64 = 100_000_000;
 
-/// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and how many instances are to live at
-/// once. It also is the compiler that it has to call.
+/// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and the number of instances to keep
+/// alive at once. The program is also the compiler that it calls.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(first) = args.next() else {
         eprintln!("usage: plugin-bench FOLDER [LIVE]");
@@ -166,7 +165,7 @@ async fn allocation(
     many(mock, kind, live).await
 }
 
-/// Instances that wait, all at once.
+/// Starts instances that all wait at the same time.
 async fn many(mock: &Arc<Executor>, kind: &str, live: usize) -> Result<(), String> {
     let resident = own_bytes()?;
     let before = clock::monotonic();
@@ -228,7 +227,7 @@ fn open(dir: &Path, start: fn() -> Result<Wasm, PluginError>) -> Result<Catalog,
     Catalog::open_with(places, &[], start).map_err(text)
 }
 
-/// The plugins of a folder as installed ones with all they ask for.
+/// Installs the plugins of a folder with all the permissions that they ask for.
 fn install(folder: &Path, dir: &Path) -> std::io::Result<()> {
     fs::create_dir_all(dir.join("grants"))?;
     for name in ["shell", "mock", "claude"] {
@@ -291,8 +290,8 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         .map_err(|end| end.to_string())
 }
 
-/// What belongs to this process alone: pages of a component's image that no instance wrote to are
-/// shared by all.
+/// The memory of this process alone, without the pages of a component's image that instances share
+/// because none wrote to them.
 fn own_bytes() -> Result<f64, String> {
     let text = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -302,7 +301,7 @@ fn own_bytes() -> Result<f64, String> {
     Ok(f64::from(kib.ok_or("RssAnon has another form")?) * 1024.0)
 }
 
-/// Children that print a hundred megabytes without a process.
+/// An attempt host whose children print a hundred megabytes without being processes.
 #[derive(Debug, Default)]
 struct Host {
     alive: AtomicUsize,

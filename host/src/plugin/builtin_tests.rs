@@ -1,5 +1,5 @@
-//! The host with the components that are built into it: what the contract promises, seen from a
-//! real guest.
+//! Tests of the built-in components in the host: the promises of the contract, seen from a real
+//! guest.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,8 +47,8 @@ fn house() -> House {
     House { _dir: dir, catalog }
 }
 
-/// Where these tests keep the machine code of the components for each other: each is a process of
-/// its own, and would spend seconds on the same.
+/// The directory in which these tests share the machine code of the components: each test is a
+/// process, and would spend seconds on compiling.
 fn shared_code() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let dir = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
@@ -76,7 +76,7 @@ async fn mock(script: &str, start: Start, host: &Arc<Recorder>) -> Result<GuestO
 }
 
 #[tokio::test]
-async fn every_builtin_is_an_executor_with_all_it_asks_for() {
+async fn every_builtin_is_an_executor_with_its_permissions() {
     let house = house();
     for name in ["claude", "mock", "shell"] {
         let inspection = house.catalog.inspect(name).await.unwrap();
@@ -111,9 +111,9 @@ async fn every_builtin_is_an_executor_with_all_it_asks_for() {
     assert_eq!(house.catalog.executor_names(), ["claude", "mock", "shell"]);
 }
 
-/// How each is stopped, and how long it may be silent.
+/// The stop ladder of each executor, and how long its tasks may be silent.
 #[tokio::test]
-async fn agents_have_clocks_and_a_ladder_of_their_own() {
+async fn agents_have_their_own_timeouts_and_stop_ladder() {
     let house = house();
     let check = async |name: &str, start: Option<u64>, idle: Option<u64>, ladder: &[&str]| {
         let inspection = house.catalog.inspect(name).await.unwrap();
@@ -152,9 +152,9 @@ async fn a_spec_is_checked_by_its_executor() {
     check("mock", r#"{"steps": [{"no_such_step": 1}]}"#, 1).await;
 }
 
-/// What ceilings are compared with.
+/// The authority that each executor claims, which is compared with ceilings.
 #[tokio::test]
-async fn each_says_what_its_tasks_may_do() {
+async fn each_executor_tells_the_authority_of_its_tasks() {
     use AuthorityStep::{Edit, Full, Read, Run};
     let house = house();
     let check = async |name: &str, spec: &str, step: AuthorityStep, extras: &[&str]| {
@@ -179,7 +179,7 @@ async fn each_says_what_its_tasks_may_do() {
 }
 
 #[tokio::test]
-async fn each_makes_a_transcript_of_its_output() {
+async fn each_executor_makes_a_transcript_of_its_output() {
     let house = house();
     let check = async |name: &str, pieces: &[&str], expected: &[(ItemKind, &str)]| {
         let executor = house.catalog.executor(name).unwrap();
@@ -199,7 +199,7 @@ async fn each_makes_a_transcript_of_its_output() {
     let rest = "\"input\":{\"command\":\"ls\"}}]}}\nwarning\n";
     let items = [(ItemKind::Tool, "ls"), (ItemKind::Text, "warning")];
     check("claude", &[call, rest], &items).await;
-    // More than the guest is given at once.
+    // Larger than the piece that a guest is given at a time.
     let long = "x".repeat(100_000) + "\n";
     let executor = house.catalog.executor("shell").unwrap();
     let parts = [long.as_bytes().to_vec(), b"end".to_vec(), Vec::new()];
@@ -214,7 +214,7 @@ async fn each_makes_a_transcript_of_its_output() {
 }
 
 #[tokio::test]
-async fn an_outcome_comes_back_as_it_was_given() {
+async fn an_outcome_is_passed_on_unchanged() {
     let script = r#"{"outcome": {"cause": "exit", "code": 3, "summary": "three", "outputs": {"a": [1]}, "retry_after_ms": 1500,
         "metrics": [["x_ms", 2.5]]}}"#;
     let outcome = mock(script, Start::Fresh, &Arc::default()).await.unwrap();
@@ -236,7 +236,7 @@ async fn an_outcome_comes_back_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_failure_comes_back_as_it_was_given() {
+async fn a_failure_is_passed_on_unchanged() {
     let script = r#"{"fail": {"code": "network", "message": "no route", "retryable": true, "retry_after_ms": 20}}"#;
     let GuestEnd::Failed(failure) = mock(script, Start::Fresh, &Arc::default())
         .await
@@ -267,7 +267,7 @@ async fn a_trap_costs_the_instance_and_not_the_attempt() {
 }
 
 #[tokio::test]
-async fn an_attempt_is_taken_up_from_its_state() {
+async fn an_attempt_resumes_from_its_state() {
     let host = Arc::new(Recorder::default());
     let script =
         r#"{"steps": [{"checkpoint": "first"}, {"checkpoint": "second"}, {"alive": true}]}"#;
@@ -299,7 +299,7 @@ async fn misbehaviour_has_a_reason() {
         ));
     };
     check(r#"{"trap": true}"#, "trapped").await;
-    // The trap of a panic has no text of its own.
+    // A panic traps without a text.
     check(r#"{"panic": "what a pity"}"#, "what a pity").await;
     check(r#"{"eat_memory": true}"#, "64 MiB").await;
     check(r#"{"spin": true}"#, "waiting").await;
@@ -359,7 +359,7 @@ async fn a_stop_is_answered_or_enforced() {
 }
 
 #[tokio::test]
-async fn output_reaches_the_guest_whole() {
+async fn output_reaches_the_guest_complete() {
     let host = Arc::new(Recorder {
         output: vec![b'x'; 3_000_000],
         ..Recorder::default()
@@ -369,9 +369,9 @@ async fn output_reaches_the_guest_whole() {
     assert_eq!(outcome.outputs, r#"{"read_bytes":3000000}"#);
 }
 
-/// A gap is told where it is, and what is after it is read on with.
+/// A gap is reported at its place, and reading continues after it.
 #[tokio::test]
-async fn what_the_cap_took_away_is_told_to_the_guest() {
+async fn a_gap_in_the_output_is_reported_to_the_guest() {
     let read = r#"{"steps": [{"spawn": {"argv": ["x"]}}, {"read": "stdout"}]}"#;
     let host = Arc::new(Recorder {
         output: vec![b'x'; 300_000],
@@ -384,7 +384,7 @@ async fn what_the_cap_took_away_is_told_to_the_guest() {
 }
 
 #[tokio::test]
-async fn output_that_cannot_be_read_is_a_failure_and_no_crash() {
+async fn unreadable_output_is_a_failure_and_not_a_crash() {
     let read = r#"{"steps": [{"spawn": {"argv": ["x"]}}, {"read": "stdout"}]}"#;
     let host = Arc::new(Recorder {
         is_unreadable: true,
@@ -398,7 +398,7 @@ async fn output_that_cannot_be_read_is_a_failure_and_no_crash() {
     assert!(failure.message.contains("no such block"), "{failure:?}");
 }
 
-/// Runs a script beside what becomes of the stream with which it feeds its child.
+/// Runs a script together with a reader of the stream that it feeds to its child.
 async fn feeding<T>(
     script: &str,
     fed: impl AsyncFnOnce(InputStream) -> T,
@@ -443,13 +443,13 @@ async fn a_stream_ends_as_the_guest_ends_it() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_holds_the_guest_back_and_does_not_hang_it() {
+async fn an_unread_stream_slows_the_guest_down_without_hanging_it() {
     let script = r#"{"steps": [{"feed": {"argv": ["cat"], "bytes": 50000000}}]}"#;
     let (outcome, waiting) = feeding(script, async |stream| {
         while stream.waiting() < 2 {
             tokio::task::yield_now().await;
         }
-        // Whatever it could do without a reader it has done by now.
+        // By then the guest has done everything that needs no reader.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
@@ -465,7 +465,7 @@ async fn a_stream_that_nobody_reads_holds_the_guest_back_and_does_not_hang_it() 
 }
 
 #[tokio::test]
-async fn a_stream_is_broken_off_where_the_whole_attempt_is_dropped() {
+async fn dropping_an_attempt_breaks_off_its_stream() {
     let script = r#"{"steps": [{"feed": {"argv": ["cat"], "bytes": 50000000}}]}"#;
     let host = Arc::new(Recorder::default());
     let mut stream = tokio::select! {

@@ -1,5 +1,5 @@
-//! A command that is run to its end outside any attempt, in the host's environment: what an
-//! executor looks at to tell whether what it drives is there.
+//! Runs a command to its end outside any attempt, in the host's environment, so that an executor
+//! can check whether its program is installed.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const WALL: Duration = Duration::from_secs(10);
-/// Of each channel.
+/// The most bytes kept of each channel.
 const OUTPUT_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]

@@ -1,8 +1,8 @@
-//! Which plugins there are: those in the binary, and those in the data directory.
+//! The catalog of plugins: those in the binary, and those in the data directory.
 //!
-//! Opening it reads manifests and grants and nothing else. A component is compiled or mapped when
-//! something first needs it, so a host's first answer does not wait for any of it, and a plugin
-//! that is broken is shown with its reason beside those that are not.
+//! Opening the catalog reads manifests and grants and nothing else. A component is compiled or
+//! mapped when it is first needed, so the host's first answer does not wait for it, and a broken
+//! plugin is listed with its reason beside the others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::port::{Health, Issue};
 use crate::digest;
 use claudine_plugin_build::manifest::Manifest;
 
-/// Installed plugins that are looked at.
+/// The most installed plugins that are read.
 const INSTALLED: usize = 256;
 
 /// A plugin that is part of the binary.
@@ -28,7 +28,7 @@ pub(crate) struct Builtin {
     pub(crate) component: &'static [u8],
 }
 
-/// Those that were there when the binary was built.
+/// The plugins that existed when the binary was built.
 pub(crate) static BUILTINS: &[Builtin] = &include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +46,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where the catalog finds what it needs.
+/// Where the catalog finds plugins, and how it compiles them.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// `plugins/`, `grants/` and `cache/` are in it.
+    /// The directory that contains `plugins/`, `grants/` and `cache/`.
     pub(crate) data_dir: PathBuf,
-    /// Who compiles a component that is new.
+    /// The compiler of new components.
     pub(crate) compiler: Compiler,
-    /// The tables `[plugins.NAME]` of the configuration as JSON.
+    /// The tables `[plugins.NAME]` of the configuration, as JSON.
     pub(crate) configs: BTreeMap<String, String>,
 }
 
@@ -62,24 +62,23 @@ enum Entry {
     Broken(Origin, PluginError),
 }
 
-/// All plugins by name. An installed one stands before a built-in of its name only where it has
-/// been given to the user to choose: it does not; the built-in stands.
+/// All plugins by name. A built-in plugin takes precedence over an installed one of the same name.
 pub(crate) struct Catalog {
     entries: BTreeMap<String, Entry>,
     shared: Arc<Shared>,
 }
 
-/// A plugin, as far as is known without loading it.
+/// A plugin, as far as it is known without loading it.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) name: String,
     pub(crate) origin: Origin,
-    /// Nothing where the manifest or the grant cannot be read.
+    /// `None` if the manifest or the grant cannot be read.
     pub(crate) shipped: Option<Shipped>,
     pub(crate) status: Status,
 }
 
-/// What came with a plugin, and what it was given.
+/// The manifest of a plugin and its grant.
 #[derive(Debug)]
 pub(crate) struct Shipped {
     pub(crate) manifest: Manifest,
@@ -93,23 +92,23 @@ pub(crate) enum Status {
     Broken(PluginError),
 }
 
-/// Everything about one plugin.
+/// Everything that is known about one plugin.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) listing: Listing,
     pub(crate) component: Result<ComponentFacts, PluginError>,
 }
 
-/// What the component itself says.
+/// The facts that the component itself tells.
 #[derive(Debug, Default)]
 pub(crate) struct ComponentFacts {
-    /// The most it can ever do.
+    /// The interfaces that it imports, which bound what it can ever do.
     pub(crate) imports: Vec<String>,
-    /// JSON.
+    /// A JSON Schema.
     pub(crate) config_schema: String,
-    /// JSON.
+    /// A JSON Schema.
     pub(crate) task_schema: String,
-    /// Faults of the plugin's table in the configuration.
+    /// The faults of the plugin's table in the configuration.
     pub(crate) config_issues: Vec<Issue>,
 }
 
@@ -187,7 +186,8 @@ impl Catalog {
             .insert(name, Entry::Usable(origin, Arc::new(executor)));
     }
 
-    /// `plugins/NAME/plugin.toml` with `plugins/NAME/NAME.wasm` beside it, and `grants/NAME.toml`.
+    /// Adds each `plugins/NAME/plugin.toml`, with `plugins/NAME/NAME.wasm` beside it, and
+    /// `grants/NAME.toml`.
     fn add_installed(&mut self, places: &Places) -> Result<(), PluginError> {
         let dir = places.data_dir.join("plugins");
         let folders = match std::fs::read_dir(&dir) {
@@ -211,7 +211,7 @@ impl Catalog {
                 .into_owned();
             if self.entries.contains_key(&name) {
                 tracing::warn!(
-                    "{} is left out: {name} is a built-in plugin",
+                    "{} is ignored: {name} is a built-in plugin",
                     folder.display()
                 );
                 continue;
@@ -229,7 +229,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// All plugins. The first time, and where `refresh` asks for it, each looks at the machine.
+    /// Lists all plugins. Each checks the machine the first time, and if `refresh` is set.
     pub(crate) async fn list(&self, refresh: bool) -> Vec<Listing> {
         let mut list = Vec::with_capacity(self.entries.len());
         for (name, entry) in &self.entries {
@@ -238,9 +238,9 @@ impl Catalog {
         list
     }
 
-    /// Sets up the engine and loads what is built in, so that the first task waits for neither.
-    /// Nothing depends on it: what it has not done yet is done when it is needed, and what is wrong
-    /// is told then.
+    /// Sets up the engine and loads the built-in plugins, so that the first task waits for neither.
+    /// Nothing depends on this: a step that is not done yet is done when it is needed, and reports
+    /// its error then.
     pub(crate) async fn warm(&self) {
         let shared = Arc::clone(&self.shared);
         let started = tokio::task::spawn_blocking(move || shared.wasm().map(drop)).await;
@@ -259,7 +259,7 @@ impl Catalog {
         }
     }
 
-    /// The names of the executors that can be asked for.
+    /// The names of the usable executors.
     pub(crate) fn executor_names(&self) -> Vec<&str> {
         let usable = self
             .entries
@@ -268,7 +268,7 @@ impl Catalog {
         usable.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The executor of this name, or why there is none.
+    /// The executor of this name, or the reason why there is none.
     pub(crate) fn executor(&self, name: &str) -> Result<&Arc<Executor>, PluginError> {
         match self.entries.get(name) {
             Some(Entry::Usable(_, executor)) => Ok(executor),
@@ -277,7 +277,7 @@ impl Catalog {
         }
     }
 
-    /// Loads the plugin and looks at the machine; nothing where there is none of this name.
+    /// Loads the plugin and checks the machine; `None` if there is none of this name.
     pub(crate) async fn inspect(&self, name: &str) -> Option<Inspection> {
         let entry = self.entries.get(name)?;
         let listing = listing(name, entry, true).await;
@@ -288,7 +288,7 @@ impl Catalog {
         Some(Inspection { listing, component })
     }
 
-    /// How instances are allocated.
+    /// The way in which instances are allocated.
     #[cfg(feature = "bench")]
     pub(crate) fn allocation(&self) -> Result<super::engine::Allocation, PluginError> {
         self.shared.wasm().map(|wasm| wasm.allocation)
@@ -308,7 +308,7 @@ fn read_installed(
     })?;
     if manifest.name != name {
         let message = format!(
-            "it names the plugin `{}`, and the folder `{name}`",
+            "it names the plugin `{}`, but its folder is named `{name}`",
             manifest.name
         );
         return Err(PluginError::Manifest { path, message });

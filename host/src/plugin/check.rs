@@ -1,5 +1,5 @@
-//! Whether bytes are a component, and a component an executor: before anything of it is run, and in
-//! words.
+//! Checks that bytes are a component, and that the component is an executor, before any of its code
+//! runs; refusals say why.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -10,7 +10,7 @@ use super::error::PluginError;
 use super::v0_1;
 
 const MAGIC: &[u8; 4] = b"\0asm";
-/// Version and layer of a component; a core module has `01 00 00 00`.
+/// The version and layer of a component; a core module has `01 00 00 00`.
 const COMPONENT: &[u8; 4] = &[0x0d, 0, 1, 0];
 const CORE_MODULE: &[u8; 4] = &[1, 0, 0, 0];
 const CONTRACT: &str = "claudine:plugin/";
@@ -18,8 +18,8 @@ const WASI: &str = "wasi:";
 /// The interface that needs the permission `process`.
 const PROCESS: &str = "claudine:plugin/process@";
 
-/// A look at the first bytes. Nothing but a binary component may reach the compiler, which would
-/// take text as well.
+/// Checks the first bytes. Only a binary component may reach the compiler, which would accept text
+/// as well.
 pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
     let found = match (bytes.get(..4), bytes.get(4..8)) {
         (Some(magic), Some(version)) if magic == MAGIC => match version {
@@ -34,7 +34,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
     Err(PluginError::NotAComponent { found })
 }
 
-/// What a component takes and gives, by name.
+/// The imports and exports of a component, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Surface {
     pub(crate) imports: Vec<String>,
@@ -60,7 +60,7 @@ impl Surface {
         self.imports.iter().any(|name| name.starts_with(WASI))
     }
 
-    /// Whether it is an executor of a version that is spoken here. The types are checked when it is
+    /// Checks that it is an executor of a supported version. The types are checked when it is
     /// linked.
     pub(crate) fn check(&self) -> Result<(), PluginError> {
         for name in self.imports.iter().chain(&self.exports) {
@@ -91,8 +91,8 @@ impl Surface {
 }
 
 impl Surface {
-    /// Whether its manifest asks for what its imports need. Without that every call would be
-    /// denied, and a reader of the manifest would be told less than there is.
+    /// Checks that its manifest asks for the permissions that its imports need. Without them every
+    /// call would be denied, and readers of the manifest would be misled.
     pub(crate) fn check_asks(&self, permissions: &Permissions) -> Result<(), PluginError> {
         let is_process = |name: &&String| name.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {
@@ -104,14 +104,14 @@ impl Surface {
     }
 }
 
-/// The version of an interface of the contract; nothing for the interfaces of others.
+/// The version of an interface of the contract; `None` for other interfaces.
 fn contract_version(name: &str) -> Option<&str> {
     name.strip_prefix(CONTRACT)?
         .split_once('@')
         .map(|(_, version)| version)
 }
 
-/// Patch versions are compatible.
+/// Whether the name is the wanted interface; patch versions are compatible.
 fn same_interface(name: &str, wanted: &str) -> bool {
     let base = |name: &str| name.split_once('@').map(|(base, _)| base.to_owned());
     base(name) == base(wanted)

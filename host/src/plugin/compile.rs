@@ -1,7 +1,7 @@
-//! `claudine __compile IN OUT`: the process in which a component is compiled.
+//! `claudine __compile IN OUT`: the process that compiles a component.
 //!
-//! It limits itself before it reads a byte, so that a component made to exhaust a compiler ends
-//! this process and nothing else.
+//! It limits itself before it reads a byte, so that a component that exhausts the compiler ends
+//! only this process.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,7 @@ const CPU_SECONDS: u64 = 300;
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 const OUTPUT_BYTES: u64 = 1 << 30;
 
-/// Runs the subcommand; `args` are those after `__compile`.
+/// Runs the subcommand; `args` are the arguments after `__compile`.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match run(&args) {
@@ -42,7 +42,7 @@ fn run(args: &[OsString]) -> Result<(), String> {
 
 fn limit() -> rustix::io::Result<()> {
     let set = |resource, wanted: u64| {
-        // A limit that is lower already stays.
+        // A hard limit that is already lower stays.
         let maximum = getrlimit(resource)
             .maximum
             .map_or(wanted, |maximum| maximum.min(wanted));
@@ -60,7 +60,7 @@ fn limit() -> rustix::io::Result<()> {
     set(Resource::Core, 0)
 }
 
-/// The compiled form of the component in this file.
+/// Compiles the component in this file.
 pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
     let bytes = fs::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
     let engine = engine::engine(allocation).map_err(|error| format!("{error:#}"))?;

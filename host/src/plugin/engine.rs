@@ -1,10 +1,9 @@
-//! The one wasmtime engine of the process: what it allows, how it allocates, and how a Store is set
-//! up.
+//! The one wasmtime engine of the process: its features, its allocation, and the setup of a Store.
 //!
-//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories makes an
-//! instance in a few microseconds and holds ten thousand of them, but reserves tens of terabytes of
-//! address space; where that cannot be had (a limit on it, a small machine's page tables) instances
-//! are mapped on demand.
+//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories creates
+//! an instance in a few microseconds and holds ten thousand of them, but reserves tens of terabytes
+//! of address space. If that is not available (a limit on it, a small machine's page tables),
+//! instances are mapped on demand.
 
 use rustix::process::Resource;
 use wasmtime::component::Linker;
@@ -20,28 +19,29 @@ use super::limits::{CORE_INSTANCES, HANDLES, HOSTCALL_BYTES, MEMORY_BYTES, TABLE
 use super::reap::Reaper;
 use super::v0_1;
 
-/// Instances that live at once.
+/// The most instances that live at the same time.
 pub(crate) const INSTANCES: u32 = 10_000;
-/// A component of `wit-component` has three core instances and two tables; only the first has a
-/// memory.
+/// The core instances of a component; `wit-component` makes three, with two tables, and only the
+/// first has a memory.
 const CORE_PER_COMPONENT: u32 = 3;
 const TABLES_PER_COMPONENT: u32 = 2;
-/// Of a slot that is not in use, so that the next instance of the same component finds its pages
-/// mapped. All that a guest of ordinary size has: only the pages that it wrote to are looked at.
+/// The bytes kept in a free slot, so that the next instance of the same component finds its pages
+/// mapped. An ordinary guest has no more than this; only the pages that it wrote to are reset.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// How instances get their memory.
+/// The way in which instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allocation {
     Pooled,
     OnDemand,
-    /// On demand, with nothing reserved ahead: under a limit on address space. It is another code,
-    /// which checks each access.
+    /// Memory is mapped on demand, with nothing reserved, to fit a limit on address space. The
+    /// compiled code differs: it checks each access.
     Tight,
 }
 
 impl Allocation {
-    /// Of what is compiled or mapped by this process. To be asked before it limits itself.
+    /// The allocation without a pool that this process can use. To be asked before the process
+    /// limits itself.
     pub(crate) fn on_demand() -> Self {
         if rustix::process::getrlimit(Resource::As).current.is_some() {
             Self::Tight
@@ -63,7 +63,7 @@ pub(crate) struct Wasm {
 }
 
 impl Wasm {
-    /// With a pool where the address space allows it.
+    /// Starts the engine, with a pool if the address space allows it.
     pub(crate) fn start() -> Result<Wasm, PluginError> {
         if Allocation::on_demand() == Allocation::Tight {
             tracing::info!("the address space is limited (ulimit -v): plugins run without a pool");
@@ -108,7 +108,7 @@ impl Wasm {
         })
     }
 
-    /// What a component is linked against: WASI only where it imports it.
+    /// The linker for a component; it includes WASI only if the component imports that.
     pub(crate) fn linker(&self, wasi: bool) -> &Linker<Guest> {
         if wasi {
             &self.wasi_linker
@@ -117,7 +117,7 @@ impl Wasm {
         }
     }
 
-    /// A Store for one instance, with every limit set before any of the guest's code can run.
+    /// A Store for one instance, with every limit set before any code of the guest can run.
     pub(crate) fn store(&self, guest: Guest) -> Store<Guest> {
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limits);
@@ -135,8 +135,8 @@ fn engine_error(error: &wasmtime::Error) -> PluginError {
     }
 }
 
-/// The engine that compiles in a process of its own has to agree with the one that runs, allocation
-/// apart.
+/// Makes an engine. The settings of the compiling process and of the running one must agree, apart
+/// from the allocation.
 pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -149,14 +149,14 @@ pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
         .memory_init_cow(true)
-        // A trap is told in one sentence; the guest's frames would be paid for at compile time and
-        // mean nothing to a reader.
+        // A trap is reported in one sentence. The guest's stack frames would cost time when
+        // compiling, and would mean nothing to a reader.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
     if cfg!(debug_assertions) {
-        // The compiler itself is not optimised then, and what it does beyond the necessary would
-        // take several times as long.
+        // In a debug build the compiler itself is slow, and optimising would take several times as
+        // long.
         config
             .cranelift_opt_level(OptLevel::None)
             .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
@@ -188,8 +188,8 @@ fn pool() -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
-    // Without a way to ask the kernel which pages were written to, all of them would have to be:
-    // then it is cheaper to give them up.
+    // Without a way to ask the kernel which pages were written, all of them would have to be reset,
+    // and unmapping them is cheaper.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEPT_BYTES)

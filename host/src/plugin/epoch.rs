@@ -1,8 +1,8 @@
-//! The thread that moves the epoch on, so that a guest that spins is interrupted.
+//! The thread that advances the epoch, so that a spinning guest is interrupted.
 //!
-//! It is a thread of its own because a spinning guest can hold every worker of the runtime, its
-//! timers with them. It ticks only while some guest is on a thread or was a moment ago: attempts
-//! that wait for their children for hours wake nobody.
+//! It is a separate thread because spinning guests can occupy every worker of the runtime, and so
+//! its timers too. It ticks only while a guest computes or did so a moment ago: attempts that wait
+//! for their children for hours wake nobody.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,21 +15,21 @@ use wasmtime::Engine;
 use super::limits::{TICK, Waits};
 use crate::clock;
 
-/// It goes on for this many ticks after the last guest left, so that a busy host does not stop and
-/// start it all the time.
+/// The number of ticks after the last guest stopped computing, so that a busy host does not stop
+/// and start the thread all the time.
 const LINGER_TICKS: u32 = 10;
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Guests on a thread at this moment.
+    /// The number of guests that compute at this moment.
     running: AtomicUsize,
-    /// Whether one was since the last tick.
+    /// Whether a guest has computed since the last tick.
     recent: AtomicBool,
     parked: AtomicBool,
     ended: AtomicBool,
 }
 
-/// Owns the thread; dropping it ends and joins it.
+/// The owner of the thread; dropping it ends and joins the thread.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
@@ -49,8 +49,8 @@ impl Ticker {
         })
     }
 
-    /// Drives a future that runs guest code, with the epoch moving whenever it is polled. The time
-    /// between is told to the guest's budget.
+    /// Drives a future that runs guest code, with the epoch advancing whenever it is polled. The
+    /// time between two polls is added to the guest's budget.
     pub(crate) async fn drive<F: Future>(&self, waits: Arc<Waits>, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut left_at = None;
@@ -67,8 +67,8 @@ impl Ticker {
     }
 
     fn turn(&self) -> Turn<'_> {
-        // Sequentially consistent with the parking below: either the thread sees us, or we see that
-        // it is parked.
+        // Sequentially consistent with the parking below: either the thread sees this guest, or
+        // this guest sees that the thread is parked.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.load(Ordering::SeqCst)
             && let Some(thread) = &self.thread
@@ -89,13 +89,13 @@ impl Drop for Ticker {
         self.shared.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // The loop has no way to panic, and there is nobody left to tell.
+            // The loop cannot panic, and nobody is left to report to.
             drop(thread.join());
         }
     }
 }
 
-/// A guest is on this thread.
+/// Marks that a guest computes on this thread.
 struct Turn<'a>(&'a Shared);
 
 impl Drop for Turn<'_> {
@@ -117,7 +117,7 @@ fn tick(engine: &Engine, shared: &Shared) {
             continue;
         }
         shared.parked.store(true, Ordering::SeqCst);
-        // A wake without a reason comes back here and parks again.
+        // A spurious wake-up comes back here and parks again.
         while shared.running.load(Ordering::SeqCst) == 0
             && !shared.recent.load(Ordering::Relaxed)
             && !shared.ended.load(Ordering::SeqCst)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn it_parks_when_no_guest_runs_and_ticks_again_when_one_does() {
+    fn the_ticker_parks_unless_a_guest_computes() {
         let engine = Engine::default();
         let ticker = Ticker::start(engine).unwrap();
         wait_until_parked(&ticker);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_ends_the_thread() {
+    fn dropping_the_ticker_ends_its_thread() {
         let ticker = Ticker::start(Engine::default()).unwrap();
         let shared = Arc::downgrade(&ticker.shared);
         drop(ticker);

@@ -1,15 +1,14 @@
-//! What can be wrong with a plugin. Every one of these is the plugin's fault or its files', never
-//! the task's.
+//! Errors of plugins. Each of them is the fault of the plugin or its files, never of the task.
 
 use std::path::{Path, PathBuf};
 
 use super::port::Failure;
 
-/// Cloneable, because a component that could not be loaded gives the same answer to every task that
-/// asks for it.
+/// Cloneable, because every task that asks for a component that could not be loaded gets the same
+/// answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PluginError {
-    #[error("no plugin is called `{name}`")]
+    #[error("there is no plugin `{name}`")]
     Unknown { name: String },
     #[error("its manifest {} is wrong: {message}", path.display())]
     Manifest { path: PathBuf, message: String },
@@ -17,19 +16,19 @@ pub(crate) enum PluginError {
     Grant { path: PathBuf, message: String },
     #[error("{} cannot be used: {message}", path.display())]
     Io { path: PathBuf, message: String },
-    #[error("it is no WebAssembly component: {found}")]
+    #[error("it is not a WebAssembly component: {found}")]
     NotAComponent { found: &'static str },
     #[error(
         "it was built for {wanted}, and this host speaks claudine:plugin@0.1; a newer host may run it"
     )]
     NewerContract { wanted: String },
-    #[error("it does not export {missing}, so it is no executor")]
+    #[error("it does not export {missing}, so it is not an executor")]
     WrongWorld { missing: String },
     #[error("it imports {import}, which this host does not offer")]
     UnknownImport { import: String },
-    #[error("it imports {import}, and its manifest does not ask for what that needs")]
+    #[error("it imports {import}, and its manifest does not ask for the permission")]
     Unasked { import: String },
-    #[error("its types are not those of the contract: {message}")]
+    #[error("its types do not match the contract: {message}")]
     WrongTypes { message: String },
     #[error("it could not be compiled: {message}")]
     Compile { message: String },
@@ -37,7 +36,7 @@ pub(crate) enum PluginError {
     Load { message: String },
     #[error("the WebAssembly engine could not be set up: {message}")]
     Engine { message: String },
-    #[error("all {limit} places for instances are taken")]
+    #[error("all {limit} instances are in use")]
     Full { limit: u32 },
     #[error("{0}")]
     Crashed(Crash),
@@ -46,7 +45,7 @@ pub(crate) enum PluginError {
     #[error("it gave an answer that the contract does not allow: {message}")]
     Answer { message: String },
     #[error(
-        "it was disabled after it crashed in {attempts} attempts one after another: {last}; a host that is started anew tries it again"
+        "disabled after crashes in {attempts} attempts in a row: {last}; restart the host to retry"
     )]
     Disabled { attempts: u32, last: Crash },
 }
@@ -59,7 +58,7 @@ impl PluginError {
         }
     }
 
-    /// Whether the next try may go otherwise without anything being changed.
+    /// Whether a retry may succeed without a change.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
@@ -70,7 +69,7 @@ impl PluginError {
         )
     }
 
-    /// As an attempt's reason.
+    /// Converts the error to an attempt's reason.
     pub(crate) fn failure(&self, plugin: &str) -> Failure {
         let mut failure = Failure::new("plugin", format!("plugin {plugin}: {self}"));
         failure.retryable = self.is_passing();
@@ -78,7 +77,7 @@ impl PluginError {
     }
 }
 
-/// How an instance ended that did not end by itself.
+/// How an instance crashed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Crash {
     #[error("it trapped: {0}")]
@@ -89,26 +88,25 @@ pub(crate) enum Crash {
     Limit(&'static str),
 }
 
-/// How an attempt ended other than by an outcome.
+/// How an attempt ended without an outcome.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum GuestEnd {
-    /// The executor says why it could not do it.
+    /// The executor reported a failure.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The instance crashed, was resumed as often as it may be, and crashed again; or it crashed
-    /// while it was being stopped.
+    /// The instance crashed and had no resumes left, or crashed while it was being stopped.
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
-    /// It did not answer a stop within the grace.
+    /// It did not answer a stop within the grace period.
     #[error("it was dropped, because it did not stop within its grace")]
     Dropped,
-    /// It could not even be asked.
+    /// No instance of it could be started.
     #[error("{0}")]
     Unavailable(PluginError),
 }
 
 impl GuestEnd {
-    /// As an attempt's reason.
+    /// Converts the end to an attempt's reason.
     pub(crate) fn failure(&self, plugin: &str) -> Failure {
         match self {
             GuestEnd::Failed(failure) => failure.clone(),

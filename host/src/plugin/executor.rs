@@ -1,5 +1,4 @@
-//! One executor: what its manifest says, its component once something needs it, and the calls to
-//! it.
+//! An executor: its manifest, its component once that is needed, and the calls to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,20 +25,19 @@ use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
 use crate::{clock, digest, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
-/// Attempts that crashed one after another, none between that did not, until the plugin is
-/// disabled.
+/// The number of consecutive attempts with a crash after which the plugin is disabled.
 const CRASHED_ATTEMPTS: u32 = 5;
-/// Issues that are shown of one document.
+/// The most issues that are shown for one document.
 const ISSUES: usize = 100;
 const TEXT_BYTES: usize = 4 << 10;
-/// Facts that are shown of one look at the machine.
+/// The most facts that are shown for one check of the machine.
 const FACTS: usize = 100;
 
-/// What the executors of one host share.
+/// State that the executors of one host share.
 pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
-    /// Made by the first executor that is needed: a host that only answers questions never pays for
-    /// it.
+    /// Created by the first executor that is needed: a host that only answers questions never pays
+    /// for it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
 }
@@ -68,7 +66,7 @@ pub(crate) enum Source {
     File(std::path::PathBuf),
 }
 
-/// Crashes since the last attempt that ended otherwise.
+/// The crashes since the last attempt without one.
 #[derive(Debug, Default)]
 struct Crashes {
     attempts: AtomicU32,
@@ -130,25 +128,25 @@ impl Executor {
         &self.grant
     }
 
-    /// SHA-256 of the component.
+    /// The SHA-256 of the component.
     pub(crate) fn digest(&self) -> &str {
         &self.grant.digest
     }
 
-    /// What the last look at the machine found, where there was one.
+    /// The result of the last check of the machine, if there was one.
     pub(crate) fn health(&self) -> Option<Health> {
         lock(&self.health).clone()
     }
 
-    /// Why the plugin may not be used, where it crashed too often.
+    /// The reason why the plugin may not be used, if it crashed too often.
     pub(crate) fn disabled(&self) -> Option<PluginError> {
         let attempts = self.crashes.attempts.load(Ordering::Relaxed);
         let last = lock(&self.crashes.last).clone()?;
         (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
     }
 
-    /// The component, compiled where that was not done before. A fault of the component is
-    /// remembered; one that may pass is not.
+    /// The component, compiled now if it was not before. An error of the component is remembered;
+    /// an error that may pass is not.
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
         let loaded = self
             .loaded
@@ -196,7 +194,7 @@ impl Executor {
         Ok(Loaded { pre, surface })
     }
 
-    /// A JSON Schema of a task's spec.
+    /// The JSON Schema of a task's spec.
     pub(crate) async fn task_schema(&self) -> Result<String, PluginError> {
         let schema = self
             .ask(async |plugin, store| {
@@ -209,7 +207,7 @@ impl Executor {
         json_of(schema, "its task schema")
     }
 
-    /// The faults of a spec; none means that a task with it is accepted.
+    /// The faults of a spec; a task is accepted if there are none.
     #[cfg(test)]
     pub(crate) async fn validate(
         &self,
@@ -224,8 +222,8 @@ impl Executor {
         Ok(each.into_iter().flatten().collect())
     }
 
-    /// The faults of each of some drafts, all asked of one instance and within the time that there
-    /// is for one.
+    /// The faults of each of several drafts. All are validated by one instance, within the time
+    /// limit of a single question.
     pub(crate) async fn validate_each(
         &self,
         drafts: &[Draft],
@@ -243,13 +241,13 @@ impl Executor {
         .await
     }
 
-    /// What a task is able to do once it runs, of its effective spec: with what the plugin's
-    /// configuration and its defaults decide. To be asked of a draft that `validate_each` has
-    /// accepted, and compared with a ceiling: `authority.step <= ceiling`, and every extra named by
-    /// it.
+    /// The authority of a task with this effective spec: what it can do once it runs, including the
+    /// effects of the plugin's configuration and defaults. To be asked for a draft that
+    /// `validate_each` has accepted, and compared with a ceiling: `authority.step <= ceiling`, and
+    /// every extra named by it.
     ///
     /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long
-    /// or answers in words that are not known here counts as [`Authority::full`].
+    /// or answers in unknown words counts as [`Authority::full`].
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
             .ask(async |plugin, store| {
@@ -262,14 +260,14 @@ impl Executor {
             Err(error) => {
                 let plugin = &self.identity.name;
                 tracing::warn!(
-                    "what a task of {plugin} may do is not known, and counts as full: {error}"
+                    "the authority of a task of {plugin} is unknown and counts as full: {error}"
                 );
                 Authority::full()
             }
         }
     }
 
-    /// A JSON Schema of the plugin's own configuration.
+    /// The JSON Schema of the plugin's own configuration.
     pub(crate) async fn config_schema(&self) -> Result<String, PluginError> {
         let schema = self
             .ask(async |plugin, store| {
@@ -300,7 +298,7 @@ impl Executor {
             .collect())
     }
 
-    /// Looks at the machine anew.
+    /// Checks the machine again.
     pub(crate) async fn fingerprint(&self) -> Result<Health, PluginError> {
         let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
         let mut store = wasm.store(Guest::new(
@@ -324,10 +322,10 @@ impl Executor {
         Ok(health)
     }
 
-    /// Runs an attempt to its end: an outcome, or why there is none.
+    /// Runs an attempt to its end: returns its outcome, or why there is none.
     ///
-    /// `stop` asks the running instance to end; a sender that is dropped never asks. Dropping the
-    /// future drops the instance, and leaves the children to the host.
+    /// `stop` asks the running instance to end; dropping the sender does not. Dropping the future
+    /// drops the instance, and leaves the children to the host.
     pub(crate) async fn run(
         &self,
         task: GuestTask,
@@ -360,7 +358,7 @@ impl Executor {
         result
     }
 
-    /// A question to an instance of its own, which is dropped with its answer.
+    /// Asks a new instance a question, and drops the instance after its answer.
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&ExecutorPlugin, &mut Store<Guest>) -> wasmtime::Result<T>,
@@ -401,7 +399,7 @@ fn answer_of<T>(
 fn json_of(text: String, what: &str) -> Result<String, PluginError> {
     if text.len() > JSON_BYTES || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() {
         return Err(PluginError::Answer {
-            message: format!("{what} is no JSON"),
+            message: format!("{what} is not JSON"),
         });
     }
     Ok(text)

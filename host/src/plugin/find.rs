@@ -1,5 +1,5 @@
-//! Which file a granted name means: looked up by the host, on the task's `PATH`, and never in what
-//! the task itself may have written.
+//! Resolves a granted name to a file: the host looks on the task's `PATH`, but ignores what the
+//! task may have written itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use super::port::Failure;
 use crate::fsx::real;
 
-/// Where a task has no `PATH`.
+/// The `PATH` of a task that has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The file of this name. Entries that are relative, or lead into the workspace, are passed over:
-/// what is there is the task's own work. It reads the disk.
+/// The file of this name. Skips entries that are relative or lead into the workspace, where the
+/// task may have written files itself. Reads the disk.
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));
-    // A task that works in the root directory has not written all there is.
+    // If the task works in the root directory, being below it does not mean that the task wrote the
+    // file.
     let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
     let mut is_passed_over = false;
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
@@ -30,8 +31,8 @@ pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<Pa
     }
     let message = if is_passed_over {
         format!(
-            "`{name}` is found in the task's workspace alone, where the task may have put it; a grant of its \
-             whole path allows it"
+            "`{name}` is only found in the task's workspace, where the task may have put it; \
+             a grant of its whole path allows it"
         )
     } else {
         format!("command not found: `{name}` (PATH is {path})")
@@ -39,7 +40,7 @@ pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<Pa
     Err(Failure::new("spawn", message))
 }
 
-/// Whether a directory is the workspace or one below it, links followed. It reads the disk.
+/// Whether a directory is the workspace or below it, after following links. Reads the disk.
 pub(crate) fn is_within(directory: &str, workspace: &str) -> bool {
     let directory = fs::canonicalize(directory);
     directory.is_ok_and(|directory| directory.starts_with(real(Path::new(workspace))))
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_a_file_that_the_task_has_not_written() {
+    fn a_name_never_means_a_file_in_the_workspace() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         program(&root.join("work/bin/tool"));
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_outside_is_told_from_one_within() {
+    fn directories_inside_and_outside_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("work/sub")).unwrap();

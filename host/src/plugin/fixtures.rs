@@ -1,5 +1,5 @@
-//! Components for tests, written as text: a guest that does what it should, with any of its parts
-//! replaced by a hostile one.
+//! Components for tests, written as text: a well-behaved guest, any part of which can be replaced
+//! by a hostile one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
@@ -19,8 +19,8 @@ use super::port::{
     LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
 };
 
-/// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from
-/// 65536 on.
+/// The parts of a guest. Its memory: texts from 16 on, a page of return areas at 1024, the heap
+/// from 65536 on.
 #[derive(Debug, Clone)]
 pub(crate) struct Wat(HashMap<&'static str, String>);
 
@@ -117,7 +117,7 @@ pub(crate) const RUN: &str = r#"
     (i32.const 0))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 0))"#;
 
-/// `run` that gives the thread back all the time until `stop` was called, and succeeds then.
+/// `run` that yields all the time until `stop` is called, and then succeeds.
 pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) (i32.const 1))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
@@ -125,7 +125,7 @@ pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
     (call $return_run (call $success))
     (i32.const 0))"#;
 
-/// `run` that has returned an outcome and goes on as a task until `stop` was called.
+/// `run` that has returned an outcome and continues as a task until `stop` is called.
 pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
     (call $return_run (call $success))
@@ -154,7 +154,7 @@ impl Wat {
         self
     }
 
-    /// `run` by the synchronous ABI, with this body before its success.
+    /// Sets a `run` by the synchronous ABI, with this body before its success.
     pub(crate) fn run(self, body: &str) -> Wat {
         let text = format!(
             r#"(func (export "claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) {body} (call $success))"#
@@ -192,14 +192,14 @@ impl Wat {
     }
 }
 
-/// A core module as a component of a world.
+/// Turns a core module into a component of a world.
 fn component_of(core: &str, wit: &Path, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(wit).unwrap();
     encode(core, &resolve, package, world)
 }
 
-/// The same for a contract given as text.
+/// Turns a core module into a component of a contract given as text.
 pub(crate) fn component_of_text(core: &str, wit: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("other.wit", wit).unwrap();
@@ -241,21 +241,21 @@ pub(crate) fn draft(spec: &str) -> Draft {
     }
 }
 
-/// An attempt's outside that writes down what it is asked.
+/// A fake host of an attempt that records every call.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) children: Vec<ChildRef>,
-    /// What every child prints, and which part of it cannot be read any more.
+    /// The output of every child, and which part of it can no longer be read.
     pub(crate) output: Vec<u8>,
     pub(crate) gap: Option<Range<usize>>,
-    /// The log cannot be read at all.
+    /// Whether the log cannot be read at all.
     pub(crate) is_unreadable: bool,
     pub(crate) spawned: Mutex<Vec<String>>,
     pub(crate) lines: Mutex<Vec<(LogLevel, String)>>,
     pub(crate) reports: Mutex<Vec<(String, String)>>,
     pub(crate) states: Mutex<Vec<Vec<u8>>>,
     pub(crate) told: Notify,
-    /// What children were to be fed with.
+    /// The input streams of children.
     pub(crate) streams: Mutex<Vec<InputStream>>,
     pub(crate) streamed: Notify,
 }
@@ -278,7 +278,7 @@ impl AttemptHost for Recorder {
         Box::pin(async move {
             match spec.stdin {
                 Stdin::Empty => {}
-                Stdin::Bytes(_) => unreachable!("no test looks at them"),
+                Stdin::Bytes(_) => unreachable!("not used in tests"),
                 Stdin::Stream(stream) => {
                     self.streams.lock().unwrap().push(stream);
                     self.streamed.notify_one();
@@ -307,7 +307,7 @@ impl AttemptHost for Recorder {
                 gap: Arc::default(),
             };
         }
-        // What is read on with: what is before the gap, the gap, what is after it.
+        // The parts that are left to read: before the gap, the gap, and after it.
         let from = usize::try_from(from_offset).unwrap();
         let (bytes, gap) = match &self.gap {
             Some(gap) if from < gap.start => (&self.output[from..gap.start], gap.len()),

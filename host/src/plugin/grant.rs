@@ -1,8 +1,8 @@
-//! What a plugin may do: what its manifest asks for and a grant gives, both.
+//! Permissions of a plugin: those that its manifest asks for and a grant gives.
 //!
-//! This is the only place that decides it. A grant is a file that only the command line writes,
-//! bound to the digest of the component it was given to; a built-in plugin is granted what its
-//! manifest asks, because it is shipped with the host and belongs to it. No API grants anything.
+//! Only this module decides about them. A grant is a file that only the command line writes, bound
+//! to the digest of the component that it is for. A built-in plugin is granted everything that its
+//! manifest asks for, because it is a part of the host. No API grants anything.
 
 use std::path::Path;
 
@@ -13,21 +13,20 @@ use super::error::PluginError;
 use super::port::Failure;
 use crate::config::is_dangerous;
 
-/// What was given to one plugin.
+/// The grant of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Grant {
-    /// SHA-256 of the component, in hexadecimal. Another component of the same name has been
-    /// granted nothing.
+    /// The SHA-256 of the component, in hexadecimal. Another component of the same name has no
+    /// grant.
     pub(crate) digest: String,
-    /// Commands that may be started: `*`, a name, or an absolute path.
+    /// The commands that may be started: `*`, a name, or an absolute path.
     #[serde(default)]
     pub(crate) process: Vec<String>,
 }
 
 impl Grant {
-    /// Reads a grant; a plugin without one has been granted nothing, and so has one whose component
-    /// is another by now.
+    /// Reads a grant. It is empty if there is no file, or if the component has changed since.
     pub(crate) fn read(path: &Path, digest: &str) -> Result<Grant, PluginError> {
         let nothing = Grant {
             digest: digest.into(),
@@ -50,27 +49,26 @@ impl Grant {
     }
 }
 
-/// Which file a command means that was granted by its name.
+/// How a command that was granted by its name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. So it
-    /// is for the built-in plugins, which belong to the host: the `PATH` that a task is given
-    /// decides what `claude` is.
+    /// On the task's own `PATH`, as for a command that a person types. Only for the built-in
+    /// plugins, which are a part of the host: the task's `PATH` decides which `claude` runs.
     TaskPath,
-    /// What the host finds, never a file of the task's workspace.
+    /// By the host, never in the task's workspace.
     Host,
 }
 
-/// What an allowed command may come with.
+/// Conditions on an allowed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permit {
-    /// Anything: manifest and grant both say `*`.
+    /// None: manifest and grant both say `*`.
     Anything,
-    /// This command as it was meant when it was granted.
+    /// The command must be the one that was meant by the grant.
     AsGranted,
 }
 
-/// The check itself.
+/// The permission check for one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gate {
     plugin: String,
@@ -95,8 +93,8 @@ impl Gate {
         }
     }
 
-    /// Whether this command may be started; the failure names the gate that is closed and what
-    /// opens it.
+    /// Whether this command may be started; the failure says whether the manifest or the grant
+    /// forbids it, and how to allow it.
     pub(crate) fn check_command(&self, command: &str) -> Result<Permit, Failure> {
         let allowed =
             |patterns: &[CommandPattern]| patterns.iter().any(|pattern| allows(pattern, command));
@@ -123,8 +121,7 @@ impl Gate {
         })
     }
 
-    /// Whether these variables may be set for a command: not those by which something else would be
-    /// run in its place.
+    /// Refuses variables that could make a command run other code than its own.
     pub(crate) fn check_variables(
         &self,
         permit: Permit,
@@ -140,7 +137,7 @@ impl Gate {
         }
     }
 
-    /// What is said of a working directory that is not the task's.
+    /// The failure for a working directory outside the task's workspace.
     pub(crate) fn deny_directory(&self, directory: &str) -> Failure {
         denied(format!(
             "{} may not start a command in {directory}, which is not in the task's workspace; only a grant \
@@ -154,7 +151,7 @@ fn denied(message: String) -> Failure {
     Failure::new("denied", message)
 }
 
-/// As in a manifest, where the same text has been checked.
+/// Parses a pattern, which is checked as in a manifest.
 fn pattern(text: &str) -> CommandPattern {
     match text {
         "*" => CommandPattern::Any,
@@ -163,7 +160,7 @@ fn pattern(text: &str) -> CommandPattern {
     }
 }
 
-/// A name allows that name alone, and a path that path: a file elsewhere that is called the same is
+/// A name allows only that name, and a path only that path: a file of the same name elsewhere is
 /// another command.
 fn allows(pattern: &CommandPattern, command: &str) -> bool {
     match pattern {
@@ -201,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn both_gates_have_to_be_open() {
+    fn a_command_needs_manifest_and_grant() {
         let as_granted = Ok(Permit::AsGranted);
         check(&["*"], &["*"], "anything at all", Ok(Permit::Anything));
         check(&["*"], &["git"], "git", as_granted);
         check(&["claude"], &["*"], "claude", as_granted);
         check(&["claude"], &["claude"], "claude", as_granted);
         check(&["/usr/bin/git"], &["*"], "/usr/bin/git", as_granted);
-        // A file of that name may be anybody's.
+        // A file of that name elsewhere may be anybody's.
         let other = Err("does not ask");
         check(&["claude"], &["claude"], "/usr/bin/claude", other);
         check(&["claude"], &["*"], "/work/task/claude", other);
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_granted_command_comes_without_what_would_run_another() {
+    fn variables_that_would_run_other_code_are_refused() {
         let set = |name: &str| [(name.to_owned(), "x".to_owned())];
         let gate = gate(&["*"], &["*", "git"]);
         for name in [
@@ -252,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_bound_to_the_component() {
+    fn a_grant_is_bound_to_its_component() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("demo.toml");
         assert_eq!(

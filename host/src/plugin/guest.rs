@@ -1,4 +1,4 @@
-//! What one instance carries with it: the data of its Store.
+//! The data of an instance's Store.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
@@ -14,30 +14,30 @@ use super::meter::Meter;
 use super::port::{AttemptHost, Channel, ChildRef, Failure, GuestOutcome, GuestTask};
 use super::states::States;
 
-/// Log lines a second; the surplus is counted and said.
+/// The most log lines in a second; lines beyond that are counted, and the count is logged.
 const LOG_LINES: u32 = 1_000;
 const LOG_BYTES: usize = 1 << 20;
-/// Events that an attempt tells in a second: each is kept.
+/// The most events that an attempt may report in a second: each is stored.
 const PROGRESS_REPORTS: u32 = 100;
 const PROGRESS_BYTES: usize = 256 << 10;
 
-/// For what an instance was made.
+/// The purpose of an instance.
 pub(crate) enum Purpose {
-    /// It answers a question about itself or about a document. It may start nothing.
+    /// Answers a question about itself or a document. It may start nothing.
     Question,
-    /// It looks at the machine, and may capture what commands print.
+    /// Checks the machine, and may capture the output of commands.
     Fingerprint,
     Attempt(Arc<dyn AttemptHost>, Arc<Place>),
 }
 
-/// Where an attempt's commands are looked for and run.
+/// Where the commands of an attempt are looked up and run.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) workspace: String,
-    /// The task's `PATH`, where it has one.
+    /// The task's `PATH`, if it has one.
     pub(crate) path: Option<String>,
-    /// Which files the granted names meant when they were first used; they mean the same to the
-    /// attempt's end.
+    /// The files that granted names resolved to at their first use; a name keeps its file until the
+    /// attempt ends.
     pub(crate) found: Mutex<BTreeMap<String, String>>,
 }
 
@@ -51,11 +51,11 @@ impl Place {
     }
 }
 
-/// What all instances of a plugin share.
+/// Data that all instances of a plugin share.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) name: String,
-    /// The table `[plugins.NAME]` as JSON.
+    /// The table `[plugins.NAME]`, as JSON.
     pub(crate) config: String,
     pub(crate) gate: Gate,
 }
@@ -68,19 +68,19 @@ pub(crate) struct Guest {
     pub(crate) budget: Budget,
     pub(crate) log_meter: Meter,
     pub(crate) progress_meter: Meter,
-    /// Progress that is a state.
+    /// The progress reports that are states.
     pub(crate) states: Arc<States>,
-    /// The last line that it called an error: what it said before a trap.
+    /// The last line that the guest logged as an error, to explain a trap.
     pub(crate) last_error: Option<String>,
     /// How far each child's output has been read.
     pub(crate) known_output: HashMap<(ChildRef, Channel), u64>,
-    /// What `run` or `resume` gave back, kept here because the instance may still be dropped before
+    /// The result of `run` or `resume`, kept here because the instance may still be dropped before
     /// it has ended.
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
-    /// The state last stored, which a resume in this process is given.
+    /// The state that was stored last, which is passed to a resume in this process.
     pub(crate) checkpoint: Option<Vec<u8>>,
-    /// Set when the instance has ended in whatever way: a stream that it has not ended itself until
-    /// then is broken off.
+    /// Set when the instance has ended in any way: a stream that it has not ended by then is broken
+    /// off.
     pub(crate) lost: Arc<AtomicBool>,
     wasi: Option<WasiCtx>,
 }
@@ -107,7 +107,7 @@ impl Guest {
         }
     }
 
-    /// The attempt behind this instance; a question has none.
+    /// The attempt of this instance; `None` for a question.
     pub(crate) fn attempt(&self) -> Option<Arc<dyn AttemptHost>> {
         match &self.purpose {
             Purpose::Attempt(host, _) => Some(Arc::clone(host)),
@@ -123,9 +123,8 @@ impl Guest {
     }
 }
 
-/// Components for `wasm32-wasip2` import WASI whether they use it or not. They get a context with
-/// nothing in it: no arguments, no variables, no directory, no socket, no name look-up; output goes
-/// nowhere.
+/// Components for `wasm32-wasip2` import WASI whether they use it or not. They get an empty
+/// context: no arguments, variables, directories, sockets or name look-up; output is discarded.
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {

@@ -1,7 +1,7 @@
-//! What one instance may take, and the counters that hold it to that.
+//! Limits of one instance, and the counters that enforce them.
 //!
-//! Every figure here bounds the damage of a hostile component. None of them is a setting: a plugin
-//! that needs more than this is doing work that belongs into a child process.
+//! Each figure bounds the damage of a hostile component. None is a setting: a plugin that needs
+//! more is doing work that belongs in a child process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,34 +9,33 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-/// Linear memory of all memories of an instance together.
+/// The linear memory of all memories of an instance together.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
-/// Elements of all tables of an instance together.
+/// The elements of all tables of an instance together.
 pub(crate) const TABLE_ELEMENTS: usize = 10_000;
-/// Core instances, memories and tables of a component. A component of `wit-component` has three
-/// instances.
+/// The core instances, memories and tables of a component. A component made by `wit-component` has
+/// three instances.
 pub(crate) const CORE_INSTANCES: usize = 16;
-/// What a guest may hand over in one call. It is above the 16 MiB of a JSON text in the contract by
-/// some room for the rest of the call, because a prompt of 10 MB has to pass as the bytes of a
-/// child's stdin.
+/// The bytes that a guest may pass in one call. A prompt of 10 MB must pass as a child's stdin, so
+/// this is the 16 MiB of a JSON text in the contract, plus room for the rest of the call.
 pub(crate) const HOSTCALL_BYTES: usize = 20 << 20;
 /// Component handles, and entries of the resource table.
 pub(crate) const HANDLES: usize = 1_000;
-/// A JSON text that the guest gives back.
+/// The size of a JSON text that the guest returns.
 pub(crate) const JSON_BYTES: usize = 16 << 20;
-/// The epoch moves on this often while any guest is on a thread.
+/// The interval at which the epoch advances while a guest computes.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// How long a guest may compute in `run`, `resume` and `stop` without waiting for anything.
 pub(crate) const RUN_CPU: Duration = Duration::from_secs(2);
-/// The same for the calls that have to be quick.
+/// How long a guest may compute in the calls that must be quick.
 pub(crate) const QUICK_CPU: Duration = Duration::from_secs(1);
 /// The wall time of a quick call: a guest of the synchronous ABI can block in an import.
 pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
-/// The wall time of `fingerprint`, which may run a command of 10 s.
+/// The wall time of `fingerprint`, which may run a command for 10 s.
 pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
 
-/// The limiter of a Store. It remembers a refusal, because the guest's own reaction to it is an
-/// ordinary `unreachable`.
+/// The limiter of a Store. It remembers a refusal, because the guest reacts with an ordinary
+/// `unreachable`, which does not tell the cause.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     memory: usize,
@@ -45,13 +44,13 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What was refused, where anything was.
+    /// The limit that was exceeded, if one was.
     pub(crate) fn refused(&self) -> Option<&'static str> {
         self.refused
     }
 }
 
-/// Moves `used` from `current` to `desired` if that stays under `limit`.
+/// Moves `used` from `current` to `desired` if it stays within `limit`.
 fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
     let after = used.saturating_sub(current).saturating_add(desired);
     let allowed = after <= limit;
@@ -101,31 +100,31 @@ impl ResourceLimiter for Limits {
     }
 }
 
-/// The guest computed for its whole budget without waiting for anything.
+/// The guest used up its computing time without waiting for anything.
 #[derive(Debug, thiserror::Error)]
 #[error("it computed for {0:?} without waiting for anything")]
 pub(crate) struct Spun(Duration);
 
-/// Computing that a guest earns for the time in which it really waited.
+/// The computing time regained by waiting, as a multiple of the time waited.
 const EARNED_BY_WAITING: u32 = 10;
-/// Less than this is no waiting: the thread was given back and had again at once, as by a guest
-/// that does nothing but yield.
+/// The shortest pause that counts as waiting. If the thread is given back and regained faster than
+/// this, the guest only yielded.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
-/// What it earns for each byte of output that is new to it, or that a child took from it: a guest
-/// that follows a child is not to be ended for what the child prints, and handles at least 2.5
-/// MB/s.
+/// The computing time regained for each byte of new output that a guest reads, and each byte of
+/// input that its child takes: a guest that follows a child must not be ended for what the child
+/// prints, and can handle at least 2.5 MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
-/// What a guest's budget is told while the guest itself is borrowed.
+/// Records for a guest's budget that are made while the guest itself is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     waited_us: AtomicU64,
-    /// Whether the thread was given back for others to have it, and not to wait for something.
+    /// Whether the thread was given back to let others run, and not to wait for something.
     is_yielding: AtomicBool,
 }
 
 impl Waits {
-    /// The guest is polled again, this long after the last time.
+    /// Records that the guest is polled again, this long after the last time.
     pub(crate) fn passed(&self, time: Duration) {
         let is_yielding = self.is_yielding.swap(false, Ordering::Relaxed);
         if !is_yielding && time >= LEAST_WAIT {
@@ -135,11 +134,11 @@ impl Waits {
     }
 }
 
-/// How long a guest may still compute before it has to wait for something.
+/// The time for which a guest may still compute before it must wait for something.
 ///
-/// Counted in ticks in which it was on a thread. It is filled up by time in which the guest really
-/// waited, and by what came from outside; to call an import is neither, or a loop around one would
-/// never be found.
+/// It is counted in ticks during which the guest computed. It is refilled by time in which the
+/// guest really waited, and by bytes that it read or wrote. Calls of imports do not refill it, or a
+/// loop around one would never be ended.
 #[derive(Debug)]
 pub(crate) struct Budget {
     whole: Duration,
@@ -156,12 +155,12 @@ impl Budget {
         }
     }
 
-    /// Where the time between two polls of the guest is told.
+    /// The records of the time between two polls of the guest.
     pub(crate) fn waits(&self) -> Arc<Waits> {
         Arc::clone(&self.waits)
     }
 
-    /// So many bytes have come from outside or gone there.
+    /// Refills the budget for bytes that were read or written.
     pub(crate) fn moved(&mut self, bytes: usize) {
         self.earn(EARNED_BY_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
@@ -170,8 +169,8 @@ impl Budget {
         self.left = self.left.saturating_add(time).min(self.whole);
     }
 
-    /// Called by the epoch's callback: one tick is spent, the thread is given back to others, or
-    /// the call ends.
+    /// Spends one tick, and either yields to others or ends the call. Called by the epoch's
+    /// callback.
     pub(crate) fn spend(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let waited_us = self.waits.waited_us.swap(0, Ordering::Relaxed);
         self.earn(Duration::from_micros(waited_us).saturating_mul(EARNED_BY_WAITING));
@@ -210,18 +209,18 @@ mod tests {
         assert!(!limits.table_growing(0, 2, None).unwrap());
     }
 
-    /// How many ticks it has.
+    /// Spends the budget; returns how many ticks it had.
     fn ticks(budget: &mut Budget) -> usize {
         (0..1_000).take_while(|_| budget.spend().is_ok()).count()
     }
 
     #[test]
-    fn a_budget_ends_and_is_filled_up_by_what_is_no_call() {
+    fn a_budget_is_refilled_by_waiting_and_data_only() {
         let mut budget = Budget::new(Duration::from_millis(300));
         assert_eq!(ticks(&mut budget), 30);
         assert_eq!(ticks(&mut budget), 0);
         let waits = budget.waits();
-        // The first time the thread was given back because the tick was over.
+        // This pause does not count: the thread was given back because the tick was over.
         waits.passed(Duration::from_secs(1));
         assert_eq!(ticks(&mut budget), 0);
         waits.is_yielding.store(false, Ordering::Relaxed);

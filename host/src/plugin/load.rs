@@ -1,10 +1,10 @@
 //! Compiled code: made once in a process with limits, kept in a cache that only the host writes,
 //! and mapped from there.
 //!
-//! The compiler reads whatever a plugin's author sends, so it runs in a child with a bound on its
-//! time and memory, which gives its result to the host. What is loaded is machine code that
-//! wasmtime trusts: the cache's directory is the user's alone, and a file is mapped only when its
-//! digest is the one that was written down when it was made.
+//! The compiler reads whatever a plugin's author sends, so it runs in a child with limits on time
+//! and memory, which returns the code to the host. wasmtime trusts the machine code that it loads,
+//! so the cache's directory is private to the user, and a file is mapped only if its digest is the
+//! one that was recorded when it was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,17 +28,15 @@ use crate::{
     fsx::{self, Lasting},
 };
 
-/// The child ends itself by its own limit on processor time; this is for one that does not even
-/// run.
+/// The child ends itself by its limit on processor time; this is for one that does not even run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
-/// Of what the compiler says.
+/// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
-/// What stays free beside compiled code: twice the ballast of the host.
+/// Space that stays free beside compiled code: twice the host's ballast.
 const ROOM_BYTES: u64 = 16 << 20;
-/// Digits of each digest in a file's name.
+/// The digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
-/// What the compiler may use side by side: each of its threads reserves address space, which is
-/// limited.
+/// The most threads of the compiler: each reserves address space, which is limited.
 const COMPILE_THREADS: usize = 8;
 
 /// A component that was loaded, checked and linked.
@@ -47,20 +45,20 @@ pub(crate) struct Loaded {
     pub(crate) surface: Surface,
 }
 
-/// Who compiles.
+/// The program that compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
-    /// This executable, called as `PROGRAM __compile IN OUT`, as it was when it was started: it may
-    /// have been replaced or removed since.
+    /// This executable, called as `PROGRAM __compile IN OUT`, in the version that runs: its file
+    /// may have been replaced or removed since.
     Process,
-    /// Nobody: what is not in the cache cannot be used.
+    /// None: a component that is not in the cache cannot be used.
     Nobody,
-    /// This process: for tests, whose program is not the host.
+    /// This process, in tests, whose program is not the host.
     #[cfg(test)]
     Here,
 }
 
-/// The cache's directory, and who fills it.
+/// The cache's directory, and the compiler that fills it.
 #[derive(Debug)]
 pub(crate) struct CodeCache {
     dir: PathBuf,
@@ -87,12 +85,12 @@ impl CodeCache {
         }
         if matches!(self.compiler, Compiler::Nobody) {
             return Err(PluginError::Load {
-                message: "no host has compiled it yet; `claudine up` does".into(),
+                message: "it is not compiled yet; `claudine up` compiles it".into(),
             });
         }
         self.compile(&entry, engine, bytes).await?;
         entry.open(engine).await?.ok_or_else(|| PluginError::Load {
-            message: "it is gone from the cache".into(),
+            message: "it was removed from the cache".into(),
         })
     }
 
@@ -145,7 +143,8 @@ impl CodeCache {
         source: &Path,
         target: &Path,
     ) -> Result<(), PluginError> {
-        // Not `self`: a supervisor may be the one that runs it.
+        // The host's own process, by its pid: `self` would be the supervisor if that runs the
+        // command.
         let host = format!("/proc/{}/exe", std::process::id());
         let program = match &self.compiler {
             Compiler::Process | Compiler::Nobody => Path::new(&host),
@@ -166,7 +165,7 @@ impl CodeCache {
             .arg(source)
             .arg(target)
             .stdin(Stdio::null());
-        // Nothing in the host's own environment may change what is made.
+        // Nothing in the host's own environment may affect the code.
         command
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string());
@@ -190,19 +189,19 @@ impl CodeCache {
     }
 }
 
-/// One component compiled for one engine.
+/// A component that was compiled for one engine.
 #[derive(Debug, Clone)]
 struct Entry {
     code: PathBuf,
-    /// The digest of the code, written when it was made.
+    /// The file with the digest of the code, written when the code was made.
     record: PathBuf,
-    /// What the file names of all entries of this plugin begin with.
+    /// The beginning of the file names of all entries of this plugin.
     prefix: String,
 }
 
 impl Entry {
-    /// Nothing where there is no entry, and where the file is not the one that was written: it is
-    /// made anew then.
+    /// Opens the entry. `None` if there is none, or if the file has changed since it was written:
+    /// it is then compiled again.
     async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
         let (entry, engine) = (self.clone(), engine.clone());
         let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
@@ -224,7 +223,7 @@ impl Entry {
         };
         if digest::hex(&code) != recorded {
             tracing::warn!(
-                "{} is not what was written there; it is compiled anew",
+                "{} has changed since it was written; it is compiled again",
                 self.code.display()
             );
             return Ok(None);
@@ -237,15 +236,16 @@ impl Entry {
             })
     }
 
-    /// The record last: without it an entry does not exist. Neither is synced: code that a power
-    /// cut has damaged is found by its digest, and compiled anew.
+    /// Writes the code, then the record, without which an entry does not exist. Neither is synced:
+    /// code that a power cut has damaged is detected by its digest, and compiled again.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
         fsx::rename(written, &self.code, Lasting::Process)?;
         let digest = digest::hex(code);
         fsx::replace(&self.record, Lasting::Process, digest.as_bytes()).map(drop)
     }
 
-    /// An older component of this plugin, or an older engine, is not asked for again.
+    /// Removes the entries of older components of this plugin and of older engines, which are not
+    /// used again.
     fn forget_others(&self, dir: &Path) -> io::Result<()> {
         for file in fs::read_dir(dir)? {
             let path = file?.path();
@@ -262,8 +262,8 @@ impl Entry {
     }
 }
 
-/// Two digests and an extension: another plugin whose name only begins the same has more in
-/// between.
+/// Whether the rest of a file name is two digests and an extension. Another plugin whose name
+/// begins with this one's has more in between.
 fn is_entry(rest: &str) -> bool {
     let hex =
         |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -279,28 +279,28 @@ fn is_entry(rest: &str) -> bool {
     reason = "machine code is mapped; its digest is the one that this host wrote down when it made it"
 )]
 fn map(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file was made by wasmtime's own compiler, its digest has just been compared with
-    // the one recorded then, and its directory can be written by this user alone, who could as well
-    // run any other code. wasmtime checks version and settings.
+    // SAFETY: wasmtime's own compiler made the file, its digest was just compared with the recorded
+    // one, and only this user can write to its directory, who could run any other code anyway.
+    // wasmtime checks version and settings.
     unsafe { Component::deserialize_file(engine, code) }
 }
 
-/// Gone when nobody needs it any more.
+/// A file that is removed when this is dropped.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
             Ok(()) => {}
-            // Renamed to its place, or never written.
+            // It was renamed to its place, or never written.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{} is left behind: {error}", self.0.display()),
         }
     }
 }
 
-/// Writes a file that only its owner reads, unless the disk is about full: what the host needs to
-/// go on comes first.
+/// Writes a private file, unless the disk is almost full: the last space is for what the host needs
+/// to continue.
 pub(super) fn write_if_room(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
     if !fsx::has_room(dir, ROOM_BYTES + bytes.len() as u64) {

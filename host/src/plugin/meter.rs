@@ -1,4 +1,4 @@
-//! How many of something a guest may send in a second.
+//! A limit on how much a guest may send in a second.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::clock;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Counts in windows of one second. What passes the limit is counted, and the count is handed out
+/// Counts in windows of one second. Items beyond the limit are counted, and the count is returned
 /// once when the next window begins.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -18,10 +18,10 @@ pub(crate) struct Meter {
     surplus: u64,
 }
 
-/// Whether one more fits.
+/// Whether one more item fits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It does; so many were left out before it.
+    /// It fits; this many were left out before it.
     Yes {
         left_out: u64,
     },
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_surplus_is_counted_and_said_once() {
+    fn left_out_items_are_counted_and_reported_once() {
         let mut meter = Meter::per_second(2, 100);
         let mut at = |millis| meter.admit_at(Duration::from_millis(millis), 50);
         let answers = [
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn few_that_are_large_are_as_many_that_are_small() {
+    fn large_items_count_as_several_small_ones() {
         let mut meter = Meter::per_second(10, 100);
         let mut at = |millis, bytes| meter.admit_at(Duration::from_millis(millis), bytes);
         let yes = |left_out| Admission::Yes { left_out };

@@ -1,8 +1,8 @@
-//! Plugins: WebAssembly components that run tasks, each attempt in a sandbox of its own.
+//! Plugins: WebAssembly components that run tasks, each attempt in a separate sandbox.
 //!
-//! The catalog knows which there are; an executor is one of them; an attempt is a chain of
-//! instances of it. What an attempt needs from outside is the trait [`AttemptHost`], whose children
-//! outlive every instance. wasmtime is named in this folder alone.
+//! The catalog lists them; each is an executor; an attempt is a chain of instances of one. An
+//! attempt reaches the outside through the trait [`AttemptHost`], whose children outlive every
+//! instance. Only this folder uses wasmtime.
 
 #[cfg(feature = "bench")]
 mod bench;

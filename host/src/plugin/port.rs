@@ -1,7 +1,7 @@
-//! What an attempt needs from outside, and the words in which a plugin is spoken to.
+//! The interface of an attempt to its host, and the data passed to and from a plugin.
 //!
 //! These types belong to no version of the contract: each version has a module that converts to
-//! them at once, so nothing else of the host knows which version a component was built for.
+//! them at once, so nothing else in the host knows for which version a component was built.
 
 use std::fmt;
 use std::future::Future;
@@ -17,43 +17,44 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// The bytes of one channel of a child, in order. It ends where the child has ended and all was
-/// read, and where the cap has left out bytes, which are then counted in [`Output::gap`].
+/// The bytes of one channel of a child, in order. It ends when the child has ended and everything
+/// was read, or at a place where the cap has deleted bytes, which are then counted in
+/// [`Output::gap`].
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;
 
-/// What stands behind one attempt: its children, its log and its record.
+/// The host of one attempt: its children, its log and its record.
 ///
-/// The grant is checked before any of this is called. Every method may be called from any instance
-/// of the attempt, one after another when the plugin crashed between.
+/// The grant is checked before any method is called. Every instance of the attempt may call every
+/// method; after a crash the next instance does.
 pub(crate) trait AttemptHost: Send + Sync + 'static {
     /// Starts a child; returns when its identity is on disk.
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>>;
     /// All children of this attempt, in the order of their start.
     fn children(&self) -> Vec<ChildRef>;
     fn output(&self, child: &ChildRef, channel: Channel, from_offset: u64) -> Output;
-    /// To the child's process group; nothing happens to a child that has ended.
+    /// Signals the child's process group; does nothing if the child has ended.
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure>;
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
-    /// Something the attempt tells; `data` is JSON, at most 64 KiB.
+    /// Reports progress of the attempt; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);
-    /// Returns when the state is on disk. The run layer remembers it too, for a resume in this
+    /// Stores a state; returns when it is on disk. `run` remembers it too, for a resume in this
     /// process.
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// A line for the host's log, free of control characters, at most 16 KiB.
+    /// Writes a line to the host's log; it has no control characters and at most 16 KiB.
     fn log(&self, level: LogLevel, message: &str);
 }
 
 /// A child's output from an offset on, up to its end or the next gap.
 pub(crate) struct Output {
     pub(crate) reader: OutputReader,
-    /// To be looked at when the reader has ended: how many bytes were left out at that place. They
-    /// count in the offsets. 0: it was the end.
+    /// The number of bytes missing where the reader ended, to be read after its end; 0 if it was
+    /// the end of the output. They count in the offsets.
     pub(crate) gap: Arc<AtomicU64>,
 }
 
-/// A child's id, unique on the node.
+/// A child's id, unique on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChildRef(String);
 
@@ -69,28 +70,28 @@ impl fmt::Display for ChildRef {
     }
 }
 
-/// A child to be started. The command is allowed, and no text in it has a NUL byte.
+/// A child to start. The command is allowed, and no text in it has a NUL byte.
 #[derive(Debug)]
 pub(crate) struct SpawnSpec {
-    /// An absolute path, or a name for the task's `PATH`.
+    /// An absolute path, or a name to look up on the task's `PATH`.
     pub(crate) command: String,
     pub(crate) args: Vec<String>,
-    /// Absolute; the task's own directory where there is none.
+    /// An absolute path; by default the task's own directory.
     pub(crate) cwd: Option<String>,
-    /// Set over the task's environment.
+    /// Variables to set in addition to the task's environment.
     pub(crate) env: Attrs,
     pub(crate) env_remove: EnvRemove,
     pub(crate) stdin: Stdin,
 }
 
-/// What a child does not get of the task's environment.
+/// Variables of the task's environment that a child does not get.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EnvRemove {
     Names(Vec<String>),
     Everything,
 }
 
-/// What a child reads.
+/// The standard input of a child.
 #[derive(Debug)]
 pub(crate) enum Stdin {
     Empty,
@@ -98,36 +99,36 @@ pub(crate) enum Stdin {
     Stream(InputStream),
 }
 
-/// What a guest streams to a child. To drop it tells the guest that nothing reads any more.
+/// A stream from a guest to a child. Dropping it tells the guest that nothing reads any more.
 #[derive(Debug)]
 pub(crate) struct InputStream {
     pieces: mpsc::Receiver<Vec<u8>>,
     ended: Arc<AtomicBool>,
 }
 
-/// The next of an [`InputStream`].
+/// The next piece of an [`InputStream`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum InputPiece {
     Bytes(Vec<u8>),
-    /// The guest has written all of it.
+    /// The guest has written everything.
     End,
-    /// The instance was lost before.
+    /// The instance was lost before the end.
     BrokenOff,
 }
 
 impl InputStream {
-    /// `ended` is set before the sender goes, if the input is complete then.
+    /// `ended` must be set before the sender is dropped, if the input is complete then.
     pub(crate) fn new(pieces: mpsc::Receiver<Vec<u8>>, ended: Arc<AtomicBool>) -> InputStream {
         InputStream { pieces, ended }
     }
 
-    /// How many pieces wait to be read.
+    /// The number of pieces that wait to be read.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.pieces.len()
     }
 
-    /// The same again and again after the last.
+    /// The next piece; repeats the end once it is reached.
     pub(crate) async fn next(&mut self) -> InputPiece {
         match self.pieces.recv().await {
             Some(bytes) => InputPiece::Bytes(bytes),
@@ -154,7 +155,7 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
-    /// The contract's names.
+    /// Parses a name of the contract.
     pub(crate) fn parse(name: &str) -> Option<Signal> {
         Some(match name {
             "HUP" => Signal::Hup,
@@ -168,7 +169,7 @@ impl Signal {
     }
 }
 
-/// How a child ended. Both are missing only where neither is known; a missing code is never 0.
+/// How a child ended. Both are `None` only if neither is known; an unknown code is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChildExit {
     pub(crate) code: Option<i32>,
@@ -176,7 +177,7 @@ pub(crate) struct ChildExit {
     pub(crate) usage: Usage,
 }
 
-/// What a child used.
+/// The resources that a child used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) wall: Duration,
@@ -193,7 +194,7 @@ pub(crate) enum LogLevel {
     Error,
 }
 
-/// Why something could not be done, in the words of the contract.
+/// Why a request failed, in the terms of the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// A reason class, or `denied`. It stays text here, because the set may grow; the engine reads
@@ -206,7 +207,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// One that the same call will meet again.
+    /// A failure that the same call would meet again.
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Failure {
         Failure {
             code: code.into(),
@@ -218,40 +219,39 @@ impl Failure {
     }
 }
 
-/// One fault of a document: a JSON Pointer and a sentence.
+/// A fault of a document: a JSON Pointer and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
     pub(crate) path: String,
     pub(crate) message: String,
 }
 
-/// A task that nobody has accepted yet, as an executor is asked about it.
+/// A task that was not accepted yet, as an executor is asked about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
-    /// JSON.
+    /// A JSON document.
     pub(crate) spec: String,
-    /// Those variables of its environment that the executor may see: see [`super::visible`].
+    /// The variables of its environment that the executor may see: see [`super::visible`].
     pub(crate) env: Attrs,
-    /// Where it would work; a worktree of its own is not made yet.
+    /// The directory in which it would work; its worktree is not made yet.
     pub(crate) workspace: String,
     pub(crate) labels: Attrs,
 }
 
-/// An attempt as the guest is told of it.
+/// An attempt, as it is described to the guest.
 #[derive(Debug, Clone)]
 pub(crate) struct GuestTask {
     pub(crate) id: String,
     pub(crate) attempt: u32,
-    /// JSON.
+    /// A JSON document.
     pub(crate) spec: String,
     pub(crate) workspace: String,
-    /// The task's `PATH`, by which commands that were granted by name are found. The guest is not
-    /// told.
+    /// The task's `PATH`, by which granted commands are looked up. It is not passed to the guest.
     pub(crate) path: Option<String>,
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,
     pub(crate) previous: Option<PreviousAttempt>,
-    /// What it may cost at most.
+    /// The most that it may cost.
     pub(crate) budget_micro_usd: Option<u64>,
 }
 
@@ -262,24 +262,24 @@ pub(crate) struct PreviousAttempt {
     pub(crate) class: String,
     /// A JSON object.
     pub(crate) outputs: String,
-    /// What was said when this attempt was asked to go on from that one.
+    /// The message with which this attempt was asked to continue from that one.
     pub(crate) resume: Option<String>,
 }
 
-/// How an attempt begins.
+/// The way in which an attempt begins.
 #[derive(Debug, Clone)]
 pub(crate) enum Start {
     Fresh,
-    /// From the last checkpoint; empty where there was none.
+    /// From the last checkpoint; empty if there was none.
     Resume(Vec<u8>),
 }
 
-/// Asks the running instance to end.
+/// A request to the running instance to end.
 #[derive(Debug, Clone)]
 pub(crate) struct StopRequest {
     /// `cancelled` or `timed_out`.
     pub(crate) reason: String,
-    /// The instance is dropped when this has passed.
+    /// The time after which the instance is dropped.
     pub(crate) grace: Duration,
 }
 
@@ -291,13 +291,13 @@ pub(crate) struct GuestOutcome {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) summary: String,
-    /// A JSON object; that it is one was checked.
+    /// A JSON object, as was checked.
     pub(crate) outputs: String,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) metrics: Vec<(String, f64)>,
 }
 
-/// Whether what a plugin drives is on this machine.
+/// Whether the program that a plugin drives is on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) state: HealthState,

@@ -1,19 +1,19 @@
-//! Gives back what an instance has held, on a thread of its own.
+//! Frees ended instances on a separate thread.
 //!
-//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that. If
-//! the thread does not keep up, an instance is given back by the one who brings it.
+//! Freeing an instance's memory takes as long as many a guest runs, and nobody should wait for
+//! that. If the thread does not keep up, the caller frees the instance itself.
 
 use std::any::Any;
 use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// Instances that wait for it: each still has its memory.
+/// The most instances that wait to be freed: each still has its memory.
 const WAITING: usize = 64;
 
 type Instance = Box<dyn Any + Send>;
 
-/// Owns the thread; dropping it waits for what was brought.
+/// The owner of the thread; dropping it waits for the instances that are left.
 #[derive(Debug)]
 pub(crate) struct Reaper {
     sender: Option<SyncSender<Instance>>,
@@ -47,8 +47,7 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {
-            // A panic while something was given back was told by its message; the rest is gone with
-            // it.
+            // A panic during freeing has printed its message; nothing else can be done.
             drop(thread.join());
         }
     }
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_was_brought_is_given_back_before_it_is_gone() {
+    fn dropping_the_reaper_frees_all_instances() {
         let instance = Arc::new(());
         let reaper = Reaper::start().unwrap();
         for _ in 0..10 * WAITING {

@@ -1,10 +1,10 @@
-//! An attempt: one instance after another until the executor has an outcome.
+//! Runs an attempt: one instance after another, until the executor has an outcome.
 //!
-//! Each instance has a Store of its own. wasmtime cannot cancel one call among several in a Store,
-//! and a timeout inside its event loop may not fire, so `stop` is called beside the pending `run`,
-//! the grace is timed outside, and to give up is to drop the Store. The children belong to the host
-//! and survive that: an instance that crashed is followed by another, which is asked to `resume`
-//! from the last checkpoint.
+//! Each instance has its own Store. wasmtime cannot cancel one of several calls in a Store, and a
+//! timeout inside its event loop may not fire. So `stop` is called beside the pending `run`, the
+//! grace period is timed outside, and the way to give up is to drop the Store. The children belong
+//! to the host and survive that: an instance that crashed is followed by another one, which is
+//! asked to `resume` from the last checkpoint.
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,10 +23,10 @@ use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start
 use super::v0_1::ExecutorPlugin;
 use crate::clock;
 
-/// How often an attempt is taken up again after a crash.
+/// How often an attempt is resumed after a crash.
 const RESUMES: u32 = 3;
 
-/// What an attempt is run with.
+/// The parts needed to run an attempt.
 pub(crate) struct Attempt<'a> {
     pub(crate) wasm: &'a Wasm,
     pub(crate) loaded: &'a Loaded,
@@ -44,7 +44,7 @@ enum InstanceEnd {
     Unavailable(PluginError),
 }
 
-/// A request to stop, which outlives the instances. A sender that is gone never asks.
+/// A request to stop, which outlives the instances. Dropping the sender is no request.
 struct Stop {
     request: Option<oneshot::Receiver<StopRequest>>,
     asked: bool,
@@ -64,7 +64,8 @@ impl Stop {
     }
 }
 
-/// Tells what the Store drops that the guest did not.
+/// Sets a flag before the Store is dropped, so that a stream that the Store drops is not taken for
+/// one that the guest ended.
 struct SetOnDrop(Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
@@ -73,8 +74,8 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// An instance and all that it has. The fields are dropped in this order, also where a future that
-/// holds them is dropped half-way.
+/// An instance with its Store. The fields are dropped in this order, even if a future that holds
+/// them is dropped.
 struct Instance {
     _lost: SetOnDrop,
     store: Store<Guest>,
@@ -127,7 +128,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// One instance, and the state that it stored last.
+    /// Runs one instance; returns how it ended and the state that it stored last.
     async fn instance(&self, start: Start, stop: &mut Stop) -> (InstanceEnd, Option<Vec<u8>>) {
         let purpose = Purpose::Attempt(Arc::clone(&self.host), Arc::clone(&self.place));
         let store = self
@@ -142,9 +143,9 @@ impl Attempt<'_> {
             let mut call = pin!(self.called(&mut instance.store, start, stop));
             let mut pump = pin!(states.pump(&*self.host));
             std::future::poll_fn(|context| {
-                // What waits to be told is told beside the call.
+                // Delayed progress reports are sent while the call runs.
                 let pumped = pump.as_mut().poll(context);
-                debug_assert!(pumped.is_pending(), "it never ends");
+                debug_assert!(pumped.is_pending(), "the pump never ends");
                 call.as_mut().poll(context)
             })
             .await
@@ -156,7 +157,7 @@ impl Attempt<'_> {
         (end, checkpoint)
     }
 
-    /// The call until it has ended by itself, or was asked to and is given up; nothing then.
+    /// Runs the call; `None` if it was asked to stop and did not end within the grace period.
     async fn called(
         &self,
         store: &mut Store<Guest>,
@@ -172,7 +173,7 @@ impl Attempt<'_> {
             result = &mut call => Some(result),
             request = stop.asked() => {
                 let grace = request.grace;
-                // A guest that has ended in the meantime has no use for it.
+                // Fails if the guest has ended meanwhile and needs no request.
                 drop(tell.send(request));
                 clock::within(grace, call).await
             }
@@ -182,7 +183,7 @@ impl Attempt<'_> {
     fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {
         let guest = store.data_mut();
         match (guest.returned.take(), result) {
-            // What it said stands, whatever came over it afterwards.
+            // A result that was returned counts, even if the guest failed afterwards.
             (Some(returned), _) => InstanceEnd::Returned(returned),
             (None, None) => InstanceEnd::Dropped,
             (None, Some(Err(error))) => crash_or_error(guest, &error)
@@ -209,8 +210,8 @@ impl Attempt<'_> {
     }
 }
 
-/// `run` or `resume`, with `stop` beside it when it is asked for, until no task of the guest is
-/// left.
+/// Calls `run` or `resume`, and `stop` beside it when that is asked for, until no task of the guest
+/// is left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
     plugin: &ExecutorPlugin,
@@ -248,13 +249,13 @@ async fn call_and_stop(
     Ok(())
 }
 
-/// An outcome that the contract does not allow is the plugin's failure, and the task must not be
-/// called a success for it.
+/// Turns an outcome that the contract does not allow into a failure of the plugin: such a task must
+/// not count as a success.
 fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     let fault = |message: String| {
         Err(Failure::new(
             "plugin",
-            format!("the outcome is not allowed by the contract: {message}"),
+            format!("the contract does not allow the outcome: {message}"),
         ))
     };
     if outcome.cause.is_empty() {
@@ -272,13 +273,13 @@ fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     if let Err(error) =
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&outcome.outputs)
     {
-        return fault(format!("its outputs are no JSON object: {error}"));
+        return fault(format!("its outputs are not a JSON object: {error}"));
     }
     Ok(bounded_outcome(outcome))
 }
 
-/// What a guest may say in reason classes, and in names of figures and details: they go into the
-/// task's record, which is written anew at each change.
+/// The longest reason class, and the longest name of a figure or detail: these are stored in the
+/// task's record, which is rewritten at each change.
 const WORD_BYTES: usize = 64;
 const FIGURES: usize = 100;
 
@@ -305,7 +306,7 @@ fn cut_word(word: &mut String) {
     word.truncate(word.floor_char_boundary(WORD_BYTES));
 }
 
-/// Whose fault an error of the engine is: the guest's, or that there is no place for it.
+/// Attributes an error of the engine: to the guest, or to the lack of a free instance.
 pub(crate) fn crash_or_error(guest: &Guest, error: &wasmtime::Error) -> Result<Crash, PluginError> {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Err(PluginError::Full {
@@ -320,12 +321,12 @@ pub(crate) fn crash_or_error(guest: &Guest, error: &wasmtime::Error) -> Result<C
     }
     let why = short(&error.root_cause().to_string());
     Ok(Crash::Trap(match &guest.last_error {
-        Some(said) => format!("{why}; the last error that it told: {said}"),
+        Some(said) => format!("{why}; its last error: {said}"),
         None => why,
     }))
 }
 
-/// The first line, and not too much of it.
+/// The first line of a message, shortened.
 fn short(message: &str) -> String {
     const LONGEST: usize = 500;
     let line = message.lines().next().unwrap_or_default();
@@ -337,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_a_guest_are_short_and_its_figures_few() {
+    fn names_and_figures_of_a_guest_are_bounded() {
         let failure = Failure {
             extra: vec![("x".repeat(1_000), "y".repeat(1_000)); 1_000],
             ..Failure::new(&"ä".repeat(1_000), "why")
@@ -371,8 +372,8 @@ mod tests {
         };
         check("success", "", Ok("{}"));
         check("exit", r#"{"result": "x"}"#, Ok(r#"{"result": "x"}"#));
-        check("success", "[1]", Err("no JSON object"));
-        check("success", "{", Err("no JSON object"));
+        check("success", "[1]", Err("not a JSON object"));
+        check("success", "{", Err("not a JSON object"));
         check("", "{}", Err("no cause"));
     }
 }

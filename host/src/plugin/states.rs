@@ -1,7 +1,7 @@
-//! Progress that is a state: of many words in a short time the last one counts.
+//! Progress reports that are states: of several in a short time only the last one counts.
 //!
-//! The first word of a kind is told at once. Those that follow too soon replace each other, and the
-//! last one is told when its time has come, or when the instance ends.
+//! The first report of a kind is passed on at once. Those that follow too soon replace each other,
+//! and the last one is passed on when its time has come, or when the instance ends.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,13 +13,13 @@ use tokio::sync::Notify;
 use super::port::AttemptHost;
 use crate::{clock, lock::lock};
 
-/// Between two words of one kind.
+/// The shortest time between two reports of one kind.
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// The kinds that are states: see the contract.
 const KINDS: [&str; 5] = ["account_works", "alive", "cost", "phase", "session"];
 
-/// What was told, and what waits to be.
+/// The reports that were passed on, and those that wait.
 #[derive(Debug, Default)]
 pub(crate) struct States {
     held: Mutex<Held>,
@@ -32,7 +32,7 @@ struct Held {
     waiting: BTreeMap<&'static str, String>,
 }
 
-/// The kind of a state; nothing for an event.
+/// The kind of a state; `None` for an event.
 pub(crate) fn kind_of(word: &str) -> Option<&'static str> {
     KINDS.into_iter().find(|kind| *kind == word)
 }
@@ -50,7 +50,7 @@ impl States {
         }
     }
 
-    /// Tells what waits, each when its time has come. It never ends.
+    /// Passes on the waiting reports when their time has come. Never returns.
     pub(crate) async fn pump(&self, host: &dyn AttemptHost) -> Infallible {
         loop {
             let due = self.held().due(clock::monotonic());
@@ -62,7 +62,7 @@ impl States {
         }
     }
 
-    /// Tells all that waits: the instance has ended.
+    /// Passes on everything that waits, because the instance has ended.
     pub(crate) fn flush(&self, host: &dyn AttemptHost) {
         let waiting = std::mem::take(&mut self.held().waiting);
         for (kind, data) in waiting {
@@ -79,14 +79,14 @@ enum Due {
 }
 
 impl Held {
-    /// The data, where it may be told at once.
+    /// Returns the data if it may be passed on now; otherwise it waits.
     fn take(&mut self, kind: &'static str, data: String, now: Duration) -> Option<String> {
         let told_at = self.told_at.get(kind);
         if told_at.is_some_and(|told_at| now < *told_at + BETWEEN) {
             self.waiting.insert(kind, data);
             return None;
         }
-        // One that still waits is not the last word any more.
+        // A report that still waits is outdated by this one.
         self.waiting.remove(kind);
         self.told_at.insert(kind, now);
         Some(data)
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_word_is_told_at_once_and_the_last_one_always() {
+    fn the_first_state_is_reported_at_once_and_the_last_one_always() {
         let mut held = Held::default();
         let mut take = |kind, data: &str, now| held.take(kind, data.to_owned(), at(now));
         assert_eq!(take("phase", "a", 1_000).as_deref(), Some("a"));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(held.due(at(1_060)), Due::Now("cost", "2".to_owned()));
         assert_eq!(held.due(at(1_060)), Due::Never);
         assert_eq!(held.take("phase", "d".to_owned(), at(1_060)), None);
-        // The pump was late, and a newer word came first.
+        // The pump was late, and a newer report came first.
         assert_eq!(
             held.take("phase", "e".to_owned(), at(1_200)).as_deref(),
             Some("e")
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_no_state() {
+    fn events_are_not_states() {
         assert_eq!(kind_of("phase"), Some("phase"));
         assert_eq!(kind_of("note"), None);
     }

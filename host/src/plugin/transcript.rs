@@ -1,4 +1,4 @@
-//! What an executor makes of a child's output, for people.
+//! The transcript of a child's output, which an executor makes for people.
 
 use super::{
     error::PluginError,
@@ -6,25 +6,25 @@ use super::{
     port::{Attrs, BoxFuture},
 };
 
-/// Of a child's output in one call.
+/// The most bytes of output in one call.
 pub(crate) const TRANSCRIPT_BYTES: usize = 64 << 10;
 const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
-/// What all items of one question may have together: what they are made of is far less.
+/// The most bytes of all items of one question; an ordinary transcript is far smaller.
 const ITEMS_BYTES: usize = 16 << 20;
-/// Counted for each item beside its text.
+/// The bytes counted for each item beside its text.
 const ITEM_BYTES: usize = 64;
 
-/// What came of some parts of a child's output.
+/// The items made of some parts of a child's output.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// For each part the items that were complete with it.
+    /// For each part the items that it completed.
     pub(crate) items: Vec<Vec<TranscriptItem>>,
-    /// What the next call has to be given.
+    /// The state to pass to the next call.
     pub(crate) state: Vec<u8>,
 }
 
-/// A part of a child's output, for people. The text is as the guest made it: it is made
-/// harmless and short where it is shown.
+/// An item of a child's output, for people. The text is as the guest made it: it is made harmless
+/// and shortened when it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptItem {
     pub(crate) kind: ItemKind,
@@ -35,22 +35,22 @@ pub(crate) struct TranscriptItem {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemKind {
-    /// What an agent or a command says.
+    /// Text of an agent or a command.
     Text,
-    /// A tool is called.
+    /// A call of a tool.
     Tool,
-    /// What came of a tool.
+    /// The result of a tool.
     Result,
-    /// A tool was refused.
+    /// A tool that was refused.
     Denied,
-    /// What was spent since the last item of this kind.
+    /// The money spent since the last item of this kind.
     Cost,
-    /// Something failed.
+    /// An error.
     Error,
 }
 
 impl ItemKind {
-    /// A kind that the contract does not know is text.
+    /// Parses a kind; one that the contract does not know is text.
     fn of_word(word: &str) -> Self {
         match word {
             "tool" => Self::Tool,
@@ -63,16 +63,15 @@ impl ItemKind {
     }
 }
 
-/// Who makes items of output: an executor.
+/// Makes items of output; an executor does.
 pub(crate) trait Transcribes: Send + Sync {
     /// Makes items of a child's standard output, for people.
     ///
-    /// The parts are the next ones in their order, some 256 KiB at a time: all share the time of
-    /// one question. The first call is given an empty state, each other one the state of the
-    /// [`Reading`] before it. A part without bytes is the end, and gives what was held back. The
-    /// answer follows from the two alone, so it may be asked for again from the same place.
-    /// Standard error is plain text for every executor. If this fails the output is to be shown as
-    /// it is.
+    /// The parts are the next ones in order, some 256 KiB at a time: all share the time of one
+    /// question. The first call gets an empty state, each later one the state of the [`Reading`]
+    /// before it. An empty part marks the end, and returns what was held back. The answer depends
+    /// on parts and state only, so it may be asked for again from the same place. Standard error is
+    /// plain text for every executor. If this fails the output is to be shown as it is.
     fn transcript<'a>(
         &'a self,
         parts: &'a [Vec<u8>],
@@ -112,8 +111,7 @@ impl Executor {
                         text: item.text,
                         more: item.more,
                     }));
-                    // What is wrong with an answer is no fault of wasmtime's: it is told as a
-                    // value.
+                    // A bad answer is not an error of wasmtime, so it is returned as a value.
                     if let Some(message) = too_much(&state) {
                         return Ok(Err(message));
                     }

@@ -1,6 +1,6 @@
-//! Version 0.1 of the contract: its bindings, and its types to and from the host's own.
+//! Version 0.1 of the contract: its bindings, and conversions to and from the host's own types.
 //!
-//! A version that is published is never edited, so another one gets a module beside this and
+//! A published version is never edited, so another version gets a module beside this one and
 //! everything outside stays as it is.
 
 use std::time::Duration;
@@ -11,9 +11,9 @@ use wasmtime::component::{HasSelf, Linker};
 use super::guest::Guest;
 use super::port;
 
-/// The part of a child that a guest holds: it can drop it, and the child runs on.
+/// A guest's handle of a child: it can drop the handle, and the child continues to run.
 ///
-/// Public only for the generated code, which exports whatever it is given.
+/// Public only for the generated code, which exports everything that it is given.
 #[derive(Debug)]
 #[allow(
     unreachable_pub,
@@ -47,15 +47,15 @@ pub(crate) use bindings::claudine::plugin::{
 pub(crate) use bindings::exports::claudine::plugin::{executor, lifecycle};
 pub(crate) use bindings::{ExecutorPlugin, ExecutorPluginPre};
 
-/// The versions that this module speaks: `0.1.x`.
+/// The versions that this module supports: `0.1.x`.
 pub(crate) const VERSION_PREFIX: &str = "0.1.";
-/// What an executor has to export.
+/// The interfaces that an executor must export.
 pub(crate) const EXPORTS: [&str; 2] = [
     "claudine:plugin/lifecycle@0.1.0",
     "claudine:plugin/executor@0.1.0",
 ];
 
-/// Everything an executor may import of ours.
+/// Links all our interfaces that an executor may import.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     ExecutorPlugin::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)
 }
@@ -186,7 +186,7 @@ impl From<&port::Draft> for executor::Draft {
     }
 }
 
-/// A step that the contract does not know is the last one.
+/// A step that the contract does not know counts as the highest.
 impl From<executor::Reach> for port::Authority {
     fn from(authority: executor::Reach) -> port::Authority {
         let extras = authority.extras.iter().map(String::as_str);
@@ -204,7 +204,7 @@ impl From<port::StopRequest> for executor::StopRequest {
     }
 }
 
-/// A status that the contract does not know is a fault of the plugin.
+/// A status that the contract does not know is an error of the plugin.
 impl TryFrom<lifecycle::Health> for port::Health {
     type Error = String;
 

@@ -1,10 +1,10 @@
-//! Which variables of a task's environment a guest may see: those its manifest names.
+//! The variables of a task's environment that a guest may see: those that its manifest names.
 
 use std::collections::BTreeMap;
 
 use super::Manifest;
 
-/// Those variables that the manifest names.
+/// Filters the variables by the manifest.
 pub(crate) fn visible(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,

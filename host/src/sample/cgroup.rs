@@ -1,18 +1,17 @@
-//! The control groups that bound this process, of either version: limits are those of its own group
-//! and of all above it.
+//! The control groups that bound this process, of version 1 or 2: its own group and all groups
+//! above it may have limits.
 //!
-//! Where they are is looked up once (`/proc/self/cgroup` says which groups, `/proc/self/mountinfo`
-//! where their files are); what they say is read each time, for a limit may be changed while we
-//! run. `sysinfo` reads memory only, and takes the cache of files for memory in use, so that after
-//! some gigabytes of output nothing would ever start again.
+//! Their place is looked up once (`/proc/self/cgroup` names the groups, `/proc/self/mountinfo`
+//! tells where their files are). Their values are read each time, because a limit may be changed
+//! while the host runs. `sysinfo` is not used, because it reads memory only, and counts cached
+//! files as memory in use, so that after some gigabytes of output no task would start any more.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The folders of the groups of one controller, from this process's own up to the topmost that can
-/// be seen.
+/// The folders of one controller's groups, from this process's own up to the topmost visible one.
 #[derive(Debug, Default, PartialEq)]
 struct Levels {
     version: Version,
@@ -30,7 +29,7 @@ enum Version {
 pub(super) struct Cgroups {
     memory: Levels,
     cpu: Levels,
-    /// Version 1 may count what was used in a hierarchy of its own.
+    /// The folders with the use of processors, which version 1 may count in a separate hierarchy.
     accounting: Levels,
 }
 
@@ -39,12 +38,12 @@ pub(super) struct Cgroups {
 pub(super) struct MemoryLimit {
     pub(super) total_bytes: u64,
     pub(super) free_bytes: u64,
-    /// Where its stalls would be told.
+    /// The file with the stalls of its group.
     pub(super) pressure: Option<PathBuf>,
 }
 
 impl Cgroups {
-    /// `root` is `/`, but for tests.
+    /// Looks up the groups. `root` is `/`, except in tests.
     pub(super) fn find(root: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let (own, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
@@ -56,7 +55,7 @@ impl Cgroups {
         }
     }
 
-    /// The smallest limit, and what is free of the one of which the least is.
+    /// The smallest limit, and the smallest amount that is free within a limit.
     pub(super) fn memory(&self) -> Option<MemoryLimit> {
         let version = self.memory.version;
         let limits = self.memory.folders.iter().filter_map(|folder| {
@@ -80,18 +79,18 @@ impl Cgroups {
         })
     }
 
-    /// How many cores' worth of time may be used.
+    /// The number of cores whose time may be used.
     pub(super) fn cpu_quota(&self) -> Option<f64> {
         Some(self.tightest_quota()?.0)
     }
 
-    /// What was used of that quota since its group was made, in microseconds.
+    /// The time used of that quota since its group was made, in microseconds.
     pub(super) fn cpu_used_us(&self) -> Option<u64> {
         let (_, folder) = self.tightest_quota()?;
         match self.cpu.version {
             Version::Two => number_after(&folder.join("cpu.stat"), "usage_usec"),
-            // Counted beside the quota where the two are mounted as one, which they mostly are;
-            // else what our own group used is all that can be told.
+            // Read from the quota's group if quota and use are mounted together, as they mostly
+            // are; otherwise only the use of our own group can be read.
             Version::One => {
                 let own = self.accounting.folders.first();
                 let folders = [Some(folder), own.map(PathBuf::as_path)];
@@ -110,7 +109,7 @@ impl Cgroups {
     }
 }
 
-/// How many processors the scheduler may put this process on: what its mask and its cpusets leave.
+/// The number of processors on which the scheduler may run this process, by its mask and cpusets.
 pub(super) fn allowed_cpus(root: &Path) -> Option<usize> {
     let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
     let list = status
@@ -119,15 +118,15 @@ pub(super) fn allowed_cpus(root: &Path) -> Option<usize> {
     list.trim().split(',').map(count_of_range).sum()
 }
 
-/// `0-3` are four, `5` is one.
+/// The size of a range: `0-3` is four, `5` is one.
 fn count_of_range(range: &str) -> Option<usize> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
     Some(last.checked_sub(first)? + 1)
 }
 
-/// Where the controller has its files: in a hierarchy of version 1 if it is in one, else in that of
-/// version 2.
+/// The folders of a controller: in a hierarchy of version 1 if it has one, else in that of version
+/// 2.
 fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let of_one = own_group(own, |controllers| {
         controllers.split(',').any(|it| it == controller)
@@ -141,7 +140,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let Some((version, group, (mounted, at))) = found else {
         return Levels::default();
     };
-    // Of a group above the mounted one, or beside it, nothing can be seen but what is mounted.
+    // Of a group above the mounted one, or beside it, only the mounted part is visible.
     let below = Path::new(group)
         .strip_prefix(mounted)
         .unwrap_or(Path::new(""));
@@ -157,7 +156,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     Levels { version, folders }
 }
 
-/// The path in the line `number:controllers:path` whose controllers pass.
+/// The path in the line `number:controllers:path` whose controllers match.
 fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -166,8 +165,8 @@ fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     })
 }
 
-/// Which group is mounted, and where, for that controller of version 1 or for version 2.
-/// A line is `id parent device root mount-point options … - type source super-options`.
+/// The mounted group and its mount point, for this controller of version 1 or for version 2. A line
+/// is `id parent device root mount-point options … - type source super-options`.
 fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
@@ -187,7 +186,7 @@ fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a 
 fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     match version {
         Version::One => number(&folder.join("memory.limit_in_bytes")),
-        // Above `high` everything in the group is slowed down, so that is where it is full.
+        // Above `high` the kernel slows down the whole group, so that is the limit to use.
         Version::Two => {
             let limits = ["memory.max", "memory.high"];
             limits
@@ -198,8 +197,8 @@ fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     }
 }
 
-/// What is in use less what the kernel would take back first: the working set, as kubelet reckons
-/// it.
+/// The memory in use without what the kernel would reclaim first: the working set, as kubelet
+/// computes it.
 fn memory_in_use(folder: &Path, version: Version) -> Option<u64> {
     let (usage, cache) = match version {
         Version::One => ("memory.usage_in_bytes", "total_inactive_file"),
@@ -211,7 +210,7 @@ fn memory_in_use(folder: &Path, version: Version) -> Option<u64> {
 
 fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     let (quota, period) = match version {
-        // Without a quota it is −1, which is no number here.
+        // Without a quota it is −1, which does not parse as a number here.
         Version::One => (
             number(&folder.join("cpu.cfs_quota_us"))?,
             number(&folder.join("cpu.cfs_period_us"))?,
@@ -225,12 +224,12 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// The number a file holds; none where it says `max`.
+/// The number in a file; `None` if it says `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The number behind a word at the beginning of a line.
+/// The number after a word at the beginning of a line.
 fn number_after(path: &Path, word: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| {
@@ -291,7 +290,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn memory_of_version_two() {
+    fn memory_of_version_two_is_read() {
         const OWN: &str = "sys/fs/cgroup/user.slice/claudine.service/memory";
         const SLICE: &str = "sys/fs/cgroup/user.slice/memory";
         let path = |level: &str, name: &str| format!("{level}.{name}");
@@ -329,7 +328,7 @@ pub(super) mod tests {
             ["", "", "", ""],
             Some((800, 400, Some(&pressure))),
         );
-        // The slice is larger, but others have used most of it.
+        // The slice's limit is larger, but others use most of it.
         check(
             ["1000\n", "max\n", "400\n", ""],
             ["2000\n", "max\n", "1900\n", ""],
@@ -343,7 +342,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn memory_of_version_one() {
+    fn memory_of_version_one_is_read() {
         let own = "sys/fs/cgroup/memory/1ab0";
         let limit = format!("{own}/memory.limit_in_bytes");
         let usage = format!("{own}/memory.usage_in_bytes");
@@ -363,7 +362,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_group_outside_of_what_is_mounted_is_seen_from_there() {
+    fn a_group_outside_the_mount_is_read_from_the_mount_point() {
         let own = [
             ("proc/self/cgroup", "0::/../../elsewhere\n"),
             ("proc/self/mountinfo", TWO[1].1),
@@ -379,7 +378,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn quotas_of_both_versions() {
+    fn quotas_of_both_versions_are_read() {
         let check = |own: &[(&str, &str)], files: &[(&str, &str)], quota, used| {
             let root = tree(&[own, files].concat());
             let cgroups = Cgroups::find(root.path());
@@ -406,7 +405,7 @@ pub(super) mod tests {
             Some(1.5),
             Some(70),
         );
-        // What counts is used of the tightest.
+        // The use is that of the group with the tightest quota.
         check(
             &TWO,
             &[

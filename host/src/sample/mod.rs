@@ -1,8 +1,8 @@
-//! Readings of the machine for admission: processors and memory by `sysinfo`, and on Linux the
-//! control groups that bound this process ([`cgroup`]) and the memory stalls that the kernel tells
-//! of ([`pressure`]); free disk.
+//! Readings of the machine for admission: processors and memory from `sysinfo`, and on Linux the
+//! control groups that bound this process ([`cgroup`]) and the kernel's memory stalls
+//! ([`pressure`]); also free disk space.
 //!
-//! It decides nothing. A reading takes about 0.2 ms and is taken once a second while there is work.
+//! It decides nothing. A reading takes about 0.2 ms, once a second while there is work.
 
 mod cgroup;
 mod pressure;
@@ -15,18 +15,18 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use self::cgroup::{Cgroups, MemoryLimit};
 use crate::{clock, engine::Machine, fsx};
 
-/// Keeps what the next reading is compared with: processors in use are a difference.
+/// Keeps the last reading, because the use of processors is a difference of two readings.
 pub(crate) struct Sampler {
     system: System,
     cgroups: Cgroups,
-    /// What the group had used of the processors at the last reading, in microseconds, and when
-    /// that was.
+    /// The processor time that the group had used at the last reading, in microseconds, and the
+    /// time of that reading.
     group_used: Option<(u64, MonotonicMs)>,
     root: PathBuf,
     data_dir: PathBuf,
 }
 
-/// What the whole machine says of itself.
+/// The figures of the whole machine.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Whole {
     cores: f64,
@@ -36,7 +36,7 @@ struct Whole {
 }
 
 impl Sampler {
-    /// `data_dir` names the disk that counts.
+    /// Makes a sampler for the disk of `data_dir`.
     pub(crate) fn new(data_dir: &Path) -> std::io::Result<Self> {
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_usage())
@@ -65,8 +65,7 @@ impl Sampler {
         }
     }
 
-    /// How many cores the group has had in use since the last reading, where the kernel counts
-    /// them.
+    /// The number of cores that the group has used since the last reading, if the kernel counts it.
     fn group_cores_in_use(&mut self, now: MonotonicMs) -> Option<f64> {
         let used = self.cgroups.cpu_used_us()?;
         let before = self.group_used.replace((used, now));
@@ -101,9 +100,8 @@ impl Machine for Sampler {
     }
 }
 
-/// The cores that this process may use, and how many of them are in use. What others keep busy of
-/// the machine is not there for us, and what we have used of a quota is not either: the scarcer of
-/// the two counts.
+/// The cores that this process may use, and how many of them are in use. Either the cores that
+/// others keep busy, or the used part of our quota: the scarcer of the two counts.
 fn cores(
     whole: Whole,
     allowed: Option<usize>,
@@ -120,8 +118,8 @@ fn cores(
     (cores, (cores - room).clamp(0.0, cores))
 }
 
-/// Total and free memory, and where stalls of a group are told: those of the group if it may have
-/// less than the machine has. A group has no more free than the machine.
+/// The total and free memory, and the file with the stalls of a group: those of the group if its
+/// limit is below the machine's memory. A group has no more free memory than the machine.
 fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
     match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
         Some(limit) => (
@@ -133,8 +131,8 @@ fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>
     }
 }
 
-/// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the
-/// system does not say.
+/// The bytes that an unprivileged process may still write to the disk of `path`; the maximum if the
+/// system does not tell.
 pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
     fsx::free_bytes(path).unwrap_or(u64::MAX)
 }
@@ -163,7 +161,7 @@ mod tests {
         check(3.0, None, None, None, (8.0, 3.0));
         check(3.0, Some(4), None, None, (4.0, 0.0));
         check(7.0, Some(4), None, None, (4.0, 3.0));
-        // Others have six of eight cores; of our two and a half we use one.
+        // Others use six of eight cores; of our two and a half we use one.
         check(7.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.5));
         check(3.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.0));
         check(3.0, Some(8), Some(2.5), None, (2.5, 0.0));
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_its_limit_and_no_more_than_the_machine() {
+    fn a_group_has_no_more_free_memory_than_the_machine() {
         let check = |limit: Option<(u64, u64)>, expected: (u64, u64, Option<&str>)| {
             let whole = Whole {
                 cores: 1.0,

@@ -1,18 +1,18 @@
-//! Stalls on memory, as the kernel measures them (PSI): the first sign that there is too little of
-//! it, seconds before it kills.
+//! Memory stalls as measured by the kernel (PSI): the first sign of too little memory, seconds
+//! before the kernel kills processes.
 
 use std::path::Path;
 
-/// The share of the last ten seconds in which some task stalled on memory: of the group that bounds
-/// ours where it is known, since what others wait for in limits of their own is not for us to
-/// avoid; else of the machine.
+/// The share of the last ten seconds in which some task stalled on memory. It is that of the group
+/// that bounds ours, if it is known, since stalls of others within their own limits do not matter
+/// here; otherwise that of the machine.
 pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
     let of_machine = root.join("proc/pressure/memory");
     let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);
     group.and_then(read).or_else(|| read(&of_machine))
 }
 
-/// `some avg10` of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
+/// Parses the `some avg10` of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
 fn parse(text: &str) -> Option<f64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     some.split_whitespace()
@@ -30,7 +30,7 @@ mod tests {
     const MACHINE: &str = "some avg10=12.34 avg60=1.00 avg300=0.00 total=12\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
 
     #[test]
-    fn the_group_comes_before_the_machine() {
+    fn stalls_of_the_group_are_preferred_to_the_machines() {
         let check = |files: &[(&str, &str)], group: Option<&str>, expected: Option<f64>| {
             let root = tree(files);
             let group = group.map(|group| root.path().join(group));

@@ -1,4 +1,4 @@
-//! Making a data directory this host's own.
+//! Claims a data directory for this host.
 
 use std::{
     fs::{self, File},
@@ -10,16 +10,17 @@ use std::{
 use super::{ServeError, io_error};
 use crate::{fsx, identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
 
-/// The directory is made and locked before anything in it is opened: a second host stops here.
+/// The directory is created and locked before anything in it is opened, so that a second host stops
+/// here.
 pub(crate) struct Claimed {
     pub(crate) layout: Layout,
-    /// The lock is held as long as this file is open.
+    /// The lock is held while this file is open.
     lock: File,
 }
 
 impl Claimed {
-    /// Whether the lock is still where another host would look for it. In the place of a directory
-    /// that was removed or moved there may be another one, with a host of its own.
+    /// Whether the lock file is still at its path. If the directory was removed or moved, another
+    /// one with its own host may be there.
     pub(super) fn holds(&self) -> bool {
         let ours = self.lock.metadata().map(|it| (it.dev(), it.ino()));
         let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
@@ -27,7 +28,7 @@ impl Claimed {
     }
 }
 
-/// Makes the data directory this host's own.
+/// Claims the data directory for this host.
 pub(crate) fn claim(data_dir: &Path) -> Result<Arc<Claimed>, ServeError> {
     try_to_claim(data_dir)
         .map(Arc::new)

@@ -1,5 +1,5 @@
-//! Why a host does not start. What comes of a full disk is told as that, whatever it was that could
-//! not be written.
+//! Errors of starting a host. Errors caused by a full disk are reported as such, whatever could not
+//! be written.
 
 use std::{
     borrow::Cow,
@@ -12,7 +12,7 @@ use crate::{
     ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
 };
 
-/// Why a host does not start, or did not end well.
+/// Error of starting or running a host.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error("{what} {}: {source}", path.display())]
@@ -37,10 +37,10 @@ pub(crate) enum ServeError {
     Machine(io::Error),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
-    /// It ran, and a part of it has ended.
+    /// A part of the running host has ended.
     #[error("the host has ended because {part} has: {why}")]
     Broken { part: &'static str, why: String },
-    /// Whatever it was that could not be written.
+    /// Something could not be written because the disk is full.
     #[error(
         "no host can start: the disk at {}, which has the data directory, is full ({}); {source}",
         mount.display(),
@@ -54,19 +54,19 @@ pub(crate) enum ServeError {
 }
 
 impl ServeError {
-    /// What to do about it, where there is something a person can do.
+    /// Advice to a person, if there is any.
     pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Store(error) => error.hint().map(Cow::Borrowed),
             Self::NoSpace { free_bytes, .. } => Some(Cow::Owned(format!(
-                "free at least {} KiB there; nothing that was accepted is lost, and what runs goes on",
+                "free at least {} KiB there; nothing that was accepted is lost, and running tasks continue",
                 START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
             ))),
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends it; --data-dir chooses another directory",
             )),
             Self::Broken { .. } => Some(Cow::Borrowed(
-                "what runs goes on under its supervisor; the next command starts a host again",
+                "running tasks continue under their supervisor; the next command starts a host again",
             )),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(Cow::Borrowed(
@@ -77,7 +77,7 @@ impl ServeError {
         }
     }
 
-    /// Whether it may come of a full disk. A supervisor that cannot write says so in words, if at
+    /// Whether a full disk may be the cause. A supervisor that cannot write says so in text, if at
     /// all.
     fn may_be_space(&self) -> bool {
         match self {
@@ -93,7 +93,7 @@ impl ServeError {
         }
     }
 
-    /// The same as what it comes of, where that is a full disk.
+    /// The error with a full disk as its cause, if the disk is full.
     pub(super) fn in_dir(self, data_dir: &Path) -> Self {
         let free_bytes = disk_free_bytes(data_dir);
         if free_bytes >= START_BYTES || !self.may_be_space() {
@@ -114,7 +114,7 @@ fn free_text(bytes: u64) -> String {
     }
 }
 
-/// Where the file system of a directory begins.
+/// The mount point of a directory's file system.
 fn mount_of(dir: &Path) -> PathBuf {
     let device = |dir: &Path| fs::metadata(dir).ok().map(|found| found.dev());
     let own = device(dir);

@@ -1,5 +1,4 @@
-//! What can be read where no host runs: a host of this process, that carries nothing out and leaves
-//! no trace.
+//! A host within this process for reading if no host runs: it runs nothing and leaves no trace.
 
 use std::sync::Arc;
 
@@ -20,15 +19,13 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// To be called within a runtime. A host that starts meanwhile is not disturbed.
+/// Must be called within a runtime. A host that starts meanwhile is not disturbed.
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     if layout.to_be_placed().exists() {
         let directory = layout.root().display();
-        let message = format!("a restore into {directory} was killed before all was in its place");
-        return Err(
-            AppError::new(ErrorKind::Conflict, message).hint("`claudine up` goes on with it")
-        );
+        let message = format!("a restore into {directory} was killed before it was complete");
+        return Err(AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes it"));
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(&layout.database()));
     let plugins = open_plugins(&layout, &settings, Compiler::Nobody);

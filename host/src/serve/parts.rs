@@ -1,5 +1,4 @@
-//! The tasks that a host consists of. They live together: the first that ends without having been
-//! asked to ends the host.
+//! The parts of a host, each a task. The first part that ends without being asked to ends the host.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,18 +6,18 @@ use tokio::task::{Id, JoinSet};
 
 use crate::{app::DownMode, clock};
 
-/// What it means that a part has ended.
+/// Meaning of a part's end.
 #[derive(Debug)]
 pub(super) enum Over {
-    /// Its work is done, and the host goes on without it.
+    /// Its work is done, and the host continues without it.
     Done,
-    /// The host is to go down.
+    /// The host has to shut down.
     Down(DownMode),
-    /// The host cannot go on without it.
+    /// The host cannot continue without it.
     Failed(String),
 }
 
-/// Which part has ended by itself, and why.
+/// The part that failed, and the reason.
 #[derive(Debug)]
 pub(super) struct Broken {
     pub(super) part: &'static str,
@@ -41,21 +40,21 @@ impl Parts {
         self.names.insert(task.id(), name);
     }
 
-    /// Waits until the end of a part ends the host.
+    /// Waits for the end of a part that ends the host.
     pub(super) async fn end(&mut self) -> Result<DownMode, Broken> {
         loop {
             let (part, why) = match self.next().await {
                 Some((_, Over::Done)) => continue,
                 Some((_, Over::Down(mode))) => return Ok(mode),
                 Some((part, Over::Failed(why))) => (part, why),
-                None => ("the host", "nothing of it is left".to_owned()),
+                None => ("the host", "all of its parts have ended".to_owned()),
             };
             return Err(Broken { part, why });
         }
     }
 
-    /// Waits for the end of a part that was told to end; whether that came in time. Other parts
-    /// that end meanwhile are taken off the list too.
+    /// Waits for the end of a part that was told to end; returns whether it ended in time. Other
+    /// parts that end meanwhile are removed from the list too.
     pub(super) async fn await_end(&mut self, name: &'static str, limit: Duration) -> bool {
         let ended = async {
             while self.names.values().any(|part| *part == name) {
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_part_that_ends_unasked_ends_the_host_and_says_why() {
+    async fn the_first_part_that_fails_ends_the_host_with_the_reason() {
         let mut parts = Parts::default();
         parts.spawn("one that goes on", pending());
         parts.spawn("one that is done", async { Over::Done });
@@ -108,12 +107,12 @@ mod tests {
             ("the routing", "closed")
         );
 
-        parts.spawn("the way down", async { Over::Down(DownMode::Drain) });
+        parts.spawn("the shutdown", async { Over::Down(DownMode::Drain) });
         assert_eq!(parts.end().await.unwrap(), DownMode::Drain);
     }
 
     #[tokio::test]
-    async fn an_end_that_was_asked_for_is_waited_for_and_no_longer_than_allowed() {
+    async fn the_wait_for_the_end_of_a_part_has_a_time_limit() {
         let mut parts = Parts::default();
         parts.spawn("quick", async { Over::Done });
         parts.spawn("stuck", pending());

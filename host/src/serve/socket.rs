@@ -1,6 +1,6 @@
-//! The host's socket, for as long as the host lives. A host that nobody can reach is of no use and
-//! in the way of the next one: if its socket is taken away (a cleaner of `/tmp`, a `rm` too many)
-//! it listens anew, and if its data directory is, it ends.
+//! Keeps the host's socket available. A host that nobody can reach is useless and blocks the next
+//! one: if its socket is removed (by a cleaner of `/tmp` or a mistaken `rm`) it listens again, and
+//! if its data directory is removed, it ends.
 
 use std::{
     fs::{self, Permissions},
@@ -21,15 +21,15 @@ use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
 use super::{ServeError, claim::Claimed, io_error};
 use crate::{clock, layout::Layout, supervise};
 
-/// How often the socket is looked for if the system has no inotify instance left.
+/// Time between two looks at the socket if no inotify instance is available.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// The pause between a failed try to listen anew and the next one.
+/// Pause after a failed attempt to listen again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where connections come in; replaced if the socket was lost.
+/// The current listener; replaced if the socket was lost.
 pub(super) type Listeners = watch::Receiver<Arc<UnixListener>>;
 
-/// The socket's place, and what is ours there.
+/// The path of the socket, and the identity of ours.
 pub(super) struct Socket {
     layout: Layout,
     identity: Identity,
@@ -44,7 +44,7 @@ fn identity_of(path: &Path) -> io::Result<Identity> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Begins to listen. What an earlier host left of its socket goes: this one holds the lock.
+/// Begins to listen. A socket left by an earlier host is removed, because this host holds the lock.
 pub(super) fn listen(layout: &Layout) -> Result<(Socket, Listeners), ServeError> {
     let (listener, identity) = bind(layout)?;
     let (sender, listeners) = watch::channel(Arc::new(listener));
@@ -52,7 +52,7 @@ pub(super) fn listen(layout: &Layout) -> Result<(Socket, Listeners), ServeError>
         .map_err(io::Error::from)
         .and_then(supervise::log::register);
     if let Err(error) = &changes {
-        tracing::warn!(%error, "no inotify instance; the socket is looked for every few seconds");
+        tracing::warn!(%error, "no inotify instance; the socket is checked every few seconds");
     }
     let socket = Socket {
         layout: layout.clone(),
@@ -82,14 +82,14 @@ fn bind(layout: &Layout) -> Result<(UnixListener, Identity), ServeError> {
 }
 
 impl Socket {
-    /// Keeps the socket there; returns why that is not possible any more.
+    /// Keeps the socket in place; returns the reason when that is no longer possible.
     pub(super) async fn keep(mut self, claimed: Arc<Claimed>) -> String {
         loop {
-            // Watched first: what happens between the look and the wait is not missed.
+            // Watches before looking, so that no change in between is missed.
             self.watch();
             if !claimed.holds() {
                 return format!(
-                    "its data directory {} was taken away",
+                    "its data directory {} was removed",
                     self.layout.root().display()
                 );
             }
@@ -99,20 +99,20 @@ impl Socket {
             }
             match bind(&self.layout) {
                 Ok((listener, identity)) => {
-                    tracing::warn!("the host's socket was taken away; it listens anew");
+                    tracing::warn!("the host's socket was removed; listening again");
                     self.identity = identity;
                     self.listeners.send_replace(Arc::new(listener));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the host's socket was taken away");
+                    tracing::error!(%error, "the host's socket was removed");
                     clock::sleep(LISTEN_AGAIN).await;
                 }
             }
         }
     }
 
-    /// Watches the directories of the socket and of the lock; a directory that is watched already
-    /// stays as it is.
+    /// Watches the directories of the socket and of the lock; directories watched already are not
+    /// affected.
     fn watch(&self) {
         let Some(changes) = &self.changes else { return };
         let socket = self.layout.socket();
@@ -139,7 +139,7 @@ impl Socket {
             match changes.readable().await {
                 Ok(mut ready) => match ready.try_io(|changes| drain(changes.get_ref())) {
                     Ok(Ok(())) => return,
-                    // A wrong alarm, or an instance that cannot be read.
+                    // Spurious, or the instance cannot be read.
                     Ok(Err(_)) => return clock::sleep(LOOK_AGAIN).await,
                     Err(_) => {}
                 },
@@ -149,7 +149,7 @@ impl Socket {
     }
 }
 
-/// Takes the changes that are told. The caller does not go by them, but looks for itself.
+/// Discards the reported changes; the caller checks the socket itself.
 fn drain(changes: &OwnedFd) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     inotify::Reader::new(changes, &mut buffer).next()?;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_is_taken_away_is_there_again() {
+    async fn a_removed_socket_is_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let (layout, mut listeners, _keeping) = begin(&dir.path().join("data"));
         listeners.borrow_and_update();
@@ -181,7 +181,7 @@ mod tests {
             fs::rename(socket.with_extension("other"), socket).unwrap();
         };
         for take in [&taken as &dyn Fn(&Path), &replaced] {
-            // The keeper has to be at its watch.
+            // The keeper must be watching by now.
             while UnixStream::connect(layout.socket()).is_err() {
                 tokio::task::yield_now().await;
             }
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_without_its_data_directory_ends() {
+    async fn a_host_ends_when_its_data_directory_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (layout, _listeners, keeping) = begin(&dir.path().join("data"));
         fs::rename(layout.root(), dir.path().join("elsewhere")).unwrap();
-        // Another host may be at work there already.
+        // Another host may already use the directory.
         let other = super::super::claim(layout.root()).unwrap();
         let why = keeping.await.unwrap();
-        assert!(why.contains("was taken away"), "{why}");
+        assert!(why.contains("was removed"), "{why}");
         drop(other);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a store, told apart by what a person or the engine has to do about it.
+//! Errors of a store, grouped by what a person or the engine must do about them.
 
 use std::{error::Error, path::PathBuf};
 
@@ -10,9 +10,9 @@ use crate::units::bytes_text;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// Nothing of the batch was written; this host must stop writing.
-    #[error("another host leads by now (epoch {current}; this one had {held})")]
+    #[error("another host has taken over (epoch {current}; this one had {held})")]
     Fenced { held: Epoch, current: Epoch },
-    #[error("batch {number} was to be committed after batch {last}")]
+    #[error("batch {number} does not follow batch {last}")]
     OutOfOrder {
         number: BatchNumber,
         last: BatchNumber,
@@ -25,7 +25,7 @@ pub(crate) enum StoreError {
         found: u32,
         known: u32,
     },
-    /// It is only to be read, and nothing is brought to this version's schema by that.
+    /// Opened only to be read, which does not migrate it to this version's schema.
     #[error(
         "{path} was written by an older version: its schema is {found}, this program reads {known}"
     )]
@@ -34,7 +34,7 @@ pub(crate) enum StoreError {
         found: u32,
         known: u32,
     },
-    /// The schema is not changed without a copy of the database as it was.
+    /// The schema is not changed without a copy of the database.
     #[error(
         "no room for a copy of {path} before its schema changes: {} are needed, {} are free",
         bytes_text(*needed_bytes),
@@ -45,7 +45,7 @@ pub(crate) enum StoreError {
         needed_bytes: u64,
         free_bytes: u64,
     },
-    /// Nothing is wiped or repaired: what is left of the file may be all there is.
+    /// Nothing is wiped or repaired: the remains of the file may be all that is left.
     #[error("the database {path} is damaged: {detail}")]
     Corrupt { path: PathBuf, detail: String },
     #[error("no space is left for the database {path}")]
@@ -58,7 +58,7 @@ pub(crate) enum StoreError {
     Unreadable { path: PathBuf, why: String },
     #[error("{path} is on a network filesystem ({filesystem})")]
     NetworkFilesystem { path: PathBuf, filesystem: String },
-    /// A fault of the disk, or one of ours.
+    /// An error of the disk, or a bug of ours.
     #[error("the database {path} failed")]
     Failed {
         path: PathBuf,
@@ -67,7 +67,7 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    /// What to do about it, where there is something a person can do.
+    /// Advice for the user, if the user can do something about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Newer { .. } => Some(

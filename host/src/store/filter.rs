@@ -1,4 +1,4 @@
-//! Which tasks a list shows.
+//! Filters of task lists.
 
 use claudine_domain::{
     attempt::Phase,
@@ -10,16 +10,16 @@ use claudine_domain::{
 
 use super::{OUTCOMES, Status};
 
-/// Conditions a task has to meet, all of them. States, an exact name, `group`, `graph`, `parent`
-/// and `before` are looked up in an index. The others are tested on one task after the other,
-/// newest first, until the page is full: a label that hardly any task has costs a walk through them
-/// all, some 3 µs a task.
+/// Conditions that a task must meet, all of them. States, an exact name, `group`, `graph`, `parent`
+/// and `before` are looked up in an index. The others are tested on one task after another, newest
+/// first, until the page is full: a label that hardly any task has costs a walk through all tasks,
+/// some 3 µs each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) states: States,
     pub(crate) name: Option<Name>,
     pub(crate) executor: Option<String>,
-    /// Keys and values; a task has to have them all.
+    /// Keys and values, all of which a task must have.
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) group: Option<String>,
     /// The first task of a graph.
@@ -41,7 +41,7 @@ impl Filter {
         }
     }
 
-    /// Whether a task meets all of them.
+    /// Whether a task meets all conditions.
     pub(crate) fn allows(&self, task: &Task) -> bool {
         let request = &task.request;
         let ended = match task.state {
@@ -68,11 +68,11 @@ impl Filter {
     }
 }
 
-/// A name, or a pattern of names.
+/// A task name, or a pattern of names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Name {
     Is(String),
-    /// `*` stands for any characters or none, `?` for one.
+    /// A pattern: `*` stands for any characters or none, `?` for one.
     Like(String),
 }
 
@@ -81,7 +81,7 @@ impl Name {
         if !text.contains(['*', '?']) {
             return Self::Is(text.to_owned());
         }
-        // Several of them in a row mean what one does, and cost more.
+        // Several `*` in a row mean the same as one, and cost more.
         let mut pattern = String::with_capacity(text.len());
         for c in text.chars() {
             if c != '*' || !pattern.ends_with('*') {
@@ -99,11 +99,11 @@ impl Name {
     }
 }
 
-/// What a `*` stands for grows by a character whenever what follows it does not fit; of several the
-/// last one alone needs to grow.
+/// Whether a pattern matches the whole name. On a mismatch the last `*` takes one more character;
+/// earlier ones never need to.
 fn is_like(name: &str, pattern: &str) -> bool {
     let (mut left, mut wanted) = (name.chars(), pattern.chars());
-    // What follows the last `*` in the pattern, and where in the name that was tried.
+    // The pattern after the last `*`, and the rest of the name where it was tried.
     let mut last: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {
         let before = left.clone();
@@ -128,7 +128,7 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// The phases that are shown in place of `running`, and the one that is not.
+/// The phases that are shown instead of `running`, and the one that is shown as another state.
 const PHASES: [&str; 6] = [
     "preparing",
     "starting",
@@ -138,7 +138,7 @@ const PHASES: [&str; 6] = [
     "settling",
 ];
 
-/// The word for a phase of a task that counts as running.
+/// The word for the phase of a running task.
 pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Assigned => None,
@@ -151,23 +151,23 @@ pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
     }
 }
 
-/// States in which a task may be; any, if none is named.
+/// The states that a filter allows; if none is named, any.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct States {
     statuses: Vec<Status>,
-    /// Of running tasks, those in one of these phases, beside those that pass anyway.
+    /// The phases of running tasks that are allowed, beside the statuses that are allowed anyway.
     phases: Vec<&'static str>,
 }
 
-/// A word that is no state.
+/// The error of a word that is no state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no state or outcome '{0}'; there are: {all}", all = words().join(", "))]
+#[error("unknown state or outcome '{0}'; use one of {all}", all = words().join(", "))]
 pub(crate) struct UnknownStatus(String);
 
 /// Words for several statuses at once.
 const SETS: [&str; 4] = ["active", "queued", "done", "completed"];
 
-/// Every word that is understood.
+/// Every word that is accepted.
 pub(crate) fn words() -> Vec<&'static str> {
     let unfinished = Status::all().filter(|status| !status.is_done());
     let outcomes = Status::all().filter(|status| status.is_done());
@@ -184,7 +184,7 @@ impl States {
         }
     }
 
-    /// All but outcomes.
+    /// All statuses of unfinished tasks.
     pub(crate) fn unfinished() -> Self {
         Self::of(Status::all().filter(|status| !status.is_done()))
     }
@@ -197,7 +197,8 @@ impl States {
         Self::of(others.map(Status::Done))
     }
 
-    /// States, phases and outcomes as they are shown. A text may have several, between commas.
+    /// Parses states, phases and outcomes, by the words that are shown to users. A text may have
+    /// several, separated by commas.
     pub(crate) fn parse<'a>(
         texts: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, UnknownStatus> {
@@ -248,7 +249,7 @@ impl States {
         self.statuses.is_empty() && self.phases.is_empty()
     }
 
-    /// The statuses in which a task may pass.
+    /// The statuses that a task may have.
     pub(super) fn statuses(&self) -> Vec<Status> {
         let also = (!self.phases.is_empty()).then_some(Status::Running);
         let mut statuses = self.statuses.clone();
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_outcomes_are_told_by_their_words() {
+    fn states_and_outcomes_are_parsed_from_their_words() {
         let check = |text: &str, expected: &[Status]| {
             assert_eq!(parse(text).unwrap().statuses(), expected, "{text}");
         };
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_every_word_and_each_is_understood() {
+    fn a_refusal_names_every_word_and_each_is_accepted() {
         let refusal = parse("nope").unwrap_err().to_string();
         for word in words() {
             assert!(refusal.contains(word), "{refusal}");
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn every_task_is_found_by_the_word_that_is_shown_of_it() {
+    fn every_task_is_found_by_the_word_shown_for_it() {
         for task in tasks() {
             let phase = task.phase().and_then(phase_word);
             let shown = phase.unwrap_or(Status::of(&task).as_str());
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_whole_names() {
+    fn patterns_match_whole_names() {
         let check = |pattern: &str, name: &str, expected: bool| {
             assert_eq!(
                 is_like(name, pattern),

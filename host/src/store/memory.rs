@@ -1,8 +1,7 @@
-//! A store that ends with the process: what the engine's tests run on, and the plain statement of
-//! what a store does.
+//! A store in memory, for the engine's tests; also the simplest implementation of the rules of a
+//! store.
 //!
-//! It walks through everything it holds where `sqlite` has an index, so that the two can be
-//! compared.
+//! It walks through everything where `sqlite` has an index, so the two can be compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,28 +58,28 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Nothing is written or read until what this returns is dropped.
+    /// Blocks all reads and writes until the result is dropped.
     pub(crate) fn stall(&self) -> impl Drop + '_ {
         self.content()
     }
 
-    /// The next `count` commits fail as on a full disk.
+    /// Makes the next `count` commits fail as on a full disk.
     pub(crate) fn fail_commits(&self, count: u32) {
         self.content().failures_to_come = count;
     }
 
-    /// The next `count` times it cannot be loaded.
+    /// Makes the next `count` loads fail.
     pub(crate) fn fail_loads(&self, count: u32) {
         self.content().load_failures_to_come = count;
     }
 
-    /// The next commit is the end of the thread that asks for it.
+    /// Makes the next commit panic, which ends its thread.
     pub(crate) fn panic_at_commit(&self) {
         self.content().panics_at_commit = true;
     }
 
-    /// A panic under the lock leaves the content as it was before a verb or after it: batches are
-    /// applied to a copy.
+    /// A panic under the lock leaves the content as it was before or after an operation: batches
+    /// are applied to a copy.
     fn content(&self) -> MutexGuard<'_, Content> {
         lock(&self.0)
     }
@@ -142,7 +141,7 @@ impl Content {
         self.prune(&batch.pruned);
     }
 
-    /// All there is, in the order of an export.
+    /// All records, in the order of an export.
     fn records(&self) -> Vec<Record> {
         let counters = Record::Counters(Counters {
             epoch: self.epoch,
@@ -236,8 +235,7 @@ impl Content {
         });
         let mut keyed: Vec<_> = keyed.collect();
         keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));
-        // A key may have been used again once it was forgotten: the later task is the one it stands
-        // for.
+        // A key may have been used again after it was forgotten: the latest task has it.
         let newest: BTreeMap<_, _> = keyed.into_iter().collect();
         newest.into_iter().collect()
     }
@@ -336,7 +334,7 @@ impl Store for MemoryStore {
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let mut content = self.content();
         content.check_epoch(epoch)?;
-        assert!(!content.panics_at_commit, "the commit thread dies");
+        assert!(!content.panics_at_commit, "the commit thread panics");
         if content.failures_to_come > 0 {
             content.failures_to_come -= 1;
             let path = PathBuf::from("memory");

@@ -1,12 +1,12 @@
-//! Where work outlives the host: a narrow port of domain verbs, and what can go wrong behind it.
+//! The durable store of the queue: a narrow interface in terms of the domain.
 //!
-//! No SQL and no row type leaves a back end. All of it is synchronous: the engine commits from a
-//! thread of its own, and readers call from blocking threads, so a back end needs no runtime and a
-//! slow disk holds up nobody else. Two back ends pass one suite (`conformance`): `sqlite`, which
-//! the host runs on, and `memory`, which the engine's tests run on.
+//! No SQL and no row type leaves a back end. All methods are synchronous: the engine commits from a
+//! separate thread, and readers call from blocking threads, so a back end needs no runtime and a
+//! slow disk delays nobody else. Two back ends pass the same tests (`conformance`): `sqlite`, which
+//! the host uses, and `memory`, which the engine's tests use.
 //!
-//! A store decides nothing. It refuses a batch only where the writer is not the leader any more, or
-//! where the disk does.
+//! A store makes no decisions. It refuses a batch only if the writer is no longer the leader, or if
+//! the disk fails.
 
 mod error;
 mod filter;
@@ -47,7 +47,7 @@ pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS, is_word};
 
-/// The fencing number of whoever may write. Each leadership has a higher one than the last.
+/// The fencing number of the host that may write. Each leadership has a higher one than the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Epoch(pub(crate) u64);
 
@@ -57,94 +57,95 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The place of an event among all events, from 1 upwards without gaps; never given twice, even
-/// where events were pruned.
+/// The number of an event, from 1 upwards without gaps; never reused, even after events were
+/// pruned.
 pub(crate) type Sequence = u64;
 
 /// Durable tasks, documents, events and accounts.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Takes leadership: raises the epoch, after which whoever led before can commit no more.
+    /// Takes leadership: raises the epoch, after which earlier leaders can commit no more.
     fn lead(&self) -> Result<Epoch, StoreError>;
 
-    /// Reads all that a board is made of. Idempotency keys are those of tasks created at or after
-    /// `remember_since`.
+    /// Reads everything of which a board is made. The idempotency keys are those of tasks created
+    /// at or after `remember_since`.
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError>;
 
-    /// Makes a batch durable, whole or not at all. It is refused where `epoch` is not the current
-    /// one, or where its number is not above that of the last batch; both are checked inside the
+    /// Makes a batch durable, whole or not at all. It is refused if `epoch` is not the current one,
+    /// or if its number is not above that of the last batch; both are checked inside the
     /// transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
-    /// The number of the last batch, 0 before the first. What is read after it is not older.
+    /// The number of the last batch, 0 before the first. Later reads are at least as new.
     fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
 
-    /// Finds the task a person means by an id, by a part of one, or by a name: see [`reference`].
+    /// Finds the task that a person means by an id, a part of one, or a name: see [`reference`].
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
-    /// Tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
+    /// The tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
 
-    /// Those of the filter that have ended, the last end first.
+    /// The ended tasks that pass the filter, the last end first.
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError>;
 
     /// The first tasks of the graphs that have this name, newest first.
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError>;
 
-    /// How many tasks there are of each status. Statuses that no task has are left out.
+    /// The number of tasks of each status. Statuses that no task has are left out.
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError>;
 
-    /// How these tasks have ended; `None` for one that has not. What is not there is left out.
+    /// How these tasks ended; `None` for one that has not. Unknown ids are left out.
     fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError>;
 
-    /// How many unfinished tasks of each group there are in each status, sorted. Reads every
-    /// unfinished task.
+    /// The number of unfinished tasks in each group and status, sorted. Reads every unfinished
+    /// task.
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
 
-    /// What is set for the whole queue. Where that cannot be read it is paused.
+    /// The settings of the whole queue. It counts as paused if they cannot be read.
     fn queue(&self) -> Result<Queue, StoreError>;
 
-    /// Who depends on a task, finished or not.
+    /// The tasks that depend on a task, finished or not.
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
 
-    /// What could not run because of how a task ended.
+    /// The tasks that could not run because of how a task ended.
     fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError>;
 
-    /// What the ledger has of it, in millionths of a US dollar; 0 where nothing was spent.
+    /// The sum in the ledger for this scope, in millionths of a US dollar; 0 if nothing was spent.
     fn spent_on(&self, scope: Scope) -> Result<u64, StoreError>;
 
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Events after `sequence`, oldest first.
+    /// The events after `sequence`, oldest first.
     fn events_after(
         &self,
         sequence: Sequence,
         limit: usize,
     ) -> Result<Vec<(Sequence, Event)>, StoreError>;
 
-    /// The number of the last event there was, 0 before the first.
+    /// The number of the latest event, 0 before the first.
     fn last_event(&self) -> Result<Sequence, StoreError>;
 
-    /// The first event that is of this time or later. Reads every event before it: they are in the
-    /// order in which they became true, and a clock may have been set back.
+    /// The number of the first event at or after this time. Reads every event before it, because a
+    /// clock may have been set back and events are stored in the order in which they became true.
     fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError>;
 
-    /// The digests of the environments that some task names, sorted. Reads every task: meant for
-    /// after a prune.
+    /// The digests of the environments that tasks name, sorted. Reads every task, so it is called
+    /// only after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Shows each record of one moment, in the order of [`record`], for as long as `each` says so.
-    /// Commits go on meanwhile.
+    /// Passes each record to `each`, in the order of [`record`], until it returns `false`. All
+    /// records are of one moment, though commits continue meanwhile.
     fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError>;
 
-    /// Takes in a part of what an export gave, whole or not at all; parts are numbered from 0. For
-    /// a store that has nothing but the parts before, and no leader.
+    /// Imports a part of an export, whole or not at all; parts are numbered from 0. The store may
+    /// hold only the parts before, and no leader may write.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
-    /// Tasks that are old enough to go, the oldest first: at most `limit` of those after `after`.
-    /// An unfinished task stays, and so do its parent and what it depends on; the first task of a
-    /// graph stays as long as any of the others. It writes nothing: tasks are removed with a batch.
+    /// The tasks that are old enough to be removed, the oldest first: at most `limit` of those
+    /// after `after`. An unfinished task stays, and so do its parent and its dependencies; the
+    /// first task of a graph stays as long as any of the others. This only reads: tasks are removed
+    /// with a batch.
     fn prunable(
         &self,
         old: Old,
@@ -152,32 +153,33 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Prunable>, StoreError>;
 
-    /// The last of the oldest events that happened before that time, of no more than `limit`.
+    /// The last event that may be removed: all events up to it happened before that time, and they
+    /// are at most `limit`.
     fn last_old_event(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Option<Sequence>, StoreError>;
 
-    /// Which of these tasks are there.
+    /// Those of these ids that exist.
     fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError>;
 }
 
-/// The times that tell which tasks are old.
+/// The times that decide which tasks are old.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Old {
-    /// An old task was created and has ended before this time.
+    /// A task is old only if it was created and has ended before this time.
     pub(crate) finished_before: Timestamp,
-    /// An old task with an idempotency key was created before this time: as long as the key is
-    /// remembered, a request that is repeated is answered with the task.
+    /// A task with an idempotency key is old only if it was created before this time: while the key
+    /// is remembered, a repeated request is answered with the task.
     pub(crate) keyed_before: Timestamp,
 }
 
-/// A task that may go, and what it may have left outside the store.
+/// A task that may be removed, and what it may have left outside the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Prunable {
     pub(crate) task: TaskId,
-    /// The numbers of its attempts, whose logs may go.
+    /// The numbers of its attempts, whose logs may be removed.
     pub(crate) attempts: Vec<u32>,
 }
 
@@ -185,13 +187,12 @@ pub(crate) struct Prunable {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Page {
     pub(crate) tasks: Vec<Task>,
-    /// Goes into [`Filter::before`] for the next page; `None` on the last one.
+    /// The value of [`Filter::before`] for the next page; `None` on the last page.
     pub(crate) next: Option<TaskId>,
 }
 
 impl Page {
-    /// Makes a page of up to `limit + 1` tasks: whether there is one too many tells whether there
-    /// is a next page.
+    /// Makes a page of up to `limit + 1` tasks: one too many means that there is a next page.
     pub(crate) fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
         let more = tasks.len() > limit;
         tasks.truncate(limit);
@@ -200,20 +201,20 @@ impl Page {
     }
 }
 
-/// Where a task stands, without what belongs to it: what lists are filtered by and counts are
-/// grouped by.
+/// The state of a task without details: lists are filtered by it, and counts are grouped by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Status {
     Blocked,
     Waiting,
     Held,
-    /// Also an attempt that is assigned but has not begun, as everywhere a person sees a state.
+    /// Includes a task whose attempt is assigned but has not begun, as everywhere else that users
+    /// see a state.
     Ready,
     Running,
     Done(Outcome),
 }
 
-/// Every way a task can end.
+/// All outcomes.
 const OUTCOMES: [Outcome; 7] = [
     Outcome::Succeeded,
     Outcome::Failed,
@@ -239,7 +240,7 @@ impl Status {
             .chain(OUTCOMES.into_iter().map(Self::Done))
     }
 
-    /// Where it stands in that order.
+    /// The position of the status in that order.
     fn place(self) -> Option<usize> {
         Self::all().position(|status| status == self)
     }

@@ -1,8 +1,8 @@
-//! What a store holds as a sequence of records, for a backup: each is a line of JSON, in the serde
-//! forms that the rows have, so that a new field of a row comes along by itself.
+//! The content of a store as a sequence of records, for a backup. Each is a line of JSON, in the
+//! serde form of its row, so a new field of a row is included automatically.
 //!
-//! Counters come first, then tasks by their ids, then all that belongs to them, then events. The
-//! sequence may be cut into parts anywhere, and be taken in part by part.
+//! Counters come first, then tasks by their ids, then everything that belongs to tasks, then
+//! events. The sequence may be cut into parts anywhere, and be imported part by part.
 
 use claudine_domain::{
     account::Parked,
@@ -24,7 +24,7 @@ use super::Sequence;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record {
     Counters(Counters),
-    /// The task without its dependencies, which have a field of their own, as in the store.
+    /// A task without its dependencies, which are a separate field, as in the store.
     Task {
         task: Box<Task>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,7 +57,7 @@ pub(crate) enum Record {
     },
 }
 
-/// How far the numberings of a store have come.
+/// The last numbers that a store has given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) epoch: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Counters {
     pub(crate) last_event: Sequence,
 }
 
-/// A document's bytes: most are text, and then can be read in the backup.
+/// The bytes of a document. Most documents are text, and can be read in the backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bytes {
@@ -84,7 +84,7 @@ impl Bytes {
         }
     }
 
-    /// The bytes again, or `None` if the text is not hexadecimal.
+    /// The bytes, or `None` if the text is not hexadecimal.
     pub(super) fn into_vec(self) -> Option<Vec<u8>> {
         let digits = match self {
             Self::Text(text) => return Some(text.into_bytes()),
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_text_where_they_can_be() {
+    fn documents_are_exported_as_text_if_possible() {
         let check = |bytes: &[u8], expected: &str| {
             let written = Bytes::of(bytes.to_vec());
             assert_eq!(serde_json::to_string(&written).unwrap(), expected);

@@ -1,51 +1,52 @@
-//! How a person names a task: by its id, the beginning or the end of one, its name, or a word.
+//! References to tasks as people write them: an id, the beginning or the end of one, a name, or a
+//! keyword.
 //!
-//! `@last` is the task that was made last, `@running` the last of those that run. What starts with
-//! `task_` is an id or the beginning of one. Anything else is a name first: one that fits exactly
-//! goes before an id that fits in part, also where something is changed, so that a task is
-//! always reached by its name, whatever ids there are. Of several tasks with one name the newest
-//! unfinished one is meant, else the newest.
+//! `@last` is the task that was created last, `@running` the last of the running ones. A text that
+//! starts with `task_` is an id or the beginning of one. Any other text is looked up as a name
+//! first. An exact name is preferred to a part of an id, also for changes, so a task can always be
+//! reached by its name, whatever ids exist. Of several tasks with the same name the newest
+//! unfinished one is meant, or else the newest.
 //!
-//! Where no task has that name, digits are the end of an id or the beginning of one; if they fit
-//! several tasks, none is meant. Ids of one day begin alike, so that an end is what people are
-//! shown. Few digits would sooner or later hit a task nobody meant, above all with a name that is
-//! misspelt.
+//! If no task has that name, digits are the end of an id or the beginning of one; if several tasks
+//! match, none is chosen. Ids of the same day begin with the same digits, so users are shown the
+//! end. A minimum number of digits is required, because a few digits would sooner or later match
+//! the wrong task, especially when a name is misspelt.
 
 use claudine_domain::id::{IdEnd, TaskId};
 
-/// How many tasks an ambiguous answer names.
+/// The most tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
-/// The fewest digits that may name a task that is to be changed, or begin its id.
+/// The fewest digits that may name a task for a change, or begin its id.
 pub(crate) const FEWEST_DIGITS: usize = 4;
-/// The fewest that may name one that is only looked at.
+/// The fewest digits that may name a task to look at.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
 const LAST: &str = "@last";
 const LAST_RUNNING: &str = "@running";
 
-/// Whether it means a task by itself, whatever tasks are called.
+/// Whether the text is a keyword, which means a task whatever names tasks have.
 pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }
 
-/// What a task is named for.
+/// The purpose for which a task is named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Intent {
     Look,
     Change,
 }
 
-/// What a reference was found to mean.
+/// The result of looking up a reference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Resolved {
     Found(TaskId),
     NotFound,
-    /// The newest that fit: at most ten, and one more if there are more.
+    /// The newest tasks that match: at most ten, and one more if there are more.
     Ambiguous(Vec<TaskId>),
 }
 
 impl Resolved {
-    /// Judges by the ids that fit, of which more may be given than are shown.
+    /// Decides by the matching ids, of which more may be given than are shown.
     pub(super) fn of_matches(mut matches: Vec<TaskId>) -> Self {
         matches.sort_unstable_by(|one, other| other.cmp(one));
         matches.dedup();
@@ -62,15 +63,15 @@ impl Resolved {
     }
 }
 
-/// A reference, taken apart: what to look for.
+/// A parsed reference: what to look for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Reference<'a> {
     Last,
     LastRunning,
     Named {
-        /// Goes before the others.
+        /// Looked up before the others.
         name: Option<&'a str>,
-        /// The ids that begin so.
+        /// The range of ids with this beginning.
         begin: Option<(TaskId, TaskId)>,
         end: Option<IdEnd>,
     },
@@ -131,7 +132,7 @@ mod tests {
         check("01h", (Some("01h"), None, None));
         check("01hx", (Some("01hx"), Some(4), Some(4)));
         check("01HX", (Some("01HX"), Some(4), Some(4)));
-        // No id begins with more than 128 bits, but one may well end in any digits.
+        // No id begins with more than 128 bits, but an id may end in any digits.
         check("x7tqrp", (Some("x7tqrp"), None, Some(6)));
         let whole = "01hx01hx01hx01hx01hx01hx01";
         check(whole, (Some(whole), Some(26), None));
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_digits_do_where_nothing_is_changed() {
+    fn fewer_digits_suffice_to_look_at_a_task() {
         let end = |text: &str, intent| match Reference::parse(text, intent) {
             Reference::Named { end, .. } => end.is_some(),
             _ => false,
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_no_names() {
+    fn keywords_are_not_names() {
         for intent in [Intent::Look, Intent::Change] {
             assert_eq!(Reference::parse("@last", intent), Reference::Last);
             assert_eq!(Reference::parse("@running", intent), Reference::LastRunning);

@@ -1,7 +1,7 @@
-//! Tasks in every state and phase, with all that belongs to them.
+//! Sample tasks in every state and phase, with everything that belongs to them.
 //!
-//! What [`batch`] gives is frozen: the stored database of schema 1 was made of it. A later state
-//! gets a function of its own.
+//! The content of [`batch`] is frozen: the stored database of schema 1 was made of it. Later states
+//! get separate functions.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -23,10 +23,10 @@ use claudine_domain::{
     time::{MonotonicMs, Timestamp},
 };
 
-/// 2025-10-09T08:53:20Z, when the samples begin.
+/// The creation time of the first samples, 2025-10-09T08:53:20Z.
 pub(super) const BEGINNING: u64 = 1_760_000_000_000;
 
-/// The id of the sample with this number, which was created so many seconds after the beginning.
+/// The id of the sample with this number, which was created this many seconds after the beginning.
 pub(super) fn id(number: u64) -> TaskId {
     TaskId::new(at(number).0, u128::from(number))
 }
@@ -84,7 +84,7 @@ pub(super) fn child(number: u64, parent: u64) -> Task {
     })
 }
 
-/// One of the graph that begins with `first`.
+/// A task of the graph whose first task is `first`.
 pub(super) fn in_graph(number: u64, first: u64, name: Option<&str>) -> Task {
     asked(ready(number), |request| {
         request.graph = Some(Arc::new(InGraph {
@@ -244,7 +244,7 @@ pub(crate) fn batch() -> Batch {
     }
 }
 
-/// What schema 4 has besides: sums of a day and of a graph.
+/// Data that schema 4 added: sums of a day and of a graph.
 pub(super) fn spent() -> Vec<(Scope, u64)> {
     vec![
         (Scope::Day(Day(20_780)), 1_250_000),
@@ -253,7 +253,7 @@ pub(super) fn spent() -> Vec<(Scope, u64)> {
     ]
 }
 
-/// What schema 3 has besides: two profiles.
+/// Data that schema 3 added: two profiles.
 pub(super) fn profiles() -> Vec<(ProfileKey, Option<Profile>)> {
     let executor = ProfileKey {
         executor: "claude".into(),
@@ -274,7 +274,7 @@ pub(super) fn profiles() -> Vec<(ProfileKey, Option<Profile>)> {
     ]
 }
 
-/// What schema 8 has besides: a queue that an agent has paused, and a number of slots.
+/// Data that schema 8 added: a queue that an agent has paused, and a number of slots.
 pub(super) fn queue() -> Queue {
     let by = Arc::new(Principal {
         kind: Kind::Agent { task: Some(id(1)) },
@@ -286,7 +286,7 @@ pub(super) fn queue() -> Queue {
     }
 }
 
-/// One whose attempts had in use so many thousandths of a core and bytes.
+/// A profile whose attempts used these thousandths of a core and bytes.
 pub(super) fn profile(attempts: u64, samples: &[(u32, u64)]) -> Profile {
     let body = serde_json::json!({
         "attempts": attempts,
@@ -305,8 +305,8 @@ pub(super) fn event(number: u64, fact: Fact) -> Event {
     }
 }
 
-/// Who asked for the first task and caused the first event: an agent, with all that is stored of
-/// it.
+/// Sets the submitter of the first task and the cause of the first event: an agent, with all its
+/// stored fields.
 pub(super) fn name_principals(batch: &mut Batch) {
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: Some(id(1)) },
@@ -325,7 +325,7 @@ pub(super) fn name_principals(batch: &mut Batch) {
     }
 }
 
-/// What schema 7 has besides: a graph with a name, a task of a group, and a merge by hand.
+/// Data that schema 7 added: a graph with a name, a task in a group, and a manual merge.
 pub(super) fn put_in_graph(batch: &mut Batch) {
     let graph = [(40, Some("release")), (41, None)];
     let tasks = graph.map(|(number, name)| in_graph(number, 40, name));

@@ -1,16 +1,16 @@
-//! What can go wrong between the host and its supervisors.
+//! Errors between the host and its supervisors.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Faults of the host's side. What happens to a single child is a report, not an error.
+/// Errors of the host's side. The failure of a single child is a report, not an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SuperviseError {
     #[error("the supervisors' directory {} cannot be used", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot start {}", program.display())]
     Launch { program: PathBuf, source: io::Error },
-    #[error("the supervisor in {} did not get ready: {message}", dir.display())]
+    #[error("the supervisor in {} did not become ready: {message}", dir.display())]
     NotReady { dir: PathBuf, message: String },
     #[error("lost the supervisor in {}", dir.display())]
     Connection { dir: PathBuf, source: io::Error },

@@ -1,24 +1,24 @@
 //! Length-prefixed JSON frames: a little-endian `u32`, then that many bytes.
 //!
-//! Sans I/O: both the supervisor (non-blocking sockets under epoll) and the host (tokio) feed it
-//! bytes as they come.
+//! Does no I/O itself: the supervisor (non-blocking sockets under epoll) and the host (tokio) feed
+//! it bytes as they arrive.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest frame either side accepts. A start with the 2 MiB of arguments that a system allows
-/// fits several times.
+/// The largest frame either side accepts: several times the size of a start with 2 MiB of
+/// arguments, the most that a system allows.
 pub(super) const MAX_FRAME_BYTES: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("a frame of {0} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLong(usize),
-    #[error("a frame is not what the protocol says")]
+    #[error("a frame does not follow the protocol")]
     Json(#[from] serde_json::Error),
 }
 
-/// Appends one frame to `out`; on an error `out` is as it was.
+/// Appends one frame to `out`; leaves `out` unchanged on an error.
 pub(super) fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -39,7 +39,7 @@ pub(super) fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Fr
     Ok(())
 }
 
-/// Bytes that have arrived and the frames in them.
+/// Bytes that have arrived, and the frames in them.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     bytes: Vec<u8>,
@@ -58,7 +58,7 @@ impl Incoming {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole frame's JSON, if it is there.
+    /// The JSON of the next frame, if it has arrived completely.
     pub(super) fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let rest = &self.bytes[self.taken..];
         let Some((prefix, body)) = rest.split_first_chunk::<4>() else {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_survive_any_cut() {
+    fn frames_are_read_whole_wherever_the_stream_is_cut() {
         let mut wire = Vec::new();
         for text in ["a", "", "two words", "\u{1F980}"] {
             encode(&text, &mut wire).unwrap();

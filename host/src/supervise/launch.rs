@@ -1,13 +1,12 @@
-//! Starting a process that outlives whoever starts it: the supervisor, and the host in the
-//! background.
+//! Starting a process that outlives its starter: the supervisor, and the host in the background.
 //!
-//! It gets a session of its own, `/` as its directory, no descriptor but stdio, default signals and
-//! an empty mask, and none of the variables by which it could be taken for a part of an attempt or
-//! of an agent's session. It is marked `CLAUDINE_DETACHED`, so that a supervisor whose attempt it
-//! was started from leaves it alone.
+//! The process gets its own session, `/` as its directory, no descriptor but stdio, default signals
+//! and an empty signal mask, and none of the variables by which it could be taken for a part of an
+//! attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`, so that it is left alone by
+//! a supervisor from whose attempt it was started.
 //!
-//! Its stdout is a pipe on which it says that it is ready (or why it will not be, by closing it);
-//! then it lets go of it. So the starter neither polls nor guesses, and nobody's pipe is kept open.
+//! Its stdout is a pipe on which it says that it is ready; it closes the pipe then, or before if it
+//! fails. So the starter neither polls nor guesses, and the pipe of no caller is kept open.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -25,8 +24,8 @@ use super::sys::signals;
 use super::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::fsx;
 
-/// More are of no use to a host. Programs that it runs itself (git) inherit them, and some close
-/// every descriptor that they may have.
+/// The highest soft limit that is set: a host has no use for more. Programs that it runs itself
+/// (git) inherit the limit, and some close every descriptor that they may have.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 /// An executable with its first arguments.
@@ -44,13 +43,13 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// The pipe on which it says that it is ready, for a caller that waits in its own way.
+    /// The pipe on which the process says that it is ready, for a caller that waits in its own way.
     pub(crate) fn into_pipe(self) -> File {
         self.ready
     }
 
-    /// Waits for what the process says about itself: the text of [`announce_ready`], or nothing if
-    /// it ended or closed its stdout first. It blocks.
+    /// Waits for the text that the process gave to [`announce_ready`]; `None` if it ended or closed
+    /// its stdout first. Blocks.
     pub(super) fn wait_ready(&mut self) -> io::Result<Option<String>> {
         let mut text = String::new();
         self.ready.read_to_string(&mut text)?;
@@ -58,8 +57,8 @@ impl Launched {
     }
 }
 
-/// Starts `program` with further arguments; what it says on stderr is appended to `log`.
-/// `environment` is that of the caller; what must not be inherited is taken out here.
+/// Starts `program` with further arguments; its stderr is appended to `log`. `environment` is the
+/// caller's; the variables that must not be inherited are removed here.
 pub(crate) fn launch(
     program: &Program,
     args: &[&OsStr],
@@ -69,7 +68,7 @@ pub(crate) fn launch(
     let stderr = fsx::append_private(log)?;
     let null = File::open("/dev/null")?;
     let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    // An executable that was removed since can still start itself.
+    // An executable that was removed meanwhile can still start itself.
     let path = if program.path.exists() {
         CString::new(program.path.as_os_str().as_bytes())?
     } else {
@@ -108,8 +107,8 @@ pub(crate) fn launch(
     })
 }
 
-/// Deals with what this process has from its starter: descriptors beside stdio, blocked signals. To
-/// be called before it opens a descriptor or begins a thread of its own.
+/// Seals off what this process inherited from its starter: descriptors beside stdio, and blocked
+/// signals. To be called before it opens a descriptor or starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
     files::seal_inherited(if background {
@@ -120,7 +119,7 @@ pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
 }
 
 /// Raises the soft limit on open files: a host serves as many clients as it has descriptors.
-/// Returns what it was, for the children.
+/// Returns the old limit, for the children.
 pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wanted = limit
@@ -136,8 +135,8 @@ pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
     Ok(limit.current)
 }
 
-/// Raises the soft limits that would end a host or a supervisor in the middle of its work, whatever
-/// shell it was started from: they live for weeks. Tasks have their submitter's.
+/// Raises the soft limits that would end a host or a supervisor during its work, whatever limits
+/// the starting shell had: they run for weeks. Tasks get their submitter's limits.
 pub(crate) fn lift_limits() -> io::Result<()> {
     const LIFTED: [Resource; 5] = [
         Resource::As,
@@ -159,7 +158,7 @@ pub(crate) fn lift_limits() -> io::Result<()> {
     Ok(())
 }
 
-/// Says to whoever launched this process that it is ready, and lets go of the pipe.
+/// Tells the starter that this process is ready, and closes the pipe.
 pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
     let mut line = text.to_owned();
     line.push('\n');
@@ -171,7 +170,7 @@ pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
     files::redirect_stdout(&OpenOptions::new().write(true).open("/dev/null")?)
 }
 
-/// Variables that say "you are part of this attempt" or "of this agent's session".
+/// Whether a variable says "you are part of this attempt" or "of this agent's session".
 pub(crate) fn belongs_to_session(name: &OsStr) -> bool {
     const MARKERS: [&str; 4] = [
         ATTEMPT_VARIABLE,

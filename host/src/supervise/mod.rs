@@ -1,32 +1,32 @@
 //! Processes: starting them, keeping their output, stopping them, and finding them again.
 //!
 //! All attempts' processes are children of one small *supervisor* process (`claudine __supervise
-//! DIR`), not of the host. So the host can be killed, upgraded and started again under running
-//! work: the supervisor goes on reading pipes, enforcing deadlines and keeping exit statuses until
-//! somebody acknowledges them. One for all attempts, because a message per task costs a tenth of a
-//! process per task.
+//! DIR`), not of the host. So the host can be killed, upgraded and started again while work runs:
+//! the supervisor continues to read pipes, enforce deadlines and keep exit statuses until somebody
+//! acknowledges them. One supervisor serves all attempts, because a message costs a tenth of what a
+//! process costs.
 //!
-//! | where | what |
+//! | module | content |
 //! |---|---|
 //! | `words`, `protocol`, `frame` | what host and supervisor say to each other |
 //! | `report` | what the engine is told |
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
-//! | `peer` | which attempt a process belongs to that speaks to the host |
+//! | `peer` | the attempt of a process that speaks to the host |
 //! | `launch` | start a process that outlives its starter |
-//! | `own` | what a host has run itself, and did not see the end of |
+//! | `own` | commands that a host ran itself and whose end it did not see |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
-//! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and
-//! `engine` says what that means.
+//! This module knows nothing of tasks, retries or outcomes: it reports what became of processes,
+//! and `engine` decides what that means.
 //!
-//! What the search for leftovers cannot see: a process that left the tree of the supervisor
-//! altogether, because some other program started it on a task's behalf (a container daemon,
-//! `systemd-run`, `at`), and one that runs as another user and cannot be signalled. What merely
-//! gave up its session, its group, its parent and its environment is known by its tag (`sys::tag`).
-//! A process whose environment carries `CLAUDINE_DETACHED` is left alone on purpose: that is how a
-//! host that was started from inside an attempt outlives it.
+//! The search for leftovers misses a process that left the supervisor's tree altogether, because
+//! another program started it on a task's behalf (a container daemon, `systemd-run`, `at`), and one
+//! that runs as another user and cannot be signalled. A process that only gave up its session,
+//! group, parent and environment is known by its tag (`sys::tag`). A process whose environment
+//! carries `CLAUDINE_DETACHED` is left alone on purpose: so a host that was started from inside an
+//! attempt can outlive it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

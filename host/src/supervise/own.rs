@@ -1,9 +1,10 @@
-//! What hosts run themselves (probes of executors, the compiler of components) and leave behind.
+//! Commands that hosts run themselves (probes of executors, the compiler of components), and what
+//! these leave behind.
 //!
-//! Such a command is a child of the host. It does not end with a host that is killed, and what it
-//! has detached does not end with it. All of them have the tag of the data directory's hosts, so
-//! that this host at its end, or the next one when it starts, finds what is left. None of them
-//! changes anything, so it can be ended at any moment.
+//! Such a command is a child of the host. It does not end when the host is killed, and a process
+//! that it detached does not end with it. All of them carry the tag of the data directory's hosts,
+//! so that this host at its end, or the next one at its start, finds those that are left. None of
+//! them changes anything, so it may be ended at any moment.
 
 use std::fs;
 use std::io;
@@ -16,23 +17,23 @@ use super::sys::signals;
 use super::sys::tag::Tag;
 use crate::clock;
 
-/// One look is no instant: what forks while it is taken may be missing.
+/// How often to look for processes: one that is forked during a look may be missed.
 const LOOKS: u32 = 5;
-/// How long what was killed has before the next look.
+/// How long to wait after a kill before the next look.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// The host's own commands.
+/// The commands that the host runs itself.
 #[derive(Debug)]
 pub(crate) struct Own {
     tag: Tag,
-    /// When this host began, in clock ticks since boot.
+    /// The time at which this host began, in clock ticks since boot.
     since: u64,
 }
 
 impl Own {
-    /// Marks all that this process starts from here on. `lock` is the file that hosts of the data
-    /// directory hold while they live: no other file has its number then, not even in a directory
-    /// that has taken the place of one that was removed.
+    /// Tags everything that this process starts from now on. `lock` is the file that hosts of the
+    /// data directory hold while they live. While it is held no other file has its inode number,
+    /// not even in a directory that has replaced a removed one.
     pub(crate) fn begin(lock: &Path) -> io::Result<Self> {
         let lock = fs::metadata(lock)?;
         let tag = Tag::of_host(lock.dev(), lock.ino());
@@ -45,12 +46,12 @@ impl Own {
         })
     }
 
-    /// Ends what earlier hosts have left.
+    /// Ends the processes that earlier hosts left.
     pub(crate) async fn end_earlier(&self) {
         self.end(Some(self.since)).await;
     }
 
-    /// Ends all that this host and those before it have left.
+    /// Ends the processes that this host and earlier ones left.
     pub(crate) async fn end_all(&self) {
         self.end(None).await;
     }
@@ -62,10 +63,13 @@ impl Own {
                 return;
             }
             let pids: Vec<u32> = left.iter().map(|stat| stat.pid).collect();
-            tracing::info!(?pids, "what a host had run was left behind, and is ended");
+            tracing::info!(?pids, "ending processes that a host left behind");
             for stat in left {
                 if let Err(error) = signals::kill_pinned(stat.pid, stat.start_time) {
-                    tracing::warn!(%error, pid = stat.pid, "what a host had run cannot be ended");
+                    tracing::warn!(
+                        %error, pid = stat.pid,
+                        "cannot end a process that a host left behind"
+                    );
                 }
             }
             clock::sleep(BETWEEN_LOOKS).await;
@@ -74,7 +78,7 @@ impl Own {
 
     fn left(&self, began_before: Option<u64>) -> Vec<Stat> {
         let processes = procfs::all().unwrap_or_else(|error| {
-            tracing::warn!(%error, "what hosts have left behind is not found");
+            tracing::warn!(%error, "cannot look for processes that hosts left behind");
             Vec::new()
         });
         let is_left = |stat: &Stat| {
@@ -95,7 +99,7 @@ mod tests {
     use crate::supervise::sys::tag::tagged;
 
     #[tokio::test]
-    async fn what_a_host_has_run_is_ended_whatever_it_has_detached() {
+    async fn commands_of_a_host_are_ended_with_their_detached_processes() {
         let since = procfs::stat(std::process::id()).unwrap().start_time;
         let of = |inode| Own {
             tag: Tag::of_host(u64::from(std::process::id()), inode),
@@ -113,7 +117,7 @@ mod tests {
         assert!(left() >= 3);
         own.end_all().await;
         child.wait().unwrap();
-        // A process that lives holds the pipe open.
+        // The end of the output shows that no process holds the pipe open any more.
         let mut output = child.stdout.take().unwrap();
         assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
     }

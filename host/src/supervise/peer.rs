@@ -1,10 +1,11 @@
-//! Where a process at the other end of a socket belongs: to an attempt, to another pid namespace,
-//! or to nobody here.
+//! Tells where a process at the other end of a socket belongs: to an attempt, to another pid
+//! namespace, or to none.
 //!
-//! Whatever an attempt starts stays below its supervisor, which is a sub-reaper: a process whose
-//! parents have ended is the supervisor's own child. So the walk from a process to its parents
-//! tells whether it belongs to an attempt, and nothing that the process does to itself can change
-//! what it meets there. Which attempt it is, is another question: see `Runner::attempt_of`.
+//! Every process that an attempt starts stays below its supervisor, which is a sub-reaper: a
+//! process whose parents have ended becomes the supervisor's own child. So walking from a process
+//! up through its parents tells whether it belongs to an attempt, and nothing that the process does
+//! to itself can change what the walk meets. Which attempt it belongs to is told by
+//! `Runner::attempt_of`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,30 +20,29 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::sys::procfs::{self, Stat};
 use crate::fsx::real;
 
-/// The first argument of a supervisor; its directory follows.
+/// The first argument of a supervisor; its directory is the second.
 pub(crate) const SUPERVISE: &str = "__supervise";
 /// More parents than any process has.
 const PARENTS: usize = 4_096;
-/// How often a walk begins anew because a parent ended under it.
+/// How often a walk is started again because a parent ended during it.
 const WALKS: usize = 5;
 
-/// A process on the way from the one that was asked about, which is included, to its supervisor,
-/// which is not.
+/// A process on the way from the one that was asked about (included) to its supervisor (excluded).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
     pub(crate) pid: u32,
-    /// In clock ticks since boot.
+    /// Clock ticks since boot.
     pub(crate) start_time: u64,
-    /// Only `setsid` changes it, and then to its caller's pid: a session that is named after a
-    /// child of a supervisor has only descendants of that child in it.
+    /// The session. Only `setsid` changes it, and then to its caller's pid: a session that is named
+    /// after a child of a supervisor holds only descendants of that child.
     pub(crate) session: u32,
 }
 
-/// In the place of an attempt's id in the markers of what the host runs for no attempt: git for a
+/// Replaces an attempt's id in the marker of commands that the host runs for no attempt: git for a
 /// request, and what that starts.
 pub(crate) const HOST: &str = "host";
 
-/// Who has started a process of an attempt.
+/// Who started a process of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     /// The attempt itself.
@@ -51,20 +51,20 @@ pub(crate) enum Side {
     Host,
 }
 
-/// Where a process belongs.
+/// The place where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt that its environment, or that of one of its
-    /// parents, names: what a task has left behind after its supervisor died has one.
+    /// Below no supervisor. `marker` is the attempt named in its environment, or in that of one of
+    /// its parents: a process that a task left behind after its supervisor died has one.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// In another pid namespace, or gone before it could be looked at, or started by the host
-    /// itself, as a hook of a repository is.
+    /// Unknown: in another pid namespace, or gone before it could be looked at, or started by the
+    /// host itself, as a repository's hook is.
     Unknown,
 }
 
-/// A process that another one cannot be taken for.
+/// A process, pinned so that no other one can be taken for it.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pid: u32,
@@ -72,15 +72,15 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// `None` if there is no such process any more.
+    /// Pins a process; `None` if there is none with this pid any more.
     pub(crate) fn open(pid: u32) -> Option<Self> {
         let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let fd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
         Some(Self { pid, fd })
     }
 
-    /// Where it belongs. Unknown if it has ended by the time that was looked at: its pid may have
-    /// been another's meanwhile.
+    /// Where the process belongs. Unknown if it has ended by the end of the look: another process
+    /// may have had its pid meanwhile.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
         let found = whereabouts(self.pid, supervisors, std::process::id());
         let now = Timespec {
@@ -94,11 +94,11 @@ impl Handle {
     }
 }
 
-/// Looks at `/proc` for where a process belongs. `supervisors` is the directory that the host has
-/// for its own, `host` its pid.
+/// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
+/// supervisors, `host` the host's pid.
 ///
-/// A supervisor of another data directory counts as well, unless this host itself runs below it:
-/// then whatever speaks to this host may run below it too.
+/// A supervisor of another data directory counts too, unless this host itself runs below it: then
+/// processes that speak to this host may run below it too.
 pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
     match (namespace("self"), namespace(&pid.to_string())) {
         (Ok(own), Ok(other)) if own == other => {}
@@ -134,12 +134,12 @@ fn namespace(process: &str) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/{process}/ns/pid"))
 }
 
-/// The process and all of its parents; `None` if one of them ended meanwhile.
+/// The process and all its parents; `None` if one of them ended during the walk.
 fn parents_of(pid: u32) -> Option<Vec<Stat>> {
     let mut found: Vec<Stat> = vec![procfs::stat(pid)?];
     while let Some(last) = found.last().filter(|last| last.parent != 0) {
         let parent = procfs::stat(last.parent)?;
-        // A parent is older than its child: otherwise its pid was given to another process since.
+        // A parent is older than its child; a younger one has a pid that was reused.
         if parent.start_time > last.start_time || found.len() == PARENTS {
             return None;
         }
@@ -148,7 +148,7 @@ fn parents_of(pid: u32) -> Option<Vec<Stat>> {
     Some(found)
 }
 
-/// The directory of a process that is a supervisor.
+/// The directory of a process, if it is a supervisor.
 fn directory_of(pid: u32) -> Option<PathBuf> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0).skip(1);
@@ -162,7 +162,7 @@ fn is_below(dir: &Path, supervisors: &Path) -> bool {
     dir.starts_with(supervisors) || real(dir).starts_with(real(supervisors))
 }
 
-/// Whether this process runs below that one.
+/// Whether this process runs below that supervisor.
 fn is_ours(supervisor: &Stat) -> bool {
     let own = parents_of(std::process::id()).unwrap_or_default();
     own.iter()
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// A process that lives until it is dropped.
+    /// A process that lives until this is dropped.
     struct Sleeper(Child);
 
     impl Sleeper {
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_process_below_no_supervisor_is_outside_and_its_marker_is_told() {
+    fn a_process_below_no_supervisor_is_outside_and_its_marker_is_returned() {
         let plain = Sleeper::with(None);
         let marked = Sleeper::with(Some("task_x.1"));
         let marker = |child: &Sleeper| match of(child.0.id()) {
             Whereabouts::Outside { marker } => marker,
             other => panic!("{other:?}"),
         };
-        // The tests themselves may run inside of an attempt.
+        // The tests themselves may run inside an attempt.
         let inherited = parents_of(std::process::id()).unwrap();
         let inherited = inherited
             .iter()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_itself_has_started_is_nobodys() {
+    fn a_process_that_the_host_started_is_unknown() {
         let child = Sleeper::with(None);
         let handle = Handle::open(child.0.id()).unwrap();
         let place = handle.whereabouts(Path::new("/nowhere"));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_belongs_nowhere_that_is_known() {
+    fn a_process_that_has_ended_is_unknown() {
         let gone = Sleeper::with(None);
         let pid = gone.0.id();
         let handle = Handle::open(pid).unwrap();

@@ -1,26 +1,26 @@
 //! The protocol between host and supervisor, version 1: JSON documents in length-prefixed frames
 //! over a Unix stream socket.
 //!
-//! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt it
-//! still keeps, and `ready`. From then on commands go one way and reports the other. Commands are
-//! numbered from 1 within an epoch, and `welcome` says up to which number they were received, so a
-//! host that lost its connection sends exactly the rest again. Reports carry no numbers: the
-//! `attempt` frames after `welcome` hold the whole truth, and the host works out what it has not
-//! heard yet.
+//! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt
+//! that it still keeps, and `ready`. From then on the host sends commands and the supervisor
+//! reports. Commands are numbered from 1 within an epoch, and `welcome` says which number was
+//! received last, so after a reconnection the host sends exactly the rest again. Reports carry no
+//! numbers: the `attempt` frames after `welcome` hold the whole state, and the host works out what
+//! is new to it.
 //!
 //! A hello that names a child opens no such conversation: it asks for the pipe that the child
 //! reads, which comes with the answer. From then on the connection stands for the host that feeds
-//! the child, and carries one word more, `end`.
+//! the child, and carries one more message, `end`.
 //!
-//! Both sides ignore fields they do not know. A frame of an unknown kind is reported to stderr and
-//! skipped. What an older supervisor would have to do and does not know, it is not asked for:
-//! `welcome` says what it can beyond the first of this version.
+//! Both sides ignore unknown fields. A frame of an unknown kind is reported to stderr and skipped.
+//! An older supervisor is not asked for what it cannot do: `welcome` tells which features it has
+//! beyond the first release of this version.
 
 use serde::{Deserialize, Serialize};
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StartChild, StopWhy};
 
-/// The version this build speaks.
+/// The version that this build speaks.
 pub(super) const PROTOCOL: u32 = 1;
 
 /// The first frame of a connection.
@@ -29,12 +29,12 @@ pub(super) struct Hello {
     pub(super) protocol: u32,
     /// The host's fencing number. The newest connection of the highest epoch wins.
     pub(super) epoch: u64,
-    /// Only where this connection is to feed a child.
+    /// Set if this connection is to feed a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) feed: Option<ChildId>,
 }
 
-/// What the host says on a connection that feeds a child.
+/// A message of the host on a connection that feeds a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FeedWord {
@@ -62,16 +62,16 @@ pub(super) enum Command {
         why: StopWhy,
         ladder: Vec<Rung>,
     },
-    /// No more starts: what is left of the attempt is ended, and `ended` is the answer.
+    /// Ends what is left of the attempt; no more starts follow, and the answer is `ended`.
     Finish {
         attempt: AttemptKey,
     },
-    /// The host has on disk what became of the attempt: forget it.
+    /// Lets the supervisor forget the attempt, whose result the host has on disk.
     Ack {
         attempt: AttemptKey,
     },
-    /// Exit as soon as nothing lives and nothing is unacknowledged, without waiting for another
-    /// host.
+    /// Asks it to exit as soon as nothing lives and nothing is unacknowledged, without waiting for
+    /// another host.
     Quit,
 }
 
@@ -82,11 +82,11 @@ pub(super) enum Message {
     Welcome(Welcome),
     Attempt(AttemptState),
     Ready,
-    /// The answer to a hello that names a child: the writing end of its input comes with it.
+    /// The answer to a hello that names a child; the writing end of its input comes with it.
     InputOpen,
-    /// The same, where nothing reads any more.
+    /// The answer if nothing reads that input any more.
     InputClosed,
-    /// A newer host is there; the connection is closed after this.
+    /// Says that a newer host is connected; the connection is closed after this.
     Fenced {
         epoch: u64,
     },
@@ -114,11 +114,11 @@ pub(super) enum Message {
         attempt: AttemptKey,
         message: Option<String>,
     },
-    /// Commands up to this number have been carried out.
+    /// Says that the commands up to this number have been carried out.
     Received {
         seq: u64,
     },
-    /// In the journal only: whose pids the following lines name.
+    /// In the journal only: the supervisor whose pids the following lines name.
     Supervisor(Identity),
     /// In the journal only: the attempt needs no recovery any more.
     Forgotten {
@@ -136,27 +136,27 @@ pub(super) struct Welcome {
     pub(super) feeds: bool,
 }
 
-/// Which process it is, so that a pid is never taken for another's: pids return, the pair of pid
-/// and start time within a boot does not.
+/// Identifies a process, so that its pid is never taken for another's: a pid is reused, the pair of
+/// pid and start time is not within a boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) pid: u32,
     pub(super) start_time: u64,
     pub(super) boot_id: String,
-    /// The executable's version and file identity; a host with another one starts a supervisor of
-    /// its own for new work.
+    /// The executable's version and file. A host with another one starts its own supervisor for new
+    /// work.
     pub(super) build: String,
 }
 
-/// Everything the supervisor knows of an attempt.
+/// The state of an attempt, complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AttemptState {
     pub(super) attempt: AttemptKey,
     pub(super) children: Vec<ChildView>,
     pub(super) stopping: Option<StopWhy>,
-    /// No more starts were to come.
+    /// No more starts will come.
     pub(super) finished: bool,
-    /// Set once nothing of it is alive and its output is drained.
+    /// Set once nothing of the attempt is alive and its output is drained.
     pub(super) ended: Option<EndedState>,
     pub(super) held: Option<String>,
 }

@@ -1,13 +1,13 @@
-//! What the host's side tells the engine: reports, and the attempts that were found.
+//! What the host's side reports to the engine: events, and the attempts found at the start.
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
-/// What the host is told. Every report is repeated after a reconnection until its attempt is
-/// acknowledged, and [`super::Supervisors`] hands each on once.
+/// A report to the engine. A supervisor repeats its reports after each reconnection until their
+/// attempt is acknowledged; [`super::Supervisors`] passes each on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The child runs. Not sent for a child that ended within two milliseconds: its
-    /// [`Report::Exited`] says all.
+    /// The child runs. Not sent for a child that ended within two milliseconds, whose
+    /// [`Report::Exited`] says it all.
     Started {
         child: ChildId,
         pid: u32,
@@ -25,37 +25,37 @@ pub(crate) enum Report {
         exit: Exit,
         ended: bool,
     },
-    /// Nothing of the attempt is alive and its output is drained. `swept` processes had been left
-    /// behind and were ended; `alive` ones could not be.
+    /// Nothing of the attempt is alive and its output is drained. `swept` leftover processes were
+    /// ended; `alive` ones could not be.
     Ended {
         attempt: AttemptKey,
         swept: u32,
         alive: u32,
     },
-    /// The attempt's output cannot be written and the attempt is held back (`Some` with the
-    /// system's message), or is no longer.
+    /// The attempt is held back because its output cannot be written (`Some` with the system's
+    /// message), or continues (`None`).
     Held {
         attempt: AttemptKey,
         message: Option<String>,
     },
-    /// A supervisor died; what was left of its children has been ended. Exits that it had recorded
-    /// come before this as [`Report::Exited`]; these are lost.
+    /// A supervisor died; the processes that were left have been ended. Exits that it had recorded
+    /// were reported before this as [`Report::Exited`]; these children are lost.
     SupervisorLost {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
-    /// A supervisor that had not answered since this host began has, or is known to be dead. It has
-    /// these attempts beside those that were known from its notes.
+    /// A supervisor that had been silent since this host began has answered, or is known to be
+    /// dead. It has these attempts beside those in its notes.
     Reached { found: Vec<Found> },
 }
 
-/// An attempt as it was found at the start of the host.
+/// An attempt that was found when the host started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) attempt: AttemptKey,
     pub(crate) children: Vec<FoundChild>,
     pub(crate) stopping: Option<StopWhy>,
-    /// Nothing of it is alive and its output is drained.
+    /// Whether nothing of it is alive and its output is drained.
     pub(crate) ended: bool,
     /// Why its output cannot be written at the moment.
     pub(crate) held: Option<String>,
@@ -78,7 +78,7 @@ pub(crate) enum FoundState {
         start_time: u64,
     },
     Exited(Exit),
-    /// Its supervisor died before it ended; it has been ended since, and nobody knows how it would
-    /// have.
+    /// Its supervisor died before it ended. It has been ended since; how it would have ended is
+    /// unknown.
     Lost,
 }

@@ -1,8 +1,8 @@
-//! The words host and supervisor share: plain data, no behaviour beyond parsing and checks.
+//! The data that host and supervisor exchange: plain types with parsing and checks only.
 //!
 //! They are deliberately not the domain's types: the protocol outlives a release (a new host talks
-//! to an old supervisor), so what is on the wire must not change because a domain type does. The
-//! engine converts at its edge.
+//! to an old supervisor), so the data on the wire must not change because a domain type does. The
+//! engine converts them at its edge.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Bounds;
 
-/// The text id of an attempt, `<task id>.<number>`; also the value of the marker variable its
-/// processes carry.
+/// The id of an attempt as text, `<task id>.<number>`; also the value of the marker variable of its
+/// processes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct AttemptKey(String);
@@ -63,7 +63,7 @@ impl fmt::Display for ChildId {
     }
 }
 
-/// A text that is no child id.
+/// The error of a text that is no child id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a child id: it has the form ATTEMPT/INDEX")]
 pub(crate) struct BadChildId(String);
@@ -94,7 +94,7 @@ impl From<ChildId> for String {
     }
 }
 
-/// Signals a child can be sent.
+/// The signals that a child can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Signal {
@@ -107,9 +107,9 @@ pub(crate) enum Signal {
     Usr2,
 }
 
-/// A text that names none of the signals a child can be sent.
+/// The error of a text that names none of the signals that a child can be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown signal `{0}`: HUP, INT, QUIT, TERM, KILL, USR1 and USR2 are known")]
+#[error("unknown signal `{0}`; use HUP, INT, QUIT, TERM, KILL, USR1 or USR2")]
 pub(crate) struct UnknownSignal(String);
 
 impl FromStr for Signal {
@@ -129,8 +129,8 @@ impl FromStr for Signal {
     }
 }
 
-/// One step of a stop: a signal to the process group, then how long it has before the next. After
-/// the last one comes KILL.
+/// A step of a stop: a signal to the process group, and the time before the next step. KILL follows
+/// the last step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rung {
     pub(crate) signal: Signal,
@@ -138,7 +138,7 @@ pub(crate) struct Rung {
     pub(crate) wait: Duration,
 }
 
-/// What a child reads.
+/// The standard input of a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stdin {
@@ -146,12 +146,12 @@ pub(crate) enum Stdin {
     Empty,
     /// A file that is complete before the start.
     File(PathBuf),
-    /// A pipe that the host writes into: see [`super::Supervisors::feed`]. A supervisor that does
-    /// not know this is not asked for it.
+    /// A pipe into which the host writes: see [`super::Supervisors::feed`]. Not used with a
+    /// supervisor that does not know it.
     Stream,
 }
 
-/// Everything the supervisor needs to start a child and to look after it with no host there.
+/// Everything that the supervisor needs to start a child and to look after it without a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StartChild {
     pub(crate) child: ChildId,
@@ -159,32 +159,31 @@ pub(crate) struct StartChild {
     /// `PATH`.
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
-    /// NUL-separated `NAME=VALUE`. The supervisor reads it itself, so 2,000 tasks with one
-    /// environment send a path each.
+    /// A file of NUL-separated `NAME=VALUE`. The supervisor reads the file itself, so 2,000 tasks
+    /// with the same environment send only its path each.
     pub(crate) env_file: Option<PathBuf>,
-    /// Taken out of the file's variables; `*` alone takes out all.
+    /// Variables to remove from the file's; a single `*` removes all.
     #[serde(default)]
     pub(crate) env_remove: Vec<String>,
-    /// Set over what is left.
+    /// Variables to set after the removal.
     #[serde(default)]
     pub(crate) env_set: Vec<(String, String)>,
-    /// The mask of new files' permissions; without one, that of the supervisor.
+    /// The umask; by default the supervisor's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) umask: Option<u16>,
-    /// Limits and niceness; without them, those of the supervisor.
+    /// Limits and niceness; by default the supervisor's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bounds: Option<Bounds>,
     pub(crate) stdin: Stdin,
-    /// The attempt's output log, the same for all its children; it comes into being with the first
-    /// byte.
+    /// The attempt's output log, the same for all its children; it is created with the first byte.
     pub(crate) log: PathBuf,
-    /// How much output is kept.
+    /// The most bytes of output that are kept.
     pub(crate) cap_bytes: u64,
-    /// What is left of the attempt's hard deadline. It replaces the one an earlier child of the
-    /// attempt brought.
+    /// The time left until the attempt's hard deadline. It replaces that of an earlier child of the
+    /// attempt.
     #[serde(rename = "timeout_ms", default, with = "millis_option")]
     pub(crate) timeout: Option<Duration>,
-    /// How long the attempt may go without output.
+    /// The longest time that the attempt may go without output.
     #[serde(rename = "idle_timeout_ms", default, with = "millis_option")]
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) ladder: Vec<Rung>,
@@ -195,11 +194,11 @@ pub(crate) struct StartChild {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StopWhy {
     Cancelled,
-    /// The hard deadline.
+    /// Its hard deadline passed.
     TimedOut,
-    /// Too long without output.
+    /// It went too long without output.
     Idle,
-    /// The executor was done with the attempt while a child of it still ran.
+    /// The executor finished the attempt while a child of it still ran.
     Finished,
     /// The host asked for everything to end, or the supervisor was told to terminate.
     Shutdown,
@@ -213,18 +212,22 @@ pub(crate) enum Status {
     Signal(i32),
 }
 
-/// What a child used.
+/// The resources that a child used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) wall_ms: u64,
-    /// User and system time of the child and of those of its descendants that were waited for.
+    /// User and system time of the child and those of its descendants that were waited for.
     pub(crate) cpu_ms: u64,
-    /// The larger of two: the kernel's maximum for one process (the leader, or a descendant that
-    /// was waited for), where that is more than the supervisor's own, which the kernel counts as
-    /// the child's until it has executed its program; and the largest sum over the attempt's
-    /// processes, sampled twice a second: a peak of the whole tree that is shorter than that can be
-    /// missed. A child that was too small for the one and too short for the other has none. On the
-    /// wire that is 0, as every version reads it.
+    /// The peak memory: the larger of two values, or `None` if neither is known.
+    ///
+    /// The first is the kernel's maximum for one process (the leader, or a descendant that was
+    /// waited for). It counts only if it is more than the supervisor's own memory, which the kernel
+    /// counts as the child's until that executes its program.
+    ///
+    /// The second is the largest sum over the attempt's processes, sampled twice a second; it can
+    /// miss a peak of the whole tree that is shorter than that.
+    ///
+    /// `None` is 0 on the wire, as every version reads it.
     #[serde(with = "zero_is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }
@@ -237,9 +240,9 @@ pub(crate) struct Exit {
     pub(crate) start_time: u64,
     pub(crate) status: Status,
     pub(crate) usage: Usage,
-    /// Set where a stop had begun before the child ended.
+    /// The reason of a stop that had begun before the child ended.
     pub(crate) stopped: Option<StopWhy>,
-    /// It was killed because its input broke off.
+    /// Whether it was killed because its input broke off.
     #[serde(default)]
     pub(crate) input_broke_off: bool,
     pub(crate) stdout_bytes: u64,
@@ -253,7 +256,7 @@ pub(crate) enum NotStartedClass {
     CommandNotFound,
     NotExecutable,
     Cwd,
-    /// The argument list is too long, a NUL byte, no command at all.
+    /// The argument list is too long or empty, or contains a NUL byte.
     Invalid,
     /// The machine has no room: processes, descriptors, memory. It may work later.
     Resource,
@@ -261,7 +264,7 @@ pub(crate) enum NotStartedClass {
     Input,
     /// The attempt was being stopped or was finished already.
     Stopped,
-    /// No supervisor could be started, or it went away before it had the start.
+    /// No supervisor could be started, or it ended before it had received the start.
     Supervisor,
 }
 
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_peak_travels_as_zero() {
+    fn an_unknown_peak_is_sent_as_zero() {
         let check = |peak_rss_bytes: Option<u64>, text: &str| {
             let usage = Usage {
                 peak_rss_bytes,
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_travel_as_milliseconds() {
+    fn durations_are_sent_as_milliseconds() {
         let rung = Rung {
             signal: Signal::Term,
             wait: Duration::from_secs(5),

@@ -1,7 +1,7 @@
-//! Text for a terminal that knows no Unicode.
+//! Replaces Unicode symbols for terminals that show only ASCII.
 
-/// The same with the signs that Claudine draws with replaced, each by one of the same width. What
-/// others have written stays as it is.
+/// Replaces the symbols that Claudine draws, each by one of the same width. All other text is
+/// unchanged.
 pub(crate) fn ascii(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
@@ -21,7 +21,7 @@ fn replaced(c: char) -> char {
         '↓' => 'v',
         '↑' => '^',
         '→' | '▸' => '>',
-        // With some of the others, the frames of a spinner.
+        // Together with some of the others, these are the frames of the spinner.
         '⠙' | '⠴' | '⠏' => '/',
         '⠸' | '⠧' => '\\',
         c => c,
@@ -34,7 +34,7 @@ mod tests {
     use crate::text::columns;
 
     #[test]
-    fn only_our_own_signs_are_replaced() {
+    fn only_our_own_symbols_are_replaced() {
         let check = |text: &str, expected: &str| {
             assert_eq!(ascii(text), expected);
             assert_eq!(columns(text), columns(expected), "{text}");

@@ -1,4 +1,4 @@
-//! Errors in words.
+//! Formats errors with their causes.
 
 /// An error with its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

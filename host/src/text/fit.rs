@@ -1,25 +1,24 @@
-//! How wide text is on a terminal, and cutting it to a width.
+//! Measures and cuts text by its width on a terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// The columns of a terminal that the text takes.
+/// Number of terminal columns that the text takes.
 pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// Cuts text to so many columns.
+/// Cuts text to this many columns.
 pub(crate) fn fit(text: &str, most: usize) -> String {
     if columns(text) <= most {
         return text.to_owned();
     }
-    // The mark for what is missing takes a column.
+    // The ellipsis takes one column.
     let room = most.saturating_sub(1);
     let cut = bytes_within(text.chars(), room, |c| c.width().unwrap_or(0));
     format!("{}…", &text[..cut])
 }
 
-/// Text on lines of so many columns at most, broken between words where that can be. The lines
-/// after the first one begin with so many spaces.
+/// Wraps text to this many columns, between words if possible. Continuation lines are indented.
 pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
     let mut shown = String::new();
     let mut used = 0;
@@ -30,7 +29,7 @@ pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
             break_line(&mut shown, indent);
             used = indent;
         }
-        // What fits on no line is broken where it meets the edge.
+        // A word that is longer than a line is broken at its end.
         while used + columns(word.trim_end()) > most && used < most {
             let room = most - used;
             let fits = bytes_within(word.chars(), room, |c| c.width().unwrap_or(0));
@@ -55,7 +54,7 @@ fn break_line(text: &mut String, indent: usize) {
     text.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// The bytes of those characters, from the first one on, that together take no more than `room`.
+/// Number of bytes of the longest prefix whose characters together take at most `room`.
 pub(crate) fn bytes_within(
     chars: impl Iterator<Item = char>,
     room: usize,
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_cut() {
+    fn text_that_does_not_fit_is_cut() {
         let check = |text: &str, most: usize, expected: &str| {
             assert_eq!(fit(text, most), expected, "{text:?} in {most}");
         };

@@ -1,26 +1,27 @@
-//! Characters by which foreign text could mislead a reader or a terminal, and text without them.
+//! Escapes characters in foreign text that could mislead a reader or a terminal.
 
-/// Whether a character does something instead of being seen: it moves the cursor, changes a title,
-/// turns the reading direction, ends a line unseen, or hides what is around it. Also what is not
-/// seen at all: two names would look the same, and a text could say more than its reader sees.
+/// Whether a character has an effect instead of being visible: it moves the cursor, changes a
+/// title, reverses the reading direction, ends a line unnoticed, or hides its surroundings.
+/// Invisible characters count too, because two names could look the same, and a text could say more
+/// than its reader sees.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
             // Marks, embeddings, overrides and isolates of the reading direction.
             '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{206F}'
-            // Ends of lines and of paragraphs.
+            // Line and paragraph separators.
             | '\u{2028}' | '\u{2029}'
-            // Annotations, whose text is not shown, and the mark of another byte order.
+            // Annotations, whose text is not shown, and the byte order mark.
             | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}'
-            // Without a width: a hyphen, joiners that join nothing, spaces, operators, fillers of
-            // syllables, selectors of Mongolian.
+            // Zero-width characters: a soft hyphen, joiners without effect, spaces, operators,
+            // fillers of syllables, Mongolian selectors.
             | '\u{AD}' | '\u{34F}' | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{115F}' | '\u{1160}'
             | '\u{3164}' | '\u{FFA0}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
-            // Tags, in which any text can be written unseen, and selectors beside them.
+            // Tags, which can encode invisible text, and variation selectors.
             | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// Foreign text on one line.
+/// Escapes foreign text and puts it on one line.
 pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -33,7 +34,7 @@ pub(crate) fn harmless(text: &str) -> String {
     shown
 }
 
-/// The same for text of several lines, whose ends and tabs stay.
+/// Escapes foreign text of several lines, keeping newlines and tabs.
 pub(crate) fn harmless_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -48,8 +49,8 @@ pub(crate) fn harmless_lines(text: &str) -> String {
     shown
 }
 
-/// A JSON document in which no text is harmful when it is shown: the same document to a program.
-/// Outside of its texts a document has only the ends of its lines, which stay.
+/// Escapes harmful characters in the strings of a JSON document, which keeps its meaning for
+/// programs. Outside of strings a document has no such characters except newlines, which are kept.
 pub(crate) fn harmless_json(document: &str) -> String {
     if !document.contains(|c| c != '\n' && is_harmful(c)) {
         return document.to_owned();
@@ -67,7 +68,7 @@ pub(crate) fn harmless_json(document: &str) -> String {
     shown
 }
 
-/// Text cut to so many characters, and a mark if something is missing.
+/// Cuts text to this many characters, with an ellipsis if anything is missing.
 pub(crate) fn shortened(text: &str, most_chars: usize) -> String {
     match text.char_indices().nth(most_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -75,13 +76,13 @@ pub(crate) fn shortened(text: &str, most_chars: usize) -> String {
     }
 }
 
-/// One line of at most so many characters, without runs of spaces.
+/// Text on one line, cut to this many characters and without repeated spaces.
 pub(crate) fn one_line(text: &str, most_chars: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     harmless(&shortened(&line, most_chars))
 }
 
-/// One line of a log, of at most so many bytes before it is made harmless.
+/// A line for the log, cut to this many bytes before escaping.
 pub(crate) fn line_of_log(text: &str, most_bytes: usize) -> String {
     let end = text.floor_char_boundary(most_bytes);
     let mut line = harmless(&text[..end]);
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_cannot_steer_the_terminal() {
+    fn foreign_text_cannot_control_the_terminal() {
         let check = |text: &str, expected: &str| assert_eq!(harmless(text), expected, "{text:?}");
         check("plain – text", "plain – text");
         check("a\nb\tc\r", "a b c ");
@@ -108,7 +109,7 @@ mod tests {
         check("de\u{200B}ploy\u{AD}", "de\\u{200b}ploy\\u{ad}");
         check("\u{3164}\u{2060}", "\\u{3164}\\u{2060}");
         check("x\u{E0041}", "x\\u{e0041}");
-        // Joiners are part of ordinary writing and of emoji.
+        // Joiners are part of ordinary text and of emoji.
         check(
             "👩\u{200D}🔧 می\u{200C}خواهم",
             "👩\u{200D}🔧 می\u{200C}خواهم",
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_lines() {
+    fn newlines_and_tabs_are_kept() {
         let check = |text: &str, expected: &str| {
             assert_eq!(harmless_lines(text), expected, "{text:?}");
             assert_eq!(harmless_lines(expected), expected, "twice: {text:?}");
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_says_the_same_without_harm() {
+    fn an_escaped_document_has_the_same_meaning() {
         let value = serde_json::json!({"a\u{7f}": ["\x1b[2J", "\u{9b}\u{202E}\u{2028}", "ü\n"]});
         for document in [value.to_string(), format!("{value:#}")] {
             let shown = harmless_json(&document);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_short_line() {
+    fn text_is_shortened_to_one_line() {
         let check = |text: &str, expected: &str| assert_eq!(one_line(text, 20), expected);
         check("Bash: npm test", "Bash: npm test");
         check("  two\n lines\twith\u{1b}[m ", "two lines with\\u{1b}[m");

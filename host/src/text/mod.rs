@@ -1,8 +1,7 @@
-//! Text that people read: foreign text made harmless, cut to fit, coloured, and spans of time in
-//! words.
+//! Text for people: escaped, cut to fit, coloured, and durations in words.
 //!
-//! Names, prompts, messages and file names come from anybody. `harmless` has the one definition of
-//! what a terminal or a reader could be misled by; whatever writes text for people uses it last.
+//! Names, prompts, messages and file names come from anybody. `harmless` defines what could mislead
+//! a terminal or a reader; all code that writes text for people applies it last.
 
 mod ascii;
 mod chain;

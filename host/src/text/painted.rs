@@ -1,5 +1,5 @@
-//! Text with colours of our own. Foreign text cannot bring any: a piece is made harmless as it is
-//! added, so the only escape sequences are those that are written here.
+//! Text with Claudine's own colours. Each piece of foreign text is escaped when it is added, so the
+//! only escape sequences are the ones written here.
 
 use super::{
     harmless_lines,
@@ -16,7 +16,7 @@ impl Painted {
         self.text += &harmless_lines(text);
     }
 
-    /// Adds text in a colour, by the number that terminals know it by.
+    /// Adds text in a colour, given by its terminal code.
     pub(crate) fn push_in(&mut self, colour: Option<u8>, text: &str) {
         match colour {
             Some(code) if !text.is_empty() => {
@@ -27,9 +27,9 @@ impl Painted {
         }
     }
 
-    /// Adds what a program has written for a terminal. Of its sequences only colours are kept, and
-    /// none where there are no colours: they end with the text, and with each line if the lines
-    /// have a style of their own, by the numbers that terminals know it by.
+    /// Adds output that a program has written for a terminal. Of its escape sequences only colours
+    /// are kept, or none if colours are off. Colours end with the text, or with each line if lines
+    /// have a style, which is given by terminal codes.
     pub(crate) fn push_written(&mut self, colours: bool, style: Option<&str>, text: &str) {
         let style = style.filter(|_| colours);
         let (mut begun, mut coloured) = (false, false);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_colours_are_in_it() {
+    fn painted_text_has_only_our_own_colours() {
         let mut text = Painted::default();
         text.push_in(Some(31), "failed\x1b[2J");
         text.push_in(None, " a\x1b[32m");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_has_its_colours_and_nothing_else() {
+    fn output_of_a_program_keeps_only_its_colours() {
         let check = |colours: bool, style: Option<&str>, text: &str, expected: &str| {
             let mut shown = Painted::default();
             shown.push_written(colours, style, text);

@@ -1,21 +1,20 @@
-//! What programs write for a terminal, as text: their colours apart, and without what they have
-//! written over again.
+//! Parses the output of programs for a terminal: separates colours, and drops overwritten text.
 //!
-//! Only what is harmless to take away is taken away: colours, the erasing of a line, the cursor
-//! shown or hidden, and what came before a carriage return in the same line. Any other sequence
-//! stays, and is made harmless where it is shown.
+//! Only sequences that are safe to drop are dropped: colours, erasing a line, showing or hiding the
+//! cursor, and text before a carriage return in the same line. All other sequences are kept, and
+//! escaped when they are shown.
 
-/// A part of what a program has written.
+/// A part of a program's output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part<'a> {
     Text(&'a str),
-    /// A sequence that sets colours and weights, whole.
+    /// A complete sequence that sets colours and styles.
     Colour(&'a str),
     /// The end of a line.
     End,
 }
 
-/// A sequence that goes on for longer is none.
+/// Length limit of a sequence; longer ones are text.
 const LONGEST_SEQUENCE_BYTES: usize = 64;
 
 /// The text without colours, as the screen would show it in the end.
@@ -32,7 +31,7 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
-/// Hands out the parts in their order. A last line without an end gets none.
+/// Calls `take` with each part in order. A last line without a newline gets no `End`.
 pub(super) fn each_part<'a>(text: &'a str, mut take: impl FnMut(Part<'a>)) {
     for line in text.split_inclusive('\n') {
         let (line, ends) = match line.strip_suffix('\n') {
@@ -44,7 +43,7 @@ pub(super) fn each_part<'a>(text: &'a str, mut take: impl FnMut(Part<'a>)) {
             Some(at) => line.split_at(at + 1),
             None => ("", line),
         };
-        // A colour outlives the text that was written over.
+        // Colours set in overwritten text remain in effect.
         parts_of_line(over, &mut |part| {
             if let Part::Colour(_) = part {
                 take(part);
@@ -79,10 +78,9 @@ fn parts_of_line<'a>(line: &'a str, take: &mut impl FnMut(Part<'a>)) {
     }
 }
 
-/// The length of the sequence that the text begins with, and whether it sets colours, if it is one
-/// of those that are known here.
+/// The length of the known sequence at the start of the text, and whether it sets colours.
 fn sequence(text: &str) -> Option<(usize, bool)> {
-    // The usual set of characters: a part of what resets everything.
+    // Selects the default character set, as a part of a full reset.
     if text.starts_with("\x1b(B") {
         return Some((3, false));
     }
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_and_what_was_written_over_are_taken_away() {
+    fn colours_and_overwritten_text_are_dropped() {
         let check = |text: &str, expected: &str| assert_eq!(plain(text), expected, "{text:?}");
         check("plain\ntext", "plain\ntext");
         check("\x1b[32mPASS\x1b[0m a\n", "PASS a\n");
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_sequence_stays_to_be_made_harmless() {
+    fn other_sequences_are_kept_to_be_escaped() {
         for text in [
             "\x1b[2J",
             "\x1b]0;title\x07",
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_outlives_what_is_written_over() {
+    fn a_colour_in_overwritten_text_remains_in_effect() {
         let mut parts = Vec::new();
         each_part("a\x1b[31mb\rc\n", |part| parts.push(part));
         let expected = [Part::Colour("\x1b[31m"), Part::Text("c"), Part::End];

@@ -1,11 +1,11 @@
-//! Words as a shell reads them, for commands that a person copies.
+//! Quotes words for a shell, in commands for a person to copy.
 
-/// A word in quotes, if it needs them.
+/// A word, in quotes if needed.
 pub(crate) fn shell_word(word: &str) -> String {
     shell_line(&[word])
 }
 
-/// A command as a person would type it. A NUL, which no command has, is not quoted.
+/// A command as a person would type it. NULs are not quoted, since no command has any.
 pub(crate) fn shell_line<Word: AsRef<str>>(words: &[Word]) -> String {
     let quoted = shlex::try_join(words.iter().map(AsRef::<str>::as_ref));
     quoted.unwrap_or_else(|_| {
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_one_word_each_to_a_shell() {
+    fn a_shell_reads_each_quoted_word_as_one() {
         let check = |words: &[&str], expected: &str| assert_eq!(shell_line(words), expected);
         check(&["make", "-j2"], "make -j2");
         check(

@@ -1,16 +1,16 @@
-//! Ids as people are shown them: the end, which is all that tells one from another.
+//! Shortens ids for people to the end, which is the part that differs.
 
 use std::collections::HashSet;
 
-/// How many of the last characters are shown, if they tell apart what is shown together.
+/// Usual number of characters, if they distinguish the ids shown together.
 const USUAL_CHARS: usize = 6;
 
-/// The end of an id, where it is the only one or others may be as short.
+/// The usual end of an id, for one that is shown alone.
 pub(crate) fn short_id(id: &str) -> &str {
     end(id, USUAL_CHARS)
 }
 
-/// How much is shown of each of several ids, so that no two of them look the same.
+/// The length to which several ids are shortened so that they differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ShortIds {
     chars: usize,
@@ -38,7 +38,7 @@ impl ShortIds {
 fn end(id: &str, chars: usize) -> &str {
     let digits = id.strip_prefix("task_").unwrap_or(id);
     let from = digits.len().saturating_sub(chars);
-    // What is no id is shown whole rather than cut within a character.
+    // A text that is not an id is not cut, because it could be cut within a character.
     digits.get(from..).unwrap_or(id)
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_as_long_as_tells_them_apart() {
+    fn ids_are_as_long_as_needed_to_differ() {
         let check = |ids: &[&str], expected: &[&str]| {
             let short = ShortIds::among(ids.iter().copied());
             let found: Vec<&str> = ids.iter().map(|id| short.of(id)).collect();
@@ -69,14 +69,14 @@ mod tests {
             ],
             &["9abcdef", "8abcdef"],
         );
-        // Twice the same is one id.
+        // The same id twice counts once.
         let same = "task_01kb2m8r4zq8w3v5x7y9abcdef";
         check(&[same, same], &["abcdef", "abcdef"]);
         check(&["a", "ä".repeat(9).as_str()], &["a", "äää"]);
     }
 
     #[test]
-    fn an_id_alone_is_its_end() {
+    fn a_single_id_has_the_usual_length() {
         assert_eq!(short_id("task_01kb2m8r4zq8w3v5x7y9abcdef"), "abcdef");
         assert_eq!(short_id("task_1"), "1");
         assert_eq!(short_id(""), "");

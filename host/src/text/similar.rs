@@ -1,9 +1,9 @@
-//! Which of the names there are somebody may have meant.
+//! Suggests a name for a misspelled one.
 
-/// How alike two names have to be, from 0 to 1.
+/// Similarity from which a name is suggested; 1 is identical.
 const ALIKE: f64 = 0.7;
 
-/// The name that is most like a word, if one is like it at all.
+/// The most similar name, if one is similar enough.
 pub(crate) fn similar<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;
     for name in names {
@@ -20,7 +20,7 @@ mod tests {
     use super::similar;
 
     #[test]
-    fn a_typo_finds_the_name_that_was_meant() {
+    fn a_misspelled_name_finds_the_right_one() {
         let check = |word: &str, expected: Option<&str>| {
             let found = similar(word, ["gpu", "nightly", "night"]);
             assert_eq!(found, expected, "{word}");

@@ -1,8 +1,8 @@
-//! Spans of time in words.
+//! Formats durations.
 
 use std::time::Duration;
 
-/// A span as a person says it: two units at most.
+/// A duration with at most two units.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);

@@ -1,39 +1,40 @@
-//! Items as lines. An item alone decides how many lines it has, so that those who draw it and those
-//! who count its lines agree.
+//! Turns items into lines. The number of lines depends only on the item, so that drawing and
+//! counting agree.
 
 use super::{Item, Kind, LogChannel};
 use crate::{text::plain, units::dollars_text};
 
-/// Of a tool's result as many lines are shown.
+/// Limit of the lines shown of a tool's result.
 const RESULT_LINES: usize = 6;
-/// Of a longer one the first and the last.
+/// Number of first and last lines shown of a longer result.
 const RESULT_HEAD: usize = 3;
 const RESULT_TAIL: usize = 2;
-/// How long a call or a line of a result is without a terminal. A terminal cuts it to its width.
+/// Length limit of a call or a line of a result without a terminal. A terminal cuts lines to its
+/// width.
 const SHORT_CHARS: usize = 200;
 
-/// What a word of a line means.
+/// Meaning of a word in a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Style {
     Text,
-    /// That a tool is called.
+    /// The symbol of a tool call.
     Mark,
-    /// A tool's name.
+    /// The name of a tool.
     Name,
-    /// Beside what matters.
+    /// Less important text.
     Faint,
     Failed,
-    /// As a program wrote it: it has colours of its own.
+    /// Text with a program's own colours.
     Written,
-    /// The same to standard error.
+    /// The same on standard error.
     WrittenToStderr,
 }
 
-/// A line without its end.
+/// A line without its newline.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Line {
     pub(crate) words: Vec<(Style, String)>,
-    /// What does not fit is of less worth than its line: it is cut to the width there is.
+    /// Whether the line is cut to the available width, because its end matters less.
     pub(crate) is_cut: bool,
 }
 
@@ -51,7 +52,7 @@ impl Line {
         line
     }
 
-    /// Without styles, as long as lines are without a terminal.
+    /// The text without styles, cut to the length limit without a terminal.
     fn text(&self) -> String {
         let words = self.words.iter();
         let text: String = words.map(|(_, word)| plain(word)).collect();
@@ -62,7 +63,7 @@ impl Line {
     }
 }
 
-/// The lines of an item, but for those that are more than was asked for.
+/// The lines of an item, without those to be skipped.
 pub(crate) fn lines_of(item: &Item) -> Vec<Line> {
     let mut lines = all_lines_of(item);
     let more = usize::try_from(item.skip_lines).unwrap_or(usize::MAX);
@@ -70,7 +71,7 @@ pub(crate) fn lines_of(item: &Item) -> Vec<Line> {
     lines
 }
 
-/// The items as text, without colours. It is not made harmless.
+/// The items as text without colours. It is not escaped.
 pub(crate) fn text_of<'a>(items: impl IntoIterator<Item = &'a Item>) -> String {
     let mut text = String::new();
     for line in items.into_iter().flat_map(lines_of) {
@@ -110,7 +111,7 @@ fn all_lines_of(item: &Item) -> Vec<Line> {
                 LogChannel::Stdout => Style::Written,
                 LogChannel::Stderr => Style::WrittenToStderr,
             };
-            // Empty lines are lines here, also at the end.
+            // Empty lines count here, even at the end.
             item.text
                 .lines()
                 .map(|line| Line::of([(style, line.to_owned())]))
@@ -129,7 +130,7 @@ fn plain_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter()
 }
 
-/// `● Bash  npm test`: of an argument of several lines the first.
+/// `● Bash  npm test`: the tool with the first line of its argument.
 fn call(tool: Option<&str>, argument: &str) -> Line {
     let argument = plain(argument);
     let mut lines = argument.lines().filter(|line| !line.trim().is_empty());
@@ -168,7 +169,7 @@ fn result(text: &str, failed: bool) -> Vec<Line> {
     drawn
 }
 
-/// The lines behind a mark, which the first one has.
+/// Lines preceded by a mark on the first one.
 fn marked(first: &str, others: &str, text: &str) -> Vec<Line> {
     let lines = plain_lines(text).enumerate();
     let mut lines: Vec<Line> = lines
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_its_look() {
+    fn each_kind_of_item_is_drawn() {
         let denied = Item {
             tool: Some("Bash".to_owned()),
             ..item(Kind::Denied, "This command requires approval")
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_has_no_lines() {
+    fn an_empty_item_has_no_lines() {
         let check = |item: Item, expected: &str| assert_eq!(text_of([&item]), expected);
         check(item(Kind::Text, " \n"), "");
         check(item(Kind::Result, ""), "");
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn long_calls_are_cut_and_what_is_said_is_not() {
+    fn long_calls_are_cut_and_texts_are_not() {
         let long = "x".repeat(10_000);
         assert_eq!(text_of([&item(Kind::Text, &long)]).len(), 10_001);
         let call = text_of([&tool("Bash", &long)]);
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_more_than_was_asked_for_are_left_out() {
+    fn excess_lines_are_skipped() {
         let item = Item {
             skip_lines: 2,
             ..item(Kind::Text, "1\n2\n3")

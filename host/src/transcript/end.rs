@@ -1,4 +1,4 @@
-//! The end of what an attempt has written, without reading what is before it.
+//! Reads the last lines of an attempt's output without reading everything before them.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -17,23 +17,23 @@ use crate::{
     supervise::log::{AsideReader, Begin, Channel, LogReader, Piece, gap_text},
 };
 
-/// As much as is ever read for an end.
+/// Limit of the bytes read.
 const LARGEST_WINDOW_BYTES: u64 = 16 << 20;
-/// How much of the end is read: more if the lines that were asked for are not in it.
+/// Numbers of bytes read from the end; the next larger one if the lines are not complete.
 const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
-/// What is kept of it: an executor may make more items of output than there is output.
+/// Size limit of the items kept, because an executor may make more of them than there is output.
 const KEPT_BYTES: usize = 16 << 20;
-/// An executor that takes longer is not waited for.
+/// Time limit of the executor.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Whose output is read.
+/// The output to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     pub(crate) attempt: AttemptId,
     pub(crate) executor: Arc<str>,
-    /// It is made into items, not shown as it is.
+    /// Whether it is turned into items, and not shown unchanged.
     pub(crate) is_agents: bool,
-    /// Nothing more comes.
+    /// Whether the output is complete.
     pub(crate) is_whole: bool,
 }
 
@@ -52,37 +52,37 @@ impl Output {
     }
 }
 
-/// The last lines of an output, as items.
+/// The last lines of an output as items.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct End {
     pub(crate) items: Vec<Item>,
-    /// How many lines there are before these; none if they were not counted, because there is too
-    /// much before them.
+    /// Number of lines before these; none if they were not counted, because there are too many
+    /// bytes.
     pub(crate) earlier_lines: Option<u64>,
-    /// So many bytes before these lines were not read.
+    /// Number of bytes before these lines that were not read.
     pub(crate) unread_bytes: u64,
 }
 
-/// The same, and how to go on from there.
+/// The last lines, with what is needed to continue from there.
 pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) log: AsideReader,
     pub(crate) transcriber: Transcriber,
 }
 
-/// The end of an output as text.
+/// The last lines of an output as text.
 #[derive(Debug, Default)]
 pub(crate) struct LastText {
     pub(crate) text: String,
-    /// How many lines the text has.
+    /// Number of lines in the text.
     pub(crate) lines: u64,
-    /// How many bytes of the lines that were asked for are missing before it.
+    /// Number of bytes missing from the beginning of the requested lines.
     pub(crate) cut_bytes: u64,
-    /// There is more before it, asked for or not.
+    /// Whether there is more output before the text.
     pub(crate) is_truncated: bool,
 }
 
-/// Makes what people read of what attempts write.
+/// Turns output of attempts into what people read.
 #[derive(Clone)]
 pub(crate) struct Transcripts {
     plugins: Arc<Catalog>,
@@ -102,7 +102,7 @@ impl Transcripts {
         }
     }
 
-    /// At the start of the output.
+    /// A transcriber at the start of the output.
     pub(crate) fn transcriber(&self, output: &Output) -> Transcriber {
         if !output.is_agents {
             return Transcriber::new(None);
@@ -116,8 +116,8 @@ impl Transcripts {
         }
     }
 
-    /// The last lines. What is held back until its line ends is left to whoever goes on from there,
-    /// if there is `more` to come.
+    /// Reads the last lines. If there is `more` to come, incomplete lines are left to the reader
+    /// that continues from there.
     pub(crate) async fn end(
         &self,
         output: &Output,
@@ -167,7 +167,7 @@ impl Transcripts {
             transcriber = transcriber.from(place).in_line();
         }
         let mut last = Last::new(lines);
-        // What is written faster than it is read has no end.
+        // Limits the reading of output that is written faster than it is read.
         let mut left = window.saturating_mul(2);
         loop {
             let (pieces, goes_on) = log.next_pieces().await?;
@@ -177,7 +177,7 @@ impl Transcripts {
                 break;
             }
         }
-        // Half a line of a command is shown; half of one that an item is made of says nothing.
+        // An incomplete line of a command is shown; for an agent it is meaningless before its end.
         if !more && (output.is_whole || !output.is_agents) {
             last.take(transcriber.end().await);
         }
@@ -188,7 +188,7 @@ impl Transcripts {
         })
     }
 
-    /// The last lines as text without colours, at most so many bytes of it.
+    /// The last lines as text without colours, up to a size limit.
     pub(crate) async fn last_text(
         &self,
         output: &Output,
@@ -213,8 +213,8 @@ impl Transcripts {
     }
 }
 
-/// Where the line of standard output begins that a place is in; none if it began long before, or in
-/// what is missing. The reader is moved.
+/// The beginning of the line of standard output at a position; none if it is too far away or in a
+/// gap. Moves the reader.
 pub(crate) fn line_at(reader: &mut LogReader, at: u64) -> io::Result<Option<u64>> {
     let from = at.saturating_sub(WINDOWS_BYTES[0]);
     reader.begin(Begin::Offset(from))?;
@@ -252,7 +252,7 @@ impl End {
 /// The last of many items.
 struct Last {
     wanted_lines: u64,
-    /// With the number of lines of each.
+    /// The items, each with its number of lines.
     items: VecDeque<(Item, u64)>,
     lines: u64,
     bytes: usize,

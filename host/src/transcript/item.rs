@@ -1,4 +1,4 @@
-//! A part of what an attempt has written, as plain data.
+//! An item of a transcript, as plain data.
 
 use claudine_domain::time::Timestamp;
 use schemars::JsonSchema;
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::rfc3339, plugin, supervise::log::Channel};
 
-/// More of one item is nothing that a person reads; the raw output has it.
+/// Size limit of an item's text; the raw output has the rest.
 const LONGEST_TEXT_BYTES: usize = 64 << 10;
 
-/// One of a task's two streams.
+/// One of the two output streams of a task.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
 )]
@@ -28,24 +28,24 @@ impl From<Channel> for LogChannel {
     }
 }
 
-/// What an item is.
+/// Kinds of items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// What an agent says.
+    /// Text written by an agent.
     Text,
-    /// A tool is called.
+    /// A tool call.
     Tool,
-    /// What came of a tool.
+    /// Result of a tool call.
     Result,
-    /// A tool was refused.
+    /// A denied tool call.
     Denied,
-    /// What was spent since the last item of this kind.
+    /// Cost since the last item of this kind.
     Cost,
-    /// Something failed.
+    /// A failure.
     Error,
-    /// Lines as they were written, with their colours: of a command, of standard error, and of what
-    /// no item can be made of.
+    /// Lines as they were written, with colours: of a command, of standard error, or of output that
+    /// is not part of another item.
     Output,
 }
 
@@ -62,26 +62,26 @@ impl From<plugin::ItemKind> for Kind {
     }
 }
 
-/// A part of what an attempt has written, for people.
+/// A part of an attempt's output, for people.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Item {
-    /// When the last of it was written, in RFC 3339; absent if that is not known.
+    /// Time at which its last part was written, in RFC 3339; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
     pub(crate) stream: LogChannel,
     pub(crate) kind: Kind,
-    /// It may have several lines, and is not made harmless.
+    /// Text, which may have several lines and is not escaped.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) text: String,
-    /// The name of the tool that is called or refused.
+    /// Name of the called or denied tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tool: Option<String>,
-    /// Of a result: the tool failed.
+    /// Whether the tool failed, for a result.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) failed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
-    /// So many of the first lines that are drawn of it are more than was asked for.
+    /// Number of drawn lines to skip at the beginning, because they exceed the requested number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) skip_lines: u64,
 }
@@ -121,7 +121,7 @@ impl Item {
         }
     }
 
-    /// Of what an executor has made.
+    /// An item made by an executor.
     pub(super) fn of(made: plugin::TranscriptItem, at: Timestamp) -> Self {
         let text = shortened(made.text);
         let mut item = Self::new(Some(at), LogChannel::Stdout, made.kind.into(), text);
@@ -148,8 +148,7 @@ fn shortened(text: String) -> String {
     format!("{shown}\n[claudine: {more} bytes more of this: `claudine logs --raw`]")
 }
 
-/// Where a reader takes up again: what is before these offsets of the sequence that was asked for
-/// was given.
+/// Position of a reader: everything before these offsets in the selected output was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) stdout: u64,
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn details_that_make_no_sense_are_left_out() {
+    fn invalid_details_are_ignored() {
         let item = made(&[("tool", "Bash"), ("failed", "true"), ("cost-usd", "0.5")]);
         assert_eq!(item.tool.as_deref(), Some("Bash"));
         assert_eq!((item.failed, item.cost_usd), (true, Some(0.5)));
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_an_end() {
+    fn a_long_text_is_cut() {
         let text = shortened("ä".repeat(1 << 20));
         assert!(text.len() < LONGEST_TEXT_BYTES + 100);
         assert!(text.ends_with("bytes more of this: `claudine logs --raw`]"));
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_not_sent() {
+    fn unset_fields_are_not_sent() {
         let item = Item::new(None, LogChannel::Stderr, Kind::Output, "x");
         let json = serde_json::to_string(&item).unwrap();
         let expected = r#"{"stream":"stderr","kind":"output","text":"x"}"#;

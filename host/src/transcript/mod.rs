@@ -1,16 +1,15 @@
-//! What attempts have written, for people: an agent's output as the items that its executor makes
-//! of it, and a command's as its lines.
+//! Readable output of attempts: an agent's as items made by its executor, and a command's as lines.
 //!
-//! Nothing of it is kept. It is made of the log each time that somebody looks, in pieces, so that
-//! the memory it takes does not grow with the log. Where somebody looks at the end alone it begins
-//! in the middle: behind a line feed, with an empty state. States that were kept at intervals would
-//! be right for any plugin, but they would have to be written while the attempt runs, belong to one
-//! version of the plugin, and be made again for every log after an update. What agents print are
-//! lines, of which each can be read by itself, and one that is no line costs a plugin an item.
+//! Transcripts are not stored. They are made from the log whenever somebody looks, in pieces, so
+//! that memory use does not depend on the size of the log. To show only the end, reading begins in
+//! the middle: after a newline, with an empty state. Storing states at intervals would be correct
+//! for every plugin, but they would have to be written while the attempt runs, would belong to one
+//! version of the plugin, and would have to be made again for every log after an update. Agents
+//! print lines that can be read independently, and an incomplete line costs a plugin only one item.
 //!
-//! A plugin that traps, is slow or answers too much ends the transcript of this reading, which is
-//! said; from there on the output is given as it is. Nothing here knows of the terminal: items are
-//! drawn as lines of words with a meaning, and how that looks is decided where they are shown.
+//! If a plugin traps, is slow or answers too much, the transcript ends with a message, and the rest
+//! of the output is shown unchanged. Nothing here depends on the terminal: items are drawn as lines
+//! of words with a meaning, whose appearance is decided where they are shown.
 
 mod draw;
 mod end;

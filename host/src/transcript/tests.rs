@@ -1,4 +1,4 @@
-//! Transcripts of made-up executors, in pieces of every length.
+//! Transcripts by mock executors, with output in pieces of every size.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{
@@ -20,11 +20,11 @@ use crate::{
     supervise::log::{self, Channel, LogReader, Piece},
 };
 
-/// Makes an item of each line, and holds back what is no line yet.
+/// Makes an item of each line, and holds back incomplete lines.
 #[derive(Default)]
 struct Lines {
     asked: AtomicUsize,
-    /// From this question on it fails.
+    /// Number of the call from which on it fails.
     fails_from: Option<usize>,
 }
 
@@ -69,10 +69,10 @@ fn lines() -> Transcriber {
     Transcriber::new(Some(Arc::new(Lines::default())))
 }
 
-/// What a child writes to a channel at a time.
+/// Child, channel and text of one write.
 type Write<'a> = (u16, Channel, &'a str);
 
-/// The pieces of a log, each cut into pieces of so many bytes.
+/// The pieces of a log, each split to this size.
 fn pieces(written: &[Write<'_>], most_bytes: usize) -> Vec<Piece> {
     let (mut offset, mut pieces) = (0, Vec::new());
     for (time, (child, channel, text)) in (1..).zip(written) {
@@ -120,7 +120,7 @@ const RUN: &[Write<'_>] = &[
 const SHOWN: &str = "<begin>\nwarning\n<half of it>\n<next>\n<zwölf>\nno end\n<last>\n";
 
 #[tokio::test]
-async fn items_are_the_same_in_any_pieces_and_from_any_place() {
+async fn items_do_not_depend_on_the_pieces_or_the_starting_place() {
     for most_bytes in 1..=24 {
         let all = pieces(RUN, most_bytes);
         let mut transcriber = lines();
@@ -129,7 +129,7 @@ async fn items_are_the_same_in_any_pieces_and_from_any_place() {
             SHOWN,
             "pieces of {most_bytes} bytes"
         );
-        // A reader that is cut off anywhere and goes on at the place it was told last.
+        // A reader that is cut off at any piece and continues at the last reported place.
         for cut in 0..all.len() {
             let (mut first, mut place) = (lines(), Place::default());
             let mut shown = Vec::new();
@@ -156,7 +156,7 @@ async fn an_item_has_the_time_at_which_it_was_complete() {
 }
 
 #[tokio::test]
-async fn what_begins_in_the_middle_begins_with_a_line() {
+async fn reading_from_the_middle_begins_with_a_whole_line() {
     let check = async |from: usize, expected: &str| {
         let written = [(1, OUT, &"one\ntwo\nthree\n"[from..])];
         let mut transcriber = lines().in_line();
@@ -166,14 +166,14 @@ async fn what_begins_in_the_middle_begins_with_a_line() {
     check(1, "<two>\n<three>\n").await;
     check(3, "<two>\n<three>\n").await;
     check(4, "<three>\n").await;
-    // What comes of a later child and of standard error begins where it begins.
+    // Output of later children and of standard error begins at its beginning.
     let written = [(1, OUT, "ne\n"), (1, ERR, "a\n"), (2, OUT, "b\n")];
     let items = all_of(&mut lines().in_line(), pieces(&written, 9)).await;
     assert_eq!(text_of(&items), "a\n<b>\n");
 }
 
 #[tokio::test]
-async fn what_was_left_out_ends_every_line() {
+async fn a_gap_ends_every_line() {
     let mut transcriber = lines();
     let mut all = pieces(&[(1, OUT, "one\ntw"), (1, ERR, "err")], 9);
     all.push(Piece::Gap {
@@ -200,7 +200,7 @@ async fn what_was_left_out_ends_every_line() {
 }
 
 #[tokio::test]
-async fn an_executor_that_fails_is_not_asked_again_and_the_output_is_shown() {
+async fn after_a_failure_of_the_executor_the_output_is_shown_unchanged() {
     let executor = Arc::new(Lines {
         fails_from: Some(1),
         ..Lines::default()
@@ -214,7 +214,7 @@ async fn an_executor_that_fails_is_not_asked_again_and_the_output_is_shown() {
     let items = all_of(&mut transcriber, pieces(&written, 20)).await;
     let expected = "\
 <one>
-✗ claudine: no transcript, the output as it was written follows: it gave an answer \
+✗ claudine: no transcript; the unchanged output follows: it gave an answer \
 that the contract does not allow: it trapped
 two
 three
@@ -226,7 +226,7 @@ end
 }
 
 #[tokio::test]
-async fn lines_that_do_not_end_are_not_held_for_ever() {
+async fn overlong_lines_are_not_held_back() {
     let long = "x".repeat(40_000);
     let written = [(1, ERR, &*long), (1, ERR, &long), (1, OUT, &long)];
     for executor in [None, Some(Arc::new(Lines::default()))] {
@@ -235,7 +235,7 @@ async fn lines_that_do_not_end_are_not_held_for_ever() {
         let lengths: Vec<_> = items.iter().map(|item| item.text.len()).collect();
         assert_eq!(lengths, [80_000]);
         assert_eq!(items[0].stream, LogChannel::Stderr);
-        // Nothing of the line that has not ended was given.
+        // The incomplete line was not given.
         assert_eq!(
             transcriber.place(),
             Place {
@@ -282,7 +282,7 @@ impl Written {
         }
     }
 
-    /// The last lines as text, and what is told of those before.
+    /// The last lines as text, with the number of lines and of bytes before them.
     async fn end(&self, lines: u64) -> (String, Option<u64>, u64) {
         let opened = self.transcripts.end(&self.output, None, lines, false).await;
         let end = opened.unwrap().end;
@@ -291,7 +291,7 @@ impl Written {
 }
 
 #[tokio::test]
-async fn an_end_is_of_both_streams_and_counts_what_is_before() {
+async fn the_last_lines_are_of_both_streams_with_a_count_of_earlier_ones() {
     let log = Written::new(&[
         (OUT, b"1\n2\nhal"),
         (ERR, b"3\n"),
@@ -317,14 +317,14 @@ async fn an_end_is_of_both_streams_and_counts_what_is_before() {
 }
 
 #[tokio::test]
-async fn an_end_is_found_without_reading_what_is_before() {
+async fn the_last_lines_are_found_without_reading_everything_before() {
     let lines: Vec<String> = (0..400_000).map(|n| format!("{n:07}")).collect();
     let lines = lines.join("\n") + "\n";
     let log = Written::new(&[(OUT, lines.as_bytes()), (ERR, b"last\n")]);
     let (text, earlier, unread) = log.end(2).await;
     assert_eq!((&*text, earlier), ("0399999\nlast\n", None));
     assert_eq!(unread, 3_200_005 - (256 << 10));
-    // Where there is less in it, more is read.
+    // If this end has too few lines, more is read.
     let long = ("x".repeat(60_000) + "\n").repeat(6);
     let written: [(Channel, &[u8]); 3] = [
         (OUT, lines.as_bytes()),
@@ -338,7 +338,7 @@ async fn an_end_is_found_without_reading_what_is_before() {
 }
 
 #[tokio::test]
-async fn an_output_whose_executor_is_gone_is_shown_with_the_reason() {
+async fn output_whose_executor_is_gone_is_shown_with_the_reason() {
     let mut log = Written::new(&[(OUT, b"{}\n"), (ERR, b"x\n")]);
     log.output.is_agents = true;
     let (text, ..) = log.end(9).await;
@@ -351,7 +351,7 @@ async fn an_output_whose_executor_is_gone_is_shown_with_the_reason() {
 }
 
 #[test]
-fn the_line_is_found_that_a_place_is_in() {
+fn the_line_at_a_position_is_found() {
     let log = Written::new(&[(OUT, b"one\ntw"), (ERR, b"err\n"), (OUT, b"o\nend")]);
     let check = |at, expected| {
         let mut reader = LogReader::new(&log.layout.log(log.output.attempt));

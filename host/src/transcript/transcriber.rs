@@ -1,8 +1,8 @@
-//! Making items of a log, piece by piece.
+//! Makes items of a log, piece by piece.
 //!
-//! An executor is given the standard output of one child in parts that end with a line feed, so
-//! that what an item is made of was written at one time, which is then the item's. Standard error,
-//! and all that a command writes, is given line by line as it was written.
+//! An executor receives the standard output of one child in parts that end with a newline, so that
+//! all bytes of an item were written at one time, which is the item's time. Standard error and the
+//! output of commands are passed on line by line, unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -18,56 +18,56 @@ use crate::{
     supervise::log::Piece,
 };
 
-/// What is held back until its line ends, by the host. Plugins hold back longer ones themselves.
+/// Limit of an incomplete line held back by the host; plugins hold back longer ones themselves.
 const LONGEST_HELD_BYTES: usize = TRANSCRIPT_BYTES;
-/// What the items of one place may have together, so that they fit into one answer.
+/// Size limit of the items with the same place, so that they fit in one answer.
 const TOGETHER_BYTES: usize = 1 << 20;
 
-/// What came of some pieces.
+/// Result for some pieces.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Step {
     Items {
         items: Vec<Item>,
-        /// Where to go on if these are the last that were seen.
+        /// The place at which a reader continues if these items are the last it saw.
         place: Place,
     },
-    /// So many bytes were left out here, because the output is over its cap.
+    /// This many bytes were left out here, because the output is over its limit.
     Gap { offset: u64, bytes: u64 },
 }
 
 /// Makes items of one attempt's log.
 pub(crate) struct Transcriber {
-    /// None for the lines as they are.
+    /// `None` to pass lines on unchanged.
     executor: Option<Arc<dyn Transcribes>>,
     streams: BTreeMap<(u16, LogChannel), Stream>,
     place: Place,
-    /// What is before it was given to an earlier reader.
+    /// The place before which everything was given to an earlier reader.
     from: Place,
-    /// The first child is met in the middle of a line, which is passed over.
+    /// Whether the output of the first child begins in the middle of a line, whose rest is skipped.
     begins_in_line: bool,
-    /// What is wrong with the executor, until it is told.
+    /// Error of the executor that is still to be reported.
     fault: Option<String>,
 }
 
-/// The output of one child to one channel.
+/// Output of one child to one channel.
 #[derive(Default)]
 struct Stream {
-    /// What the executor wants to have back.
+    /// State of the executor, which is passed back with the next part.
     state: Vec<u8>,
-    /// What came since the last line feed.
+    /// Bytes since the last newline.
     held: Vec<u8>,
-    /// Where the line that has not ended begins.
+    /// Offset of the beginning of the incomplete line.
     line_from: u64,
-    /// There is such a line, here or with the executor.
+    /// Whether there is an incomplete line, held here or by the executor.
     is_open: bool,
-    /// When the last of it was written.
+    /// Time of the last write.
     at: Timestamp,
-    /// Up to the next line feed everything is passed over.
+    /// Whether everything up to the next newline is skipped.
     is_in_line: bool,
 }
 
 impl Stream {
-    /// What comes next is at this offset. A line that was not begun begins there.
+    /// Sets the offset of the next bytes, which is the beginning of a new line if none is open.
     fn open_at(&mut self, offset: u64) {
         if !self.is_open {
             (self.line_from, self.is_open) = (offset, true);
@@ -75,9 +75,9 @@ impl Stream {
     }
 }
 
-/// What is given on, in the order in which it was complete.
+/// Output to pass on, in the order in which it became complete.
 enum Made {
-    /// Of the executor: of this part of what this child has written.
+    /// A part of one child's output, for the executor.
     Part {
         child: u16,
         index: usize,
@@ -104,21 +104,21 @@ impl Transcriber {
         }
     }
 
-    /// Begins where an earlier reader has ended.
+    /// Begins at the place where an earlier reader ended.
     #[must_use]
     pub(crate) fn from(mut self, place: Place) -> Self {
         (self.place, self.from) = (place, place);
         self
     }
 
-    /// Begins anywhere: what is left of the line there is passed over.
+    /// Begins anywhere, and skips the rest of the line there.
     #[must_use]
     pub(crate) fn in_line(mut self) -> Self {
         self.begins_in_line = true;
         self
     }
 
-    /// Gives the output as it is, and says why.
+    /// Passes output on unchanged, with the reason.
     #[must_use]
     pub(crate) fn without_items(mut self, why: impl Into<String>) -> Self {
         self.executor = None;
@@ -126,7 +126,7 @@ impl Transcriber {
         self
     }
 
-    /// What comes of the next pieces.
+    /// The steps for the next pieces.
     pub(crate) async fn take(&mut self, pieces: Vec<Piece>) -> Vec<Step> {
         let (mut before, mut made) = (self.place, Vec::new());
         let (mut parts, mut steps) = (BTreeMap::new(), Vec::new());
@@ -165,7 +165,7 @@ impl Transcriber {
         steps
     }
 
-    /// What was held back, where no more can come.
+    /// Passes on what was held back, at the end of the output.
     pub(crate) async fn end(&mut self) -> Vec<Step> {
         let mut made = Vec::new();
         let mut parts: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
@@ -221,7 +221,7 @@ impl Transcriber {
         (offset + given as u64, bytes)
     }
 
-    /// Everything up to there is missing: of no line that was begun is there an end.
+    /// Skips a gap up to this offset, which also ends all incomplete lines.
     fn skip(&mut self, to: u64) {
         for stream in self.streams.values_mut() {
             *stream = Stream {
@@ -238,8 +238,8 @@ impl Transcriber {
     }
 
     fn stream(&mut self, child: u16, channel: LogChannel) -> &mut Stream {
-        // Only the first child can be met in the middle of a line, and of it what an executor
-        // reads: half a line of text is better than none.
+        // Only the first child can begin in the middle of a line. For a command half a line is
+        // better than none, so it is skipped only for an executor.
         let is_first = !self.streams.keys().any(|(_, known)| *known == channel);
         let is_in_line = is_first
             && channel == LogChannel::Stdout
@@ -253,7 +253,8 @@ impl Transcriber {
             })
     }
 
-    /// Takes what has a line feed, or is long, as a part for the executor.
+    /// Adds bytes up to the last newline as a part for the executor, or all of them if there are
+    /// many.
     fn add_part(
         &mut self,
         child: u16,
@@ -295,7 +296,7 @@ impl Transcriber {
         });
     }
 
-    /// Takes the lines that are whole.
+    /// Adds the complete lines.
     fn add_lines(
         &mut self,
         child: u16,
@@ -329,7 +330,7 @@ impl Transcriber {
         });
     }
 
-    /// Moves the place to where the first line that has not ended begins, or else to the end.
+    /// Moves the place to the beginning of the first incomplete line, or else to the end.
     fn placed(&mut self, channel: LogChannel, end: u64) -> Place {
         let streams = self.streams.iter();
         let open = streams.filter(|((_, one), stream)| *one == channel && stream.is_open);
@@ -342,7 +343,7 @@ impl Transcriber {
         self.place
     }
 
-    /// Asks the executor for the items of the parts, and puts all into its order.
+    /// Has the executor make the items of the parts, and puts everything in order.
     async fn finished(
         &mut self,
         mut before: Place,
@@ -368,7 +369,7 @@ impl Transcriber {
                         items.map(|item| Item::of(item, at)).collect()
                     })
                     .collect(),
-                // From here on, and of what it had held back nothing is known.
+                // The executor's state, with anything it held back, is lost from here on.
                 None => parts
                     .iter()
                     .zip(times(child))
@@ -416,8 +417,8 @@ impl Transcriber {
         steps
     }
 
-    /// The items of some parts of what a child has written; none where the executor fails, which
-    /// is then not asked again.
+    /// The items of some parts of a child's output; none if the executor fails, which is then not
+    /// called again.
     async fn ask(&mut self, child: u16, parts: &[Vec<u8>]) -> Option<Vec<Vec<TranscriptItem>>> {
         let executor = self.executor.clone()?;
         let stream = self.streams.entry((child, LogChannel::Stdout)).or_default();
@@ -442,8 +443,7 @@ fn says_something(item: &Item) -> bool {
     !by_its_text || !item.text.is_empty()
 }
 
-/// Adds the items in steps that fit into an answer. Only with the last of them is the place
-/// reached.
+/// Adds items in steps that fit in one answer. Only the last step has the new place.
 fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Place) {
     let (mut together, mut bytes) = (Vec::new(), 0);
     for item in items {
@@ -466,7 +466,7 @@ fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Pla
     }
 }
 
-/// Why output is given as it is.
+/// The message that output is shown unchanged, with the reason.
 pub(super) fn not_made(why: &str) -> String {
-    format!("claudine: no transcript, the output as it was written follows: {why}")
+    format!("claudine: no transcript; the unchanged output follows: {why}")
 }

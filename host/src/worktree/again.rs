@@ -1,6 +1,6 @@
-//! A merge that somebody asks for once more, after its task has ended: it was refused and what was
-//! in its way is not any more, or another one is wanted. It goes the way of the first one, and
-//! looks at what is there now.
+//! A merge that a user asks for again after the task has ended, because the first one was refused
+//! and its obstacle is gone, or because another strategy is wanted. It takes the same steps as the
+//! first one, and looks at the present state.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -15,10 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{WorktreeError, Worktrees, message::Message, record};
 use crate::git::{BranchRef, Commit, Git};
 
-/// What is to become of the work of a task that has ended.
+/// A request to merge the work of a task that has ended.
 pub(crate) struct Again<'a> {
     pub(crate) strategy: MergeStrategy,
-    /// None if it is forgotten.
+    /// `None` if the task is forgotten.
     pub(crate) task: Option<&'a Task>,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
 }
@@ -35,7 +35,7 @@ impl Again<'_> {
     }
 }
 
-/// A worktree that nobody else changes meanwhile.
+/// A worktree that nobody else can change meanwhile.
 pub(crate) struct Held {
     task: TaskId,
     _turn: OwnedSemaphorePermit,
@@ -48,26 +48,26 @@ impl Held {
 }
 
 impl Worktrees {
-    /// What came of the last merge, as it is noted beside the worktree.
+    /// The result of the last merge, from the worktree's record.
     pub(crate) async fn last_merge(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
         let record = self.record(task).await?;
         Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    /// What came of it when it was asked for again. To be called on a thread that may block.
+    /// The result of a repeated merge. To be called on a thread that may block.
     pub(crate) fn merged_again(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
         Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
-    /// As long as it is held no attempt of the task can enter its worktree: one that is in it has
-    /// begun before, and the store shows it.
+    /// Holds a worktree: no attempt of the task can enter it meanwhile. An attempt that is in it
+    /// has begun before, and the store shows that.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
         let repository = self.known(task).await?.repository;
         Ok(self.held(task, &repository).await)
     }
 
-    /// The same, also if the worktree was cleaned up and nothing is noted of it any more.
-    pub(crate) async fn hold_all_that_is_left(
+    /// Like [`Self::hold`], even if the worktree was cleaned up and its record removed.
+    pub(crate) async fn hold_without_record(
         &self,
         task: TaskId,
         worktree: Option<&Worktree>,
@@ -113,7 +113,7 @@ impl Worktrees {
         let (record, message) = (record.clone(), again.message(id));
         let mut work = self.begin(git, record, again.strategy, message).await?;
         let mut merge = self.carry_out(&work).await?;
-        // Before the worktree goes, and with what became of that.
+        // Written before the worktree is removed, and again with the result of that.
         work.record.again = Some(merge.clone());
         self.write_record(&work.record).await?;
         let keep = again.worktree().is_some_and(|worktree| worktree.keep);
@@ -126,9 +126,9 @@ impl Worktrees {
     }
 }
 
-/// Of a task that failed by its merge and whose branch is gone: whether its base has all of its
-/// work. Somebody may have merged it with git alone and cleaned up, or a host may have died before
-/// the task could be told.
+/// The result for a task that failed by its merge and whose branch is gone, if its base has all its
+/// work. The user may have merged the branch with git and cleaned up, or a host may have died
+/// before it could store the merge.
 async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>, WorktreeError> {
     let failed = again.task.filter(|task| task.failed_by_its_merge());
     let (Some(task), Some(worktree)) = (failed, again.worktree()) else {

@@ -1,8 +1,8 @@
-//! Merging a branch into its base.
+//! Merges a branch into its base.
 //!
-//! The merge is made in memory and its commit refers to both sides; only then the base moves, from
-//! where it was to there, or not at all. Where somebody has the base checked out, git itself brings
-//! that checkout along, and only if nothing in it is changed.
+//! The merge is made in memory, as a commit with both sides as parents. Then the base moves from
+//! its old commit to the new one, or not at all. If the base is checked out somewhere, git moves
+//! that checkout too, and only if it has no changes.
 
 use claudine_domain::worktree::MergeState;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::git::{BranchRef, Commit, Merged, Standing, shortened};
 
-/// How often it is begun anew because the base has moved meanwhile.
+/// How often the merge is started again because the base has moved meanwhile.
 const TRIES: usize = 5;
 
 impl Work {
@@ -22,7 +22,8 @@ impl Work {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        // Each time what is there is looked at anew: the last time it says that it is merged.
+        // Each round looks at the present state; one more round than merges finds that the last one
+        // succeeded.
         for _ in 0..=TRIES {
             let (Some(old), Some(tip)) = (
                 self.git.branch_commit(&base).await?,
@@ -51,13 +52,14 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         let detail = format!(
-            "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, `git merge {typed}` on `{base}` merges it by hand",
+            "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` tries again, `git merge {typed}` on `{base}` merges it by hand",
             self.task
         );
         Ok((MergeState::Refused, detail).into())
     }
 
-    /// Moves the base, with the checkout that has it, to a commit; or says why that must not be.
+    /// Moves the base to a commit, together with its checkout; returns the reason if that is not
+    /// possible.
     async fn advance(
         &self,
         base: &BranchRef,
@@ -81,13 +83,11 @@ impl Work {
         );
         if checkout.is_hidden {
             return Ok(Some(format!(
-                "{place}, and git cannot find its files from there"
+                "{place}, and git cannot find the files of that checkout"
             )));
         }
         if checkout.standing != Standing::CheckedOut {
-            return Ok(Some(format!(
-                "{place}, and would not be found where it was"
-            )));
+            return Ok(Some(format!("{place}, and must not move meanwhile")));
         }
         let there = self.git.in_dir(&checkout.path);
         if there.has_changes().await? {
@@ -98,14 +98,14 @@ impl Work {
         let Err(error) = there.fast_forward(base, new).await else {
             return Ok(None);
         };
-        // If the base has moved meanwhile, or its checkout is on another branch, that is looked at
-        // anew.
+        // If the base has moved meanwhile, or its checkout is on another branch, the next round
+        // looks again.
         let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(old)
             && there.head_branch().await?.as_ref() == Some(base);
-        Ok(is_as_it_was.then(|| format!("{place}, which cannot follow: {error}")))
+        Ok(is_as_it_was.then(|| format!("{place}, which cannot be updated: {error}")))
     }
 
-    /// The commit that the base is to move to, or the files that conflict, and what can be done.
+    /// The commit to which the base must move, or the conflicting files and advice.
     async fn merged(
         &self,
         base: &BranchRef,

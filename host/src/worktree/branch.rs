@@ -1,7 +1,7 @@
-//! Branches of tasks' own: what they are called, and whose a name is.
+//! Names and owners of tasks' branches.
 //!
-//! A name says what the task is about and is no proof of anything: whose branch it is says the
-//! record of its worktree, or, without one, the task itself.
+//! A name tells the subject of a task but proves nothing. The owner of a branch is named by the
+//! record of its worktree or, without a record, by the task itself.
 
 use std::path::Path;
 
@@ -14,16 +14,17 @@ use claudine_domain::{
 use super::{WorktreeError, Worktrees};
 use crate::git::{BranchRef, Commit, Git};
 
-/// How long a name is made of a task's own name or words.
+/// The longest part of a branch's name that is made from the task's name or prompt.
 const STEM_CHARS: usize = 40;
-/// How many words of a prompt it is made of.
+/// The most words of a prompt in a name.
 const STEM_WORDS: usize = 6;
-/// How many tasks of one name have it with a number at its end; the rest are called by their ids.
+/// The most branches that have the same name with different numbers; further ones are named by task
+/// id.
 const MOST_ALIKE: usize = 1_000;
 
 impl Worktrees {
-    /// A branch for a task that nobody has named one for, and that is to be made: the one that it
-    /// had, if that is free, else the one that is planned, with a number at its end if need be.
+    /// A free name for a task's new branch, if none was asked for: the name that it had before, if
+    /// that is free, else the planned one, with a number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -39,7 +40,7 @@ impl Worktrees {
         for branch in candidates {
             let is_claimed = claims.is_of_another(task, Path::new(&worktree.repository), &branch);
             if !is_claimed && repository.branch_commit(&branch).await?.is_none() {
-                // Whatever is in its way is in the way of all that are called alike.
+                // An obstacle to this name is an obstacle to the numbered names too.
                 if repository.unmakable(&branch).await?.is_some() {
                     break;
                 }
@@ -53,8 +54,9 @@ impl Worktrees {
         }
     }
 
-    /// The branch that a task has worked on, and where that is, if no record of its worktree is
-    /// left: records are not in a backup. By its name alone it may be another task's meanwhile.
+    /// The branch on which a task has worked, and its commit, if the record of its worktree is
+    /// lost: backups have no records. The name alone proves nothing, since another task may have it
+    /// by now.
     pub(super) async fn own_branch(
         &self,
         repository: &Git,
@@ -78,7 +80,8 @@ impl Worktrees {
         {
             return Ok(None);
         }
-        // What is merged needs no branch any more, and the next one of that name has it too.
+        // A merged branch is no longer needed, and the next branch of that name also contains its
+        // commits.
         let base = worktree.base.as_ref().map(BranchRef::named);
         let base = match base {
             Some(base) => repository.branch_commit(&base).await?,
@@ -92,7 +95,7 @@ impl Worktrees {
     }
 }
 
-/// The commit that the task's work ended with, as far as it is known.
+/// The last commit of the task's work, if it is known.
 fn last_commit(task: &Task) -> Option<Commit> {
     let ended = task
         .attempts
@@ -107,13 +110,13 @@ fn last_commit(task: &Task) -> Option<Commit> {
     commits.next()
 }
 
-/// What a branch is called after: the task's name, else the first words of what it is to do. None
-/// if there is nothing in them that a name could be made of.
+/// The part of a branch's name that tells its subject: from the task's name, else from the first
+/// words of its prompt. `None` if neither contains a usable character.
 pub(crate) fn stem_of(name: Option<&str>, summary: &str) -> Option<String> {
     name.and_then(stem).or_else(|| stem(summary))
 }
 
-/// Letters and digits, in small letters, with dashes between words.
+/// Lower-case letters and digits, with dashes between words.
 fn stem(text: &str) -> Option<String> {
     let small: String = text.chars().flat_map(char::to_lowercase).collect();
     let words = small.split(|c: char| !c.is_alphanumeric());
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_is_called_after_its_task() {
+    fn a_branch_is_named_after_its_task() {
         let check = |name: Option<&str>, summary: &str, expected: Option<&str>| {
             assert_eq!(
                 stem_of(name, summary).as_deref(),

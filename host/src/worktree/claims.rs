@@ -1,5 +1,5 @@
-//! Whose branches there are, by the records of worktrees: also those that somebody has taken away
-//! and that their tasks will make again.
+//! The owners of branches, from the records of worktrees. Includes deleted branches that their
+//! tasks will create again.
 
 use std::{
     collections::BTreeMap,

@@ -1,22 +1,22 @@
-//! Removing worktrees that nobody needs any more, and saying why the others stay.
+//! Removes worktrees that nobody needs any more, and says why the others stay.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
 use crate::git::{BranchRef, Git, GitError};
 
-/// Which worktrees are removed, beside those that nobody needs.
+/// The worktrees to remove in addition to those that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Also {
-    /// Those whose work is on their branch only.
+    /// Those whose work is only on their branch.
     pub(crate) unmerged: bool,
-    /// Those with ignored files in them.
+    /// Those with ignored files.
     pub(crate) ignored: bool,
 }
 
 impl Worktrees {
-    /// Removes a worktree that has nothing in it that is not in its base or on a remote. Never what
-    /// is not committed. Why it stays; none if it is gone.
+    /// Removes a worktree if everything in it is also in its base or on a remote. Uncommitted
+    /// changes are never removed. Returns why it stays; `None` if it was removed.
     pub(crate) async fn clean(
         &self,
         held: &Held,
@@ -46,11 +46,12 @@ impl Worktrees {
         }
         if record.repository.exists() {
             match self.drop_branch(record, &repository).await {
-                // It is not the worktree that somebody uses.
+                // The branch is in use elsewhere, but the worktree is removed.
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
-            // A retry of the task goes on with it, and a merge needs its base.
+            // The branch stays, so the record stays too: a retry continues on the branch, and a
+            // merge needs its base.
             let branch = repository.branch_commit(&record.branch).await?;
             if branch.is_some() && !record.is_dropped {
                 return Ok(None);
@@ -84,7 +85,7 @@ mod tests {
     use crate::git::Look;
 
     #[test]
-    fn what_is_not_committed_stays_whatever_is_asked() {
+    fn uncommitted_changes_stay_in_every_case() {
         let check = |dirty: u64, ignored: u64, unmerged: u64, expected: [bool; 4]| {
             check_adrift(dirty, ignored, unmerged, false, expected);
             check_adrift(dirty, ignored, unmerged, true, [true; 4]);
@@ -97,7 +98,7 @@ mod tests {
         check(1, 1, 2, [true; 4]);
     }
 
-    /// Asked for nothing, for what is not merged, for what is ignored, and for both.
+    /// Checks cleaning by default, with unmerged work, with ignored files, and with both.
     fn check_adrift(dirty: u64, ignored: u64, unmerged: u64, is_adrift: bool, stays: [bool; 4]) {
         let mut look = Look::default();
         look.state.dirty_count = dirty;

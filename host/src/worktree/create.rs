@@ -1,4 +1,4 @@
-//! Making a task's worktree, or finding the one that an attempt before this one left.
+//! Makes a task's worktree, or finds the one of an earlier attempt.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,14 @@ use crate::{
     restored::Restored,
 };
 
-/// Where an attempt works.
+/// The place where an attempt works.
 pub(crate) struct Entered {
     pub(crate) dir: PathBuf,
     pub(crate) branch: Box<str>,
 }
 
 impl Worktrees {
-    /// Where this attempt works. What is there already is as it was left.
+    /// Returns the place where this attempt works. An existing worktree is used as it was left.
     pub(crate) async fn enter(
         &self,
         task: &Task,
@@ -46,17 +46,16 @@ impl Worktrees {
             path.join(&worktree.inside)
         };
         let branch = match known {
-            // A host that was killed after the merge takes the attempt up again, with nothing left
-            // to do but to say so.
+            // The host was killed after the merge; the attempt only has to report it.
             Some(record) if is_settled => record.branch,
-            // Boxed: many attempts wait in the future that this is a part of, and few come here.
+            // Boxed, because many attempts hold this future while they wait, and few get here.
             Some(record) if record.is_ready => {
                 Box::pin(self.find(&git, task.id, worktree, record)).await?
             }
             known => Box::pin(self.make(&git, task, worktree, known)).await?,
         };
         if !is_settled {
-            // A directory that nothing is committed in is in no worktree.
+            // Git does not check out a directory without committed files, so it may be missing.
             let dir = inside.clone();
             self.blocking(move |_| fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir)))
                 .await?;
@@ -86,7 +85,7 @@ impl Worktrees {
         Ok(record.branch)
     }
 
-    /// Makes a worktree that was removed, from where the work of its task is.
+    /// Makes a removed worktree again, from the present place of its task's work.
     async fn make_again(
         &self,
         git: &Git,
@@ -105,7 +104,7 @@ impl Worktrees {
             let start = self.brought_forward(&repository, record, tip).await?;
             return self.fill(git, record, &start).await;
         }
-        // It was taken away because all that was on it is in its base, or by somebody.
+        // The branch was deleted because its base has everything on it, or by the user.
         if let Some(tip) = self::tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
         }
@@ -121,8 +120,8 @@ impl Worktrees {
         self.fill(git, record, &start).await
     }
 
-    /// Where a branch is gone on from. One whose work is all in its base goes on from there: what
-    /// has come since is not to be merged once more.
+    /// The commit from which the work on a branch continues. If its base has all its work, the
+    /// branch is moved to the base, so that later merges have only new work.
     async fn brought_forward(
         &self,
         repository: &Git,
@@ -191,16 +190,19 @@ impl Worktrees {
         };
         if let Err(error) = made.await {
             if let Err(error) = self.take_back(git, &record).await {
-                tracing::warn!(task = %task.id, %error, "a worktree that could not be made is left half made");
+                tracing::warn!(
+                    task = %task.id, %error,
+                    "the remains of a failed worktree cannot be removed"
+                );
             }
             return Err(error);
         }
         Ok(record.branch)
     }
 
-    /// A branch that somebody has named, and its tip if the task has worked on it before and no
-    /// record of that is left: the records are not in a backup, and the repository may be the same
-    /// as before. A branch of anybody else is refused.
+    /// A branch that the user has named. Also returns its tip if the task has worked on it before
+    /// and its record is lost: a backup has no records, and the repository may still be the same.
+    /// An existing branch is otherwise refused.
     async fn named_branch(
         &self,
         repository: &Git,
@@ -214,7 +216,7 @@ impl Worktrees {
                 None => Ok((branch, None)),
             };
         };
-        // The name was free until the task ran on that branch, before the backup.
+        // The task must have started before the backup, when the name was free for it.
         let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
         let is_its_own = restored.is_some_and(|restored| {
             let started = task.attempts.iter().filter_map(|it| it.started_at);
@@ -228,7 +230,7 @@ impl Worktrees {
         Ok((branch, Some(tip)))
     }
 
-    /// The same for a branch that nobody has named.
+    /// Like [`Self::named_branch`], for a branch that the user has not named.
     async fn unnamed_branch(
         &self,
         repository: &Git,
@@ -259,9 +261,9 @@ impl Worktrees {
         self.fill(git, record, tip).await
     }
 
-    /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what
-    /// is ignored in it. Without its submodules it is taken away again, or the next attempt would
-    /// find it so.
+    /// Makes the checkout of a branch at this commit, and records that it is complete and which
+    /// ignored files it has. If its submodules fail it is removed, so that the next attempt does
+    /// not use it without them.
     async fn fill(
         &self,
         git: &Git,
@@ -271,7 +273,7 @@ impl Worktrees {
         let repository = git.in_repository(&record.repository);
         repository.add_worktree(git.dir(), tip).await?;
         let filled = async {
-            // Before anything is done there: it may be somebody's own directory.
+            // Checked first: settings may lead git to a directory of the user.
             match git.own_place(&record.repository).await {
                 Err(GitError::NotItsOwn { top, .. }) => return Err(WorktreeError::LedAway { top }),
                 place => place?,
@@ -291,14 +293,17 @@ impl Worktrees {
             }
             Err(error) => {
                 if let Err(error) = repository.forget_worktree(git.dir()).await {
-                    tracing::warn!(path = %git.dir().display(), %error, "a worktree that is not whole cannot be taken away");
+                    tracing::warn!(
+                        path = %git.dir().display(), %error,
+                        "an incomplete worktree cannot be removed"
+                    );
                 }
                 Err(error)
             }
         }
     }
 
-    /// Takes away what a making that was broken off has left. Nothing was done in it.
+    /// Removes the remains of an interrupted creation. No work was done in them.
     async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
@@ -313,7 +318,7 @@ impl Worktrees {
     }
 }
 
-/// Two checkouts of one branch would undo each other's work.
+/// Refuses a branch that is checked out elsewhere: two checkouts would undo each other's work.
 async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeError> {
     match git.checkouts_of(branch, None).await?.into_iter().next() {
         None => Ok(()),
@@ -325,8 +330,8 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
     }
 }
 
-/// A task that waited for others starts from what they have made of the base meanwhile, and one
-/// that has worked before from what became of that.
+/// The commit from which a task starts. A task that waited for others starts from the present base,
+/// which has their work; so does one that has worked before.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();
@@ -338,7 +343,7 @@ async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, Wo
     planned(worktree)
 }
 
-/// Where a branch that is there already has left its base.
+/// The commit at which an existing branch left its base.
 async fn parting(git: &Git, worktree: &Worktree, tip: &Commit) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let common = match self::tip(git, base.as_ref()).await? {

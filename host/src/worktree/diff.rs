@@ -1,19 +1,19 @@
-//! What a task has changed: its branch against its base, with what it has not committed; after the
-//! merge, and once the worktree and the branch are gone, by what was noted then.
+//! The changes of a task: its branch against its base, with uncommitted changes. After the merge,
+//! and once worktree and branch are gone, the commits in the record are compared.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use claudine_domain::{id::TaskId, task::Task, worktree::Span};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::{Commit, Diff, Git, Shape};
+use crate::git::{Commit, Diff, Git, Wanted};
 
-/// What a task has changed.
+/// The changes of a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Changed {
     pub(crate) branch: String,
     pub(crate) from: String,
-    /// None if it goes to the files in the worktree.
+    /// `None` if the diff includes the files in the worktree.
     pub(crate) to: Option<String>,
     pub(crate) diff: Diff,
 }
@@ -23,7 +23,7 @@ impl Worktrees {
         &self,
         id: TaskId,
         task: Option<&Task>,
-        shape: Shape,
+        wanted: Wanted<'_>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Changed, WorktreeError> {
         let git = self.git(self.path(id), variables);
@@ -36,7 +36,7 @@ impl Worktrees {
             } else {
                 git.in_repository(&record.repository)
             };
-            if let Some(changed) = live(&git, record, noted.as_ref(), shape).await? {
+            if let Some(changed) = live(&git, record, noted.as_ref(), wanted).await? {
                 return Ok(changed);
             }
         }
@@ -60,19 +60,19 @@ impl Worktrees {
         }
         Ok(Changed {
             branch,
-            diff: git.diff(&from, &to, shape).await?,
+            diff: git.diff(&from, &to, wanted).await?,
             from: from.into(),
             to: Some(to.into()),
         })
     }
 }
 
-/// What the branch has as it is now, with the files in its worktree if that is there.
+/// The changes of the present branch, with the files in its worktree if that exists.
 async fn live(
     git: &Git,
     record: &Record,
     noted: Option<&(Commit, Commit)>,
-    shape: Shape,
+    wanted: Wanted<'_>,
 ) -> Result<Option<Changed>, WorktreeError> {
     let is_there = git.dir() != record.repository;
     let tip = if is_there {
@@ -83,15 +83,15 @@ async fn live(
         git.branch_commit(&record.branch).await?
     };
     let Some(tip) = tip else { return Ok(None) };
-    // After the merge nothing else says where it parted.
+    // After the merge only the record tells where the branch left its base.
     let from = match noted {
         Some((from, to)) if *to == tip => from.clone(),
         _ => record.parting(git, &tip).await?,
     };
     let diff = if is_there {
-        git.diff_to_files(&from, &record.repository, shape).await?
+        git.diff_to_files(&from, &record.repository, wanted).await?
     } else {
-        git.diff(&from, &tip, shape).await?
+        git.diff(&from, &tip, wanted).await?
     };
     Ok(Some(Changed {
         branch: record.branch.name().to_owned(),
@@ -101,7 +101,7 @@ async fn live(
     }))
 }
 
-/// The commits that the last merge was about.
+/// The commits of the last merge.
 fn noted(record: Option<&Record>, task: Option<&Task>) -> Option<(Commit, Commit)> {
     let in_record = record.and_then(|record| record.last_merge()?.work.as_ref());
     let work = in_record.or_else(|| task.and_then(noted_in_task))?;

@@ -1,4 +1,4 @@
-//! Why a worktree cannot be had.
+//! Errors of worktrees.
 
 use std::{
     io,
@@ -13,11 +13,11 @@ use crate::git::{BranchRef, GitError, Standing};
 pub(crate) enum WorktreeError {
     #[error(transparent)]
     Git(#[from] GitError),
-    #[error("a worktree is made of a git repository, and {} is in none", dir.display())]
+    #[error("a worktree needs a git repository, and {} is in none", dir.display())]
     NoRepository { dir: PathBuf },
-    #[error("a worktree is made of a checkout, and {} is in a bare repository", dir.display())]
+    #[error("a worktree needs a checkout, and {} is in a bare repository", dir.display())]
     Bare { dir: PathBuf },
-    #[error("the repository of {} has no commit yet, so there is nothing to make a worktree of", dir.display())]
+    #[error("the repository of {} has no commit yet, and a worktree needs one", dir.display())]
     NoCommit { dir: PathBuf },
     #[error("`{branch}` cannot be the name of a branch")]
     BadBranch { branch: String },
@@ -27,7 +27,7 @@ pub(crate) enum WorktreeError {
         "branch `{branch}` cannot be made beside the branch `{there}`: git keeps a branch as a file, and one of the two would have to be a directory"
     )]
     BranchInTheWay { branch: BranchRef, there: BranchRef },
-    #[error("a worktree of this repository would be none: by its settings `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
+    #[error("a worktree of this repository would not be used: because of `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
     LedAway { top: PathBuf },
     #[error("base `{base}` does not exist in the repository")]
     NoBase { base: String },
@@ -45,7 +45,7 @@ pub(crate) enum WorktreeError {
         branch: BranchRef,
         standing: Standing,
     },
-    #[error("--merge auto would change the checkout where `{branch}` is {}, and git cannot find that from the repository {}", standing.as_str(), repository.display())]
+    #[error("--merge auto would change the checkout where `{branch}` is {}, and git cannot find that checkout from the repository {}", standing.as_str(), repository.display())]
     Hidden {
         repository: PathBuf,
         branch: BranchRef,
@@ -57,13 +57,11 @@ pub(crate) enum WorktreeError {
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
-    #[error(
-        "nothing is known of what task {task} has changed: its branch is not made yet, or was taken away"
-    )]
+    #[error("the changes of task {task} are unknown: its branch is not made yet, or was deleted")]
     NothingMade { task: TaskId },
-    #[error("commit {commit} is not in the repository any more")]
+    #[error("commit {commit} is no longer in the repository")]
     CommitGone { commit: String },
-    #[error("branch `{branch}` is gone: all that was on it is merged, or somebody took it away")]
+    #[error("branch `{branch}` is gone: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
     #[error("{what} {}: {source}", path.display())]
     Io {
@@ -80,18 +78,18 @@ impl WorktreeError {
                 "`git init` makes one; without --worktree the task runs in the directory itself",
             ),
             Self::Bare { .. } => Some(
-                "name one of its checkouts; `git worktree add` makes one. A directory of plain files with its own settings of git is not gone by, whoever has put it there",
+                "name one of its checkouts; `git worktree add` makes one. Plain files that look like a repository are ignored",
             ),
             Self::BranchInTheWay { .. } => Some("name another one with --branch"),
             Self::LedAway { .. } => Some(
-                "keep that setting for its first checkout alone, there: `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
+                "limit that setting to the main checkout, in which you run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),
             Self::InUse { .. } => Some("end that first, or choose --merge manual, pr or patch"),
             Self::Hidden { .. } => {
-                Some("submit the task from that checkout, or choose --merge manual, pr or patch")
+                Some("submit the task in that checkout, or choose --merge manual, pr or patch")
             }
             Self::BranchExists { .. } => {
-                Some("choose another name, or leave --branch out for one of the task's own")
+                Some("choose another name, or leave out --branch to have one named after the task")
             }
             Self::NoBranchToMergeInto { .. } => {
                 Some("name a branch with --base, or choose --merge manual, pr or patch")
@@ -103,13 +101,13 @@ impl WorktreeError {
                 Some("`git remote add origin URL` adds one; --merge manual leaves the branch here")
             }
             Self::Git(GitError::NotInstalled { .. }) => {
-                Some("install git, or leave --worktree out")
+                Some("install git, or leave out --worktree")
             }
             _ => None,
         }
     }
 
-    /// Something that is there already is in the way.
+    /// Whether the present state is in the way of the request.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,
@@ -124,19 +122,19 @@ impl WorktreeError {
         )
     }
 
-    /// It may go well the next time: nothing of it is wrong with what was asked.
+    /// Whether a retry of the same request may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Io { .. }
-                // They come from elsewhere, and that may not answer.
+                // The remotes of submodules may not answer at the moment.
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
     }
 }
 
-/// What was tried with a path, and failed.
+/// Turns an I/O error into one that names the action and the path.
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorktreeError {
     let path = path.to_owned();
     move |source| WorktreeError::Io { what, path, source }

@@ -1,4 +1,4 @@
-//! Which worktrees there are, and what is in them that is nowhere else.
+//! Lists the worktrees that exist, and what is only in them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,30 +11,31 @@ use claudine_domain::{id::TaskId, worktree::Merge};
 use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{Git, Look};
 
-/// A worktree that is there.
+/// An existing worktree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
     pub(crate) task: TaskId,
     pub(crate) path: PathBuf,
-    /// None if its record cannot be read.
+    /// `None` if its record cannot be read.
     pub(crate) repository: Option<PathBuf>,
     pub(crate) branch: Option<String>,
     pub(crate) base: Option<String>,
     pub(crate) merge: Option<Merge>,
-    /// What is in it, or why git cannot say.
+    /// Its content, or the reason why git cannot tell.
     pub(crate) content: Result<Content, String>,
 }
 
-/// What would be lost, or only be on a branch, without the worktree.
+/// Everything that would be lost, or be on a branch only, without the worktree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
-    /// Files that are changed or new.
+    /// The number of changed and new files.
     pub(crate) dirty: u64,
-    /// Files, and directories of files, that git ignores and that were not there at first.
+    /// The number of ignored files, and directories of such files, that were not there when the
+    /// worktree was made.
     pub(crate) ignored: u64,
-    /// Commits that are neither in the base nor on a remote.
+    /// The number of commits that are neither in the base nor on a remote.
     pub(crate) unmerged: u64,
-    /// They are on no branch either.
+    /// Whether these commits are on no branch either.
     pub(super) is_adrift: bool,
     pub(super) look: Look,
 }
@@ -76,13 +77,13 @@ impl Worktrees {
         Ok(list)
     }
 
-    /// The tasks that have or had one.
+    /// The tasks that have or had a worktree.
     pub(crate) async fn tasks(&self) -> Result<BTreeSet<TaskId>, WorktreeError> {
         let records = self.records().await?.into_iter();
         Ok(records.map(|(task, _)| task).collect())
     }
 
-    /// The task whose branch it is.
+    /// The task that owns a branch.
     pub(crate) async fn owner(
         &self,
         repository: &Path,
@@ -97,13 +98,14 @@ impl Worktrees {
 }
 
 impl Record {
-    /// What became of the work in it.
+    /// The result of the last merge.
     pub(super) fn last_merge(&self) -> Option<&Merge> {
         let settled = self.settled.as_ref().map(|(_, merge)| merge);
         self.again.as_ref().or(settled)
     }
 
-    /// To be asked in the worktree: what is checked out there counts, whatever branch that is.
+    /// The content of the worktree in which `git` runs, for the commit that is checked out,
+    /// whatever branch that is on.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
         let look = git.look(&self.repository, &self.ignored).await?;
         let tip = git.commit_of("HEAD").await?;

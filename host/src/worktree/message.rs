@@ -1,23 +1,24 @@
-//! What the commits say that are made for a task.
+//! The messages of commits that are made for a task.
 
 use claudine_domain::id::TaskId;
 
 use super::record::Record;
 use crate::text::shortened;
 
-/// How long the first line is, with a mark where it was cut, unless somebody has written it.
+/// The longest first line, if it is made from the prompt; a longer one is cut and marked.
 const SUBJECT_CHARS: usize = 72;
-/// By what the commits of a task are found: `git log --grep`, `git interpret-trailers`.
+/// The trailer by which the commits of a task can be found: `git log --grep`, `git
+/// interpret-trailers`.
 const TRAILER: &str = "Claudine-Task";
 
 pub(super) struct Message {
     task: TaskId,
-    /// Without the trailer.
+    /// The message without the trailer.
     text: String,
 }
 
 impl Message {
-    /// As somebody has asked for it, else the first line of what the task was to do.
+    /// The message that was asked for, or else the first line of the prompt.
     pub(super) fn new(task: TaskId, asked: Option<&str>, summary: &str) -> Self {
         let asked = asked.map(str::trim).filter(|text| !text.is_empty());
         let text = match asked {
@@ -27,7 +28,7 @@ impl Message {
         Self { task, text }
     }
 
-    /// The first line, also for the title of a request.
+    /// The first line, which is also the title of a pull request.
     pub(super) fn subject(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
     }
@@ -36,20 +37,20 @@ impl Message {
         self.with_trailer(&self.text)
     }
 
-    /// Of the commit that merges the branch into its base.
+    /// The message of the commit that merges the branch into its base.
     pub(super) fn of_merge(&self, record: &Record) -> String {
         let branch = &record.branch;
         self.with_trailer(&format!("Merge branch '{branch}'\n\n{}", self.text))
     }
 
-    /// Of the commit that merges the base into the branch.
+    /// The message of the commit that merges the base into the branch.
     pub(super) fn of_base_merged(&self, record: &Record) -> String {
         let base = record.base.as_ref().map_or("", |base| base.name());
         let branch = &record.branch;
         self.with_trailer(&format!("Merge branch '{base}' into {branch}"))
     }
 
-    /// What a request says below its title.
+    /// The text of a pull request.
     pub(super) fn of_request(&self) -> String {
         let rest = self.text.strip_prefix(self.subject()).unwrap_or_default();
         let rest = rest.trim();
@@ -59,14 +60,14 @@ impl Message {
 
     fn with_trailer(&self, text: &str) -> String {
         let last = text.rsplit("\n\n").next().unwrap_or_default();
-        // The first paragraph is no list of trailers, whatever it looks like.
+        // The first paragraph is never a list of trailers, even if it looks like one.
         let has_trailers = last.len() < text.len() && last.lines().all(is_trailer);
         let gap = if has_trailers { "\n" } else { "\n\n" };
         format!("{text}{gap}{TRAILER}: {}", self.task)
     }
 }
 
-/// Whether a line is as `Name: value`.
+/// Whether a line has the form `Name: value`.
 fn is_trailer(line: &str) -> bool {
     let is_name = |name: &str| {
         let mut letters = name.chars();
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_says_what_the_task_was_to_do_and_whose_it_is() {
+    fn a_commit_message_names_subject_and_task() {
         let task = TaskId::new(0, 1);
         let trailer = format!("Claudine-Task: {task}");
         let check = |asked: Option<&str>, summary: &str, expected: &str| {

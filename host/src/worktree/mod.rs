@@ -1,12 +1,12 @@
-//! Worktrees: a checkout of its own for a task, on a branch of its own, in the data directory and
-//! never in the person's checkout.
+//! Worktrees: a separate checkout for a task, on a separate branch, in the data directory and never
+//! in the user's checkout.
 //!
-//! It is planned at the submission, where everything that can be wrong is refused; made when the
-//! first attempt starts; kept over further attempts; and when the task has succeeded its work is
-//! merged, pushed, written to a patch, or left, as was asked. Work that is not committed is never
-//! removed, and a branch only if all that is on it is in its base. Each step finds out what of it
-//! is done already, so that a host that was killed in the middle can be followed by one that goes
-//! on. Beside each worktree there is a record of it, which outlives its task.
+//! A worktree is planned at the submission, which refuses everything that can be known to fail. It
+//! is made when the first attempt starts, and kept for further attempts. When the task has
+//! succeeded its work is merged, pushed, written to a patch, or left, as the user asked.
+//! Uncommitted work is never removed, and a branch only if its base has everything on it. Each step
+//! finds out what of it is already done, so that another host can continue after a host was killed
+//! in the middle. Beside each worktree there is a record of it, which outlives its task.
 
 mod again;
 mod auto;
@@ -51,10 +51,10 @@ use crate::{git::Git, layout::Layout, lock::lock};
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// One turn for each repository that is being changed or waited for: git's own locks refuse the
-    /// second comer, and do not wait.
+    /// A turn for each repository that is being changed or waited for: git's own locks do not wait
+    /// but refuse the second user.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
-    /// Read once: it is gone by each time that a branch is named.
+    /// Read once, because every naming of a branch uses it.
     claims: OnceCell<Claims>,
 }
 
@@ -76,12 +76,12 @@ impl Worktrees {
         Git::at(dir, variables, self.layout.root())
     }
 
-    /// The worktree of a task, whether it is there or not.
+    /// The path of a task's worktree, whether it exists or not.
     pub(crate) fn path(&self, task: TaskId) -> PathBuf {
         self.layout.worktree(task)
     }
 
-    /// Does what waits for the disk on a thread that may.
+    /// Runs work that waits for the disk on a blocking thread.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Layout) -> Result<T, WorktreeError> + Send + 'static,
@@ -97,7 +97,7 @@ impl Worktrees {
     async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
         let turn = {
             let mut turns = lock(&self.turns);
-            // A turn that only this map has is neither taken nor waited for.
+            // A turn that only this map refers to is neither taken nor waited for.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns
                 .entry(repository.to_owned())

@@ -1,4 +1,4 @@
-//! What a worktree will be like, and what is refused before anything is done.
+//! Plans a worktree, and refuses requests that cannot succeed.
 
 use std::path::Path;
 
@@ -11,22 +11,20 @@ use crate::git::{
     BranchRef, Checkout, Git, GitError, Place, Resolved, Standing, Unmakable, shortened,
 };
 
-/// A worktree as it is asked for. Everything has a default.
+/// A request for a worktree. Everything has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
-    /// What it goes out from: a branch, a tag, a commit. What is checked out, where it is not
-    /// given.
+    /// The branch, tag or commit from which the worktree starts; by default the checked out one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
     #[serde(default)]
     pub(crate) merge: MergeStrategy,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) keep: bool,
-    /// What the commits say that are made for it; the first line of what is asked where it is not
-    /// given.
+    /// The message of the commits that are made for it; by default the first line of the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
 }
@@ -34,11 +32,11 @@ pub(crate) struct Wish {
 /// A worktree that can be made.
 pub(crate) struct Planned {
     pub(crate) worktree: Worktree,
-    /// What may be in the way of its merge.
+    /// A possible obstacle to its merge.
     pub(crate) warning: Option<String>,
 }
 
-/// Looks at the repository that git's directory is in, and refuses what could not be done.
+/// Looks at the repository of git's directory, and refuses a request that could not be carried out.
 pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     let place = place(git).await?;
     refuse_unmakable(git, wish).await?;
@@ -65,8 +63,8 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeErro
     Ok(Planned { worktree, warning })
 }
 
-/// Refuses a branch that is there. Apart from the plan: it may be there because this very request
-/// was sent before.
+/// Refuses an existing branch. Not a part of the plan, because the same request may have been sent
+/// before and have created the branch.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
     let Some(branch) = &worktree.branch else {
         return Ok(());
@@ -78,7 +76,8 @@ pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), W
     }
 }
 
-/// A path as it is stored. One that is no text is refused: what can be read of it is another path.
+/// A path as text, to be stored. Refused if it is not UTF-8, since a lossy conversion would name
+/// another path.
 fn text(path: &Path) -> Result<String, WorktreeError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| {
@@ -89,7 +88,7 @@ fn text(path: &Path) -> Result<String, WorktreeError> {
     })
 }
 
-/// Refuses a name that no branch can have here. Without a name it is that of the task, below
+/// Refuses a branch name that cannot be used here. The default is the task's name below
 /// `claudine/`.
 async fn refuse_unmakable(git: &Git, wish: &Wish) -> Result<(), WorktreeError> {
     let Some(name) = &wish.branch else {
@@ -116,7 +115,7 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
         GitError::Failed { said, .. } if said.contains("cannot use bare repository") => {
             WorktreeError::Bare { dir: dir() }
         }
-        // Also the inside of a `.git`, which is no checkout.
+        // Also reported inside a `.git`, which is not a checkout.
         GitError::Failed { said, .. }
             if said.contains("not a git repository") || said.contains("work tree") =>
         {
@@ -127,7 +126,7 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
 }
 
 async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, WorktreeError> {
-    // Not by name: a branch may be called `HEAD`.
+    // Does not use the name: a branch may be named `HEAD`.
     let found = match &wish.base {
         Some(base) => git.resolve(base).await?,
         None => git.checked_out().await?,
@@ -141,9 +140,9 @@ async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, Worktre
     }
 }
 
-/// Refuses what could not be merged by itself: without a branch to merge into, or if that is in use
-/// with changes, or in a way that a merge would break. Files that git does not know are in the way
-/// of a merge only if that has them too, which nobody can tell yet: that is a warning.
+/// Refuses an automatic merge that cannot work: without a branch to merge into, or if the branch's
+/// checkout has changes, or is in a state that a merge would break. An untracked file is in the way
+/// only if the merge adds a file of the same name, which is not known yet: this is a warning.
 async fn refuse_unmergeable(
     git: &Git,
     wish: &Wish,
@@ -153,8 +152,8 @@ async fn refuse_unmergeable(
     let mut warning = None;
     let Some(branch) = &base.branch else {
         let base = match &wish.base {
-            Some(base) => format!("`{base}` is none of this repository's"),
-            None => "none is checked out".to_owned(),
+            Some(base) => format!("`{base}` is not a branch of this repository"),
+            None => "no branch is checked out".to_owned(),
         };
         return Err(WorktreeError::NoBranchToMergeInto { base });
     };
@@ -195,7 +194,7 @@ fn untracked(count: u64, checkout: &Path) -> Option<String> {
         count => format!("{count} untracked files"),
     };
     Some(format!(
-        "{files} in {}: the merge is refused if it would write over one of them",
+        "{files} in {}: the merge is refused if it would overwrite one of them",
         checkout.display()
     ))
 }

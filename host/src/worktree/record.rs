@@ -1,5 +1,5 @@
-//! What is known of a worktree beside the task that it is of: the task is forgotten after some
-//! days, and work that nobody fetched is not.
+//! Records of worktrees. A record is separate from its task: the task is forgotten after some days,
+//! but work that nobody has fetched is kept.
 
 use std::{
     fs, io,
@@ -20,29 +20,29 @@ use crate::{
 pub(super) struct Record {
     pub(super) task: TaskId,
     pub(super) repository: PathBuf,
-    /// The repository's first checkout, if git cannot find it from the repository.
+    /// The repository's main checkout, if git cannot find it from the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checkout: Option<PathBuf>,
     pub(super) branch: BranchRef,
     pub(super) base: Option<BranchRef>,
-    /// Where the branch left its base.
+    /// The commit at which the branch left its base.
     pub(super) base_commit: Commit,
-    /// The branch was named by somebody: it is not taken away.
+    /// Whether the user named the branch, so that it is never deleted.
     #[serde(default)]
     pub(super) is_named: bool,
-    /// The branch was taken away once all that was on it was in its base: the name is free.
+    /// Whether the branch was deleted once its base had everything on it, so that its name is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_dropped: bool,
-    /// It was made to the end.
+    /// Whether the worktree was made completely.
     #[serde(default)]
     pub(super) is_ready: bool,
-    /// Ignored files that were in it before its task began.
+    /// The ignored files that were in it before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
-    /// What became of the work of this attempt.
+    /// The result of settling the work of this attempt.
     #[serde(default)]
     pub(super) settled: Option<(u32, Merge)>,
-    /// What came of it when somebody asked again, after the task had ended.
+    /// The result of a merge that was asked for again after the task had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) again: Option<Merge>,
 }
@@ -57,7 +57,7 @@ impl Record {
     }
 }
 
-/// A record that is there, whether it can be read or not.
+/// An existing record, whether it can be read or not.
 pub(super) type Kept = (TaskId, Result<Record, WorktreeError>);
 
 impl Worktrees {
@@ -90,7 +90,7 @@ impl Worktrees {
         Ok(())
     }
 
-    /// Whose branches there are, from all records that can be read.
+    /// The owners of branches, from all records that can be read.
     pub(super) async fn claims(&self) -> Result<&Claims, WorktreeError> {
         self.claims
             .get_or_try_init(|| async {
@@ -104,7 +104,7 @@ impl Worktrees {
             .await
     }
 
-    /// All records, the oldest task first. One that cannot be read does not hide the others.
+    /// All records, the oldest task first. An unreadable one does not hide the others.
     pub(super) async fn records(&self) -> Result<Vec<Kept>, WorktreeError> {
         self.blocking(|layout| {
             let records = tasks(layout)?.into_iter().filter_map(|task| {
@@ -117,7 +117,7 @@ impl Worktrees {
     }
 }
 
-/// To be called on a thread that may block.
+/// Reads a record. To be called on a thread that may block.
 pub(super) fn read(layout: &Layout, task: TaskId) -> Result<Option<Record>, WorktreeError> {
     let path = layout.worktree_record(task);
     match fs::read(&path) {
@@ -133,7 +133,8 @@ fn write(layout: &Layout, record: &Record) -> Result<(), WorktreeError> {
     let path = layout.worktree_record(record.task);
     let write = || -> io::Result<()> {
         fsx::make_private_dir(&layout.worktrees())?;
-        // What is in a worktree may be nowhere else, and this is what is known of it.
+        // Must survive a power cut: the work in a worktree may exist nowhere else, and only this
+        // record describes it.
         fsx::replace(&path, Lasting::PowerCut, &serde_json::to_vec(record)?).map(drop)
     };
     write().map_err(io_error("cannot write", &path))

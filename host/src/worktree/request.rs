@@ -1,4 +1,4 @@
-//! Pushing a branch, and opening a request to merge it, with `gh` where that is installed.
+//! Pushes a branch, and opens a pull request with `gh` if that is installed.
 
 use claudine_domain::worktree::MergeState;
 
@@ -16,7 +16,7 @@ impl Work {
         let branch = &self.record.branch;
         let follows = self.followed().await?;
         let chosen = self.git.setting("remote.pushDefault").await?;
-        // The repository itself is no place to push to.
+        // The repository itself cannot be pushed to.
         let chosen = chosen.filter(|remote| remote != ".");
         let Some(remote) = chosen.or_else(|| follows.clone()) else {
             let why = format!("there is no remote to push `{branch}` to; it stays here");
@@ -34,12 +34,12 @@ impl Work {
             Ok(url) => (MergeState::Opened, format!("{pushed} and {url} is open")),
             Err(GitError::NotInstalled { .. }) => (
                 MergeState::Pushed,
-                format!("{pushed}; `gh` is not installed, so the request is yours to open"),
+                format!("{pushed}; `gh` is not installed, so open the pull request yourself"),
             ),
             Err(error) => (
                 MergeState::Refused,
                 format!(
-                    "{pushed}, but the request could not be opened: {error}; `gh pr create --head {}` opens it",
+                    "{pushed}, but the pull request could not be opened: {error}; `gh pr create --head {}` opens it",
                     shell_word(&head)
                 ),
             ),
@@ -47,7 +47,7 @@ impl Work {
         Ok(done.into())
     }
 
-    /// The remote that the base follows, else `origin`, else the first.
+    /// The remote that the base follows, or else `origin`, or else the first one.
     async fn followed(&self) -> Result<Option<String>, WorktreeError> {
         let remotes = self.git.remotes().await?;
         let followed = match &self.record.base {
@@ -61,7 +61,7 @@ impl Work {
             .or_else(|| remotes.first().cloned()))
     }
 
-    /// The address of the open request, an earlier one or a new one.
+    /// The address of the open pull request, an earlier one or a new one.
     async fn request(&self, head: &str) -> Result<String, GitError> {
         let branch = &self.record.branch;
         if let Some(url) = self.git.open_request(branch).await? {
@@ -75,12 +75,12 @@ impl Work {
             body: &body,
         };
         let url = self.git.create_request(opening).await?;
-        Ok(url.unwrap_or_else(|| "the request".to_owned()))
+        Ok(url.unwrap_or_else(|| "the pull request".to_owned()))
     }
 }
 
-/// A branch as `gh` is told of it if it is in another repository than the one to merge it into:
-/// with the owner of its repository in front, which is the part before the last of the address.
+/// The head branch as `gh` expects it if it is in another repository than the base: with the owner
+/// of its repository in front, which is the second last part of the address.
 fn head_in(url: &str, branch: &BranchRef) -> String {
     let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
     match owner.filter(|owner| !owner.is_empty()) {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_elsewhere_has_its_owner_in_front() {
+    fn a_branch_of_another_repository_is_prefixed_with_its_owner() {
         let check = |url: &str, expected: &str| {
             assert_eq!(
                 head_in(url, &BranchRef::named("fix/1")),

@@ -1,8 +1,8 @@
-//! A conflict that a person resolves: the base is merged into the task's branch in its worktree,
-//! left open for them, and committed once nothing of it is unresolved.
+//! Conflicts that a person resolves: the base is merged into the task's branch in its worktree,
+//! left open for the person, and committed once all files are resolved.
 //!
-//! All that is known of it is in the worktree: whoever begins again finds the merge as it was left,
-//! whatever has ended meanwhile, and takes it to its end or back.
+//! The whole state is in the worktree: a later command finds the merge as it was left, even after a
+//! restart, and completes or aborts it.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::git::{Merged, Unresolved};
 
-/// How a resolution stands.
+/// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Resolution {
-    /// Nothing conflicts any more: what is on the branch can be merged.
+    /// Nothing conflicts any more: the branch can be merged.
     Resolved,
-    /// A merge is begun in the worktree, and these files are not resolved.
+    /// A merge was begun in the worktree, and these files are unresolved.
     Open {
         path: PathBuf,
         files: Vec<Unresolved>,
@@ -38,8 +38,8 @@ impl From<Done> for Resolution {
 }
 
 impl Worktrees {
-    /// Begins to merge the base into the branch, or finds a merge that was begun before. A worktree
-    /// that was removed is made again.
+    /// Begins to merge the base into the branch, or finds a merge that was begun before. A removed
+    /// worktree is made again.
     pub(crate) async fn begin_resolving(
         &self,
         held: &Held,
@@ -87,13 +87,13 @@ impl Worktrees {
             return Ok(done.into());
         }
         if !work.git.is_merging().await? {
-            // Somebody has committed it, or taken it back: the merge itself says which.
+            // Somebody has committed or aborted it; the merge that follows tells which.
             return Ok(Resolution::Resolved);
         }
         self.open(&work).await
     }
 
-    /// Takes back a merge that was begun; whether there was one.
+    /// Aborts a merge that was begun; returns whether there was one.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
@@ -112,7 +112,7 @@ impl Worktrees {
         Ok(is_merging)
     }
 
-    /// What is left to be resolved of a merge under way; it is committed if that is nothing.
+    /// Returns the unresolved files of a merge in progress; commits it if there are none.
     async fn open(&self, work: &Work) -> Result<Resolution, WorktreeError> {
         let files = work.git.take_resolved().await?;
         if files.is_empty() {
@@ -149,8 +149,8 @@ impl Worktrees {
 }
 
 impl Work {
-    /// A merge is not begun over what is not committed. It is committed first if the strategy
-    /// commits it anyway.
+    /// Refuses to begin a merge over uncommitted changes. If the strategy commits them anyway, they
+    /// are committed first.
     async fn refuse_or_commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if self.strategy != MergeStrategy::Manual {
             return self.commit_rest().await;

@@ -1,8 +1,9 @@
-//! What becomes of the work of a task that has succeeded.
+//! Settles the work of a task that has succeeded.
 //!
-//! It is decided by what is there and not by what was done, so it can be asked for again: after a
-//! crash the second time finds the first one's commits, merges and pushes. Once it is settled, that
-//! is written into the worktree's record, before the worktree goes.
+//! Each step looks at the present state instead of remembering what was done. So settling can be
+//! repeated: after a crash the second run finds the commits, merges and pushes of the first. When
+//! the work is settled, the result is written into the worktree's record, before the worktree is
+//! removed.
 
 use std::{
     collections::BTreeMap,
@@ -23,45 +24,45 @@ use crate::{
     text::{harmless, shell_word},
 };
 
-/// How many conflicting files are named in a row, and how long they may be together.
+/// The most conflicting files that are stored in a row, and their total length.
 const CONFLICTS_NAMED: usize = 50;
 const CONFLICTS_BYTES: usize = 4 << 10;
 
-/// An attempt whose work is to be settled.
+/// An attempt whose work must be settled.
 pub(crate) struct Settling<'a> {
     pub(crate) task: TaskId,
     pub(crate) attempt: u32,
     pub(crate) worktree: &'a Worktree,
     /// The branch as the task knows it.
     pub(crate) branch: String,
-    /// What the task was to do, for the messages of commits.
+    /// The summary of the task, for commit messages.
     pub(crate) title: &'a str,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
 }
 
-/// What the steps share.
+/// The data that all steps share.
 pub(super) struct Work {
     pub(super) task: TaskId,
     pub(super) record: Record,
     pub(super) strategy: MergeStrategy,
     pub(super) message: Message,
-    /// In the worktree, or, if that is gone, in the repository.
+    /// Runs in the worktree or, if that is gone, in the repository.
     pub(super) git: Git,
     pub(super) path: PathBuf,
 }
 
-/// What a step came to, in words.
+/// The result of a step, as text.
 pub(super) struct Done {
     state: MergeState,
     pub(super) detail: String,
-    /// Why it was not done, if that is more than the first part of the detail.
+    /// The reason for a failure, if the first part of the detail is not enough.
     brief: Option<String>,
     conflicts: Vec<String>,
     work: Option<Span>,
 }
 
 impl Done {
-    /// The base and the branch have changed the same places.
+    /// The result if base and branch have changed the same places.
     pub(super) fn conflict(files: Vec<String>, detail: String) -> Self {
         Self {
             brief: Some(format!("merge conflict in {}", shortened(&files))),
@@ -84,7 +85,8 @@ impl From<(MergeState, String)> for Done {
 }
 
 impl Worktrees {
-    /// How many files of its worktree a task has changed, if the worktree is there and git can say.
+    /// The number of files that a task has changed in its worktree; `None` if the worktree does not
+    /// exist or git fails.
     pub(crate) async fn changed_files(
         &self,
         task: TaskId,
@@ -96,14 +98,14 @@ impl Worktrees {
         git.changed_since(&record.base_commit).await.ok()
     }
 
-    /// Never fails: what goes wrong is the answer.
+    /// Settles the work of an attempt. Never fails: an error becomes the result.
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
         let strategy = settling.worktree.merge;
         let branch = settling.branch.clone();
         let path = self.path(settling.task);
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
-            // It may not even be committed.
+            // The work may not even be committed.
             let place = if path.exists() {
                 format!("in the worktree {} (branch `{branch}`)", path.display())
             } else {
@@ -146,7 +148,7 @@ impl Worktrees {
         Ok(self.leave(&mut work, merge).await)
     }
 
-    /// With git in the worktree, which may be gone.
+    /// Prepares the steps. Git runs in the worktree, which may be gone.
     pub(super) async fn begin(
         &self,
         git: Git,
@@ -171,7 +173,7 @@ impl Worktrees {
         })
     }
 
-    /// Does what the strategy says.
+    /// Carries out the strategy.
     pub(super) async fn carry_out(&self, work: &Work) -> Result<Merge, WorktreeError> {
         let Done {
             state,
@@ -180,7 +182,7 @@ impl Worktrees {
             conflicts,
             work: span,
         } = self.work(work).await?;
-        // Its first part says why, and the rest what can be done about it.
+        // The first part of the detail is the reason, the rest is advice.
         let why = || detail.split("; ").next().unwrap_or_default().to_owned();
         let brief = state.is_failure().then(|| brief.unwrap_or_else(why));
         Ok(Merge {
@@ -193,7 +195,7 @@ impl Worktrees {
 
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        // Without a worktree all of it is on the branch.
+        // Without a worktree everything is on the branch.
         if work.path.exists()
             && let Some(done) = work.commit_rest().await?
         {
@@ -203,7 +205,7 @@ impl Worktrees {
             let branch = branch.clone();
             return Err(WorktreeError::BranchGone { branch });
         };
-        // Before it is merged: then it parts nowhere.
+        // Found before the merge: afterwards the histories do not part any more.
         let from = work.record.parting(&work.git, &tip).await?;
         let done = self.hand_over(work, &tip).await?;
         Ok(Done {
@@ -258,21 +260,21 @@ impl Worktrees {
             return Ok((MergeState::Left, detail).into());
         }
         let detail = format!(
-            "{} has it; `git apply` takes it (it is also on branch `{branch}`)",
+            "{} is the patch; `git apply` applies it (the work is also on branch `{branch}`)",
             file.display()
         );
         Ok((MergeState::Written, detail).into())
     }
 
-    /// Removes the worktree, if nothing in it would be lost by that, and a branch of our own making
-    /// that nobody needs any more.
+    /// Removes the worktree if nothing would be lost, and also its branch if we named it and nobody
+    /// needs it any more.
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
-        // The worktree's own directory is no place to remove it from.
+        // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
             let why = match work.remove(&repository).await {
                 Ok(Removal::Removed) => None,
-                // The merge says why.
+                // The merge's text says why.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
                 Err(error) => Some(error.to_string()),
@@ -298,7 +300,7 @@ impl Worktrees {
         merge
     }
 
-    /// Takes the branch away, if its name is our own and all that is on it is in its base.
+    /// Deletes the branch if we named it and its base has everything on it.
     pub(super) async fn drop_branch(
         &self,
         record: &mut Record,
@@ -319,10 +321,10 @@ impl Worktrees {
     }
 }
 
-/// What became of a worktree that was to be removed.
+/// The result of removing a worktree.
 enum Removal {
     Removed,
-    /// What is not committed was to be left.
+    /// It has uncommitted changes, which had to be left.
     LeftUncommitted,
     Refused(String),
 }
@@ -346,7 +348,7 @@ impl Work {
         Ok(Removal::Removed)
     }
 
-    /// Why nothing is done with a worktree that is not on its branch.
+    /// Refuses a worktree that is not on its branch; returns why.
     pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
@@ -355,30 +357,30 @@ impl Work {
             let instead =
                 stands_on.map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
             let detail = format!(
-                "the worktree {place} has {instead} checked out and not `{branch}`, so nothing was done with it"
+                "the worktree {place} has {instead} checked out instead of `{branch}`, so nothing was done with it"
             );
             return Ok(Some((MergeState::Refused, detail).into()));
         }
-        // Without it the next commit would be one without a past, of all files.
+        // If the branch is missing, the next commit would have no history and contain all files.
         if self.git.branch_commit(branch).await?.is_some() {
             return Ok(None);
         }
         let way_back = self.git.last_commit().await?.map_or_else(String::new, |commit| {
             let full = shell_word(&branch.full());
             format!(
-                "; `git update-ref {full} {}` brings it back, and `claudine worktree merge {}` asks again",
+                "; `git update-ref {full} {}` restores it, and `claudine worktree merge {}` tries again",
                 commit.hash(),
                 self.task
             )
         });
         let detail = format!(
-            "branch `{branch}` was taken away while the worktree {place} was on it, so nothing was done with that{way_back}"
+            "branch `{branch}` was deleted while the worktree {place} was on it, so nothing was done with the worktree{way_back}"
         );
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Commits what the task has not, if that is to be done; or says why nothing is done with the
-    /// worktree as it is.
+    /// Commits the changes that the task has not committed, if the strategy asks for that; or
+    /// returns why nothing is done with the worktree.
     pub(super) async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if let Some(done) = self.refuse_astray().await? {
             return Ok(Some(done));
@@ -387,8 +389,7 @@ impl Work {
         let manual = self.strategy == MergeStrategy::Manual;
         let place = self.path.display();
         let state = self.git.status().await?;
-        // A merge that was resolved to what was there before changes nothing, and yet is to be
-        // committed.
+        // A merge whose resolution equals the branch changes no file, but must still be committed.
         if state.dirty_count == 0 && (manual || !self.git.is_merging().await?) {
             return Ok(None);
         }
@@ -399,11 +400,11 @@ impl Work {
             );
             return Ok(Some((MergeState::Left, detail).into()));
         }
-        // Committed, they would be taken for resolved.
+        // Committing conflicts would mark them as resolved.
         let conflicts = self.git.conflicting_files().await?;
         if !conflicts.is_empty() {
             let detail = format!(
-                "a merge is under way in the worktree {place}, and its conflicts are not resolved: {}; `claudine worktree resolve {}` goes on with it",
+                "a merge is in progress in the worktree {place}, and conflicts are not resolved: {}; `claudine worktree resolve {}` continues it",
                 shortened(&conflicts),
                 self.task
             );
@@ -412,7 +413,7 @@ impl Work {
         let foreign = self.git.foreign_repositories().await?;
         if !foreign.is_empty() {
             let detail = format!(
-                "there are repositories of their own in the worktree {place}, which cannot be committed: {}; move them elsewhere, or have git ignore them",
+                "the worktree {place} contains other repositories, which cannot be committed: {}; move them elsewhere, or let git ignore them",
                 shortened(&foreign)
             );
             return Ok(Some((MergeState::Refused, detail).into()));
@@ -428,20 +429,20 @@ impl Work {
             return Ok(None);
         }
         let detail = format!(
-            "not all that was changed in the worktree {place} can be committed there; what is inside of a submodule is committed in that: {}",
+            "some changes in the worktree {place} cannot be committed there; changes inside a submodule must be committed in the submodule: {}",
             shortened(&left.dirty)
         );
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Refuses repositories that were committed by their hash alone, and submodules at commits that
-    /// are nowhere else: the commit would reach others without what is in them.
+    /// Refuses repositories that were committed only as a hash, and submodules at commits that
+    /// exist nowhere else: others would get the commit without their content.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;
         if !links.is_empty() {
             let detail = format!(
-                "branch `{branch}` has repositories of their own in it that are no submodules, so nobody else would have their content: {}; `git rm --cached` takes them out",
+                "branch `{branch}` contains repositories that are not submodules, so nobody else could get their content: {}; `git rm --cached` removes them",
                 shortened(&links)
             );
             return Ok(Some((MergeState::Refused, detail).into()));
@@ -449,7 +450,7 @@ impl Work {
         let unpushed = self.git.unpushed_submodules(base, tip).await?;
         if !unpushed.is_empty() {
             let detail = format!(
-                "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, and `claudine worktree merge {}` asks again",
+                "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, then `claudine worktree merge {}` tries again",
                 shortened(&unpushed),
                 self.path.display(),
                 self.task
@@ -461,15 +462,15 @@ impl Work {
 }
 
 impl Record {
-    /// Where a commit of the branch parts from its base: later than the branch left it, if somebody
-    /// has merged the base into it since.
+    /// The commit at which the branch leaves its base: later than when it was made, if the base was
+    /// merged into it since.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
         let base = match &self.base {
             Some(base) => git.branch_commit(base).await?,
             None => None,
         };
         let common = match base {
-            // What is merged parts nowhere: there the branch left it.
+            // A merged branch does not leave its base any more, so the recorded commit counts.
             Some(base) if !git.is_ancestor(tip, &base).await? => {
                 git.common_ancestor(&base, tip).await?
             }
@@ -478,7 +479,7 @@ impl Record {
         Ok(common.unwrap_or_else(|| self.base_commit.clone()))
     }
 
-    /// Whether all that is on the branch is in its base.
+    /// Whether the base has everything that is on the branch.
     pub(super) async fn is_merged(&self, git: &Git, tip: &Commit) -> Result<bool, WorktreeError> {
         if git.is_ancestor(tip, &self.base_commit).await? {
             return Ok(true);
@@ -493,7 +494,8 @@ impl Record {
     }
 }
 
-/// Gives a patch its name, unless it is empty: none is to be applied then.
+/// Gives a patch its final name; removes it if it is empty, since `git apply` refuses an empty
+/// patch.
 fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     let is_empty = fs::metadata(fresh)?.len() == 0;
     if is_empty {
@@ -504,7 +506,7 @@ fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     Ok(is_empty)
 }
 
-/// As many names as fit into a row.
+/// The first names, as many as fit into a row.
 fn first_of(mut files: Vec<String>) -> Vec<String> {
     let mut bytes = 0;
     files.truncate(CONFLICTS_NAMED);

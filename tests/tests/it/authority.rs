@@ -207,7 +207,7 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
     assert_eq!(retried[0]["by"]["via"], "mcp", "{events}");
     let shown = host.text(["events", &plan]);
     assert!(
-        shown.contains("to be tried again (by owner via mcp)"),
+        shown.contains("to be retried (by owner via mcp)"),
         "{shown}"
     );
     // A command of the agent's, which may bring leave for tools along.

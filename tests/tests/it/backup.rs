@@ -74,13 +74,13 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let again = old.host.run(["backup", name]).code(125);
-    again.says(&["is there already", "--force"]);
+    again.says(&["already exists", "--force"]);
     old.host.run(["backup", "--force", name]).check();
 
     let new = host("new");
     restore(&new, &path).ok().says(&[
         "restored 4 tasks",
-        "were under way then: 1",
+        "were running then: 1",
         "tasks held: 2",
         "run in the one of this command",
     ]);
@@ -163,7 +163,7 @@ fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
     used.run(["down"]).check();
     restore(&used, &path)
         .code(125)
-        .says(&["has a queue already", "nothing was changed"]);
+        .says(&["already has a queue", "nothing was changed"]);
 
     // A directory that is not there yet stays so.
     let new = host("new");

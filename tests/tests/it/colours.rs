@@ -3,7 +3,7 @@
 use claudine_tests::{TestHost, terminal::Terminal};
 
 #[test]
-fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+fn colours_are_used_on_terminals_unless_set_otherwise() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     host.finished(&id);

@@ -201,7 +201,7 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
     assert!(!host.data_dir().join("ballast").exists());
     host.run(["run", "--", "true"])
         .code(125)
-        .says(&["the disk is full: no new task is taken until there is space"]);
+        .says(&["the disk is full; new tasks are refused until there is space"]);
 
     host.kill_host();
     disk.fill();
@@ -214,7 +214,7 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
     refused.says(&[
         &format!("no host can start: the disk at {}", disk.dir.display()),
         "is full (nothing is free)",
-        "free at least 1024 KiB there; nothing that was accepted is lost, and what runs goes on",
+        "free at least 1024 KiB there; nothing that was accepted is lost, and running tasks continue",
     ]);
     assert!(alive(pid));
 

@@ -183,7 +183,7 @@ fn a_follower_starts_no_host_that_was_told_to_go_down() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_settings_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32, why: &str| {
         let ran = host.run(["events"].iter().chain(arguments)).code(code);

@@ -125,7 +125,7 @@ fn a_supervisor_that_does_not_answer_keeps_no_host_from_starting() {
     assert_eq!(other.ok().text(), "on");
     assert!(took < Duration::from_secs(30), "{took:?}");
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(doctor.contains("cannot be talked to"), "{doctor}");
+    assert!(doctor.contains("cannot be reached: no answer"), "{doctor}");
     assert_eq!(why["state"], "running", "{why:#}");
     // Once it goes on, so does its attempt.
     fs::write(host.work().join("go"), "").unwrap();

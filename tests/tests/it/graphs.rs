@@ -331,11 +331,11 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     };
     check(
         r#"[{"name":"a","argv":["true"],"dependencies":["c"]},{"name":"b","argv":["true"],"dependencies":["a"]},{"name":"c","argv":["true"],"dependencies":["b"]}]"#,
-        "the dependencies go in a circle: a → c → b → a",
+        "dependency cycle: a → c → b → a",
     );
     check(
         r#"[{"name":"a","argv":["true"],"dependencies":["a"]},{"argv":["true"]}]"#,
-        "the dependencies go in a circle: a → a",
+        "dependency cycle: a → a",
     );
     check(
         r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
@@ -343,14 +343,14 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "standard input:1:59: `sometimes` is none of succeeded, completed, any",
+        "standard input:1:59: `sometimes` is not one of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
         "standard input:1:20: the timeout must be from 1 s to 30 days, not 0 ms",
     );
     check("- {argv: [true", "error: standard input:1:");
-    check("", "there is no task in it");
+    check("", "the file has no tasks");
     let many: Vec<String> = (0..100_001)
         .map(|number| format!("task_{number:026}"))
         .collect();
@@ -441,9 +441,7 @@ fn a_dry_run_shows_the_graph_and_takes_nothing() {
     assert_eq!(planned["edges"].as_array().unwrap().len(), 2);
     let cycle = "- {name: a, argv: [x], dependencies: [b]}\n\
                  - {name: b, argv: [x], dependencies: [a]}\n";
-    dry(cycle, &[])
-        .code(2)
-        .says(&["the dependencies go in a circle"]);
+    dry(cycle, &[]).code(2).says(&["dependency cycle"]);
     dry("- {prompt: x, executor: nobody}", &[])
         .code(125)
         .says(&["nobody"]);
@@ -480,13 +478,13 @@ fn values_that_cannot_be_are_refused() {
     );
     check(
         &["group", "set", "g", "--limit", "0"],
-        "a group's limit is at least 1; to start nothing of it, pause it",
+        "a group's limit is at least 1; to start none of its tasks, pause it",
     );
     check(&["group", "set", "g", "--limit=-1"], "-1");
     check(&["run", "--retries=-1", "--", "true"], "-1");
     check(
         &["run", "--retries", "1", "--retry-on", "auth", "--", "true"],
-        "`auth` is no class of failures that can be retried",
+        "`auth` is not a class of failures that can be retried",
     );
     check(
         &[

@@ -10,7 +10,7 @@ use claudine_tests::{
 };
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 11] = [
     "DelegateTask",
     "SubmitGraph",
     "TaskStatus",
@@ -20,6 +20,8 @@ const TOOLS: [&str; 9] = [
     "ResumeTask",
     "ListTasks",
     "WaitTask",
+    "TaskDiff",
+    "MergeTask",
 ];
 
 /// MCP may ask for agents only, unless the configuration says otherwise.
@@ -127,6 +129,88 @@ fn a_running_task_is_cancelled() {
     );
     assert_eq!(wait(&mut client, &id)["status"], "cancelled");
     assert!(!alive(pid));
+}
+
+#[test]
+fn several_tasks_are_waited_for_together() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let mut waits = |file: &str| {
+        let script = format!("until test -e {file}; do sleep 0.02; done; echo {file}");
+        delegate(&mut client, &script)
+    };
+    let (first, second) = (waits("first"), waits("second"));
+    let both = json!([first, second]);
+    host.live(&first);
+    host.live(&second);
+    let mut wait = |arguments: Value| {
+        let answer = client.call("WaitTask", arguments);
+        let ids = answer["tasks"].as_array().unwrap().iter();
+        let ids: Vec<&Value> = ids.map(|task| &task["taskId"]).collect();
+        assert_eq!(json!(ids), both, "{answer:#}");
+        answer
+    };
+    let neither = wait(json!({ "taskIds": both, "any": true, "timeout": 0 }));
+    assert_eq!(neither["done"], false, "{neither:#}");
+    assert_eq!(neither["tasks"][1]["status"], "running", "{neither:#}");
+    fs::write(host.work().join("second"), "").unwrap();
+    // The end of one is enough for the first, and not for the second.
+    let one = wait(json!({ "taskIds": both, "any": true }));
+    assert_eq!(one["done"], true, "{one:#}");
+    assert_eq!(one["tasks"][0]["status"], "running", "{one:#}");
+    assert_eq!(one["tasks"][1]["output"], "second\n", "{one:#}");
+    let one = wait(json!({ "taskIds": both, "timeout": 100 }));
+    assert_eq!(one["done"], false, "{one:#}");
+    fs::write(host.work().join("first"), "").unwrap();
+    let all = wait(json!({ "taskIds": both }));
+    assert_eq!(all["done"], true, "{all:#}");
+    for task in all["tasks"].as_array().unwrap() {
+        assert_eq!(task["status"], "completed", "{all:#}");
+    }
+
+    let mut refuse = |arguments: Value, says: &str| {
+        let complaint = client.fail("WaitTask", arguments);
+        assert!(complaint.contains(says), "{complaint}");
+    };
+    refuse(json!({}), "give taskId, or taskIds for several tasks");
+    refuse(
+        json!({ "taskId": first, "taskIds": both }),
+        "give taskId, or taskIds for several tasks",
+    );
+    refuse(
+        json!({ "taskIds": [] }),
+        "taskIds has 0 tasks, but must have from 1 to 32",
+    );
+    refuse(
+        json!({ "taskIds": [first, "nobody"] }),
+        "no task matches `nobody`",
+    );
+}
+
+#[test]
+fn a_task_that_waits_says_for_what() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let gate = delegate(&mut client, "until test -e go; do sleep 0.02; done; exit 3");
+    let answer = client.call(
+        "DelegateTask",
+        json!({ "prompt": "true", "executor": "shell", "dependencies": [gate] }),
+    );
+    let after = answer["taskId"].as_str().unwrap().to_owned();
+    let mut why = |tool: &str, id: &str, says: &str| {
+        let told = client.call(tool, json!({ "taskId": id }));
+        let why = told["why"].to_string();
+        assert!(why.contains(says), "{told:#}");
+    };
+    host.live(&gate);
+    why("TaskStatus", &after, "to succeed (now running)");
+    fs::write(host.work().join("go"), "").unwrap();
+    why("WaitTask", &after, "it could not run because of");
+    why("WaitTask", &gate, "code 3");
+    why("TaskStatus", &gate, "code 3");
+    let succeeded = delegate(&mut client, "true");
+    let told = wait(&mut client, &succeeded);
+    assert_eq!(told["why"], Value::Null, "{told:#}");
 }
 
 #[test]
@@ -284,6 +368,11 @@ fn the_inspector_lists_and_calls() {
             .contains("inspected"),
         "{logs:#}"
     );
+    let several = format!("taskIds=[\"{id}\",\"{id}\"]");
+    let waited = call("WaitTask", &[&several, "any=true"]).ok().json();
+    let waited = &waited["structuredContent"];
+    assert_eq!(waited["done"], true, "{waited:#}");
+    assert_eq!(waited["tasks"][1]["taskId"], id, "{waited:#}");
     // It checks each answer against the schema that the tool gave for it: errors too.
     let refused = call("TaskStatus", &["taskId=task_00000000000000000000000000"]);
     let shown = format!("{refused}");

@@ -155,7 +155,7 @@ fn arguments_are_taken_as_they_were_meant_or_named() {
         ),
         (
             json!({"colour": 1}),
-            "there is no `colour` here; there are state, name",
+            "unknown field `colour`; the fields are state, name",
         ),
     ] {
         let error = called(&host, "ListTasks", arguments, true)["error"].to_string();

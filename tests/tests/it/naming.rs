@@ -78,7 +78,7 @@ fn no_task_is_named_as_another_is_shown() {
     let refused = host.run(["run", "--name", short, "--", "true"]).code(125);
     refused.says(&[&format!("`{short}` is a part of another task's id")]);
     let refused = host.run(["run", "--name", "@last", "--", "true"]).code(2);
-    refused.says(&["`@last` means a task by itself and cannot be a name"]);
+    refused.says(&["`@last` is reserved and cannot be a name"]);
     // Names that only look like it are names, also for the second time.
     for _ in 0..2 {
         let named = host.text(["run", "--name", "backend", "--", "true"]);

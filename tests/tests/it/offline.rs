@@ -179,6 +179,33 @@ fn a_killed_host_leaves_what_it_has_written_to_be_read() {
     assert!(host.host_pid().is_none() && alive(pid));
 }
 
+/// Sets a pragma of a database, which is made if there is none.
+fn set(database: &Path, pragma: &str, value: &str) {
+    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
+        db.execute(f'pragma {sys.argv[2]} = {sys.argv[3]}'); db.close()";
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", script]).arg(database);
+    assert!(python.args([pragma, value]).status().unwrap().success());
+}
+
+/// As the first host leaves it that is killed before it has made the tables, and as whoever looks
+/// meanwhile finds it.
+#[test]
+fn a_database_that_is_just_being_made_is_shown_as_no_queue() {
+    let host = TestHost::new();
+    let database = host.data_dir().join("claudine.db");
+    set(&database, "journal_mode", "wal");
+    assert!(fs::metadata(&database).unwrap().len() > 0);
+    let left = files(host.data_dir());
+    assert_eq!(host.json(["list"])["tasks"], Value::Array(Vec::new()));
+    assert_eq!(files(host.data_dir()), left);
+    host.run(["backup", "queue.backup"])
+        .code(125)
+        .says(&["nothing to back up"]);
+    let id = host.script("true");
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
 #[test]
 fn a_database_of_another_version_is_not_touched() {
     let host = TestHost::new();
@@ -186,13 +213,7 @@ fn a_database_of_another_version_is_not_touched() {
     host.finished(&id);
     gone(&host);
     let database = host.data_dir().join("claudine.db");
-    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
-        db.execute('pragma user_version = ' + sys.argv[2]); db.close()";
-    let set = |version: &str| {
-        let mut python = Command::new("python3");
-        let python = python.args(["-c", script]).arg(&database).arg(version);
-        assert!(python.status().unwrap().success());
-    };
+    let set = |version| set(&database, "user_version", version);
     set("1");
     let before = fs::read(&database).unwrap();
     host.run(["list"])

@@ -133,7 +133,7 @@ fn what_it_took_before_is_expected_again() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_settings_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32, why: &str| {
         let ran = host.run(["graph"].iter().chain(arguments)).code(code);

@@ -171,7 +171,7 @@ fn a_command_goes_on_from_its_last_attempt() {
     host.run(["retry", "job"]).check();
     assert_eq!(host.finished(id.trim())["output"], "half of it\n");
     let events = host.text(["events", "job"]);
-    assert!(events.contains("to go on from attempt 1"), "{events}");
+    assert!(events.contains("to continue from attempt 1"), "{events}");
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn a_name_of_a_graph_is_kept_and_checked() {
     submit("").code(USAGE).says(&["the name of the graph"]);
     submit("a\u{1b}[2J")
         .code(USAGE)
-        .says(&["controls how text is shown"]);
+        .says(&["has a control character"]);
     let listed = host.json(["list", "--graph", "release"]);
     assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
 }
@@ -369,7 +369,7 @@ fn a_graph_is_named_listed_and_cancelled_over_mcp() {
     assert_eq!(cancelled["message"], "2 tasks of the graph cancelled");
     assert_eq!(host.status("a")["reason"]["message"], "enough");
     let again = client.call("CancelTask", json!({"graph": "plan"}));
-    assert_eq!(again["message"], "Nothing of the graph is left to cancel");
+    assert_eq!(again["message"], "No task of the graph is left to cancel");
     let refused = client.fail("CancelTask", json!({"graph": "plan", "taskId": "a"}));
     assert!(refused.contains("give taskId"), "{refused}");
 }

@@ -114,7 +114,7 @@ fn keys_do_what_the_help_says() {
     top.shows(&["Output of", "compiling everything", "q back"]);
     top.press("q");
     top.press("/nothing-like-it");
-    top.shows(&["/nothing-like-it", "no task passes the filter"]);
+    top.shows(&["/nothing-like-it", "no task matches the filter"]);
     top.press("\x1b");
     top.shows(&["enter logs", "build"]);
     top.press("c");

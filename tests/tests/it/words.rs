@@ -139,6 +139,8 @@ fn mcp_shows_its_configuration_and_tests_itself() {
         "ResumeTask",
         "ListTasks",
         "WaitTask",
+        "TaskDiff",
+        "MergeTask",
     ] {
         assert!(test.contains(tool), "{test}");
     }

@@ -1,4 +1,4 @@
-//! The limits of time that the host itself watches, and from when each counts.
+//! Time limits that the host itself watches, and the time from which each counts.
 
 use super::Board;
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
     time::Now,
 };
 
-/// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by
-/// their supervisor too.
+/// Clocks that the host itself watches. The supervisor also watches the idle and hard deadlines of
+/// processes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Clock {
     Queue,
@@ -20,8 +20,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Why an attempt is stopped when it runs out; nothing is to be stopped of a task that is still
-    /// in the queue.
+    /// Reason for the stop when this clock runs out; none for a task that is still queued.
     pub(crate) fn stops(self) -> Option<StopWhy> {
         match self {
             Self::Queue => None,
@@ -33,7 +32,7 @@ impl Clock {
     }
 }
 
-/// The clock of the phase that the task's attempt is in, if that has one.
+/// Clock of the phase that the task's attempt is in, if that phase has one.
 pub(super) fn clocked(task: &Task) -> Option<Clock> {
     match task.phase()? {
         Phase::Preparing => Some(Clock::Prepare),
@@ -44,13 +43,13 @@ pub(super) fn clocked(task: &Task) -> Option<Clock> {
 }
 
 impl Board {
-    /// Counts the limit of an attempt's phase from here: the phase begins, or another host goes on
-    /// with it.
+    /// Counts the limit of the attempt's phase from now: the phase begins, or another host
+    /// continues it.
     pub(crate) fn restart_phase_clock(&mut self, id: TaskId, now: Now) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;
         };
-        // Most starts are not measured.
+        // Without a start timeout the start is not timed.
         if clocked(&task) == Some(Clock::Start) && task.request.start_timeout.is_none() {
             return;
         }

@@ -1,8 +1,8 @@
-//! The newest ends of tasks that ran again: a copy of such a task that was read from the store
-//! before does not have them.
+//! The newest ends of tasks that ran again. A copy of such a task that was read from the store
+//! earlier does not have them.
 //!
-//! The latest are kept, up to a limit. A copy that was read before the oldest of these may be out
-//! of date, and has to be read again.
+//! Only the latest are kept, up to a limit. A copy that was read before the oldest of them may be
+//! stale, and must be read again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,16 +15,15 @@ use crate::{batch::BatchNumber, id::TaskId, task::Task};
 pub(crate) struct EndedAgain {
     /// Unfinished tasks that have ended before, since this board was made.
     revived: BTreeSet<TaskId>,
-    /// How they ended since, with the batch that says so.
+    /// Their newest ends, each with the batch that holds it.
     ends: BTreeMap<TaskId, (BatchNumber, Arc<Task>)>,
     oldest_first: BTreeSet<(BatchNumber, TaskId)>,
-    /// What was read when an earlier batch was the last one on disk may be out of date.
+    /// Copies that were read when an earlier batch was the last on disk may be stale.
     known_from: BatchNumber,
 }
 
 impl EndedAgain {
-    /// For a board that was made of what is on disk after this batch: what was read before it may
-    /// be out of date.
+    /// For a board made from the disk's state after this batch: copies read before it may be stale.
     pub(super) fn since(batch: BatchNumber) -> Self {
         Self {
             known_from: batch,
@@ -37,7 +36,7 @@ impl EndedAgain {
         self.revived.insert(task);
     }
 
-    /// Notes how a task ended in that batch, if it had ended before. At most `limit` ends are kept.
+    /// Notes how a task ended in that batch, if it had ended before. Keeps at most `limit` ends.
     pub(super) fn note_end(&mut self, task: &Arc<Task>, batch: BatchNumber, limit: usize) {
         let id = task.id;
         if !self.revived.remove(&id) {
@@ -59,17 +58,17 @@ impl EndedAgain {
         }
     }
 
-    /// Tasks are gone with that batch: what was read before it may name them still.
+    /// Notes that tasks were removed by that batch: copies read before it may still name them.
     pub(crate) fn note_pruned(&mut self, batch: BatchNumber) {
         self.known_from = self.known_from.max(batch);
     }
 
-    /// Its newest end, as far as that is kept.
+    /// Newest end of the task, if it is remembered.
     pub(crate) fn newest(&self, task: TaskId) -> Option<&Arc<Task>> {
         self.ends.get(&task).map(|(_, task)| task)
     }
 
-    /// Whether a copy that was read when that batch was the last one on disk may be out of date.
+    /// Whether a copy that was read when that batch was the last on disk may be stale.
     pub(crate) fn may_be_stale(&self, as_of: BatchNumber) -> bool {
         as_of < self.known_from
     }

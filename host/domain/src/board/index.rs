@@ -1,5 +1,4 @@
-//! What is derived from tasks: every index, in one place, so that none can disagree with the task
-//! it points to.
+//! Every index, derived from the tasks in one place, so that none can disagree with them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,8 +39,8 @@ impl Board {
                 phase: Phase::Assigned,
                 since,
             } => {
-                // A stored assignment is durable already; `new` sets the number of the batch being
-                // filled only at its end.
+                // An assignment from the store is durable already: `new` sets the number of the
+                // batch being filled only at its end.
                 let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
                 self.frontier.insert(id);
                 let lane = self.lane(task);
@@ -53,7 +52,7 @@ impl Board {
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
-                // What is only prepared has started nothing.
+                // An attempt that is only prepared has started nothing.
                 let starts = task
                     .last_attempt()
                     .is_some_and(|last| last.started_at.is_some() && last.live_at.is_none());
@@ -118,9 +117,10 @@ impl Board {
         }
     }
 
-    /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand
-    /// entries are not to be made anew each time that changes. For all tasks that come together at
-    /// once: sorted by what they depend on, each list of dependants is made in one go.
+    /// Adds the edges of new tasks. It is separate from [`Board::index`] since edges do not depend
+    /// on the task's state: a hundred thousand entries must not be rebuilt each time that changes.
+    /// It takes all tasks that come together: sorted by dependency, each list of dependants is
+    /// built once.
     pub(crate) fn index_dependencies<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>) {
         let edges = tasks.into_iter().flat_map(|task| {
             let upstream = task.dependencies.iter().map(|it| it.task);
@@ -146,8 +146,8 @@ impl Board {
         }
     }
 
-    /// When the time is over that a ready task may wait for its start. One that got ready by
-    /// another clock has it all again: see [`Board::restart_queue_clocks`].
+    /// Time at which a ready task's queue timeout ends. None if it counts from another clock: see
+    /// [`Board::restart_queue_clocks`].
     fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
         let State::Ready {
             clock: Some((from, clock_id)),
@@ -160,8 +160,7 @@ impl Board {
         (*clock_id == self.clock_id).then(|| (from.after(limit), task.id, Clock::Queue))
     }
 
-    /// Counts the queue timeouts of tasks from here that were made ready by another clock: before
-    /// the machine was started anew.
+    /// Counts queue timeouts anew that began on another clock, before the machine was restarted.
     pub fn restart_queue_clocks(&mut self, now: Now) {
         let by_another_clock = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, clock_id)), .. } if *clock_id != self.clock_id);
         for id in self.ids_where(by_another_clock) {
@@ -174,8 +173,8 @@ impl Board {
         }
     }
 
-    /// The host's clocks for an attempt in this phase. A start by another clock has no deadline any
-    /// more: what it started is gone.
+    /// Deadlines of an attempt in this phase. A start on another clock has none: its processes are
+    /// gone.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))
@@ -204,7 +203,7 @@ impl Board {
         }
     }
 
-    /// Where it stands as long as it waits for a slot.
+    /// Lane of the task while it waits for a slot.
     pub(crate) fn lane(&self, task: &Task) -> Lane {
         Lane::of(task, self.capacity.profiles.trusted())
     }

@@ -1,7 +1,7 @@
-//! What waits for a slot, lane by lane, and who comes next of each class.
+//! The tasks that wait for a slot, by lane, and the first of each class.
 //!
-//! The first of each lane is kept beside it, by the class that the lane is admitted as: where a
-//! class is refused, none of its lanes is looked at, however many they are.
+//! The first task of each lane is also kept by the class that the lane is admitted as: if a class
+//! is refused, none of its lanes is looked at, however many they are.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,11 @@ use std::{
 use super::{Lane, Rank};
 use crate::{batch::BatchNumber, capacity::Refusal, profile::ProfileKey, time::Timestamp};
 
-/// What waits for a slot in one lane.
+/// The tasks that wait for a slot in one lane.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Line {
     pub(crate) ready: BTreeSet<Rank>,
-    /// Chosen ahead, with the batch in which that was decided.
+    /// Reserved ahead of a free slot, with the batch of the reservation.
     pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
 }
 
@@ -35,9 +35,9 @@ impl Line {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Lines {
     by_lane: BTreeMap<Arc<Lane>, Line>,
-    /// The first of each lane.
+    /// First task of each lane, by class.
     heads: BTreeMap<ProfileKey, BTreeMap<Rank, Arc<Lane>>>,
-    /// Those whose tasks wait for nothing but a slot.
+    /// Lanes whose tasks wait for nothing but a slot.
     plain: BTreeSet<Arc<Lane>>,
 }
 
@@ -73,20 +73,20 @@ impl Lines {
         });
     }
 
-    /// Takes a whole lane away.
+    /// Removes a whole lane and returns it.
     pub(crate) fn take(&mut self, lane: Lane) -> Line {
         let mut taken = Line::default();
         self.edit(lane, |line| std::mem::swap(line, &mut taken));
         taken
     }
 
-    /// The first of each class.
+    /// First task of each class.
     pub(crate) fn first_of_classes(&self) -> BTreeMap<Rank, Arc<Lane>> {
         let firsts = self.heads.values().filter_map(BTreeMap::first_key_value);
         firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
     }
 
-    /// The first of a lane of this class that comes after a rank.
+    /// First head of a lane of this class that ranks after `after`.
     pub(crate) fn next_of_class(
         &self,
         class: &ProfileKey,
@@ -139,16 +139,16 @@ impl Lines {
     }
 }
 
-/// Why the last round started nothing more.
+/// Reasons why the last round started nothing more.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// Of each class that the machine or the slots had no room for.
+    /// Classes for which the machine or the slots had no room.
     pub(crate) classes: BTreeMap<ProfileKey, Refusal>,
-    /// All that come after one that is waited for are refused as it is.
+    /// Set if all tasks behind a refused one must wait with it.
     pub(crate) held_back: Option<Refusal>,
-    /// Some lane was refused for a reason of its own.
+    /// Whether a lane was refused for a reason that concerns it alone.
     pub(crate) any_lane: bool,
-    /// When the day ends whose budget is spent, if a task waits for that.
+    /// End of the day whose budget is spent, if a task waits for it.
     pub(crate) next_day: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Who starts next, and who is chosen ahead.
+//! Starts tasks, and reserves the next ones.
 
 use std::time::Duration;
 
@@ -17,19 +17,20 @@ use crate::{
     time::{Now, Timestamp},
 };
 
-/// How many are chosen ahead while the number of slots is not fixed.
+/// Number of attempts reserved ahead while the number of slots is not fixed.
 const AHEAD_AUTO: usize = 8;
-/// How many are chosen ahead for each slot: enough that the choice need not be on disk at once.
+/// Number of attempts reserved per slot: enough that a reservation need not be on disk at once.
 const AHEAD_PER_SLOT: usize = 8;
-/// The most that are chosen ahead: enough that a burst of exits finds its successors on disk.
+/// Maximum number of attempts reserved ahead: enough that a burst of exits finds its successors on
+/// disk.
 const AHEAD_MAX: usize = 128;
-/// A task that still has more dependencies to be looked at is not chosen behind one of them: to
-/// look again and again would cost more than it saves.
+/// Maximum number of further dependencies of a task that is reserved behind one of them: checking
+/// more of them again and again would cost more than it saves.
 const LOOKED_AT: usize = 64;
 
 impl Board {
-    /// Starts what may start, then chooses ahead. To be called after the inputs of a round were
-    /// stepped.
+    /// Starts the tasks that may start, then reserves the next ones. It is called after all inputs
+    /// of a round.
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
         self.begin_prepared(now);
@@ -58,8 +59,8 @@ impl Board {
                         break;
                     }
                     if !is_own {
-                        // A start makes less room, never more: for the others of its class there is
-                        // none either.
+                        // A start leaves less room, never more: the others of its class have none
+                        // either.
                         self.standing.classes.insert(lane.profile.clone(), refusal);
                         continue;
                     }
@@ -75,8 +76,7 @@ impl Board {
         self.choose_behind(now);
     }
 
-    /// Why a lane is not admitted, if that is known: for a reason of its own, or for the one that
-    /// the last round had against it.
+    /// Reason why a lane is not admitted, if known: its own, or that of the last round.
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;
@@ -90,19 +90,19 @@ impl Board {
             .or_else(|| self.standing.held_back.clone())
     }
 
-    /// Whether a task that only the load of the CPU keeps from starting has waited long enough.
+    /// Whether a task that only the CPU load keeps from starting has waited long enough.
     fn has_waited(&self, now: Now, id: TaskId) -> bool {
         let state = self.tasks.get(&id).map(|task| &task.state);
         let Some(State::Ready { since, .. } | State::Running { since, .. }) = state else {
             return false;
         };
-        // The clock was set back since: how long it waited is not known.
+        // After the clock was set back, the length of the wait is unknown.
         let waited = now.wall.0.checked_sub(since.0);
         let waited = waited.map_or(PATIENCE, Duration::from_millis);
         self.capacity.lets_pass(waited)
     }
 
-    /// Lets prepared attempts start, unless another one of their key is starting.
+    /// Lets prepared attempts start, unless another one with the same key is starting.
     fn begin_prepared(&mut self, now: Now) {
         let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
         for id in prepared {
@@ -118,9 +118,9 @@ impl Board {
         }
     }
 
-    /// Whether those behind a refused task have to leave it what becomes free. Else a stream of
-    /// small ones could keep a large one out for ever. Where one of its own class runs it is that
-    /// one's end it waits for, which may be hours away, and the small ones go on.
+    /// Whether tasks behind a refused one must leave it the room that becomes free, since a stream
+    /// of small tasks could keep a large one out for ever. If a task of its own class runs, it
+    /// waits for that task's end, which may be hours away, and the small ones go on.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {
@@ -137,7 +137,7 @@ impl Board {
         self.capacity.admit(class, self.slots_in_use())
     }
 
-    /// The reasons against a lane beside the slots and the machine.
+    /// Checks everything except the slots and the machine.
     fn own_refusal(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
         if lane.profile.class == Class::Agent
             && let Some(level) = self.day_is_over(now)
@@ -153,8 +153,8 @@ impl Board {
         if let Some(account) = &lane.account
             && let Some(parked) = self.accounts.get(account)
         {
-            // A task of the account that is ready has waited until the limit was to end; were it
-            // parked still, it would be waiting.
+            // A ready task of this account has waited for the limit's end: if the account were
+            // still parked, the task would be waiting.
             if parked.probe.is_some_and(|probe| self.runs(probe)) {
                 return Err(Refusal::Probing {
                     account: account.0.clone(),
@@ -207,9 +207,9 @@ impl Board {
         });
     }
 
-    /// The batch in which the task was assigned, if it was. Its start may follow as soon as that
-    /// batch is durable: should the host die before it writes that the attempt is starting, the
-    /// next one finds an assignment and asks the supervisor whether it got the start.
+    /// Batch in which the task was assigned, if it was. Its start may follow as soon as that batch
+    /// is durable. If the host dies before it writes that the attempt is starting, the next host
+    /// finds an assignment and asks the supervisor whether it received the start.
     fn assigned_in(&self, task: &Task) -> Option<BatchNumber> {
         let State::Running {
             phase: Phase::Assigned,
@@ -235,7 +235,8 @@ impl Board {
         });
     }
 
-    /// After a usage limit the first attempt of the account is the one that tries.
+    /// Makes the attempt the one that tests its account's limit: after a limit the first attempt
+    /// does.
     fn mark_probe(&mut self, id: TaskId) {
         let Some(account) = self
             .tasks
@@ -251,7 +252,8 @@ impl Board {
         }
     }
 
-    /// Commands only: an agent's start takes so long that a commit before it does not show.
+    /// Reserves attempts of commands only: an agent's start takes so long that a commit before it
+    /// does not matter.
     fn assign_ahead(&mut self, now: Now) {
         let ahead = self.ahead();
         let chosen: Vec<TaskId> = self
@@ -267,9 +269,9 @@ impl Board {
         }
     }
 
-    /// Chooses among those that wait for nothing but one task which runs or was chosen itself: when
-    /// that has ended as it has to, no commit stands between its end and their start. As many are
-    /// chosen as ahead of free slots, however deep or wide the graph is.
+    /// Reserves attempts of tasks that wait only for one running or reserved task: once that meets
+    /// the condition, no commit lies between its end and their start. At most as many are reserved
+    /// as ahead of free slots, however deep or wide the graph is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
         while let Some(upstream) = self.frontier.pop_first() {
@@ -308,7 +310,7 @@ impl Board {
             && !rest.any(|other| self.is_open(other))
     }
 
-    /// Who starts next, as far as that is known and on disk: as many as may be asked for at one
+    /// The reserved attempts that start next and are on disk: as many as may be started at one
     /// moment.
     pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
         if self.queue.paused.is_some() {
@@ -343,8 +345,8 @@ impl Board {
         }
     }
 
-    /// Whether in some lane less than half of those who are to be chosen ahead are on disk or on
-    /// the way there, and some wait to be written.
+    /// Whether a lane has unwritten reservations while less than half of its full number are on
+    /// disk.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
         let ahead = self.ahead();
         let few_on_disk = |all: usize, on_disk: usize| on_disk < all && on_disk * 2 < ahead;

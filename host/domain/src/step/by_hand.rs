@@ -1,5 +1,5 @@
-//! Somebody merged the work of a task that had failed by its merge. No executor runs again: the
-//! task gets an attempt that has succeeded, and what could not run because of it runs.
+//! Merges by hand of tasks that had failed by their merge. No executor runs again: the task gets a
+//! successful attempt, and tasks that could not run because of it run.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{
@@ -37,7 +37,7 @@ impl Board {
         let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
         self.reopen(now, task);
         self.record(id, now, Fact::MergedByHand { attempt });
-        // They wait for it, so that its end reaches them as it reaches all others.
+        // The revived tasks depend on this one, so its end reaches them in the usual way.
         let downstream = self.revive(now, downstream, &ended);
         self.change(id, |task| {
             let attempt = Attempt::merged_by_hand(attempt, now.wall, merge);
@@ -61,7 +61,7 @@ impl Board {
         })
     }
 
-    /// Puts a finished task back on the board, for no longer than this step.
+    /// Puts a finished task back on the board for the rest of this step.
     fn reopen(&mut self, now: Now, mut task: Task) {
         let id = task.id;
         task.retry_at = None;

@@ -1,4 +1,4 @@
-//! Somebody asks for a task, and what it submitted, to stop.
+//! Stops a task, and the tasks that it submitted.
 
 use super::{Answer, Refused, place::unassign};
 use crate::{
@@ -42,7 +42,7 @@ impl Board {
         Ok(answer)
     }
 
-    /// Unfinished descendants, without those that were detached and what is below them.
+    /// Unfinished descendants, without detached ones and those below them.
     fn attached_descendants(&self, task: TaskId) -> Vec<TaskId> {
         let attached = |id: &TaskId| {
             let found = self.tasks.get(id);
@@ -52,8 +52,8 @@ impl Board {
         all.copied().filter(attached).collect()
     }
 
-    /// What is being cancelled may submit more while it is asked to stop: that is cancelled with
-    /// the rest.
+    /// Cancels a new task if an ancestor is being cancelled: a task that is being stopped may still
+    /// submit others.
     pub(super) fn cancel_with_ancestors(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;
@@ -93,7 +93,7 @@ impl Board {
             | State::Ready { .. } => {
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
-            // It stops already, for whatever reason, or is over: asking again changes nothing.
+            // It is already stopping or ending: asking again changes nothing.
             State::Running {
                 phase: Phase::Stopping(_),
                 ..

@@ -1,4 +1,4 @@
-//! From what was seen of an attempt's end to what it means.
+//! Derives an attempt's outcome from what was seen of its end.
 
 use super::{Cause, Ending, cancel::cancelled};
 use crate::{
@@ -8,9 +8,9 @@ use crate::{
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Conclusion {
-    /// Nothing of it has happened.
+    /// Nothing of the attempt has happened.
     BackToReady,
-    /// The same, and it is to be tried again after a while.
+    /// Nothing of it has happened, for want of room on the machine: it is tried again later.
     NoRoom,
     End {
         outcome: Outcome,
@@ -18,14 +18,15 @@ pub(super) enum Conclusion {
     },
 }
 
-/// Who asked for the stop decides between cancelled and timed out, not the exit code. An attempt
-/// that had succeeded before the first signal reached it has succeeded.
+/// Derives the outcome. If the attempt was stopped, the reason for the stop decides between
+/// cancelled and timed out, not the exit code. An attempt that had succeeded before the first
+/// signal reached it has succeeded.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),
         _ => None,
     };
-    // Once it has given a sign of life it was received, whatever is said now: to start it again
+    // An attempt that gave a sign of life was received, whatever is reported now: starting it again
     // could do its work twice.
     let may_be_unreceived = matches!(phase, Phase::Preparing | Phase::Starting);
     if ending.never_received && may_be_unreceived && attempt.leader.is_none() {
@@ -71,8 +72,8 @@ fn stopped(why: &StopWhy) -> Conclusion {
             reason: Some(cancelled(reason.clone())),
         },
         StopWhy::Timeout => timed_out("ran longer than its timeout"),
-        StopWhy::PrepareTimeout => timed_out("what it needs was not made in time"),
-        StopWhy::SettleTimeout => timed_out("its work was not settled in time"),
+        StopWhy::PrepareTimeout => timed_out("its preparation took longer than its limit"),
+        StopWhy::SettleTimeout => timed_out("settling its work took longer than its limit"),
         StopWhy::StartTimeout => timed_out("gave no sign of life within its start timeout"),
         StopWhy::IdleTimeout => timed_out("gave no output for longer than its idle timeout"),
         StopWhy::Budget { message } => Conclusion::End {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asked_for_the_stop_decides() {
+    fn reason_for_the_stop_decides_the_outcome() {
         let cancel = || StopWhy::Cancelled { reason: None };
         let exit = Cause::Class(ReasonClass::Exit);
         check(Phase::Live, Cause::Success, None, false, "succeeded");
@@ -173,7 +174,7 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
-        // It was done before the signal came.
+        // It succeeded before the signal came.
         check(
             Phase::Stopping(cancel()),
             Cause::Success,
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_received_goes_back_only_if_nothing_was_heard_of_it() {
+    fn start_that_was_not_received_is_taken_back_only_without_reports() {
         let lost = Cause::Class(ReasonClass::Lost);
         let led = Attempt {
             leader: Some(Leader {

@@ -1,5 +1,5 @@
-//! Circles among tasks that are submitted together. There are no others: a task cannot depend on
-//! one that comes later.
+//! Finds cycles among tasks that are submitted together. No others are possible: a task cannot
+//! depend on a later one.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use rustc_hash::FxHashMap;
 use super::Submission;
 use crate::id::TaskId;
 
-/// A circle, from a task to itself, each depending on the next, if there is one.
+/// Returns a cycle, from a task to itself, each depending on the next, if there is one.
 ///
-/// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962): what depends on
-/// nothing that is left is taken away, again and again. What stays has at least one dependency that
-/// stays, so following those leads into a circle.
+/// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962) removes tasks
+/// without remaining dependencies until none is left to remove. Each remaining task depends on
+/// another remaining one, so following those edges leads into a cycle.
 pub(super) fn find(tasks: &[Submission]) -> Option<Vec<TaskId>> {
     let place: FxHashMap<TaskId, usize> = tasks
         .iter()

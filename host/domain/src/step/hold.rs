@@ -1,4 +1,4 @@
-//! What a person stops and lets go: tasks, and groups.
+//! Holds and releases tasks, and sets groups.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Board {
-    /// All or none of them. One that is held already is held by this principal too.
+    /// Holds all of the tasks or none. A task that is held already gets another holder.
     pub(super) fn hold(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         for &task in tasks {
             let found = self.tasks.get(&task).ok_or(Refused::Unknown { task })?;
@@ -34,8 +34,8 @@ impl Board {
             if is_held && task.holders.iter().any(|holder| holder.is_same_as(&by)) {
                 continue;
             }
-            // Older versions name nobody; the hold is the owner's, and stays that. What a backup
-            // holds is no hold of anybody.
+            // Older versions stored no names: their holds are the owner's and stay so. A hold by a
+            // backup belongs to nobody.
             let is_owners = is_held && task.holders.is_empty() && task.restored_from.is_none();
             self.change(*id, |task| {
                 if is_owners {
@@ -56,8 +56,8 @@ impl Board {
         Ok(Answer::Changed(held))
     }
 
-    /// All or none of them. They keep the place in the line that they have by their creation. Each
-    /// goes on once nobody holds it any more; the owner's word undoes the holds of all.
+    /// Releases all of the tasks or none. They keep their place in the queue by creation time. A
+    /// task goes on once nobody holds it any more; the owner lifts the holds of all.
     pub(super) fn release(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         let by = self.by.clone().unwrap_or_default();
         for &task in tasks {
@@ -77,7 +77,7 @@ impl Board {
                 let stays = |holder: &Arc<Principal>| !by.is_person() && !holder.is_same_as(&by);
                 task.holders.retain(stays);
             });
-            // What a backup holds is for a person to let go.
+            // Only a person releases tasks that a backup holds.
             let is_free = |task: &&Arc<Task>| {
                 task.holders.is_empty() && (by.is_person() || task.restored_from.is_none())
             };
@@ -96,7 +96,7 @@ impl Board {
         Ok(Answer::Changed(released))
     }
 
-    /// A group is there once it is made, or as long as it has unfinished tasks.
+    /// Sets a group. It must exist: be made already, or have unfinished tasks.
     pub(super) fn set_group(
         &mut self,
         name: String,
@@ -129,7 +129,8 @@ impl Board {
         Ok(Answer::Noted)
     }
 
-    /// What waits in a group would start without its limit, so it is not removed under them.
+    /// Removes a group. One with unfinished tasks is kept, since they would start without its
+    /// limit.
     pub(super) fn remove_group(&mut self, name: String) -> Result<Answer, Refused> {
         let tasks = self.tasks_in_group(&name);
         if tasks > 0 {

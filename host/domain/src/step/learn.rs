@@ -1,4 +1,4 @@
-//! What an attempt had in use is held for what the next one of its class will need.
+//! Learns from an attempt's resource use what the next one of its class will need.
 
 use super::Answer;
 use crate::{
@@ -37,7 +37,7 @@ impl Board {
         }
     }
 
-    /// All classes of the executor are forgotten, and their tasks admitted by a guess again.
+    /// Forgets all classes of the executor: their tasks are admitted by a guess again.
     pub(super) fn forget_profiles(&mut self, executor: &str) -> Answer {
         let taught = self.capacity.profiles.forget(executor);
         let forgotten = taught.changed.len();
@@ -48,8 +48,8 @@ impl Board {
         Answer::Forgotten(forgotten)
     }
 
-    /// Tasks of a class that is trusted from here on stand in lanes of their own, and those of one
-    /// that is not any more in their executor's.
+    /// Moves the tasks of a class that has become trusted into lanes of their own, and those of a
+    /// class that no longer is into their executor's lane.
     fn change_lanes(&mut self, class: &ProfileKey) {
         let executor = class.of_executor();
         let concerned = |lane: &Lane| lane.profile == *class || lane.profile == executor;
@@ -74,7 +74,7 @@ impl Board {
     }
 }
 
-/// Whether an attempt that ended so has shown all that it needs.
+/// Whether an attempt with this end has shown all its needs.
 fn ran_to_its_end(outcome: Outcome, reason: Option<&Reason>) -> bool {
     let class = reason.map(|reason| reason.class);
     outcome == Outcome::Succeeded

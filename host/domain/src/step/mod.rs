@@ -1,5 +1,5 @@
-//! What each input does to the board. Pure: the same board, time and input give the same decisions,
-//! byte for byte.
+//! The effect of each input on the board. Pure: the same board, time and input give the same
+//! decisions, byte for byte.
 
 mod admit;
 mod by_hand;
@@ -44,68 +44,68 @@ use crate::{
     worktree::Merge,
 };
 
-/// Something that happened, or that somebody asks for.
+/// An event, or a request.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A command, and who gives it. What is recorded of it names them.
+    /// A command with its author, who is recorded with everything that it causes.
     Asked {
         by: Arc<Principal>,
         command: Box<Input>,
     },
-    /// Commands that are carried out in this order, with nothing started in between. One that is
-    /// refused keeps none of the others from being carried out.
+    /// Commands to carry out in this order, with no start in between. A refused one does not keep
+    /// the others from being carried out.
     Each(Vec<Input>),
-    /// Tasks that are taken or refused together.
+    /// Tasks that are accepted or refused together.
     Submit(Submit),
-    /// Would this submission be taken? Nothing is.
+    /// A submission to check without accepting it.
     CheckSubmit(Submit),
     Cancel {
         task: TaskId,
         reason: Option<String>,
     },
-    /// A finished task, as the store has it, is to run again.
+    /// Run a finished task again, given as stored.
     Retry(Box<Retry>),
-    /// A task that waits for a time is not to wait any longer.
+    /// Start a task at once that waits for a time.
     TryNow {
         task: TaskId,
     },
-    /// Somebody merged the work of a task that had failed by its merge.
+    /// Record that somebody merged by hand the work of a task that had failed by its merge.
     MergedByHand(Box<MergedByHand>),
-    /// Queued tasks are not to be started until they are released.
+    /// Keep queued tasks from starting until they are released.
     Hold {
         tasks: Vec<TaskId>,
     },
     Release {
         tasks: Vec<TaskId>,
     },
-    /// A pause that is not given stays as it is.
+    /// Change a group. `None` leaves the pause as it is.
     SetGroup {
         name: String,
         limit: NewLimit,
         paused: Option<bool>,
-        /// It may be a group that is neither set nor has an unfinished task.
+        /// Makes the group if it neither is set nor has an unfinished task.
         make: bool,
     },
-    /// A group without unfinished tasks is not to be there any more.
+    /// Remove a group without unfinished tasks.
     RemoveGroup {
         name: String,
     },
-    /// Nothing of the whole queue is to be started, or all of it may be again.
+    /// Pause the whole queue, or end the pause.
     Pause(bool),
     Report {
         attempt: AttemptId,
         report: Report,
     },
     Reading(Reading),
-    /// How many run at once from here on; `None` goes back to what is configured.
+    /// Set the number of slots; `None` restores the configured one.
     SetSlots(Option<Slots>),
-    /// What was learned of an executor's attempts is not to be gone by any more.
+    /// Forget what was learned from an executor's attempts.
     ForgetProfiles {
         executor: String,
     },
-    /// The attempt begins to wait for its own descendants, or ends its last wait for them.
-    /// Meanwhile its slot counts as free; afterwards it has it back at once, so that for a while
-    /// more may run than there are slots. Repeating either changes nothing.
+    /// An attempt begins to wait for its own descendants, or ends its last such wait. Meanwhile its
+    /// slot counts as free. It gets the slot back at once, so that for a while more attempts may
+    /// run than there are slots. Repeating either changes nothing.
     WaitBegins {
         attempt: AttemptId,
     },
@@ -113,32 +113,31 @@ pub enum Input {
         attempt: AttemptId,
     },
     /// What is left of an attempt that an earlier host started, or this one before a commit failed.
-    /// Each task that a loaded board has as running, assigned ones included, gets this before the
-    /// first admission and the first command: until then nobody knows whether an assignment was
-    /// started.
+    /// Each task that a loaded board has as running or assigned gets this before the first
+    /// admission and the first command: until then nobody knows whether an assignment was started.
     Recovered {
         task: TaskId,
         found: Found,
     },
-    /// All that the board holds comes from the backup of that time: another host may have gone on
-    /// with it since.
+    /// All tasks on the board come from the backup of that time. Another host may have continued
+    /// them since.
     Restored {
         taken_at: Timestamp,
     },
-    /// What is old is to be forgotten.
+    /// Remove old rows.
     Prune(Prune),
-    /// Nothing new is started from here on; what runs goes on.
+    /// Start nothing from now on; running attempts go on.
     Drain,
-    /// The drain is lifted: what is queued may start again.
+    /// End the drain: queued tasks may start again.
     Undrain,
     /// Time has passed.
     Tick,
-    /// The wall clock shows less than it did, or nobody knows what it showed.
+    /// The wall clock was set back, or its earlier time is unknown.
     ClockSetBack,
 }
 
 impl Input {
-    /// The command itself, without who gives it.
+    /// The command itself, without its author.
     pub fn command(&self) -> &Self {
         match self {
             Self::Asked { command, .. } => command.command(),
@@ -147,10 +146,10 @@ impl Input {
     }
 }
 
-/// How tasks that the board does not hold have ended, as the store has it.
+/// Ends of tasks that are not on the board, as stored.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
-    /// The last batch on disk when nothing of it had been read yet, nor of what it is given with.
+    /// The last batch on disk before these ends, and everything given with them, were read.
     pub as_of: BatchNumber,
     pub ends: BTreeMap<TaskId, End>,
 }
@@ -158,45 +157,44 @@ pub struct Ends {
 #[derive(Clone, Debug, Default)]
 pub struct Submit {
     pub tasks: Vec<Submission>,
-    /// Of what they depend on: all that had ended when it was looked up.
+    /// Ends of their dependencies: all that had ended when they were read.
     pub ended: Ends,
 }
 
 #[derive(Clone, Debug)]
 pub struct Retry {
     pub task: Task,
-    /// What is to run after it again: those that could not run because of it, and, where that was
-    /// asked for, those that had run.
+    /// Tasks to run again after it: those that could not run because of it, and on request those
+    /// that had run.
     pub downstream: Vec<Task>,
-    /// Of what those depend on: all that had ended when it was looked up.
+    /// Ends of the dependencies of those tasks: all that had ended when they were read.
     pub ended: Ends,
-    /// Where its next attempt is to go on from where the last one ended: what somebody has to say
-    /// about that, UTF-8.
+    /// Set if the next attempt is to continue the last one: the message for it, UTF-8.
     pub resume: Option<Arc<[u8]>>,
-    /// What of the task itself is different from its next attempt on.
+    /// Changes to the task itself, from its next attempt on.
     pub revision: Option<Box<Revision>>,
 }
 
 #[derive(Clone, Debug)]
 pub struct MergedByHand {
-    /// As the store has it.
+    /// The task as stored.
     pub task: Task,
-    /// What is to run now: those that could not run because of it.
+    /// Tasks to run now, which could not run because of it.
     pub downstream: Vec<Task>,
-    /// Of what those depend on: all that had ended when it was looked up.
+    /// Ends of the dependencies of those tasks: all that had ended when they were read.
     pub ended: Ends,
     pub merge: Merge,
 }
 
-/// What was found to be old.
+/// Rows that were found to be old.
 #[derive(Clone, Debug, Default)]
 pub struct Prune {
     /// Finished tasks.
     pub tasks: Vec<TaskId>,
-    /// The number of the last event that may go; 0 where none may.
+    /// Number of the last event to remove; 0 for none.
     pub events_to: u64,
     pub older_than: Timestamp,
-    /// The last batch on disk when nothing of it had been read yet.
+    /// The last batch on disk before any of this was read.
     pub as_of: BatchNumber,
 }
 
@@ -204,34 +202,34 @@ pub struct Prune {
 pub struct Submission {
     pub id: TaskId,
     pub request: Request,
-    /// In any order. Members of one submission may depend on each other.
+    /// In any order. Tasks of one submission may depend on each other.
     pub dependencies: Vec<Dependency>,
-    /// It is held until somebody releases it.
+    /// Held until somebody releases it.
     pub held: bool,
-    /// The task from whose attempt it is submitted, as the store has it: on the board it may not be
-    /// any more. It alone decides what the request has for a parent and for ancestors.
+    /// The task from whose attempt it is submitted, as stored: it may have left the board. The
+    /// parent and ancestors of the request come from here alone.
     pub parent: Option<Task>,
-    /// What the executor is asked to do, JSON; stored, never read here.
+    /// The document for the executor, JSON; stored, never read here.
     pub spec: Arc<[u8]>,
 }
 
-/// What an attempt tells.
+/// A report by an attempt.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
-    /// All that it needs is there: its first process may be started as soon as the board says so.
+    /// Its preparation is done: its first process may start as soon as the board says so.
     Prepared,
-    /// A process leads it, or it needs none.
+    /// Its leader process runs, or it needs none.
     Started {
         leader: Option<Leader>,
     },
     /// The first sign of life.
     Alive,
-    /// What it has cost up to now, in millionths of a US dollar.
+    /// Its cost so far, in millionths of a US dollar.
     Cost(u64),
     Session(Session),
-    /// The branch of its worktree, which is made.
+    /// The branch of its worktree, which has been made.
     Branch(Box<str>),
-    /// What it is doing at the moment, for whoever watches; the next one takes its place.
+    /// Its current activity, for display; each report replaces the last.
     Doing(String),
     /// The account's service answered, so no usage limit is in force.
     AccountWorks,
@@ -239,36 +237,36 @@ pub enum Report {
         kind: String,
         data: String,
     },
-    /// What the executor wants to be resumed from. The attempt counts its checkpoints from 1; one
-    /// that is told again after a reload has its number again.
+    /// State from which the executor wants to be resumed. The attempt numbers its checkpoints from
+    /// 1; a report repeated after a reload has the same number.
     Checkpoint {
         number: u64,
         state: Arc<[u8]>,
     },
-    /// The executor has answered; output is drained and leftovers are ended.
+    /// The executor has answered, its output is drained and its leftover processes are ended.
     Finishing,
-    /// It has ended like this, and its work is to be settled.
+    /// Its ending is known, and its work is to be settled.
     Settling(Box<Ending>),
     Ended(Box<Ending>),
 }
 
-/// What became of an attempt while no host was there. For an assignment whose supervisor is gone, a
-/// trace of a start (a line in the log of exits, a process that carried its marker) makes it known;
-/// without one it counts as never started.
+/// What became of an attempt while no host ran. An assignment whose supervisor is gone counts as
+/// known if there is a trace of a start (a line in the log of exits, a process with its marker);
+/// otherwise it counts as never started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// Its supervisor knows it, whether it lives or has ended.
+    /// Its supervisor knows it, alive or ended.
     Known,
-    /// Its supervisor was asked and never got the start.
+    /// Its supervisor was asked and never received the start.
     NeverReceived,
-    /// The supervisor that had it is gone.
+    /// Its supervisor is gone.
     Orphaned,
 }
 
-/// What a command is answered, once its batch is durable.
+/// Answer to a command, once its batch is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// What became of each command.
+    /// Result of each command.
     Each(Vec<Result<Answer, Refused>>),
     /// In the order of the submission.
     Accepted(Vec<Accepted>),
@@ -276,7 +274,7 @@ pub enum Answer {
         task: TaskId,
         already: bool,
     },
-    /// The task itself is over. What it submitted and has not ended is cancelled.
+    /// The task itself has ended. Its unfinished descendants are cancelled.
     CancellingBelow {
         task: TaskId,
         descendants: usize,
@@ -286,38 +284,38 @@ pub enum Answer {
     Retrying {
         task: TaskId,
         attempt: u32,
-        /// How many others run after it again.
+        /// Number of other tasks that run after it again.
         downstream: usize,
-        /// Somebody holds it still: it does not start before it is released.
+        /// It is still held, and starts only when it is released.
         held: bool,
     },
-    /// The task has succeeded, by a further attempt.
+    /// The task has succeeded by a further attempt.
     MergedByHand {
         task: TaskId,
         attempt: u32,
-        /// How many others run now.
+        /// Number of other tasks that run now.
         downstream: usize,
     },
-    /// How many tasks changed.
+    /// Number of changed tasks.
     Changed(usize),
-    /// So many profiles were removed.
+    /// Number of profiles that were removed.
     Forgotten(usize),
-    /// These tasks are gone.
+    /// Tasks that were removed.
     Pruned(Vec<TaskId>),
-    /// For inputs that nobody waits for.
+    /// For inputs without an answer.
     Noted,
-    /// A report of an attempt that is over, or an end of something that never began: dropped.
+    /// A report of an attempt that has ended, or the end of something that never began: dropped.
     Stale,
 }
 
-/// A task that was taken, or, under an idempotency key, the one that was taken first.
+/// An accepted task, or the earlier one under the same idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
     pub task: TaskId,
     pub existing: bool,
 }
 
-/// Why a command is not carried out.
+/// Reason why a command is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
     #[error("task {task:#} has already ended: {}", .outcome.as_str())]
@@ -352,10 +350,10 @@ pub enum Refused {
     TooManyAttempts { task: TaskId, limit: usize },
     #[error("task {task:#} depends on {upstream:#} under two conditions")]
     TwoConditions { task: TaskId, upstream: TaskId },
-    /// From the first to itself, each depending on the next.
-    #[error("the dependencies go in a circle: {}", path_text(.path))]
+    /// From the first task to itself, each depending on the next.
+    #[error("dependency cycle: {}", path_text(.path))]
     Cycle { path: Vec<TaskId> },
-    /// What was looked up beforehand is not so any more: look again.
+    /// Data that was read beforehand has changed: read it again.
     #[error("task {task:#} has changed meanwhile")]
     Moved { task: TaskId },
     #[error("task {task:#} is blocked by {culprit:#}; retry {culprit:#} first")]
@@ -364,7 +362,7 @@ pub enum Refused {
     NothingToResume { task: TaskId },
     #[error("task {task:#} did not fail by its merge")]
     NotFailedByMerge { task: TaskId },
-    /// Nothing is left to spend.
+    /// Its budget is spent.
     #[error("task {task:#} cannot run: {spent}")]
     OverBudget { task: TaskId, spent: Spent },
     #[error("task {task:#} is {state} and cannot be held")]
@@ -384,7 +382,7 @@ fn path_text(path: &[TaskId]) -> String {
 }
 
 impl Board {
-    /// Takes one input. Whatever it decides stands in the batch that [`Board::seal`] closes.
+    /// Takes one input. Its decisions go into the batch that [`Board::seal`] closes.
     pub fn step(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input {
             Input::Asked { by, command } => {
@@ -457,7 +455,7 @@ impl Board {
         }
     }
 
-    /// Whether this very attempt holds a process, or will.
+    /// Whether this attempt has or will have a process.
     fn runs(&self, attempt: AttemptId) -> bool {
         self.running.contains(&attempt.task) && self.attempt_id(attempt.task) == Some(attempt)
     }

@@ -1,4 +1,4 @@
-//! A task that waits for a time is tried at once, whatever it waits for.
+//! Starts a task at once, whatever time it waits for.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Board {
-    /// Of an account at a usage limit this task goes first, to see whether the limit still holds;
-    /// the others wait for what it finds.
+    /// If its account is at a usage limit, this task goes first to test the limit, and the others
+    /// wait for its result.
     pub(super) fn try_now(&mut self, now: Now, id: TaskId) -> Result<Answer, Refused> {
         let Some(task) = self.tasks.get(&id) else {
             return Err(Refused::Unknown { task: id });

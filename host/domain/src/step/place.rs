@@ -1,4 +1,4 @@
-//! Where an unfinished task stands as far as the facts go: what it depends on, its times, its
+//! Computes the state of an unfinished task that does not run from its dependencies, times and
 //! account.
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Board {
-    /// The state of a task that does not run. `since` is from when it counts in the line.
+    /// State of a task that does not run. Its place in the queue counts from `since`.
     pub(super) fn state_of(&self, task: &Task, since: Timestamp, now: Now) -> State {
         if let Some(since) = task.held {
             return State::Held { since };
@@ -47,7 +47,7 @@ impl Board {
         Some((parked.until, WaitingFor::Account(account.clone())))
     }
 
-    /// The first of its dependencies, from a place on, that has not ended.
+    /// First unfinished dependency, at or after position `from`.
     fn blocker(&self, task: &Task, from: usize) -> Option<BlockedAt> {
         let mut rest = task.dependencies.iter().enumerate().skip(from);
         let (place, dependency) = rest.find(|(_, dependency)| self.is_open(dependency.task))?;
@@ -57,7 +57,8 @@ impl Board {
         })
     }
 
-    /// Notes what a blocked task waits for, looking from a place on. Whether there is anything.
+    /// Notes the first unfinished dependency of a blocked task, searching from position `from`.
+    /// Returns whether there is one.
     pub(crate) fn look_for_blocker(&mut self, id: TaskId, from: usize) -> bool {
         let Some(task) = self.tasks.get(&id) else {
             return false;
@@ -77,7 +78,7 @@ impl Board {
         }
     }
 
-    /// Puts a task that does not run where the facts have it now.
+    /// Updates the state of a task that does not run.
     pub(super) fn place(&mut self, now: Now, id: TaskId, since: Timestamp) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -97,9 +98,8 @@ impl Board {
         });
     }
 
-    /// Tells those that depend on a task that it has ended, and so on down the graph. Each is
-    /// looked at for itself, so that the cost is that of the edges below what ended, and not of the
-    /// graph.
+    /// Tells the dependants of a task about its end, and their dependants in turn. Only edges below
+    /// the ended task are followed, so the cost does not depend on the whole graph.
     pub(super) fn tell_dependants(&mut self, now: Now, ended: TaskId, end: End) {
         let mut ends = vec![(ended, end)];
         while let Some((upstream, end)) = ends.pop() {
@@ -113,7 +113,8 @@ impl Board {
         }
     }
 
-    /// What the end of an upstream means for one task; its own end, where it cannot run any more.
+    /// Updates one task after the end of a dependency. Returns the task's own end if it cannot run
+    /// any more.
     fn upstream_ended(
         &mut self,
         now: Now,
@@ -121,8 +122,8 @@ impl Board {
         upstream: TaskId,
         end: End,
     ) -> Option<(TaskId, End)> {
-        // A success meets every condition. Most of those below wait for another one as well, and
-        // are not looked at.
+        // A success meets every condition. Most dependants still wait for another task, and need no
+        // closer look.
         if end.outcome != Outcome::Succeeded {
             let task = self.tasks.get(&id)?;
             if task.has_begun {
@@ -141,7 +142,7 @@ impl Board {
         None
     }
 
-    /// Ends a task that cannot run any more for another's end.
+    /// Ends a task that cannot run any more because of another task's end.
     pub(super) fn end_for(&mut self, now: Now, id: TaskId, culprit: TaskId) -> End {
         let end = End {
             outcome: Outcome::UpstreamFailed,
@@ -151,7 +152,7 @@ impl Board {
         end
     }
 
-    /// A task runs again: whoever depends on it and has not begun waits for it again.
+    /// Makes the dependants of a task that runs again wait for it again, unless they have begun.
     pub(super) fn block_dependants(&mut self, now: Now, upstream: TaskId) {
         let dependants = self.dependants.get(&upstream).cloned().unwrap_or_default();
         for id in dependants.iter() {
@@ -160,7 +161,7 @@ impl Board {
             };
             match task.state {
                 _ if task.has_begun => {}
-                // Where it stands is computed when it is released.
+                // Its state is computed when it is released.
                 State::Held { .. } => {}
                 State::Blocked { .. } => {
                     self.look_for_blocker(id, 0);
@@ -174,8 +175,8 @@ impl Board {
     }
 }
 
-/// Takes back the attempt of a task that was only chosen for one. Any other task stays as it is, so
-/// that no attempt that has ended is ever taken back.
+/// Withdraws a reserved attempt. Other tasks are left unchanged, so no attempt that has ended is
+/// ever removed.
 pub(super) fn unassign(task: &mut Task) {
     if let State::Running {
         phase: Phase::Assigned,
@@ -183,7 +184,7 @@ pub(super) fn unassign(task: &mut Task) {
     } = task.state
     {
         task.attempts.pop();
-        // Only tasks without a queue timeout are assigned ahead, so there is no clock.
+        // Only tasks without a queue timeout are reserved, so there is no clock.
         task.state = State::Ready { since, clock: None };
     } else if task.is_chosen() {
         task.attempts.pop();

@@ -1,7 +1,7 @@
-//! What finished long ago is forgotten.
+//! Removes tasks that finished long ago.
 //!
-//! The tasks were read from the store before. The board leaves out those that run again since then,
-//! and those that an unfinished task needs.
+//! They were read from the store before. The board keeps those that run again since then, and those
+//! that an unfinished task needs.
 
 use super::{Answer, Prune};
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-/// How long a sum of what was spent is kept after its day or its graph began: it takes a few bytes,
-/// and a graph may go on for weeks.
+/// Time for which a sum of the ledger is kept after its day or its graph began: it takes a few
+/// bytes, and a graph may go on for weeks.
 const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 impl Board {
@@ -38,7 +38,7 @@ impl Board {
         Answer::Pruned(gone)
     }
 
-    /// Whether it has not run again since it was read, and nothing unfinished names it.
+    /// Whether it has not run again since it was read, and no unfinished task refers to it.
     fn may_go(&self, id: TaskId, as_of: BatchNumber) -> bool {
         !self.ended_again.may_be_stale(as_of)
             && !self.ended_again.ended_after(id, as_of)

@@ -1,4 +1,4 @@
-//! What is set for the whole queue: a pause, and how many run at once.
+//! Sets the whole queue's pause and number of slots.
 
 use super::Answer;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Board {
-    /// A queue that is paused already stays so since then.
+    /// Pauses the queue. A paused queue keeps the time of its pause.
     pub(super) fn pause(&mut self, now: Now, paused: bool) -> Answer {
         if paused == self.queue.paused.is_some() {
             return Answer::Changed(0);
@@ -21,7 +21,7 @@ impl Board {
         Answer::Changed(1)
     }
 
-    /// `None` goes back to what is configured.
+    /// Sets the slots; `None` restores the configured number.
     pub(super) fn set_slots(&mut self, slots: Option<Slots>) -> Answer {
         self.pending.queue |= self.queue.slots != slots;
         self.queue.slots = slots;
@@ -29,12 +29,12 @@ impl Board {
         Answer::Noted
     }
 
-    /// What is set for the whole queue.
+    /// Settings of the whole queue.
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// How many run at once if nobody sets it.
+    /// Number of slots unless somebody sets it.
     pub fn configured_slots(&self) -> Slots {
         self.configured_slots
     }

@@ -1,4 +1,4 @@
-//! What an earlier host left running is taken up again.
+//! Takes up attempts that an earlier host left running.
 
 use super::{Answer, Cause, Ending, Found};
 use crate::{
@@ -33,11 +33,11 @@ impl Board {
                 self.mark_started(now, id);
                 self.effect(Action::Resume(attempt));
             }
-            // An assignment that nobody received stays assigned: it starts when a slot is free, and
-            // what it waits for has ended.
+            // An assignment that was not received stays assigned: it starts when a slot is free and
+            // its dependencies have ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
-            // A worktree or code that is there already is used; nothing else had begun.
+            // Existing worktrees and code are reused; nothing else had begun.
             Phase::Preparing if found != Found::Known => {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Start(attempt));
@@ -46,7 +46,7 @@ impl Board {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Resume(attempt));
             }
-            // There is nothing to stop, and nobody who could tell of its end.
+            // There is nothing to stop, and no supervisor to report its end.
             Phase::Stopping(_) if never_received => {
                 let lost = Cause::Class(ReasonClass::Lost);
                 self.conclude(now, attempt, Ending::new(lost, "it was never started"));
@@ -60,7 +60,7 @@ impl Board {
         Answer::Noted
     }
 
-    /// The attempt begins here and now, as far as the board can know.
+    /// Marks the attempt as started now.
     pub(super) fn mark_started(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -84,7 +84,7 @@ impl Board {
         self.record(id, now, Fact::AttemptPreparing { attempt: number });
     }
 
-    /// Its first process is started from here on, and its times count.
+    /// Marks the attempt as starting its first process: its times count from now.
     pub(super) fn mark_starting(&mut self, now: Now, id: TaskId) {
         let clock_id = self.clock_id.clone();
         self.enter(now, id, Phase::Starting, |task| {
@@ -97,7 +97,7 @@ impl Board {
         });
     }
 
-    /// Brings the attempt into a phase whose limit counts from now.
+    /// Moves the attempt into a phase whose limit counts from now.
     pub(super) fn enter(
         &mut self,
         now: Now,

@@ -1,4 +1,4 @@
-//! What a running attempt tells.
+//! Handles reports of running attempts.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ impl Board {
         let task = self.tasks.get(&id).filter(|task| task.has_open_attempt());
         match task {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
-                // Its start was released, and the commit that was to say so failed: whoever reports
-                // has received it.
+                // Its start was sent, but the commit that records it failed. A report proves that
+                // it was received.
                 if matches!(task.phase(), None | Some(Phase::Assigned)) {
                     self.mark_started(now, id);
                 }
@@ -78,13 +78,13 @@ impl Board {
         Answer::Noted
     }
 
-    /// Its turn comes with the next admission.
+    /// Marks the attempt as prepared: it gets its turn at the next admission.
     fn is_prepared(&mut self, id: TaskId, attempt: AttemptId) {
         match self.tasks.get(&id).and_then(|task| task.phase()) {
             Some(Phase::Preparing) => {
                 self.prepared.insert(id);
             }
-            // It had its turn, and did not hear of it.
+            // It had its turn, but the message did not reach it.
             Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
                 self.effect(Action::Spawn(attempt));
             }
@@ -92,15 +92,15 @@ impl Board {
         }
     }
 
-    /// An attempt that has started a process, or gives a sign of life, had its turn.
+    /// Marks an attempt that has started a process or given a sign of life: it had its turn.
     fn has_turn(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
             self.mark_starting(now, id);
         }
     }
 
-    /// How it has ended is written down before anything is done with its work. One that is being
-    /// stopped is not asked to.
+    /// Stores the ending before anything is done with the work. The work of an attempt that is
+    /// being stopped is not settled.
     fn settles(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let AttemptId { task: id, number } = attempt;
         let phase = self.tasks.get(&id).and_then(|task| task.phase());
@@ -127,8 +127,8 @@ impl Board {
         self.effect(Action::Settle(attempt));
     }
 
-    /// An end that is told again is one whose release was lost: it is released again, and otherwise
-    /// dropped.
+    /// Releases an attempt whose end is reported again, since its release was lost. Drops all other
+    /// late reports.
     fn report_of_ended(&mut self, attempt: AttemptId, report: &Report) -> Answer {
         if matches!(report, Report::Ended(_)) {
             self.effect(Action::Release(attempt));
@@ -146,12 +146,12 @@ impl Board {
             .last_attempt()
             .is_some_and(|last| last.leader.is_some());
         let is_starting = task.phase() == Some(&Phase::Starting);
-        // It is told again after a recovery. While it stops, a leader is still news: it has to be
-        // found should the supervisor die.
+        // The report is repeated after a recovery. While the attempt stops, a leader is still news:
+        // it must be found if the supervisor dies.
         if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
-        // Where nothing measures the time to a first sign of life, the process is one.
+        // If the time to the first sign of life is not limited, the process counts as one.
         let request = &task.request;
         let is_live =
             is_starting && request.start_timeout.is_none() && request.serial_start.is_none();
@@ -200,7 +200,7 @@ impl Board {
         self.effect(Action::Release(attempt));
     }
 
-    /// The attempt is over, and its task with it or not.
+    /// Ends the attempt, and its task unless another attempt follows.
     pub(super) fn conclude(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let id = attempt.task;
         let Some(task) = self.tasks.get(&id) else {
@@ -213,7 +213,7 @@ impl Board {
         let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
-        // A probe that ended in any other way may never have asked: the next one does.
+        // A probe that ended in any other way may not have asked: the next one does.
         if let Conclusion::End {
             outcome: Outcome::Succeeded,
             ..
@@ -225,10 +225,11 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // Whoever was to start it may tell so again: its number is not given out a second time,
-            // or that would take back the new start.
+            // The same report may be repeated: the number must not be used again, or the repetition
+            // would take back the new start.
             Conclusion::BackToReady => {
-                let reason = Reason::new(ReasonClass::Lost, "its start was never received");
+                let reason =
+                    Reason::new(ReasonClass::Lost, "its start never reached the supervisor");
                 let ended = Ended {
                     never_began: true,
                     ..ended(&ending, now, Outcome::Lost, Some(reason))
@@ -251,7 +252,8 @@ impl Board {
             } => {
                 let of_budget = |reason: &Reason| reason.class == ReasonClass::Budget;
                 let is_over = reason.as_ref().is_some_and(of_budget);
-                // Its executor knows the amount that it was given, and not of what it was left.
+                // Its executor knows the amount that it was given, but not which budget it was left
+                // of.
                 if is_over
                     && !is_stopping
                     && let (Some(reason), Some(met)) = (&mut reason, self.budget_met(now, id))
@@ -305,7 +307,7 @@ impl Board {
         )
     }
 
-    /// Nothing else is started for a moment either: what runs has to end first.
+    /// Delays the task, and all other starts for a moment: running attempts must end first.
     fn wait_for_room(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -320,7 +322,7 @@ impl Board {
         self.try_again(now, id, least_wait(times).min(LONGEST_ROOM_PAUSE));
     }
 
-    /// A failed attempt is followed by another by itself.
+    /// Schedules the next attempt after a failed one.
     fn try_again(&mut self, now: Now, id: TaskId, delay: Duration) {
         let until = now.wall.after(delay);
         self.change(id, |task| task.retry_at = Some(until));
@@ -328,7 +330,7 @@ impl Board {
         self.record(id, now, Fact::RetryScheduled { until });
     }
 
-    /// Each attempt that was taken down has an event of its end, whatever becomes of its task.
+    /// Stores an attempt's end with its event, whatever becomes of its task.
     fn close_attempt(&mut self, now: Now, attempt: AttemptId, ended: Ended, ending: &Ending) {
         let AttemptId { task: id, number } = attempt;
         let (outcome, reason) = (ended.outcome, ended.reason.clone());
@@ -359,20 +361,20 @@ impl Board {
         );
     }
 
-    /// Whether another attempt may follow by itself.
+    /// Whether another attempt may follow automatically.
     fn may_go_on(&self, id: TaskId) -> bool {
         let task = self.tasks.get(&id);
         self.may_have_another(id) && task.is_some_and(|task| self.has_budget_left(task))
     }
 
-    /// Whether the bound on attempts leaves one more.
+    /// Whether the limit on attempts allows one more.
     fn may_have_another(&self, id: TaskId) -> bool {
         let task = self.tasks.get(&id);
         task.is_some_and(|task| task.attempts.len() < self.bounds.attempts)
     }
 
-    /// The attempt that has just been closed never began. Where that happens again and again, the
-    /// next one waits, each time for longer.
+    /// Starts the task again after an attempt that never began. If that happens several times in a
+    /// row, each next attempt waits longer.
     fn start_again(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -382,7 +384,7 @@ impl Board {
         if !self.may_have_another(id) {
             return self.finish(now, id, Outcome::Lost, reason);
         }
-        // Once may be an accident of the moment, and is made good at once.
+        // A single failure may be an accident, and is retried at once.
         if let times @ 2.. = never_began_in_a_row(task) {
             let until = now.wall.after(least_wait(times - 1));
             self.change(id, |task| task.retry_at = Some(until));
@@ -390,8 +392,8 @@ impl Board {
         self.back_to_ready(now, id);
     }
 
-    /// The attempt did not happen. Where nobody is left who could tell of it, its number is free
-    /// again.
+    /// Puts the task back to ready as if the attempt had not happened. If nobody can report on the
+    /// attempt any more, its number is free again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -407,8 +409,8 @@ impl Board {
         self.record(id, now, Fact::BackToReady);
     }
 
-    /// A usage limit is the account's, not the task's: every task of the account waits, and no
-    /// attempt is used up. `met_by` is the task that met it, if that is to go on after it.
+    /// Parks an account at a usage limit: all its tasks wait, and no attempt is used up. `met_by`
+    /// is the task that met the limit, if it is to go on afterwards.
     fn park(&mut self, now: Now, account: AccountKey, ending: &Ending, met_by: Option<TaskId>) {
         let before = self.accounts.get(&account);
         let known = before.and_then(|parked| parked.limit.clone());
@@ -432,8 +434,8 @@ impl Board {
                 )
         });
         for id in queued.into_iter().chain(met_by) {
-            // Attempts that were under way together meet one limit: what waits for its end already
-            // is told of it once.
+            // Attempts that ran together meet the same limit: tasks that already wait for its end
+            // get one event.
             let Some(task) = self.tasks.get(&id) else {
                 continue;
             };
@@ -449,8 +451,8 @@ impl Board {
         }
     }
 
-    /// The attempt that went first after a limit met none, so the others may go. An answer to an
-    /// attempt that was under way before the limit says nothing.
+    /// Lifts the limit if the attempt that tests it met none. An answer to an attempt from before
+    /// the limit proves nothing.
     fn account_works(&mut self, now: Now, attempt: AttemptId) {
         let Some(task) = self.tasks.get(&attempt.task) else {
             return;
@@ -462,8 +464,8 @@ impl Board {
         }
     }
 
-    /// The account's limit is over. Where the wall clock was set back since, some still wait for
-    /// what had been told as its end.
+    /// Ends the account's limit. If the wall clock was set back, some tasks still wait for its
+    /// announced end.
     fn lift(&mut self, now: Now, account: AccountKey) {
         self.set_account(account.clone(), None);
         let why = WaitingFor::Account(account);
@@ -496,7 +498,7 @@ fn comes_alive(task: &mut Task, now: Now) {
     }
 }
 
-/// How many attempts, counted back from the last, never began.
+/// Number of latest attempts in a row that never began.
 fn never_began_in_a_row(task: &Task) -> u32 {
     let never_began = |attempt: &&Attempt| {
         let ended = attempt.ended.as_ref();

@@ -1,5 +1,5 @@
-//! What a backup brought back. None of it starts by itself: the host that the backup was taken from
-//! may have gone on with the same work.
+//! Handles a restored backup. None of its tasks starts by itself: the backed-up host may have
+//! continued the same work.
 
 use super::{Answer, Cause, Ending, place::unassign};
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Board {
-    /// Ends what was under way when the backup was taken, and holds the rest. What somebody holds
-    /// stays held by them.
+    /// Ends the attempts that were under way when the backup was taken, and holds the other tasks.
+    /// Existing holds remain.
     pub(super) fn restored(&mut self, now: Now, taken_at: Timestamp) -> Answer {
         for id in self.ids_where(is_under_way) {
             self.write_off(now, id);
@@ -33,19 +33,19 @@ impl Board {
         Answer::Changed(queued.len())
     }
 
-    /// It cannot be told how it ended, so it is lost; if it was to stop already, the reason for
-    /// that decides.
+    /// Ends an attempt as lost, since its outcome is unknown. If it was being stopped, the reason
+    /// for the stop decides.
     fn write_off(&mut self, now: Now, id: TaskId) {
         let Some(attempt) = self.attempt_id(id) else {
             return;
         };
         let lost = Cause::Class(ReasonClass::Lost);
-        let message = "it was under way when the backup was taken that it was restored from";
+        let message = "its attempt was under way when the backup was taken";
         self.conclude(now, attempt, Ending::new(lost, message));
     }
 }
 
-/// Whether an attempt was given out. One that was only chosen has not begun.
+/// Whether an attempt has begun. A reserved one has not.
 fn is_under_way(task: &Task) -> bool {
     task.phase().is_some_and(|phase| *phase != Phase::Assigned)
 }

@@ -1,5 +1,4 @@
-//! A finished task runs again, and what depends on it after it: the only way out of a terminal
-//! state.
+//! Runs a finished task again, and its dependants after it: the only way out of a terminal state.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -27,7 +26,7 @@ impl Board {
         let read = copy.request.clone();
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
-        // What was revised was the request as it was read.
+        // The revision was made from the request as it was read.
         if revision.is_some() && task.request != read {
             return Err(Refused::Moved { task: id });
         }
@@ -85,7 +84,7 @@ impl Board {
         })
     }
 
-    /// The budget of a graph is the same for all of it that has not ended or runs again.
+    /// Sets a graph's new budget for all its tasks that are unfinished or run again.
     fn share_budget(&mut self, changed: GraphBudget, downstream: &mut [Task]) {
         for task in downstream {
             task.share_budget(changed);
@@ -106,8 +105,7 @@ impl Board {
         })
     }
 
-    /// The attempt that the next one is to go on from, where that was asked for; what was said
-    /// about it is kept.
+    /// The attempt that the next one continues, if `context` asks for that; stores the context.
     fn resumed(&mut self, task: &Task, context: Option<Arc<[u8]>>) -> Result<Option<u32>, Refused> {
         let Some(context) = context else {
             return Ok(None);
@@ -124,9 +122,9 @@ impl Board {
         Ok(Some(last.number))
     }
 
-    /// The newest end of a task that was read from the store a moment ago. It may have been
-    /// retried, and have ended again, since: to start from an older end would write over an attempt
-    /// and give out its number twice.
+    /// Newest end of a task that was read from the store a moment ago. It may have been retried and
+    /// have ended again since: starting from an older end would overwrite an attempt and reuse its
+    /// number.
     pub(super) fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));
@@ -141,7 +139,7 @@ impl Board {
         }
     }
 
-    /// The newest ends of those that are to run after it, without those that run again already.
+    /// Newest ends of the tasks that are to run after it, without those that run again already.
     pub(super) fn still_done(&self, copies: Vec<Task>, ended: &Ends) -> Result<Vec<Task>, Refused> {
         let copies = copies.into_iter().map(|copy| self.newest(copy, ended));
         copies
@@ -166,7 +164,7 @@ impl Board {
         Ok(None)
     }
 
-    /// Of all that is waited for it has to be known how it ended, if it has.
+    /// Checks that the ends of all finished dependencies are known.
     pub(super) fn all_known(
         &self,
         id: TaskId,
@@ -184,8 +182,8 @@ impl Board {
         }
     }
 
-    /// How everything ended that these tasks depend on, before any of them is put back. A task that
-    /// is put back may end again at once, and then older ends are no longer remembered.
+    /// Ends of all dependencies of these tasks, before any of them is put back: a task that is put
+    /// back may end again at once, and then older ends are no longer remembered.
     pub(super) fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
         let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
         let ends = edges.filter_map(|edge| Some((edge.task, self.end_of(edge.task, ended)?)));
@@ -209,8 +207,8 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts back what is to run after a task that runs again. What cannot, since something else is
-    /// in its way or its budget is spent, ends again at once.
+    /// Puts back the tasks that are to run after one that runs again. A task ends again at once if
+    /// another dependency prevents it from running, or its budget is spent.
     pub(super) fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {

@@ -1,4 +1,4 @@
-//! A finished task is changed before it runs again.
+//! Changes a finished task before it runs again.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use crate::{
     task::{Request, Task},
 };
 
-/// A task's request and document as they are from its next attempt on.
+/// A task's request and document from its next attempt on.
 #[derive(Clone, Debug)]
 pub struct Revision {
-    /// Only what may change counts: see [`Request::revised`].
+    /// Only the fields that may change are taken: see [`Request::revised`].
     pub request: Request,
-    /// The document for the executor, if that is another one.
+    /// The document for the executor, if it changes.
     pub spec: Option<Arc<[u8]>>,
-    /// The same for people, who want to know which attempt ran with what.
+    /// The changes in words, for people who compare attempts.
     pub differences: Vec<Difference>,
 }
 
 impl Request {
-    /// This request with what may change taken from another. Who asked for it, what it hangs
-    /// under, where it works and what runs it stay as they were.
+    /// Returns this request with the changeable fields taken from another. Author, parent, working
+    /// directory and executor stay.
     #[must_use]
     pub fn revised(&self, to: Self) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Request {
 }
 
 impl Task {
-    /// Takes on what was changed, and notes it for the attempts to come.
+    /// Takes over the changes, and notes them for later attempts.
     pub(crate) fn revise(&mut self, request: Request, differences: Vec<Difference>) {
         self.request = Arc::new(self.request.revised(request));
         self.revised.push(Revised {
@@ -54,7 +54,7 @@ impl Task {
         });
     }
 
-    /// Takes on the budget of its graph if somebody has changed that.
+    /// Takes over a changed budget of its graph.
     pub(crate) fn share_budget(&mut self, changed: GraphBudget) {
         if self.is_held_to(changed) {
             self.request = Arc::new(Request {
@@ -70,7 +70,7 @@ impl Task {
         own.is_some_and(|own| own.graph == changed.graph && own != changed)
     }
 
-    /// The number of the attempt to come.
+    /// Number of the next attempt.
     pub(crate) fn next_attempt(&self) -> u32 {
         self.last_attempt().map_or(1, |last| last.number + 1)
     }

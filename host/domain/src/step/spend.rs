@@ -1,4 +1,4 @@
-//! What attempts cost is held against the budgets of their task, their graph and the day.
+//! Charges the cost of attempts to the budgets of their task, their graph and the day.
 
 use super::Refused;
 use crate::{
@@ -12,8 +12,7 @@ use crate::{
 };
 
 impl Board {
-    /// A running attempt has cost so much so far. Where that is more than there is for it, it is
-    /// stopped.
+    /// Notes the cost so far of a running attempt, and stops the attempt if a budget is spent.
     pub(super) fn costs(&mut self, now: Now, id: TaskId, micro_usd: u64) {
         self.book(now, id, micro_usd);
         let Some(task) = self.tasks.get(&id).cloned() else {
@@ -28,14 +27,14 @@ impl Board {
         self.end_graph_over_budget(now, &task.request);
     }
 
-    /// What is left of a graph ends where nothing is left for it to spend.
+    /// Ends the unfinished agents of a graph if its budget is spent.
     pub(super) fn end_graph_over_budget(&mut self, now: Now, request: &Request) {
         if let Some(over @ Spent::Graph(graph, _)) = self.over_graph(request) {
             self.end_graph(now, graph, &over.to_string());
         }
     }
 
-    /// Writes what an attempt has cost since it was last told into the ledger.
+    /// Adds the attempt's cost since its last report to the ledger.
     pub(super) fn book(&mut self, now: Now, id: TaskId, micro_usd: u64) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -59,7 +58,7 @@ impl Board {
         }
     }
 
-    /// What an attempt that starts now may cost: the least of what its budgets leave.
+    /// Amount that an attempt may cost if it starts now: the least that its budgets leave.
     pub(super) fn left_for(&self, now: Now, task: &Task) -> Option<u64> {
         let request = &task.request;
         let own = own_level(request, &task.attempts);
@@ -75,7 +74,7 @@ impl Board {
         all.map(Level::left_micro_usd).min()
     }
 
-    /// The budget that an attempt has met which ended for want of money, in words.
+    /// The budget that ended the attempt, in words.
     pub(super) fn budget_met(&self, now: Now, id: TaskId) -> Option<String> {
         let task = self.tasks.get(&id)?;
         let over = self.over(&task.request, &task.attempts);
@@ -83,16 +82,16 @@ impl Board {
         over.map(|over| over.to_string())
     }
 
-    /// When a task may go on that was ended for want of money, if nothing but the day's budget
-    /// stands against that.
+    /// Time at which a task may continue whose attempt ended for want of budget, if only the day's
+    /// budget prevents it.
     pub(super) fn next_day_for(&self, now: Now, id: TaskId) -> Option<Timestamp> {
         let task = self.tasks.get(&id)?;
         let is_only_reason = self.has_budget_left(task) && self.day_is_over(now).is_some();
         is_only_reason.then(|| Day::of(now.wall).end())
     }
 
-    /// The budget that keeps a task from being tried again, if one does. What a graph may spend is
-    /// for its agents; a task's own budget holds for whatever tells what it costs.
+    /// The budget that prevents another attempt, if any. A graph's budget applies to its agents; a
+    /// task's own budget applies to every executor that reports costs.
     fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Spent> {
         let own = own_level(request, attempts);
         let own = own.filter(|level| level.is_spent()).map(Spent::Task);
@@ -116,13 +115,13 @@ impl Board {
         Some((budget.graph, level))
     }
 
-    /// The day's budget where nothing is left of it.
+    /// The day's budget if it is spent.
     pub(crate) fn day_is_over(&self, now: Now) -> Option<Level> {
         let level = self.day_level(now)?;
         level.is_spent().then_some(level)
     }
 
-    /// The day's budget, if there is one, and what was spent of it.
+    /// The day's budget, if there is one, and the amount spent of it.
     pub fn day_level(&self, now: Now) -> Option<Level> {
         let budget_micro_usd = self.capacity.limits.daily_micro_usd?;
         Some(Level {
@@ -135,7 +134,7 @@ impl Board {
         self.spent.get(&scope).copied().unwrap_or(0)
     }
 
-    /// Refuses what could not start for want of money.
+    /// Refuses a task whose budgets are spent.
     pub(super) fn can_pay(
         &self,
         id: TaskId,
@@ -151,7 +150,7 @@ impl Board {
         }
     }
 
-    /// Ends a task that is to run again with others and has nothing left to spend. Whether it has.
+    /// Ends a task that would run again but whose budget is spent. Returns whether it did.
     pub(super) fn end_over_budget(&mut self, now: Now, id: TaskId) -> bool {
         let task = self.tasks.get(&id);
         let Some(over) = task.and_then(|task| self.over(&task.request, &task.attempts)) else {
@@ -177,8 +176,8 @@ impl Board {
         }
     }
 
-    /// The agents of a graph for which nothing is left: those that run are stopped, the others end
-    /// without having run. One whose budget was raised since goes on.
+    /// Ends the agents of a graph whose budget is spent: running ones are stopped, the others end
+    /// without having run. A task whose budget was raised since goes on.
     fn end_graph(&mut self, now: Now, graph: TaskId, message: &str) {
         let is_of_graph = |task: &Task| {
             let request = &task.request;
@@ -188,10 +187,10 @@ impl Board {
         };
         for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {
-                // It could not run any more because of one before it.
+                // It has already ended because of an earlier one.
                 continue;
             };
-            // An agent is not chosen ahead: what runs has a process, or will.
+            // Agents are not reserved ahead: a running one has or will have a process.
             if let State::Running { .. } = &task.state {
                 self.stop_over_budget(now, id, message.to_owned());
             } else {
@@ -210,7 +209,7 @@ fn own_level(request: &Request, attempts: &[Attempt]) -> Option<Level> {
     })
 }
 
-/// What all attempts have cost together.
+/// Total cost of all attempts.
 pub fn spent_by(attempts: &[Attempt]) -> u64 {
     let costs = attempts.iter().filter_map(Attempt::cost_micro_usd);
     costs.fold(0, u64::saturating_add)

@@ -1,4 +1,4 @@
-//! Tasks are accepted or refused, those of one submission together.
+//! Accepts or refuses the tasks of a submission together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,17 +18,17 @@ use crate::{
     time::Now,
 };
 
-/// A submission that can be taken.
+/// A submission that was checked and can be accepted.
 struct Looked {
-    /// In its order.
+    /// In the submission's order.
     accepted: Vec<Accepted>,
-    /// Those of it that were not submitted before.
+    /// Its tasks that were not submitted before.
     fresh: Vec<Submission>,
     ended: Ends,
 }
 
 impl Board {
-    /// Everything is looked at before anything is changed.
+    /// Checks everything before it changes anything.
     pub(super) fn submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
         let Looked {
             accepted,
@@ -46,7 +46,7 @@ impl Board {
         let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
         self.index_dependencies(taken.iter().map(|task| &**task));
         drop(taken);
-        // Only now: a member may depend on one that comes after it.
+        // This comes last since a task may depend on a later one of the same submission.
         for id in ids {
             self.begin_waiting(now, id, &ended);
             self.cancel_with_ancestors(now, id);
@@ -54,7 +54,7 @@ impl Board {
         Ok(Answer::Accepted(accepted))
     }
 
-    /// What would be accepted.
+    /// The answer if the submission were made.
     pub(super) fn check_submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
         Ok(Answer::Accepted(self.look_at(now, submit)?.accepted))
     }
@@ -83,7 +83,7 @@ impl Board {
                 fresh.push(submission);
             }
         }
-        // A repeated request that has more tasks than the first one adds them to the same graph.
+        // If a repeated request has more tasks than the first one, they join the same graph.
         if let Some(Accepted { task: first, .. }) = accepted.first().filter(|it| it.existing) {
             for submission in &mut fresh {
                 submission.request.place_in(*first);
@@ -139,11 +139,11 @@ impl Board {
         request
     }
 
-    /// A task that has just come to the board gets its place. What it depends on may have ended so
-    /// that it cannot run.
+    /// Places a new task in the queue. It ends at once if its dependencies have ended so that it
+    /// cannot run.
     pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
         let Some(task) = self.tasks.get(&id) else {
-            // It could not run, for what another one of the submission came to.
+            // It has already ended because of another task of the submission.
             return;
         };
         let spoilt = task.dependencies.iter().find_map(|dependency| {
@@ -159,7 +159,7 @@ impl Board {
         }
     }
 
-    /// How a task ended that the board does not hold. What the board knows is newer than what was
+    /// How a task ended that is not on the board. Ends known to the board are newer than those
     /// read.
     pub(super) fn end_of(&self, id: TaskId, ended: &Ends) -> Option<End> {
         if self.is_open(id) {
@@ -205,13 +205,13 @@ impl Board {
                 return;
             }
             self.remembered_by_age.pop_first();
-            // Each key has one entry by age, so what is forgotten here is what was remembered then.
+            // Each key has one entry by age, so both sides forget the same entry.
             self.remembered.remove(&key);
         }
     }
 
-    /// Both bounds count through what has ended between: else a chain in which each task ends after
-    /// it has submitted the next had none.
+    /// Checks depth and number of descendants, counting through ended tasks. Otherwise a chain in
+    /// which each task ends after submitting the next would have no limit.
     pub(super) fn within_bounds<'a>(
         &self,
         requests: impl IntoIterator<Item = &'a Request>,
@@ -239,7 +239,7 @@ impl Board {
         self.descendants.get(&ancestor).map_or(0, BTreeSet::len)
     }
 
-    /// Sorts the dependencies and looks whether they can be kept.
+    /// Sorts the dependencies and checks that they are allowed.
     fn depends_well(&self, tasks: &mut [Submission], ended: &Ends) -> Result<(), Refused> {
         let members: FxHashSet<TaskId> = tasks.iter().map(|task| task.id).collect();
         let mut any = false;

@@ -1,4 +1,4 @@
-//! Time has passed: deadlines of running attempts, tasks that waited for a time.
+//! Handles the passing of time: deadlines of running attempts, and waits that end.
 
 use crate::{
     board::Board,
@@ -16,8 +16,7 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping takes the attempt's clocks out of the index, and so does its end: each turn
-            // shortens it.
+            // Stopping or ending an attempt removes its clocks from the index, so the loop ends.
             if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {
@@ -34,8 +33,8 @@ impl Board {
         }
     }
 
-    /// A task that waited for its account keeps its place in the line by its creation; one that
-    /// waited for its own time has it from then.
+    /// Makes a waiting task ready. After a wait for its account it keeps its place by creation
+    /// time; after a wait for its own time its place counts from then.
     pub(super) fn wake(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

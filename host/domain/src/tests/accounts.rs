@@ -1,4 +1,4 @@
-//! Usage limits: parking, probing, going on.
+//! Usage limits: parking an account, testing its limit, going on.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn parked(count: usize) -> (Desk, Vec<TaskId>) {
 }
 
 #[test]
-fn a_limit_parks_what_is_queued_of_the_account_and_nothing_else() {
+fn limit_parks_only_the_queued_tasks_of_its_account() {
     let mut desk = Desk::new(2);
     let [first, running] = [desk.submit(agent), desk.submit(agent)];
     let queued = desk.submit(agent);
@@ -57,7 +57,7 @@ fn a_limit_parks_what_is_queued_of_the_account_and_nothing_else() {
 }
 
 #[test]
-fn who_was_parked_keeps_its_place_in_the_line() {
+fn parked_task_keeps_its_place_in_the_queue() {
     let (mut desk, tasks) = parked(1);
     desk.step(Input::SetSlots(Some(Slots::Fixed(0)))).unwrap();
     desk.pass(MINUTE / 2);
@@ -69,7 +69,7 @@ fn who_was_parked_keeps_its_place_in_the_line() {
 }
 
 #[test]
-fn after_the_limit_one_goes_first_and_the_rest_follow_what_it_finds() {
+fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
     let check = |found: Report, expected: &[&str], next: usize| {
         let (mut desk, tasks) = parked(3);
         desk.pass(MINUTE);
@@ -78,7 +78,7 @@ fn after_the_limit_one_goes_first_and_the_rest_follow_what_it_finds() {
         assert_eq!(
             starts(&desk.turn()),
             [],
-            "and no other while it is under way"
+            "no other starts while it is under way"
         );
         let what = format!("{found:?}");
         desk.report(tasks[0], found);
@@ -88,7 +88,7 @@ fn after_the_limit_one_goes_first_and_the_rest_follow_what_it_finds() {
     check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
     check(success(), &["succeeded", "ready", "ready"], 2);
     check(limited(None), &["waiting", "waiting", "waiting"], 0);
-    // It may never have come so far as to ask: the next one tries, alone.
+    // It may not have asked the service: the next one tries, alone.
     check(
         failure(ReasonClass::Spawn),
         &["failed:spawn", "ready", "ready"],
@@ -99,7 +99,7 @@ fn after_the_limit_one_goes_first_and_the_rest_follow_what_it_finds() {
 }
 
 #[test]
-fn a_probe_that_is_cancelled_leaves_its_place_to_the_next() {
+fn next_attempt_probes_after_the_first_is_cancelled() {
     let (mut desk, tasks) = parked(3);
     desk.pass(MINUTE);
     desk.turn();
@@ -107,7 +107,7 @@ fn a_probe_that_is_cancelled_leaves_its_place_to_the_next() {
     assert_eq!(starts(&desk.turn()), []);
     desk.report(tasks[0], failure(ReasonClass::Signal));
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
-    // Whoever retries the first meanwhile is no probe.
+    // Retrying the first one meanwhile does not make it the probe.
     let copy = desk.task(tasks[0]);
     desk.retry(&copy).unwrap();
     assert_eq!(starts(&desk.turn()), []);
@@ -116,7 +116,7 @@ fn a_probe_that_is_cancelled_leaves_its_place_to_the_next() {
 }
 
 #[test]
-fn a_retried_probe_does_not_wait_for_itself() {
+fn retried_probe_does_not_wait_for_itself() {
     let (mut desk, tasks) = parked(1);
     desk.pass(MINUTE);
     desk.turn();
@@ -128,7 +128,7 @@ fn a_retried_probe_does_not_wait_for_itself() {
 }
 
 #[test]
-fn attempts_that_were_under_way_together_meet_one_limit() {
+fn limit_met_by_concurrent_attempts_counts_once() {
     let mut desk = Desk::new(4);
     let tasks: Vec<TaskId> = (0..4).map(|_| desk.submit(agent)).collect();
     desk.turn();
@@ -138,7 +138,7 @@ fn attempts_that_were_under_way_together_meet_one_limit() {
         assert_eq!(until(&desk), Some(start.after(5 * MINUTE)));
         desk.pass(Duration::from_secs(1));
     }
-    // Only a probe that meets it again makes the wait longer.
+    // Only a probe that meets the limit again makes the wait longer.
     desk.pass(5 * MINUTE);
     assert_eq!(starts(&desk.turn()).len(), 1);
     let probe = tasks
@@ -149,9 +149,9 @@ fn attempts_that_were_under_way_together_meet_one_limit() {
     assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));
 }
 
-/// Each that waits has one event of it, however many attempts meet the limit together.
+/// Each waiting task has one event of the limit, however many attempts meet it together.
 #[test]
-fn one_limit_is_one_event_for_each_that_waits_for_its_end() {
+fn each_task_that_waits_for_a_limit_has_one_event_of_it() {
     let mut desk = Desk::new(3);
     let running: Vec<TaskId> = (0..3).map(|_| desk.submit(agent)).collect();
     desk.turn();
@@ -170,9 +170,9 @@ fn one_limit_is_one_event_for_each_that_waits_for_its_end() {
     }
 }
 
-/// An end that is told wrongly would keep the account's tasks for ever.
+/// A wrong end would otherwise park the account's tasks for ever.
 #[test]
-fn a_limit_is_looked_at_again_after_eight_days_whatever_was_told() {
+fn limit_is_tested_after_eight_days_at_the_latest() {
     let check = |told_days: u64, days: u64| {
         let days_of = |days: u64| Duration::from_hours(days * 24);
         let mut desk = Desk::new(1);
@@ -189,7 +189,7 @@ fn a_limit_is_looked_at_again_after_eight_days_whatever_was_told() {
 }
 
 #[test]
-fn what_is_told_later_does_not_shorten_what_the_service_said() {
+fn later_report_does_not_shorten_the_wait_that_the_service_asked_for() {
     let check = |limits: &[Option<u64>], expected_minutes: u32| {
         let mut desk = Desk::new(4);
         let tasks: Vec<TaskId> = limits.iter().map(|_| desk.submit(agent)).collect();
@@ -208,7 +208,7 @@ fn what_is_told_later_does_not_shorten_what_the_service_said() {
 }
 
 #[test]
-fn an_answer_to_an_attempt_from_before_the_limit_says_nothing() {
+fn success_of_an_attempt_from_before_the_limit_does_not_end_it() {
     for answer in [Report::AccountWorks, success()] {
         let mut desk = Desk::new(2);
         let [first, second] = [desk.submit(agent), desk.submit(agent)];
@@ -220,7 +220,7 @@ fn an_answer_to_an_attempt_from_before_the_limit_says_nothing() {
 }
 
 #[test]
-fn a_start_taken_back_waits_where_its_account_was_parked_meanwhile() {
+fn start_taken_back_waits_if_its_account_was_parked_meanwhile() {
     for by_recovery in [false, true] {
         let mut desk = Desk::new(2);
         let [first, second] = [desk.submit(agent), desk.submit(agent)];
@@ -240,7 +240,7 @@ fn a_start_taken_back_waits_where_its_account_was_parked_meanwhile() {
 }
 
 #[test]
-fn a_wall_clock_that_jumps_back_leaves_nobody_waiting_for_ever() {
+fn no_task_waits_for_ever_after_the_clock_was_set_back() {
     let (mut desk, tasks) = parked(2);
     desk.pass(MINUTE);
     desk.now.wall = Timestamp(5);
@@ -250,10 +250,10 @@ fn a_wall_clock_that_jumps_back_leaves_nobody_waiting_for_ever() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
-/// One was taken back after the clock was set back, so it waits for a time that the account no
-/// longer does.
+/// One attempt was taken back after the clock was set back, so its wait is longer than the
+/// account's.
 #[test]
-fn a_limit_that_is_over_is_waited_for_by_nobody() {
+fn no_task_waits_for_a_limit_that_is_over() {
     for works in [Report::AccountWorks, success()] {
         let (mut desk, tasks) = parked(2);
         let back = desk.now.wall;
@@ -268,7 +268,7 @@ fn a_limit_that_is_over_is_waited_for_by_nobody() {
 }
 
 #[test]
-fn a_parked_task_keeps_its_place_and_counts_its_attempts_on() {
+fn parked_task_keeps_its_place_and_its_attempt_numbers() {
     let (mut desk, tasks) = parked(1);
     let late = |request: &mut Request| agent(request);
     desk.pass(MINUTE);
@@ -279,9 +279,9 @@ fn a_parked_task_keeps_its_place_and_counts_its_attempts_on() {
     assert_eq!(desk.word(later), "ready");
 }
 
-/// Somebody has bought more.
+/// As if somebody had bought a higher limit.
 #[test]
-fn a_task_that_is_tried_at_once_goes_first_and_the_others_wait_for_what_it_finds() {
+fn task_started_at_once_tests_the_limit_for_the_others() {
     let hour = Duration::from_hours(1);
     let check = |end: Report, expected: [&str; 3]| {
         let mut desk = Desk::new(3);
@@ -310,7 +310,7 @@ fn a_task_that_is_tried_at_once_goes_first_and_the_others_wait_for_what_it_finds
 }
 
 #[test]
-fn a_task_that_waits_for_another_time_is_tried_at_once_too() {
+fn task_that_waits_for_another_time_can_also_be_started_at_once() {
     let mut desk = Desk::new(1);
     let later = desk.now.wall.after(Duration::from_hours(9));
     let task = desk.submit(|request| request.start_at = Some(later));

@@ -1,4 +1,4 @@
-//! Who starts, in which order, and why the others do not.
+//! The order in which tasks start, and the reasons that keep others from starting.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn serial(key: &str) -> impl FnOnce(&mut Request) {
     move |request| request.serial_start = Some(key)
 }
 
-/// Starts one after the other, each as the one before ends.
+/// Runs the tasks one after the other, and returns the order of their starts.
 fn order(desk: &mut Desk) -> Vec<TaskId> {
     let mut order = Vec::new();
     loop {
@@ -42,7 +42,7 @@ fn order(desk: &mut Desk) -> Vec<TaskId> {
 }
 
 #[test]
-fn priorities_then_first_come_first_served() {
+fn tasks_start_by_priority_then_by_submission() {
     let mut desk = Desk::new(1);
     let p2 = desk.submit(priority(Priority::P2));
     desk.pass(MINUTE);
@@ -54,7 +54,7 @@ fn priorities_then_first_come_first_served() {
 }
 
 #[test]
-fn who_waited_long_rises() {
+fn waiting_tasks_rise_in_priority() {
     let check = |older: Priority, waited: u64, newer: Priority, older_first: bool| {
         let mut desk = Desk::new(1);
         let first = desk.submit(priority(older));
@@ -76,7 +76,7 @@ fn who_waited_long_rises() {
 }
 
 #[test]
-fn an_urgent_task_goes_before_what_was_chosen_ahead() {
+fn urgent_task_starts_before_reserved_ones() {
     let mut desk = Desk::new(1);
     let running = desk.submit(|_| {});
     let p2: Vec<TaskId> = (0..10)
@@ -96,7 +96,7 @@ fn an_urgent_task_goes_before_what_was_chosen_ahead() {
 }
 
 #[test]
-fn slots_are_filled_and_not_exceeded() {
+fn slots_are_filled_but_not_exceeded() {
     let mut desk = Desk::new(2);
     let tasks = [(); 4].map(|()| desk.submit(|_| {}));
     assert_eq!(starts(&desk.turn()), [tasks[0], tasks[1]]);
@@ -117,7 +117,7 @@ fn slots_are_filled_and_not_exceeded() {
 }
 
 #[test]
-fn how_many_are_chosen_ahead() {
+fn number_of_reserved_tasks_depends_on_the_slots() {
     let check = |slots: u32, queued: usize, expected: usize| {
         let mut desk = Desk::new(slots);
         let tasks: Vec<TaskId> = (0..queued).map(|_| desk.submit(|_| {})).collect();
@@ -138,7 +138,7 @@ fn how_many_are_chosen_ahead() {
 }
 
 #[test]
-fn only_plain_commands_are_chosen_ahead() {
+fn only_plain_commands_are_reserved() {
     let mut desk = Desk::new(0);
     let agent = desk.submit(agent);
     let serial = desk.submit(serial("key"));
@@ -151,7 +151,7 @@ fn only_plain_commands_are_chosen_ahead() {
 }
 
 #[test]
-fn one_key_starts_one_at_a_time_until_its_first_sign_of_life() {
+fn serial_starts_wait_for_the_first_sign_of_life() {
     let mut desk = Desk::new(9);
     let [first, second, third] = [(); 3].map(|()| desk.submit(serial("a")));
     let other = desk.submit(serial("b"));
@@ -168,13 +168,13 @@ fn one_key_starts_one_at_a_time_until_its_first_sign_of_life() {
     assert_eq!(starting(&mut desk), [first, other]);
     desk.report(other, Report::Alive);
     desk.report(first, super::started(1));
-    let silent = "a process is not yet a sign of life";
+    let silent = "a process alone is no sign of life";
     assert_eq!(starting(&mut desk), [first], "{silent}");
     desk.report(first, Report::Alive);
     assert_eq!(starting(&mut desk), [second]);
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starting(&mut desk), [third]);
-    // Until its process is gone, it may still be at what only one may do at a time.
+    // Until its process is gone, it may still be in the part that only one may run at a time.
     desk.cancel(third).unwrap();
     desk.report(third, Report::Alive);
     assert_eq!(starting(&mut desk), []);
@@ -182,9 +182,9 @@ fn one_key_starts_one_at_a_time_until_its_first_sign_of_life() {
     assert_eq!(starting(&mut desk), [same_key_in_another_lane]);
 }
 
-/// Brings an attempt to a phase, and looks whether another of its key may start.
+/// Brings an attempt to a phase, and checks whether another with its key may start.
 #[test]
-fn a_key_is_held_to_the_first_sign_of_life_or_to_the_end() {
+fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     let check = |reports: &[Report], cancelled: bool, held: bool| {
         let mut desk = Desk::new(9);
         let [first, second] = [(); 2].map(|()| desk.submit(serial("a")));
@@ -196,7 +196,7 @@ fn a_key_is_held_to_the_first_sign_of_life_or_to_the_end() {
             desk.cancel(first).unwrap();
         }
         desk.settle();
-        // Another host sees it as the first one did.
+        // The next host decides the same.
         desk.reload();
         desk.recovered(first, Found::Known);
         desk.recovered(second, Found::Known);
@@ -217,7 +217,7 @@ fn a_key_is_held_to_the_first_sign_of_life_or_to_the_end() {
 }
 
 #[test]
-fn a_refused_lane_does_not_hold_up_the_others() {
+fn refused_lane_does_not_hold_up_others() {
     let mut desk = Desk::new(9);
     let first = desk.submit(serial("a"));
     desk.turn();
@@ -231,7 +231,7 @@ fn a_refused_lane_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_parent_that_waits_gives_its_slot_to_its_children() {
+fn waiting_parent_gives_its_slot_to_its_children() {
     let mut desk = Desk::new(1);
     let parent = desk.submit(|_| {});
     desk.turn();
@@ -244,7 +244,7 @@ fn a_parent_that_waits_gives_its_slot_to_its_children() {
     assert_eq!(starts(&desk.turn()), [children[0]]);
     assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Noted));
     assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Stale));
-    // It goes on at once, and for as long there are more than slots.
+    // It goes on at once, so for a while more attempts run than there are slots.
     assert_eq!(desk.board.slots_in_use(), 2);
     desk.report(children[0], success());
     assert_eq!(starts(&desk.turn()), []);
@@ -253,12 +253,12 @@ fn a_parent_that_waits_gives_its_slot_to_its_children() {
 }
 
 #[test]
-fn a_wait_ends_with_its_attempt() {
+fn wait_for_descendants_ends_with_its_attempt() {
     let (mut desk, parent) = Desk::in_phase("live");
     let attempt = desk.attempt(parent);
     let [begins, ends] = [Input::WaitBegins { attempt }, Input::WaitEnds { attempt }];
     desk.step(begins.clone()).unwrap();
-    // What it tells meanwhile does not end its wait.
+    // Other reports do not end its wait.
     desk.report(parent, Report::Doing("waits".to_owned()));
     assert_eq!(
         (desk.board.running_count(), desk.board.slots_in_use()),
@@ -278,10 +278,10 @@ fn a_wait_ends_with_its_attempt() {
     assert_eq!(
         desk.step(begins.clone()),
         Ok(Answer::Stale),
-        "it has no slot to give"
+        "it has no slot to give up"
     );
     desk.turn();
-    // Another attempt of the same task runs: it is not the one that waits.
+    // The wait belonged to the earlier attempt of the same task.
     assert_eq!(desk.step(begins), Ok(Answer::Stale));
     assert_eq!(desk.board.slots_in_use(), 1);
     let attempt = desk.attempt(parent);
@@ -291,7 +291,7 @@ fn a_wait_ends_with_its_attempt() {
 }
 
 #[test]
-fn a_drained_board_starts_nothing_and_ends_what_runs() {
+fn draining_board_starts_nothing_and_lets_attempts_end() {
     let mut desk = Desk::new(2);
     let [running, ready] = [desk.submit(|_| {}), desk.submit(agent)];
     desk.turn();
@@ -327,7 +327,7 @@ fn auto(free: u64) -> Desk {
 }
 
 #[test]
-fn short_commands_do_not_fill_the_machine_with_what_they_needed() {
+fn ended_commands_no_longer_count_against_the_machine() {
     // Each is predicted to need 8 MiB for ten seconds, and ends at once.
     let mut desk = auto(2 * GIB);
     desk.submit(agent);
@@ -341,8 +341,8 @@ fn short_commands_do_not_fill_the_machine_with_what_they_needed() {
 }
 
 #[test]
-fn small_ones_do_not_keep_a_large_one_out_for_ever() {
-    // Room for commands, not for an agent.
+fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
+    // There is room for commands, not for an agent.
     let mut desk = auto(GIB + 400 * (1 << 20));
     let mut running = desk.submit(|_| {});
     desk.turn();
@@ -355,18 +355,18 @@ fn small_ones_do_not_keep_a_large_one_out_for_ever() {
         (next, started)
     };
     let (small, started) = next(&mut desk);
-    assert_eq!(started, [small], "at first they pass it");
+    assert_eq!(started, [small], "at first small tasks overtake it");
     desk.pass(Duration::from_mins(31));
     let (small, started) = next(&mut desk);
-    assert_eq!(started, [], "in the end they wait behind it");
+    assert_eq!(started, [], "later they wait behind it");
     assert_eq!(desk.refusals().len(), 2);
-    // With nothing running, one is always admitted.
+    // While nothing runs, one task is always admitted.
     assert_eq!(starts(&desk.turn()), [agent]);
     assert!(["ready", "assigned"].contains(&desk.word(small).as_str()));
 }
 
 #[test]
-fn while_one_of_its_own_kind_runs_small_ones_pass_a_large_one() {
+fn small_tasks_overtake_a_large_one_while_its_own_class_runs() {
     let mut desk = auto(GIB + 400 * (1 << 20));
     let first = desk.submit(agent);
     desk.turn();
@@ -380,7 +380,7 @@ fn while_one_of_its_own_kind_runs_small_ones_pass_a_large_one() {
 }
 
 #[test]
-fn a_refusal_for_want_of_room_is_looked_at_again_when_a_start_has_settled() {
+fn refusal_for_lack_of_room_is_checked_again_after_a_start_has_settled() {
     let mut desk = auto(GIB + 500 * (1 << 20));
     let [first, second] = [desk.submit(agent), desk.submit(agent)];
     assert_eq!(starts(&desk.turn()), [first]);
@@ -394,8 +394,8 @@ fn a_refusal_for_want_of_room_is_looked_at_again_when_a_start_has_settled() {
     assert_eq!(desk.board.next_tick(), (None, None));
 }
 
-/// A desk on a machine that others keep busy, on which something small runs, and with a class of
-/// which it is known that it needs a whole core.
+/// A desk on a machine that other programs keep busy. A small task runs, and one class is known to
+/// need a whole core.
 fn busy() -> Desk {
     let mut desk = auto(9 * GIB);
     let whole = Sample {
@@ -426,7 +426,7 @@ fn build(request: &mut Request) {
 }
 
 #[test]
-fn beside_a_load_of_others_the_first_in_line_starts_after_a_while_and_then_the_next() {
+fn first_in_line_starts_after_a_while_despite_the_load_of_others() {
     let mut desk = busy();
     let [first, second, third] = [(); 3].map(|()| desk.submit(build));
     let almost = Duration::from_millis(9_999);
@@ -440,18 +440,18 @@ fn beside_a_load_of_others_the_first_in_line_starts_after_a_while_and_then_the_n
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [first]);
-    // One at a time: it is not known yet what it makes of the machine.
+    // One at a time: its effect on the machine is not known yet.
     desk.pass(almost);
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [second]);
-    // One that has ended is waited for no longer.
+    // Once it has ended, the next may start.
     desk.report(second, success());
     assert_eq!(starts(&desk.turn()), [third]);
 }
 
 #[test]
-fn what_runs_here_is_no_load_of_others() {
+fn own_tasks_do_not_count_as_load_of_others() {
     let mut desk = busy();
     let builds = [(); 9].map(|()| desk.submit(build));
     let mut started = Vec::new();
@@ -459,12 +459,12 @@ fn what_runs_here_is_no_load_of_others() {
         desk.pass(PATIENCE);
         started.extend(starts(&desk.turn()));
     }
-    // With the first task they fill 3.2 cores by themselves.
+    // Together with the first task they use 3.2 cores.
     assert_eq!(started, builds[..3]);
 }
 
 #[test]
-fn only_the_first_in_line_passes_the_load() {
+fn only_the_first_in_line_starts_despite_the_load() {
     let mut desk = busy();
     let patient = desk.submit(build);
     desk.pass(PATIENCE * 2);
@@ -472,7 +472,7 @@ fn only_the_first_in_line_passes_the_load() {
         build(request);
         request.priority = Priority::P0;
     });
-    assert_eq!(starts(&desk.turn()), [], "who is first has not waited");
+    assert_eq!(starts(&desk.turn()), [], "the first in line has not waited");
     desk.pass(PATIENCE);
     assert_eq!(starts(&desk.turn()), [urgent]);
     desk.pass(PATIENCE);
@@ -480,7 +480,7 @@ fn only_the_first_in_line_passes_the_load() {
 }
 
 #[test]
-fn nobody_passes_for_want_of_memory() {
+fn no_task_starts_without_memory_however_long_it_waits() {
     let mut desk = busy();
     let waits = desk.submit(build);
     read_busy(&mut desk, GIB);
@@ -491,7 +491,7 @@ fn nobody_passes_for_want_of_memory() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_makes_nobody_wait_longer() {
+fn clock_set_back_makes_no_task_wait_longer() {
     let mut desk = busy();
     let waits = desk.submit(build);
     desk.now.wall = crate::time::Timestamp(desk.now.wall.0 / 2);
@@ -500,7 +500,7 @@ fn a_clock_that_was_set_back_makes_nobody_wait_longer() {
 }
 
 #[test]
-fn without_a_reading_slots_of_its_own_accord_start_nothing() {
+fn automatic_slots_start_nothing_without_a_reading() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());
     let task = desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), []);

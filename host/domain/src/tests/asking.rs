@@ -1,4 +1,4 @@
-//! Principals: events name them, and a hold is undone by its holder or by the owner.
+//! Principals: events name them, and only the holder or the owner releases a hold.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Desk {
         self.asked(by, Input::Release { tasks: vec![task] })
     }
 
-    /// What happened in the batch that is being filled, each time with the principal it names.
+    /// Facts in the batch being filled, each with its principal.
     fn named(&self) -> Vec<(Option<String>, Fact)> {
         let events = self.board.pending.events.iter();
         events
@@ -61,7 +61,7 @@ impl Desk {
 }
 
 #[test]
-fn what_runs_again_is_started_as_a_task_of_whoever_asks_for_it() {
+fn retried_task_has_the_limits_of_the_principal_who_asked() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let submit = Submit {
@@ -88,7 +88,7 @@ fn what_runs_again_is_started_as_a_task_of_whoever_asks_for_it() {
 }
 
 #[test]
-fn events_name_the_principal_and_nobody_for_what_the_host_does_itself() {
+fn events_name_their_principal_unless_the_host_caused_them() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let submit = Submit {
@@ -124,7 +124,7 @@ fn events_name_the_principal_and_nobody_for_what_the_host_does_itself() {
 }
 
 #[test]
-fn a_hold_is_undone_by_its_holder_or_by_the_owner() {
+fn only_the_holder_or_the_owner_releases_a_hold() {
     let check = |holder: Arc<Principal>, by: Arc<Principal>, allowed: bool| {
         let (mut desk, id) = Desk::in_phase("ready");
         desk.held_by(&holder, id).unwrap();
@@ -151,7 +151,7 @@ fn a_hold_is_undone_by_its_holder_or_by_the_owner() {
 }
 
 #[test]
-fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
+fn task_held_by_several_goes_on_after_the_last_release() {
     let (mut desk, id) = Desk::in_phase("ready");
     let (one, two) = (agent(7), agent(8));
     assert_eq!(desk.held_by(&one, id), Ok(Answer::Changed(1)));
@@ -165,7 +165,7 @@ fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
     assert_eq!(desk.released_by(&two, id), Ok(Answer::Changed(1)));
     assert_eq!(desk.word(id), "ready");
 
-    // The owner's word is the last one, whoever else holds it.
+    // The owner releases it whoever else holds it.
     desk.held_by(&one, id).unwrap();
     desk.held_by(&owner(), id).unwrap();
     assert_eq!(desk.released_by(&one, id), Ok(Answer::Changed(0)));
@@ -175,7 +175,7 @@ fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
 }
 
 #[test]
-fn what_a_backup_holds_only_a_person_lets_go() {
+fn only_a_person_releases_a_task_held_by_a_backup() {
     let (mut desk, id) = Desk::in_phase("ready");
     desk.held_by(&agent(7), id).unwrap();
     let taken_at = desk.now.wall;
@@ -186,7 +186,7 @@ fn what_a_backup_holds_only_a_person_lets_go() {
     assert!(desk.released_by(&agent(7), id).is_err());
     assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
     assert_eq!(desk.task(id).restored_from, None);
-    // It is no hold of the owner's, whoever holds the task beside it.
+    // The owner does not hold it, whoever else does.
     let (mut desk, id) = Desk::in_phase("ready");
     desk.held_by(&owner(), id).unwrap();
     desk.board.change(id, |task| {
@@ -198,7 +198,7 @@ fn what_a_backup_holds_only_a_person_lets_go() {
 }
 
 #[test]
-fn a_hold_from_the_start_is_the_submitters_and_an_old_one_the_owners() {
+fn initial_hold_is_the_submitters_and_an_unnamed_one_the_owners() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let held = Submission {
@@ -212,7 +212,7 @@ fn a_hold_from_the_start_is_the_submitters_and_an_old_one_the_owners() {
     desk.asked(&agent(7), Input::Submit(submit)).unwrap();
     assert_eq!(desk.task(id).holders, [agent(7)]);
     assert!(desk.released_by(&chat(), id).is_err());
-    // As older versions have stored it.
+    // Older versions stored no holders.
     desk.board.change(id, |task| task.holders.clear());
     let refused = desk.released_by(&agent(7), id).unwrap_err();
     assert!(

@@ -1,4 +1,4 @@
-//! Batches, what they hold, and effects that wait for them.
+//! Batches, their content, and the effects that wait for them.
 
 use super::{Desk, actions, kinds, starts, success};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn an_assignment_made_ahead_starts_without_waiting_for_another_commit() {
+fn reserved_task_starts_without_another_commit() {
     let mut desk = Desk::new(1);
     let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
     desk.board.admit(desk.now);
@@ -25,7 +25,7 @@ fn an_assignment_made_ahead_starts_without_waiting_for_another_commit() {
 
     desk.report(first, success());
     desk.board.admit(desk.now);
-    // The end of the first is not durable, the assignment of the second is.
+    // The assignment of the second task is durable, the end of the first is not.
     let released = actions(desk.board.take_released(1));
     assert_eq!(starts(&released), [second]);
     let (batch, effects) = desk.board.seal();
@@ -41,7 +41,7 @@ fn an_assignment_made_ahead_starts_without_waiting_for_another_commit() {
 }
 
 #[test]
-fn an_assignment_not_yet_durable_is_waited_for() {
+fn start_waits_until_its_assignment_is_durable() {
     let mut desk = Desk::new(1);
     let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
     desk.board.admit(desk.now);
@@ -60,7 +60,7 @@ fn an_assignment_not_yet_durable_is_waited_for() {
 }
 
 #[test]
-fn each_changed_task_is_written_once_as_it_stands_at_the_end() {
+fn each_changed_task_is_written_once_in_its_final_state() {
     let mut desk = Desk::new(1);
     let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
     desk.board.admit(desk.now);
@@ -78,7 +78,7 @@ fn each_changed_task_is_written_once_as_it_stands_at_the_end() {
 }
 
 #[test]
-fn a_row_that_the_store_still_holds_is_not_changed_under_it() {
+fn rows_handed_to_the_store_are_not_changed_afterwards() {
     let (mut desk, task) = Desk::in_phase("starting");
     desk.report(task, super::started(1));
     let (batch, _) = desk.board.seal();
@@ -89,13 +89,13 @@ fn a_row_that_the_store_still_holds_is_not_changed_under_it() {
 }
 
 #[test]
-fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
+fn commit_is_urgent_only_if_something_waits_for_it() {
     let mut desk = Desk::new(1);
     let tasks: Vec<_> = (0..30).map(|_| desk.submit(|_| {})).collect();
     desk.board.admit(desk.now);
-    assert!(desk.board.is_commit_urgent(0), "the first is to be started");
+    assert!(desk.board.is_commit_urgent(0), "a task waits for its start");
     desk.board.seal();
-    // Its end waits for nobody, as long as enough of those that follow are on disk.
+    // Its end makes nothing wait as long as enough reserved tasks are on disk.
     let mut urgent = Vec::new();
     for task in &tasks[..6] {
         desk.report(*task, success());
@@ -109,11 +109,10 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     assert!(!desk.board.is_commit_urgent(2));
     let running = tasks[6];
     desk.cancel(running).unwrap();
-    assert!(desk.board.is_commit_urgent(2), "it is to be stopped");
+    assert!(desk.board.is_commit_urgent(2), "the stop waits for it");
     desk.board.seal();
     assert!(!desk.board.is_commit_urgent(3));
-    // However few of them there are: once all who were chosen are on disk there is nothing to hurry
-    // for.
+    // Once all reserved tasks are on disk nothing is urgent, however few they are.
     let mut desk = Desk::new(1);
     for _ in 0..2 {
         desk.submit(|_| {});
@@ -123,10 +122,9 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     assert!(!desk.board.is_commit_urgent(1));
 }
 
-/// A batch is closed where it would write something. What somebody asks for may be all there is in
-/// it.
+/// A batch is closed if it would write something, even if a request alone changed it.
 #[test]
-fn each_kind_of_change_alone_is_something_to_write() {
+fn each_kind_of_change_makes_a_batch_to_write() {
     let check = |input: Input, expected: bool| {
         let mut desk = Desk::new(1);
         assert!(!desk.board.has_pending());

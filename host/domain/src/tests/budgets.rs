@@ -1,4 +1,4 @@
-//! What tasks may cost: alone, with their graph, in a day.
+//! Budgets of a task, its graph and the day.
 
 use super::*;
 use crate::{
@@ -41,7 +41,7 @@ fn reason(desk: &Desk, task: TaskId) -> String {
     }
 }
 
-/// Two agents and a command that may cost so much together.
+/// Two agents and a command with a shared budget.
 fn graph(desk: &mut Desk, dollars: u64) -> [TaskId; 3] {
     let budget = GraphBudget {
         graph: TaskId::new(1, 1),
@@ -56,7 +56,7 @@ fn graph(desk: &mut Desk, dollars: u64) -> [TaskId; 3] {
 }
 
 #[test]
-fn an_attempt_that_costs_more_than_its_task_may_is_stopped() {
+fn attempt_that_exceeds_its_tasks_budget_is_stopped() {
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(2));
     desk.turn();
@@ -65,7 +65,7 @@ fn an_attempt_that_costs_more_than_its_task_may_is_stopped() {
     assert_eq!(kinds(&desk.settle()), Vec::<&str>::new());
     desk.report(task, Report::Cost(2 * DOLLAR));
     assert_eq!(kinds(&desk.settle()), ["stop"]);
-    // Told again after a restart: nothing is counted twice.
+    // A report repeated after a restart counts once.
     desk.report(task, Report::Cost(2 * DOLLAR));
     desk.report(task, failure(ReasonClass::Signal));
     desk.settle();
@@ -77,7 +77,7 @@ fn an_attempt_that_costs_more_than_its_task_may_is_stopped() {
 }
 
 #[test]
-fn a_task_without_money_left_is_not_tried_again() {
+fn task_with_a_spent_budget_is_not_retried() {
     let mut desk = Desk::new(1);
     let task = desk.submit(|request| {
         with_budget(3)(request);
@@ -109,9 +109,9 @@ fn a_task_without_money_left_is_not_tried_again() {
     );
 }
 
-/// A plugin of somebody's own may tell what it costs and be no agent.
+/// Plugins of others may report costs without being agents.
 #[test]
-fn its_own_budget_holds_for_whatever_tells_what_it_costs() {
+fn own_budget_applies_to_every_executor_that_reports_costs() {
     for class in [Class::Agent, Class::Command] {
         let mut desk = Desk::new(1);
         let task = desk.submit(|request| {
@@ -130,10 +130,9 @@ fn its_own_budget_holds_for_whatever_tells_what_it_costs() {
     }
 }
 
-/// What others have to know of the limit they are told, by one that goes on as by one that does
-/// not.
+/// The account is parked for the other tasks, whether or not the task that met the limit goes on.
 #[test]
-fn a_task_without_money_left_does_not_wait_for_the_end_of_a_usage_limit() {
+fn task_with_a_spent_budget_does_not_wait_for_a_usage_limit() {
     let check = |dollars: u64, expected: &str| {
         let mut desk = Desk::new(1);
         let account = |request: &mut Request| {
@@ -153,9 +152,9 @@ fn a_task_without_money_left_does_not_wait_for_the_end_of_a_usage_limit() {
     check(2, "failed:rate_limit");
 }
 
-/// It had spent all, and is below a task that runs again.
+/// The task had spent its budget, and depends on one that runs again.
 #[test]
-fn what_is_to_run_again_after_another_ends_where_nothing_is_left_for_it() {
+fn rerun_after_a_dependency_fails_if_the_budget_is_spent() {
     let check = |dollars: u64, expected: [&str; 2]| {
         let mut desk = Desk::new(1);
         let upstream = desk.submit(|_| {});
@@ -191,19 +190,19 @@ fn what_is_to_run_again_after_another_ends_where_nothing_is_left_for_it() {
 }
 
 #[test]
-fn where_a_graph_has_spent_all_its_agents_end_and_its_commands_go_on() {
+fn spent_graph_budget_ends_agents_and_not_commands() {
     let mut desk = Desk::new(1);
     let [first, second, command] = graph(&mut desk, 5);
     assert_eq!(starts(&desk.turn()), [first]);
     desk.report(first, ended_at(5, Cause::Success));
     assert_eq!(starts(&desk.turn()), [command]);
-    assert_eq!(desk.word(first), "succeeded", "what it did stands");
+    assert_eq!(desk.word(first), "succeeded", "its result stays");
     assert_eq!(desk.word(second), "failed:budget");
     assert_eq!(
         reason(&desk, second),
         "budget: its graph has spent $5.00 of $5.00"
     );
-    // What is submitted from within it has no more to spend.
+    // A task submitted from within the graph has no budget left.
     let nested = desk.try_submit(|request| {
         request.class = Class::Agent;
         request.parent = Some(command);
@@ -215,7 +214,7 @@ fn where_a_graph_has_spent_all_its_agents_end_and_its_commands_go_on() {
 }
 
 #[test]
-fn all_that_runs_of_a_graph_is_stopped_when_one_of_it_spends_the_last() {
+fn spending_the_rest_of_a_graphs_budget_stops_its_running_agents() {
     let mut desk = Desk::new(3);
     let [first, second, command] = graph(&mut desk, 5);
     assert_eq!(desk.turn().len(), 3);
@@ -229,7 +228,7 @@ fn all_that_runs_of_a_graph_is_stopped_when_one_of_it_spends_the_last() {
 }
 
 #[test]
-fn the_days_budget_holds_agents_back_until_the_next_day() {
+fn spent_daily_budget_holds_agents_back_until_the_next_day() {
     let limits = Limits {
         daily_micro_usd: Some(10 * DOLLAR),
         ..fixed(1)
@@ -261,9 +260,9 @@ fn may_cost(desk: &Desk, task: TaskId) -> Option<u64> {
     last.may_cost_micro_usd.map(|micro_usd| micro_usd / DOLLAR)
 }
 
-/// The least of what its task, its graph and the day leave.
+/// The amount is the least that its task, its graph and the day leave.
 #[test]
-fn an_attempt_is_told_what_is_left_when_it_starts() {
+fn attempt_is_told_the_remaining_budget_at_its_start() {
     let check =
         |task: Option<u64>, graph: Option<u64>, day: Option<u64>, expected: [Option<u64>; 2]| {
             for (class, expected) in [Class::Agent, Class::Command].into_iter().zip(expected) {
@@ -296,11 +295,11 @@ fn an_attempt_is_told_what_is_left_when_it_starts() {
 }
 
 #[test]
-fn what_was_spent_before_is_not_left() {
+fn earlier_costs_reduce_the_remaining_budget() {
     let mut desk = Desk::new(3);
     let [first, second, _] = graph(&mut desk, 9);
     desk.turn();
-    // Nothing is reserved for what runs beside it.
+    // Nothing is reserved for agents that run beside it.
     assert_eq!([first, second].map(|id| may_cost(&desk, id)), [Some(9); 2]);
     desk.report(first, ended_at(4, exit()));
     desk.settle();
@@ -316,9 +315,9 @@ fn what_was_spent_before_is_not_left() {
     );
 }
 
-/// The words of its executor are of the amount that it was given.
+/// Its executor can only name the amount that it was given.
 #[test]
-fn an_attempt_that_its_executor_ends_for_its_budget_says_which_one_it_met() {
+fn end_over_a_budget_names_that_budget() {
     let over = || ended_at(4, Cause::Class(ReasonClass::Budget));
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(2));
@@ -336,7 +335,7 @@ fn an_attempt_that_its_executor_ends_for_its_budget_says_which_one_it_met() {
             "budget: its graph has spent $4.00 of $3.00"
         );
     }
-    // It may have had a limit of its own that was less.
+    // The executor's own limit may have been lower.
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(9));
     desk.turn();
@@ -345,9 +344,9 @@ fn an_attempt_that_its_executor_ends_for_its_budget_says_which_one_it_met() {
     assert_eq!(reason(&desk, task), "budget: m");
 }
 
-/// Nothing but the day's budget stands against it.
+/// Only the day's budget prevents it.
 #[test]
-fn an_agent_that_met_the_days_budget_goes_on_the_next_day() {
+fn agent_stopped_by_the_daily_budget_goes_on_the_next_day() {
     let limits = Limits {
         daily_micro_usd: Some(3 * DOLLAR),
         ..fixed(1)
@@ -382,7 +381,7 @@ fn an_agent_that_met_the_days_budget_goes_on_the_next_day() {
 }
 
 #[test]
-fn what_was_spent_outlives_the_host() {
+fn spending_survives_a_restart_of_the_host() {
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(2));
     desk.turn();
@@ -405,9 +404,9 @@ fn what_was_spent_outlives_the_host() {
     assert_eq!(spent_by(&board.task(task).unwrap().attempts), DOLLAR);
 }
 
-/// A day is one of the calendar, in UTC.
+/// A day is a calendar day in UTC.
 #[test]
-fn a_day_begins_at_midnight() {
+fn day_begins_at_midnight_utc() {
     let check = |at: u64, day: u64| {
         let found = Day::of(Timestamp(at));
         assert_eq!(found, Day(day), "{at}");

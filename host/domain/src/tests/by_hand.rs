@@ -21,7 +21,7 @@ fn unmerged(state: MergeState) -> Report {
 }
 
 impl Desk {
-    /// A task that has failed by its merge, and tasks that depend on it under these conditions.
+    /// A task that has failed by its merge, and dependants with these conditions.
     fn conflict(slots: u32, below: &[Condition]) -> (Self, TaskId, Vec<TaskId>) {
         let mut desk = Self::new(slots);
         let task = desk.submit(worktree);
@@ -60,7 +60,7 @@ impl Desk {
 }
 
 #[test]
-fn a_merge_by_hand_is_an_attempt_that_succeeded_and_no_ended_one_changes() {
+fn merge_by_hand_adds_a_successful_attempt_and_changes_no_other() {
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let before = desk.task(task);
     let answer = desk.merge_by_hand(task, &[]);
@@ -96,11 +96,11 @@ fn a_merge_by_hand_is_an_attempt_that_succeeded_and_no_ended_one_changes() {
         },
     ];
     assert_eq!(facts, expected);
-    assert!(desk.turn().is_empty(), "nothing is left to be done");
+    assert!(desk.turn().is_empty(), "no effect is left");
 }
 
 #[test]
-fn what_could_not_run_because_of_the_merge_runs_and_the_rest_stays() {
+fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
     let conditions = [Condition::Succeeded, Condition::Any];
     let (mut desk, task, below) = Desk::conflict(1, &conditions);
     let [spoilt, other] = below[..] else {
@@ -125,9 +125,9 @@ fn what_could_not_run_because_of_the_merge_runs_and_the_rest_stays() {
     assert_eq!(started, [spoilt, other], "each once");
 }
 
-/// What else is in the way of a dependant stays there.
+/// A dependant's other obstacles remain.
 #[test]
-fn a_dependant_with_another_culprit_ends_again() {
+fn dependant_with_another_failed_dependency_ends_again() {
     let mut desk = Desk::new(2);
     let [task, bad] = [desk.submit(worktree), desk.submit(|_| {})];
     let condition = Condition::Succeeded;
@@ -146,7 +146,7 @@ fn a_dependant_with_another_culprit_ends_again() {
 }
 
 #[test]
-fn only_what_failed_by_its_merge_is_ended_by_another() {
+fn merge_by_hand_is_refused_unless_the_merge_had_failed() {
     let refused = |desk: &mut Desk, task| {
         let answer = desk.merge_by_hand(task, &[]);
         assert_eq!(answer, Err(Refused::NotFailedByMerge { task }));
@@ -159,7 +159,7 @@ fn only_what_failed_by_its_merge_is_ended_by_another() {
         desk.settle();
         refused(&mut desk, task);
     }
-    // It was tried again, and cancelled before that came to an attempt.
+    // It was retried, and cancelled before another attempt began.
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let copy = desk.task(task);
     desk.retry(&copy).unwrap();
@@ -173,7 +173,7 @@ fn only_what_failed_by_its_merge_is_ended_by_another() {
     desk.cancel(task).unwrap();
     desk.settle();
     refused(&mut desk, task);
-    // Nor twice.
+    // A second merge by hand is refused.
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let old = desk.task(task);
     desk.merge_by_hand(task, &[]).unwrap();
@@ -184,7 +184,7 @@ fn only_what_failed_by_its_merge_is_ended_by_another() {
 }
 
 #[test]
-fn a_retry_after_it_goes_on_from_what_an_executor_ran() {
+fn resume_after_a_merge_by_hand_continues_the_executors_attempt() {
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     desk.merge_by_hand(task, &[]).unwrap();
     desk.settle();
@@ -207,7 +207,7 @@ fn a_retry_after_it_goes_on_from_what_an_executor_ran() {
 }
 
 #[test]
-fn a_retry_that_conflicts_again_is_merged_by_hand_as_the_next_attempt() {
+fn retry_that_conflicts_again_can_be_merged_by_hand() {
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let copy = desk.task(task);
     desk.retry(&copy).unwrap();
@@ -223,7 +223,7 @@ fn a_retry_that_conflicts_again_is_merged_by_hand_as_the_next_attempt() {
 }
 
 #[test]
-fn the_bounds_hold_for_it_too() {
+fn merge_by_hand_respects_the_bounds() {
     let bounds = Bounds {
         attempts: 1,
         ..Bounds::default()

@@ -1,4 +1,4 @@
-//! Cancelling in each phase, and down the tree.
+//! Cancelling in each phase, and through the tree of descendants.
 
 use super::{Desk, ending, failure, kinds, success};
 use crate::{
@@ -20,11 +20,11 @@ fn check(phase: &str, already: bool, expected: &str, effects: &[&str]) {
     assert_eq!(desk.word(task), expected, "{phase}");
     assert_eq!(kinds(&desk.settle()), effects, "{phase}");
     desk.board.admit(desk.now);
-    assert_eq!(desk.word(task), expected, "{phase}: it stays so");
+    assert_eq!(desk.word(task), expected, "{phase}: the state stays");
 }
 
 #[test]
-fn cancel_in_each_phase() {
+fn cancel_works_in_each_phase() {
     check("waiting", false, "cancelled:cancelled", &[]);
     check("ready", false, "cancelled:cancelled", &[]);
     check("assigned", false, "cancelled:cancelled", &[]);
@@ -32,7 +32,7 @@ fn cancel_in_each_phase() {
     check("live", false, "stopping:cancelled", &["stop"]);
     check("finishing", false, "stopping:cancelled", &["stop"]);
     check("stopping:cancelled", true, "stopping:cancelled", &[]);
-    // The first to ask decides the outcome.
+    // The first reason for a stop decides the outcome.
     check(
         "stopping:start_timeout",
         true,
@@ -42,7 +42,7 @@ fn cancel_in_each_phase() {
 }
 
 #[test]
-fn a_task_that_is_over_or_unknown_is_not_on_the_board() {
+fn cancel_of_a_finished_or_unknown_task_is_refused() {
     let (mut desk, task) = Desk::in_phase("succeeded");
     assert_eq!(desk.cancel(task), Err(Refused::Unknown { task }));
     let task = TaskId::new(3, 3);
@@ -51,14 +51,14 @@ fn a_task_that_is_over_or_unknown_is_not_on_the_board() {
 }
 
 #[test]
-fn an_assignment_that_is_cancelled_was_no_attempt() {
+fn cancelled_assignment_leaves_no_attempt() {
     let (mut desk, task) = Desk::in_phase("assigned");
     desk.cancel(task).unwrap();
     assert_eq!(desk.task(task).attempts, []);
 }
 
 #[test]
-fn who_asked_decides_and_what_was_done_before_counts() {
+fn cancel_decides_the_outcome_unless_the_attempt_had_succeeded() {
     let check = |ending: Ending, expected: &str| {
         let (mut desk, task) = Desk::in_phase("stopping:cancelled");
         desk.report(task, Report::Ended(Box::new(ending)));
@@ -83,7 +83,7 @@ fn who_asked_decides_and_what_was_done_before_counts() {
         },
         "cancelled:cancelled",
     );
-    // A usage limit met while it stops parks nothing: the task is over.
+    // A usage limit met while it stops parks nothing: the task has ended.
     check(
         ending(Cause::Class(ReasonClass::RateLimit)),
         "cancelled:cancelled",
@@ -153,10 +153,10 @@ fn attached_descendants_are_cancelled_with_their_parent() {
     );
 }
 
-/// top ─ (child) ─ grandchild ─ (below) ─ deepest: those in brackets have ended before `top` is
+/// top ─ (child) ─ grandchild ─ (below) ─ deepest: tasks in brackets have ended before `top` is
 /// cancelled.
 #[test]
-fn a_cancel_goes_through_what_has_ended() {
+fn cancel_reaches_descendants_below_ended_tasks() {
     let check = |detached: Option<usize>, restarted: bool, expected: [&str; 3]| {
         let mut desk = Desk::new(9);
         let mut line = vec![desk.submit(|_| {})];
@@ -173,7 +173,7 @@ fn a_cancel_goes_through_what_has_ended() {
         }
         desk.settle();
         if restarted {
-            // What has ended is on no board again.
+            // Ended tasks are not on the new board.
             desk.reload();
             for task in [line[0], line[2], line[4]] {
                 desk.recovered(task, Found::Known);
@@ -203,7 +203,7 @@ fn a_cancel_goes_through_what_has_ended() {
 ///       ├ detached
 ///       └ ready: those in brackets have ended.
 #[test]
-fn what_a_finished_task_submitted_is_cancelled() {
+fn cancel_of_a_finished_task_reaches_its_descendants() {
     for restarted in [false, true] {
         let mut desk = Desk::new(5);
         let top = desk.submit(|_| {});
@@ -254,13 +254,13 @@ fn what_a_finished_task_submitted_is_cancelled() {
         assert_eq!(desk.cancel(top), Ok(below(1, true)));
         desk.report(grandchild, failure(ReasonClass::Signal));
         desk.settle();
-        // Nothing that belongs to it is left.
+        // No unfinished descendant is left.
         assert_eq!(desk.cancel(top), Err(Refused::Unknown { task: top }));
     }
 }
 
 #[test]
-fn cancelling_again_reaches_children_that_came_later() {
+fn second_cancel_reaches_children_submitted_later() {
     let (mut desk, top) = Desk::in_phase("stopping:start_timeout");
     let child = desk.submit(|request| request.parent = Some(top));
     desk.cancel(top).unwrap();
@@ -271,7 +271,7 @@ fn cancelling_again_reaches_children_that_came_later() {
 }
 
 #[test]
-fn a_cancel_is_not_undone_by_what_is_reported_afterwards() {
+fn later_reports_do_not_undo_a_cancel() {
     let (mut desk, task) = Desk::in_phase("stopping:cancelled");
     for late in [super::started(4), Report::Alive, Report::Finishing] {
         desk.report(task, late);

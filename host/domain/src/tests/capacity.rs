@@ -1,4 +1,4 @@
-//! Whether one more may start: tables over readings, over what runs, and over what was learned.
+//! Admission of one more attempt: tables over readings, running attempts and learned needs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,7 +44,7 @@ fn reading() -> Reading {
     }
 }
 
-/// A machine with more of everything than any test needs.
+/// A machine that is larger than any test needs.
 pub(super) fn large(cores: f64) -> Reading {
     Reading {
         cores,
@@ -54,7 +54,7 @@ pub(super) fn large(cores: f64) -> Reading {
     }
 }
 
-/// A machine of which nothing was learned, or one class of it.
+/// The capacity of a machine with no learned class, or with one.
 fn capacity(limits: Limits, learned: Option<(&ProfileKey, Sample)>) -> Capacity {
     let mut capacity = Capacity::new(limits, Profiles::default());
     if let Some((class, sample)) = learned {
@@ -78,7 +78,7 @@ fn settle(capacity: &mut Capacity, at: Duration) {
     });
 }
 
-/// Starts as many as may, all of them within one reading.
+/// Starts as many as are admitted, all of them within one reading.
 fn fill(capacity: &mut Capacity, class: &ProfileKey, mut running: usize, at: Duration) -> usize {
     while capacity.admit(class, running).is_ok() {
         running += 1;
@@ -150,9 +150,9 @@ fn admission_table() {
     check(Slots::Auto, Some(tiny), &agent(), 0, "NeverFits");
 }
 
-/// What is just enough is enough.
+/// A need that equals the free amount is admitted.
 #[test]
-fn limits_are_met_to_the_byte() {
+fn limits_are_exact_to_the_byte() {
     let free = |memory_free_bytes: u64| Reading {
         memory_free_bytes,
         ..reading()
@@ -186,7 +186,7 @@ fn limits_are_met_to_the_byte() {
         "MemoryStall",
     );
     check(Slots::Auto, Some(stalled(most - 0.1)), &command(), 1, "ok");
-    // In quarters, which a float holds as they are.
+    // Quarters are exact in floating point.
     let quarter = Sample {
         millicores: 250,
         memory_bytes: MIB,
@@ -206,10 +206,9 @@ fn limits_are_met_to_the_byte() {
     assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
 }
 
-/// What the person sees of it: how many run, how many more would start, and what stands against the
-/// next.
+/// As shown to people: running attempts, number that could start, and the reason against the next.
 #[test]
-fn the_room_there_is_is_told() {
+fn room_tells_how_many_more_attempts_could_start() {
     let known = Sample {
         millicores: 10,
         memory_bytes: 700 * MIB,
@@ -223,14 +222,14 @@ fn the_room_there_is_is_told() {
         let then = then.map_or_else(String::new, |refusal| format!("{refusal:?}"));
         (more, then.split(' ').next().unwrap_or_default().to_owned())
     };
-    // The same as starting them.
+    // The count equals the number of actual starts.
     assert_eq!(room(&capacity, 0), (4, "Memory".to_owned()));
     assert_eq!(
         room(&capacity, 0),
         (4, "Memory".to_owned()),
         "only imagined"
     );
-    // Whenever it is asked.
+    // The answer does not depend on the time.
     settle(&mut capacity, SETTLING * 10);
     assert_eq!(room(&capacity, 0), (4, "Memory".to_owned()));
     start(&mut capacity, 1, &command(), SETTLING * 10);
@@ -246,23 +245,23 @@ fn the_room_there_is_is_told() {
     };
     check(5, 2, 3, "Slots");
     check(5, 5, 0, "Slots");
-    // Past that nobody counts.
+    // The count ends at 1,000.
     check(5_000, 0, 1_000, "");
 }
 
 #[test]
-fn a_burst_is_not_admitted_on_one_reading() {
+fn one_reading_does_not_admit_a_whole_burst() {
     let mut capacity = capacity(Limits::default(), None);
     capacity.observe(reading());
-    // 4 GiB free less 1 GiB reserved is room for six agents of 450 MiB.
+    // 4 GiB free less 1 GiB reserved leaves room for six agents of 450 MiB.
     let started = fill(&mut capacity, &agent(), 0, Duration::ZERO);
     assert_eq!(started, 6);
-    // One that ended gives back what it was predicted to need; one that settled is in the readings.
+    // An attempt that ended gives back its predicted need; one that settled is in the readings.
     capacity.started.note_end(TaskId::new(0, 1));
     assert_eq!(refusal(&capacity, &agent(), started - 1), "ok");
     settle(&mut capacity, SETTLING);
     assert_eq!(refusal(&capacity, &agent(), started), "ok");
-    // One of then that is noted only now has settled as well, to the millisecond.
+    // A start that is noted late settles by its own time, to the millisecond.
     start(&mut capacity, 9, &agent(), Duration::ZERO);
     assert!(capacity.started.settling().is_empty());
     start(&mut capacity, 9, &agent(), Duration::from_millis(1));
@@ -270,7 +269,7 @@ fn a_burst_is_not_admitted_on_one_reading() {
 }
 
 #[test]
-fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
+fn burst_of_an_unknown_class_doubles_from_window_to_window() {
     let check = |cores: f64, expected: [usize; 4]| {
         let mut capacity = capacity(Limits::default(), None);
         capacity.observe(large(cores));
@@ -292,20 +291,20 @@ fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), known)));
     capacity.observe(large(64.0));
-    // What is known starts as far as there is room: 51.2 cores may be in use.
+    // Known classes start up to the machine's limit: 51.2 cores may be in use.
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 409);
 }
 
 #[test]
-fn fixed_slots_know_no_ramp() {
+fn fixed_slots_have_no_ramp() {
     let mut capacity = capacity(fixed(100), None);
     capacity.observe(reading());
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 100);
 }
 
-/// Starts of a class that was learned to need so much, one after the other.
+/// Starts attempts of a class with these learned needs, one after the other.
 #[test]
-fn what_was_learned_decides() {
+fn learned_needs_decide_admission() {
     let check = |millicores: u32, memory_bytes: u64, expected: usize, word: &str| {
         let sample = Sample {
             millicores,
@@ -320,15 +319,15 @@ fn what_was_learned_decides() {
     };
     check(10, 700 * MIB, 4, "Memory");
     check(400, 8 * MIB, 3, "Cpu");
-    // More than is ever allowed: one of them at a time.
+    // A class that needs more than is ever allowed runs one at a time.
     check(5_000, 8 * MIB, 1, "Cpu");
     check(10, 8 * GIB, 1, "Memory");
     check(10, 8 * GIB + 1, 0, "NeverFits");
 }
 
-/// Beside a machine that others keep busy: the cores in use of two, and what the class needs.
+/// Tries this learned need on a machine with two cores, some of them in use by other programs.
 #[test]
-fn what_is_small_is_not_held_back_by_the_load_of_others() {
+fn small_tasks_are_not_held_back_by_the_load_of_others() {
     let check = |in_use: f64, millicores: u32, expected: usize| {
         let sample = Sample {
             millicores,
@@ -339,24 +338,24 @@ fn what_is_small_is_not_held_back_by_the_load_of_others() {
             cores_in_use: in_use,
             ..reading()
         });
-        // Something else runs already; with nothing of ours one starts in any case.
+        // An agent runs already: on an idle board one attempt starts in any case.
         start(&mut capacity, 0, &agent(), Duration::ZERO);
         let started = fill(&mut capacity, &command(), 1, Duration::ZERO) - 1;
         let found = refusal(&capacity, &command(), started + 1);
         assert_eq!(started, expected, "{in_use} {millicores} {found}");
     };
-    // Those of no less than a fifth of a core wait for the load to go.
+    // Tasks that need a fifth of a core or more wait for the load to fall.
     check(2.0, 1_000, 0);
     check(2.0, 200, 0);
-    // Smaller ones do not: with the agent, which is small too, they fill the 1.6 cores.
+    // Smaller tasks do not wait: with the agent, which is small too, they fill the 1.6 cores.
     check(2.0, 199, 7);
     check(2.0, 125, 11);
-    // On a machine that is idle the reading decides, where that allows more.
+    // On an idle machine the reading decides, if it allows more.
     check(0.0, 200, 7);
 }
 
 #[test]
-fn what_needs_nothing_of_the_cpu_is_held_back_by_memory_alone() {
+fn tasks_without_cpu_need_are_held_back_by_memory_alone() {
     let sample = Sample {
         millicores: 0,
         memory_bytes: 700 * MIB,
@@ -370,7 +369,7 @@ fn what_needs_nothing_of_the_cpu_is_held_back_by_memory_alone() {
     assert!(refusal(&capacity, &command(), 4).starts_with("Memory"));
 }
 
-/// Who may pass the load: how long the first in line has waited, and what runs already.
+/// Starts despite the load, by the wait of the first in line and the number of running tasks.
 #[test]
 fn patience_table() {
     let heavy = Sample {
@@ -379,7 +378,7 @@ fn patience_table() {
     };
     let check = |running: usize, waited: Duration, expected: bool| {
         let mut capacity = capacity(Limits::default(), Some((&command(), heavy)));
-        assert!(!capacity.lets_pass(PATIENCE), "nothing was read");
+        assert!(!capacity.lets_pass(PATIENCE), "there is no reading");
         capacity.observe(Reading {
             cores_in_use: 2.0,
             ..reading()
@@ -392,12 +391,12 @@ fn patience_table() {
     check(1, PATIENCE, true);
     check(1, Duration::from_millis(9_999), false);
     check(1, PATIENCE * 100, true);
-    // What runs here fills the machine by itself.
+    // Our own tasks fill the machine.
     check(2, PATIENCE * 100, false);
 }
 
 #[test]
-fn the_next_passes_when_the_one_before_has_settled_or_ended() {
+fn next_start_despite_the_load_waits_until_the_last_has_settled_or_ended() {
     let mut capacity = capacity(Limits::default(), None);
     capacity.observe(Reading {
         cores_in_use: 2.0,
@@ -418,13 +417,13 @@ fn the_next_passes_when_the_one_before_has_settled_or_ended() {
 }
 
 #[test]
-fn a_peak_that_comes_late_is_kept_free() {
+fn memory_for_a_late_peak_is_kept_free() {
     let sample = Sample {
         millicores: 10,
         memory_bytes: 2 * GIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
-    // They have settled and show nothing of what they will need.
+    // They have settled, and do not yet use what they will need.
     for number in 0..3 {
         start(&mut capacity, number, &command(), Duration::ZERO);
     }
@@ -439,7 +438,7 @@ fn a_peak_that_comes_late_is_kept_free() {
         found.starts_with("Memory { free_bytes: 2147483648"),
         "{found}"
     );
-    // Of agents only a guess is known, which is held against nobody for longer than it settles.
+    // Agents have only a guessed need, which counts only until they have settled.
     let mut guessed = super::capacity::capacity(Limits::default(), None);
     for number in 0..40 {
         start(&mut guessed, number, &agent(), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Who is chosen before what it waits for has ended.
+//! Reservations of tasks whose last dependency has not ended.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Desk {
-    /// One that runs once all these have succeeded.
+    /// A task that runs once all of these have succeeded.
     fn then(&mut self, upstream: &[TaskId]) -> TaskId {
         self.then_with(upstream, |_| {})
     }
@@ -73,7 +73,7 @@ impl Desk {
 }
 
 #[test]
-fn no_commit_stands_between_an_end_and_the_start_that_follows_from_it() {
+fn no_commit_lies_between_an_end_and_the_dependants_start() {
     let mut desk = Desk::new(1);
     let chain = desk.chain(3);
     assert_eq!(starts(&desk.turn()), chain[..1]);
@@ -81,14 +81,14 @@ fn no_commit_stands_between_an_end_and_the_start_that_follows_from_it() {
     for (ended, next) in chain.iter().zip(&chain[1..]) {
         desk.report(*ended, success());
         desk.board.admit(desk.now);
-        // Only what was durable when the first one started.
+        // Only the batch from before the first start is durable.
         let released = actions(desk.board.take_released(1));
         assert_eq!(starts(&released), [*next]);
     }
 }
 
 #[test]
-fn a_choice_not_yet_durable_is_waited_for() {
+fn start_waits_until_its_reservation_is_durable() {
     let mut desk = Desk::new(1);
     let chain = desk.chain(2);
     desk.board.admit(desk.now);
@@ -100,7 +100,7 @@ fn a_choice_not_yet_durable_is_waited_for() {
 }
 
 #[test]
-fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
+fn number_of_reserved_dependants_is_bounded_in_any_graph() {
     let check = |slots: Slots, most: usize| {
         let mut desk = Desk::new(1);
         desk.step(Input::SetSlots(Some(slots))).unwrap();
@@ -124,7 +124,7 @@ fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
 }
 
 #[test]
-fn nobody_more_is_chosen_when_there_are_fewer_slots() {
+fn no_more_tasks_are_reserved_after_slots_are_reduced() {
     let mut desk = Desk::new(2);
     let chain = desk.chain(40);
     desk.turn();
@@ -139,7 +139,7 @@ fn nobody_more_is_chosen_when_there_are_fewer_slots() {
 }
 
 #[test]
-fn who_waits_for_several_is_chosen_when_one_is_left() {
+fn task_is_reserved_when_one_dependency_is_left() {
     let mut desk = Desk::new(2);
     let [a, b, c] = [(); 3].map(|()| desk.submit(|_| {}));
     let last = desk.then(&[a, b, c]);
@@ -155,10 +155,9 @@ fn who_waits_for_several_is_chosen_when_one_is_left() {
     assert_eq!(starts(&desk.turn()), [last]);
 }
 
-/// To look again and again through what may be a hundred thousand edges would cost more than it
-/// saves.
+/// Checking a hundred thousand edges again and again would cost more than it saves.
 #[test]
-fn who_waits_for_very_many_is_chosen_only_towards_their_end() {
+fn task_with_many_dependencies_is_reserved_only_near_their_end() {
     let check = |behind: usize, expected: bool| {
         let mut desk = Desk::new(0);
         let first = desk.submit(|_| {});
@@ -178,7 +177,7 @@ fn who_waits_for_very_many_is_chosen_only_towards_their_end() {
 }
 
 #[test]
-fn only_who_waits_for_nothing_else_is_chosen() {
+fn only_tasks_that_wait_for_nothing_else_are_reserved() {
     let check = |what: &str, edit: fn(&mut Request), expected: bool| {
         let mut desk = Desk::new(1);
         let first = desk.submit(|_| {});
@@ -193,7 +192,7 @@ fn only_who_waits_for_nothing_else_is_chosen() {
         false,
     );
     let output = |it: &mut Request| it.with_output_of = vec![TaskId::new(1, 1)];
-    check("what another has left", output, false);
+    check("outputs of another task", output, false);
     check("a group", |it| it.group = Some("g".to_owned()), false);
     check("an account", super::agent, false);
     check("an agent", |it| it.class = Class::Agent, false);
@@ -210,7 +209,7 @@ fn only_who_waits_for_nothing_else_is_chosen() {
 }
 
 #[test]
-fn nobody_is_chosen_behind_what_does_not_run_yet() {
+fn no_task_is_reserved_behind_one_that_does_not_run() {
     let mut desk = Desk::new(0);
     let held = desk.submit(|_| {});
     desk.step(Input::Hold { tasks: vec![held] }).unwrap();
@@ -220,7 +219,7 @@ fn nobody_is_chosen_behind_what_does_not_run_yet() {
 }
 
 #[test]
-fn what_was_chosen_and_does_not_run_has_had_no_attempt() {
+fn withdrawn_reservation_leaves_no_attempt() {
     let check = |what: &str, happens: fn(&mut Desk, TaskId, TaskId), word: &str| {
         let mut desk = Desk::new(1);
         let chain = desk.chain(2);
@@ -237,7 +236,7 @@ fn what_was_chosen_and_does_not_run_has_had_no_attempt() {
         assert_eq!(desk.board.chosen.len(), 0, "{what}");
     };
     let fails = |desk: &mut Desk, first, _| _ = desk.report(first, failure(ReasonClass::Exit));
-    check("its upstream fails", fails, "upstream_failed");
+    check("its dependency fails", fails, "upstream_failed");
     let cancelled = |desk: &mut Desk, _, second| _ = desk.cancel(second).unwrap();
     check("it is cancelled", cancelled, "cancelled:cancelled");
     let held = |desk: &mut Desk, _, second| {
@@ -250,7 +249,7 @@ fn what_was_chosen_and_does_not_run_has_had_no_attempt() {
 }
 
 #[test]
-fn who_was_chosen_waits_on_while_its_upstream_is_tried_again() {
+fn reserved_task_waits_while_its_dependency_is_retried() {
     let mut desk = Desk::new(1);
     let first = desk.submit(|request| {
         request.retries = Some(Box::new(RetryPolicy {
@@ -271,9 +270,9 @@ fn who_was_chosen_waits_on_while_its_upstream_is_tried_again() {
     assert_eq!(desk.task(then).attempts.len(), 1);
 }
 
-/// Its start may have been released before it was on disk that what it waited for had ended.
+/// Its start may have been released before the end of its dependency was on disk.
 #[test]
-fn a_new_host_takes_up_who_was_chosen_if_it_began_and_else_goes_on() {
+fn new_host_takes_up_a_reserved_task_only_if_it_began() {
     let check = |found: Found, word: &str, effects: &[&str]| {
         let mut desk = Desk::new(1);
         let chain = desk.chain(2);
@@ -290,7 +289,7 @@ fn a_new_host_takes_up_who_was_chosen_if_it_began_and_else_goes_on() {
 }
 
 #[test]
-fn who_was_chosen_and_reports_has_begun() {
+fn reserved_task_that_reports_has_begun() {
     let mut desk = Desk::new(1);
     let chain = desk.chain(2);
     desk.turn();
@@ -299,7 +298,7 @@ fn who_was_chosen_and_reports_has_begun() {
 }
 
 #[test]
-fn a_commit_is_urgent_while_few_of_the_chosen_are_on_disk() {
+fn commit_is_urgent_while_few_reservations_are_on_disk() {
     let mut desk = Desk::new(1);
     let chain = desk.chain(40);
     desk.turn();
@@ -315,7 +314,7 @@ fn a_commit_is_urgent_while_few_of_the_chosen_are_on_disk() {
 }
 
 #[test]
-fn the_next_to_start_are_known_before_there_is_a_slot() {
+fn next_to_start_are_known_before_a_slot_is_free() {
     let mut desk = Desk::new(2);
     let running = [desk.submit(|_| {}), desk.submit(|_| {})];
     let behind = desk.then(&running[..1]);
@@ -327,9 +326,9 @@ fn the_next_to_start_are_known_before_there_is_a_slot() {
     };
     assert!(desk.is_chosen(deeper));
     assert_eq!(next(&desk, 0), [], "not on disk");
-    assert_eq!(next(&desk, 1), [behind], "what is behind it comes later");
+    assert_eq!(next(&desk, 1), [behind], "its dependant comes later");
     let waiting = [(); 3].map(|()| desk.submit(|_| {}));
     desk.turn();
     assert_eq!(next(&desk, 1), [behind]);
-    assert_eq!(next(&desk, 2), waiting[..2], "as many as there are slots");
+    assert_eq!(next(&desk, 2), waiting[..2], "one per slot");
 }

@@ -15,13 +15,13 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs an attempt for so many seconds, with a first sign of life at one of them.
+/// Runs an attempt for `run` seconds, with a first sign of life at `alive_at`.
 fn check(start: Option<u64>, hard: Option<u64>, alive_at: Option<u64>, run: u64, expected: &str) {
     let mut desk = Desk::new(1);
     let task = desk.submit(|request| {
         request.start_timeout = start.map(Duration::from_secs);
         request.timeout = hard.map(Duration::from_secs);
-        // So that only a sign of life makes it live.
+        // With a serial start, only a sign of life makes it live.
         request.serial_start = Some("key".to_owned());
     });
     desk.turn();
@@ -40,7 +40,7 @@ fn check(start: Option<u64>, hard: Option<u64>, alive_at: Option<u64>, run: u64,
 }
 
 #[test]
-fn start_and_hard_timeouts() {
+fn start_timeout_and_timeout_stop_an_attempt() {
     check(None, None, None, 99, "starting");
     check(Some(10), None, None, 9, "starting");
     check(Some(10), None, None, 10, "stopping:start_timeout");
@@ -55,7 +55,7 @@ fn start_and_hard_timeouts() {
 }
 
 #[test]
-fn the_next_tick_is_the_first_deadline_and_there_is_none_where_nothing_waits() {
+fn next_tick_is_the_earliest_deadline_if_there_is_one() {
     let mut desk = Desk::new(1);
     assert_eq!(desk.board.next_tick(), (None, None));
     let task = desk.submit(|request| {
@@ -73,24 +73,24 @@ fn the_next_tick_is_the_first_deadline_and_there_is_none_where_nothing_waits() {
     assert_eq!(
         desk.board.next_tick(),
         (None, None),
-        "its supervisor sees to the rest"
+        "its supervisor watches the rest"
     );
     desk.report(task, success());
     assert_eq!(desk.board.next_tick(), (None, None));
 }
 
 #[test]
-fn a_wall_clock_that_jumps_times_nothing_out() {
+fn jump_of_the_wall_clock_times_nothing_out() {
     let (mut desk, task) = Desk::in_phase("starting");
     desk.now.wall = Timestamp(u64::MAX / 2);
     desk.pass(SECOND);
     assert_eq!(desk.word(task), "starting");
 }
 
-/// A task that is to start at a time of the clock waits for that time. A delay that was counted
-/// from a moment is not made longer by a day.
+/// A start time is a time of the wall clock, and stays. A delay counted from a moment does not grow
+/// when the clock is set back.
 #[test]
-fn a_wall_clock_that_is_set_back_makes_no_delay_longer() {
+fn wall_clock_set_back_makes_no_delay_longer() {
     const DAY: Duration = Duration::from_hours(24);
     let until = |desk: &Desk, task: TaskId| match desk.task(task).state {
         State::Waiting { until, .. } => until,
@@ -127,7 +127,7 @@ fn a_wall_clock_that_is_set_back_makes_no_delay_longer() {
     assert_eq!(until(&desk, later), tomorrow);
     desk.pass(2 * SECOND);
     assert_eq!(desk.word(retried), "ready");
-    // Another host has nothing to compare with, and finds nothing that is too long.
+    // The next host has no earlier time to compare with, and finds no wait too long.
     let before = desk.facts_of(parked).len();
     desk.reload();
     desk.step(Input::ClockSetBack).unwrap();
@@ -137,7 +137,7 @@ fn a_wall_clock_that_is_set_back_makes_no_delay_longer() {
 }
 
 #[test]
-fn deadlines_of_another_boot_mean_nothing() {
+fn deadlines_of_another_boot_are_ignored() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.reload_on("boot-2");
     desk.recovered(task, Found::Orphaned);
@@ -148,7 +148,7 @@ fn deadlines_of_another_boot_mean_nothing() {
 }
 
 #[test]
-fn the_hard_timeout_counts_on_while_no_host_is_there() {
+fn timeout_counts_on_while_no_host_runs() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.reload();
     desk.recovered(task, Found::Known);
@@ -157,8 +157,8 @@ fn the_hard_timeout_counts_on_while_no_host_is_there() {
 }
 
 #[test]
-fn a_start_is_given_its_time_again_by_the_host_that_takes_it_up() {
-    // Signs of life that were given meanwhile are told after the recovery.
+fn start_timeout_begins_anew_when_a_host_takes_up_the_attempt() {
+    // Signs of life from the meantime are reported after the recovery.
     let (mut desk, task) = Desk::in_phase("starting");
     desk.reload();
     desk.pass(Duration::from_mins(30));

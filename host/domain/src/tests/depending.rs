@@ -1,4 +1,4 @@
-//! What waits for others: conditions, ends that travel down the graph, circles.
+//! Dependencies: conditions, ends that travel down the graph, cycles.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Desk {
         }
     }
 
-    /// Runs what is next to its end.
+    /// Starts the next task and runs it to its end.
     fn run(&mut self, id: TaskId, fails: bool) {
         assert_eq!(starts(&self.turn()), [id]);
         let report = if fails {
@@ -55,9 +55,9 @@ impl Desk {
     }
 }
 
-/// The table of `Dependencies` in the design, row by row.
+/// The table of conditions in the design, row by row.
 #[test]
-fn each_condition_is_met_by_the_outcomes_of_its_row() {
+fn each_condition_is_met_by_its_outcomes_only() {
     let outcomes = [
         Outcome::Succeeded,
         Outcome::Failed,
@@ -78,7 +78,7 @@ fn each_condition_is_met_by_the_outcomes_of_its_row() {
 }
 
 #[test]
-fn conditions_have_words() {
+fn conditions_have_names() {
     let check = |condition: Condition, word: &str| assert_eq!(condition.as_str(), word);
     check(Condition::Succeeded, "succeeded");
     check(Condition::Completed, "completed");
@@ -86,7 +86,7 @@ fn conditions_have_words() {
 }
 
 #[test]
-fn a_task_waits_for_all_it_depends_on() {
+fn task_waits_for_all_its_dependencies() {
     let mut desk = Desk::new(1);
     let [a, b] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let c = desk.after(&[on(a, Condition::Succeeded), on(b, Condition::Completed)]);
@@ -99,7 +99,7 @@ fn a_task_waits_for_all_it_depends_on() {
 }
 
 #[test]
-fn a_dependency_that_has_already_ended_counts_at_once() {
+fn dependency_that_has_already_ended_counts_at_once() {
     let mut desk = Desk::new(1);
     let [good, bad] = [desk.submit(|_| {}), desk.submit(|_| {})];
     desk.run(good, false);
@@ -115,7 +115,7 @@ fn a_dependency_that_has_already_ended_counts_at_once() {
 }
 
 #[test]
-fn the_end_of_one_that_others_need_goes_down_the_graph_in_one_transaction() {
+fn failure_ends_all_dependants_in_one_transaction() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -141,7 +141,7 @@ fn the_end_of_one_that_others_need_goes_down_the_graph_in_one_transaction() {
 }
 
 #[test]
-fn what_is_cancelled_spoils_what_needs_it_which_is_never_called_cancelled() {
+fn dependants_of_a_cancelled_task_end_as_upstream_failed() {
     let mut desk = Desk::new(0);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Completed)]);
@@ -154,7 +154,7 @@ fn what_is_cancelled_spoils_what_needs_it_which_is_never_called_cancelled() {
 }
 
 #[test]
-fn retrying_the_culprit_revives_what_never_started() {
+fn retry_of_the_culprit_revives_dependants_that_never_started() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -177,9 +177,9 @@ fn retrying_the_culprit_revives_what_never_started() {
     }
 }
 
-/// Whether it is ready or has been chosen ahead shows nowhere, and makes no difference.
+/// Ready and reserved tasks look the same to users.
 #[test]
-fn who_has_not_begun_waits_again_for_what_is_retried() {
+fn dependant_that_has_not_begun_waits_again_after_a_retry() {
     for chosen_ahead in [false, true] {
         let mut desk = Desk::new(1);
         let a = desk.submit(|_| {});
@@ -203,7 +203,7 @@ fn who_has_not_begun_waits_again_for_what_is_retried() {
 }
 
 #[test]
-fn who_waits_anyway_waits_for_what_is_retried_too() {
+fn blocked_dependant_also_waits_for_a_retried_task() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     desk.run(a, true);
@@ -214,7 +214,7 @@ fn who_waits_anyway_waits_for_what_is_retried_too() {
     let copy = desk.task(a);
     desk.retry(&copy).unwrap();
     desk.settle();
-    assert_eq!(desk.task(b), blocked, "since when it waits is as it was");
+    assert_eq!(desk.task(b), blocked, "the start of its wait is unchanged");
     assert!(!desk.facts_of(b).contains(&&Fact::Blocked));
     desk.run(other, false);
     assert_eq!(desk.word(b), "blocked");
@@ -223,7 +223,7 @@ fn who_waits_anyway_waits_for_what_is_retried_too() {
 }
 
 #[test]
-fn who_is_held_stays_so_when_what_it_depends_on_is_retried() {
+fn held_dependant_stays_held_when_its_dependency_is_retried() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Completed)]);
@@ -236,10 +236,10 @@ fn who_is_held_stays_so_when_what_it_depends_on_is_retried() {
     assert_eq!(desk.word(b), "blocked");
 }
 
-/// Whoever asks looks up how those ended that are waited for; where one has ended since, it looks
+/// The caller looks up the ends of all dependencies. If another one has ended since, it looks
 /// again.
 #[test]
-fn what_runs_again_has_to_know_how_all_it_waits_for_has_ended() {
+fn rerun_needs_the_ends_of_all_its_dependencies() {
     let mut desk = Desk::new(1);
     let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
@@ -266,7 +266,7 @@ fn what_runs_again_has_to_know_how_all_it_waits_for_has_ended() {
 }
 
 #[test]
-fn what_runs_again_may_wait_for_what_has_not_ended() {
+fn rerun_may_wait_for_an_unfinished_dependency() {
     let mut desk = Desk::new(1);
     let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
@@ -278,7 +278,7 @@ fn what_runs_again_may_wait_for_what_has_not_ended() {
 }
 
 #[test]
-fn who_has_begun_depends_on_nothing_any_more() {
+fn task_that_has_begun_ignores_its_dependencies() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let mut member = desk.member(vec![on(a, Condition::Succeeded)]);
@@ -301,7 +301,7 @@ fn who_has_begun_depends_on_nothing_any_more() {
 }
 
 #[test]
-fn what_cannot_run_for_another_reason_is_not_revived() {
+fn dependant_blocked_by_another_failure_is_not_revived() {
     let mut desk = Desk::new(1);
     let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
@@ -314,7 +314,7 @@ fn what_cannot_run_for_another_reason_is_not_revived() {
 }
 
 #[test]
-fn downstream_also_reruns_what_had_run() {
+fn downstream_retry_also_reruns_finished_dependants() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -333,7 +333,7 @@ fn downstream_also_reruns_what_had_run() {
 }
 
 #[test]
-fn one_that_cannot_run_is_not_retried_before_its_culprit() {
+fn task_that_cannot_run_is_not_retried_before_its_culprit() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -348,15 +348,15 @@ fn one_that_cannot_run_is_not_retried_before_its_culprit() {
     );
 }
 
-/// A task is retried again and again before one that waits for it begins, which by then is ready or
-/// chosen ahead: none of the attempts that this one has had goes.
+/// A dependency is retried several times before its dependant begins, which by then is ready or
+/// reserved. No attempt of the dependency is lost.
 #[test]
-fn what_runs_again_is_waited_for_again_by_what_has_not_begun() {
+fn each_retry_makes_waiting_dependants_wait_again() {
     let check = |has_run: bool, group: Option<&str>, expected: &str| {
         let mut desk = Desk::new(1);
         let a = desk.submit(|_| {});
         let mut member = desk.member(vec![on(a, Condition::Succeeded)]);
-        // Only what waits for nothing but a slot is chosen ahead.
+        // Only tasks that wait for nothing but a slot are reserved.
         member.request.group = group.map(ToOwned::to_owned);
         let b = member.id;
         desk.submit_all(vec![member]).unwrap();
@@ -395,7 +395,7 @@ fn what_runs_again_is_waited_for_again_by_what_has_not_begun() {
 }
 
 #[test]
-fn a_circle_is_refused_with_its_path_and_nothing_is_taken() {
+fn cycle_is_refused_with_its_path_and_no_task_is_accepted() {
     let mut desk = Desk::new(1);
     let mut members: Vec<Submission> = (0..4).map(|_| desk.member(Vec::new())).collect();
     let ids: Vec<TaskId> = members.iter().map(|member| member.id).collect();
@@ -413,19 +413,19 @@ fn a_circle_is_refused_with_its_path_and_nothing_is_taken() {
 }
 
 #[test]
-fn an_edge_to_itself_is_a_circle() {
+fn task_that_depends_on_itself_is_a_cycle() {
     let mut desk = Desk::new(1);
     let mut member = desk.member(Vec::new());
     let id = member.id;
     member.dependencies = vec![on(id, Condition::Succeeded)];
     let refused = Refused::Cycle { path: vec![id, id] };
-    let text = format!("the dependencies go in a circle: {id:#} → {id:#}");
+    let text = format!("dependency cycle: {id:#} → {id:#}");
     assert_eq!(refused.to_string(), text);
     assert_eq!(desk.submit_all(vec![member]), Err(refused));
 }
 
 #[test]
-fn a_member_may_depend_on_one_that_comes_after_it() {
+fn task_may_depend_on_a_later_one_of_its_submission() {
     let mut desk = Desk::new(1);
     let mut first = desk.member(Vec::new());
     let second = desk.member(Vec::new());
@@ -436,7 +436,7 @@ fn a_member_may_depend_on_one_that_comes_after_it() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused() {
+fn invalid_dependencies_are_refused() {
     let bounds = Bounds {
         dependencies: 2,
         ..Bounds::default()
@@ -471,15 +471,15 @@ fn what_cannot_be_kept_is_refused() {
             upstream: ids[0]
         })
     );
-    // Said twice the same way it counts once.
+    // The same edge twice counts once.
     let twice = desk.after(&[on(ids[0], Condition::Any), on(ids[0], Condition::Any)]);
     assert_eq!(desk.task(twice).dependencies.len(), 1);
 }
 
-/// Ten thousand that wait for one, and one that waits for all of them: each end costs its own
-/// dependants and no more.
+/// Ten thousand tasks depend on one, and one on all of them: each end costs only its own
+/// dependants.
 #[test]
-fn a_wide_graph_costs_as_much_as_its_edges() {
+fn cost_of_a_wide_graph_is_that_of_its_edges() {
     const WIDTH: usize = 10_000;
     let mut desk = Desk::new(u32::MAX);
     let first = desk.member(Vec::new());

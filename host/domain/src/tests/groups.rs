@@ -1,4 +1,4 @@
-//! Groups: how many of them run at once.
+//! Groups: limits on how many of their tasks run at once.
 
 use super::{Desk, starts, success};
 use crate::{
@@ -31,7 +31,7 @@ impl Desk {
 }
 
 #[test]
-fn no_more_of_a_group_run_than_its_limit() {
+fn no_more_tasks_of_a_group_run_than_its_limit() {
     let mut desk = Desk::new(8);
     desk.set_group(NewLimit::Most(2), None);
     let ids = [(); 4].map(|()| desk.in_group("g"));
@@ -47,7 +47,8 @@ fn no_more_of_a_group_run_than_its_limit() {
     );
     desk.report(ids[0], success());
     assert_eq!(starts(&desk.turn()), [ids[2]]);
-    // Changed while they run: lower waits for ends, higher starts at once.
+    // A limit changed while tasks run: a lower one waits for ends, a higher one starts tasks at
+    // once.
     desk.set_group(NewLimit::Most(1), None);
     desk.report(ids[1], success());
     assert_eq!(starts(&desk.turn()), []);
@@ -56,7 +57,7 @@ fn no_more_of_a_group_run_than_its_limit() {
 }
 
 #[test]
-fn a_paused_group_starts_nothing_and_what_runs_goes_on() {
+fn paused_group_starts_nothing_and_running_tasks_go_on() {
     let mut desk = Desk::new(8);
     let running = desk.in_group("g");
     desk.turn();
@@ -70,7 +71,7 @@ fn a_paused_group_starts_nothing_and_what_runs_goes_on() {
 }
 
 #[test]
-fn a_limit_outlives_the_host() {
+fn group_limit_survives_a_restart_of_the_host() {
     let mut desk = Desk::new(8);
     desk.set_group(NewLimit::Most(1), Some(true));
     let (batch, _) = desk.board.seal();
@@ -84,7 +85,7 @@ fn a_limit_outlives_the_host() {
 }
 
 #[test]
-fn who_waits_for_its_own_descendants_leaves_its_place_in_the_group() {
+fn task_that_waits_for_its_descendants_frees_its_place_in_the_group() {
     let mut desk = Desk::new(8);
     desk.set_group(NewLimit::Most(1), None);
     let parent = desk.in_group("g");
@@ -99,10 +100,10 @@ fn who_waits_for_its_own_descendants_leaves_its_place_in_the_group() {
     assert_eq!(starts(&desk.turn()), [child]);
 }
 
-/// What a group has no place for waits for the group, however long, and not for room that others
-/// could leave it.
+/// A task without a place in its group waits for the group, however long, and does not reserve room
+/// on the machine.
 #[test]
-fn who_waits_for_its_group_holds_nobody_else_back() {
+fn task_that_waits_for_its_group_holds_no_other_back() {
     let mut desk = Desk::new(1);
     desk.set_group(NewLimit::Unchanged, Some(true));
     desk.in_group("g");
@@ -112,7 +113,7 @@ fn who_waits_for_its_group_holds_nobody_else_back() {
 }
 
 #[test]
-fn a_group_is_there_once_it_is_made_or_as_long_as_it_has_tasks() {
+fn group_exists_once_made_or_while_it_has_tasks() {
     let mut desk = Desk::new(8);
     let name = || "g".to_owned();
     let pause = |paused| Input::SetGroup {
@@ -147,17 +148,17 @@ fn a_group_is_there_once_it_is_made_or_as_long_as_it_has_tasks() {
 }
 
 #[test]
-fn what_is_made_is_kept_without_a_limit_too() {
+fn made_group_is_kept_even_without_a_limit() {
     let mut desk = Desk::new(8);
     desk.set_group(NewLimit::Unchanged, None);
     let (batch, _) = desk.board.seal();
     assert_eq!(batch.groups, [("g".to_owned(), Some(Group::default()))]);
     desk.set_group(NewLimit::Unlimited, Some(false));
-    assert!(!desk.board.has_pending(), "nothing has changed");
+    assert!(!desk.board.has_pending(), "nothing changed");
 }
 
 #[test]
-fn no_more_groups_are_kept_than_the_bound() {
+fn number_of_groups_is_bounded() {
     let bounds = Bounds {
         groups: 1,
         ..Bounds::default()
@@ -172,16 +173,16 @@ fn no_more_groups_are_kept_than_the_bound() {
     };
     let refused = desk.step(other());
     assert_eq!(refused, Err(Refused::TooManyGroups { limit: 1 }));
-    // The one that is there may be changed, and makes room when it is removed.
+    // The existing group may be changed, and makes room when it is removed.
     desk.set_group(NewLimit::Most(2), None);
     let name = "g".to_owned();
     desk.step(Input::RemoveGroup { name }).unwrap();
     assert_eq!(desk.step(other()), Ok(Answer::Noted));
 }
 
-/// A round costs what it starts and what has a reason of its own not to start, and not what waits.
+/// A round costs its starts and the refused lanes, not the number of waiting tasks.
 #[test]
-fn where_no_slot_is_free_one_group_is_looked_at_however_many_wait() {
+fn full_slots_cost_one_look_however_many_groups_wait() {
     let mut desk = Desk::new(1);
     for number in 0..100 {
         desk.in_group(&number.to_string());

@@ -1,7 +1,7 @@
 //! Random histories.
 //!
-//! Each happening is thrown from one number, so that a history is a list of numbers: proptest makes
-//! such a list at little cost, and makes one that breaks a promise as short as it can be.
+//! Each event is derived from one number, so a history is a list of numbers: proptest generates
+//! such a list cheaply, and shrinks a failing one well.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,18 +16,18 @@ use proptest::{
 use super::world::{Dies, End, Happening, Kind, Sign, Wish, World, steps};
 use crate::{dependency::Condition, group::Group, task::Priority};
 
-/// What histories are made of. Where everything may happen, few histories do the same thing twice;
-/// the others do little else.
+/// Kind of history. If anything may happen, few histories repeat the same thing; the other kinds do
+/// little else.
 #[derive(Clone, Copy, Debug)]
 enum Profile {
     Everything,
-    /// Retries, holds and groups, in a world in which nothing fails.
+    /// Retries, holds and groups, in a world without failures.
     Again,
-    /// Parents, what they submit, and their waits for it.
+    /// Parents, their children, and their waits for them.
     Families,
 }
 
-/// Throws that follow from one number: SplitMix64 (Steele, Lea, Flood, "Fast splittable
+/// Random numbers derived from one number: SplitMix64 (Steele, Lea, Flood, "Fast splittable
 /// pseudorandom number generators", OOPSLA 2014).
 struct Dice(u64);
 
@@ -44,7 +44,7 @@ impl Dice {
         self.next() % bound
     }
 
-    /// Picks among what there is at that moment.
+    /// A number that selects among whatever exists at that moment.
     fn number(&mut self) -> usize {
         self.small(64)
     }
@@ -102,7 +102,7 @@ impl Dice {
         }
     }
 
-    /// A task that waits for nothing but other tasks, its group and a release.
+    /// A task that waits only for other tasks, its group and a release.
     fn plain_wish(&mut self) -> Wish {
         let edges = self.byte(3);
         Wish {
@@ -128,7 +128,7 @@ impl Dice {
         }
     }
 
-    /// Several steps that bring a task on, so that one history has room for many attempts.
+    /// Several steps that bring a task forward, so that a short history has many attempts.
     fn stride(&mut self) -> Vec<Happening> {
         let deliver = || Happening::Deliver(0);
         if self.percent(45) {
@@ -144,7 +144,7 @@ impl Dice {
         ]
     }
 
-    /// With few tasks, so that the same ones are retried.
+    /// Uses few tasks, so that the same ones are retried.
     fn again(&mut self) -> Vec<Happening> {
         let one = match self.byte(100) {
             0..=49 => return self.stride(),
@@ -189,7 +189,7 @@ impl Dice {
         vec![one]
     }
 
-    /// What such a history begins with: a few tasks, each of which may wait for those before it.
+    /// The beginning of such a history: a few tasks, each of which may depend on earlier ones.
     fn beginning(&mut self) -> Vec<Happening> {
         let submit = |dice: &mut Self| {
             let one = Happening::Submit(vec![dice.plain_wish()]);
@@ -308,21 +308,20 @@ fn live(slots: u32, history: Vec<Happening>, transcript: Option<String>) -> Worl
     world
 }
 
-/// What is promised is kept, nothing runs twice and nothing waits for ever, whatever fails: see
-/// [`World`].
+/// Rules hold, no attempt starts twice and no task waits for ever, whatever fails: see [`World`].
 #[test]
-fn any_history_keeps_its_promises() {
+fn any_history_keeps_the_rules() {
     keeps_its_promises(Profile::Everything);
 }
 
-/// The same upstream is retried again and again, before and after what waits for it begins.
+/// The same dependency is retried several times, before and after its dependants begin.
 #[test]
-fn a_history_of_retries_holds_and_groups_keeps_its_promises() {
+fn history_of_retries_holds_and_groups_keeps_the_rules() {
     keeps_its_promises(Profile::Again);
 }
 
 #[test]
-fn a_history_of_parents_and_waits_keeps_its_promises() {
+fn history_of_parents_and_waits_keeps_the_rules() {
     keeps_its_promises(Profile::Families);
 }
 
@@ -331,18 +330,18 @@ fn keeps_its_promises(profile: Profile) {
     let mut runner = TestRunner::new(Config {
         source_file: Some(file!()),
         test_name: Some("keeps_its_promises"),
-        // Less where the environment says so: a short history is not worth a wait for somebody who
-        // only asks whether a promise is broken.
+        // The environment may lower this: a run that only asks whether a rule is broken need not
+        // wait for a short history.
         max_shrink_iters: config.max_shrink_iters.min(100_000),
         ..config
     });
-    keep_panics_to_oneself();
+    silence_panics();
     let result = runner.run(&any_history(profile), |(slots, history)| {
         live(slots, history, None);
         Ok(())
     });
     SEARCHING.with(|searching| searching.set(false));
-    // The command that lives histories by the thousand makes a rate of it.
+    // The command that runs thousands of histories derives a rate from this line.
     println!("{} steps", steps());
     match result {
         Ok(()) => {}
@@ -360,13 +359,13 @@ fn keeps_its_promises(profile: Profile) {
 
 thread_local! {
     static SEARCHING: Cell<bool> = const { Cell::new(false) };
-    /// What was told by the last history that broke a promise, which is the shortest.
+    /// Report of the last history that broke a rule: the shortest.
     static BROKEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// While a history is made shorter, each that still breaks a promise panics: that of the last of
-/// them is enough to be told.
-fn keep_panics_to_oneself() {
+/// Silences panics while a history is shrunk: each shorter one that fails panics, and only the last
+/// matters.
+fn silence_panics() {
     SEARCHING.with(|searching| searching.set(true));
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -383,7 +382,7 @@ proptest! {
 
     /// The same inputs give the same batches and effects, byte for byte.
     #[test]
-    fn the_same_history_decides_the_same((slots, history) in any_history(Profile::Everything)) {
+    fn same_history_gives_the_same_decisions((slots, history) in any_history(Profile::Everything)) {
         let told = || live(slots, history.clone(), Some(String::new())).transcript;
         prop_assert_eq!(told(), told());
     }

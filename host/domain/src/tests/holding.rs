@@ -1,4 +1,4 @@
-//! What somebody holds, and what waits for its time.
+//! Holds, and waits for a time.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Desk {
         self.step(Input::Release { tasks: vec![task] })
     }
 
-    /// A gate: held from the start, after that task.
+    /// A gate: held from its submission, and dependent on that task.
     fn held_after(&mut self, upstream: TaskId) -> TaskId {
         let id = TaskId::new(self.now.wall.0, 1_000_000);
         let dependencies = vec![Dependency {
@@ -43,7 +43,7 @@ impl Desk {
 }
 
 #[test]
-fn what_is_held_does_not_start_until_it_is_released() {
+fn held_task_does_not_start_until_it_is_released() {
     for phase in ["ready", "assigned", "waiting"] {
         let (mut desk, id) = Desk::in_phase(phase);
         desk.board.capacity.limits.slots = crate::capacity::Slots::Fixed(1);
@@ -51,7 +51,7 @@ fn what_is_held_does_not_start_until_it_is_released() {
         assert_eq!(desk.hold(id), Ok(Answer::Changed(0)), "{phase}");
         assert_eq!(starts(&desk.turn()), [], "{phase}");
         assert_eq!(desk.word(id), "held", "{phase}");
-        // It returns to what the facts say.
+        // Its state is computed anew.
         desk.release(id).unwrap();
         let expected = if phase == "waiting" {
             "waiting"
@@ -63,7 +63,7 @@ fn what_is_held_does_not_start_until_it_is_released() {
 }
 
 #[test]
-fn what_runs_is_not_held_and_what_is_not_held_not_released() {
+fn hold_of_a_running_task_and_release_of_an_unheld_one_are_refused() {
     let (mut desk, id) = Desk::in_phase("live");
     let state = "running";
     assert_eq!(desk.hold(id), Err(Refused::NotQueued { task: id, state }));
@@ -73,7 +73,7 @@ fn what_runs_is_not_held_and_what_is_not_held_not_released() {
 }
 
 #[test]
-fn a_task_may_be_held_from_the_start() {
+fn task_may_be_submitted_as_held() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let held = Submission {
@@ -87,7 +87,7 @@ fn a_task_may_be_held_from_the_start() {
 }
 
 #[test]
-fn a_gate_stays_closed_when_the_culprit_before_it_is_retried() {
+fn gate_stays_closed_when_the_culprit_before_it_is_retried() {
     for is_loaded_again in [false, true] {
         let mut desk = Desk::new(2);
         let test = desk.submit(|_| {});
@@ -115,8 +115,8 @@ fn a_gate_stays_closed_when_the_culprit_before_it_is_retried() {
 }
 
 #[test]
-fn a_hold_outlasts_a_cancel_and_a_retry() {
-    // A row of an earlier version says so in its state alone.
+fn hold_survives_a_cancel_and_a_retry() {
+    // A row of an earlier version has this in its state alone.
     for by_state_alone in [false, true] {
         let (mut desk, id) = Desk::in_phase("ready");
         desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
@@ -143,7 +143,7 @@ fn a_hold_outlasts_a_cancel_and_a_retry() {
         }
         desk.release(id).unwrap();
         assert_eq!(starts(&desk.turn()), [id]);
-        // Once released it is held no more.
+        // Once released it is no longer held.
         desk.report(id, success());
         desk.settle();
         let copy = desk.task(id);
@@ -153,7 +153,7 @@ fn a_hold_outlasts_a_cancel_and_a_retry() {
 }
 
 #[test]
-fn a_start_time_is_waited_for() {
+fn task_waits_for_its_start_time() {
     let mut desk = Desk::new(1);
     let at = desk.now.wall.after(Duration::from_mins(10));
     let id = desk.submit(|request| request.start_at = Some(at));
@@ -164,14 +164,14 @@ fn a_start_time_is_waited_for() {
 }
 
 #[test]
-fn a_start_time_in_the_past_is_now() {
+fn start_time_in_the_past_means_now() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.start_at = Some(Timestamp(5)));
     assert_eq!(starts(&desk.turn()), [id]);
 }
 
 #[test]
-fn the_queue_timeout_counts_the_time_in_which_it_was_ready_alone() {
+fn queue_timeout_counts_only_the_time_in_state_ready() {
     let mut desk = Desk::new(1);
     let minutes = Duration::from_mins;
     let running = desk.submit(|_| {});
@@ -193,7 +193,7 @@ fn the_queue_timeout_counts_the_time_in_which_it_was_ready_alone() {
 }
 
 #[test]
-fn a_queue_timeout_begins_anew_on_another_boot() {
+fn queue_timeout_begins_anew_on_another_boot() {
     let mut desk = Desk::new(0);
     let id = desk.submit(|request| request.queue_timeout = Some(Duration::from_mins(5)));
     desk.pass(Duration::from_mins(4));
@@ -215,7 +215,7 @@ fn retries(limit: u32, on: &[ReasonClass]) -> RetryPolicy {
 }
 
 #[test]
-fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
+fn failed_task_has_as_many_retries_as_its_policy_says() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(2, &[]).into()));
     assert_eq!(desk.task(id).attempts_left(), 3);
@@ -225,13 +225,13 @@ fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
         assert_eq!(desk.task(id).attempts_left(), left);
         desk.report(id, failure(ReasonClass::Exit));
         desk.settle();
-        // A delay of nothing at all is possible, if not likely.
+        // A delay of zero is possible, though unlikely.
         assert_eq!(desk.word(id), expected);
         assert_eq!(desk.task(id).attempts_left(), left);
     }
     let task = desk.task(id);
     assert_eq!(task.attempts.len(), 3);
-    // What somebody asks for goes beyond the policy.
+    // A retry on request goes beyond the policy.
     desk.retry(&task).unwrap();
     assert_eq!(desk.task(id).attempts_left(), 1);
     assert_eq!(starts(&desk.turn()), [id]);
@@ -239,7 +239,7 @@ fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
 }
 
 #[test]
-fn without_a_policy_nothing_is_tried_again() {
+fn task_without_a_policy_is_not_retried() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|_| {});
     desk.turn();
@@ -248,7 +248,7 @@ fn without_a_policy_nothing_is_tried_again() {
 }
 
 #[test]
-fn a_cancel_is_not_undone_by_a_pending_retry() {
+fn pending_retry_does_not_undo_a_cancel() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(2, &[]).into()));
     desk.turn();
@@ -284,7 +284,7 @@ fn classes_decide_what_is_retried() {
 }
 
 #[test]
-fn a_usage_limit_uses_up_no_retry() {
+fn usage_limit_uses_up_no_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| {
         super::agent(request);
@@ -300,10 +300,10 @@ fn a_usage_limit_uses_up_no_retry() {
     assert_eq!(desk.word(id), "waiting");
 }
 
-/// Nothing comes between such an attempt and the next: an executor that says so each time would be
-/// started without end.
+/// Otherwise nothing would lie between such an attempt and the next: an executor that always
+/// reports a limit would be started endlessly.
 #[test]
-fn a_usage_limit_without_an_account_is_a_failure_like_others() {
+fn usage_limit_without_an_account_is_an_ordinary_failure() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(1, &[]).into()));
     for expected in ["waiting", "failed:rate_limit"] {
@@ -316,20 +316,20 @@ fn a_usage_limit_without_an_account_is_a_failure_like_others() {
 }
 
 #[test]
-fn a_limit_that_is_over_at_once_is_waited_for_all_the_same() {
+fn limit_said_to_be_over_at_once_still_delays_the_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(super::agent);
     for seconds in [1, 2, 4, 8, 16] {
         assert_eq!(starts(&desk.turn()), [id]);
         desk.report(id, super::limited(Some(Duration::ZERO)));
         desk.pass(Duration::from_millis(seconds * 1_000 - 1));
-        assert_eq!(starts(&desk.turn()), [], "before {seconds} s");
+        assert_eq!(starts(&desk.turn()), [], "started before {seconds} s");
         desk.pass(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn a_start_that_is_never_received_again_and_again_waits_longer_each_time() {
+fn repeated_starts_that_are_not_received_wait_longer_each_time() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|_| {});
     for seconds in [0, 1, 2, 4] {
@@ -338,11 +338,11 @@ fn a_start_that_is_never_received_again_and_again_waits_longer_each_time() {
         if seconds > 0 {
             assert_eq!(desk.word(id), "waiting");
             desk.pass(Duration::from_millis(seconds * 1_000 - 1));
-            assert_eq!(starts(&desk.turn()), [], "before {seconds} s");
+            assert_eq!(starts(&desk.turn()), [], "started before {seconds} s");
             desk.pass(Duration::from_millis(1));
         }
     }
-    // One that began ends the row.
+    // An attempt that began ends the row.
     desk.turn();
     desk.report(id, failure(ReasonClass::Exit));
     desk.settle();
@@ -354,7 +354,7 @@ fn a_start_that_is_never_received_again_and_again_waits_longer_each_time() {
 }
 
 #[test]
-fn attempts_are_bounded_whoever_asks_for_more() {
+fn number_of_attempts_is_bounded_for_every_principal() {
     let check = |edit: fn(&mut Request), report: Report, expected: &str| {
         let bounds = Bounds {
             attempts: 3,
@@ -382,7 +382,7 @@ fn attempts_are_bounded_whoever_asks_for_more() {
 }
 
 #[test]
-fn a_start_that_nobody_received_uses_up_no_retry() {
+fn start_that_was_not_received_uses_up_no_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(Box::new(retries(1, &[]))));
     desk.turn();
@@ -396,7 +396,7 @@ fn a_start_that_nobody_received_uses_up_no_retry() {
 }
 
 #[test]
-fn a_retry_that_succeeds_ends_the_task() {
+fn successful_retry_ends_the_task() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(1, &[]).into()));
     desk.turn();
@@ -408,7 +408,7 @@ fn a_retry_that_succeeds_ends_the_task() {
     assert_eq!(desk.word(id), "succeeded");
 }
 
-/// Over many attempts the delays fill the range from nothing to the grown delay, and never pass it
+/// Over many attempts the delays fill the range from zero to the grown delay, and never exceed that
 /// or the longest.
 #[test]
 fn delays_grow_with_full_jitter() {

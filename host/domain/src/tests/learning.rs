@@ -1,4 +1,4 @@
-//! What ends of attempts teach, and what is forgotten.
+//! Profiles: learning from ends of attempts, and forgetting.
 
 use std::time::Duration;
 
@@ -40,13 +40,13 @@ fn taught(class: &ProfileKey, mib: impl IntoIterator<Item = u64>) -> Profiles {
 }
 
 #[test]
-fn the_prediction_is_the_95th_percentile_of_the_window() {
+fn prediction_is_the_95th_percentile_of_the_window() {
     let check = |peaks: Vec<u64>, expected: u64| {
         let profiles = taught(&build(), peaks.iter().copied());
         let found = profiles.need(&build()).memory_bytes / MIB;
         assert_eq!(found, expected, "{peaks:?}");
     };
-    // Too few: what is fixed for commands.
+    // With too few samples the fixed guess for commands applies.
     check(vec![], 8);
     check(vec![100; ENOUGH_OF_A_CLASS - 1], 8);
     check(vec![100; ENOUGH_OF_A_CLASS], 100);
@@ -69,7 +69,7 @@ fn the_prediction_is_the_95th_percentile_of_the_window() {
 }
 
 #[test]
-fn a_class_falls_back_to_its_executor_and_that_to_what_is_fixed() {
+fn untrusted_class_falls_back_to_its_executor_and_then_to_a_guess() {
     let other = class(Class::Command, "test");
     let guess = Class::Command.need().memory_bytes;
     let check = |attempts: usize, expected: [u64; 2]| {
@@ -86,7 +86,7 @@ fn a_class_falls_back_to_its_executor_and_that_to_what_is_fixed() {
 }
 
 #[test]
-fn one_that_is_unlike_the_others_does_not_decide_for_an_executor() {
+fn one_outlier_does_not_change_an_executors_prediction() {
     let all = build().of_executor();
     let profiles = taught(&all, [vec![10; 19], vec![3_000]].concat());
     assert_eq!(profiles.need(&all).memory_bytes, 10 * MIB);
@@ -94,7 +94,7 @@ fn one_that_is_unlike_the_others_does_not_decide_for_an_executor() {
 }
 
 #[test]
-fn profiles_are_bounded_and_what_never_comes_again_goes_first() {
+fn profiles_are_bounded_and_unrepeated_ones_go_first() {
     let mut profiles = taught(&build(), vec![300; ENOUGH_OF_A_CLASS]);
     for number in 0..2 * PROFILES as u64 {
         let once = class(Class::Command, &format!("run {number}"));
@@ -106,7 +106,7 @@ fn profiles_are_bounded_and_what_never_comes_again_goes_first() {
     }
     assert_eq!(profiles.iter().count(), PROFILES);
     assert!(profiles.is_trusted(&build()) && profiles.is_trusted(&build().of_executor()));
-    // Where all are trusted the one that was taught the longest time ago goes.
+    // If all classes are trusted, the one updated the longest ago goes.
     for number in 0..PROFILES as u64 {
         let class = class(Class::Command, &format!("often {number}"));
         for _ in 0..ENOUGH_OF_A_CLASS {
@@ -121,7 +121,7 @@ fn profiles_are_bounded_and_what_never_comes_again_goes_first() {
 }
 
 #[test]
-fn what_was_measured_becomes_a_sample() {
+fn measured_usage_becomes_a_sample() {
     let check =
         |wall_ms: u64, cpu_ms: Option<u64>, peak: Option<u64>, expected: Option<(u32, u64)>| {
             let usage = Usage {
@@ -135,10 +135,10 @@ fn what_was_measured_becomes_a_sample() {
         };
     check(4_000, Some(6_000), Some(300), Some((1_500, 300)));
     check(4_000, None, None, None);
-    // Shorter than the time between two readings.
+    // The attempt is shorter than the time between two readings.
     check(2, Some(2), None, Some((2, 4)));
     check(0, Some(0), None, Some((0, 4)));
-    // Shared pages, counted for each process.
+    // Shared pages were counted for each process.
     check(4_000, Some(0), Some(9_000), Some((0, 1_000)));
     check(1_000, Some(u64::MAX), None, Some((u32::MAX, 4)));
 }
@@ -167,7 +167,7 @@ fn run(desk: &mut Desk, label: &str, report: Report) -> TaskId {
 }
 
 #[test]
-fn what_an_end_taught_is_written_with_it() {
+fn profile_is_written_in_the_batch_of_the_end() {
     let mut desk = Desk::new(1);
     run(&mut desk, "build", used(Cause::Success, 100));
     let (batch, _) = desk.board.seal();
@@ -181,11 +181,11 @@ fn what_an_end_taught_is_written_with_it() {
         [(build().of_executor(), Some(1)), (build(), Some(1))]
     );
     assert!(batch.tasks.iter().any(|task| task.is_done()));
-    assert!(!desk.board.has_pending(), "nothing is written twice");
+    assert!(!desk.board.has_pending(), "the profile is written twice");
 }
 
 #[test]
-fn what_was_cut_short_teaches_only_that_more_is_needed() {
+fn attempt_that_was_cut_short_only_raises_the_prediction() {
     let check = |cause: Cause, mib: u64, expected: u64| {
         let mut desk = Desk::new(1);
         for _ in 0..ENOUGH_OF_A_CLASS {
@@ -207,7 +207,7 @@ fn what_was_cut_short_teaches_only_that_more_is_needed() {
 }
 
 #[test]
-fn more_of_either_is_news() {
+fn higher_use_of_memory_or_processor_counts_as_news() {
     let check = |millicores: u32, mib: u64, expected: bool| {
         let mut profiles = taught(&build(), vec![100; ENOUGH_OF_A_CLASS]);
         let cut_short = Sample {
@@ -224,14 +224,14 @@ fn more_of_either_is_news() {
 }
 
 #[test]
-fn an_attempt_without_a_process_teaches_nothing() {
+fn attempt_without_a_process_teaches_nothing() {
     let mut desk = Desk::new(1);
     run(&mut desk, "build", success());
     assert_eq!(desk.board.capacity().profiles().iter().count(), 0);
 }
 
 #[test]
-fn a_class_that_is_trusted_stands_in_a_lane_of_its_own() {
+fn trusted_class_has_a_lane_of_its_own() {
     let mut desk = Desk::new(1);
     for _ in 1..ENOUGH_OF_A_CLASS {
         run(&mut desk, "build", used(Cause::Success, 100));
@@ -253,11 +253,11 @@ fn a_class_that_is_trusted_stands_in_a_lane_of_its_own() {
         desk.report(*order.last().unwrap(), used(Cause::Success, 100));
         order.extend(starts(&desk.turn()));
     }
-    assert_eq!(order, queued, "each keeps its place");
+    assert_eq!(order, queued, "tasks changed places");
 }
 
 #[test]
-fn another_host_predicts_the_same() {
+fn next_host_predicts_the_same() {
     let mut desk = Desk::with(fixed(1), Bounds::default());
     for mib in [100, 200, 300, 400, 500] {
         desk.pass(Duration::from_secs(1));
@@ -267,7 +267,7 @@ fn another_host_predicts_the_same() {
     let before = desk.board.capacity().profiles().clone();
     desk.reload();
     assert_eq!(desk.board.capacity().profiles(), &before);
-    // What the store keeps of them is text.
+    // The store keeps them as text.
     for (_, profile) in before.iter() {
         let text = serde_json::to_string(profile).unwrap();
         assert!(text.contains(&format!("[10,{}]", 100 * MIB)), "{text}");
@@ -281,7 +281,7 @@ fn another_host_predicts_the_same() {
 }
 
 #[test]
-fn what_was_learned_of_an_executor_can_be_forgotten() {
+fn profiles_of_an_executor_can_be_forgotten() {
     let mut desk = Desk::new(0);
     desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
     for _ in 0..ENOUGH_OF_A_CLASS {
@@ -310,7 +310,7 @@ fn what_was_learned_of_an_executor_can_be_forgotten() {
 }
 
 #[test]
-fn refusals_are_remembered_for_a_while() {
+fn latest_refusals_are_remembered() {
     let mut desk = Desk::new(1);
     let first = desk.submit(|_| {});
     desk.turn();
@@ -327,7 +327,7 @@ fn refusals_are_remembered_for_a_while() {
         (past[0].times, past[0].last.0 - past[0].first.0),
         (2, 5_000)
     );
-    // Bounded, however many there are to remember.
+    // The number of remembered refusals is bounded.
     for number in 0..100 {
         desk.submit(|request| request.executor = number.to_string().into());
     }

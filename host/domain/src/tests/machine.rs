@@ -1,5 +1,5 @@
-//! A machine whose tasks need something else than was predicted: it is neither run out of memory
-//! nor left idle.
+//! A simulated machine whose tasks need more or less than predicted: it neither runs out of memory
+//! nor stays idle.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +21,7 @@ const GIB: u64 = 1 << 30;
 const TOTAL: u64 = 16 * GIB;
 const CORES: f64 = 4.0;
 
-/// What the tasks of one kind are like in truth.
+/// Actual needs of the tasks of one kind.
 #[derive(Clone, Copy)]
 struct Truth {
     label: &'static str,
@@ -29,11 +29,11 @@ struct Truth {
     peak_mib: u64,
     millicores: u32,
     seconds: u64,
-    /// How long it takes from nothing to the peak.
+    /// Time from the start to the memory peak.
     rise_seconds: u64,
 }
 
-/// Needs a hundred times what is guessed of a command.
+/// Needs a hundred times the guess for a command.
 const BUILD: Truth = Truth {
     label: "build",
     class: Class::Command,
@@ -42,7 +42,7 @@ const BUILD: Truth = Truth {
     seconds: 30,
     rise_seconds: 3,
 };
-/// Comes to its peak long after it has settled.
+/// Reaches its peak long after it has settled.
 const LATE: Truth = Truth {
     label: "late",
     peak_mib: 1_500,
@@ -50,7 +50,7 @@ const LATE: Truth = Truth {
     rise_seconds: 80,
     ..BUILD
 };
-/// Needs less than is guessed of an agent.
+/// Needs less than the guess for an agent.
 const LIGHT: Truth = Truth {
     label: "light",
     class: Class::Agent,
@@ -68,7 +68,7 @@ const BUSY: Truth = Truth {
 
 struct Process {
     truth: Truth,
-    /// Its own peak, which differs from that of its kind.
+    /// This process's own peak, which differs from that of its kind.
     peak_bytes: u64,
     age: u64,
 }
@@ -85,7 +85,7 @@ struct Machine {
     kinds: BTreeMap<TaskId, Truth>,
     processes: BTreeMap<TaskId, Process>,
     noise: u64,
-    /// Cores that others keep busy.
+    /// Cores that other programs keep busy.
     foreign: f64,
     most_memory: u64,
     most_running: usize,
@@ -116,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// From 80 to 120 per cent of what is usual.
+    /// 80 to 120 per cent of the kind's peak.
     fn own_peak(&mut self, truth: Truth) -> u64 {
         self.noise = self
             .noise
@@ -175,7 +175,10 @@ impl Machine {
         }
         self.most_running = self.most_running.max(self.processes.len());
         let waits = self.desk.board.queued_count() > 0;
-        assert!(!waits || !self.processes.is_empty(), "it stands still");
+        assert!(
+            !waits || !self.processes.is_empty(),
+            "tasks wait and nothing runs"
+        );
     }
 
     fn end(&mut self, task: TaskId) {
@@ -197,7 +200,7 @@ impl Machine {
     fn run_all(&mut self) {
         while self.desk.board.unfinished().next().is_some() {
             self.second();
-            assert!(self.seconds < 20_000, "it never comes to an end");
+            assert!(self.seconds < 20_000, "the tasks never end");
         }
     }
 }
@@ -218,13 +221,13 @@ impl Machine {
     }
 }
 
-/// Runs so many of the kinds mixed; memory must never run out, and it must not take longer than so
-/// many seconds.
+/// Runs `count` tasks of each kind, mixed. Memory must never run out, and all must end within
+/// `most_seconds`.
 fn check(kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
     check_beside(0.0, kinds, count, most_seconds)
 }
 
-/// The same while others keep so many cores busy.
+/// Runs them while other programs keep `foreign` cores busy.
 fn check_beside(foreign: f64, kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
     let mut machine = Machine {
         foreign,
@@ -241,14 +244,14 @@ fn check_beside(foreign: f64, kinds: &[Truth], count: usize, most_seconds: u64) 
 }
 
 #[test]
-fn a_machine_whose_tasks_need_more_than_was_guessed_does_not_run_out_of_memory() {
+fn tasks_larger_than_guessed_do_not_exhaust_memory() {
     // 200 × 0.3 cores × 30 s on 3.2 cores take at least 563 s.
     check(&[BUILD], 200, 650);
 }
 
-/// That a class comes to its peak long after its start cannot be seen before the first have ended.
+/// A late peak of a class is unknown until the first attempts have ended.
 #[test]
-fn what_grows_late_is_left_room_for_once_it_is_known() {
+fn late_memory_peaks_have_room_once_they_are_known() {
     let mut machine = Machine::new();
     machine.submit(LATE, ENOUGH_OF_A_CLASS);
     machine.run_all();
@@ -260,33 +263,32 @@ fn what_grows_late_is_left_room_for_once_it_is_known() {
 }
 
 #[test]
-fn a_machine_whose_tasks_need_less_than_was_guessed_is_filled() {
-    // Of agents that need 450 MiB each fewer than 33 would fit; by memory and cores there is room
-    // for 61.
+fn tasks_smaller_than_guessed_fill_the_machine() {
+    // Fewer than 33 agents of the guessed 450 MiB would fit; by their real needs 61 do.
     let machine = check(&[LIGHT], 600, 300);
     assert!(machine.most_running > 40, "{}", machine.most_running);
 }
 
 #[test]
-fn what_computes_all_the_time_is_run_as_far_as_it_may() {
-    // 3.2 of four cores: three at a time, once that is known.
+fn busy_tasks_run_up_to_the_allowed_cores() {
+    // With 3.2 of four cores three run at a time, once their needs are known.
     check(&[BUSY], 30, 330);
 }
 
 #[test]
-fn kinds_that_differ_are_run_side_by_side() {
+fn tasks_of_different_kinds_run_side_by_side() {
     let machine = check(&[LIGHT, BUSY, LATE, BUILD], 60, 2_500);
     assert!(machine.most_running > 5, "{}", machine.most_running);
 }
 
 #[test]
-fn a_load_of_others_that_never_ends_starves_nobody() {
+fn endless_load_of_others_starves_no_task() {
     for foreign in [3.0, 4.0, 8.0] {
         // One after the other they would take 900 s.
         let machine = check_beside(foreign, &[BUSY], 30, 500);
-        // Before it is known what they need, a burst of a ramp.
+        // Until their needs are known they start in bursts.
         assert!(machine.most_running <= 16, "{}", machine.most_running);
-        // What is small is not even slowed down.
+        // Small tasks are not even slowed down.
         check_beside(foreign, &[LIGHT], 300, 300);
     }
 }
@@ -294,10 +296,10 @@ fn a_load_of_others_that_never_ends_starves_nobody() {
 proptest! {
     #![proptest_config(Config::with_cases(24))]
 
-    /// Whatever runs, and whatever others do beside it: memory holds, and all comes to its end in a
-    /// time that goes by the number of tasks.
+    /// Whatever other programs do, memory does not run out, and all tasks end in a time
+    /// proportional to their number.
     #[test]
-    fn whatever_others_do_memory_holds_and_all_of_it_runs(
+    fn memory_suffices_and_all_tasks_run_under_any_load(
         foreign in 0.0..8.0,
         counts in prop::array::uniform4(0_usize..6),
     ) {

@@ -78,7 +78,7 @@ fn fixed(slots: u32) -> Limits {
     }
 }
 
-/// The word that stands for a value in the store.
+/// The word stored for a value.
 pub(crate) fn stored(value: impl serde::Serialize) -> String {
     let json = serde_json::to_value(value).unwrap();
     json.as_str().unwrap().to_owned()
@@ -116,16 +116,15 @@ fn started(pid: u32) -> Report {
     }
 }
 
-/// A board whose batches are durable as soon as they are sealed, with a clock that goes as it is
-/// told.
+/// A board whose batches are durable as soon as they are sealed, with a clock that the test sets.
 struct Desk {
     board: Board,
     now: Now,
     made: u64,
-    /// Tasks as the last batch in which they changed left them.
+    /// Tasks in their state after the last batch that changed them.
     stored: BTreeMap<TaskId, Task>,
     facts: Vec<(TaskId, Fact)>,
-    /// Whether a turn prepares at once what is to be prepared, and hides that from the test.
+    /// Whether a turn at once reports prepared attempts, and hides their preparation from the test.
     prepares: bool,
 }
 
@@ -169,7 +168,7 @@ impl Desk {
         self.submit_all(vec![submission])
     }
 
-    /// With the ends of all finished tasks looked up, as whoever asks for it does.
+    /// Submits tasks with the ends of all finished tasks, as callers look them up.
     fn submit_all(&mut self, tasks: Vec<Submission>) -> Result<Answer, Refused> {
         let ended = self.ends();
         self.step(Input::Submit(Submit { tasks, ended }))
@@ -224,7 +223,7 @@ impl Desk {
         self.step(Input::Recovered { task, found }).unwrap()
     }
 
-    /// Admits, and makes what was decided durable.
+    /// Admits, and makes all decisions durable.
     fn turn(&mut self) -> Vec<Action> {
         self.board.admit(self.now);
         let mut actions = self.settle();
@@ -236,7 +235,7 @@ impl Desk {
         actions
     }
 
-    /// Reports everything prepared that is to be; tells whether there was anything.
+    /// Reports all attempts in preparation as prepared. Returns whether there were any.
     fn prepare(&mut self) -> bool {
         let preparing = |task: &Task| task.phase() == Some(&Phase::Preparing);
         let preparing = self.board.ids_where(preparing);
@@ -246,7 +245,7 @@ impl Desk {
         !preparing.is_empty()
     }
 
-    /// Makes what was decided durable, without admission.
+    /// Makes all decisions durable, without admission.
     fn settle(&mut self) -> Vec<Action> {
         let (batch, effects) = self.board.seal();
         self.keep(&batch);
@@ -271,7 +270,8 @@ impl Desk {
         self.step(Input::Tick).unwrap();
     }
 
-    /// Another host, or this one after a failed commit, on the same boot.
+    /// Loads the board anew on the same boot, as another host does, or this one after a failed
+    /// commit.
     fn reload(&mut self) {
         self.reload_on(BOOT);
     }
@@ -323,7 +323,7 @@ impl Desk {
         self.task(id).last_attempt_id().unwrap()
     }
 
-    /// The state in a word or two: `ready`, `live`, `stopping:cancelled`, `failed:exit`.
+    /// State in a word or two: `ready`, `live`, `stopping:cancelled`, `failed:exit`.
     fn word(&self, id: TaskId) -> String {
         match self.task(id).state {
             State::Running { phase, .. } => phase_word(&phase).to_owned(),
@@ -348,7 +348,7 @@ impl Desk {
             .collect()
     }
 
-    /// One task, brought to the phase that the word names; everything so far is durable.
+    /// Makes a desk with one task in the named phase; everything so far is durable.
     fn in_phase(word: &str) -> (Self, TaskId) {
         let mut desk = Self::new(1);
         let id = match word {
@@ -402,7 +402,7 @@ impl Desk {
             "stopping:cancelled" => _ = desk.cancel(id).unwrap(),
             "stopping:start_timeout" => desk.pass(Duration::from_mins(2)),
             "succeeded" => _ = desk.report(id, success()),
-            other => panic!("no phase {other}"),
+            other => panic!("unknown phase {other}"),
         }
         desk.settle();
         assert_eq!(desk.word(id), word);
@@ -410,13 +410,13 @@ impl Desk {
     }
 }
 
-/// A request of the account `a`.
+/// Makes it a request of the account `a`.
 fn agent(request: &mut Request) {
     request.class = Class::Agent;
     request.account = Some(crate::id::AccountKey("a".to_owned()));
 }
 
-/// One that works in a worktree, and is measured from its start.
+/// Makes it a request with a worktree and a start timeout.
 fn worktree(request: &mut Request) {
     request.start_timeout = Some(Duration::from_mins(2));
     request.timeout = Some(Duration::from_hours(1));
@@ -460,7 +460,7 @@ fn phase_word(phase: &Phase) -> &'static str {
     }
 }
 
-/// The kinds of actions, without whom they are for.
+/// Kinds of the actions, without their targets.
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::Start(_) => "start",

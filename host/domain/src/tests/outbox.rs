@@ -1,4 +1,4 @@
-//! Reports on their way: sent twice, late and out of order, with batches that fail.
+//! Reports in transit: sent twice, late and out of order, with batches that fail.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use crate::outbox::{Heard, Numbered, Outbox};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A new report is told.
+    /// A new report is sent.
     Tell,
-    /// One that takes the place of the last of its kind.
+    /// A report is sent that replaces the last of its kind.
     TellState,
-    /// A report on its way arrives, again and again if it is not taken off the way.
+    /// A report in transit arrives; if the flag is set, it also stays in transit.
     Arrive(prop::sample::Index, bool),
-    /// What is on its way is lost.
+    /// A report in transit is lost.
     Lose(prop::sample::Index),
-    /// The batch is durable, and what it holds acknowledged.
+    /// The batch is durable, and its reports are acknowledged.
     Commit,
-    /// The batch is dropped, and all that is kept is told again.
+    /// The batch is dropped, and all kept reports are repeated.
     Fail,
 }
 
@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A report, and whether a later one takes its place.
+/// A report, and whether a later one replaces it.
 type Report = (u32, bool);
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct World {
     on_the_way: Vec<Numbered<Report>>,
     heard: Heard,
     batch: Vec<Numbered<Report>>,
-    /// How often each report has counted.
+    /// Number of times that each report counted.
     durable: BTreeMap<u32, u32>,
 }
 
@@ -106,7 +106,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn each_report_counts_once_whatever_happens_on_its_way(
+    fn each_report_counts_once_despite_losses_and_repetitions(
         steps in prop::collection::vec(step(), 0..200)
     ) {
         let mut world = World::default();
@@ -114,7 +114,7 @@ proptest! {
             world.take(step);
             prop_assert!(world.durable.values().all(|times| *times == 1), "counted twice");
         }
-        // The world behaves from here on.
+        // From here on nothing is lost.
         world.on_the_way.extend(world.outbox.all());
         while !world.on_the_way.is_empty() {
             world.arrive(0, false);
@@ -124,14 +124,14 @@ proptest! {
         prop_assert!(world.durable.values().all(|times| *times == 1), "counted twice");
         let is_lost = |report: &u32| !world.durable.contains_key(report);
         let lost: Vec<u32> = (1..=world.told).filter(is_lost).collect();
-        // Only what was replaced may be missing, and never the last of its kind.
+        // Only replaced reports may be missing, and never the last of its kind.
         let states = steps.iter().filter(|step| matches!(step, Step::TellState)).count();
         prop_assert!(lost.len() < states.max(1), "lost: {lost:?}");
     }
 }
 
 #[test]
-fn what_is_replaced_is_not_told_again() {
+fn replaced_report_is_not_repeated() {
     let mut outbox = Outbox::default();
     let replaces = |earlier: &&str| *earlier == "state";
     outbox.put("fact", |_| false);
@@ -148,9 +148,9 @@ fn what_is_replaced_is_not_told_again() {
     assert_eq!(outbox.put("fact", |_| false).from, 4);
 }
 
-/// The listener forgets the numbers of acknowledged reports, and still drops these reports.
+/// The receiver forgets the numbers of acknowledged reports, and still drops repetitions.
 #[test]
-fn what_comes_late_is_dropped() {
+fn late_report_is_dropped() {
     let mut heard = Heard::default();
     assert!(heard.hear(1, 1) && heard.hear(3, 1) && !heard.hear(3, 1));
     assert!(heard.hear(5, 4));

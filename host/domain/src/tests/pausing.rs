@@ -1,4 +1,4 @@
-//! What is set for the whole queue: a pause, and how many run at once.
+//! The whole queue: its pause, and its number of slots.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn a_paused_queue_starts_nothing_and_what_runs_goes_on() {
+fn paused_queue_starts_nothing_and_running_tasks_go_on() {
     let mut desk = Desk::new(1);
     let [running, ready] = [(); 2].map(|()| desk.submit(|_| {}));
     desk.turn();
@@ -31,7 +31,7 @@ fn a_paused_queue_starts_nothing_and_what_runs_goes_on() {
 }
 
 #[test]
-fn a_pause_is_kept_with_its_time_and_whoever_asked_first() {
+fn pause_keeps_its_time_and_the_first_principal() {
     let mut desk = Desk::new(1);
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: None },
@@ -54,15 +54,15 @@ fn a_pause_is_kept_with_its_time_and_whoever_asked_first() {
     assert_eq!(*desk.board.queue(), expected);
     let (batch, _) = desk.board.seal();
     assert_eq!(batch.queue, Some(expected));
-    // Another host, and the submission after it.
+    // The next host, and then the next submission.
     desk.reload();
     desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), []);
-    assert_eq!(desk.board.seal().0.queue, None, "nothing of it has changed");
+    assert_eq!(desk.board.seal().0.queue, None, "the queue has not changed");
 }
 
 #[test]
-fn the_number_of_slots_that_somebody_has_set_outlives_the_host() {
+fn set_number_of_slots_survives_a_restart_of_the_host() {
     let mut desk = Desk::new(2);
     let in_force = |desk: &Desk| desk.board.capacity().limits.slots;
     desk.step(Input::SetSlots(Some(Slots::Auto))).unwrap();

@@ -1,4 +1,4 @@
-//! What comes before the first process of an attempt, and what comes after the last.
+//! The phases before an attempt's first process and after its last.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// A second less than the limit of each phase here.
+/// One second less than the limit of each phase here.
 const ALMOST: Duration = Duration::from_secs(30 * 60 - 1);
 
 fn settling() -> Report {
@@ -26,7 +26,7 @@ fn settling() -> Report {
     }))
 }
 
-/// The words are those of the store, which holds rows of every version before.
+/// The store uses the same words, and holds rows of every earlier version.
 #[test]
 fn each_phase_has_one_word() {
     let check = |phase: Phase, word: &str| assert_eq!(stored(phase), word);
@@ -48,7 +48,7 @@ fn each_phase_has_one_word() {
 }
 
 #[test]
-fn a_short_command_is_not_prepared() {
+fn short_command_has_no_preparation_phase() {
     let check = |edit: fn(&mut Request), word: &str| {
         let mut desk = Desk::new(1);
         desk.prepares = false;
@@ -67,7 +67,7 @@ fn a_short_command_is_not_prepared() {
 }
 
 #[test]
-fn the_start_counts_from_when_the_first_process_may_begin() {
+fn start_timeout_counts_from_the_turn_to_start() {
     let (mut desk, task) = Desk::in_phase("preparing");
     assert_eq!(desk.task(task).attempts[0].started_at, None);
     desk.pass(10 * MINUTE);
@@ -80,11 +80,15 @@ fn the_start_counts_from_when_the_first_process_may_begin() {
     assert_eq!(
         desk.word(task),
         "preparing",
-        "its turn comes with the admission"
+        "its turn comes with the next admission"
     );
     desk.board.admit(desk.now);
     assert_eq!(desk.word(task), "starting");
-    assert_eq!(kinds(&desk.settle()), ["spawn"], "once that is durable");
+    assert_eq!(
+        kinds(&desk.settle()),
+        ["spawn"],
+        "the spawn follows once that is durable"
+    );
     assert_eq!(desk.task(task).attempts[0].started_at, Some(desk.now.wall));
     desk.pass(Duration::from_secs(119));
     assert_eq!(desk.word(task), "starting");
@@ -93,7 +97,7 @@ fn the_start_counts_from_when_the_first_process_may_begin() {
 }
 
 #[test]
-fn to_prepare_and_to_settle_have_limits_of_their_own() {
+fn preparing_and_settling_have_their_own_limits() {
     let check = |phase: &str, expected: &str, ended: &str| {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.settle();
@@ -118,14 +122,14 @@ fn to_prepare_and_to_settle_have_limits_of_their_own() {
 }
 
 #[test]
-fn a_stop_is_taken_in_every_phase() {
+fn stop_works_in_every_phase() {
     for phase in ["preparing", "starting", "live", "finishing", "settling"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.settle();
         desk.cancel(task).unwrap();
         assert_eq!(desk.word(task), "stopping:cancelled", "{phase}");
         assert_eq!(kinds(&desk.settle()), ["stop"], "{phase}");
-        // What it is told from here on changes nothing.
+        // Reports from here on change nothing.
         desk.report(task, Report::Prepared);
         desk.report(task, settling());
         desk.board.admit(desk.now);
@@ -134,9 +138,9 @@ fn a_stop_is_taken_in_every_phase() {
     }
 }
 
-/// What was merged before the stop came is merged, and its task has succeeded.
+/// Work merged before the stop stays merged, and the task has succeeded.
 #[test]
-fn what_was_settled_before_the_stop_stands() {
+fn work_settled_before_a_stop_counts_as_success() {
     let (mut desk, task) = Desk::in_phase("settling");
     desk.cancel(task).unwrap();
     desk.report(task, success());
@@ -144,14 +148,14 @@ fn what_was_settled_before_the_stop_stands() {
 }
 
 #[test]
-fn what_is_prepared_keeps_nothing_else_from_starting() {
+fn preparing_attempt_keeps_no_other_from_starting() {
     let mut desk = Desk::new(3);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
     let tasks = [(); 3].map(|()| desk.submit(serial));
     assert_eq!(starts(&desk.turn()), tasks);
     assert_eq!(desk.words(&tasks), ["preparing"; 3]);
-    // The last is there first; the others are not waited for.
+    // The last one is prepared first, and does not wait for the others.
     desk.report(tasks[2], Report::Prepared);
     assert_eq!(kinds(&desk.turn()), ["spawn"]);
     desk.report(tasks[0], Report::Prepared);
@@ -160,14 +164,14 @@ fn what_is_prepared_keeps_nothing_else_from_starting() {
     desk.report(tasks[2], Report::Alive);
     assert_eq!(desk.turn(), [Action::Spawn(desk.attempt(tasks[0]))]);
     assert_eq!(desk.words(&tasks), ["starting", "preparing", "live"]);
-    // One that ends without a sign of life makes room as well.
+    // An attempt that ends without a sign of life also frees the key.
     desk.report(tasks[0], success());
     assert!(desk.turn().contains(&Action::Spawn(desk.attempt(tasks[1]))));
 }
 
-/// One that is stopped while it is prepared never stood in the way of others.
+/// An attempt that is stopped during its preparation never held the key.
 #[test]
-fn what_is_stopped_while_it_is_prepared_keeps_nothing_else_from_starting() {
+fn attempt_stopped_during_preparation_keeps_no_other_from_starting() {
     let mut desk = Desk::new(2);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -179,7 +183,7 @@ fn what_is_stopped_while_it_is_prepared_keeps_nothing_else_from_starting() {
 }
 
 #[test]
-fn how_it_ended_is_durable_before_its_work_is_settled() {
+fn ending_is_durable_before_the_work_is_settled() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, started(7));
     desk.report(task, settling());
@@ -223,13 +227,13 @@ fn how_it_ended_is_durable_before_its_work_is_settled() {
     );
 }
 
-/// What was told before a reload is told again, and changes nothing twice.
+/// Reports are repeated after a reload, and change nothing twice.
 #[test]
-fn what_is_told_again_is_granted_again() {
+fn repeated_reports_are_answered_again() {
     let (mut desk, task) = Desk::in_phase("preparing");
     desk.report(task, Report::Prepared);
     desk.reload();
-    assert_eq!(desk.turn(), [], "another board knows nothing of it");
+    assert_eq!(desk.turn(), [], "the new board has no report of it");
     desk.recovered(task, Found::Known);
     assert_eq!(kinds(&desk.settle()), ["resume"]);
     desk.report(task, Report::Prepared);
@@ -238,7 +242,7 @@ fn what_is_told_again_is_granted_again() {
     assert_eq!(
         kinds(&desk.settle()),
         ["spawn"],
-        "the first may not have been heard"
+        "the first spawn may have been lost"
     );
     desk.report(task, settling());
     desk.report(task, settling());
@@ -249,10 +253,10 @@ fn what_is_told_again_is_granted_again() {
     assert_eq!(desk.facts_of(task).len(), facts);
 }
 
-/// The next host goes on with the phase; what had begun on another boot is not lost where nothing
-/// had been started.
+/// The next host continues the phase. After a reboot nothing is lost if no process had been
+/// started.
 #[test]
-fn the_next_host_goes_on_with_the_phase() {
+fn next_host_continues_the_phase() {
     let check = |phase: &str, found: Found, expected: &[&str]| {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.settle();
@@ -273,9 +277,9 @@ fn the_next_host_goes_on_with_the_phase() {
     }
 }
 
-/// It is no failure of the attempt, and uses up none; another one would meet the same.
+/// The attempt has not failed and uses up no retry; another would meet the same lack of room.
 #[test]
-fn what_finds_no_room_waits_and_does_not_fail() {
+fn attempt_without_room_on_the_machine_waits_instead_of_failing() {
     let no_room = || {
         Report::Ended(Box::new(Ending {
             no_room: true,
@@ -289,7 +293,7 @@ fn what_finds_no_room_waits_and_does_not_fail() {
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(desk.report(task, no_room()), Answer::Noted);
             assert_eq!(desk.word(task), "waiting", "{phase}");
-            assert_eq!(starts(&desk.turn()), [], "nothing is started for a moment");
+            assert_eq!(starts(&desk.turn()), [], "starts pause for a moment");
             if seconds == 1 {
                 let refusals: Vec<_> = desk.board.refusals(desk.now).into_values().collect();
                 assert_eq!(refusals, [Refusal::NoRoom]);
@@ -305,16 +309,15 @@ fn what_finds_no_room_waits_and_does_not_fail() {
         desk.report(task, success());
         assert_eq!(desk.word(task), "succeeded");
     }
-    // Once something of it has run, it has failed.
+    // An attempt that has run fails instead.
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, no_room());
     assert_eq!(desk.word(task), "failed:resource");
 }
 
-/// Rows and events say the same: also of an attempt that never began, or after which its task
-/// waits.
+/// Rows and events agree, also for an attempt that never began, or whose task waits afterwards.
 #[test]
-fn each_attempt_that_ends_has_an_event_of_its_end() {
+fn each_ended_attempt_has_an_event_of_its_end() {
     let check = |phase: &str, cause: Cause, edit: fn(&mut Ending), expected: &str| {
         let (mut desk, task) = Desk::in_phase(phase);
         let mut ending = ending(cause);
@@ -348,10 +351,10 @@ fn each_attempt_that_ends_has_an_event_of_its_end() {
     assert_eq!(desk.facts_of(parked).iter().filter(ends).count(), 1);
 }
 
-/// A stop that the host before had not finished: the answer is known, and the next host finds how
+/// The earlier host had not finished the stop. The answer is known, and the next host finds out how
 /// far the work had come.
 #[test]
-fn a_stop_while_settling_is_taken_up() {
+fn stop_during_settling_is_taken_up_by_the_next_host() {
     let (mut desk, task) = Desk::in_phase("settling");
     desk.cancel(task).unwrap();
     desk.settle();

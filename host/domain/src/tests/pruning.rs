@@ -1,4 +1,4 @@
-//! What is forgotten, and what is not though it was found to be old.
+//! Rows that are removed, and rows that stay although they were found to be old.
 
 use super::{Desk, failure, fixed, success};
 use crate::{
@@ -50,7 +50,7 @@ impl Desk {
 }
 
 #[test]
-fn what_is_old_goes_with_a_batch() {
+fn old_rows_are_removed_with_a_batch() {
     let mut desk = Desk::new(1);
     let [one, two] = [desk.failed(), desk.failed()];
     assert!(!desk.board.has_pending());
@@ -69,13 +69,13 @@ fn what_is_old_goes_with_a_batch() {
         (batch.pruned.events_to, batch.pruned.spent_before),
         (7, None)
     );
-    // What is found to be nothing is no batch.
+    // A prune that removes nothing makes no batch.
     assert_eq!(desk.prune(&[]), []);
     assert!(!desk.board.has_pending());
 }
 
 #[test]
-fn what_runs_again_or_is_needed_stays() {
+fn tasks_that_run_again_or_are_needed_stay() {
     let mut desk = Desk::new(2);
     let [again, needed, parent, other] = [(); 4].map(|()| desk.failed());
     let copy = desk.task(again);
@@ -89,16 +89,16 @@ fn what_runs_again_or_is_needed_stays() {
     let below = desk.submit(|request| request.parent = Some(child));
     desk.settle();
     let all = [again, needed, parent, other, child];
-    assert_eq!(desk.prune(&all), [other], "a grandparent is needed too");
+    assert_eq!(desk.prune(&all), [other], "a grandparent is also needed");
     desk.cancel(below).unwrap();
     desk.cancel(again).unwrap();
     desk.settle();
     assert_eq!(desk.prune(&all), [again, parent, other, child]);
 }
 
-/// It was old when it was read, and is not any more.
+/// It was old when it was read, and no longer is.
 #[test]
-fn what_has_ended_again_since_it_was_found_stays() {
+fn task_that_ended_again_after_the_search_stays() {
     let mut desk = Desk::new(1);
     let id = desk.failed();
     let then = desk.board.pending_batch() - 1;
@@ -112,9 +112,9 @@ fn what_has_ended_again_since_it_was_found_stays() {
     assert_eq!(desk.prune(&[id]), [id]);
 }
 
-/// What was read before it may be gone.
+/// Rows that were read before may be gone.
 #[test]
-fn what_was_read_before_a_prune_is_read_again() {
+fn copy_read_before_a_prune_must_be_read_again() {
     let mut desk = Desk::new(1);
     let [gone, stays] = [desk.failed(), desk.failed()];
     let then = desk.ends();
@@ -132,7 +132,7 @@ fn what_was_read_before_a_prune_is_read_again() {
 }
 
 #[test]
-fn sums_go_ninety_days_after_what_they_are_of_began() {
+fn ledger_sums_are_removed_ninety_days_after_their_beginning() {
     let mut desk = Desk::with(fixed(1), Bounds::default());
     let now = 1_790_000_000_000;
     let old = now - 91 * 24 * 3_600_000;
@@ -156,5 +156,5 @@ fn sums_go_ninety_days_after_what_they_are_of_began() {
     assert!(day(old).began_before(before) && graph(old).began_before(before));
     assert!(!day(now).began_before(before) && !graph(now).began_before(before));
     desk.step(prune()).unwrap();
-    assert!(!desk.board.has_pending(), "once is enough");
+    assert!(!desk.board.has_pending(), "the removal is written twice");
 }

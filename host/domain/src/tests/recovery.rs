@@ -1,4 +1,4 @@
-//! What a new host makes of what an earlier one had begun.
+//! Taking up attempts that an earlier host had begun.
 
 use super::{Desk, kinds, starts, success};
 use crate::{
@@ -23,9 +23,9 @@ fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
     assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
 }
 
-/// It may not have ended: what waits for it waits on, and nothing else is held up.
+/// The unreadable task may not have ended: its dependants wait, and all other tasks run.
 #[test]
-fn what_waits_for_a_task_that_cannot_be_read_stays_blocked() {
+fn dependants_of_an_unreadable_task_stay_blocked() {
     let mut desk = Desk::new(2);
     let [lost, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let below = |desk: &mut Desk, upstream: &[TaskId]| {
@@ -64,7 +64,7 @@ fn what_waits_for_a_task_that_cannot_be_read_stays_blocked() {
     desk.report(other, success());
     assert_eq!(starts(&desk.turn()), []);
     assert_eq!(desk.word(waits), "blocked");
-    // What is submitted after it waits for it as well.
+    // A dependant submitted later also waits for it.
     let late = below(&mut desk, &[lost]);
     assert_eq!(starts(&desk.turn()), []);
     assert_eq!(desk.word(late), "blocked");
@@ -73,7 +73,7 @@ fn what_waits_for_a_task_that_cannot_be_read_stays_blocked() {
 }
 
 #[test]
-fn each_phase_with_what_was_found() {
+fn recovery_by_phase_and_finding() {
     use Found::{Known, NeverReceived, Orphaned};
     check("assigned", Known, "starting", &["resume"]);
     check("assigned", NeverReceived, "assigned", &[]);
@@ -113,7 +113,7 @@ fn each_phase_with_what_was_found() {
 }
 
 #[test]
-fn what_does_not_run_is_not_recovered() {
+fn task_that_does_not_run_is_not_recovered() {
     for phase in ["ready", "waiting", "succeeded"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.reload();
@@ -124,7 +124,7 @@ fn what_does_not_run_is_not_recovered() {
 }
 
 #[test]
-fn an_attempt_with_a_leader_was_received() {
+fn attempt_with_a_known_leader_was_received() {
     for phase in ["starting", "stopping:cancelled"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.report(task, super::started(4));
@@ -144,7 +144,7 @@ fn an_attempt_with_a_leader_was_received() {
 }
 
 #[test]
-fn to_take_up_an_attempt_needs_no_commit() {
+fn taking_up_an_attempt_needs_no_commit() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.reload();
     desk.recovered(task, Found::Known);
@@ -157,7 +157,7 @@ fn to_take_up_an_attempt_needs_no_commit() {
 }
 
 #[test]
-fn an_assignment_that_was_not_received_starts_after_its_old_batch() {
+fn assignment_that_was_not_received_starts_without_a_new_commit() {
     let (mut desk, task) = Desk::in_phase("assigned");
     desk.board.configured_slots = crate::capacity::Slots::Fixed(1);
     desk.reload();
@@ -169,7 +169,7 @@ fn an_assignment_that_was_not_received_starts_after_its_old_batch() {
 }
 
 #[test]
-fn what_was_taken_back_starts_again_and_what_runs_holds_its_slot() {
+fn start_taken_back_is_repeated_and_running_tasks_keep_their_slots() {
     let mut desk = Desk::new(2);
     let tasks = [(); 3].map(|()| desk.submit(|_| {}));
     desk.turn();
@@ -182,10 +182,10 @@ fn what_was_taken_back_starts_again_and_what_runs_holds_its_slot() {
     assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
 }
 
-/// What waited for the host is a burst like any other: it is not started at once, but as what came
-/// before it settles.
+/// Tasks that waited for the host form a burst: they do not start all at once, but as earlier ones
+/// settle.
 #[test]
-fn a_new_host_starts_what_waits_at_a_measured_pace() {
+fn new_host_starts_waiting_tasks_gradually() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());
     for _ in 0..40 {
         desk.submit(super::agent);

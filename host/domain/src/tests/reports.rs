@@ -22,7 +22,7 @@ fn check(phase: &str, report: Report, expected: &str, effects: &[&str]) {
 }
 
 #[test]
-fn each_report_in_each_phase() {
+fn effect_of_each_report_in_each_phase() {
     let exit = || failure(ReasonClass::Exit);
     let finishing = || Report::Finishing;
     let checkpoint = || Report::Checkpoint {
@@ -53,7 +53,7 @@ fn each_report_in_each_phase() {
         &["release"],
     );
     check("live", never_received(), "lost:lost", &["release"]);
-    // Without an account a usage limit is a failure like any other.
+    // Without an account a usage limit is an ordinary failure.
     check("live", limited(None), "failed:rate_limit", &["release"]);
     check("finishing", Report::Alive, "finishing", &[]);
     check("finishing", finishing(), "finishing", &[]);
@@ -82,13 +82,13 @@ fn each_report_in_each_phase() {
         "cancelled:cancelled",
         &["release"],
     );
-    // The commit that was to say `starting` failed, and the board was loaded again.
+    // The commit that records `starting` failed, and the board was loaded again.
     check("assigned", started(1), "live", &[]);
     check("assigned", success(), "succeeded", &["release"]);
 }
 
 #[test]
-fn a_report_of_another_attempt_is_dropped_and_its_end_released() {
+fn report_of_another_attempt_is_dropped_and_its_end_released() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, failure(ReasonClass::Exit));
     desk.settle();
@@ -107,7 +107,7 @@ fn a_report_of_another_attempt_is_dropped_and_its_end_released() {
         }
         assert_eq!(desk.settle(), []);
         assert_eq!(desk.report_of(attempt, success()), Answer::Stale);
-        // There is nothing to be written for it, so it does not wait for a batch of its own.
+        // The release writes nothing, so it needs no batch of its own.
         assert!(!desk.board.has_pending());
         let durable = desk.board.pending_batch() - 1;
         let released = super::actions(desk.board.take_released(durable));
@@ -117,7 +117,7 @@ fn a_report_of_another_attempt_is_dropped_and_its_end_released() {
 }
 
 #[test]
-fn an_end_told_twice_is_released_twice_and_counted_once() {
+fn end_reported_twice_is_released_twice_and_counts_once() {
     let (mut desk, task) = Desk::in_phase("live");
     let attempt = desk.attempt(task);
     desk.report_of(attempt, failure(ReasonClass::Exit));
@@ -133,14 +133,14 @@ fn an_end_told_twice_is_released_twice_and_counted_once() {
 }
 
 #[test]
-fn a_late_report_of_a_parked_task_is_dropped() {
+fn late_report_of_a_parked_task_is_dropped() {
     let (mut desk, task) = Desk::in_phase("waiting");
     assert_eq!(desk.report(task, success()), Answer::Stale);
     assert_eq!(desk.word(task), "waiting");
 }
 
 #[test]
-fn the_leader_is_kept_from_its_first_report_even_while_it_stops() {
+fn leader_is_kept_from_its_first_report_even_during_a_stop() {
     for phase in ["starting", "live", "finishing", "stopping:cancelled"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.report(task, started(11));
@@ -165,7 +165,7 @@ fn the_leader_is_kept_from_its_first_report_even_while_it_stops() {
 }
 
 #[test]
-fn a_process_is_a_sign_of_life_where_no_other_is_waited_for() {
+fn process_counts_as_sign_of_life_unless_its_start_is_limited() {
     let check = |timeout: Option<u64>, serial: bool, leader: bool, expected: &str| {
         let mut desk = Desk::new(1);
         let task = desk.submit(|request| {
@@ -177,7 +177,7 @@ fn a_process_is_a_sign_of_life_where_no_other_is_waited_for() {
             pid: 1,
             start_time: 1,
         });
-        // Told twice, as after a recovery.
+        // The report comes twice, as after a recovery.
         desk.report(task, Report::Started { leader });
         assert_eq!(desk.word(task), expected);
         desk.report(task, Report::Started { leader });
@@ -187,13 +187,13 @@ fn a_process_is_a_sign_of_life_where_no_other_is_waited_for() {
     };
     assert_eq!(check(None, false, true, "live"), 2);
     assert_eq!(check(None, false, false, "live"), 2);
-    // That it was prepared before is a fact of its own.
+    // The preparation adds a fact.
     assert_eq!(check(Some(1), false, true, "starting"), 3);
     assert_eq!(check(None, true, true, "starting"), 3);
 }
 
 #[test]
-fn what_the_executor_tells_is_kept() {
+fn executors_reports_are_stored() {
     let (mut desk, task) = Desk::in_phase("live");
     let session = Session {
         id: "s".to_owned(),
@@ -259,7 +259,7 @@ fn what_the_executor_tells_is_kept() {
 }
 
 #[test]
-fn what_is_told_of_an_end_is_kept_with_the_attempt() {
+fn report_of_an_end_is_stored_with_the_attempt() {
     let (mut desk, task) = Desk::in_phase("live");
     let git = GitState {
         branch: Some("main".to_owned()),
@@ -305,7 +305,7 @@ fn what_is_told_of_an_end_is_kept_with_the_attempt() {
 }
 
 #[test]
-fn a_start_that_nobody_received_is_made_again_and_not_taken_back_twice() {
+fn start_that_was_not_received_is_repeated_and_taken_back_once() {
     let (mut desk, task) = Desk::in_phase("starting");
     let lost = desk.attempt(task);
     desk.report_of(lost, never_received());

@@ -1,4 +1,4 @@
-//! What a backup brought back.
+//! Boards restored from a backup.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::{
 const TAKEN_AT: Timestamp = Timestamp(999_000_000);
 
 impl Desk {
-    /// Another host on another machine, which restores what is durable here.
+    /// Restores the durable state as another host on another machine would. Returns the number of
+    /// held tasks.
     fn restore(&mut self) -> usize {
         self.reload_on("another boot");
         let answer = self.step(Input::Restored { taken_at: TAKEN_AT });
@@ -30,9 +31,9 @@ impl Desk {
     }
 }
 
-/// Whatever a task was at, nothing of it starts by itself.
+/// No task starts by itself, whatever its state was.
 #[test]
-fn what_ran_is_lost_and_the_rest_is_held() {
+fn restored_running_attempts_are_lost_and_other_tasks_held() {
     let check = |phase: &str, expected: &str| {
         let (mut desk, id) = Desk::in_phase(phase);
         let before = desk.task(id);
@@ -50,7 +51,7 @@ fn what_ran_is_lost_and_the_rest_is_held() {
             assert_eq!(desk.facts_of(id).last(), Some(&&restored), "{phase}");
         } else {
             let ended = after.last_attempt().and_then(|last| last.ended.clone());
-            let outcome = ended.expect("the attempt has ended").outcome;
+            let outcome = ended.expect("an attempt without an end").outcome;
             assert!(expected.starts_with(outcome.as_str()), "{phase}");
         }
     };
@@ -69,7 +70,7 @@ fn what_ran_is_lost_and_the_rest_is_held() {
 }
 
 #[test]
-fn what_is_retried_after_a_loss_is_held_and_starts_once_it_is_released() {
+fn retry_after_a_loss_is_held_until_it_is_released() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| {
         request.retries = Some(Box::new(RetryPolicy {
@@ -92,7 +93,7 @@ fn what_is_retried_after_a_loss_is_held_and_starts_once_it_is_released() {
 }
 
 #[test]
-fn what_depends_on_a_lost_one_ends_and_on_a_held_one_waits() {
+fn dependants_of_lost_tasks_end_and_of_held_tasks_wait() {
     let mut desk = Desk::new(1);
     let ran = desk.submit(|_| {});
     desk.turn();
@@ -123,7 +124,7 @@ fn what_depends_on_a_lost_one_ends_and_on_a_held_one_waits() {
 }
 
 #[test]
-fn what_somebody_held_stays_held_by_them() {
+fn restored_holds_keep_their_holders() {
     let (mut desk, id) = Desk::in_phase("ready");
     desk.step(Input::Hold { tasks: vec![id] }).unwrap();
     desk.settle();
@@ -133,10 +134,9 @@ fn what_somebody_held_stays_held_by_them() {
     assert_eq!(task.restored_from, None);
 }
 
-/// Restoring decides the same each time: two hosts that restore one backup have the same history of
-/// it.
+/// Restoring is deterministic: two hosts that restore one backup agree on its history.
 #[test]
-fn a_restored_board_is_the_same_whoever_restores_it() {
+fn restoring_a_backup_is_deterministic() {
     let mut desk = Desk::new(2);
     let ids: Vec<TaskId> = (0..6).map(|_| desk.submit(|_| {})).collect();
     desk.turn();

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Desk {
-    /// With a copy that was read at some time: the number of the attempt that follows.
+    /// Retries from a copy that was read earlier. Returns the number of the next attempt.
     fn retry_as_of(&mut self, copy: &Task, ended: Ends) -> Result<u32, Refused> {
         let retry = Retry {
             task: copy.clone(),
@@ -32,7 +32,7 @@ impl Desk {
     }
 }
 
-/// A task that ran once, and how the store has it.
+/// A task that ran once, as stored.
 fn failed() -> (Desk, Task) {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, failure(ReasonClass::Exit));
@@ -49,7 +49,7 @@ fn run(desk: &mut Desk, attempt: AttemptId, report: Report) {
 }
 
 #[test]
-fn a_finished_task_gets_the_next_attempt() {
+fn retry_adds_the_next_attempt() {
     let (mut desk, copy) = failed();
     let answer = desk.retry(&copy);
     assert_eq!(
@@ -80,7 +80,7 @@ fn a_finished_task_gets_the_next_attempt() {
 }
 
 #[test]
-fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
+fn resume_continues_the_last_attempt_that_began() {
     let resume = |desk: &mut Desk, copy: &Task| {
         let retry = Retry {
             task: copy.clone(),
@@ -100,8 +100,8 @@ fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
     let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
     assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
     assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
-    // The second was never received, so that the third goes on from the first as well, and so does
-    // what follows it.
+    // The second attempt was never received, so the third also continues the first, and so does the
+    // next.
     desk.turn();
     desk.report(id, never_received());
     desk.cancel(id).unwrap();
@@ -110,13 +110,13 @@ fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
     assert_eq!(copy.attempts.len(), 2);
     resume(&mut desk, &copy).unwrap();
     assert_eq!(desk.task(id).resumes, Some(1));
-    // A plain retry begins anew.
+    // A plain retry starts afresh.
     desk.cancel(id).unwrap();
     desk.settle();
     let copy = desk.task(id);
     desk.retry(&copy).unwrap();
     assert_eq!(desk.task(id).resumes, None);
-    // Of one that never began there is nothing to go on from.
+    // A task whose attempts never began has nothing to resume.
     let never = desk.submit(|_| {});
     desk.cancel(never).unwrap();
     desk.settle();
@@ -126,7 +126,7 @@ fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
 }
 
 #[test]
-fn what_is_not_done_is_not_retried() {
+fn unfinished_task_is_not_retried() {
     for (phase, word) in [
         ("ready", "ready"),
         ("assigned", "ready"),
@@ -141,13 +141,13 @@ fn what_is_not_done_is_not_retried() {
             state: word,
         };
         assert_eq!(desk.retry(&copy), Err(refused.clone()), "{phase}");
-        // Nor where the board knows nothing of it.
+        // A board without the task decides the same.
         assert_eq!(Desk::new(1).retry(&copy), Err(refused), "{phase}");
     }
 }
 
 #[test]
-fn two_retries_at_once_make_one_attempt() {
+fn two_concurrent_retries_make_one_attempt() {
     let (mut desk, copy) = failed();
     desk.retry(&copy).unwrap();
     assert_eq!(
@@ -160,7 +160,7 @@ fn two_retries_at_once_make_one_attempt() {
 }
 
 #[test]
-fn a_copy_older_than_another_retry_does_not_write_over_it() {
+fn retry_from_an_older_copy_keeps_newer_attempts() {
     let (mut desk, copy) = failed();
     let attempt = |number| AttemptId {
         task: copy.id,
@@ -182,7 +182,7 @@ fn a_copy_older_than_another_retry_does_not_write_over_it() {
 }
 
 #[test]
-fn a_retry_waits_where_its_account_is_parked_and_finds_room_or_not() {
+fn retry_waits_for_a_parked_account_and_respects_a_full_queue() {
     let mut desk = Desk::new(2);
     let [first, second] = [desk.submit(super::agent), desk.submit(super::agent)];
     desk.turn();
@@ -207,7 +207,7 @@ fn a_retry_waits_where_its_account_is_parked_and_finds_room_or_not() {
 }
 
 #[test]
-fn ended_and_retried_in_one_batch_is_written_once() {
+fn task_that_ends_and_is_retried_in_one_batch_is_written_once() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, failure(ReasonClass::Exit));
     let copy = desk.task(task);
@@ -217,10 +217,10 @@ fn ended_and_retried_in_one_batch_is_written_once() {
     assert_eq!(rows, ["ready"]);
 }
 
-/// By the order in which they ended, and not by their ids: else the newest could be forgotten
+/// The order of their ends counts, not that of their ids: otherwise the newest could be forgotten
 /// first.
 #[test]
-fn of_what_ended_again_the_latest_are_remembered() {
+fn latest_repeated_ends_are_remembered() {
     let bounds = Bounds {
         remembered_ends: 2,
         ..Bounds::default()
@@ -242,7 +242,7 @@ fn of_what_ended_again_the_latest_are_remembered() {
     }
     let kept: Vec<TaskId> = desk.board.ended_again.kept().collect();
     assert_eq!(kept, [ids[second], ids[third]]);
-    // What is remembered counts, however old the copy is; without it the copy has to be read again.
+    // A remembered end counts however old the copy is. Without one the copy must be read again.
     assert_eq!(desk.retry_as_of(&copies[second], then.clone()), Ok(3));
     let task = ids[first];
     let moved = Err(Refused::Moved { task });
@@ -251,9 +251,9 @@ fn of_what_ended_again_the_latest_are_remembered() {
     assert_eq!(desk.retry_as_of(&copy, now), Ok(3));
 }
 
-/// It may have ended again since, before this board was made.
+/// The task may have ended again before this board was made.
 #[test]
-fn what_was_read_before_a_board_was_loaded_is_read_again() {
+fn copy_read_before_a_board_was_loaded_must_be_read_again() {
     let (mut desk, copy) = failed();
     let then = desk.ends();
     desk.retry(&copy).unwrap();
@@ -267,9 +267,9 @@ fn what_was_read_before_a_board_was_loaded_is_read_again() {
     assert_eq!(desk.retry_as_of(&copy, now), Ok(3));
 }
 
-/// What runs again is open as what was submitted is.
+/// A task that runs again is open like a newly submitted one.
 #[test]
-fn what_runs_again_counts_among_the_open_descendants() {
+fn task_that_runs_again_counts_as_an_open_descendant() {
     let bounds = Bounds {
         open_descendants: 1,
         ..Bounds::default()
@@ -290,7 +290,7 @@ fn what_runs_again_counts_among_the_open_descendants() {
     assert_eq!(desk.retry(&copy), Err(refused.clone()));
     desk.cancel(second).unwrap();
     desk.settle();
-    // With those below it they are too many together.
+    // Together with its dependants there are too many.
     let below = desk.task(second);
     assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
     desk.retry(&copy).unwrap();
@@ -322,7 +322,7 @@ impl Desk {
 }
 
 #[test]
-fn a_revision_holds_from_the_next_attempt_on_and_is_noted() {
+fn revision_applies_from_the_next_attempt_and_is_recorded() {
     let mut desk = Desk::new(1);
     let task = desk.submit(|request| request.budget_micro_usd = Some(2));
     desk.turn();
@@ -345,7 +345,7 @@ fn a_revision_holds_from_the_next_attempt_on_and_is_noted() {
     desk.keep(&batch);
     let after = desk.task(task);
     assert_eq!(after.request.budget_micro_usd, Some(5));
-    assert_eq!(&*after.request.cwd, "/", "where it works stays");
+    assert_eq!(&*after.request.cwd, "/", "its directory stays");
     assert_eq!(after.revised.len(), 1);
     assert_eq!(after.revised[0].from_attempt, 2);
     let is_told = |fact: &&&Fact| matches!(fact, Fact::Revised { attempt: 2, .. });
@@ -355,9 +355,9 @@ fn a_revision_holds_from_the_next_attempt_on_and_is_noted() {
     assert_eq!((attempt.number, attempt.may_cost_micro_usd), (2, Some(3)));
 }
 
-/// Two ask at once, each for another change of what it has read.
+/// Two principals ask for different changes of the same copy.
 #[test]
-fn a_revision_of_an_older_request_is_looked_up_again() {
+fn revision_of_an_outdated_request_must_be_made_again() {
     let (mut desk, task) = Desk::in_phase("succeeded");
     let old = desk.task(task);
     desk.revise(task, |request| request.timeout = None).unwrap();
@@ -369,9 +369,9 @@ fn a_revision_of_an_older_request_is_looked_up_again() {
     assert_eq!(moved, Err(Refused::Moved { task }));
 }
 
-/// The others of it would end all of them.
+/// With the old budget, the others would end the whole graph.
 #[test]
-fn a_graphs_budget_is_raised_for_all_of_it_that_has_not_ended() {
+fn new_graph_budget_applies_to_all_its_unfinished_tasks() {
     let mut desk = Desk::new(2);
     let budget = |graph, micro_usd| GraphBudget {
         graph: TaskId::new(1, graph),

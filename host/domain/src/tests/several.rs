@@ -1,4 +1,4 @@
-//! Commands that are carried out together, and the graph that a task is of.
+//! Commands that are carried out together, and the graph of a task.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn cancel(task: TaskId) -> Input {
     Input::Cancel { task, reason: None }
 }
 
-/// Waits for any end of the other one.
+/// Submits a task that waits for any end of `task`.
 fn after(desk: &mut Desk, task: TaskId) -> TaskId {
     let condition = Condition::Any;
     let member = desk.member(vec![Dependency { task, condition }]);
@@ -25,7 +25,7 @@ fn after(desk: &mut Desk, task: TaskId) -> TaskId {
 }
 
 #[test]
-fn several_are_cancelled_with_nothing_started_in_between() {
+fn several_tasks_are_cancelled_without_a_start_in_between() {
     let check = |downstream_first: bool| {
         let mut desk = Desk::new(9);
         let done = desk.submit(|_| {});
@@ -60,7 +60,7 @@ fn several_are_cancelled_with_nothing_started_in_between() {
 }
 
 #[test]
-fn what_is_recorded_of_several_names_who_asked() {
+fn facts_of_several_commands_name_their_author() {
     let mut desk = Desk::new(9);
     let [a, b] = [desk.submit(|_| {}), desk.submit(|_| {})];
     desk.settle();
@@ -78,9 +78,9 @@ fn what_is_recorded_of_several_names_who_asked() {
     assert!(events.iter().all(|event| event.by.as_ref() == Some(&by)));
 }
 
-/// A request that is repeated with one task more has the graph of the first one.
+/// A request is repeated with an additional task.
 #[test]
-fn a_task_that_is_added_later_is_of_the_same_graph() {
+fn task_added_by_a_repeated_request_joins_the_graph() {
     let mut desk = Desk::new(9);
     let graph = |desk: &mut Desk, keys: &[&str], first: Option<TaskId>| {
         let mut members: Vec<Submission> = Vec::new();
@@ -96,7 +96,7 @@ fn a_task_that_is_added_later_is_of_the_same_graph() {
             members.push(member);
         }
         let Ok(Answer::Accepted(accepted)) = desk.submit_all(members) else {
-            panic!("they are taken")
+            panic!("the tasks were not accepted")
         };
         for one in &accepted {
             let of = desk.task(one.task).request.graph.clone().unwrap();

@@ -1,4 +1,4 @@
-//! What is accepted, what is refused, what is answered twice.
+//! Submissions: accepted, refused, and repeated.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn answer(desk: &mut Desk, key: &str, payload: &str) -> &'static str {
 }
 
 #[test]
-fn a_key_answers_with_the_first_task_for_a_day() {
+fn idempotency_key_returns_the_first_task_for_a_day() {
     let check = |later_ms: u64, key: &str, payload: &str, expected: &str| {
         let mut desk = Desk::new(1);
         desk.submit(keyed("k", "p"));
@@ -51,7 +51,7 @@ fn a_key_answers_with_the_first_task_for_a_day() {
 }
 
 #[test]
-fn two_tasks_of_a_request_have_no_key_together() {
+fn two_tasks_of_a_request_cannot_share_a_key() {
     let mut desk = Desk::new(1);
     let members = [1, 2].map(|number| {
         let mut request = super::request();
@@ -65,7 +65,7 @@ fn two_tasks_of_a_request_have_no_key_together() {
 }
 
 #[test]
-fn a_key_outlives_its_task_and_a_restart() {
+fn idempotency_key_outlives_its_task_and_a_restart() {
     let mut desk = Desk::new(1);
     let id = desk.submit(keyed("k", "p"));
     desk.turn();
@@ -97,7 +97,7 @@ fn a_key_outlives_its_task_and_a_restart() {
 }
 
 #[test]
-fn a_refused_submission_leaves_its_key_free() {
+fn refused_submission_leaves_its_key_free() {
     let mut desk = Desk::with(
         fixed(1),
         Bounds {
@@ -115,7 +115,7 @@ fn a_refused_submission_leaves_its_key_free() {
 }
 
 #[test]
-fn children_are_nested_to_the_bound_and_no_deeper() {
+fn nesting_of_children_is_bounded() {
     let mut desk = Desk::new(9);
     let mut parent = desk.submit(|request| request.above_parent = vec![TaskId::new(7, 7)]);
     assert_eq!(
@@ -127,7 +127,7 @@ fn children_are_nested_to_the_bound_and_no_deeper() {
     for depth in 1..=5 {
         let child = desk.submit(|request| request.parent = Some(parent));
         assert_eq!(desk.task(child).request.depth(), depth);
-        // What has ended between counts.
+        // An ended task in between counts.
         desk.report(parent, success());
         desk.turn();
         parent = child;
@@ -137,7 +137,7 @@ fn children_are_nested_to_the_bound_and_no_deeper() {
 }
 
 #[test]
-fn a_parent_that_is_over_is_still_the_parent_and_one_that_never_was_is_none() {
+fn ended_parent_stays_the_parent_and_a_missing_one_is_none() {
     let mut desk = Desk::new(2);
     let top = desk.submit(|_| {});
     let parent = desk.submit(|request| request.parent = Some(top));
@@ -154,7 +154,7 @@ fn a_parent_that_is_over_is_still_the_parent_and_one_that_never_was_is_none() {
 }
 
 #[test]
-fn open_descendants_are_bounded_for_the_topmost_ancestor() {
+fn open_descendants_are_bounded_for_the_topmost_ancestor_too() {
     let bounds = Bounds {
         open_descendants: 3,
         ..Bounds::default()
@@ -177,12 +177,12 @@ fn open_descendants_are_bounded_for_the_topmost_ancestor() {
             refused
         );
     }
-    // An unrelated task is not concerned, and one that ends makes room.
+    // Unrelated tasks are not affected, and one that ends makes room.
     desk.submit(|_| {});
     desk.turn();
     desk.report(child, success());
     desk.submit(|request| request.parent = Some(top));
-    // Those below one that has ended are descendants still, for another host too.
+    // Tasks below an ended one are still descendants, for the next host as well.
     desk.settle();
     desk.reload();
     for parent in [top, child, grandchild] {
@@ -196,12 +196,12 @@ fn open_descendants_are_bounded_for_the_topmost_ancestor() {
     assert_eq!(
         desk.try_submit(|request| request.parent = Some(grandchild)),
         refused,
-        "the topmost one has ended, and its descendants have not"
+        "the topmost task has ended, its descendants have not"
     );
 }
 
 #[test]
-fn a_full_queue_takes_nothing_more_and_still_answers_for_a_known_key() {
+fn full_queue_refuses_tasks_and_still_answers_a_known_key() {
     let bounds = Bounds {
         unfinished: 2,
         ..Bounds::default()
@@ -220,7 +220,7 @@ fn a_full_queue_takes_nothing_more_and_still_answers_for_a_known_key() {
 }
 
 #[test]
-fn a_task_of_a_parked_account_waits_from_the_start() {
+fn task_of_a_parked_account_waits_from_its_submission() {
     let mut desk = Desk::new(1);
     let first = desk.submit(agent);
     desk.turn();
@@ -231,14 +231,14 @@ fn a_task_of_a_parked_account_waits_from_the_start() {
         desk.words(&[first, second, other]),
         ["waiting", "waiting", "ready"]
     );
-    // Looked at after the end of the limit, but before the tick that wakes the others.
+    // The limit has ended, but the tick that wakes the others is still to come.
     desk.now.wall = desk.now.wall.after(Duration::from_mins(1));
     let third = desk.submit(agent);
     assert_eq!(desk.word(third), "ready");
 }
 
 #[test]
-fn what_a_cancelled_parent_submits_while_it_stops_is_cancelled_too() {
+fn tasks_submitted_by_a_stopping_parent_are_cancelled() {
     let check = |phase: &str, detached: bool, expected: &str| {
         let (mut desk, parent) = Desk::in_phase(phase);
         let child = desk.submit(|request| {
@@ -259,7 +259,7 @@ fn what_a_cancelled_parent_submits_while_it_stops_is_cancelled_too() {
 }
 
 #[test]
-fn what_is_submitted_below_a_cancelled_ancestor_is_cancelled_through_what_has_ended() {
+fn tasks_submitted_below_a_cancelled_ancestor_are_cancelled_through_ended_ones() {
     let check = |detached: bool, expected: &str| {
         let mut desk = Desk::new(3);
         let top = desk.submit(|_| {});

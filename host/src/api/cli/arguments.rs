@@ -1,4 +1,4 @@
-//! From the words of the command line to a checked [`Cli`].
+//! Parses the command line into a checked [`Cli`].
 
 use std::{
     ffi::OsString,
@@ -17,8 +17,8 @@ const TAKE_TASKS: [&str; 4] = [
     "--with-output-of",
 ];
 
-/// Parses, after a look at what no command takes: clap does not say which of the arguments it could
-/// not read.
+/// Parses the arguments. Checks first that they are text, because clap does not say which argument
+/// it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     Cli::try_parse_from(&arguments).or_else(|error| {
@@ -28,8 +28,7 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     })
 }
 
-/// Without a command, whoever sits at a terminal is shown what there is. A program that has left it
-/// out is told so.
+/// Without a command, `top --once` is shown on a terminal; a program gets the error.
 fn without_command(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
     let is_missing = matches!(
         error.kind(),
@@ -47,7 +46,7 @@ fn without_command(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
     Some(cli)
 }
 
-/// The same with a prompt of `delegate` that was taken for something else.
+/// Tries to find the prompt of `delegate` among arguments that clap took for something else.
 fn with_prompt_found(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
     if arguments.iter().any(|argument| argument == "--") {
         return None;
@@ -59,7 +58,7 @@ fn with_prompt_found(arguments: &[OsString], error: &clap::Error) -> Option<Cli>
     }
 }
 
-/// The prompt is the last argument and begins as an option does; it has spaces in it.
+/// Takes the last argument for the prompt if it begins with a dash and contains white space.
 fn with_last_as_prompt(arguments: &[OsString]) -> Option<Cli> {
     let (last, before) = arguments.split_last()?;
     let text = last.to_str()?;
@@ -69,8 +68,9 @@ fn with_last_as_prompt(arguments: &[OsString]) -> Option<Cli> {
     delegated(before, last.clone())
 }
 
-/// The prompt follows an option that takes several tasks, and was taken for one of them: `delegate
-/// --depends-on tests 'Fix it'`. Which one it is turns out when they are looked for.
+/// Handles a prompt that follows an option with several tasks, and was taken for one of them:
+/// `delegate --depends-on tests 'Fix it'`. Looking the tasks up shows later which of them is the
+/// prompt.
 fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     let maybe = last_values(arguments);
     if maybe.is_empty() {
@@ -84,7 +84,7 @@ fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     Some(cli)
 }
 
-/// The command line with a prompt behind it, if it is one of `delegate`.
+/// Parses the arguments with this prompt appended; none if they are not those of `delegate`.
 fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     let mut separated = before.to_vec();
     separated.extend(["--".into(), prompt]);
@@ -92,7 +92,7 @@ fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     matches!(cli.verb, Verb::Asking(Asking::Delegate(_))).then_some(cli)
 }
 
-/// Of each option that takes tasks and was given several, the last one.
+/// The last value of each option that takes tasks and got several.
 fn last_values(arguments: &[OsString]) -> Vec<String> {
     let mut found = Vec::new();
     let mut values: Vec<&str> = Vec::new();
@@ -113,7 +113,7 @@ fn last_values(arguments: &[OsString]) -> Vec<String> {
     found
 }
 
-/// The command that is meant, by its names and not by aliases: `worktree merge`.
+/// The full name of the command, without aliases: `worktree merge`.
 pub(super) fn command(arguments: &[OsString]) -> String {
     let command = Cli::command().ignore_errors(true);
     let Ok(matches) = command.try_get_matches_from(arguments) else {
@@ -128,14 +128,14 @@ pub(super) fn command(arguments: &[OsString]) -> String {
     path.join(" ")
 }
 
-/// Whether a command line that cannot be read asks for JSON.
+/// Whether an unreadable command line asks for JSON.
 pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
     let own = arguments.iter().take_while(|argument| *argument != "--");
     let mut own = own.filter_map(|argument| argument.to_str());
     own.any(|argument| argument == "--json" || argument.starts_with("--json="))
 }
 
-/// Every argument is text: it is kept with the task, shown, and sent as JSON.
+/// Checks that every argument is text, because arguments are stored, shown, and sent as JSON.
 fn check(arguments: &[OsString]) -> Result<(), Failure> {
     for (position, argument) in arguments.iter().enumerate().skip(1) {
         match argument.to_str() {
@@ -165,12 +165,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_definition_of_the_command_line() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_prompt_that_was_taken_for_something_else_is_the_prompt() {
+    fn a_prompt_is_found_that_clap_took_for_something_else() {
         let check = |arguments: &[&str], expected: Option<(Option<&str>, &[&str])>| {
             let words = ["claudine", "delegate"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_command_need_no_dashes_before_them() {
+    fn a_command_to_run_needs_no_dashes_before_it() {
         let check = |arguments: &[&str], expected: Option<&[&str]>| {
             let words = ["claudine", "run"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {
@@ -247,7 +247,7 @@ mod tests {
         check(&["cargo", "test"], Some(&["cargo", "test"]));
         check(&["--", "cargo", "test"], Some(&["cargo", "test"]));
         check(&["--hold", "make", "-j2"], Some(&["make", "-j2"]));
-        // What follows the first word is the command's, whatever it looks like.
+        // Everything after the first word belongs to the command, whatever it looks like.
         check(
             &["cargo", "test", "--wait", "--", "--nocapture"],
             Some(&["cargo", "test", "--wait", "--", "--nocapture"]),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_is_no_text_is_named_by_its_position() {
+    fn the_error_for_an_argument_that_is_not_text_gives_its_position() {
         let check = |arguments: &[&[u8]], expected: &str| {
             let arguments = arguments
                 .iter()

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_whether_environments_are_in_it() {
+    fn the_message_says_whether_environments_are_included() {
         let check = |environments: Option<u64>, expected: &str| {
             let taken = BackupTaken {
                 file: Some("queue.backup".to_owned()),

@@ -17,7 +17,7 @@ const COLUMNS: [Column; 5] = [
     Column::new("WHAT").cut(24, 8),
 ];
 
-/// A line each; nothing of none.
+/// One line for each candidate.
 pub(super) fn table(candidates: &[Candidate], look: Look, now: Timestamp) -> Painted {
     let short = ShortIds::among(candidates.iter().map(|it| it.id.as_str()));
     let mut table = Table::new(&COLUMNS);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidates_are_told_apart() {
+    fn candidates_are_shown_one_per_line() {
         let candidate = |id: &str, name: Option<&str>| Candidate {
             id: id.to_owned(),
             state: "failed".to_owned(),

@@ -82,7 +82,7 @@ fn shown(view: &CapacityView, look: Look, now: Timestamp) -> Painted {
     shown
 }
 
-/// What does not fit on a line goes on below what stands there.
+/// Indentation of the continuation lines of a long line.
 const INDENT: usize = 8;
 
 fn add_lines(shown: &mut Painted, lines: Vec<String>, look: Look) {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_shown() {
+    fn the_whole_view_is_shown() {
         let now = Timestamp(1_795_359_153_042);
         let at = |columns| {
             let look = Look {

@@ -1,4 +1,4 @@
-//! The options by which a finished task runs again otherwise than before.
+//! Options of `retry` and `resume` that change a finished task's request.
 
 use std::{io::Write, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::app::{AppError, Change, ErrorKind, Retries};
 
-/// What of a task is different from its next attempt on. What is not given stays.
+/// Changes that hold from the next attempt on. Fields without an option keep their values.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Changes")]
 pub(super) struct ChangeOptions {
@@ -47,7 +47,7 @@ pub(super) struct ChangeOptions {
 }
 
 impl ChangeOptions {
-    /// What is different, after the person has edited it if that is wanted.
+    /// The changes that the options ask for, including edits in the person's editor.
     pub(super) async fn of(&self, session: &Session, which: &Which) -> Result<Change, Failure> {
         let mut change = self.change();
         if self.edit {
@@ -60,7 +60,7 @@ impl ChangeOptions {
             };
             let after = edited(&before)?;
             let mut spec = differences(&before, after);
-            // An option counts more.
+            // Options take precedence over edits.
             spec.extend(change.spec);
             change.spec = spec;
         }
@@ -94,7 +94,7 @@ impl ChangeOptions {
     }
 }
 
-/// Has a document edited.
+/// Opens a document in the editor and returns the edited one.
 fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         let message = format!("cannot have the request edited: {error}");
@@ -108,7 +108,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
     let text = serde_json::to_string_pretty(document).map_err(|error| cannot(&error))?;
     writeln!(file, "{text}").map_err(|error| cannot(&error))?;
     editor::edit(file.path())?;
-    // An editor may have put another file in its place.
+    // Read by path, because some editors replace the file.
     let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::Usage(format!(
@@ -117,7 +117,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
     })
 }
 
-/// The fields that are others than before; null for those that are gone.
+/// The fields that differ; removed ones are null.
 fn differences(before: &Map<String, Value>, after: Map<String, Value>) -> Map<String, Value> {
     let gone = before.keys().filter(|field| !after.contains_key(*field));
     let gone: Vec<(String, Value)> = gone.map(|field| (field.clone(), Value::Null)).collect();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_given_is_changed() {
+    fn fields_without_an_option_are_not_changed() {
         let check = |line: &[&str], expected: serde_json::Value| {
             let all = std::iter::once("x").chain(line.iter().copied());
             let change = Line::try_parse_from(all).unwrap().change.change();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_document_is_compared_by_its_fields() {
+    fn only_edited_fields_are_changed() {
         let map = |json: Value| json.as_object().unwrap().clone();
         let before = map(serde_json::json!({"prompt": "a", "model": "opus", "max_turns": 3}));
         let after = map(serde_json::json!({"prompt": "b", "model": "opus", "allowed_tools": []}));

@@ -1,7 +1,7 @@
-//! Completion of what is typed: a shell asks with the words so far, and is answered with words.
+//! Shell completion: a shell passes the words typed so far, and gets candidates for the last one.
 //!
-//! Tasks, groups and labels come from the host, or, where none runs, from what is stored: none is
-//! started for it, and none is waited for.
+//! Tasks, groups and labels come from the running host, or from its database if none runs. No host
+//! is started for a completion.
 
 use std::{
     collections::BTreeSet,
@@ -31,16 +31,16 @@ use crate::{
     text::{ShortIds, one_line},
 };
 
-/// The variable by which a shell says that it asks, and which one it is.
+/// Variable that a shell's completion script sets to the name of the shell.
 pub(super) const VARIABLE: &str = "CLAUDINE_COMPLETE";
-/// How long a host may take to answer: somebody waits with a finger on a key.
+/// Time limit for the host's answer: the user is waiting for the key to take effect.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How many tasks are chosen from.
+/// Tasks that are offered at most.
 const TASKS: u32 = 200;
-/// How much is told of a task.
+/// Length limit of a task's description.
 const ABOUT_CHARS: usize = 60;
 
-/// What an agent may do unasked.
+/// Claude Code's permission modes.
 const PERMISSION_MODES: [&str; 6] = [
     "default",
     "acceptEdits",
@@ -49,10 +49,10 @@ const PERMISSION_MODES: [&str; 6] = [
     "auto",
     "bypassPermissions",
 ];
-/// Executors that are there without a plugin of one's own.
+/// The built-in executors.
 const EXECUTORS: [&str; 2] = ["claude", "shell"];
 
-/// Answers a shell that asks for completions; nothing if none does.
+/// Answers a shell's completion request; none if this is not one.
 pub(super) fn answer(arguments: &[OsString], wiring: Wiring) -> Option<ExitCode> {
     let shell = process_environment(VARIABLE)?;
     let at = arguments.iter().position(|argument| argument == "--")?;
@@ -75,7 +75,7 @@ pub(super) fn answer(arguments: &[OsString], wiring: Wiring) -> Option<ExitCode>
     })
 }
 
-/// The data directory that the words name.
+/// The data directory given on the command line.
 fn data_dir(words: &[OsString]) -> Option<PathBuf> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -90,8 +90,8 @@ fn data_dir(words: &[OsString]) -> Option<PathBuf> {
     None
 }
 
-/// The command line with the values that its arguments may have. Without a source those that only a
-/// host knows are left out.
+/// Adds the possible values of the arguments to a command. Without a source, those that only a host
+/// knows are left out.
 pub(super) fn with_values(command: Command, source: Option<&Source>) -> Command {
     below(command, "", source)
 }
@@ -104,7 +104,7 @@ fn below(command: Command, path: &str, source: Option<&Source>) -> Command {
     })
 }
 
-/// What an argument takes, by what it is called.
+/// Adds the values of one argument, chosen by its name.
 fn of_argument(argument: Arg, path: &str, source: Option<&Source>) -> Arg {
     let name = argument.get_long().unwrap_or(argument.get_id().as_str());
     let value = argument
@@ -147,11 +147,12 @@ fn of_argument(argument: Arg, path: &str, source: Option<&Source>) -> Arg {
         (_, _, "NAME|ID") => asked(argument, What::Tasks(Which::All)),
         (_, _, "DIR") => argument.value_hint(ValueHint::DirPath),
         (_, _, "FILE") => argument.value_hint(ValueHint::FilePath),
+        (_, _, "PATH") => argument.value_hint(ValueHint::AnyPath),
         _ => argument,
     }
 }
 
-/// What a host is asked for.
+/// A kind of value that the host is asked for.
 #[derive(Clone, Copy)]
 enum What {
     Tasks(Which),
@@ -161,7 +162,7 @@ enum What {
     Executors,
 }
 
-/// Which tasks a command can do anything to.
+/// The tasks that a command applies to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Which {
     All,
@@ -190,7 +191,7 @@ impl Which {
     }
 }
 
-/// The data directory that is asked.
+/// Where values that only a host knows come from.
 #[derive(Clone)]
 pub(super) struct Source(Arc<Place>);
 
@@ -232,7 +233,7 @@ impl Source {
         page.map_or_else(Vec::new, |page| page.tasks)
     }
 
-    /// Asks what only reads.
+    /// Asks the host a read-only question.
     fn ask<T>(&self, question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> Option<T> {
         let common = Common {
             data_dir: self.0.data_dir.clone(),
@@ -245,7 +246,7 @@ impl Source {
     }
 }
 
-/// Tasks by their names, else by the ends of their ids, each with where it stands.
+/// Tasks by name, or by the end of the id if they have none, each with its state.
 fn of_tasks(tasks: &[TaskRow], which: Which, typed: &str) -> Vec<CompletionCandidate> {
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut seen = BTreeSet::new();
@@ -272,7 +273,7 @@ fn plain(values: impl Iterator<Item = String>, typed: &str) -> Vec<CompletionCan
     values.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Whether a shell takes it as one word, as it is.
+/// Whether a shell takes the value as one word without quotes.
 fn is_plain(value: &str) -> bool {
     !value.is_empty()
         && !value.starts_with('-')
@@ -289,7 +290,7 @@ mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
 
-    /// What is offered for the last of these words.
+    /// The completions of the last of these words.
     fn offered(words: &[&str]) -> Vec<String> {
         let mut command = with_values(Cli::command(), None);
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_kind_are_offered() {
+    fn an_argument_is_completed_with_values_of_its_kind() {
         let check = |words: &[&str], expected: &[&str]| {
             assert_eq!(offered(words), expected, "{words:?}");
         };
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_offered_by_name_or_by_the_end_of_the_id() {
+    fn tasks_are_completed_by_name_or_by_the_end_of_the_id() {
         let check = |which, typed: &str, expected: &[&str]| {
             let found = of_tasks(&rows(), which, typed);
             let found: Vec<_> = found.iter().map(CompletionCandidate::get_value).collect();
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_a_shell_would_take_apart_is_not_offered() {
+    fn values_that_need_quotes_are_not_offered() {
         for value in ["fix-tests", "a.b/c@d+e=f,g", "漢字"] {
             assert!(is_plain(value), "{value}");
         }
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_directory_is_that_of_the_words() {
+    fn the_data_directory_is_read_from_the_words() {
         let check = |words: &[&str], expected: Option<&str>| {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
             assert_eq!(data_dir(&words), expected.map(PathBuf::from));

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_shell_has_its_script() {
+    fn each_shell_gets_a_script_in_its_language() {
         let check = |shell, parts: &[&str]| {
             let script = String::from_utf8(script(shell).unwrap()).unwrap();
             for part in parts {

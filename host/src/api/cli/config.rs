@@ -96,11 +96,11 @@ Examples:
     },
 }
 
-/// The settings, and where they come from.
+/// The settings of a host with their origins.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Shown {
     data_dir: String,
-    /// The configuration file that was read.
+    /// Configuration file that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     settings: Vec<Setting>,
@@ -110,20 +110,20 @@ pub(super) struct Shown {
 struct Setting {
     #[serde(flatten)]
     shown: config::Shown,
-    /// What a running host has, where that is something else.
+    /// Value in the running host, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<config::Shown>,
 }
 
-/// What was written to the configuration file.
+/// Result of a change of the configuration file.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Written {
     file: String,
-    /// A host runs, and has what it was started with.
+    /// Whether a host is running, which keeps its settings until it is restarted.
     restart: bool,
 }
 
-/// Where the configuration file is.
+/// Location of the configuration file.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Place {
     file: String,
@@ -200,8 +200,8 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings of the host, if one runs. That it does not tell them is said: its settings are then
-/// not known, and not those that are shown.
+/// The settings of the running host, if there is one. If it cannot tell them, a warning says so:
+/// otherwise the settings shown would be taken for the host's.
 fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>, Failure> {
     let session = Session::new(common, wiring)?;
     let client = session.client_with(|start| start.policy = Policy::Never);
@@ -237,7 +237,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The text of the file; none if it does not exist.
+/// Reads the file; an empty text if it does not exist.
 fn read(path: &Path) -> Result<String, Failure> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
@@ -246,7 +246,8 @@ fn read(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Replaces the file, and not a link to it: settings are often kept elsewhere.
+/// Replaces the file. A symbolic link is followed and not replaced, because settings are often kept
+/// elsewhere.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(above) = path.parent() {
@@ -267,7 +268,7 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     AppError::new(ErrorKind::Unavailable, message).into()
 }
 
-/// Has a copy edited, which takes the place of the file once it makes sense.
+/// Opens a copy of the file in the editor, and replaces the file once the copy is valid.
 fn edit(path: &Path) -> Result<(), Failure> {
     let mut text = read(path)?;
     if text.is_empty() {
@@ -285,12 +286,12 @@ fn edit(path: &Path) -> Result<(), Failure> {
         return Err(unfit(error).hint(hint).into());
     }
     replace(path, &text)?;
-    // What is left of it harms nothing.
+    // A copy that cannot be removed does no harm.
     drop(std::fs::remove_file(&copy));
     Ok(())
 }
 
-/// A copy that outlives this process, for the editor.
+/// Creates the copy for the editor; it is kept if its text turns out to be invalid.
 fn copy(text: &str) -> std::io::Result<PathBuf> {
     let mut copy = tempfile::Builder::new()
         .prefix("claudine-config-")
@@ -301,7 +302,7 @@ fn copy(text: &str) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// What a new file begins with.
+/// Text of a new configuration file.
 const TEMPLATE: &str = "\
 # Settings of Claudine. `claudine config show` lists them with their values.
 # A host reads them when it starts: `claudine down && claudine up`.

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_a_table_with_their_sum() {
+    fn costs_are_shown_as_a_table_with_a_total() {
         let look = Look {
             colours: false,
             columns: None,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn one_group_needs_no_sum_and_none_has_one() {
+    fn fewer_than_two_rows_have_no_total() {
         let look = Look {
             colours: false,
             columns: Some(40),

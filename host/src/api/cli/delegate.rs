@@ -13,7 +13,8 @@ use super::{
 };
 use crate::app::{AppError, ErrorKind, NAME_MAX_CHARS};
 
-/// More than an agent takes; what is larger goes into a file that the prompt names.
+/// Limit of a prompt's size, above what any agent accepts; larger content belongs in a file that
+/// the prompt names.
 const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Hand a prompt to an agent.
@@ -36,7 +37,7 @@ pub(super) struct Delegate {
         allow_hyphen_values = false
     )]
     pub(super) prompt: Option<String>,
-    /// Without a prompt: values of other options, one of which it may be.
+    /// Candidates for a missing prompt: the last values of options that take several tasks.
     #[arg(skip)]
     pub(super) maybe_prompts: Vec<String>,
     /// Executor plugin.
@@ -87,7 +88,7 @@ impl Delegate {
     }
 }
 
-/// The one of them that names no task.
+/// The candidate that is not the name of a task.
 async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Failure> {
     let mut prompts = Vec::new();
     for value in values {
@@ -110,7 +111,7 @@ async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Fa
     }
 }
 
-/// Whether it is a task, or a list of tasks with commas.
+/// Whether a value is a task or a comma-separated list of tasks.
 async fn names_tasks(session: &Session, value: &str) -> Result<bool, Failure> {
     for name in submit::listed(value) {
         if name.chars().count() > NAME_MAX_CHARS {
@@ -126,7 +127,7 @@ async fn names_tasks(session: &Session, value: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// The document that a prompt stands for.
+/// The executor's document for a prompt.
 fn prompted(executor: &str, prompt: String) -> Result<Map<String, Value>, Failure> {
     if prompt.trim().is_empty() {
         return Err(Failure::Usage("the prompt is empty".to_owned()));
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prompt_becomes_the_executors_document() {
+    fn a_prompt_becomes_a_document_for_the_executor() {
         let check = |executor: &str, prompt: &str, expected: &str| {
             let found = prompted(executor, prompt.to_owned());
             assert_eq!(

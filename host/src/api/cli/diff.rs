@@ -23,11 +23,15 @@ use crate::app::{DiffQuery, DiffView};
 Examples:
   claudine diff fix-tests
   claudine diff fix-tests --stat
+  claudine diff fix-tests src/dates.py
   claudine diff x7tqrp --json | jq -r '.from, .to'")]
 pub(super) struct Diff {
     /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
+    /// Only this file or directory, from the top of the repository.
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
     /// Print a summary per file.
     #[arg(long)]
     stat: bool,
@@ -44,6 +48,7 @@ impl Diff {
         let query = DiffQuery {
             stat: self.stat,
             columns: columns.filter(|_| self.stat),
+            path: self.path,
         };
         let diff = session.client().diff(&task, query).await?;
         if session.json {
@@ -70,14 +75,14 @@ impl Diff {
     }
 }
 
-/// What shows the rest of a diff that was cut.
+/// The hint to the command that shows a cut diff in full.
 fn rest(diff: &DiffView) -> String {
     let DiffView { from, to, .. } = diff;
     let to = to.as_deref().map_or(String::new(), |to| format!(" {to}"));
     format!("the rest is cut off; `git diff {from}{to}` shows all of it")
 }
 
-/// Lines that a hunk still has, of the old file and of the new one.
+/// Lines of the current hunk that are still to come, by file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Left {
     old: u64,
@@ -85,7 +90,7 @@ struct Left {
 }
 
 impl Left {
-    /// Of `@@ -1,2 +3 @@ fn main()`, with the length of what stands for numbers.
+    /// Parses `@@ -1,2 +3 @@ fn main()`; returns the hunk and the length of its `@@ … @@` part.
     fn of_hunk(line: &str) -> Option<(Self, usize)> {
         let numbers = line.strip_prefix("@@ -")?;
         let end = numbers.find(" @@")?;
@@ -106,7 +111,7 @@ impl Left {
     }
 }
 
-/// As git paints it: what is new green, what is gone red.
+/// Colours a patch as git does: added lines green, removed lines red.
 fn painted_patch(text: &str, look: Look) -> Painted {
     let mut painted = Painted::default();
     let mut left = Left::default();
@@ -128,7 +133,7 @@ fn painted_patch(text: &str, look: Look) -> Painted {
                 left.old = left.old.saturating_sub(1);
                 Some(Colour::Red)
             }
-            // A note on the line before it.
+            // A note on the line before, such as `\ No newline at end of file`.
             Some(b'\\') => None,
             _ if is_in_hunk => {
                 left.old = left.old.saturating_sub(1);
@@ -146,7 +151,7 @@ fn painted_patch(text: &str, look: Look) -> Painted {
     painted
 }
 
-/// Of ` src/a.rs | 12 +++---` the signs.
+/// Colours the plus and minus signs of lines such as ` src/a.rs | 12 +++---`.
 fn painted_stat(text: &str, look: Look) -> Painted {
     let mut painted = Painted::default();
     for line in text.split_inclusive('\n') {
@@ -196,7 +201,7 @@ new file mode 100644
 ";
 
     #[test]
-    fn a_patch_is_painted_by_what_its_lines_are() {
+    fn lines_of_a_patch_are_coloured_by_their_kind() {
         assert_eq!(painted_patch(PATCH, look(false)).as_str(), PATCH);
         let painted = painted_patch(PATCH, look(true));
         let expected = "\
@@ -223,7 +228,7 @@ new file mode 100644
     }
 
     #[test]
-    fn of_a_list_of_files_the_signs_are_painted() {
+    fn signs_in_a_list_of_files_are_coloured() {
         let stat = " a - b.rs | 3 ++-\n bin      | Bin 2 -> 3 bytes\n 1 file changed\n";
         assert_eq!(painted_stat(stat, look(false)).as_str(), stat);
         let bin = " b | Bin 2 -> 3 bytes\n";

@@ -21,14 +21,14 @@ use crate::{
     layout::Layout,
 };
 
-/// How long a host that is there may take to answer.
+/// Time limit for the answer of a running host.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// How long a host may take to start: it says why not sooner, if it can.
+/// Time limit for the start of a host; one that fails to start says why sooner.
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
-/// How long all plugins together may take to say how they are: each may run a command.
+/// Time limit for the health checks of all plugins together; each may run a command.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Too little free disk for work that writes.
+/// Free disk space below which tasks that write are likely to fail.
 const DISK_WARN_BYTES: u64 = 2 << 30;
 
 /// Check the setup and suggest fixes.
@@ -55,7 +55,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(super) struct Finding {
     verdict: Verdict,
@@ -107,7 +107,7 @@ impl Doctor {
     }
 }
 
-/// One that is there answers at once; one that has to be started reads its store first.
+/// Time limit of the first answer: a host that has to be started reads its database first.
 fn limit_of_start(layout: &Layout) -> Duration {
     if HostProcess::of(layout).is_some() {
         ANSWERS_WITHIN
@@ -124,7 +124,7 @@ fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     };
     let pid = host.pid;
     if host.is_stopped() {
-        let found = format!("pid {pid} was stopped by a signal, and answers nobody");
+        let found = format!("pid {pid} is stopped by a signal and does not answer");
         let hint = format!("`kill -CONT {pid}` continues it; running tasks are not affected");
         return Finding::new(Verdict::Fail, "host", found).hint(Some(hint));
     }
@@ -166,7 +166,8 @@ fn failed(what: &str, error: ClientError) -> Finding {
 }
 
 fn disk(data_dir: &Path) -> Finding {
-    // Before the first start there is no directory yet; what matters is the disk it will be on.
+    // Before the first start the directory does not exist, so the disk of its nearest parent
+    // counts.
     let existing = data_dir
         .ancestors()
         .find(|path| path.exists())
@@ -241,7 +242,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         ),
     };
     findings.push(Finding::new(Verdict::Ok, "supervisor", supervisors));
-    // No fault of anybody's: that they are dropped is what is to be done with them.
+    // Dropping reports of attempts that are over is correct, so this is only information.
     if host.dropped_reports > 0 {
         let dropped = format!(
             "{} dropped: they came from attempts that were over",
@@ -290,7 +291,7 @@ fn of_plugin(plugin: &PluginView) -> Finding {
     let verdict = match plugin.health.as_str() {
         "healthy" if plugin.warning.is_some() => Verdict::Warn,
         "healthy" => Verdict::Ok,
-        // What it drives is not on this machine, or not granted: no fault, but no tasks for it.
+        // The plugin's program is not installed or not granted: not a fault, but it runs no tasks.
         "undetected" | "needs_grant" => Verdict::Warn,
         _ => Verdict::Fail,
     };
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_mean_nothing_are_told() {
+    fn granting_shell_over_mcp_is_a_warning() {
         let warned = |commands_over_mcp: bool| {
             let host = HostInfo {
                 commands_over_mcp,
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_money_left_is_told() {
+    fn a_spent_daily_budget_is_a_warning() {
         let check = |left_usd: f64, expected: Verdict, text: &str| {
             let budget = BudgetView {
                 spent_usd: 10.0 - left_usd,
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_reports_are_told_where_there_are_any() {
+    fn dropped_reports_are_shown_if_there_are_any() {
         let check = |dropped_reports: u64, expected: Option<&str>| {
             let host = HostInfo {
                 dropped_reports,
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn health_is_a_verdict() {
+    fn each_health_of_a_plugin_has_a_verdict() {
         let check_with = |health: &str, warning: Option<&str>, expected: Verdict| {
             let plugin = PluginView {
                 warning: warning.map(str::to_owned),

@@ -31,16 +31,16 @@ use crate::{
     identity::HostProcess,
 };
 
-/// How long a host that cannot be reached may take to make its socket anew, or to end.
+/// Time in which an unreachable host may create its socket again, or end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long a host may take to end once it leaves.
+/// Time in which a host ends once it has begun to.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Running tasks that are told of.
+/// Limit of the running tasks that are looked up.
 const RUNNING_MOST: u32 = 1_000;
-/// Those that are named at the end.
+/// Limit of the tasks that the final message names.
 const NAMED: usize = 10;
-/// What runs is looked at once in so many turns of the spinner.
+/// Ticks of the spinner between two looks at the running tasks.
 const LOOK_TICKS: u64 = 5;
 
 /// Stop the host; running tasks continue and are picked up again.
@@ -63,22 +63,22 @@ pub(super) struct Down {
     kill: bool,
 }
 
-/// What became of the host.
+/// Result of stopping the host.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(super) struct Ended {
     was_running: bool,
-    /// The one that it had.
+    /// Process id of the host that was running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
-    /// The tasks that ran and have ended, where it was told to wait for that.
+    /// Tasks that ended while the command waited for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tasks: Vec<String>,
 }
 
-/// How a host was found.
+/// Whether a host was found, and whether it answers.
 enum Found {
     Reached(Box<HostInfo>),
-    /// It is there, and nobody listens at its socket.
+    /// The process exists, but nobody listens at its socket.
     OutOfReach(HostProcess),
     None,
 }
@@ -94,7 +94,7 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // What runs, as far as that can be read. Of what cannot a host may know more.
+        // Tasks running according to the database; if it cannot be read, the host may know more.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
@@ -137,7 +137,7 @@ impl Down {
     }
 }
 
-/// Tasks that run, by what is stored.
+/// The tasks that are running according to the database.
 async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
         state: vec!["running".to_owned()],
@@ -147,8 +147,8 @@ async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     Ok(session.client().list(&filter).await?.tasks)
 }
 
-/// Starts a host that starts nothing new, for what earlier ones have left running. It ends by
-/// itself once nothing runs, so it may be gone when it is looked for.
+/// Starts a host for tasks that earlier hosts left running; it starts no new ones. It ends by
+/// itself once nothing runs, so it may be gone before it is found.
 async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
     let begin = match mode {
         DownMode::Kill => Begin::Killing,
@@ -159,7 +159,7 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// How those have ended that ran before.
+/// The tasks that were running and have ended.
 async fn of_what_ran(session: &Session, running: &[TaskRow]) -> Vec<TaskView> {
     let mut ended = Vec::new();
     for row in running {
@@ -210,18 +210,18 @@ async fn find(client: &Client) -> Result<Found, Failure> {
     }
 }
 
-/// Asks a host to go down, and waits for its end; none if the person does not wait for that.
+/// Asks a host to shut down and waits for its end; none if the person stopped waiting.
 async fn ask(
     session: &Session,
     client: &Client,
     host: &HostInfo,
     mode: DownMode,
 ) -> Result<Option<String>, Failure> {
-    // Held from before the host is asked, so that its pid cannot come to mean another process.
+    // Opened before the host is asked, so that its pid cannot be reused by another process.
     let process = open(host.pid);
     let ending = async {
         match client.down(mode).await {
-            // It has left in this moment: nothing ran any more, or somebody else had asked it to.
+            // The host has just ended: nothing ran any more, or somebody else had asked it to.
             Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
             Err(error) => return Err(Failure::from(error)),
         }
@@ -253,7 +253,7 @@ async fn ask(
     Ok(Some(ended(mode, host.running, &host.faults)))
 }
 
-/// Shows what is still waited for, on a terminal.
+/// Shows on a terminal which tasks are still running.
 async fn show(session: &Session, spinner: &mut Spinner) {
     if !spinner.is_shown() {
         return std::future::pending().await;
@@ -270,7 +270,7 @@ async fn show(session: &Session, spinner: &mut Spinner) {
     }
 }
 
-/// What is said if there is no host. Supervisors that earlier hosts have left may run tasks.
+/// The message if no host runs. Supervisors left by earlier hosts may still run tasks.
 fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     match (mode, supervisors) {
         (DownMode::Leave, [first, ..]) => format!(
@@ -283,8 +283,8 @@ fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     }
 }
 
-/// What became of what ran, as far as the host knew. The count of a host whose parts have failed
-/// means nothing.
+/// The message for a host that has ended. If parts of it had failed, its count of running tasks is
+/// unreliable and left out.
 fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     match (mode, faults) {
         (DownMode::Leave, []) if running > 0 => {
@@ -297,7 +297,7 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     }
 }
 
-/// Ends a host that can only be sent a signal.
+/// Ends a host that can be reached only by a signal.
 fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let pid = host.pid;
     if mode != DownMode::Leave {
@@ -320,7 +320,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let Some(process) = open(pid)? else {
         return Ok("host ended".to_owned());
     };
-    // Looked at again with the process in hand: from here on its pid is its own.
+    // Checked again now that the process is open: from here on its pid cannot be reused.
     if host.is_alive() {
         match pidfd_send_signal(&process, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -342,7 +342,7 @@ fn tasks(count: usize) -> String {
     }
 }
 
-/// `None` where it is gone already.
+/// Opens a process; none if it has ended.
 fn open(pid: u32) -> Result<Option<std::os::fd::OwnedFd>, AppError> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let Some(raw) = raw else { return Ok(None) };
@@ -353,7 +353,7 @@ fn open(pid: u32) -> Result<Option<std::os::fd::OwnedFd>, AppError> {
     }
 }
 
-/// Nothing else is waited for meanwhile, so it may block.
+/// Waits for a process to end. Blocks the thread, as nothing else happens meanwhile.
 fn wait_for(process: &std::os::fd::OwnedFd, pid: u32) -> Result<(), AppError> {
     let limit = Timespec {
         tv_sec: i64::try_from(ENDS_WITHIN.as_secs()).unwrap_or(i64::MAX),
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_host_it_is_said_that_something_may_run_on() {
+    fn without_a_host_down_says_that_tasks_may_still_run() {
         let check = |mode: DownMode, supervisors: &[u32], expected: &str| {
             assert_eq!(none_runs(mode, false, supervisors), expected);
         };
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_named() {
+    fn ended_tasks_are_named() {
         let task = |name: &str, outcome: &str| {
             crate::api::cli::exit::tests::task(
                 serde_json::json!({"name": name, "outcome": outcome}),
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_running_is_counted_only_by_a_host_that_knows() {
+    fn only_a_healthy_host_counts_the_tasks_left_running() {
         let check = |mode: DownMode, running: usize, is_faulty: bool, expected: &str| {
             let faults = vec!["the engine does not answer".to_owned(); usize::from(is_faulty)];
             assert_eq!(ended(mode, running, &faults), expected);

@@ -1,17 +1,17 @@
-//! The editor of whoever types.
+//! Opens the person's editor.
 
 use std::{path::Path, process::Command};
 
 use super::failure::Failure;
 use crate::config::process_environment;
 
-/// Has a file edited, and returns once the editor has ended well.
+/// Opens a file in the editor and waits until the editor has exited successfully.
 pub(super) fn edit(path: &Path) -> Result<(), Failure> {
     let editor = ["VISUAL", "EDITOR"]
         .into_iter()
         .find_map(process_environment);
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    // As git and others do: it may have options.
+    // The variable may contain options, as for git.
     let words = shlex::split(&editor).unwrap_or_default();
     let Some((program, options)) = words.split_first() else {
         return Err(Failure::Usage(format!("invalid editor `{editor}`")));

@@ -27,7 +27,7 @@ pub(super) struct Enter {
     task: Option<String>,
 }
 
-/// Where a task's worktree is.
+/// Location of a task's worktree.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Entered {
     task: String,

@@ -1,12 +1,11 @@
-//! The environment a task is submitted with: that of this command.
+//! The environment that a task gets from the command that submits it.
 
 use std::{collections::BTreeMap, env};
 
 use super::output;
 use crate::{app::Environment, bounds::Bounds, config};
 
-/// What a task keeps of the environment with `--env-clean`: enough to find programs, the home
-/// directory and the language.
+/// Variables kept by `--env-clean`: enough to find programs, the home directory and the language.
 const MINIMAL: [&str; 10] = [
     "HOME",
     "PATH",
@@ -20,8 +19,8 @@ const MINIMAL: [&str; 10] = [
     "CLAUDINE_ATTEMPT",
 ];
 
-/// The whole environment, or the least there has to be. Variables that are no text cannot be kept
-/// with the task; they are named and left out.
+/// The whole environment, or only the minimal one. Variables that are not valid UTF-8 cannot be
+/// stored with the task; they are named in a note and left out.
 pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     let mut base = BTreeMap::new();
     let mut left_out = Vec::new();

@@ -58,7 +58,7 @@ enum Since {
     Time(Timestamp),
 }
 
-/// A plain number is that of an event, not a number of seconds.
+/// Parses `--since`. A plain number is an event's, and not a number of seconds.
 fn since(text: &str) -> Result<Since, String> {
     if let Ok(sequence) = text.trim().parse() {
         return Ok(Since::After(sequence));
@@ -110,7 +110,7 @@ impl Events {
 /// `14:51:33  x7tqrp  nightly  attempt 1 started, pid 77`
 fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let by = event.by.as_ref();
-    // The owner at a terminal asks for most things, and is not named.
+    // The owner at a terminal is not named, because most requests are the owner's.
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
     let words = format!("{}{by}", event.words);
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_is_a_number_or_a_time() {
+    fn since_takes_an_event_number_or_a_time() {
         let check = |text: &str, expected: Option<Since>| {
             assert_eq!(since(text).ok(), expected, "{text:?}");
         };
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line() {
+    fn an_event_is_shown_on_one_line() {
         let event: EventView = serde_json::from_value(serde_json::json!({
             "sequence": 7, "at": "2026-11-22T14:51:33.042Z", "task": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": "night\x1b[2Jly",
             "words": "attempt 1 failed: exited\nwith code 3", "kind": "attempt_ended", "outcome": "failed",

@@ -1,5 +1,4 @@
-//! How a command ends: its exit code, and what it says when something went wrong. Decided here,
-//! once.
+//! The end of a command: its exit code and its error message, decided in one place.
 
 use std::{io, process::ExitCode};
 
@@ -13,13 +12,13 @@ use crate::{
     text::shortened,
 };
 
-/// How much of a message is told to a program.
+/// Length limit of a message for a program.
 const MESSAGE_CHARS: usize = 8_000;
 
-/// How many mistakes are told to a person.
+/// Limit of the mistakes shown to a person.
 const MISTAKES: usize = 20;
 
-/// What went wrong, as `--json` has it: the last line on standard error.
+/// An error as `--json` prints it, on the last line of standard error.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ErrorAnswer {
     error: ErrorView,
@@ -29,26 +28,26 @@ pub(super) struct ErrorAnswer {
 struct ErrorView {
     class: ErrorKind,
     message: String,
-    /// What to do about it.
+    /// Advice on how to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// Each of them, where several things may be wrong.
+    /// The single mistakes, if there may be several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Mistake>,
-    /// The tasks of which one is meant, the newest first.
+    /// Tasks that the name or id may mean, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<Candidate>,
 }
 
-/// Says it on standard error, to a program in JSON; the exit code.
+/// Prints the error on standard error, as JSON for a program, and returns the exit code.
 pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
     match &failure {
         Failure::Clap(error) if !error.use_stderr() => {
-            // Nobody is left to tell if help cannot be printed.
+            // If help cannot be printed, there is nowhere to report that.
             drop(error.print());
             return ExitCode::SUCCESS;
         }
-        // The reader of the output has seen enough.
+        // A reader that closes the pipe has read all it wants.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
@@ -71,7 +70,7 @@ pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
 
 fn say(failure: &Failure) {
     match failure {
-        // What it quotes of the command line is anybody's text.
+        // clap quotes the command line, which may contain any text.
         Failure::Clap(error) => output::say(&error.render().to_string()),
         Failure::App(error) if !error.errors.is_empty() => {
             error.errors.iter().take(MISTAKES).for_each(say_mistake);
@@ -126,7 +125,7 @@ fn told(failure: Failure) -> ErrorView {
     }
 }
 
-/// The message and the tip of what clap shows to a person, without the usage below it.
+/// Message and tip of clap's error, without the usage below them.
 fn of_clap(shown: &str) -> (String, Option<String>) {
     let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let said = shown.split("\n\nUsage:").next().unwrap_or(shown);
@@ -137,7 +136,7 @@ fn of_clap(shown: &str) -> (String, Option<String>) {
     }
 }
 
-/// The exit code that stands for a finished task.
+/// Exit code for a finished task.
 pub(super) fn of_task(task: &TaskRow) -> u8 {
     let own = task
         .exit_code
@@ -177,7 +176,7 @@ pub(in crate::api) mod tests {
     }
 
     #[test]
-    fn what_clap_shows_is_told_without_the_usage() {
+    fn the_usage_is_cut_from_an_error_of_clap() {
         let check = |arguments: &[&str], message: &str, hint: Option<&str>| {
             let command = clap::Command::new("x")
                 .arg(clap::arg!(--limit <N>))
@@ -202,14 +201,14 @@ pub(in crate::api) mod tests {
     }
 
     #[test]
-    fn a_task_has_the_exit_code_of_its_end() {
+    fn the_exit_code_follows_from_how_the_task_ended() {
         let check = |outcome: &str, code: Option<i32>, signal: Option<i32>, expected: u8| {
             let task =
                 task(serde_json::json!({"outcome": outcome, "exit_code": code, "signal": signal}));
             assert_eq!(of_task(&task), expected, "{outcome} {code:?} {signal:?}");
         };
         check("succeeded", Some(0), None, 0);
-        // An agent's result decides, not its exit code.
+        // The result of an agent counts, and not its exit code.
         check("succeeded", Some(1), None, 0);
         check("failed", Some(3), None, 3);
         check("failed", Some(0), None, 1);

@@ -1,15 +1,15 @@
-//! Why a command did not do what it was asked.
+//! Errors of a command.
 
 use std::{fmt, io};
 
 use crate::{api::client::ClientError, app::AppError};
 
-/// Why a command did not do what it was asked.
+/// Reason for which a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// What clap has to say, help and version included.
+    /// Output of clap, which includes help and version.
     Clap(clap::Error),
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage(String),
     App(AppError),
     /// Standard output cannot be written.

@@ -1,16 +1,16 @@
-//! `--json=FIELDS`: an answer with some of its fields only.
+//! `--json=FIELDS`: selects fields of an answer.
 //!
-//! The fields are those of each item where the answer is a list, or has one by the name `tasks`;
-//! else they are the answer's own.
+//! The fields are those of each item if the answer is a list or has a list named `tasks`, otherwise
+//! those of the answer itself.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// Where an answer has its items, if it is no list itself.
+/// Field with the items of an answer that is not itself a list.
 const ITEMS: &str = "tasks";
 
-/// The fields that an answer of this schema has; none if it may have any.
+/// The fields in a schema; none if it allows any.
 pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
     let is_list = |schema: &Value| schema["type"] == "array";
     let items = &schema["properties"][ITEMS];
@@ -24,7 +24,7 @@ pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
     (!is_open && !names.is_empty()).then_some(names)
 }
 
-/// Adds the names there are; whether there may be others.
+/// Collects the names of the fields; returns whether the schema allows others.
 fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) -> bool {
     let others = &schema["additionalProperties"];
     let mut is_open = !others.is_null() && *others != Value::Bool(false);
@@ -44,7 +44,7 @@ fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) -> bool {
     is_open
 }
 
-/// The answer with these fields. One that is not set is null.
+/// Reduces an answer to these fields. Unset fields become null.
 pub(super) fn picked(answer: Value, fields: &[String]) -> Value {
     match answer {
         Value::Array(items) => items
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_are_those_of_the_items() {
+    fn fields_are_selected_from_each_item_of_a_list() {
         let check = |answer: Value, expected: Value| {
             assert_eq!(picked(answer, &names(&["id", "cost_usd"])), expected);
         };
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_there_are_come_from_the_schema() {
+    fn the_known_fields_come_from_the_schema() {
         let check = |schema: Value, expected: Option<&[&str]>| {
             let found = of(&schema).map(|found| found.into_iter().collect::<Vec<_>>());
             assert_eq!(found, expected.map(names), "{schema}");

@@ -1,7 +1,7 @@
-//! A graph that is drawn again as it changes, in place, until all of its tasks have ended.
+//! Redraws a graph in place as it changes, until all of its tasks have ended.
 //!
-//! Nothing is written if nothing has changed. What does not fit into the terminal is left out of
-//! the middle: what is above its first line cannot be drawn again.
+//! Nothing is written without a change. Lines that do not fit the terminal are left out of the
+//! middle, because lines above the first one on the screen cannot be redrawn.
 
 use std::{
     io::{self, IsTerminal},
@@ -23,12 +23,12 @@ use crate::{
     clock,
 };
 
-/// How often it is looked at while nothing ends.
+/// Time between two looks at the graph while no task ends.
 const EVERY: Duration = Duration::from_secs(1);
-/// A graph that takes long to gather is looked at less often: so many times as long.
+/// The time between looks is at least this many times what a look took, for large graphs.
 const REST: u32 = 9;
 
-/// Waits for one after the other: the last end decides how long that takes.
+/// Waits for the tasks one after the other, which takes as long as the last one.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
     for id in ids {
@@ -40,8 +40,7 @@ pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(),
     Ok(())
 }
 
-/// The graph once all of its tasks have ended. Until then it is drawn, if it is to be and there is
-/// a terminal.
+/// Waits until all tasks of a graph have ended. Draws it on a terminal meanwhile if asked to.
 pub(super) async fn to_its_end(
     session: &Session,
     query: &GraphQuery,
@@ -68,14 +67,14 @@ pub(super) async fn to_its_end(
     }
 }
 
-/// What may end first, of what has not.
+/// The unfinished task that is likely to end first.
 fn next_to_end(graph: &Graph) -> Option<&Node> {
     let mut left = graph.nodes.iter().filter(|node| node.outcome.is_none());
     let running = left.clone().find(|node| node.state == "running");
     running.or_else(|| left.next())
 }
 
-/// What is on the terminal.
+/// Contents of the terminal.
 #[derive(Default)]
 struct Screen {
     lines: Vec<String>,
@@ -99,8 +98,8 @@ impl Screen {
     }
 }
 
-/// What has to be written so that these lines stand where the others did. In a terminal of another
-/// size the others may have moved, and all is drawn anew.
+/// Output that replaces the old lines by the new ones. If the size of the terminal has changed,
+/// lines may have moved, so everything is redrawn.
 fn change(before: &[String], lines: &[String], same_size: bool) -> String {
     if before == lines && same_size {
         return String::new();
@@ -118,8 +117,8 @@ fn change(before: &[String], lines: &[String], same_size: bool) -> String {
     written
 }
 
-/// Lines that a terminal has room for, with one left for the cursor: the first, and those after the
-/// last empty one, which tell of the whole.
+/// Lines that fit the terminal, with one left for the cursor: the first ones, and the summary after
+/// the last empty line.
 fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(1).max(2);
     if lines.len() <= room {
@@ -127,7 +126,7 @@ fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
     }
     let foot = lines.iter().rposition(String::is_empty);
     let foot = foot.map_or(&[][..], |empty| &lines[empty..]);
-    // Of many critical paths the last one stays.
+    // If there are many critical paths, the last is kept.
     let foot = &foot[foot.len().saturating_sub(room / 2)..];
     let head = room.saturating_sub(foot.len() + 1);
     let left_out = lines.len() - head - foot.len();
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_if_nothing_has_changed() {
+    fn an_unchanged_graph_is_not_redrawn() {
         let check = |before: &str, after: &str, same_size: bool, expected: &str| {
             assert_eq!(change(&lines(before), &lines(after), same_size), expected);
         };
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_of_the_middle() {
+    fn lines_that_do_not_fit_are_left_out_of_the_middle() {
         let check = |text: &str, rows: usize, expected: &str| {
             assert_eq!(fitted(lines(text), rows), lines(expected), "{rows} rows");
         };

@@ -92,7 +92,7 @@ enum Limit {
     Most(u32),
 }
 
-/// What makes no sense as a number of tasks is for the host to refuse.
+/// Parses a limit; the host refuses numbers that are out of range.
 fn limit(text: &str) -> Result<Limit, String> {
     match text.trim() {
         "none" => Ok(Limit::None),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_a_table_with_their_tasks() {
+    fn groups_are_shown_with_their_numbers_of_tasks() {
         let look = |columns| Look {
             colours: false,
             columns,
@@ -245,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_a_number_or_none() {
+    fn a_group_limit_is_a_number_or_none() {
         let check = |text: &str, expected: Option<Limit>| {
             assert_eq!(limit(text).ok(), expected, "{text}");
         };
         check("3", Some(Limit::Most(3)));
         check("none", Some(Limit::None));
-        // The host says what is wrong with it.
+        // The host refuses it with a message.
         check("0", Some(Limit::Most(0)));
         check("-1", None);
         check("few", None);

@@ -1,8 +1,8 @@
-//! The layout of help: commands in groups, examples first, and the usual options on top.
+//! Layout of the help: commands in groups, examples first, and the usual options on top.
 
 use clap::{Arg, Command};
 
-/// The commands by what they are for. Each command is in one group.
+/// Commands by purpose; each is in one group.
 const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Start work",
@@ -50,18 +50,18 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// The help of a command, with its examples above its options.
+/// Template of a command's help, with the examples above the options.
 const COMMAND: &str = "\
 {before-help}{about-with-newline}
 {usage-heading} {usage}{after-help}
 
 {all-args}";
 
-/// What changes the layout of a command's help.
+/// Changes to the layout of a command's help.
 pub(super) trait Layout: Sized {
-    /// Lists the commands in groups, and puts the examples of each on top of its help.
+    /// Lists the commands in groups, and puts each command's examples above its options.
     fn in_groups(self) -> Self;
-    /// Lists these options first, in this order and under no heading, also in the short help.
+    /// Lists these options first, in this order and without a heading, in the short help too.
     fn options_first(self, first: &[&str]) -> Self;
 }
 
@@ -94,7 +94,7 @@ fn examples_on_top(command: Command) -> Command {
         .mut_subcommands(examples_on_top)
 }
 
-/// The help of the program. A command that is in no group is listed all the same.
+/// Help of the program. A command missing from the groups is listed as well.
 fn root(program: &Command) -> String {
     let header = program.get_styles().get_header();
     let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// Calls it with each command below the program, and its path.
+    /// Runs the check for every subcommand, with its path.
     fn for_each(command: &mut Command, path: &str, check: &mut impl FnMut(&mut Command, &str)) {
         let subs = command.get_subcommands_mut();
         for sub in subs.filter(|sub| sub.get_name() != "help") {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_does_fits_on_a_line() {
+    fn the_summary_of_a_command_fits_on_a_line() {
         let mut program = Cli::command();
         for_each(
             &mut program,

@@ -61,7 +61,7 @@ impl Release {
             return self.which.act(session, asked, tell).await;
         }
         if !self.which.is_empty() {
-            let message = "--restored stands for itself: leave out other tasks";
+            let message = "--restored cannot be combined with other tasks or selections";
             return Err(Failure::Usage(message.to_owned()));
         }
         let count = session.client().release_restored().await?.tasks;
@@ -79,7 +79,8 @@ impl Release {
     }
 }
 
-/// A hold that is in force already, or of which others have a part, changes nothing.
+/// Reports a hold or release. One that changed nothing counts as none: the task was held already,
+/// or others still hold it.
 fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };

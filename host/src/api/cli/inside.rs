@@ -1,4 +1,4 @@
-//! A program that a person works in for a while, on this terminal: a shell, an editor, a pager.
+//! Runs an interactive program on this terminal: a shell, an editor or a pager.
 
 use std::{
     env,
@@ -13,12 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::failure::Failure;
 use crate::app::{AppError, ErrorKind};
 
-/// Whether somebody is there to work in anything.
+/// Whether a person can use an interactive program here.
 pub(super) fn has_person() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// The person's shell, in a directory.
+/// Runs the person's shell in a directory.
 pub(super) async fn shell(dir: &Path) -> Result<ExitStatus, Failure> {
     let shell = variable(&["SHELL"]).unwrap_or_else(|| "/bin/sh".into());
     let mut command = Command::new(&shell);
@@ -26,10 +26,11 @@ pub(super) async fn shell(dir: &Path) -> Result<ExitStatus, Failure> {
     wait_for(&shell, move || command.spawn()).await
 }
 
-/// The person's editor, in a directory, with these files.
+/// Opens files in the person's editor, in a directory.
 pub(super) async fn editor(dir: &Path, files: &[String]) -> Result<ExitStatus, Failure> {
     let editor = variable(&["VISUAL", "EDITOR"]).unwrap_or_else(|| "vi".into());
-    // It may have arguments of its own. A file whose name begins with a dash is none of them.
+    // The variable may contain options. The files are passed after `./`, so that none looks like
+    // one.
     let mut script = editor.clone();
     script.push(" \"$@\"");
     let files = files.iter().map(|file| format!("./{file}"));
@@ -39,13 +40,13 @@ pub(super) async fn editor(dir: &Path, files: &[String]) -> Result<ExitStatus, F
     wait_for(&editor, move || command.spawn()).await
 }
 
-/// The first of these variables that is set.
+/// The value of the first of these variables that is set.
 pub(super) fn variable(names: &[&str]) -> Option<OsString> {
     let mut values = names.iter().filter_map(env::var_os);
     values.find(|value| !value.is_empty())
 }
 
-/// Waits until a program has ended. What is typed to interrupt it is meant for it alone.
+/// Waits until a program has exited. Ctrl-C is left to that program.
 pub(super) async fn wait_for(
     program: &OsString,
     start: impl FnOnce() -> io::Result<Child> + Send + 'static,
@@ -54,7 +55,7 @@ pub(super) async fn wait_for(
         let message = format!("cannot run `{}`: {error}", program.display());
         Failure::from(AppError::new(ErrorKind::Unavailable, message))
     };
-    // As long as they are listened to they do not end this process.
+    // While these signals are received here, they do not end this process.
     let kept = [SignalKind::interrupt(), SignalKind::quit()].map(signal);
     let waited = tokio::task::spawn_blocking(move || start()?.wait()).await;
     drop(kept);

@@ -51,9 +51,9 @@ pub(super) struct List {
     watch: bool,
 }
 
-/// Tasks of a page, if it is not said how many.
+/// Default number of tasks on a page.
 const PAGE: u32 = 50;
-/// Finished tasks, if it is said which ones are wanted; else as many as the host thinks.
+/// Default number of finished tasks if they are filtered; otherwise the host decides.
 const ENDED: u32 = 50;
 
 impl List {
@@ -161,7 +161,7 @@ const COLUMNS: [Column; 10] = [
     Column::new("WHAT").cut(24, 12),
 ];
 
-/// A line a task, in columns; the last one takes what the terminal has left.
+/// One line for each task; the last column takes the remaining width.
 fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut table = Table::new(&COLUMNS);
@@ -190,7 +190,7 @@ fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 10] {
     ]
 }
 
-/// What it is about, behind what is doubtful of its success: that must not be cut off.
+/// The summary, after any doubts about the success, which must not be cut off.
 fn what(task: &TaskRow) -> String {
     let doubts = text::doubts(task);
     if doubts.is_empty() {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_fits_the_terminal() {
+    fn a_list_fits_the_width_of_the_terminal() {
         insta::assert_snapshot!("at_80", shown(false, Some(80)));
         insta::assert_snapshot!("at_120", shown(false, Some(120)));
         insta::assert_snapshot!("at_120_in_colour", shown(true, Some(120)));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_cut_in_a_pipe() {
+    fn a_list_in_a_pipe_is_not_cut() {
         insta::assert_snapshot!("in_a_pipe", shown(false, None));
     }
 }

@@ -108,20 +108,20 @@ impl Logs {
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
             }
         }
-        // A task that was cut off in a colour does not keep the terminal in it.
+        // Resets colours that a task left switched on when it was cut off.
         if escapes && io::stdout().is_terminal() {
             output::bytes(b"\x1b[0m")?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Who reads from a pipe, or by offsets, wants the bytes.
+    /// Whether output is shown as a transcript: pipes and `--offset` get the bytes.
     fn is_for_people(&self, session: &Session) -> bool {
         !self.raw && !session.json && self.offset.is_none() && io::stdout().is_terminal()
     }
 }
 
-/// Items go where their streams go.
+/// Writes each item to standard output or standard error, as the task did.
 fn show(drawing: Drawing, items: &[Item]) -> Result<(), Failure> {
     for items in items.chunk_by(|one, next| one.stream == next.stream) {
         let drawn = drawing.draw(items);
@@ -133,7 +133,7 @@ fn show(drawing: Drawing, items: &[Item]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line of `logs --json`. What is not UTF-8 is replaced: who needs the bytes reads them without.
+/// A line of `logs --json`. Invalid UTF-8 is replaced; `logs` without `--json` has the exact bytes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Piece {
@@ -141,7 +141,7 @@ pub(super) enum Piece {
         stream: LogChannel,
         text: String,
     },
-    /// So many bytes were left out here, because the output is over its limit.
+    /// This many bytes were left out here, because the output is over its limit.
     LeftOut {
         left_out_bytes: u64,
     },
@@ -154,7 +154,7 @@ impl Piece {
                 stream: *stream,
                 text: String::from_utf8_lossy(bytes).into_owned(),
             },
-            // With --json items are not asked for.
+            // Items are not requested with --json.
             Followed::Items(items) => Self::Text {
                 stream: LogChannel::Stdout,
                 text: items.iter().map(|item| &*item.text).collect(),

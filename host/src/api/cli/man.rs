@@ -45,7 +45,7 @@ impl Man {
     }
 }
 
-/// A page: the name of its file, and its text.
+/// A page: its file name and its text.
 type Page = (String, Vec<u8>);
 
 fn write(pages: &[Page], dir: &Path) -> Result<(), Failure> {
@@ -67,14 +67,14 @@ fn command() -> Command {
     command
 }
 
-/// A page has every option: one that is not in the short help would have no text there.
+/// Adds every option to the page, even those that the short help leaves out.
 fn complete(command: Command) -> Command {
     command
         .mut_args(|option| option.hide_short_help(false))
         .mut_subcommands(complete)
 }
 
-/// The page of this command and those of all below it.
+/// Collects the pages of this command and of its subcommands.
 fn collect(command: &Command, version: &str, into: &mut Vec<Page>) -> io::Result<()> {
     let name = command
         .get_display_name()
@@ -88,7 +88,7 @@ fn collect(command: &Command, version: &str, into: &mut Vec<Page>) -> io::Result
 
 fn page(command: &Command, version: &str) -> io::Result<Vec<u8>> {
     let man = clap_mangen::Man::new(command.clone())
-        // An empty one would be left out, and what follows taken for the date.
+        // With an empty date the next field would be taken for the date.
         .date(" ")
         .source(format!("claudine {version}"))
         .manual("Claudine");
@@ -105,7 +105,7 @@ fn page(command: &Command, version: &str) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// What stands below the help: a section for each heading, its lines as they are.
+/// Text below the help: a section for each heading, with the lines unchanged.
 fn below(command: &Command) -> Roff {
     let text = command
         .get_after_long_help()
@@ -132,7 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    /// The commands as they are typed.
+    /// Lists the commands as they are typed.
     fn typed(command: &Command, path: &str, into: &mut Vec<String>) {
         into.push(path.to_owned());
         for sub in command.get_subcommands() {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_below_the_help_keeps_its_lines() {
+    fn text_below_the_help_keeps_its_lines() {
         let pages = pages();
         let of = |name: &str| {
             let (_, page) = pages.iter().find(|(page, _)| page == name).unwrap();
@@ -187,7 +187,7 @@ mod tests {
             ".SH \"EXIT CODES\"\n.nf\n  0        success\n",
         );
         check("claudine.1", ".SH ENVIRONMENT\n.nf\n  CLAUDINE_DATA_DIR ");
-        // The short help does without it.
+        // An option that the short help leaves out.
         check("claudine-delegate.1", "Continue this session of the agent");
     }
 }

@@ -82,23 +82,23 @@ fn serve(session: &Session) -> Result<ExitCode, Failure> {
     })
 }
 
-/// What a client's configuration has to have in it.
+/// Entry for the configuration of MCP clients.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Clients {
     mcp_servers: BTreeMap<String, Value>,
 }
 
-/// What `claudine mcp` said to a client.
+/// Answers of `claudine mcp` to the test.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Tested {
-    /// Its name and version.
+    /// Name and version of the server.
     server: Value,
-    /// Its tools, as MCP has them.
+    /// Tools as defined by MCP.
     tools: Vec<Value>,
 }
 
-/// By its absolute path: a client started from a desktop has another PATH.
+/// The entry for this executable, by its absolute path: a desktop client has another PATH.
 fn configuration(common: &Common) -> Result<Clients, Failure> {
     let program = std::env::current_exe().map_err(|error| {
         AppError::new(
@@ -117,7 +117,7 @@ fn configuration(common: &Common) -> Result<Clients, Failure> {
     })
 }
 
-/// Speaks the protocol by hand: four messages are no reason for a client library.
+/// Tests the server over the protocol, written out here: four messages need no client library.
 fn test(common: &Common) -> Result<ExitCode, Failure> {
     let failed = |what: &str| AppError::new(ErrorKind::Internal, format!("`claudine mcp` {what}"));
     let program =
@@ -133,7 +133,7 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
         .spawn()
         .map_err(|error| failed(&format!("cannot be started: {error}")))?;
     let asked = converse(&mut child);
-    // Its input ended with the conversation, and so does it.
+    // Its input is closed, so it exits.
     let ended = child
         .wait()
         .map_err(|error| failed(&format!("cannot be waited for: {error}")))?;
@@ -165,7 +165,7 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
     if found.eq(NAMES) {
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(failed("does not have the tools it should have").into())
+        Err(failed("does not list the expected tools").into())
     }
 }
 
@@ -173,13 +173,13 @@ fn converse(child: &mut Child) -> Result<(Value, Vec<Value>), String> {
     let mut input = child.stdin.take().ok_or("has no input")?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("has no output")?).lines();
     let mut ask = |message: Value| -> Result<(), String> {
-        writeln!(input, "{message}").map_err(|error| format!("does not listen: {error}"))
+        writeln!(input, "{message}").map_err(|error| format!("does not read its input: {error}"))
     };
     let mut answer = |id: u64| -> Result<Value, String> {
         for line in lines.by_ref() {
-            let line = line.map_err(|error| format!("cannot be understood: {error}"))?;
+            let line = line.map_err(|error| format!("sent output that cannot be read: {error}"))?;
             let message: Value = serde_json::from_str(&line)
-                .map_err(|_| format!("said what is not JSON: {line}"))?;
+                .map_err(|_| format!("sent a line that is not JSON: {line}"))?;
             if message["id"] == id {
                 return message
                     .get("result")

@@ -1,9 +1,9 @@
-//! What came of a merge that somebody asked for.
+//! Shows the result of a merge made by request.
 
 use super::status::merge_line;
 use crate::{app::WorktreeMerged, text::short_id};
 
-/// Lines, each with its end.
+/// Lines of text, each ending in a newline.
 pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
     let line = merge_line(&merged.merge);
     let revived = match merged.downstream {

@@ -1,7 +1,7 @@
-//! The command line. A file per verb; its doc comment is the manual.
+//! The command line. Each verb has a file; its doc comment is its manual.
 //!
-//! Standard output is data: ids, tables, a task's output, JSON. Everything said to a person goes to
-//! standard error. A command asks the host by `client` and knows nothing else of it.
+//! Standard output is for data: ids, tables, a task's output, JSON. Messages to a person go to
+//! standard error. A command reaches the host only through `client`.
 
 mod arguments;
 mod backup;
@@ -79,7 +79,7 @@ use self::{failure::Failure, help::Layout as _, session::Session};
 use super::Wiring;
 use crate::config::Overrides;
 
-/// What stands below the help of every command.
+/// Text below the help of every command.
 const EXIT_CODES: &str = "\
 Exit codes:
   0        success
@@ -116,7 +116,7 @@ struct Cli {
     verb: Verb,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 struct Common {
     /// Data directory; each has its own host.
@@ -158,7 +158,7 @@ impl Common {
         self.json.is_some()
     }
 
-    /// The fields that --json names, if it names any.
+    /// Fields selected by `--json=FIELDS`; empty for all.
     fn fields(&self) -> Vec<String> {
         let fields = self.json.iter().flat_map(|fields| fields.split(','));
         let fields = fields.map(str::trim).filter(|field| !field.is_empty());
@@ -182,7 +182,7 @@ enum Verb {
     Local(Local),
 }
 
-/// What is asked of a host.
+/// Commands that ask a host.
 #[derive(Debug, Subcommand)]
 enum Asking {
     Delegate(delegate::Delegate),
@@ -216,7 +216,7 @@ enum Asking {
     Doctor(doctor::Doctor),
 }
 
-/// What needs no host, or is one, or decides that by itself.
+/// Commands that need no host, run one, or decide that themselves.
 #[derive(Debug, Subcommand)]
 enum Local {
     Mcp(mcp::Mcp),
@@ -230,7 +230,8 @@ enum Local {
     Man(man::Man),
 }
 
-/// Reads the arguments, the program's own name first, does what they say, and says how it went.
+/// Parses the arguments, of which the first is the program's name, runs the command and reports the
+/// result.
 pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
     if let Some(code) = complete::answer(&arguments, wiring) {
         return code;
@@ -272,7 +273,7 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
 fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
     session.block_on(async {
         match verb {
-            // These are boxed: their futures are much larger than the others.
+            // Boxed, because these futures are much larger than the others.
             Asking::Delegate(verb) => Box::pin(verb.run(session)).await,
             Asking::Run(verb) => Box::pin(verb.run(session)).await,
             Asking::Submit(verb) => verb.run(session).await,
@@ -315,7 +316,7 @@ mod tests {
 
     use super::Cli;
 
-    /// Every command's help, as `--help` prints it.
+    /// Collects the help of every command, as `--help` prints it.
     fn help_of_all(command: &mut Command, path: &str, into: &mut String) {
         let help = command.render_long_help().to_string();
         into.extend(["==== ", path, " --help\n", &help, "\n"]);
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_is_published() {
+    fn the_help_of_every_command_is_as_recorded() {
         let mut command = Cli::command().term_width(100);
         command.build();
         let mut help = String::new();

@@ -1,28 +1,27 @@
-//! Which tasks a command line names where it may leave that open: the newest, or those that are
-//! listed on standard input.
+//! Resolves tasks that the command line leaves open: the newest, or those listed on standard input.
 
 use std::io::{self, BufRead, Read};
 
 use super::{failure::Failure, output, session::Session, text};
 use crate::app::{AppError, ErrorKind, TaskView};
 
-/// In place of a task: the lines of standard input name some.
+/// Stands for tasks listed on standard input, one per line.
 const STDIN: &str = "-";
-/// Some hundred thousand ids; more is no list of tasks.
+/// Size limit of a list of tasks, enough for some hundred thousand ids.
 const STDIN_LIMIT_BYTES: u64 = 16 << 20;
 
-/// The task that was made last.
+/// Stands for the task submitted last.
 const LAST: &str = "@last";
-/// The last of those that run.
+/// Stands for the newest running task.
 const RUNNING: &str = "@running";
 
-/// The task that is named, or the newest.
+/// The given task, or the newest.
 pub(super) fn or_last(named: Option<String>) -> String {
     named.unwrap_or_else(|| LAST.to_owned())
 }
 
-/// The task that is named, or the newest that runs, or else the newest. A person who left it open
-/// is told which one it is.
+/// The given task, or else the newest running one, or else the newest. A task that was not given is
+/// named in a message.
 pub(super) async fn or_running(
     session: &Session,
     named: Option<String>,
@@ -39,7 +38,7 @@ pub(super) async fn or_running(
     Ok(task.id.clone())
 }
 
-/// The task that is named, or the newest, of which a person who left it open is told.
+/// The given task, or else the newest, which is then named in a message.
 pub(super) async fn or_last_told(
     session: &Session,
     named: Option<String>,
@@ -58,7 +57,7 @@ fn tell(session: &Session, task: &TaskView) {
     }
 }
 
-/// The tasks that are named, with those on standard input in place of `-`.
+/// The given tasks, with `-` replaced by those on standard input.
 pub(super) fn several(named: Vec<String>) -> Result<Vec<String>, Failure> {
     if !named.iter().any(|task| task == STDIN) {
         return Ok(named);
@@ -80,7 +79,7 @@ pub(super) fn several(named: Vec<String>) -> Result<Vec<String>, Failure> {
     Ok(tasks)
 }
 
-/// The lines that have something in them.
+/// The lines that are not blank.
 fn lines(input: &mut dyn BufRead) -> Result<Vec<String>, Failure> {
     let unread =
         |why: String| Failure::Usage(format!("cannot read the tasks on standard input: {why}"));
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_names_a_task() {
+    fn each_line_of_standard_input_names_a_task() {
         let check = |text: &str, expected: &[&str]| {
             assert_eq!(lines(&mut text.as_bytes()).unwrap(), expected, "{text:?}");
         };
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_dash_standard_input_is_left_alone() {
+    fn standard_input_is_read_only_for_a_dash() {
         let named = vec!["a".to_owned(), "--".to_owned()];
         assert_eq!(several(named.clone()).unwrap(), named);
     }

@@ -1,7 +1,7 @@
-//! Writing: data to standard output, talk to standard error.
+//! Writes data to standard output and messages to standard error.
 //!
-//! The one place where text reaches the terminal, so the one where it is made harmless. Only what
-//! is to be byte for byte (a task's own output, a script) goes by [`bytes`].
+//! All text reaches the terminal through this module, so control characters are escaped here.
+//! Output that must stay byte for byte (a task's own output, a script) is written by [`bytes`].
 
 use std::{
     borrow::Cow,
@@ -16,18 +16,18 @@ use serde_json::Value;
 use super::{failure::Failure, fields, terminal};
 use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened};
 
-/// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
+/// Length limit of a message, since it may quote input of up to 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;
 
-/// The fields that answers in JSON are to have; all where it is not set.
+/// Fields to show in JSON answers; all if not set.
 static FIELDS: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Has answers in JSON show these fields only. Set once, before anything is answered.
+/// Selects the fields of JSON answers. Called once, before anything is written.
 pub(super) fn select(fields: Vec<String>) {
     FIELDS.get_or_init(|| fields);
 }
 
-/// Bytes as they are.
+/// Writes bytes unchanged.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -35,13 +35,13 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line of data.
+/// Writes a line of data.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     bytes((harmless(text) + "\n").as_bytes())
 }
 
-/// The id of a task that was made or runs again: all of it for a program, and for a person what can
-/// be typed.
+/// Writes the id of a submitted or restarted task: in full for a program, shortened for a person to
+/// type.
 pub(super) fn id(id: &str) -> Result<(), Failure> {
     line(if io::stdout().is_terminal() {
         short_id(id)
@@ -50,17 +50,17 @@ pub(super) fn id(id: &str) -> Result<(), Failure> {
     })
 }
 
-/// Data of several lines, the last of which has its end.
+/// Writes data of several lines, including the final newline.
 pub(super) fn text(text: &str) -> Result<(), Failure> {
     bytes(harmless_lines(text).as_bytes())
 }
 
-/// Data with colours of our own.
+/// Writes data with Claudine's own colours.
 pub(super) fn painted(text: &Painted) -> Result<(), Failure> {
     bytes(as_shown(text.as_str()).as_bytes())
 }
 
-/// Text with signs of our own, as the terminal knows them.
+/// Replaces Claudine's own symbols by ASCII if the terminal does not show Unicode.
 pub(super) fn as_shown(text: &str) -> Cow<'_, str> {
     if terminal::shows_unicode() {
         Cow::Borrowed(text)
@@ -69,7 +69,7 @@ pub(super) fn as_shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An answer in JSON, indented: `jq -c` puts it on one line.
+/// Writes an answer as indented JSON; `jq -c` puts it on one line.
 pub(super) fn json(answer: &(impl Serialize + JsonSchema + ?Sized)) -> Result<(), Failure> {
     let text = match picked(answer)? {
         Some(picked) => serde_json::to_string_pretty(&picked),
@@ -79,7 +79,7 @@ pub(super) fn json(answer: &(impl Serialize + JsonSchema + ?Sized)) -> Result<()
     bytes((harmless_json(&text) + "\n").as_bytes())
 }
 
-/// One answer of many in JSON, on a line of its own.
+/// Writes one of several answers as a line of JSON.
 pub(super) fn json_line(answer: &(impl Serialize + JsonSchema)) -> Result<(), Failure> {
     let text = match picked(answer)? {
         Some(picked) => serde_json::to_string(&picked),
@@ -97,32 +97,32 @@ fn picked(answer: &(impl Serialize + ?Sized)) -> Result<Option<Value>, Failure> 
     Ok(Some(fields::picked(answer, asked)))
 }
 
-/// What went wrong, for programs: a line of JSON on standard error.
+/// Writes an error for a program, as a line of JSON on standard error.
 pub(super) fn error(error: &(impl Serialize + JsonSchema)) {
     let text = serde_json::to_string(error).unwrap_or_default();
     drop(writeln!(io::stderr().lock(), "{}", harmless_json(&text)));
 }
 
-/// A word to the person. If nobody listens it is lost, which harms nothing.
+/// Writes a message to the person. Ignores errors, since nobody could be told of them.
 pub(super) fn say(text: &str) {
     let text = message(text) + "\n";
     let text = as_shown(&text);
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// A question to the person, who answers on the same line.
+/// Writes a question; the answer is typed on the same line.
 pub(super) fn ask(question: &str) {
     let text = as_shown(question);
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// A table for the person, beside a message.
+/// Writes a table next to a message, on standard error.
 pub(super) fn say_painted(text: &Painted) {
     let text = as_shown(text.as_str());
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// A message in which no foreign text can begin a line: what follows the first one is indented.
+/// Indents all lines of a message but the first, so that foreign text cannot begin a line.
 fn message(text: &str) -> String {
     let text = shortened(text, MESSAGE_CHARS);
     harmless_lines(&text).trim_end().replace('\n', "\n  ")
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_cannot_be_taken_for_several() {
+    fn foreign_text_in_a_message_cannot_begin_a_line() {
         let check = |text: &str, expected: &str| assert_eq!(message(text), expected, "{text:?}");
         check("note: all is well", "note: all is well");
         check(

@@ -1,4 +1,4 @@
-//! Long text by the person's pager, as git shows it.
+//! Shows long text in the person's pager, as git does.
 
 use std::{
     ffi::OsString,
@@ -8,11 +8,11 @@ use std::{
 
 use super::{failure::Failure, inside, output, terminal::Painted};
 
-/// How a shell ends if there is no such program.
+/// Exit code of a shell that cannot find the program.
 const NOT_FOUND: i32 = 127;
 
-/// Shows text by a pager if somebody is there to read; else writes it. A repository has no say in
-/// which pager that is.
+/// Shows text in a pager on a terminal, otherwise writes it. The pager is never taken from the
+/// configuration of a repository.
 pub(super) async fn show(text: &Painted) -> Result<(), Failure> {
     let pager = inside::variable(&["GIT_PAGER", "PAGER"]).unwrap_or_else(|| "less".into());
     if !io::stdout().is_terminal() || pager == "cat" || text.as_str().is_empty() {
@@ -29,7 +29,8 @@ pub(super) async fn show(text: &Painted) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The same variables as git sets: a short text leaves the screen as it is, and colours are shown.
+/// Starts the pager with the variables that git sets, so that short text stays on the screen and
+/// colours are shown.
 fn start(pager: OsString, text: &str) -> io::Result<std::process::Child> {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(pager).stdin(Stdio::piped());
@@ -41,7 +42,7 @@ fn start(pager: OsString, text: &str) -> io::Result<std::process::Child> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(text.as_bytes()) {
-            // It was left before its end.
+            // The person quit the pager before the end of the text.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written?,
         }

@@ -1,4 +1,4 @@
-//! Values of options, beside those that files and agents use too: limits, moments, pairs, tools.
+//! Parses option values that files and agents do not use: limits, times, pairs, tools.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -6,9 +6,9 @@ pub(super) use crate::api::words::{
     Backoff, backoff, dollars, duration, merge_strategy, moment, priority, size, time,
 };
 
-/// What a task may be given as a time limit. The host checks the same.
+/// Range of a task's time limits, which the host checks too.
 const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
-/// A duration a task may have as a limit.
+/// Parses a time limit.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
     if text.trim_start().starts_with('-') {
         return Err(format!("`{text}` is negative; it must be from 1s to 30d"));
@@ -23,12 +23,12 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A label as a list is filtered by it; it is the host's to take it apart.
+/// Parses a label filter; the host splits it into name and value.
 pub(super) fn label(text: &str) -> Result<String, String> {
     pair(text).map(|_| text.to_owned())
 }
 
-/// `NAME=VALUE`, for variables and labels.
+/// Parses `NAME=VALUE`, for variables and labels.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -36,8 +36,8 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Tools as Claude Code names them, split at commas outside of parentheses: `Bash(git add:*, git
-/// commit:*),Edit` is two.
+/// Splits tools, named as in Claude Code, at commas outside of parentheses: `Bash(git add:*, git
+/// commit:*),Edit` is two tools.
 pub(super) fn tools(texts: &[String]) -> Vec<String> {
     let mut tools = Vec::new();
     for text in texts {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_say_their_range() {
+    fn an_invalid_limit_is_refused_with_its_range() {
         let check = |text: &str, expected: &str| {
             assert_eq!(
                 limit(text).map_or_else(|error| error, |limit| format!("{limit:?}")),

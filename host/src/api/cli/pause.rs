@@ -50,7 +50,7 @@ pub(super) struct Unpause {
     all: bool,
 }
 
-/// What `pause` and `unpause` answer with `--json`.
+/// Answer of `pause` and `unpause` with `--json`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Answer {
@@ -63,7 +63,8 @@ impl Pause {
         if let Some(group) = &self.group {
             return set_group(session, group, true).await;
         }
-        // A host that is started for it would start what waits before it is told.
+        // A newly started host must be paused from the beginning, or queued tasks would start
+        // first.
         let client = session.client_with(|start| start.overrides.begin = Begin::Paused);
         let (_, started) = client.reach().await?;
         let paused = client.pause_queue(true).await?;
@@ -136,7 +137,7 @@ fn show(session: &Session, said: &str, answer: Answer) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// What keeps all of the queue, in a line above what is shown of it.
+/// The line above a list that says why nothing in the queue starts.
 pub(super) fn head(queue: &QueueView) -> Option<String> {
     let mut parts = Vec::new();
     if queue.no_host {
@@ -154,7 +155,7 @@ pub(super) fn head(queue: &QueueView) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Says what keeps all of the queue, on standard error: it is no part of the answer.
+/// Prints that line on standard error, because it is not part of the answer.
 pub(super) fn say_head(queue: &QueueView) {
     if let Some(head) = head(queue) {
         output::say(&head);

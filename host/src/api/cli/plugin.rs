@@ -85,10 +85,10 @@ impl Plugin {
     }
 }
 
-/// What a build made.
+/// Result of a build.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Built {
-    /// Its path.
+    /// Path of the component.
     component: PathBuf,
 }
 
@@ -161,7 +161,7 @@ fn describe(detail: &PluginDetail) -> String {
         if detail.imports.is_empty() {
             "nothing"
         } else {
-            "the most it can ever do:"
+            "it can do nothing beyond these:"
         },
     );
     for import in &detail.imports {

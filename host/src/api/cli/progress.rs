@@ -1,4 +1,4 @@
-//! What is waited for, in a line that fits the foot of a terminal.
+//! The progress line at the foot of the terminal while a command waits.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{app::TaskRow, clock, text::short_id};
 
-/// Of so many tasks it is told where they stand; the others are counted.
+/// Limit of the tasks that are named; the others are counted.
 const TOLD: usize = 3;
 
-/// `running`, `starting`; and `queued` for what a list calls `ready`: it may be for long.
+/// The state as a word. A task that a list calls `ready` is `queued`, since it may stay so for
+/// long.
 fn word(task: &TaskRow) -> String {
     match text::state(task).as_str() {
         "ready" => "queued".to_owned(),
@@ -25,7 +26,7 @@ fn word(task: &TaskRow) -> String {
     }
 }
 
-/// One task.
+/// Progress of one task.
 pub(super) struct OfTask {
     word: String,
     brief: Option<String>,
@@ -51,7 +52,7 @@ impl OfTask {
         }
     }
 
-    /// What it waits for; nothing if it does not wait.
+    /// Sets the reason for which the task waits; none if it does not.
     pub(super) fn note_brief(&mut self, brief: Option<String>) {
         self.brief = brief.map(|brief| harmless(&brief));
     }
@@ -67,7 +68,7 @@ impl OfTask {
     }
 }
 
-/// Several tasks, in the order in which they were named.
+/// Progress of several tasks, in the order in which they were named.
 pub(super) struct OfMany {
     ids: Vec<String>,
     ended: HashSet<String>,
@@ -99,7 +100,7 @@ impl OfMany {
         self.ended.insert(id.to_owned());
     }
 
-    /// Takes in how those of them stand that are waited for.
+    /// Updates the tasks with these rows.
     pub(super) fn note(&mut self, rows: Vec<TaskRow>) {
         for row in rows {
             if let Some(known) = self.rows.get_mut(&row.id) {
@@ -115,13 +116,13 @@ impl OfMany {
         };
     }
 
-    /// Those of which it is told next that they wait, and for what.
+    /// Ids of the named tasks that wait; the line says for what.
     pub(super) fn waiting(&self) -> Vec<String> {
         let told = self.open().take(TOLD).filter(|row| row.state != "running");
         told.map(|row| row.id.clone()).collect()
     }
 
-    /// Those that have not ended, the running ones first.
+    /// Tasks that have not ended, running ones first.
     fn open(&self) -> impl Iterator<Item = &TaskRow> {
         let open = || {
             let ids = self.ids.iter().filter(|id| !self.ended.contains(*id));
@@ -176,7 +177,7 @@ pub(super) fn running(rows: &[TaskRow], all: usize, now: Timestamp) -> String {
     format!("{all} running: {}", told.join(", "))
 }
 
-/// Its name, or the end of its id.
+/// The name of a task, or the end of its id.
 pub(super) fn called(row: &TaskRow) -> String {
     harmless(row.name.as_deref().unwrap_or_else(|| short_id(&row.id)))
 }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_told_in_a_line() {
+    fn the_progress_of_tasks_fits_on_a_line() {
         let running = serde_json::json!({
             "state": "running", "started_at": "2026-11-22T14:51:53.042Z", "expected_ms": 55_000,
         });
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_told_with_its_time() {
+    fn running_tasks_are_named_with_their_run_time() {
         let runs = |id: &str| {
             let started =
                 serde_json::json!({"state": "running", "started_at": "2026-11-22T14:52:21.042Z"});

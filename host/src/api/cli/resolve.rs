@@ -14,7 +14,7 @@ use crate::{
     text::{shell_word, short_id},
 };
 
-/// How many files that are not resolved are named.
+/// Limit of the unresolved files that are named.
 const NAMED: usize = 20;
 
 /// Resolve a merge conflict in the worktree of a finished task.
@@ -61,7 +61,7 @@ impl Resolve {
             let files: Vec<String> = files.collect();
             inside::editor(dir, &files).await?;
         } else {
-            output::say(&format!("{path}: not resolved are"));
+            output::say(&format!("unresolved files in {path}:"));
             say_files(&begun.unresolved);
             output::say("edit them, then leave the shell with `exit`");
             inside::shell(dir).await?;
@@ -79,7 +79,7 @@ impl Resolve {
     }
 }
 
-/// What came of it; that something is left to be resolved is no success.
+/// Reports the result; unresolved files are an error.
 fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Failure> {
     if session.json {
         output::json(resolved)?;
@@ -106,7 +106,7 @@ fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Fail
     };
     let message = format!("{count}{files} not resolved; the merge stays open");
     let hint = format!(
-        "`cd {}` and resolve them, then `claudine worktree resolve {id}` again; --abort takes it back",
+        "`cd {}` and resolve them, then `claudine worktree resolve {id}` again; --abort aborts the merge",
         shell_word(path)
     );
     Err(AppError::new(ErrorKind::Conflict, message)

@@ -63,7 +63,7 @@ fn words(restored: &QueueRestored) -> Vec<String> {
     )];
     if *lost > 0 {
         lines.push(format!(
-            "attempts that were under way then: {lost}; they have ended as lost"
+            "attempts that were running then: {lost}; they have ended as lost"
         ));
     }
     if *held > 0 {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_or_lost_is_said_where_there_is_any() {
+    fn held_and_lost_tasks_are_reported_if_there_are_any() {
         let check = |held: u64, lost: u64, stands_in: bool, expected: &[&str]| {
             let restored = QueueRestored {
                 data_dir: "/d".to_owned(),
@@ -111,7 +111,7 @@ mod tests {
             2,
             true,
             &[
-                "attempts that were under way then: 2",
+                "attempts that were running then: 2",
                 "tasks held",
                 "not all environments",
             ],

@@ -58,13 +58,13 @@ impl Retry {
     }
 }
 
-/// Prints the id, and says what else follows from it.
+/// Prints the id, and reports dependants and holds.
 pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     output::id(&task.id)?;
     if let Some(count) = task.downstream.filter(|count| *count > 0) {
         output::say(&format!("{count} more wait for it again"));
     }
-    // A command that waited for it now would wait for a person.
+    // A held task starts only when a person releases it.
     if task.held {
         let id = short_id(&task.id);
         output::say(&format!(

@@ -1,4 +1,4 @@
-//! `claudine schema`, and the list of what each command answers in JSON.
+//! `claudine schema`, and the list of the commands' JSON answers.
 
 use std::process::ExitCode;
 
@@ -33,16 +33,16 @@ pub(super) struct Schema {
     name: Vec<String>,
 }
 
-/// Something whose form is published.
+/// A published schema.
 struct Published {
-    /// A command, or what else it is.
+    /// Command, or another name.
     name: &'static str,
-    /// What it is of, unless the name says so.
+    /// Description, if the name does not say enough.
     what: &'static str,
     schema: fn() -> schemars::Schema,
 }
 
-/// What a command answers with `--json`.
+/// The schema of a command's answer with `--json`.
 const fn answer(name: &'static str, schema: fn() -> schemars::Schema) -> Published {
     Published {
         name,
@@ -132,7 +132,8 @@ fn of<T: JsonSchema>() -> schemars::Schema {
         .into_root_schema_for::<T>()
 }
 
-/// Read, not answered: what may be left out is not required.
+/// The schema of a graph file. It is read and not written, so fields with a default are not
+/// required.
 fn of_graph_file() -> schemars::Schema {
     paragraphs::joined(SchemaSettings::default())
         .into_generator()
@@ -169,7 +170,7 @@ fn find(name: &str) -> Result<&'static Published, Failure> {
     })
 }
 
-/// What a name may begin with.
+/// The first words of all names.
 pub(super) fn first_words() -> Vec<&'static str> {
     let words = PUBLISHED.iter().filter_map(|published| {
         let mut words = published.name.split(' ');
@@ -180,7 +181,7 @@ pub(super) fn first_words() -> Vec<&'static str> {
     words
 }
 
-/// Refuses fields that a command's answer does not have.
+/// Refuses fields that the command's answer does not have.
 pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failure> {
     let name = if command == "graph" {
         "graph-json"
@@ -218,7 +219,7 @@ mod tests {
 
     use super::{super::Cli, *};
 
-    /// Commands that answer nothing in JSON, or nothing of their own.
+    /// Commands without a JSON answer, or with one that has a schema elsewhere.
     const WITHOUT: &[&str] = &["completions", "man", "mcp start", "schema"];
 
     fn commands(command: &Command, path: &str, into: &mut BTreeSet<String>) {
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_has_its_schema() {
+    fn each_command_has_a_schema() {
         let mut expected = BTreeSet::new();
         commands(&Cli::command(), "", &mut expected);
         let published = |name: &String| {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_has_the_fields_of_a_row_and_more() {
+    fn the_fields_of_a_task_include_those_of_a_row() {
         let row = fields::of(&Value::from(of::<app::TaskList>())).unwrap();
         let whole = fields::of(&Value::from(of::<app::TaskView>())).unwrap();
         assert!(row.is_subset(&whole), "{row:?} {whole:?}");
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_not_there_are_refused() {
+    fn unknown_fields_are_refused() {
         let check = |command: &str, field: &str, expected: Option<&str>| {
             let found = check_fields(command, &[field.to_owned()]);
             let found = found.err().map(|failure| failure.to_string());

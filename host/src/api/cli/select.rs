@@ -1,4 +1,4 @@
-//! The options that say which tasks are meant, the same for a list and for what is done to several.
+//! Options that select tasks, shared by `list` and commands that act on several tasks.
 
 use clap::{Args, builder::PossibleValuesParser};
 use claudine_domain::time::Timestamp;
@@ -6,13 +6,13 @@ use claudine_domain::time::Timestamp;
 use super::parse;
 use crate::app::{ListFilter, TaskRef, state_words};
 
-/// What `--failed` stands for.
+/// Outcomes that `--failed` selects.
 const FAILED: [&str; 3] = ["failed", "timed_out", "lost"];
 
-/// The heading of these options in help.
+/// Heading of these options in the help.
 const HEADING: &str = "Selection";
 
-/// Conditions that tasks have to meet, all that are given.
+/// Conditions on tasks; all that are given must be met.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Selectors {
     /// By state or outcome, such as `failed,timed_out`.
@@ -52,7 +52,7 @@ pub(super) struct Selectors {
     parent: Option<String>,
 }
 
-/// The long help of --state, with all that it takes.
+/// Long help of `--state`, with all possible values.
 fn state_help() -> String {
     format!(
         "By state or outcome, such as `failed,timed_out`\n\nValues: {}",
@@ -61,7 +61,7 @@ fn state_help() -> String {
 }
 
 impl Selectors {
-    /// Whether none is given.
+    /// Whether no option is given.
     pub(super) fn are_none(&self) -> bool {
         self.clone().filter() == ListFilter::default()
     }

@@ -78,7 +78,7 @@ impl Serve {
     }
 }
 
-/// The starter shows it; the log has it as well.
+/// Logs an error and tells it to the command that started this host, which shows it.
 fn fail(wiring: Wiring, error: AppError) -> Result<ExitCode, Failure> {
     output::say(&format!("error: {error}"));
     let code = crate::api::status::of(error.kind).exit;

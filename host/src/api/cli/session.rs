@@ -1,5 +1,4 @@
-//! What the verbs that ask a host have in common: the client, whether to answer in JSON, and a
-//! runtime to ask in.
+//! What all commands that ask a host share: the client, the output format, and an async runtime.
 
 use std::process::ExitCode;
 
@@ -23,8 +22,8 @@ pub(super) struct Session {
     runtime: Runtime,
 }
 
-/// A runtime that does not wait at its end for what blocks a thread: a command that has given up on
-/// the start of a host ends.
+/// A runtime that does not wait for blocking threads when it is dropped, so that a command that
+/// gives up on starting a host can exit.
 struct Runtime(Option<runtime::Runtime>);
 
 impl Drop for Runtime {
@@ -47,15 +46,15 @@ impl Session {
             launch: wiring.launch,
             offline: wiring.offline,
         };
-        // One thread: a command waits for one thing at a time, and it shall be there and gone
-        // quickly.
+        // One thread is enough for a command that waits for one thing at a time, and starts
+        // fastest.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| {
                 AppError::new(
                     ErrorKind::Internal,
-                    format!("cannot begin to wait for anything: {error}"),
+                    format!("cannot create the async runtime: {error}"),
                 )
             })?;
         Ok(Self {
@@ -70,19 +69,20 @@ impl Session {
         &self.client
     }
 
-    /// A client that differs in how it starts a host.
+    /// Returns a client with other options for starting a host.
     pub(super) fn client_with(&self, change: impl FnOnce(&mut HostStart)) -> Client {
         let mut start = self.start.clone();
         change(&mut start);
         Client::new(start)
     }
 
-    /// Waits for something that is no verb, and says nothing.
+    /// Waits for a future without running a command.
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         Some(self.runtime.0.as_ref()?.block_on(future))
     }
 
-    /// Runs a verb. A host of another version is told of once, at the end.
+    /// Runs a command. A difference between the host's version and this one is reported once, at
+    /// the end.
     pub(super) fn block_on(
         &self,
         verb: impl Future<Output = Result<ExitCode, Failure>>,
@@ -101,12 +101,12 @@ impl Session {
     }
 }
 
-/// A setting that makes no sense is the caller's to mend.
+/// An invalid setting is an error of the caller.
 pub(super) fn unfit(error: config::ConfigError) -> AppError {
     AppError::new(ErrorKind::Invalid, error.to_string())
 }
 
-/// The attempt this command was called from, if it was called from one.
+/// The attempt inside which this command was called, if any.
 pub(super) fn enclosing_attempt() -> Option<String> {
     config::process_environment(config::ATTEMPT)
 }

@@ -1,7 +1,7 @@
-//! What is done to one task or to several: those that are named, or those that are selected.
+//! Commands that act on one or several tasks, which are named or selected.
 //!
-//! Named tasks are taken as they are named. A selection is shown first, and asked about, on a
-//! terminal; elsewhere `--yes` has to say that nobody needs to be asked.
+//! Named tasks are acted on at once. Selected ones are listed first, and a person at a terminal is
+//! asked for confirmation; without a terminal `--yes` is required.
 
 use std::{
     io::{self, IsTerminal},
@@ -24,13 +24,13 @@ use crate::{
     text::{ShortIds, short_id},
 };
 
-/// Tasks that one request may name.
+/// Limit of the tasks that one request may name.
 const AT_ONCE: usize = 1_000;
-/// Tasks that are shown before it is asked about them, and errors that are told.
+/// Limit of the tasks and the errors that are listed.
 const SHOWN: usize = 10;
 const NAME_COLUMNS: usize = 40;
 
-/// Which tasks something is done to.
+/// The tasks to act on.
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// Ids, ends of ids or names; `-` for standard input.
@@ -47,7 +47,7 @@ pub(super) struct Which {
 }
 
 impl Which {
-    /// The one task that is named, if it is one.
+    /// The named task, if exactly one is named.
     pub(super) fn single(&self) -> Option<&str> {
         match self.tasks.as_slice() {
             [task] if task != "-" => Some(task),
@@ -55,12 +55,12 @@ impl Which {
         }
     }
 
-    /// Whether nothing is named or selected.
+    /// Whether no task is named or selected.
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty() && !self.all && self.selectors.are_none()
     }
 
-    /// Does it, and says what became of it. `tell` has the sentence for a single task.
+    /// Acts on the tasks and reports the result; `tell` reports that of a single task.
     pub(super) async fn act(
         self,
         session: &Session,
@@ -90,7 +90,7 @@ impl Which {
         Ok(code(&acted.tasks).into())
     }
 
-    /// Nothing if it was asked, and the answer was no.
+    /// Acts on the tasks; none if the person did not confirm.
     async fn acted(
         self,
         session: &Session,
@@ -153,7 +153,7 @@ fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Reads a line: only a yes is one.
+/// Asks for confirmation; every answer but yes means no.
 fn confirmed(question: &str) -> Result<bool, Failure> {
     output::ask(question);
     let mut answer = String::new();
@@ -187,7 +187,7 @@ const COLUMNS: [Column; 4] = [
     Column::new("WHAT").cut(24, 8),
 ];
 
-/// The first of the tasks that it is asked about.
+/// A table of the first selected tasks.
 fn preview(found: &TasksActed, look: Look) -> Painted {
     let short = ShortIds::among(found.tasks.iter().map(|task| task.id.as_str()));
     let mut table = Table::new(&COLUMNS);
@@ -215,7 +215,7 @@ fn tell_all(
 ) -> Result<(), Failure> {
     let (done, failed): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| task.error.is_none());
     if matches!(action, Action::Retry | Action::Resume) && !io::stdout().is_terminal() {
-        // As for a single one: what comes next wants their ids.
+        // Ids for the next command, as after an action on a single task.
         done.iter().try_for_each(|task| output::line(&task.id))?;
     }
     for task in failed.iter().take(SHOWN) {
@@ -241,7 +241,7 @@ fn tell_all(
 fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let past = action.past();
     let downstream: usize = done.iter().filter_map(|task| task.downstream).sum();
-    // Some of them may have been meant as well.
+    // Dependants that were named or selected too are already counted.
     let already = done.iter().filter(|task| task.already).count();
     let downstream = downstream.saturating_sub(already);
     let held = done.iter().filter(|task| task.held).count();
@@ -272,7 +272,7 @@ fn shown_name(name: &str) -> String {
     fit(&harmless(name), NAME_COLUMNS)
 }
 
-/// The exit code of the first that failed.
+/// Exit code of the first task for which the action failed.
 fn code(tasks: &[TaskActed]) -> u8 {
     let first = tasks.iter().find_map(|task| task.error.as_ref());
     first.map_or(0, |error| status::of(error.kind).exit)
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_says_how_many_and_of_what() {
+    fn the_question_names_the_action_the_number_and_the_graph() {
         let check = |action, found: &TasksActed, expected: &str| {
             assert_eq!(question(action, found), expected);
         };
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_about_is_shown_within_the_terminal() {
+    fn the_preview_fits_the_width_of_the_terminal() {
         let long = "n".repeat(200);
         let tasks = (0..12).map(|_| task(Some(&long))).collect();
         let look = Look {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_counts_what_was_done_and_what_was_not() {
+    fn the_summary_counts_successes_and_failures() {
         let one = TaskActed {
             downstream: Some(2),
             held: true,

@@ -1,4 +1,4 @@
-//! The line at the foot of the terminal while something is waited for.
+//! The animated line at the foot of the terminal while a command waits.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use super::{output, terminal};
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 pub(super) struct Spinner {
-    /// Not on a terminal: nothing is drawn.
+    /// Whether anything is drawn; only on a terminal.
     shown: bool,
     drawn: bool,
     frame: usize,
@@ -22,7 +22,7 @@ impl Spinner {
         }
     }
 
-    /// On standard error, if that is a terminal that can wipe a line away again.
+    /// A spinner on standard error, shown if that is a terminal that can move its cursor.
     pub(super) fn on_terminal() -> Self {
         Self::new(terminal::stderr_can_move())
     }
@@ -49,12 +49,12 @@ impl Spinner {
     }
 }
 
-/// It never fills the last column: what wraps cannot be wiped away again.
+/// The line, always shorter than the terminal is wide: a wrapped line could not be erased.
 fn line(frame: &str, text: &str, columns: usize) -> String {
     terminal::fit(&format!("{frame} {text}"), columns.saturating_sub(1))
 }
 
-/// A decoration that cannot be drawn is not worth an error.
+/// Writes the line; errors are ignored for a mere decoration.
 fn put(text: &str) {
     let mut stderr = io::stderr().lock();
     drop(
@@ -69,7 +69,7 @@ mod tests {
     use super::line;
 
     #[test]
-    fn the_line_fits_the_terminal() {
+    fn the_line_is_cut_to_the_width_of_the_terminal() {
         let check = |columns: usize, expected: &str| {
             assert_eq!(line("⠋", "running 12s  Bash: npm test", columns), expected);
         };

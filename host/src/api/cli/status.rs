@@ -21,17 +21,17 @@ use crate::{
     text::{columns, shell_word, short_id},
 };
 
-/// How much of a commit's name is shown.
+/// Digits shown of a commit's name.
 const COMMIT_DIGITS: usize = 10;
-/// The executor whose sessions a person can go on with.
+/// The executor whose sessions a person can continue.
 const CLAUDE: &str = "claude";
-/// How wide a step may be with what it is good for, so that it fits beside the names of lines.
+/// Width limit of a command with its purpose, so that it fits next to the labels.
 const STEP_COLUMNS: usize = 80 - 11;
-/// How many files that are not committed are named.
+/// Limit of the uncommitted files that are named.
 const NAMED: usize = 5;
-/// How many of the last lines it wrote are shown.
+/// Number of last output lines that are shown.
 const END_LINES: u64 = 20;
-/// Of a longer result some lines may stand among them.
+/// Lines read for a longer result, which may be among the last lines.
 const LONGEST_RESULT_LINES: usize = 500;
 
 /// Show the state, request, attempts and result of a task.
@@ -55,7 +55,7 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            // A result is shown beneath what came before it.
+            // The result is shown below the last lines, and takes up some of them.
             let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
                 lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),
@@ -70,14 +70,14 @@ impl Status {
     }
 }
 
-/// The text that an agent answered with.
+/// The result of an agent.
 fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
     let result = outputs.and_then(|outputs| outputs.get("result")?.as_str());
     result.filter(|result| !result.trim().is_empty())
 }
 
-/// The end of what it wrote, and an agent's result whole.
+/// The last lines of the output, followed by the whole result of an agent.
 fn written(task: &TaskView, end: &LogEnd, look: Look, now: Timestamp) -> Painted {
     let result = result(task);
     let mut text = transcript::end_of(end, result, look, now);
@@ -87,7 +87,7 @@ fn written(task: &TaskView, end: &LogEnd, look: Look, now: Timestamp) -> Painted
     text
 }
 
-/// What is set, a line each.
+/// The fields that are set, one per line.
 fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let mut lines = Lines::default();
     lines.add("Task", &task.id);
@@ -146,12 +146,12 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         let revised = (!attempt.revised.is_empty()).then(|| listed(&attempt.revised));
         lines.add_some("With", revised.as_deref());
         lines.add_some("Git", attempt.git.as_ref().map(git_line).as_deref());
-        // One that could not be made is the attempt's own reason.
+        // A failed merge is already shown as the reason of the attempt.
         let merge = attempt.merge.as_ref();
         let merge = merge.filter(|merge| !merge.state.is_failure());
         lines.add_some("Merge", merge.map(merge_line).as_deref());
     }
-    // A merge that was asked for after the last attempt had ended.
+    // A merge requested after the last attempt had ended.
     let last = task.attempts.last().and_then(|last| last.merge.as_ref());
     let later = task.merge.as_ref().filter(|merge| Some(*merge) != last);
     lines.add_some("Merge", later.map(merge_line).as_deref());
@@ -203,7 +203,7 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     state
 }
 
-/// When it came, how long it was queued before it first began, and when its last attempt did what.
+/// Times of submission and of the last attempt, and how long the task was queued at first.
 fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = |time: &str| times::at_and_distance(time, now);
     let mut moments = vec![("Created", at(&task.created_at))];
@@ -252,7 +252,7 @@ fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
     line
 }
 
-/// With its class, unless that is said by what can be done about it.
+/// The reason, with its class unless steps to resolve it are shown.
 fn reason(task: &TaskView) -> Option<String> {
     let reason = task.reason.as_ref()?;
     Some(if task.steps.is_empty() {
@@ -262,7 +262,7 @@ fn reason(task: &TaskView) -> Option<String> {
     })
 }
 
-/// How an attempt ended, as one of several: what conflicts stands above.
+/// The end of one of several attempts; details of a merge are shown elsewhere.
 fn end_of(attempt: &AttemptView) -> String {
     let outcome = attempt.outcome.as_deref().unwrap_or("running");
     let state = attempt.merge.as_ref().map(|merge| merge.state);
@@ -275,7 +275,7 @@ fn end_of(attempt: &AttemptView) -> String {
     format!("{outcome}: {message}")
 }
 
-/// How to step into what the task works in, as commands to copy.
+/// Commands to copy that lead to the worktree, the changes and the session.
 fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     let id = short_id(&task.id);
     let path = task.worktree.as_ref().and_then(|it| it.path.as_ref());
@@ -289,7 +289,7 @@ fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     }
     let mut sessions = task.attempts.iter().rev();
     let session = sessions.find_map(|attempt| attempt.session_id.as_ref());
-    // While it runs the session is the task's.
+    // A session can be continued only when the task has ended.
     let is_free = task.finished_at.is_some() && task.executor == CLAUDE;
     if let Some(session) = session.filter(|_| is_free) {
         let inside = task.worktree.as_ref().map_or("", |it| it.inside.as_str());
@@ -324,7 +324,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     ))
 }
 
-/// What came of a merge. The detail of one that was made says it all.
+/// The result of a merge. Its detail, if there is one, says everything.
 pub(super) fn merge_line(merge: &Merge) -> String {
     match merge.state {
         MergeState::Merged => merge.detail.clone(),
@@ -365,7 +365,7 @@ fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) ->
     parts.join(" · ")
 }
 
-/// What an agent wanted to do and was not allowed to: often the reason why a success is none.
+/// Tools that the agent was denied, which is often why a success is incomplete.
 pub(super) fn denied(task: &TaskView) -> Option<String> {
     let denials = task.outputs.as_ref()?.get("denials")?.as_array()?;
     let tools: Vec<String> = denials.iter().map(denial).collect();
@@ -401,13 +401,13 @@ impl Lines {
         }
     }
 
-    /// A line each, to be copied.
+    /// Lists the steps, one per line, as commands to copy.
     fn add_steps(&mut self, steps: &[Step]) {
         for (index, step) in steps.iter().enumerate() {
             let number = index + 1;
             let line = format!("{number}. {}", harmless(&step.command));
             let with_purpose = format!("{line}  # {}", step.purpose);
-            // What stands behind the `#` may be copied along.
+            // The purpose after `#` is a comment for the shell, so it may be copied too.
             let line = if columns(&with_purpose) <= STEP_COLUMNS {
                 with_purpose
             } else {
@@ -424,7 +424,7 @@ impl Lines {
     }
 }
 
-/// How many files of its worktree an agent has changed.
+/// Number of files that an agent has changed in its worktree.
 fn files(task: &TaskView) -> Option<String> {
     let count = task.files_changed?;
     Some(match count {
@@ -433,7 +433,7 @@ fn files(task: &TaskView) -> Option<String> {
     })
 }
 
-/// What it has cost, and what it may.
+/// The cost, and the budget.
 fn cost(task: &TaskView) -> Option<String> {
     match (task.cost_usd, task.budget_usd) {
         (cost, Some(budget)) => Some(format!(
@@ -457,7 +457,7 @@ mod tests {
     };
 
     #[test]
-    fn a_long_name_is_kept_apart_from_what_it_is_of() {
+    fn a_long_label_is_separated_from_its_value() {
         let mut lines = Lines::default();
         lines.add("Attempt 100", "failed");
         lines.add("Usage", "none");
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_described() {
+    fn the_status_of_a_finished_task_is_shown() {
         let task = task(serde_json::json!({
             "name": "fix", "executor": "claude", "outcome": "failed", "exit_code": 1, "priority": "P0", "labels": {"pr": "17"},
             "reason": {"class": "no_result", "message": "it ended without a result"}, "summary": "Make the tests pass",
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_task_is_described() {
+    fn the_status_of_a_running_task_is_shown() {
         let task = task(serde_json::json!({
             "state": "running", "phase": "live", "outcome": null, "started_at": "2026-11-22T14:51:34.042Z", "summary": "sleep 60",
             "doing": "Bash: sleep 60",

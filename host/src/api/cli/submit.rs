@@ -1,4 +1,4 @@
-//! What `delegate` and `run` share: the options of a task, and what is shown once it is taken on.
+//! Options shared by `delegate` and `run`, and the answer to a submission.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::{
     clock,
 };
 
-/// How a task is run, whatever runs it.
+/// Options of a task that do not depend on its executor.
 #[derive(Debug, Args)]
 pub(super) struct TaskOptions {
     /// Name to find it by; the newest unfinished one is meant.
@@ -150,16 +150,16 @@ pub(super) struct TaskOptions {
     /// Each delay is random, up to the value that has been reached.
     #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", hide_short_help = true, help_heading = "Limits and retries")]
     backoff: Option<parse::Backoff>,
-    // The last: its heading applies to everything after it.
+    // Flattened last, because its heading applies to all options after it.
     #[command(flatten)]
     worktree: WorktreeOptions,
-    /// An option for agents that is not in their document.
+    /// An agent's option that is not part of the executor's document.
     #[arg(skip)]
     pub(super) allow_denied: bool,
 }
 
 impl TaskOptions {
-    /// Takes back a value that was given last as a task, and is none.
+    /// Removes the last dependency with this value, which turned out not to be a task.
     pub(super) fn names_not(&mut self, value: &str) {
         let lists = [
             &mut self.depends_on,
@@ -175,7 +175,7 @@ impl TaskOptions {
         }
     }
 
-    /// When it may start at the earliest, if that is put off.
+    /// The earliest start, if it is delayed.
     fn start(&self, now: Timestamp) -> Option<Timestamp> {
         let after = |after| Timestamp(now.0.saturating_add(millis(after)));
         let start = self.at.or_else(|| self.after.map(after));
@@ -183,7 +183,7 @@ impl TaskOptions {
     }
 }
 
-/// What an agent is told beside its prompt.
+/// Options of an agent, added to its prompt.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Agent")]
 pub(super) struct AgentOptions {
@@ -221,8 +221,8 @@ pub(super) struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// Adds what was given to the document for the executor; whether it knows these is for its
-    /// schema to say.
+    /// Adds the options to the executor's document; the executor's schema decides whether they are
+    /// allowed.
     pub(super) fn add_to(&self, spec: &mut Map<String, Value>) {
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -256,16 +256,16 @@ impl AgentOptions {
     }
 }
 
-/// What is answered to a task that was handed over.
+/// Answer to a submission.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Delegation {
     Submitted(Delegated),
-    /// With --wait.
+    /// With `--wait`.
     Ended(Box<TaskView>),
 }
 
-/// Hands the task over, and stays with it if that is wanted.
+/// Submits the task, and waits for it if asked to.
 pub(super) async fn submit(
     session: &Session,
     executor: String,
@@ -373,14 +373,14 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
     })
 }
 
-/// What may go wrong with a task that was taken on.
+/// Prints the warning about a submitted task, if there is one.
 pub(super) fn say_warning(taken: &Delegated) {
     if let Some(warning) = &taken.warning {
         output::say(&format!("warning: {warning}"));
     }
 }
 
-/// The tasks of a value that may be a list with commas.
+/// The tasks in a value that may be a comma-separated list.
 pub(super) fn listed(value: &str) -> impl Iterator<Item = &str> {
     value
         .split(',')
@@ -407,7 +407,8 @@ pub(super) fn distinct(
     Ok(map)
 }
 
-/// Absolute and there: the host has no directory of its own to be relative to.
+/// The working directory as an absolute path to an existing directory, because the host's own
+/// directory is another one.
 pub(super) fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let shown = given.clone().unwrap_or_else(|| ".".into());
     let refuse =

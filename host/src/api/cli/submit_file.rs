@@ -32,7 +32,7 @@ use crate::{
     text::{ShortIds, short_id},
 };
 
-/// What `--example` prints. Its schema is that of `claudine schema graph`.
+/// Output of `--example`. `claudine schema graph` prints its schema.
 const EXAMPLE: &str = "\
 # Three tasks: `claudine submit FILE` hands them over, all or none.
 - name: test
@@ -152,7 +152,7 @@ impl Submit {
 
 const COLUMNS: [Column; 2] = [Column::new("ID"), Column::new("NAME").cut(24, 6)];
 
-/// `release: 12 tasks`, and a line for each.
+/// `release: 12 tasks`, and one line for each task.
 fn taken<'a>(
     submitted: &Submitted,
     names: impl Iterator<Item = Option<&'a str>>,
@@ -179,7 +179,7 @@ fn taken<'a>(
     shown
 }
 
-/// What is said to a person who leaves: how to come back.
+/// The message after Ctrl-C, with the command to look at the graph again.
 fn detached(submitted: &Submitted) -> String {
     let graph = submitted.graph.as_ref().map(|graph| graph.id.as_str());
     let id = graph.or_else(|| Some(submitted.tasks.first()?.id.as_str()));
@@ -187,10 +187,10 @@ fn detached(submitted: &Submitted) -> String {
     format!("detached; the tasks continue: `claudine graph --graph {id} -f` shows them")
 }
 
-/// Larger graphs are not drawn while they are waited for.
+/// Size limit of a graph that is drawn while waiting.
 const DRAWN: usize = 1_000;
 
-/// Stays until all of them have ended; the exit code of the first that did not succeed.
+/// Waits until all tasks have ended; returns the exit code of the first that did not succeed.
 async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Failure> {
     let ids: Vec<&str> = submitted
         .tasks
@@ -232,17 +232,17 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
     Ok(code.into())
 }
 
-/// What is answered to a file.
+/// Answer to a submitted file.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) enum Answer {
     Submitted(Submitted),
-    /// With --dry-run.
+    /// With `--dry-run`.
     Planned(Graph),
 }
 
-/// The graph that would be submitted.
+/// Shows the graph that would be submitted.
 fn show(session: &Session, graph: &Graph) -> Result<ExitCode, Failure> {
     if session.json {
         output::json(graph)?;
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_a_graph() {
+    fn the_example_file_is_a_valid_graph() {
         let tasks = GraphFile::of("example", EXAMPLE).tasks(Path::new("/work"));
         assert_eq!(tasks.map(|tasks| tasks.len()), Ok(3));
     }

@@ -1,36 +1,37 @@
-//! Tables for people: never wider than the terminal, and whole where there is none.
+//! Tables for people: never wider than the terminal, and not cut in a pipe.
 //!
-//! Where the room is short, columns that say least go first, then long text is cut, then columns go
-//! that one would rather keep, and at last what is left is cut wherever it stands.
+//! If the terminal is too narrow, `Early` columns are left out first, then long text is cut, then
+//! `Late` columns are left out, and at last anything that is still too wide is cut.
 
 use super::terminal::{Colour, Look, Painted, fit, harmless};
 use crate::text::columns as width_of;
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
-/// As wide as the room is, for the last column of lines that are written as they come.
+/// Width of the last column in tables that are printed row by row: all that is left of the line.
 pub(super) const THE_REST: usize = 4_096;
 
-/// What is known of a column before there are rows.
+/// Properties of a column that do not depend on the rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     heading: &'static str,
     is_right: bool,
-    /// Left out if no row has anything in it.
+    /// Whether the column is left out if it is empty in all rows.
     is_optional: bool,
-    /// At least so wide, for rows that are not there yet.
+    /// Minimum width, for rows that are added later.
     wide: usize,
-    /// What it is cut to where that spares a column that goes late, and the least it is cut to.
+    /// Preferred and smallest width if the text is cut. It is cut below the preferred one rather
+    /// than leaving out a `Late` column.
     cut: Option<(usize, usize)>,
     goes: Option<Goes>,
 }
 
-/// When a column is left out for want of room; lower numbers go first.
+/// When a column is left out of a narrow table; lower numbers go first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Goes {
-    /// Before any text is cut to less than reads well.
+    /// Before other columns are cut below their preferred width.
     Early(u8),
-    /// Rather than that text is cut to nothing.
+    /// Before other columns are cut below their smallest width.
     Late(u8),
 }
 
@@ -46,7 +47,7 @@ impl Column {
         }
     }
 
-    /// For numbers.
+    /// Aligns the column right, for numbers.
     pub(super) const fn right(mut self) -> Self {
         self.is_right = true;
         self
@@ -62,8 +63,8 @@ impl Column {
         self
     }
 
-    /// Text that may be cut: rather not below `well`, never below `least` while another column can
-    /// go.
+    /// Allows the text to be cut: to the preferred width `well` while other columns can be left out
+    /// early, and to `least` at the smallest.
     pub(super) const fn cut(mut self, well: usize, least: usize) -> Self {
         self.cut = Some((well, least));
         self
@@ -75,7 +76,7 @@ impl Column {
     }
 }
 
-/// What stands in one place: foreign text, made harmless and put on one line.
+/// Text of a cell: escaped and on one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Cell {
     text: String,
@@ -110,7 +111,7 @@ impl From<String> for Cell {
     }
 }
 
-/// Rows below their headings.
+/// Headings and rows.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
@@ -125,7 +126,7 @@ impl Table {
         }
     }
 
-    /// Takes a cell for each column.
+    /// Adds a row with a cell for each column.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
     }
@@ -134,7 +135,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The headings and the rows; nothing of no rows.
+    /// The headings and the rows; empty if there are no rows.
     pub(super) fn shown(&self, look: Look) -> Painted {
         let mut shown = Painted::default();
         if self.is_empty() {
@@ -148,7 +149,7 @@ impl Table {
         shown
     }
 
-    /// The same as lines without their ends, for who puts them elsewhere than one below the other.
+    /// The headings and rows as separate lines without line ends.
     pub(super) fn lines(&self, look: Look) -> Vec<Vec<Piece>> {
         let layout = self.layout(look);
         let headings = self.headings();
@@ -163,7 +164,7 @@ impl Table {
             .collect()
     }
 
-    /// Where the columns stand, also for rows that come later.
+    /// Positions and widths of the columns, also for rows that are added later.
     pub(super) fn layout(&self, look: Look) -> Layout {
         let mut kept: Vec<Place> = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
@@ -227,7 +228,7 @@ fn make_fit(places: &mut Vec<Place>, room: usize) {
     }
 }
 
-/// Leaves out the column that goes next; whether there was one.
+/// Leaves out the next column that may go; returns whether there was one.
 fn drop_next(places: &mut Vec<Place>, may_go: impl Fn(Goes) -> bool) -> bool {
     let going = |place: &Place| place.column.goes.filter(|goes| may_go(*goes));
     let next = places.iter().enumerate();
@@ -239,7 +240,7 @@ fn drop_next(places: &mut Vec<Place>, may_go: impl Fn(Goes) -> bool) -> bool {
     true
 }
 
-/// Where each column stands.
+/// Positions and widths of the columns.
 #[derive(Debug)]
 pub(super) struct Layout {
     places: Vec<Place>,
@@ -247,7 +248,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// A row of those that are written as they come: a column grows with what stands in it.
+    /// A row of a table that is printed row by row. Columns grow with their text.
     pub(super) fn next_line(&mut self, cells: &[Cell]) -> Painted {
         for place in &mut self.places {
             let width = cells
@@ -265,7 +266,7 @@ impl Layout {
         self.line(cells)
     }
 
-    /// A row with its end. Nothing stands behind its last word.
+    /// A row with its newline, without spaces at its end.
     fn line(&self, cells: &[Cell]) -> Painted {
         let mut line = Painted::default();
         for piece in self.pieces(cells) {
@@ -313,7 +314,7 @@ impl Layout {
     }
 }
 
-/// A stretch of a line in one colour.
+/// Part of a line in one colour.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Piece {
     pub(super) text: String,
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_and_text_is_cut_in_order() {
+    fn narrow_tables_leave_out_columns_and_cut_text_in_order() {
         let check = |columns: Option<usize>, expected: &str| {
             assert_eq!(first_row("", columns), expected, "{columns:?}");
         };
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stand_right_and_an_empty_column_is_left_out() {
+    fn numbers_are_aligned_right_and_empty_columns_are_left_out() {
         assert_eq!(
             first_row("$1", None),
             "a7  shell    $1  12:30  Make all of the tests pass again"
@@ -385,7 +386,7 @@ mod tests {
     };
 
     #[test]
-    fn no_line_is_ever_wider_than_the_room() {
+    fn no_line_is_wider_than_the_terminal() {
         for columns in 1..90 {
             let look = Look {
                 colours: false,
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_take_no_room_and_no_cell_brings_its_own() {
+    fn colours_have_no_width_and_escape_codes_in_cells_are_shown() {
         let mut table = Table::new(&[Column::new("STATE"), Column::new("NAME")]);
         table.row([
             Cell::painted(Colour::Red, "✗ failed"),
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_come_later_stand_where_their_columns_do() {
+    fn rows_added_later_are_aligned_with_the_columns() {
         let columns = [
             Column::new("AT").wide(5),
             Column::new("NAME").cut(4, 2),

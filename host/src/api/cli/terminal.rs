@@ -1,5 +1,5 @@
-//! What is known of the terminal. Text goes to it only as [`super::output`] makes it harmless; raw
-//! output (`logs`, `--wait`) is not touched: a task's colours are its own.
+//! Properties of the terminal. [`super::output`] escapes all text written to it, except the raw
+//! output of tasks (`logs`, `--wait`), whose colours are their own.
 
 use std::{
     env,
@@ -12,11 +12,11 @@ use clap::ValueEnum;
 
 pub(super) use crate::text::{Painted, fit, harmless};
 
-/// A table is made to fit this where the terminal does not say how wide it is.
+/// Width of a terminal that does not tell its width.
 const DEFAULT_COLUMNS: usize = 80;
 const DEFAULT_ROWS: usize = 24;
 
-/// When to write in colours.
+/// When to use colours.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum ColourWhen {
     /// On a terminal, unless NO_COLOR is set
@@ -26,24 +26,24 @@ pub(super) enum ColourWhen {
     Never,
 }
 
-/// What the command line says of colours. It is one for the process, as its standard output is.
+/// Value of `--color`; one for the process, like its standard output.
 static COLOUR_WHEN: OnceLock<ColourWhen> = OnceLock::new();
 
-/// Called once, before anything is written.
+/// Sets when to use colours. Called once, before anything is written.
 pub(super) fn set_colours(when: ColourWhen) {
     COLOUR_WHEN.get_or_init(|| when);
 }
 
-/// How to write to standard output, a terminal or not.
+/// Colours and width of an output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// The width to fit into; none in a pipe, where nothing is cut.
+    /// Width limit; none in a pipe, where nothing is cut.
     pub(super) columns: Option<usize>,
 }
 
 impl Look {
-    /// For standard output, as it is.
+    /// The look of standard output.
     pub(super) fn of_stdout() -> Self {
         let is_terminal = io::stdout().is_terminal();
         let when = COLOUR_WHEN.get().copied().unwrap_or_default();
@@ -57,7 +57,7 @@ impl Look {
         }
     }
 
-    /// For what is said on standard error, in no colours.
+    /// The look of standard error, always without colours.
     pub(super) fn of_stderr() -> Self {
         Self {
             colours: false,
@@ -65,36 +65,35 @@ impl Look {
         }
     }
 
-    /// Adds a word in a colour, if there are colours.
+    /// Adds a word in a colour, or without one if colours are off.
     pub(super) fn paint(self, into: &mut Painted, colour: Colour, word: &str) {
         into.push_in(self.colours.then_some(colour as u8), word);
     }
 }
 
-/// How wide the terminal on standard error is.
+/// Width of the terminal on standard error.
 pub(super) fn stderr_columns() -> usize {
     columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS)
 }
 
-/// How many lines the terminal on standard output has.
+/// Number of lines of the terminal on standard output.
 pub(super) fn stdout_rows() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     let rows = size.map_or(0, |size| usize::from(size.ws_row));
     if rows == 0 { DEFAULT_ROWS } else { rows }
 }
 
-/// Standard error is a terminal that can move its cursor.
+/// Whether standard error is a terminal that can move its cursor.
 pub(super) fn stderr_can_move() -> bool {
     io::stderr().is_terminal() && !is_dumb_terminal()
 }
 
-/// The terminal cannot move its cursor.
+/// Whether the terminal cannot move its cursor.
 pub(super) fn is_dumb_terminal() -> bool {
     is_dumb(&|name| env::var_os(name))
 }
 
-/// Whether the terminal shows Unicode: the locale says so, as the first of its variables that is
-/// set.
+/// Whether the terminal shows Unicode, according to the first locale variable that is set.
 pub(super) fn shows_unicode() -> bool {
     static SHOWS: OnceLock<bool> = OnceLock::new();
     *SHOWS.get_or_init(|| is_utf8(&|name| env::var_os(name)))
@@ -108,7 +107,7 @@ fn columns_of(terminal: impl std::os::fd::AsFd) -> Option<usize> {
     }
 }
 
-/// What a program that shows our output later, such as `watch`, says of its width.
+/// Width set by a program such as `watch`, which shows the output later.
 fn said_columns() -> Option<usize> {
     let said = env::var("COLUMNS").ok()?;
     said.trim().parse().ok().filter(|columns| *columns > 0)
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+    fn colours_are_used_on_terminals_unless_set_otherwise() {
         let check = |when: ColourWhen, is_terminal: bool, set: &[(&str, &str)], expected: bool| {
             let found = has_colours(when, is_terminal, &variables(set));
             assert_eq!(found, expected, "{when:?} {is_terminal} {set:?}");
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn unicode_is_for_locales_that_have_it() {
+    fn unicode_is_used_if_the_locale_has_it() {
         let check = |set: &[(&str, &str)], expected: bool| {
             assert_eq!(is_utf8(&variables(set)), expected, "{set:?}");
         };

@@ -1,4 +1,4 @@
-//! Tasks in words: their state and its sign, how they ended.
+//! Texts about tasks: state, outcome and their symbols.
 
 use claudine_domain::time::Timestamp;
 
@@ -10,8 +10,8 @@ use crate::{
     text::short_id,
 };
 
-/// One word for where a task stands: its outcome once it has one, its phase where that says more
-/// than `running`.
+/// The state of a task as one word: the outcome if it has one, or the phase if that says more than
+/// `running`.
 pub(super) fn state(task: &TaskRow) -> String {
     match (&task.outcome, &task.phase) {
         (Some(outcome), _) => outcome.clone(),
@@ -20,12 +20,12 @@ pub(super) fn state(task: &TaskRow) -> String {
     }
 }
 
-/// The same as a sign that is seen at a glance.
+/// A symbol for the state.
 pub(super) fn mark(task: &TaskRow) -> &'static str {
     Shade::of(task.outcome.as_deref(), &task.state).mark()
 }
 
-/// The sign and the colour of a state or an outcome by its word alone.
+/// Symbol and colour for the word of a state or an outcome.
 pub(super) fn look_of_word(word: &str) -> (&'static str, Colour) {
     let shade = match word {
         "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word),
@@ -54,7 +54,7 @@ pub(super) fn colour(task: &TaskRow) -> Colour {
     }
 }
 
-/// What makes the success of an agent worth a look: `no changes`, `2 denied`.
+/// Reasons to check the success of an agent: `no changes`, `2 denied`.
 pub(super) fn doubts(task: &TaskRow) -> Vec<String> {
     if task.outcome.as_deref() != Some("succeeded") {
         return Vec::new();
@@ -74,12 +74,12 @@ pub(super) fn budget(budget: &BudgetView) -> String {
     )
 }
 
-/// Whether it has cost more than it was to.
+/// Whether the cost exceeds the budget.
 pub(super) fn is_over_budget(task: &TaskRow) -> bool {
     matches!((task.cost_usd, task.budget_usd), (Some(cost), Some(budget)) if cost > budget)
 }
 
-/// `✓ 15s · $0.02 · 3 files · 2 denied`: how a task ended, at a glance.
+/// A short summary of the end: `✓ 15s · $0.02 · 3 files · 2 denied`.
 pub(super) fn glance(task: &TaskRow, now: Timestamp) -> String {
     let first = match ran(task, now) {
         Some(ran) => format!("{} {ran}", mark(task)),
@@ -96,7 +96,7 @@ pub(super) fn glance(task: &TaskRow, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-/// `3 running`, `5 queued`: how many tasks stand where, without those of which there are none.
+/// Number of tasks in each state, without zeros: `3 running`, `5 queued`.
 pub(super) fn standing(counts: &Counts) -> Vec<String> {
     let kinds = [
         (counts.running, "running"),
@@ -110,7 +110,7 @@ pub(super) fn standing(counts: &Counts) -> Vec<String> {
         .collect()
 }
 
-/// A task as a person knows it: `nightly (x7tqrp)`, `x7tqrp`.
+/// Name and short id of a task: `nightly (x7tqrp)`, `x7tqrp`.
 pub(super) fn called(task: &TaskRow) -> String {
     let short = short_id(&task.id);
     match &task.name {
@@ -129,7 +129,7 @@ pub(super) fn ended(task: &TaskRow) -> String {
     line
 }
 
-/// The same for a terminal: `✗ nightly (x7tqrp) failed: exited with code 3`, with its colour.
+/// The same with a symbol and colours: `✗ nightly (x7tqrp) failed: exited with code 3`.
 pub(super) fn ended_painted(task: &TaskRow, look: Look) -> Painted {
     let mut line = Painted::default();
     look.paint(&mut line, colour(task), mark(task));
@@ -148,7 +148,7 @@ mod tests {
     use crate::api::cli::exit::tests::task;
 
     #[test]
-    fn an_end_is_told_with_its_sign_on_a_terminal() {
+    fn the_end_of_a_task_has_a_symbol_on_a_terminal() {
         let task = task(serde_json::json!({
             "name": "fix", "outcome": "failed", "reason": {"class": "exit", "message": "exited with\ncode 3"},
         }));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_stands_where_its_outcome_or_phase_says() {
+    fn the_outcome_or_phase_is_the_word_for_the_state() {
         let check =
             |json: serde_json::Value, expected: &str| assert_eq!(state(&task(json)), expected);
         check(serde_json::json!({}), "succeeded");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_is_doubtful_is_not_green() {
+    fn a_doubtful_success_is_not_green() {
         let now = Timestamp(1_795_359_153_042);
         let check = |json: serde_json::Value, colour_of: Colour, expected: &str| {
             let mut all = serde_json::json!({
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_cost_more_than_it_was_to_is_seen() {
+    fn a_cost_above_the_budget_is_noticed() {
         let check = |cost: Option<f64>, budget: Option<f64>, expected: bool| {
             let task = task(serde_json::json!({"cost_usd": cost, "budget_usd": budget}));
             assert_eq!(is_over_budget(&task), expected, "{cost:?} {budget:?}");

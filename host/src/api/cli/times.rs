@@ -1,5 +1,5 @@
-//! Times for people: of the local zone, as short as the day allows, and how far away they are.
-//! Programs are given RFC 3339 in UTC.
+//! Times for people: in the local time zone, as short as possible, and with the distance from now.
+//! Programs get RFC 3339 in UTC.
 
 use std::time::Duration;
 
@@ -12,20 +12,19 @@ use crate::{
     clock::{self, parse_rfc3339},
 };
 
-/// Days before and after today that are told by their name.
+/// Number of days before and after today that are shown by name.
 const NAMED_DAYS: i32 = 6;
 
 pub(super) fn now() -> Timestamp {
     clock::wall()
 }
 
-/// How long ago an RFC 3339 time was; a time in the future or one that cannot be read is shown as
-/// it is.
+/// The time since an RFC 3339 time; a time in the future or an invalid one is returned unchanged.
 pub(super) fn ago(time: &str, now: Timestamp) -> String {
     between(Some(time), now).map_or_else(|| time.to_owned(), span)
 }
 
-/// How long a task's last attempt has run, or ran: not while it waits for another.
+/// Run time of the last attempt, without the wait for the next one.
 pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
@@ -33,7 +32,7 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 
-/// From one RFC 3339 time to another, or to now.
+/// The time between two RFC 3339 times, or until now.
 pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Option<String> {
     let end = match end {
         Some(end) => parse_rfc3339(end)?,
@@ -42,8 +41,8 @@ pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Op
     between(start, end).map(span)
 }
 
-/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. A time that cannot
-/// be read is shown as it is.
+/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. An invalid time is
+/// returned unchanged.
 pub(super) fn at(time: &str, now: Timestamp) -> String {
     at_in(time, now, &clock::zone())
 }
@@ -57,7 +56,7 @@ pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
     }
 }
 
-/// `20:15:56` today, and with its date on another day: for the lines of a log.
+/// `20:15:56`, with the date if it is not today; for the lines of a log.
 pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     let zone = clock::zone();
     let (Some(at), Some(now)) = (zoned(parse_rfc3339(time), &zone), zoned(Some(now), &zone)) else {
@@ -73,7 +72,7 @@ pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     at.strftime(form).to_string()
 }
 
-/// A sentence with its RFC 3339 times as people read them: `until 20:15 (in 1m53s)`.
+/// Replaces the RFC 3339 times in a text by readable ones: `until 20:15 (in 1m53s)`.
 pub(super) fn in_text(text: &str, now: Timestamp) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -86,10 +85,10 @@ pub(super) fn in_text(text: &str, now: Timestamp) -> String {
     shown
 }
 
-/// The first time of a text, and what stands before it.
+/// The first time in a text, and the text before it.
 fn next_time(text: &str) -> Option<(&str, &str)> {
     text.match_indices('T').find_map(|(at, _)| {
-        // `2026-11-22` before it.
+        // The length of `2026-11-22`.
         let start = at.checked_sub(10)?;
         let is_alone = text.get(..start)?.chars().next_back();
         let is_alone = is_alone.is_none_or(|before| !before.is_alphanumeric());
@@ -103,7 +102,7 @@ fn next_time(text: &str) -> Option<(&str, &str)> {
 fn distance(time: Timestamp, now: Timestamp) -> String {
     let mut apart = Duration::from_millis(time.0.abs_diff(now.0));
     if apart >= Duration::from_secs(10) {
-        // To the nearest second: what was to be in 2h a moment ago still is.
+        // Rounded to the nearest second, so that two hours minus a moment are shown as 2h.
         apart += Duration::from_millis(500);
     }
     if apart < Duration::from_secs(1) {
@@ -159,7 +158,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_795_359_153_042);
 
     #[test]
-    fn times_are_as_short_as_the_day_allows() {
+    fn times_near_today_are_shown_without_a_date() {
         let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let check = |time: &str, expected: &str| assert_eq!(at_in(time, NOW, &berlin), expected);
         check("2026-11-22T19:15:56.063Z", "20:15");
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn times_in_a_text_are_told_as_people_read_them() {
+    fn times_in_a_text_are_made_readable() {
         let check = |text: &str, expected: &str| assert_eq!(in_text(text, NOW), expected);
         check("", "");
         check(
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_told_with_how_far_it_is() {
+    fn a_time_is_shown_with_its_distance_from_now() {
         let check = |time: &str, expected: &str| assert_eq!(at_and_distance(time, NOW), expected);
         check("2026-11-22T14:54:26.042Z", "14:54 (in 1m53s)");
         check("2026-11-22T14:51:33.042Z", "14:51 (1m00s ago)");
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_a_log_have_seconds() {
+    fn times_in_a_log_have_seconds() {
         let check = |time: &str, expected: &str| assert_eq!(to_the_second(time, NOW), expected);
         check("2026-11-22T14:51:33.042Z", "14:51:33");
         check("2026-11-02T14:51:33.042Z", "Nov 02 14:51:33");
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_as_spans() {
+    fn the_time_between_two_times_is_shown() {
         assert_eq!(ago("2026-11-22T14:51:33.042Z", NOW), "1m00s");
         assert_eq!(ago("soon", NOW), "soon");
         let mut task = task(serde_json::json!({"started_at": "2026-11-22T14:51:33.042Z"}));
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_a_task_waits_for_its_next_attempt_does_not_count() {
+    fn the_wait_for_the_next_attempt_is_not_run_time() {
         let task = task(serde_json::json!({
             "state": "waiting", "outcome": null, "started_at": "2026-11-22T14:50:33.042Z", "ran_ms": 2_000,
         }));

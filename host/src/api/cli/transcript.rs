@@ -1,5 +1,5 @@
-//! What tasks have written, on the terminal: the items of an agent with their times, and the lines
-//! of a command.
+//! Shows the output of tasks on the terminal: an agent's items with their times, and a command's
+//! lines.
 
 use claudine_domain::time::Timestamp;
 
@@ -13,17 +13,17 @@ use crate::{
     units::bytes_text,
 };
 
-/// Of one line that a program wrote as much as anybody reads.
+/// Limit of the characters shown of one line.
 const WRITTEN_CHARS: usize = 2_000;
-/// Faint and red.
+/// Style of standard error: faint and red.
 const STDERR_STYLE: &str = "2;31";
 
-/// Draws items, each with its time before it.
+/// Draws items, each after its time.
 #[derive(Clone, Copy)]
 pub(super) struct Drawing {
     pub(super) look: Look,
     pub(super) now: Timestamp,
-    /// The items are of an agent: times are told.
+    /// Whether times are shown, as for agents.
     pub(super) has_times: bool,
 }
 
@@ -80,7 +80,8 @@ fn short(line: &str) -> String {
     shortened(line, WRITTEN_CHARS)
 }
 
-/// The end of an output under its heading; nothing if there is none. `result` is shown elsewhere.
+/// The last lines of the output below a heading; empty if there are none. The `result` is left out,
+/// because it is shown elsewhere.
 pub(super) fn end_of(end: &LogEnd, result: Option<&str>, look: Look, now: Timestamp) -> Painted {
     let drawing = Drawing {
         look,
@@ -153,7 +154,7 @@ mod tests {
     };
 
     #[test]
-    fn both_streams_of_a_command_are_shown_as_they_were_written() {
+    fn both_streams_of_a_command_are_shown_in_order() {
         let end = end(serde_json::json!({"earlier_lines": 21, "items": [
             {"stream": "stdout", "kind": "output", "text": "\u{1b}[32mPASS\u{1b}[0m a\n"},
             {"stream": "stderr", "kind": "output", "text": "FAIL\u{1b}[2J\n\nb"},
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_without_lines_has_no_heading() {
+    fn an_empty_output_has_no_heading() {
         assert_eq!(shown(&end(serde_json::json!({})), None, PLAIN), "");
         let item =
             serde_json::json!({"stream": LogChannel::Stdout, "kind": "output", "text": "\n"});

@@ -45,7 +45,7 @@ impl Up {
             start.overrides.slots = self.slots;
             start.overrides.keep = self.keep;
         });
-        // A host that runs already does not read them.
+        // Checked here, because a running host does not read the settings.
         Settings::load(&client.start().overrides, &config::process_environment).map_err(
             |error| {
                 let error = session::unfit(error);

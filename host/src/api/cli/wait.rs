@@ -28,7 +28,7 @@ use crate::{
     clock,
 };
 
-/// Several waits notice within this time that the host has left; it is said once.
+/// The message that no host is running is shown once for all waits within this time.
 const SAID_ONCE: Duration = Duration::from_secs(2);
 
 /// Wait for tasks and exit with their exit code.
@@ -58,7 +58,8 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        // Each is looked at once, however short the time is: an end before it counts.
+        // Each task is looked up at least once, however short the timeout, so that finished ones
+        // count.
         let mut tasks = Vec::new();
         for task in &self.meant(session).await? {
             tasks.push(session.client().status(task).await?);
@@ -112,8 +113,7 @@ fn is_open(task: &TaskView) -> bool {
 }
 
 impl Wait {
-    /// The tasks that are named, or those that are selected: of a graph all, else those that have
-    /// not ended.
+    /// The named tasks, or the selected ones: all tasks of a graph, otherwise only unfinished ones.
     async fn meant(&self, session: &Session) -> Result<Vec<String>, Failure> {
         match (self.tasks.is_empty(), self.which.are_none() && !self.all) {
             (false, true) => return named::several(self.tasks.clone()),
@@ -141,14 +141,14 @@ impl Wait {
     }
 }
 
-/// So many are waited for side by side. Of more, those that were named first: each takes a place
-/// at the host.
+/// Limit of concurrent waits, because each takes a connection to the host. The tasks named first go
+/// first.
 const SIDE_BY_SIDE: usize = 16;
-/// Changes are looked at no more often than this.
+/// Minimum time between two looks at changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Waits for all of them, and prints a line for each as it ends. Each is asked for by its id, since
-/// a name may mean another task later on. They are given in the order in which they were named.
+/// Waits for all tasks, and prints a line for each as it ends. Tasks are addressed by id, because a
+/// name may mean another task later. The result is in the order in which they were named.
 async fn all(
     session: &Session,
     tasks: Vec<TaskView>,
@@ -175,7 +175,7 @@ async fn all(
     Ok(ended.into_iter().flatten().collect())
 }
 
-/// A line for a task that has ended; on a terminal with a sign that is seen at a glance.
+/// Prints a line for a finished task; with a symbol on a terminal.
 pub(super) fn tell_end(task: &TaskRow) -> Result<(), Failure> {
     if io::stdout().is_terminal() {
         output::painted(&text::ended_painted(task, Look::of_stdout()))
@@ -204,7 +204,7 @@ async fn one(
         .await?)
 }
 
-/// Keeps the line at the foot of the terminal true, for as long as it is polled.
+/// Updates the progress line for as long as the future is polled.
 async fn show(session: &Session, screen: &RefCell<Screen>) {
     let client = session.client();
     let looking = async {
@@ -219,7 +219,7 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
                     after = Some(overview.sequence);
                     screen.borrow_mut().progress.note(overview.tasks);
                 }
-                // Without a host nothing changes; whoever waits says so.
+                // Without a host nothing changes; the waits report that it is gone.
                 Err(_) => after = None,
             }
             clock::sleep(LOOK_EVERY).await;
@@ -245,11 +245,11 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
     let ((), (), ()) = tokio::join!(looking, explaining, ticking);
 }
 
-/// What a person sees of it on a terminal.
+/// The terminal during a wait.
 struct Screen {
     spinner: Spinner,
     progress: OfMany,
-    /// It was said that there is no host, and none was seen since.
+    /// The last time the missing host was reported.
     host_left: Option<Duration>,
 }
 
@@ -263,7 +263,7 @@ impl Screen {
         self.progress.note_end(id);
     }
 
-    /// Once for all that wait.
+    /// Reports once for all waits that no host is running.
     fn say_host_left(&mut self) {
         let now = clock::monotonic();
         let said = self.host_left.replace(now);

@@ -1,9 +1,8 @@
-//! Staying with a task: its output as it comes, its state while it says nothing, and what Ctrl-C
-//! means.
+//! Watches a task: prints its output as it arrives, shows its state otherwise, and handles Ctrl-C.
 //!
-//! What an agent's program writes is for its executor to read. Of such a task the executor's own
-//! word on what it is doing is shown, and its result at the end; nothing here knows what any agent
-//! prints, and `logs` has every byte of it.
+//! The output of an agent's program is parsed by its executor. For such a task the executor's
+//! description of the current action and the final result are shown; nothing here depends on the
+//! format of an agent's output, and `logs` has all of its bytes.
 
 use std::{
     cell::RefCell,
@@ -31,24 +30,25 @@ use crate::{
     clock,
 };
 
-/// How often the state is looked at for the spinner. A pipe has none, and waits for the end alone.
+/// Time between two looks at the state, for the spinner. Without a spinner only the end counts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const TICK: Duration = Duration::from_millis(100);
-/// How often it is asked what a task waits for.
+/// Time between two questions why a task waits.
 pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
-/// What is said while nobody can tell more of a task.
+/// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
-/// How long a second Ctrl-C still means the task and not the shell.
+/// Time within which a second Ctrl-C cancels the task.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
-/// How staying with a task ended.
+/// The end of watching.
 pub(super) enum Watched {
     Done(Box<TaskView>),
-    /// The person left; the task goes on.
+    /// The person detached; the task continues.
     Detached,
 }
 
-/// Stays with a task to its end. With `--json` its output is not shown: the answer is the task.
+/// Watches a task until it ends. With `--json` its output is not shown, because the answer is the
+/// task.
 pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched, Failure> {
     let mut interrupts = interrupts()?;
     let screen = RefCell::new(Screen::new());
@@ -85,7 +85,7 @@ pub(super) fn interrupts() -> Result<Signal, Failure> {
     Ok(signal(SignalKind::interrupt()).map_err(cannot)?)
 }
 
-/// The task's output and its end, whichever way they come; the end is the last.
+/// Shows the output and waits for the end of the task; the end may become known by either.
 async fn stay(
     session: &Session,
     task: &str,
@@ -114,10 +114,10 @@ async fn stay(
             Ok(())
         }
     };
-    // Output comes to its end with the task. Without a spinner to be fed, and a slot to be given
-    // free, one connection is enough, and a fan-out has many commands that wait.
+    // Output ends with the task. Without a spinner and without a slot to free, the end is awaited
+    // after the output, which saves a connection: a fan-out has many waiting commands.
     let in_turn = shows_output && !moving && waiter.is_none();
-    // Output that nobody reads any more ends the waiting as well.
+    // An error while writing the output ends the wait too.
     let both = async {
         if in_turn {
             output.await?;
@@ -128,7 +128,7 @@ async fn stay(
     let explaining = async {
         loop {
             clock::sleep(EXPLAIN_EVERY).await;
-            // What cannot be explained now is later.
+            // If the host cannot explain the wait now, it is asked again later.
             if let Ok(why) = client.why(task).await {
                 screen.borrow_mut().progress.note_brief(why.brief);
             }
@@ -165,7 +165,7 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
         match follower.next().await {
             Ok(Some(piece)) => screen.borrow_mut().show(&piece)?,
             Ok(None) => return Ok(()),
-            // The wait for the task's end says the same, better.
+            // The wait for the end reports the same error with more detail.
             Err(ClientError::Refused(error)) if error.kind == ErrorKind::Unavailable => {
                 return Ok(());
             }
@@ -174,7 +174,7 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
     }
 }
 
-/// Writes a piece of output where it belongs, byte for byte.
+/// Writes a piece of output to its stream, byte for byte.
 pub(super) fn write(piece: &Followed) -> io::Result<()> {
     match piece {
         Followed::Bytes(LogChannel::Stdout, bytes) => {
@@ -183,7 +183,7 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
             stdout.flush()
         }
         Followed::Bytes(LogChannel::Stderr, bytes) => io::stderr().lock().write_all(bytes),
-        // They are drawn by who asks for them.
+        // The caller draws items.
         Followed::Items(_) => Ok(()),
         Followed::Gap(bytes) => {
             output::say(&format!(
@@ -194,11 +194,11 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
     }
 }
 
-/// The terminal, shared by output and spinner.
+/// The terminal, shared by the output and the spinner.
 struct Screen {
     spinner: Spinner,
     progress: OfTask,
-    /// The output's last line has not ended: a spinner would write over it.
+    /// Whether the last line of output has no newline yet, so that a spinner would overwrite it.
     in_line: bool,
 }
 
@@ -233,7 +233,7 @@ impl Screen {
     }
 }
 
-/// What an agent answered: its result, to standard output.
+/// Prints the result of an agent to standard output.
 pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
     let Some(result) = result(task) else {
         return Ok(());
@@ -245,8 +245,8 @@ pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
     output::bytes(format!("{result}{end}").as_bytes())
 }
 
-/// The text that an executor gives as its result. Without one, the output of what succeeded; what a
-/// failed agent has written is for `logs`.
+/// The result given by the executor. Without one, the output of a successful task; that of a failed
+/// agent is shown by `logs`.
 fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
     let given = outputs.and_then(|outputs| outputs.get("result")?.as_str());
@@ -256,9 +256,8 @@ fn result(task: &TaskView) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// On standard error: how a task ended, what it was denied, and what can be done about it. Of what
-/// went well only a person at a terminal is told, and only of agents: a command has said all
-/// itself.
+/// Reports on standard error how a task ended, what it was denied, and what to do next. A success
+/// is reported only for agents and only on a terminal: the output of a command speaks for itself.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {
@@ -282,7 +281,7 @@ mod tests {
     use crate::api::cli::exit::tests::task;
 
     #[test]
-    fn the_result_of_an_agent_is_what_its_executor_says() {
+    fn the_result_of_an_agent_comes_from_its_executor() {
         let check = |json: serde_json::Value, expected: Option<&str>| {
             assert_eq!(result(&task(json)), expected);
         };

@@ -1,4 +1,4 @@
-//! `claudine worktree`, and the options by which a task gets one.
+//! `claudine worktree`, and the options that give a task a worktree.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use crate::{
     text::ShortIds,
 };
 
-/// A checkout of the task's own.
+/// Options of a task's own worktree.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Worktree")]
 pub(super) struct WorktreeOptions {

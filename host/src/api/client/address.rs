@@ -1,4 +1,4 @@
-//! Paths of the REST API, with everything in them escaped.
+//! Builds paths of the REST API; names in them are escaped.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ClientError;
 use crate::app::{AppError, ErrorKind};
 
-/// Longer than any id or name; a URI ends at 64 KiB.
+/// Length limit of a name, above that of any id or name; a URI may have 64 KiB.
 const LONGEST_REFERENCE: usize = 1_024;
 
 /// `/v1/tasks/{reference}{rest}`
@@ -45,7 +45,7 @@ fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, Cli
     Ok(path)
 }
 
-/// The path with a query of whatever is set in `query`.
+/// Appends the fields of `query` that are set to a path.
 pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<String, ClientError> {
     let fields = serde_json::to_value(query).map_err(ClientError::Unwritable)?;
     let mut separator = '?';
@@ -72,7 +72,7 @@ pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<Str
     Ok(path)
 }
 
-/// All but what RFC 3986 calls unreserved.
+/// Everything except the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -90,7 +90,7 @@ mod tests {
     use crate::app::{ListFilter, LogQuery};
 
     #[test]
-    fn whatever_names_a_task_is_one_segment() {
+    fn the_name_of_a_task_is_escaped_to_one_segment() {
         let check = |reference: &str, expected: &str| {
             assert_eq!(task(reference, "/why").unwrap(), expected);
         };
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_set_is_in_the_query() {
+    fn unset_fields_are_not_in_the_query() {
         let query = LogQuery {
             stream: Some("stdout".to_owned()),
             tail: Some(3),

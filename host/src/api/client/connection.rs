@@ -1,7 +1,7 @@
 //! One HTTP connection to the host.
 //!
-//! Whoever uses it drives it: there is no task beside it that would have to be joined. An idle
-//! connection is not driven, and that its host is gone is found out when it is to be used again.
+//! The caller drives the connection, so there is no background task to join. An idle connection is
+//! not driven; whether its host is gone shows only when it is used again.
 
 use std::pin::Pin;
 
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Ask;
 use crate::api::rest::VIA_HEADER;
 
-/// The connection ended before the answer was whole.
+/// The connection ended before the answer was complete.
 #[derive(Debug)]
 pub(super) struct Broken {
     /// Whether the host may have seen the request.
@@ -33,7 +33,7 @@ impl Broken {
     }
 }
 
-/// What bytes go over: a socket, or a pipe within this process.
+/// Transport of a connection: a socket, or a pipe within this process.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -42,24 +42,24 @@ pub(super) struct Connection {
     via: Via,
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
-    /// Its other end is in this process.
+    /// Whether the other end is in this process.
     pub(super) is_here: bool,
 }
 
 type Wire = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
-/// The half that moves bytes; `None` once it has come to its end.
+/// The part that reads and writes; `None` once the connection has ended.
 struct Driver(Option<Pin<Box<Wire>>>);
 
 impl Driver {
-    /// Does a piece of work that needs the connection to move.
+    /// Drives the connection until some work that depends on it is done.
     async fn drive<F: Future>(&mut self, work: F) -> F::Output {
         tokio::pin!(work);
         if let Some(wire) = self.0.as_mut() {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                // Its error, if it is one, reaches the work as well.
+                // An error of the connection is also returned by the work.
                 _ = wire => self.0 = None,
             }
         }
@@ -78,17 +78,16 @@ impl Connection {
         })
     }
 
-    /// Whether it is still there and ready for a request.
+    /// Whether the connection is still open and ready for a request.
     pub(super) async fn is_usable(&mut self) -> bool {
         self.driver.drive(self.sender.ready()).await.is_ok()
     }
 
-    /// Sends a request and gives the head of the answer; the body is read by [`Self::drive`].
+    /// Sends a request and returns the head of the answer; [`Self::drive`] reads the body.
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, Broken> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
-        // Paths are percent-encoded by `address`, so there is none that is not a URI but one that
-        // is too long.
+        // `address` percent-encodes all paths, so only a path that is too long is not a valid URI.
         *request.uri_mut() = ask.path.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("claudine"));

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its host.
+//! Errors between a client and its host.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::api) enum ClientError {
-    /// The host's own answer.
+    /// An error that the host answered with.
     #[error("{0}")]
     Refused(AppError),
     #[error("no host is running for {}", data_dir.display())]
@@ -17,7 +17,7 @@ pub(in crate::api) enum ClientError {
     #[error("cannot use the socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error(
-        "the program that listens on {} belongs to another user (uid {listener}); nothing was sent to it",
+        "the program that listens on {} belongs to another user (uid {listener}); nothing was sent",
         path.display()
     )]
     Foreign { path: PathBuf, listener: u32 },
@@ -32,9 +32,9 @@ pub(in crate::api) enum ClientError {
     NotReady { log: PathBuf, limit: Duration },
     #[error("the host has not answered within {} s", .0.as_secs())]
     Silent(Duration),
-    #[error("the host (pid {0}) was stopped by a signal, and answers nobody")]
+    #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
-    /// Without a cause where its answer just ends.
+    /// Without a cause if the answer ended early without an error.
     #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
     #[error("invalid answer from the host: {0}")]
@@ -64,7 +64,7 @@ impl ClientError {
             Self::Cut(_) => {
                 Some("whether it did what was asked is not known: look at `claudine list` before asking again".to_owned())
             }
-            Self::Silent(_) => Some("`claudine doctor` looks at it".to_owned()),
+            Self::Silent(_) => Some("`claudine doctor` checks it".to_owned()),
             Self::Stopped(pid) => Some(format!(
                 "`kill -CONT {pid}` continues it, and then it does what it was asked meanwhile"
             )),

@@ -1,4 +1,4 @@
-//! Reading events as they come, over restarts of the host.
+//! Reads events as they occur, across restarts of the host.
 
 use super::{
     Ask, Client, ClientError, address,
@@ -11,18 +11,18 @@ use crate::{
     clock,
 };
 
-/// What a reader of events hears.
+/// An item for a reader of events.
 #[derive(Debug)]
 pub(in crate::api) enum Heard {
     Event(Box<EventView>),
-    /// The host went down. The next call waits for another, and reads on.
+    /// The host shut down. The next call waits for another host and continues there.
     HostLeft,
 }
 
-/// A reader of events. Where it was is in its query: a new host is asked for what comes after.
+/// Reads events. The position is kept in the query, so that a new host continues after it.
 ///
-/// A host that was lost is started again, as by any command. One that was told to go down is not:
-/// whoever only looks on does not undo what somebody else wanted, and waits until there is one.
+/// A host that crashed is started again, as by any command. One that was shut down is not: a mere
+/// reader must not undo somebody's decision, and waits until a host runs.
 pub(in crate::api) struct EventReader<'a> {
     client: &'a Client,
     query: EventQuery,
@@ -42,7 +42,7 @@ impl Client {
 }
 
 impl EventReader<'_> {
-    /// The next one, or `None` when there is no more.
+    /// The next item, or `None` at the end.
     pub(in crate::api) async fn next(&mut self) -> Result<Option<Heard>, ClientError> {
         let mut fruitless = 0;
         loop {
@@ -69,12 +69,12 @@ impl EventReader<'_> {
                     self.pass(event.sequence);
                     return Ok(Some(Heard::Event(Box::new(event))));
                 }
-                // A host sends no output here.
+                // Hosts send no output on this connection.
                 Ok(_) => return Ok(None),
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));
                 }
-                // The same host may say so again until it is gone.
+                // The same host may repeat this until it has ended.
                 Err(_) if self.host_left => self.look_again().await,
                 Err(_) => {
                     self.open = None;
@@ -94,7 +94,7 @@ impl EventReader<'_> {
         clock::sleep(LOOK_AGAIN).await;
     }
 
-    /// Nothing is told twice and nothing left out.
+    /// Records the position after an event, so that none is repeated or skipped.
     fn pass(&mut self, sequence: u64) {
         self.host_left = false;
         self.query.after = Some(sequence);
@@ -114,8 +114,8 @@ impl EventReader<'_> {
         self.open.insert(open).next().await
     }
 
-    /// Asks until a host answers, and starts none. One that is still on its way down may yet take
-    /// the question.
+    /// Repeats the request until a host answers, and starts none. A host that is shutting down may
+    /// still receive it.
     async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
         let patient = self.client.that_starts_none();
         loop {

@@ -1,4 +1,4 @@
-//! Reading a task's output as it comes, over restarts of the host.
+//! Reads the output of a task as it is written, across restarts of the host.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::{
     clock,
 };
 
-/// How long a follower that found no place waits before it asks again.
+/// Pause before the next try if the host has no free place for a follower.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A piece of output, to be shown.
+/// A piece of output to show.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::api) enum Followed {
     Bytes(LogChannel, Vec<u8>),
-    /// Of an agent, where its transcript was asked for.
+    /// Items of an agent's transcript, if one was requested.
     Items(Vec<Item>),
-    /// So many bytes are missing here.
+    /// This many bytes are missing here.
     Gap(u64),
 }
 
-/// A reader of a task's output. When its connection breaks it asks for the rest, by attempt and
-/// offset, of the host that is there then.
+/// Reads the output of a task. If the connection breaks, it asks the next host for the rest, by
+/// attempt and offset.
 pub(in crate::api) struct Follower<'a> {
     client: &'a Client,
     task: String,
@@ -36,13 +36,13 @@ pub(in crate::api) struct Follower<'a> {
     open: Option<Frames>,
 }
 
-/// Where it is: nothing is shown twice and nothing is left out.
+/// Position in the output, so that nothing is repeated or skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Place {
     attempt: Option<u32>,
-    /// Of the byte that comes next, once there was one; of a transcript that of standard output.
+    /// Offset of the next byte, once one was read; in a transcript, that of standard output.
     offset: Option<u64>,
-    /// Of a transcript that of standard error.
+    /// In a transcript, the offset of standard error.
     stderr_offset: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Place {
     fn pass(&mut self, piece: &LogPiece) {
         match piece {
             LogPiece::Attempt(number) => {
-                // A later attempt is shown from its start, whatever was asked of the first.
+                // A later attempt is shown from its beginning, even if the first was not.
                 let later = self.attempt.is_some_and(|before| before != *number);
                 *self = Self {
                     attempt: Some(*number),
@@ -72,7 +72,7 @@ impl Place {
         }
     }
 
-    /// What is still to be asked for, of what was asked at first.
+    /// The rest of the original request.
     fn rest(self, asked: &LogQuery) -> LogQuery {
         let attempt = self.attempt.or(asked.attempt);
         match self.offset {
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-/// How often a reader without a host looks whether one was lost.
+/// Time between two checks by a reader without a host whether one has crashed.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -108,12 +108,13 @@ impl Client {
 }
 
 impl Follower<'_> {
-    /// The next piece, or `None` when there is no more.
+    /// The next piece, or `None` at the end.
     pub(in crate::api) async fn next(&mut self) -> Result<Option<Followed>, ClientError> {
         let mut fruitless = 0;
         loop {
             let frame = match self.frame().await {
-                // The host goes down. What the task writes is read without one until the next.
+                // The host is shutting down. Until the next one runs, stored output is read without
+                // a host.
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Unavailable
                         && (self.query.follow || fruitless < TRIES) =>
@@ -128,14 +129,13 @@ impl Follower<'_> {
                     fruitless += 1;
                     self.open = None;
                     if self.query.follow {
-                        // One that was killed is there for a moment longer.
+                        // A killed host may still seem to run for a moment.
                         clock::sleep(LOOK_AGAIN).await;
                         self.client.revive().await;
                     }
                     continue;
                 }
-                // There are as many followers as the host has places for. What the task writes is
-                // kept until there is one.
+                // All places for followers are taken. Output is kept until one is free.
                 Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {
@@ -145,7 +145,7 @@ impl Follower<'_> {
                 Err(error) => return Err(error),
             };
             match frame {
-                // A host sends no events here.
+                // Hosts send no events on this connection.
                 Frame::End | Frame::Event(_) => return Ok(None),
                 Frame::Error(error) => return Err(ClientError::Refused(error)),
                 Frame::Piece(piece) => {
@@ -173,7 +173,7 @@ impl Follower<'_> {
             if let Some(frame) = clock::within(LOOK_FOR_LOST, open.next()).await {
                 return frame;
             }
-            // Without a host nobody settles the task, so there would be no end to wait for.
+            // Without a host the task is never concluded, so its end would never come.
             if open.is_here() && self.client.has_lost_its_host() {
                 return Err(ClientError::Cut(None));
             }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_was_cut_off_asks_for_the_rest() {
+    fn a_reader_that_was_cut_off_requests_the_rest() {
         let bytes = |offset, length| LogPiece::Bytes {
             channel: LogChannel::Stdout,
             offset,
@@ -246,7 +246,7 @@ mod tests {
             &[LogPiece::Attempt(2), items(50), LogPiece::Attempt(3)],
             (Some(3), Some(0), None),
         );
-        // The host that took over says again which attempt it is.
+        // The next host repeats the number of the attempt.
         check(
             &[LogPiece::Attempt(2), bytes(100, 7), LogPiece::Attempt(2)],
             (Some(2), Some(107), None),

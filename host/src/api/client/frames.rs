@@ -1,4 +1,4 @@
-//! An answer in frames, as it is read.
+//! Reads an answer that consists of frames.
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -6,10 +6,10 @@ use hyper::body::Incoming;
 use super::{Ask, Client, ClientError, connection::Connection, refusal};
 use crate::api::rest::frame::{Decoder, Frame};
 
-/// How often in a row a reader that gets nothing looks for a new host.
+/// Number of fruitless tries in a row after which a reader gives up.
 pub(super) const TRIES: u32 = 3;
 
-/// A connection over which an answer comes.
+/// A connection that an answer arrives on.
 pub(super) struct Frames {
     connection: Connection,
     body: Incoming,
@@ -38,12 +38,12 @@ impl Frames {
         })
     }
 
-    /// Whether this process itself is at the other end, as no host runs.
+    /// Whether the answer comes from this process, because no host runs.
     pub(super) fn is_here(&self) -> bool {
         self.connection.is_here
     }
 
-    /// The next frame. Nothing is lost if it is given up before it is there.
+    /// The next frame. Cancelling this call loses nothing.
     pub(super) async fn next(&mut self) -> Result<Frame, ClientError> {
         loop {
             if let Some(frame) = self.decoder.next()? {

@@ -1,8 +1,8 @@
-//! The host as its clients see it: a method a request, over the socket. The command line and MCP
-//! use nothing else.
+//! The client of a host: one method per request, over the socket. The command line and MCP use
+//! nothing else.
 //!
-//! It starts a host where there is none, keeps connections for the next request, and asks again
-//! where the host was restarted in between and asking twice does no harm.
+//! It starts a host if none runs, keeps connections for later requests, and repeats a request after
+//! a restart of the host if repeating it does no harm.
 
 mod address;
 mod connection;
@@ -39,30 +39,30 @@ use crate::{
     lock::lock,
 };
 
-/// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying
-/// so is better than to hang with it.
+/// Time limit of ordinary answers, which take milliseconds. A host that takes this long is stuck,
+/// and an error is better than hanging with it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// After so long without an answer it is looked whether the host was stopped.
+/// Time without an answer after which the client checks whether the host is stopped by a signal.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
-/// Idle connections kept for the next request, and for how long: less than the host leaves them to
-/// a client that asks nothing.
+/// Limit of idle connections that are kept. Their time limit is below the one after which the host
+/// closes them.
 const KEPT_CONNECTIONS: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(10);
-/// How often a request that does no harm when done twice is sent, while hosts come and go.
+/// Number of times a repeatable request is sent while hosts come and go.
 const TRIES: u32 = 3;
-/// What goes over a connection within this process before its reader has to take some of it.
+/// Buffer size of a connection within this process.
 const HERE_BYTES: usize = 64 << 10;
 
-/// What goes out.
+/// A request.
 #[derive(Clone, Debug)]
 struct Ask {
     method: Method,
     path: String,
     body: Bytes,
-    /// To do it twice is the same as to do it once.
+    /// Whether sending it twice has the same effect as sending it once.
     repeatable: bool,
     limit: Option<Duration>,
-    /// It only reads what is stored: no host is started for it.
+    /// Whether it only reads stored data, so that no host is started for it.
     reads: bool,
 }
 
@@ -90,19 +90,19 @@ impl Ask {
         })
     }
 
-    /// Only a host can answer it.
+    /// Marks a request that only a running host can answer.
     fn of_host(mut self) -> Self {
         self.reads = false;
         self
     }
 
-    /// It changes nothing, and is no more than a question that is long.
+    /// Marks a request that only reads, although it has a body.
     fn reading(mut self) -> Self {
         (self.reads, self.repeatable) = (true, true);
         self
     }
 
-    /// It takes as long as it takes.
+    /// Marks a request without a time limit.
     fn patient(mut self) -> Self {
         self.limit = None;
         self
@@ -114,18 +114,18 @@ impl Ask {
     }
 }
 
-/// The host of one data directory.
+/// Client of the host of one data directory.
 pub(super) struct Client {
     start: HostStart,
-    /// With the time since when each is idle, on the clock that does not jump.
+    /// Idle connections, each with the monotonic time since when it is idle.
     idle: Mutex<Vec<(Duration, Connection)>>,
-    /// Set when a host of another version answered, until somebody has said so.
+    /// Version of a host that differs from this program's, until it is reported.
     other_version: Mutex<Option<String>>,
-    /// Answers what only reads where no host runs.
+    /// Answers reading requests if no host runs.
     offline: Mutex<Option<Arc<Host>>>,
 }
 
-/// Why a try came to nothing.
+/// Reason why a try failed.
 enum Fault {
     Broken(Broken),
     Client(ClientError),
@@ -157,12 +157,12 @@ impl Client {
         &self.start
     }
 
-    /// The version of the host, if it is not this program's; told once.
+    /// The version of the host if it differs from this program's; returned once.
     pub(super) fn take_other_version(&self) -> Option<String> {
         lock(&self.other_version).take()
     }
 
-    /// Asks, and reads the answer as JSON.
+    /// Sends a request and parses the answer as JSON.
     async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
         let mut tries = 1;
         let bytes = loop {
@@ -172,7 +172,7 @@ impl Client {
                     tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
-                // The host goes down: what it has stored is read without it.
+                // The host is shutting down; stored data can be read without it.
                 Err(Fault::Client(error))
                     if ask.reads
                         && self.start.policy == Policy::IfNeeded
@@ -188,7 +188,8 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)
     }
 
-    /// Waits for an answer up to the limit, and no longer if the host was stopped: then none comes.
+    /// Waits for an answer up to the limit. Fails early if the host is stopped by a signal, because
+    /// then no answer comes.
     async fn answered<F: Future>(
         &self,
         limit: Option<Duration>,
@@ -229,11 +230,11 @@ impl Client {
         }
     }
 
-    /// One that is idle, else a new one, to a host that is started for it if need be; or to nobody
-    /// but this process, for what only reads.
+    /// An idle connection, or a new one to the host, which is started if needed. A request that
+    /// only reads is answered within this process if no host runs.
     async fn connection(&self, reads: bool) -> Result<Connection, ClientError> {
         loop {
-            // The lock is given back before anything is awaited.
+            // The lock must be released before awaiting.
             let idle = lock(&self.idle).pop();
             let Some((since, mut connection)) = idle else {
                 break;
@@ -260,7 +261,7 @@ impl Client {
         Ok(connection)
     }
 
-    /// The other end of a connection within this process.
+    /// Opens a connection to a host within this process.
     fn read_here(&self) -> Result<DuplexStream, ClientError> {
         let mut offline = lock(&self.offline);
         if offline.is_none() {
@@ -291,7 +292,7 @@ impl Client {
     }
 }
 
-/// What an answer without success says.
+/// Turns an unsuccessful answer into an error.
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     let error = serde_json::from_slice(body).unwrap_or_else(|_| {
         let body = String::from_utf8_lossy(body)

@@ -1,10 +1,9 @@
-//! Starting a host where there is none. However many clients want one at the same moment, one is
-//! started.
+//! Starts a host if none runs. If many clients need one at the same moment, only one is started.
 //!
-//! Clients take turns by a lock in the data directory; whoever gets it second finds the host of the
-//! first. The host says on a pipe that it is ready, or why it is not, so nobody polls, and whoever
-//! started it sees its complaint. The pipe is this program's own: the host keeps nothing of its
-//! starter open, so `$(claudine delegate …)` returns at once.
+//! Clients take turns with a lock in the data directory, and the next in turn finds the host that
+//! the first one started. The host reports on a pipe that it is ready, or why it failed, so nobody
+//! has to poll, and the client can show the error. The pipe belongs to the client only: the host
+//! keeps no descriptor of its starter, so that `$(claudine delegate …)` returns at once.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -35,19 +34,19 @@ use crate::{
     layout::Layout,
 };
 
-/// Loading ten thousand unfinished tasks takes a second; recovering after a crash of everything a
-/// few.
+/// Time limit of a host's start. Loading ten thousand unfinished tasks takes a second, and recovery
+/// after a crash a few.
 const READY_LIMIT: Duration = Duration::from_mins(1);
-/// How long a host that is on its way down, or up by other hands, is waited for.
+/// Time limit for a host that is shutting down or being started by somebody else.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
-/// The same for what can be read without one.
+/// The same for requests that can be answered without a host.
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
-/// How much of the log an error shows.
+/// Limit of the bytes of the log that an error shows.
 const LOG_END_BYTES: usize = 2_000;
 
-/// What the host says on its standard output, once, as a line of JSON.
+/// Report of a started host: one line of JSON on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::api) enum Announcement {
@@ -55,27 +54,27 @@ pub(in crate::api) enum Announcement {
     Failed(AppError),
 }
 
-/// Whether a host is started where there is none.
+/// Whether to start a host if none runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Policy {
     IfNeeded,
     Never,
 }
 
-/// How to reach the host of a data directory, and how to start it.
+/// Says how to reach the host of a data directory, and how to start it.
 #[derive(Clone)]
 pub(in crate::api) struct HostStart {
     pub(in crate::api) layout: Layout,
     pub(in crate::api) overrides: Overrides,
     pub(in crate::api) policy: Policy,
-    /// What the host is told of the way by which requests come.
+    /// Origin of the requests, sent to the host.
     pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<File>,
     pub(in crate::api) offline: Offline,
 }
 
 impl HostStart {
-    /// A connection to the host, and whether it was started for it.
+    /// Connects to the host; returns whether it was started for this.
     pub(in crate::api) async fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
         if let Some(stream) = self.try_connect().await? {
             return Ok((stream, false));
@@ -100,8 +99,8 @@ impl HostStart {
             if let Some(stream) = self.try_connect().await? {
                 return Ok((stream, held.is_none()));
             }
-            // Some other host holds the directory and does not listen: it is going down, or
-            // somebody is just starting it by hand.
+            // Another host holds the directory but does not listen: it is shutting down, or
+            // somebody is just starting it.
             if waited >= OTHER_HOST_LIMIT {
                 return Err(
                     held.map_or(ClientError::Silent(OTHER_HOST_LIMIT), ClientError::Refused)
@@ -112,8 +111,8 @@ impl HostStart {
         }
     }
 
-    /// A connection to the host that is there, if one is: none is started. One that does not listen
-    /// just now is coming up or going down, and is waited for a moment.
+    /// Connects to a running host without starting one. Waits briefly for a host that is just
+    /// starting or shutting down.
     pub(super) async fn reach(&self) -> Result<Option<UnixStream>, ClientError> {
         let give_up = clock::monotonic() + COMES_OR_GOES;
         loop {
@@ -127,13 +126,13 @@ impl HostStart {
         }
     }
 
-    /// Whether the last host has ended without having been told to: it left its file behind.
+    /// Whether the last host crashed: only a proper shutdown removes its file.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 
-    /// A connection, or `None` where nobody listens. Nothing is sent to a socket that is not this
-    /// user's.
+    /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
+    /// another user.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
         let path = self.layout.socket();
         let failed = |source| ClientError::Socket {
@@ -157,7 +156,7 @@ impl HostStart {
         Ok(Some(stream))
     }
 
-    /// Waits for its turn, and starts a host unless somebody else just has. It blocks.
+    /// Waits for its turn, and starts a host unless another client just has. Blocks the thread.
     fn start_in_turn(&self) -> Result<(), ClientError> {
         let turn = self.turn().map_err(|source| self.cannot_start(source))?;
         let path = self.layout.socket();
@@ -187,8 +186,8 @@ impl HostStart {
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
-                // Another command is starting a host, which takes no longer than this, unless it
-                // was stopped in the middle of it.
+                // Another command is starting a host, which takes no longer than this unless that
+                // command was suspended.
                 Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                     std::thread::sleep(TURN_LOOK);
                 }
@@ -251,7 +250,7 @@ impl HostStart {
         })
     }
 
-    /// What the host says, up to the end of its line or of the host.
+    /// Reads the host's report up to the end of the line, or of the output.
     fn announcement(&self, mut from: File) -> Result<Vec<u8>, ClientError> {
         let deadline = clock::monotonic() + READY_LIMIT;
         let mut line = Vec::new();
@@ -285,8 +284,8 @@ impl HostStart {
     }
 }
 
-/// The program as it is on disk now. After an upgrade the running one's own path ends in `
-/// (deleted)`: the new one stands where it stood.
+/// The path of the program on disk. After an upgrade the running program's own path ends in `
+/// (deleted)`, and the new program is at the path without that.
 fn this_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.as_os_str().to_string_lossy();
@@ -316,15 +315,14 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// The last lines of the log; nothing where it cannot be read, since this only adds to an error
-/// that is there already.
+/// The last lines of the log; empty if it cannot be read, because it only adds detail to an error.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];
     String::from_utf8_lossy(end).trim().to_owned()
 }
 
-/// The data directory a client talks to: the same rule as the host's.
+/// The data directory, found by the same rule as in the host.
 pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::ConfigError> {
     config::data_dir(overrides.data_dir.as_deref(), &config::process_environment).map(Layout::new)
 }
@@ -351,7 +349,7 @@ mod tests {
         }
     }
 
-    /// Listens as another user, which is a matter of the calling thread alone. Only root can.
+    /// Listens as another user. The user id is that of the calling thread only; needs root.
     fn listen_as_nobody(socket: PathBuf) -> UnixListener {
         let listening = std::thread::spawn(move || {
             let nobody = Uid::from_raw(NOBODY);
@@ -362,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_to_a_program_of_another_user() {
+    async fn nothing_is_sent_to_a_listener_of_another_user() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -377,12 +375,12 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let client = client_of(layout.clone());
 
-        // The directory alone gives it away.
+        // The owner of the directory is reason enough to refuse.
         let refused = client.connect().await.unwrap_err();
         assert!(matches!(refused, ClientError::Socket { .. }), "{refused}");
         assert!(listener.accept().is_err(), "it was not even connected to");
 
-        // With a directory that only its owner writes to, the listener does.
+        // In a directory that only its owner can write to, the owner of the listener is checked.
         fs::set_permissions(&root, open(0o755)).unwrap();
         let refused = client.connect().await.unwrap_err();
         let foreign = matches!(
@@ -401,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_of_the_same_user_is_connected_to() {
+    async fn a_listener_of_the_same_user_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let client = client_of(layout.clone());

@@ -1,4 +1,4 @@
-//! The requests, one method each.
+//! One method for each request.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::{
     clock, config,
 };
 
-/// Tasks of a list that come together.
+/// Number of tasks on a page of a list.
 const LARGEST_PAGE: u32 = 1_000;
-/// The pause before a wait that was answered early is asked for again.
+/// Pause before repeating a wait that was answered early.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Where each has an idempotency key it is sent again if the host was lost: nothing can be
-    /// taken on twice.
+    /// Repeated after a crash of the host if all tasks have idempotency keys, because then no task
+    /// is submitted twice.
     pub(in crate::api) async fn submit(&self, request: &Submit) -> Result<Submitted, ClientError> {
         let again = request
             .tasks
@@ -34,13 +34,13 @@ impl Client {
             .await
     }
 
-    /// What the tasks of a request would be. Nothing is taken on.
+    /// Shows the graph of a request without submitting it.
     pub(in crate::api) async fn plan(&self, request: &Submit) -> Result<Graph, ClientError> {
         self.ask(Ask::post("/v1/plan".to_owned(), request)?.repeatable_if(true))
             .await
     }
 
-    /// A request of one task.
+    /// Submits a single task.
     pub(in crate::api) async fn delegate(
         &self,
         request: &Submit,
@@ -51,8 +51,8 @@ impl Client {
         })
     }
 
-    /// It takes as long as the store needs to read and write them all. Cancels and holds may be
-    /// asked for twice.
+    /// Has no time limit, because the store may have to read and write many tasks. Cancels and
+    /// holds may be repeated.
     pub(in crate::api) async fn act(&self, asked: &TaskActions) -> Result<TasksActed, ClientError> {
         let again = asked.dry_run || matches!(asked.action, Action::Cancel | Action::Hold);
         let ask = Ask::post("/v1/tasks/actions".to_owned(), asked)?;
@@ -106,7 +106,7 @@ impl Client {
             .await
     }
 
-    /// It takes as long as git does. Asked for again it finds what was done.
+    /// Has no time limit, because git has none. Repeating it returns the finished merge.
     pub(in crate::api) async fn merge_worktree(
         &self,
         task: &str,
@@ -116,7 +116,7 @@ impl Client {
         self.ask(Ask::post(path, &asked)?.patient()).await
     }
 
-    /// To begin or to end what is begun or ended already changes nothing.
+    /// Repeatable: beginning or ending a resolution twice changes nothing.
     pub(in crate::api) async fn resolve_worktree(
         &self,
         task: &str,
@@ -151,7 +151,7 @@ impl Client {
         self.ask(Ask::get(path)).await
     }
 
-    /// As soon as something has changed, or at the limit that the host has.
+    /// Returns as soon as something has changed, or at the time limit.
     pub(in crate::api) async fn changes(
         &self,
         query: ChangesQuery,
@@ -160,7 +160,7 @@ impl Client {
         self.ask(Ask::get(path)).await
     }
 
-    /// The ids of all tasks that a filter finds, newest first.
+    /// Ids of all tasks that match a filter, newest first.
     pub(in crate::api) async fn list_all(
         &self,
         mut filter: ListFilter,
@@ -185,7 +185,7 @@ impl Client {
         self.ask(Ask::get(address::task(task, "/why")?)).await
     }
 
-    /// The task as soon as it has ended, or as it is at the limit.
+    /// Returns the task as soon as it has ended, or in its current state at the time limit.
     pub(in crate::api) async fn wait(
         &self,
         task: &str,
@@ -200,7 +200,7 @@ impl Client {
             if view.outcome.is_some() || left.is_zero() {
                 return Ok(view);
             }
-            // A host that is crowded answers early, and is not asked again at once.
+            // A crowded host answers early; asking again at once would not help it.
             clock::sleep(left.min(ASK_AGAIN)).await;
         }
     }
@@ -261,7 +261,7 @@ impl Client {
         .await
     }
 
-    /// The last lines of both streams, as they are shown.
+    /// The last lines of both streams, formatted for display.
     pub(in crate::api) async fn log_end(
         &self,
         task: &str,
@@ -337,16 +337,16 @@ impl Client {
         self.ask(Ask::get("/v1/host/settings".to_owned())).await
     }
 
-    /// Starts a host if there is none, and says whether it did.
+    /// Starts a host if none runs; returns whether it did.
     pub(in crate::api) async fn reach(&self) -> Result<(HostInfo, bool), ClientError> {
         let (_, started) = self.start().connect().await?;
         Ok((self.info().await?, started))
     }
 
-    /// The same, and lifts a drain if the host is on its way down.
+    /// The same, and lifts a drain.
     pub(in crate::api) async fn up(&self) -> Result<(UpView, bool), ClientError> {
         let (host, started) = self.reach().await?;
-        // A host of an earlier version cannot lift one, and says whether it drains.
+        // Hosts of earlier versions cannot lift a drain, but say whether they drain.
         if !host.draining {
             return Ok((
                 UpView {
@@ -362,9 +362,10 @@ impl Client {
         Ok((up, started))
     }
 
-    /// The host as it was. It takes as long as what runs takes to end, where that is waited for.
+    /// Shuts the host down and returns its last state. Has no time limit, because running tasks may
+    /// have to end first.
     pub(in crate::api) async fn down(&self, mode: DownMode) -> Result<HostInfo, ClientError> {
-        // A host that is on its way down already is looked on with.
+        // A shutdown in progress is joined, so repeating the request does no harm.
         let ask = Ask::post("/v1/host/down".to_owned(), &DownBody { mode })?;
         self.ask(ask.patient().repeatable_if(true)).await
     }

@@ -1,7 +1,7 @@
-//! Waiting for a task's end over restarts of the host.
+//! Waits for the end of a task across restarts of the host.
 //!
-//! A host that was lost is started again, as by any command. One that was told to go down is not:
-//! whoever only waits does not undo what somebody else wanted, and waits for the next one.
+//! A host that crashed is started again, as by any command. One that was shut down is not: a mere
+//! wait must not undo somebody's decision, and continues with the next host.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::{
     clock,
 };
 
-/// How often somebody who waits looks whether there is a host again.
+/// Time between two checks for a host while waiting.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// What somebody who waits is shown meanwhile.
+/// Progress reported during a wait.
 pub(in crate::api) enum Seen<'a> {
     Task(&'a TaskView),
-    /// The host went down, and the next one is waited for.
+    /// The host shut down; the wait continues with the next one.
     HostLeft,
 }
 
 impl Client {
-    /// Waits until the task has ended, however long that takes. The first question starts a host if
-    /// there is none. `each` sees the task as it is every `interval`.
+    /// Waits without a time limit until the task has ended. The first request starts a host if none
+    /// runs. `each` is called with the task's state every `interval`.
     pub(in crate::api) async fn wait_done(
         &self,
         task: &str,
@@ -56,28 +56,28 @@ impl Client {
         }
     }
 
-    /// The same, but it starts no host.
+    /// The same client, but it starts no host.
     pub(super) fn that_starts_none(&self) -> Self {
         let mut start = self.start.clone();
         start.policy = Policy::Never;
         Self::new(start)
     }
 
-    /// Starts a host again if the last one was lost. If that does not succeed, the next question
-    /// says why.
+    /// Starts a host if the last one crashed. An error is ignored, because the next request reports
+    /// it.
     pub(super) async fn revive(&self) {
         if self.has_lost_its_host() {
             drop(self.start.connect().await);
         }
     }
 
-    /// Whether the last host was lost, and this client may start the next one.
+    /// Whether the last host crashed and this client may start a new one.
     pub(super) fn has_lost_its_host(&self) -> bool {
         self.start.policy == Policy::IfNeeded && self.start.is_lost()
     }
 }
 
-/// Whether the host was about to end, or has ended.
+/// Whether an error means that the host has ended or is shutting down.
 pub(super) fn is_of_its_end(error: &ClientError) -> bool {
     match error {
         ClientError::Refused(error) => error.kind == ErrorKind::Unavailable,

@@ -1,17 +1,17 @@
-//! What the tools answer. A task has the fields of the original Claudine, so that what was written
-//! for it goes on working, and beside them those of the command line's JSON, by the same names.
+//! Answers of the tools. A task has the fields of the original Claudine, so that programs written
+//! for it still work, and in addition those of `claudine --json` under the same names.
 
 use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::fitted::{ANSWER_BYTES, Fitted};
+use super::fitted::Fitted;
 use crate::{
     app::{AppError, TaskRow, TaskView, WorktreeView},
     text::{plain, shortened},
 };
 
-/// How much of a reason or an error is told: a list has a hundred of them.
+/// Length limit of a reason or an error, since a list may have a hundred of them.
 const MESSAGE_CHARS: usize = 2_000;
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -26,11 +26,11 @@ pub(super) struct Delegated {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Submitted {
     pub(super) success: bool,
-    /// In the order of the tasks.
+    /// Ids in the order of the given tasks.
     pub(super) task_ids: Vec<String>,
 }
 
-/// One task, or, where none was named, several.
+/// One task, or a list if no id was given.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Status {
@@ -51,28 +51,31 @@ pub(super) struct One {
 pub(super) struct Several {
     pub(super) success: bool,
     pub(super) tasks: Vec<Task>,
-    /// Pass it as `before` for older tasks.
+    /// Pass it as `before` to get older tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
 }
 
-/// A task: in the words of the original, and by the names that `claudine --json` has as well.
+/// A task, with the original's fields and those of `claudine --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Task {
     #[serde(flatten)]
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// An agent's result, or the end of its transcript once it is done; else the end of standard
-    /// output.
+    /// An agent's result, or the last lines of its transcript once it is done; otherwise the end of
+    /// standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
-    /// Where it works, if that is a checkout of its own.
+    /// The worktree, if the task has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     worktree: Option<WorktreeView>,
-    /// What became of the work in it.
+    /// Result of merging the worktree.
     #[serde(skip_serializing_if = "Option::is_none")]
     merge: Option<Merge>,
+    /// Reasons why it waits; for one that did not succeed, how it ended and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    why: Vec<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -81,7 +84,7 @@ struct Original {
     task_id: String,
     /// queued, running, completed, failed or cancelled.
     status: &'static str,
-    /// The beginning of what was asked.
+    /// The beginning of the prompt or command.
     prompt: String,
     /// Milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,18 +130,20 @@ impl From<TaskRow> for Task {
             output: None,
             worktree: None,
             merge: None,
+            why: Vec::new(),
         }
     }
 }
 
-impl From<TaskView> for Task {
-    fn from(task: TaskView) -> Self {
+impl Task {
+    /// With as much of its output as fits into so many bytes.
+    pub(super) fn of(task: TaskView, why: Vec<String>, output_bytes: usize) -> Self {
         let whole = if task.output_truncated {
             format!("`claudine logs {}`", task.id)
         } else {
             format!("`claudine status {} --json`", task.id)
         };
-        let fitted = |output: String| Fitted::end_of(&plain(&output), ANSWER_BYTES).told(0, &whole);
+        let fitted = |output: String| Fitted::end_of(&plain(&output), output_bytes).told(0, &whole);
         let shorter = |merge: Merge| Merge {
             detail: shortened(&merge.detail, MESSAGE_CHARS),
             ..merge
@@ -147,12 +152,16 @@ impl From<TaskView> for Task {
             output: task.output.map(fitted),
             worktree: task.worktree,
             merge: task.merge.map(shorter),
+            why: why
+                .iter()
+                .map(|why| shortened(why, MESSAGE_CHARS))
+                .collect(),
             ..task.row.into()
         }
     }
 }
 
-/// The original's five words.
+/// The status in one of the original's five words.
 fn status_word(row: &TaskRow) -> &'static str {
     match (row.outcome.as_deref(), row.state.as_str()) {
         (Some("succeeded"), _) => "completed",
@@ -175,14 +184,14 @@ fn millis(time: Option<&str>) -> Option<i64> {
 pub(super) struct Logs {
     pub(super) success: bool,
     pub(super) task_id: String,
-    /// The last lines: of an agent those of its transcript, else of standard output. No colours.
+    /// The last lines: an agent's transcript, otherwise standard output. Without colours.
     pub(super) output: String,
     /// The last lines of standard error.
     pub(super) errors: String,
     pub(super) line_count: LineCount,
 }
 
-/// How many lines the answer has.
+/// Number of lines in the answer.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LineCount {
     pub(super) output: u64,
@@ -200,7 +209,7 @@ pub(super) struct Cancelled {
 pub(super) struct Retried {
     pub(super) success: bool,
     pub(super) message: String,
-    /// The same id: a retry is another attempt of the same task.
+    /// The same id, because a retry is another attempt of the same task.
     pub(super) new_task_id: String,
     pub(super) retry_count: u32,
     pub(super) parent_task_id: String,
@@ -215,9 +224,17 @@ pub(super) struct Resumed {
     pub(super) attempt_number: u32,
 }
 
+/// One task, or, where several were named, all of them.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Waited {
+    One(Box<WaitedForOne>),
+    Several(WaitedForSeveral),
+}
+
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Waited {
+pub(super) struct WaitedForOne {
     pub(super) success: bool,
     /// Whether the task has ended. If not, call again.
     pub(super) done: bool,
@@ -225,7 +242,50 @@ pub(super) struct Waited {
     pub(super) task: Task,
 }
 
-/// What went wrong, in place of any of these.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WaitedForSeveral {
+    pub(super) success: bool,
+    /// Whether all have ended, or at least one with `any`. If not, call again.
+    pub(super) done: bool,
+    /// In the order of `taskIds`.
+    pub(super) tasks: Vec<Task>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Diff {
+    pub(super) success: bool,
+    pub(super) task_id: String,
+    pub(super) branch: String,
+    /// Commit that the changes start from.
+    pub(super) from: String,
+    /// Commit that they end at; absent if uncommitted changes are included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<String>,
+    /// One line per changed file; empty without changes.
+    pub(super) stat: String,
+    /// Cut after 40,000 bytes, with a line that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) patch: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Merged {
+    pub(super) success: bool,
+    pub(super) message: String,
+    pub(super) task_id: String,
+    /// Result of the merge.
+    pub(super) merge: Merge,
+    /// Number of the attempt that succeeded by this merge, if the task had failed because of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attempt_number: Option<u32>,
+    /// Number of dependants that can run now.
+    pub(super) revived: usize,
+}
+
+/// An error, in place of any other answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Failed {
     success: bool,
@@ -233,7 +293,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// Two plain fields: there is nothing in them that JSON cannot hold.
+    /// Cannot fail, because both fields are plain JSON values.
     pub(super) fn to_json(&self) -> String {
         serde_json::json!(self).to_string()
     }
@@ -266,7 +326,7 @@ mod tests {
     use crate::{api::cli::task, app::ErrorKind};
 
     #[test]
-    fn a_task_is_told_in_the_originals_words() {
+    fn a_task_has_the_fields_of_the_original() {
         let task = task(serde_json::json!({
             "started_at": "2026-11-22T14:51:33.042Z", "finished_at": "2026-11-22T14:51:34.542Z", "exit_code": 0, "output": "done",
         }));
@@ -274,13 +334,13 @@ mod tests {
             "status",
             One {
                 success: true,
-                task: task.into()
+                task: Task::of(task, vec!["it ended".to_owned()], 100),
             }
         );
     }
 
     #[test]
-    fn each_state_and_outcome_has_one_of_the_originals_five_words() {
+    fn each_state_and_outcome_maps_to_one_of_the_originals_five_words() {
         let check = |state: &str, outcome: Option<&str>, expected: &str| {
             let task = task(serde_json::json!({"state": state, "outcome": outcome}));
             assert_eq!(status_word(&task), expected, "{state} {outcome:?}");
@@ -298,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_carries_what_to_do() {
+    fn an_error_contains_its_hint() {
         let failed = Failed::from(
             AppError::new(ErrorKind::NotFound, "no such task").hint("look at ListTasks"),
         );

@@ -1,18 +1,15 @@
-//! A function for each tool: from what it takes to what it answers.
+//! One function per tool, from its parameters to its answer.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    answers::{
-        self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task, Waited,
-    },
-    fitted::{self, Fitted},
+    answers::{self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task},
+    fitted::{self, ANSWER_BYTES, Fitted},
     parameters::{
         CancelTask, DelegateTask, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE, Priority,
-        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS,
-        WaitTask,
+        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
     },
     server::Server,
 };
@@ -20,7 +17,7 @@ use crate::{
     api::{lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retries, RetryOptions, Submit, TaskActions, TaskRef, WorktreeWish,
+        Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
     },
     random,
 };
@@ -29,7 +26,7 @@ const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
 
-/// The worktree that it asks for. What says how one is to be, without one, is a mistake.
+/// The requested worktree. Options of a worktree without one are an error.
 fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
     let given = [
         ("branchName", asked.branch_name.is_some()),
@@ -85,8 +82,7 @@ impl Server {
                     error.message = format!("task {}: {}", index + 1, error.message);
                     error
                 })?;
-            // With keys of their own the request can be sent again when the host is lost in the
-            // middle of it.
+            // A generated key lets the request be repeated if the host crashes meanwhile.
             if task.idempotency_key.is_none() {
                 task.idempotency_key = Some(one_time_key());
             }
@@ -162,8 +158,7 @@ impl Server {
             }),
             budget_usd: asked.budget_usd,
             allow_denied: asked.allow_denied.unwrap_or_default(),
-            // With a key of its own the request can be sent again when the host is lost in the
-            // middle of it.
+            // A generated key lets the request be repeated if the host crashes meanwhile.
             idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),
         };
@@ -184,11 +179,26 @@ impl Server {
             };
             return Ok(Status::Several(self.several(&filter).await?));
         };
-        let task = self.client.status(&task).await?.into();
+        let view = self.client.status(&task).await?;
+        let why = self.why(&view).await?;
         Ok(Status::One(Box::new(One {
             success: true,
-            task,
+            task: Task::of(view, why, ANSWER_BYTES),
         })))
+    }
+
+    /// What a task waits for, or how one that did not succeed has ended. Nothing if it has moved
+    /// on since it was looked at.
+    pub(super) async fn why(&self, seen: &TaskRow) -> Result<Vec<String>, AppError> {
+        if seen.outcome.as_deref() == Some("succeeded") {
+            return Ok(Vec::new());
+        }
+        let why = self.client.why(&seen.id).await?;
+        Ok(if why.state == seen.state {
+            why.reasons
+        } else {
+            Vec::new()
+        })
     }
 
     pub(super) async fn task_logs(&self, asked: TaskLogs) -> Result<Logs, AppError> {
@@ -216,14 +226,14 @@ impl Server {
         let id = &cancelled.id;
         let message = match (cancelled.descendants, cancelled.already) {
             (None, false) => format!("Task {id} cancelled"),
-            (None, true) => format!("Task {id} is stopping already"),
+            (None, true) => format!("Task {id} is already stopping"),
             (Some(count), false) => {
                 format!(
                     "Task {id} has already ended; {count} tasks that it submitted are cancelled"
                 )
             }
             (Some(count), true) => format!(
-                "Task {id} has already ended; {count} tasks that it submitted are stopping already"
+                "Task {id} has already ended; {count} tasks that it submitted are already stopping"
             ),
         };
         Ok(answers::Cancelled {
@@ -253,7 +263,7 @@ impl Server {
             None => Ok(answers::Cancelled {
                 success: true,
                 message: match acted.done {
-                    0 => "Nothing of the graph is left to cancel".to_owned(),
+                    0 => "No task of the graph is left to cancel".to_owned(),
                     count => format!("{count} tasks of the graph cancelled"),
                 },
             }),
@@ -281,11 +291,11 @@ impl Server {
         Ok(answers::Retried {
             success: true,
             message: format!(
-                "Task {} is tried again, as attempt {}{}",
+                "Retrying task {} as attempt {}{}",
                 retried.id,
                 retried.attempt,
                 if retried.held {
-                    ", once a person releases it: it is held"
+                    "; it is held and starts when a person releases it"
                 } else {
                     ""
                 },
@@ -356,23 +366,9 @@ impl Server {
             next: page.next,
         })
     }
-
-    pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
-        within("timeout", asked.timeout, &WAIT_MS)?;
-        let limit = Duration::from_millis(asked.timeout.unwrap_or(*WAIT_MS.end()));
-        let task = self
-            .client
-            .wait(&asked.task_id, limit, self.origins.attempt.as_deref())
-            .await?;
-        Ok(Waited {
-            success: true,
-            done: task.outcome.is_some(),
-            task: task.into(),
-        })
-    }
 }
 
-/// What is different from the next attempt on.
+/// Changes that hold from the next attempt on.
 fn change(
     spec: [(&str, Option<Value>); 4],
     budget_usd: Option<f64>,
@@ -391,9 +387,15 @@ fn change(
     })
 }
 
-/// The last lines, as many as an agent can take.
+fn fitted_ends<const N: usize>(texts: [&str; N]) -> [Fitted; N] {
+    let shares = fitted::shares(&texts, ANSWER_BYTES);
+    let mut shares = shares.into_iter();
+    texts.map(|text| Fitted::end_of(text, shares.next().unwrap_or_default()))
+}
+
+/// The last lines that fit an answer.
 fn fitted_logs(lines: LogLines) -> Logs {
-    let (output, errors) = fitted::both(&lines.stdout, &lines.stderr);
+    let [output, errors] = fitted_ends([&lines.stdout, &lines.stderr]);
     let shown = |fitted: &Fitted, lines: u64| match fitted.left_out {
         0 => lines,
         _ => fitted.text.lines().count() as u64,
@@ -412,7 +414,7 @@ fn fitted_logs(lines: LogLines) -> Logs {
     }
 }
 
-/// The document for the executor. Whether it knows these fields is for its schema to say.
+/// The executor's document; the executor's schema decides whether the fields are allowed.
 fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
     if asked.prompt.trim().is_empty() {
         return Err(AppError::new(ErrorKind::Invalid, "the prompt is empty"));
@@ -457,7 +459,11 @@ fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
     })
 }
 
-fn within(name: &str, value: Option<u64>, range: &RangeInclusive<u64>) -> Result<(), AppError> {
+pub(super) fn within(
+    name: &str,
+    value: Option<u64>,
+    range: &RangeInclusive<u64>,
+) -> Result<(), AppError> {
     match value {
         Some(value) if !range.contains(&value) => {
             let message = format!(
@@ -502,7 +508,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_out_of_range_are_refused_with_the_range() {
+    fn numbers_out_of_range_are_refused_with_their_range() {
         let check = |value, expected: Option<&str>| {
             let found = within("timeout", value, &TIMEOUT_MS)
                 .err()
@@ -523,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_becomes_the_executors_document() {
+    fn a_prompt_becomes_a_document_for_the_executor() {
         let check = |json: serde_json::Value, expected: &str| {
             let asked = serde_json::from_value(json).unwrap();
             assert_eq!(
@@ -547,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_used_once() {
+    fn generated_keys_are_unique() {
         assert_ne!(one_time_key(), one_time_key());
     }
 }

@@ -1,5 +1,5 @@
-//! Messages as lines. Every request gets an answer, also one that cannot be read: without one the
-//! client would wait for ever, and an agent's turn with it.
+//! Reads and writes messages, one per line. Every request gets an answer, even an unreadable one:
+//! without an answer the client would wait for ever, and the agent with it.
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::lock::lock;
 
-/// The longest line, which is a limit on memory. A prompt that a host takes fits into it.
+/// Length limit of a line, which limits memory. The longest prompt that a host accepts fits.
 pub(super) const LINE_BYTES: usize = 16 << 20;
 
 const PARSE_ERROR: i32 = -32_700;
@@ -29,27 +29,28 @@ const INVALID_REQUEST: i32 = -32_600;
 const INVALID_PARAMS: i32 = -32_602;
 
 const SAME_ID: &str = "an earlier request with this id has no answer yet, so this one was not \
-                       carried out: give each request an id of its own";
+                       carried out: give each request its own id";
 
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
-    /// The id and the length so far of a line that is too long, the rest of which is passed over.
+    /// The id and the length so far of a line that is too long; the rest of it is skipped.
     too_long: Option<(RequestId, usize)>,
-    /// A request was read. Notifications before the first one would end the server, and are left
-    /// out.
+    /// Whether a request was read. Notifications before the first one are dropped, because they
+    /// would end the server.
     begun: bool,
-    /// The ids of requests without an answer. A second one with the same id would be carried out,
-    /// and its answer taken for that of the first.
+    /// Ids of unanswered requests. A second request with the same id would be executed, and its
+    /// answer taken for that of the first.
     unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
     output: Arc<Mutex<Lasting>>,
-    /// An answer that `receive` has still to write: it may be dropped at every wait.
+    /// An answer that `receive` has yet to write. Kept here because `receive` may be cancelled at
+    /// any await.
     owed: Option<Vec<u8>>,
     is_flushed: bool,
 }
 
-/// What is still to be written. A write that is given up half way leaves its rest for the next one,
-/// so that no message is torn by another.
+/// Output that is not written yet. If a write is cancelled midway, the next one continues with the
+/// rest, so that messages are never mixed.
 struct Lasting {
     output: Option<Output>,
     waiting: Vec<u8>,
@@ -78,10 +79,10 @@ impl Lasting {
     }
 }
 
-/// What became of the attempt to read a line.
+/// Result of reading a line.
 enum Read {
     Line,
-    /// Its id, if it has one, and its length.
+    /// The id, if there is one, and the length.
     TooLong(Option<Value>, usize),
     End,
 }
@@ -104,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// Reads up to the end of a line. Dropped at its wait it loses nothing.
+    /// Reads up to the end of a line. Cancelling it loses nothing.
     async fn read_line(&mut self) -> io::Result<Read> {
         loop {
             let bytes = self.input.fill_buf().await?;
@@ -138,8 +139,7 @@ impl Lines {
         }
     }
 
-    /// The message of a line, if there is one that is to be acted on; what cannot be read is
-    /// answered.
+    /// The message of the line, if it needs handling; an unreadable one is answered here.
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
@@ -153,7 +153,7 @@ impl Lines {
                 Some(JsonRpcMessage::Request(request))
             }
             Ok(other) => {
-                // What is called off is not answered.
+                // A cancelled request gets no answer.
                 if let Some(id) = called_off(&other) {
                     lock(&self.unanswered).remove(id);
                 }
@@ -196,7 +196,7 @@ impl Transport<RoleServer> for Lines {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let output = self.output.clone();
-        // First: a client that has its answer may use the id again.
+        // Removed before sending: once a client has the answer, it may reuse the id.
         if let Some(id) = answered(&message) {
             lock(&self.unanswered).remove(id);
         }
@@ -210,14 +210,13 @@ impl Transport<RoleServer> for Lines {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            // An output without a reader is the end of the conversation, as is an input that
-            // breaks.
+            // An output without a reader ends the conversation, and so does an input error.
             self.pay().await.ok()?;
             match self.read_line().await.ok()? {
                 Read::End => return None,
                 Read::TooLong(id, length) => {
                     let why = format!(
-                        "the request has {length} bytes, and {LINE_BYTES} is the limit: put large content into a file and name the file"
+                        "the request has {length} bytes, and {LINE_BYTES} is the limit; put large content into a file and name the file"
                     );
                     self.owe(id, INVALID_REQUEST, &why);
                 }
@@ -240,7 +239,7 @@ impl Transport<RoleServer> for Lines {
     }
 }
 
-/// The id of the request that a message answers.
+/// Id of the request that a message answers.
 fn answered(message: &TxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString> {
     match message {
         JsonRpcMessage::Response(response) => Some(&response.id),
@@ -249,7 +248,7 @@ fn answered(message: &TxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString> {
     }
 }
 
-/// The id of the request that a message calls off.
+/// Id of the request that a message cancels.
 fn called_off(message: &RxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString> {
     let JsonRpcMessage::Notification(notification) = message else {
         return None;
@@ -260,9 +259,9 @@ fn called_off(message: &RxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString>
     cancelled.params.request_id.as_ref()
 }
 
-/// Why a line is no message.
+/// Reason why a line is not a message.
 enum Unreadable {
-    /// A notification, an answer or an empty line: none of them is answered.
+    /// A notification, an answer or an empty line, none of which gets an answer.
     Ignored,
     Refused {
         id: Option<Value>,
@@ -271,8 +270,8 @@ enum Unreadable {
     },
 }
 
-/// Whether it is a call that was read as a request of unknown kind, because its parameters are not
-/// those of a call.
+/// Whether this is a tool call that was parsed as an unknown request because its parameters are
+/// invalid.
 fn is_malformed_call(message: &RxJsonRpcMessage<RoleServer>) -> bool {
     let JsonRpcMessage::Request(request) = message else {
         return false;
@@ -291,7 +290,7 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
             return Err(Unreadable::Refused {
                 id: RequestId::of(line),
                 code: INVALID_PARAMS,
-                why: "a call has the `name` of a tool, a text, and its `arguments`, an object"
+                why: "a call needs the `name` of a tool (a string) and `arguments` (an object)"
                     .to_owned(),
             });
         }
@@ -309,10 +308,13 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
         {
             return Err(Unreadable::Ignored);
         }
-        Ok(Value::Array(_)) => (INVALID_REQUEST, "send each request by itself".to_owned()),
+        Ok(Value::Array(_)) => (
+            INVALID_REQUEST,
+            "batches are not supported; send each request on its own line".to_owned(),
+        ),
         Ok(_) => (INVALID_REQUEST, error.to_string()),
         Err(error) if error.to_string().contains("surrogate") => {
-            let why = "half of a character that JSON writes as two (`\\ud83d` alone, say)";
+            let why = "an unpaired surrogate, such as `\\ud83d` alone";
             (PARSE_ERROR, format!("{why}: {error}"))
         }
         Err(error) => (PARSE_ERROR, error.to_string()),
@@ -335,8 +337,7 @@ mod tests {
 
     use super::*;
 
-    /// The methods that are read from this input, and what is answered before anybody has seen
-    /// them.
+    /// The methods read from this input, and the answers sent before anything handles them.
     async fn said(input: Vec<u8>) -> (Vec<String>, Vec<Value>) {
         let (output, mut reader) = tokio::io::duplex(1 << 20);
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_answered_under_its_id() {
+    async fn an_unreadable_request_is_answered_with_its_id() {
         let check = async |line: &[u8], id: Value, code: i32| {
             let after = br#"{"jsonrpc":"2.0","id":99,"method":"ping"}"#;
             let (methods, answers) = said([line, b"\n", after].concat()).await;
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_request_with_an_id_without_an_answer_is_refused() {
+    async fn a_request_with_the_id_of_an_unanswered_one_is_refused() {
         let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
         let call_off = json!({
             "jsonrpc": "2.0",
@@ -417,12 +418,12 @@ mod tests {
         assert_eq!(answers[0]["id"], 5);
         assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
 
-        // What was called off has no answer to come.
+        // A cancelled request no longer counts as unanswered.
         let (methods, answers) = said(format!("{ping}\n{call_off}\n{ping}\n").into_bytes()).await;
         assert_eq!(methods, ["ping", "notifications/cancelled", "ping"]);
         assert_eq!(answers, [Value::Null; 0]);
 
-        // Nor has what was answered.
+        // Nor does an answered one.
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let input = format!("{ping}\n{ping}\n").into_bytes();
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_answered_wherever_its_id_is() {
+    async fn a_line_that_is_too_long_is_answered_with_its_id() {
         let text = "x".repeat(LINE_BYTES);
         for line in [
             format!(r#"{{"id":3,"params":"{text}"}}"#),
@@ -448,12 +449,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_wants_no_answer_gets_none() {
+    async fn notifications_answers_and_empty_lines_get_no_answer() {
         let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let request = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let broken = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#;
         let answer = r#"{"jsonrpc":"2.0","id":9,"result":7}"#;
-        // The last line has no end.
+        // The last line has no newline.
         let input = format!("{early}\n\n{request}\r\n{broken}\n{answer}\n{early}");
         let (methods, answers) = said(input.into_bytes()).await;
         assert_eq!(answers, [Value::Null; 0]);

@@ -1,9 +1,9 @@
-//! MCP over standard input and output: what an agent uses to delegate work.
+//! MCP over standard input and output, for agents that delegate work.
 //!
-//! A thin adapter over `client`: it holds no tasks and no state of them, any number may run beside
-//! each other, and when the host is restarted the next call finds the new one. It ends when its
-//! input ends. No call waits for the task it starts; [`tools::WAIT`] alone waits, and not longer
-//! than any client's patience.
+//! A thin adapter over `client` without any state of tasks: any number of instances may run at
+//! once, and after a restart of the host the next call reaches the new one. It exits at the end of
+//! its input. No call waits for the task that it starts; only [`tools::WAIT`] waits, for less time
+//! than any client's timeout.
 
 mod answers;
 mod calls;
@@ -14,6 +14,8 @@ mod request_id;
 mod server;
 mod stdio;
 mod tools;
+mod waiting;
+mod work;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -24,16 +26,16 @@ use crate::app::{AppError, Environment, ErrorKind};
 
 pub(super) use tools::NAMES;
 
-/// What `claudine mcp` was started with, and gives its tasks.
+/// Context of `claudine mcp`, which its tasks inherit.
 pub(super) struct Origins {
-    /// What a working directory is relative to.
+    /// Base of relative working directories.
     pub(super) directory: PathBuf,
     pub(super) environment: Environment,
-    /// The attempt it was started from, if any: while a call waits, that attempt's slot is free.
+    /// The attempt that it was started from, if any; its slot is free while a call waits.
     pub(super) attempt: Option<String>,
 }
 
-/// Serves the client at the other end of standard input until that ends.
+/// Serves the client on standard input and output until the input ends.
 pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppError> {
     let server = server::Server::new(Arc::new(client), origins);
     let failed = |what: &str, error: &dyn std::error::Error| {
@@ -43,7 +45,7 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
         .map_err(|error| failed("standard input and output cannot be used", &error))?;
     let running = match server.serve(lines::Lines::new(input, output)).await {
         Ok(running) => running,
-        // The client left before it had said anything.
+        // The client disconnected before its first message.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(failed("the MCP client could not be understood", &error)),
     };

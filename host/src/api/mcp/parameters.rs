@@ -1,5 +1,5 @@
-//! What the tools take. A field nobody knows is refused by name: an agent that misspells one shall
-//! learn it.
+//! Parameters of the tools. Unknown fields are refused by name, so that an agent notices
+//! misspellings.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,6 +8,8 @@ pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
 pub(super) const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1_024..=1_073_741_824;
 pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
 pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
+/// More would not fit into an agent's context together.
+pub(super) const WAITED_TASKS: std::ops::RangeInclusive<usize> = 1..=32;
 pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -94,7 +96,7 @@ pub(super) struct DelegateTask {
     pub(super) keep_worktree: Option<bool>,
 }
 
-// What clients are told of a dependency; it is read as in files.
+// Schema of a dependency for clients; parsing is the same as in files.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -254,9 +256,34 @@ pub(super) struct ListTasks {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WaitTask {
     /// An id, the end or the beginning of one, or a name.
-    pub(super) task_id: String,
+    pub(super) task_id: Option<String>,
+    /// In place of `taskId`: several tasks.
+    #[schemars(length(min = 1, max = 32))]
+    pub(super) task_ids: Option<Vec<String>>,
+    /// With `taskIds`: true to wait until one of them has ended. Default: until all have.
+    pub(super) any: Option<bool>,
     /// Time to wait in milliseconds. Default: 50000. `done` in the answer says whether to call
     /// again.
     #[schemars(range(min = 0, max = 50_000))]
     pub(super) timeout: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TaskDiff {
+    /// An id, the end or the beginning of one, or a name.
+    pub(super) task_id: String,
+    /// Only this file or directory, as `stat` names it.
+    pub(super) path: Option<String>,
+    /// true to leave the patch out.
+    pub(super) stat_only: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct MergeTask {
+    /// An id, the end or the beginning of one, or a name.
+    pub(super) task_id: String,
+    /// As for DelegateTask. Default: what the task was submitted with.
+    pub(super) merge_strategy: Option<MergeStrategy>,
 }

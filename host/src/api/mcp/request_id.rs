@@ -1,32 +1,32 @@
-//! The id of a request that cannot be read, which the answer needs.
+//! Finds the id of an unreadable request, which the answer needs.
 //!
-//! It is looked for byte by byte, so that it is found in text that is no JSON, in half of a
-//! request, and in one too large to be kept.
+//! The search is byte by byte, so that it works on invalid JSON, on incomplete requests, and on
+//! requests too large to keep.
 
 use serde_json::Value;
 
-/// No client has longer ids.
+/// Length limit of an id, above that of any client.
 const LONGEST_ID: usize = 256;
 
-/// Where in a document the search is.
+/// Position of the search in the document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
-    /// Outside of texts.
+    /// Outside of strings.
     Between,
-    /// In a text, which may be a field's name.
+    /// In a string, which may be the name of a field.
     Text { escaped: bool },
     /// In the value of the field `id`.
     Id { text: bool, escaped: bool },
 }
 
-/// Finds the field `id` of the outermost object.
+/// Searches for the field `id` of the outermost object.
 #[derive(Debug)]
 pub(super) struct RequestId {
     at: At,
     depth: u32,
-    /// The text that is read, or was the last one, as written.
+    /// The current or last string, as written.
     text: Vec<u8>,
-    /// The name `id` and its colon were read.
+    /// Whether the name `id` and its colon were just read.
     named: bool,
     id: Vec<u8>,
     found: Option<Value>,
@@ -46,15 +46,15 @@ impl Default for RequestId {
 }
 
 impl RequestId {
-    /// Of a whole line.
+    /// The id in a whole line.
     pub(super) fn of(line: &[u8]) -> Option<Value> {
         let mut search = Self::default();
         search.feed(line);
         search.found()
     }
 
-    /// What was found so far: a text or a number. A fraction is no id, and its sender is answered
-    /// under it all the same.
+    /// The id found so far: a string or a number. A fraction is not a valid id, but the sender
+    /// still gets an answer with it.
     pub(super) fn found(mut self) -> Option<Value> {
         self.end_of_id();
         self.found
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_is_found_in_what_cannot_be_read() {
+    fn the_id_of_an_unreadable_request_is_found() {
         let check = |line: &str, expected: Value| {
             let expected = Some(expected).filter(|id| !id.is_null());
             assert_eq!(RequestId::of(line.as_bytes()), expected, "{line}");

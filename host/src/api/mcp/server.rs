@@ -1,4 +1,4 @@
-//! The MCP server: which function a call goes to, and how answers and errors are told.
+//! The MCP server: dispatches calls and formats answers and errors.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -24,7 +24,7 @@ use crate::{
     app::{AppError, ErrorKind},
 };
 
-/// Made once: clients ask for them more than once.
+/// Built once, because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 
 pub(super) struct Server {
@@ -48,12 +48,14 @@ impl Server {
             tools::RESUME => answer(self.resume_task(parse(arguments)?).await),
             tools::LIST => answer(self.list_tasks(parse(arguments)?).await),
             tools::WAIT => answer(self.wait_task(parse(arguments)?).await),
+            tools::DIFF => answer(self.task_diff(parse(arguments)?).await),
+            tools::MERGE => answer(self.merge_task(parse(arguments)?).await),
             other => {
                 let name: String = other.chars().take(80).collect();
                 let known = tools::NAMES.join(", ");
                 Err(
-                    AppError::new(ErrorKind::Invalid, format!("there is no tool `{name}`"))
-                        .hint(format!("there are {known}")),
+                    AppError::new(ErrorKind::Invalid, format!("unknown tool `{name}`"))
+                        .hint(format!("the tools are {known}")),
                 )
             }
         }
@@ -95,27 +97,27 @@ impl ServerHandler for Server {
         TOOLS.iter().find(|tool| tool.name == name).cloned()
     }
 
-    /// An error is an answer too: the agent shall read it, and a protocol error is not shown to it.
+    /// Returns errors as answers, because clients do not show protocol errors to the agent.
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let called = self.call(&request.name, request.arguments.unwrap_or_default());
-        // A fault in here must not leave the client without an answer.
+        // A panic must not leave the client without an answer.
         let called = AssertUnwindSafe(called).catch_unwind();
         let called = tokio::select! {
             called = called => called.unwrap_or_else(|_| Err(AppError::new(
                 ErrorKind::Internal,
-                "this call met a fault of Claudine; the log of this server says where",
+                "internal error in Claudine; the log of this server has the details",
             ))),
-            // The client wants no answer any more; a wait ends with it.
+            // The client has cancelled the call; this also ends a wait.
             () = context.ct.cancelled() => Err(AppError::new(ErrorKind::Unavailable, "the call was cancelled")),
         };
         Ok(match called {
             Ok(answer) => CallToolResult::structured(answer),
-            // As text alone: clients hold structured content to the schema of the tool's answer, an
-            // error's as well.
+            // Only as text: clients check structured content against the schema of the tool's
+            // answer, even if it is an error.
             Err(error) => {
                 CallToolResult::error(vec![ContentBlock::text(Failed::from(error).to_json())])
             }

@@ -1,9 +1,9 @@
-//! Standard input and output without a thread for each of them, where they can be polled: an answer
-//! then costs no change of threads.
+//! Polls standard input and output instead of using a thread for each, which saves thread switches
+//! per answer.
 //!
-//! Clients connect them by pipes (Python, Rust) or by sockets (Node). Both are opened anew or
-//! duplicated, so that a parent that shares them finds its own as they were; files and terminals
-//! cannot be polled and go by threads.
+//! Clients connect them by pipes (Python, Rust) or sockets (Node). Both are reopened or duplicated,
+//! so that the descriptors shared with the parent stay unchanged; files and terminals cannot be
+//! polled and use threads.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use tokio::{
 pub(super) type Input = Pin<Box<dyn AsyncRead + Send>>;
 pub(super) type Output = Pin<Box<dyn AsyncWrite + Send>>;
 
-/// Standard input and output. Called within a runtime.
+/// Opens standard input and output. Must be called within a runtime.
 pub(super) fn open() -> io::Result<(Input, Output)> {
     let (input, output) = (input(io::stdin().as_fd())?, output(io::stdout().as_fd())?);
     Ok(match (input, output) {
@@ -55,7 +55,7 @@ fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-/// A description of its own, which can be told not to block without anybody else's blocking less.
+/// Opens a separate file description, so that non-blocking mode affects nobody else.
 fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -66,7 +66,7 @@ fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<std::os::fd::OwnedFd
     )?)
 }
 
-/// A socket cannot be opened anew; what is at this end of it is this program's alone.
+/// A socket cannot be reopened, but no other process uses this end of it.
 fn socket(fd: BorrowedFd<'_>) -> io::Result<UnixStream> {
     let socket = std::os::unix::net::UnixStream::from(fd.try_clone_to_owned()?);
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! The tools as clients see them: names, descriptions, schemas.
+//! The tools as clients see them: names, descriptions and schemas.
 
 use std::sync::Arc;
 
@@ -18,10 +18,12 @@ pub(super) const RETRY: &str = "RetryTask";
 pub(super) const RESUME: &str = "ResumeTask";
 pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
+pub(super) const DIFF: &str = "TaskDiff";
+pub(super) const MERGE: &str = "MergeTask";
 
-/// In the order they are listed in.
-pub(in crate::api) const NAMES: [&str; 9] = [
-    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT,
+/// Names in the order of the list.
+pub(in crate::api) const NAMES: [&str; 11] = [
+    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT, DIFF, MERGE,
 ];
 
 pub(super) const INSTRUCTIONS: &str = "\
@@ -33,8 +35,9 @@ nothing of this conversation: the goal, the files, what counts as done, what not
 one task or in different directories. What has to come after something else gets `dependencies`; SubmitGraph takes a whole plan at once. A task \
 whose dependency fails ends as upstream_failed and does not run.
 
-DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
-`output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
+DelegateTask returns at once. Go on with your work, then use WaitTask, also for several tasks; it waits 50 seconds at most, so call it again \
+while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` is what a task waits \
+for, or why it did not succeed. TaskLogs has what was written on the way, TaskDiff what a task in a worktree has changed. Agents \
 may edit files but not run arbitrary commands. What permissionMode and allowedTools may add to that is limited by the user's settings; a \
 refusal says by which.";
 
@@ -99,8 +102,22 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits until a task has ended, 50 seconds at most. Call it again while `done` is false.",
+            "Waits until a task has ended, or several, or one of several; 50 seconds at most. Returns what TaskStatus returns; call it again while `done` is false.",
             reads(),
+        ),
+        tool::<parameters::TaskDiff, answers::Diff>(
+            DIFF,
+            "Shows what a task in a worktree has changed, before or after its merge: a line for each file, and the patch.",
+            reads(),
+        ),
+        tool::<parameters::MergeTask, answers::Merged>(
+            MERGE,
+            "Merges the branch of a finished task after all, or pushes it or writes a patch file: once a conflict is resolved, or if it was left (`manual`). A task that failed because of its merge then succeeds.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .idempotent(true)
+                .open_world(true),
         ),
     ]
 }
@@ -115,8 +132,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// The schema of an answer without what can be seen of the answer itself: what each of several
-/// words means, and what the fields of its parts are for. Each conversation has all of it in it.
+/// Removes descriptions from the schema of an answer that the answer itself makes clear: those of
+/// enum values and of nested fields. The schema takes up space in every conversation.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -126,7 +143,7 @@ fn brief(answer: JsonObject) -> JsonObject {
     }
 }
 
-/// `depth` is how many fields lead to it.
+/// Shortens a schema at a depth of this many fields.
 fn shorten(schema: &mut Value, depth: usize) {
     let Value::Object(fields) = schema else {
         return;
@@ -144,7 +161,7 @@ fn shorten(schema: &mut Value, depth: usize) {
             several.into_iter().flatten().chain(one).cloned()
         });
         let words: Vec<Value> = words.collect();
-        // Of forms of objects it says enough that it is an object.
+        // For alternatives that are objects, the type is enough.
         if !words.is_empty() {
             fields.insert("type".to_owned(), "string".into());
             fields.insert("enum".to_owned(), words.into());
@@ -168,8 +185,8 @@ fn shorten(schema: &mut Value, depth: usize) {
     }
 }
 
-/// A schema every client can read: in one piece, and with optional fields as fields that may be
-/// left out, not as ones that may be null.
+/// A schema that every client can read: without references, and with optional fields as fields that
+/// may be omitted, not as nullable ones.
 fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
@@ -185,7 +202,7 @@ fn schema<T: JsonSchema>() -> JsonObject {
         _ => JsonObject::new(),
     };
     schema.remove("title");
-    // MCP wants an object at the root, also where it is one of several.
+    // MCP requires an object at the root, even for alternatives.
     schema.entry("type").or_insert_with(|| "object".into());
     schema
 }
@@ -194,7 +211,8 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
-            // What may be anything is left open: some clients know no schema but an object.
+            // Left out if any value is allowed, because some clients accept only objects as
+            // schemas.
             if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
                 fields.remove("additionalProperties");
             }
@@ -233,11 +251,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tools_are_published() {
+    fn the_tools_are_as_recorded() {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// Some clients drop a server with one of them.
+    /// A boolean schema makes some clients drop the whole server.
     #[test]
     fn no_schema_is_a_boolean() {
         fn check(schema: &Value, path: &str) {
@@ -261,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_tools() {
+    fn the_list_of_names_matches_the_tools() {
         assert_eq!(
             all()
                 .iter()

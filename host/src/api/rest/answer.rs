@@ -1,5 +1,5 @@
-//! What handlers take and give: bodies and queries that are refused with the field's name, and
-//! errors as JSON.
+//! Request bodies, queries and answers of handlers. Invalid requests are refused with the name of
+//! the field, and errors are JSON.
 
 use std::time::Duration;
 
@@ -22,20 +22,20 @@ use crate::{
     clock,
 };
 
-/// How long a client may take to send a request. The largest one takes a second over a socket of
-/// this machine.
+/// Time limit for receiving a request. The largest one takes a second over a local socket.
 const BODY_LIMIT: Duration = Duration::from_mins(1);
 
-/// The version of the host, on every answer: a client of another one says so.
+/// Header with the host's version, sent with every answer; a client of another version reports the
+/// difference.
 pub(crate) const VERSION_HEADER: &str = "claudine-version";
 
-/// An answer as JSON, with the status 200 unless it is told another.
+/// A JSON answer with its status.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
 
-/// What a handler gives.
+/// Result of a handler.
 pub(super) type Answered<T> = Result<Answer<T>, Refusal>;
 
-/// A 200 with this body.
+/// An answer with status 200.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "it stands at the end of handlers that can fail"
@@ -81,8 +81,8 @@ pub(super) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal(AppError::new(ErrorKind::Invalid, message))
 }
 
-/// A JSON body. Nothing at all stands for `{}`, so that a request whose fields all have defaults
-/// needs no body.
+/// A JSON body. An empty body is read as `{}`, so that a request whose fields all have defaults
+/// needs none.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -90,7 +90,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let limit_bytes = super::limit_of(request.uri().path());
-        // One that says so is not read up to the limit first.
+        // A request with a declared size above the limit is refused before it is read.
         if announced(&request).is_some_and(|bytes| bytes > limit_bytes as u64) {
             return Err(too_large(limit_bytes));
         }
@@ -113,7 +113,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The size that a request says it has.
+/// The size declared by a request.
 fn announced(request: &Request) -> Option<u64> {
     let length = request.headers().get(CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
@@ -137,7 +137,7 @@ fn unread(rejection: BytesRejection, limit_bytes: usize) -> Refusal {
     invalid(format!("the request's body cannot be read: {rejection}"))
 }
 
-/// The part of a path that names something.
+/// The name in a path.
 pub(super) struct Named(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -150,7 +150,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// A query string. A field that is given several times is a list.
+/// A query string. A repeated field is read as a list.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
@@ -164,7 +164,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The fields of a query as the object that a body would have.
+/// The fields of a query as a JSON object.
 fn fields(pairs: Vec<(String, String)>) -> Value {
     let mut fields = Map::new();
     for (name, text) in pairs {
@@ -182,7 +182,7 @@ fn fields(pairs: Vec<(String, String)>) -> Value {
 pub(super) async fn no_such_path(uri: Uri) -> Refusal {
     Refusal(AppError::new(
         ErrorKind::NotFound,
-        format!("there is nothing at {}", uri.path()),
+        format!("nothing is served at {}", uri.path()),
     ))
 }
 
@@ -210,9 +210,9 @@ mod tests {
     use super::*;
     use crate::app::ListFilter;
 
-    /// Without a router the limit is two megabytes; what is told is that of the path.
+    /// The default limit would be two megabytes; the error must name the limit of the path.
     #[tokio::test]
-    async fn a_request_that_is_too_large_is_told_the_limit_of_its_path() {
+    async fn a_request_that_is_too_large_is_refused_with_the_limit_of_its_path() {
         let check = async |path: &str, limit: &str| {
             let large = axum::body::Body::from(vec![b' '; 3 << 20]);
             let request = Request::post(path).body(large).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_says_that_it_is_too_large_is_not_waited_for() {
+    async fn a_request_declared_too_large_is_refused_before_it_is_read() {
         let never = axum::body::Body::from_stream(futures_util::stream::pending::<
             Result<Bytes, std::io::Error>,
         >());
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_field_of_a_query_may_be_given_several_times() {
+    async fn a_query_field_may_be_repeated() {
         let asked = async |query: &str| {
             let uri = format!("/v1/tasks?{query}");
             let (mut parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_no_text_is_refused_as_json() {
+    async fn the_error_for_an_invalid_name_is_json() {
         let named = get(|Named(name): Named| async move { name });
         let router: Router = Router::new().route("/{name}", named);
         let request = Request::get("/%ff")

@@ -1,4 +1,4 @@
-//! The principal of a request: recognised once for its connection.
+//! Determines the principal of a request, once per connection.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::app::{Caller, Peer};
 /// The principal of a request.
 pub(super) struct By(pub(super) Arc<Principal>);
 
-/// What the kernel said of the other end of a request's connection. The principal behind it is
-/// looked for when a request needs it: looking costs more than most answers.
+/// The peer of a connection, as reported by the kernel. Its principal is determined only when a
+/// request needs it, because that costs more than most answers.
 #[derive(Clone)]
 pub(super) struct Connected {
     peer: Arc<Peer>,
@@ -38,7 +38,7 @@ impl FromRequestParts<Shared> for By {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let via = via(parts)?;
         let connected = parts.extensions.get::<Connected>().cloned();
-        // Every connection gives one to its requests.
+        // Every connection provides it.
         let connected = connected.ok_or_else(|| invalid("the request came by no connection"))?;
         let recognised = shared.host.recognise(&connected.peer);
         let caller = connected.caller.get_or_init(|| recognised).await;
@@ -46,7 +46,7 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
-/// The way that a request says it came by. It says nothing else of its sender.
+/// The origin that a request states with a header, which is all it can say about its sender.
 fn via(parts: &Parts) -> Result<Via, Refusal> {
     let Some(said) = parts.headers.get(VIA_HEADER) else {
         return Ok(Via::Rest);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_says_by_what_way_it_came_and_no_other_than_these() {
+    fn the_stated_origin_must_be_cli_mcp_or_rest() {
         let check = |said: Option<&str>, expected: Result<Via, &str>| {
             let mut request = Request::builder();
             if let Some(said) = said {

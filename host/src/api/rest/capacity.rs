@@ -1,4 +1,4 @@
-//! `/v1/capacity`: how much room there is, and how many may run at once.
+//! `/v1/capacity`: free capacity, and the limit of concurrent tasks.
 
 use axum::extract::State;
 

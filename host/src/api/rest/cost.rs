@@ -1,4 +1,4 @@
-//! `/v1/cost`: what tasks have cost.
+//! `/v1/cost`: costs of tasks.
 
 use axum::extract::State;
 

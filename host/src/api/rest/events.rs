@@ -1,4 +1,4 @@
-//! `/v1/events`: what has happened, and what happens.
+//! `/v1/events`: past events, and new ones as they occur.
 
 use axum::{extract::State, response::Response};
 

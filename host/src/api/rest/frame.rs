@@ -1,9 +1,9 @@
-//! How output and events travel: frames of a 13-byte head (kind, length and offset, big-endian) and
-//! a payload.
+//! Frames that carry output and events: a head of 13 bytes (kind, length and offset, big-endian)
+//! and a payload.
 //!
-//! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names
-//! its place, and a whole answer ends with [`Frame::End`], so a reader that was cut off knows it
-//! and takes up again where it was.
+//! The format is binary because output is bytes: JSON would double its size and require UTF-8. Each
+//! frame of output has its offset, and a complete answer ends with [`Frame::End`], so a reader that
+//! was cut off notices it and can continue from there.
 
 use serde::Deserialize;
 
@@ -11,16 +11,16 @@ use crate::app::{AppError, EventPiece, Item, LogChannel, LogPiece, Place};
 
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.claudine.frames";
 const HEAD_BYTES: usize = 13;
-/// No host sends longer ones; a longer one is not of this protocol.
+/// Length limit of a payload; hosts send no longer ones.
 const PAYLOAD_LIMIT_BYTES: usize = 16 << 20;
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Frame {
     Piece(LogPiece),
     Event(EventPiece),
-    /// Nothing went wrong, and there is no more.
+    /// The answer is complete.
     End,
-    /// The host cannot go on.
+    /// The answer ends with an error.
     Error(AppError),
 }
 
@@ -44,7 +44,7 @@ const EVENT: u8 = 6;
 const PLACE: u8 = 7;
 const ITEMS: u8 = 8;
 
-/// Items as they travel, with the place of standard error; that of standard output is the frame's.
+/// Items with the offset in standard error; the frame has that in standard output.
 #[derive(Deserialize)]
 struct Items {
     stderr: u64,
@@ -69,12 +69,12 @@ impl Frame {
                 frame(GAP, *offset, &bytes.to_be_bytes())
             }
             Self::Piece(LogPiece::Attempt(number)) => frame(ATTEMPT, 0, &number.to_be_bytes()),
-            // Items are plain data, and short: see `transcript`.
+            // Cannot fail: items are plain data, and short, see `transcript`.
             Self::Piece(LogPiece::Items { items, place }) => {
                 let sent = serde_json::json!({ "stderr": place.stderr, "items": items });
                 frame(ITEMS, place.stdout, sent.to_string().as_bytes())
             }
-            // An event is plain data as well.
+            // Cannot fail: an event is plain data.
             Self::Event(EventPiece::Event(event)) => frame(
                 EVENT,
                 event.sequence,
@@ -82,7 +82,7 @@ impl Frame {
             ),
             Self::Event(EventPiece::Place(sequence)) => frame(PLACE, *sequence, &[]),
             Self::End => frame(END, 0, &[]),
-            // An error is plain data; that it is not written cannot be.
+            // Cannot fail: an error is plain data.
             Self::Error(error) => frame(ERROR, 0, &serde_json::to_vec(error).unwrap_or_default()),
         }
     }
@@ -91,7 +91,7 @@ impl Frame {
 fn frame(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
     bytes.push(kind);
-    // Payloads are a read of a pipe at most, far below 4 GiB.
+    // A payload is at most one read of a pipe, far below 4 GiB.
     bytes.extend_from_slice(
         &u32::try_from(payload.len())
             .unwrap_or(u32::MAX)
@@ -102,7 +102,7 @@ fn frame(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Puts frames together again from whatever pieces they come in.
+/// Assembles frames from pieces of any size.
 #[derive(Default, Debug)]
 pub(crate) struct Decoder {
     pending: Vec<u8>,
@@ -113,7 +113,7 @@ impl Decoder {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, or `None` until more is fed.
+    /// The next complete frame, or `None` if more bytes are needed.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some((head, rest)) = self.pending.split_first_chunk::<HEAD_BYTES>() else {
             return Ok(None);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_back_as_they_were_in_pieces_of_any_size() {
+    fn frames_are_decoded_from_pieces_of_any_size() {
         let sent: Vec<u8> = all().iter().flat_map(Frame::encode).collect();
         for size in 1..=sent.len() {
             let mut decoder = Decoder::default();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_frame_is_refused() {
+    fn invalid_frames_are_refused() {
         let check = |bytes: &[u8], expected| {
             let mut decoder = Decoder::default();
             decoder.feed(bytes);

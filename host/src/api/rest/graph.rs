@@ -1,4 +1,4 @@
-//! `/v1/graph`: tasks and what waits for what. The tasks are in the body, since there may be many.
+//! `/v1/graph`: tasks and their dependencies. The ids are in the body, because there may be many.
 
 use axum::extract::State;
 

@@ -1,4 +1,4 @@
-//! `/v1/groups`: named lines with a limit.
+//! `/v1/groups`: groups of tasks with a limit.
 
 use axum::extract::State;
 
@@ -22,7 +22,7 @@ pub(super) async fn set(
     ok(shared.host.set_group(&by, &name, change).await?)
 }
 
-/// Answers with the group as it was.
+/// Removes a group and returns its last state.
 pub(super) async fn remove(
     State(shared): State<Shared>,
     By(by): By,

@@ -20,7 +20,7 @@ pub(crate) struct DownBody {
     pub(crate) mode: DownMode,
 }
 
-/// The host, and whether it was on its way down.
+/// The host, and whether it was draining.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UpView {
     pub(crate) lifted: bool,
@@ -31,12 +31,12 @@ pub(super) async fn info(State(shared): State<Shared>) -> Answered<HostInfo> {
     ok(shared.host.info().await)
 }
 
-/// The settings that the host was started with.
+/// Returns the settings that the host was started with.
 pub(super) async fn settings(State(shared): State<Shared>) -> Answered<Vec<config::Shown>> {
     ok(shared.host.settings())
 }
 
-/// Lifts a drain, and answers with the host as it is then.
+/// Lifts a drain and returns the host's state.
 pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpView> {
     let lifted = shared.host.stay_up(&by).await?;
     ok(UpView {
@@ -45,8 +45,8 @@ pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpV
     })
 }
 
-/// Asks the host to go down, and answers when it does: with `drain` and `kill` when the last
-/// attempt has ended.
+/// Shuts the host down, and answers when that begins; with `drain` and `kill` when the last attempt
+/// has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,
     By(by): By,

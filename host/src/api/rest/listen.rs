@@ -1,4 +1,4 @@
-//! The listener: serves connections, and lets those in flight finish when the host goes down.
+//! The listener: serves connections, and lets requests in progress finish at a shutdown.
 
 use std::{any::Any, convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -36,23 +36,23 @@ use crate::{
     clock,
 };
 
-/// How long a client may take for the head of a request, and stay without one. Clients keep a
-/// connection for a shorter time.
+/// Time limit for the head of a request, and for an idle connection. Clients keep idle connections
+/// for less time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long connections may go on once the host goes down: answers that are being written get
-/// through, followers do not hold it up.
+/// Time limit of connections at a shutdown: long enough to write pending answers, but followers do
+/// not delay it.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long one of them may go on without having written anything: its client does not read, or has
-/// sent half of a request.
+/// Time limit at a shutdown for a connection that writes nothing: its client does not read, or has
+/// sent only half of a request.
 const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
-/// How long a request that is under way when the host goes down may take to be answered otherwise.
-/// All that could be decided was decided before, so what is left is on its way to its answer.
+/// Time limit at a shutdown for handlers to answer. All decisions have been made by then, so any
+/// answer is already on its way.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
-/// After a failed `accept` (no descriptor left) the next try waits this long.
+/// Pause after a failed `accept`, such as for lack of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until it is told to shut down and the last answers are written. `listeners` brings a new
-/// one when the socket was made anew. Its end before the shutdown is an error.
+/// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
+/// listener when the socket was created anew; if it ends before the shutdown, that is an error.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
     let places = Places::of_this_process();
     let router = super::router(host, going_down.clone(), places.clone());
     let mut connections = JoinSet::new();
-    // A connection that was accepted, and has no place yet.
+    // An accepted connection that has no place yet.
     let mut arrived = None;
     loop {
         let listener = listeners.borrow_and_update().clone();
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Answers over a stream within this process, until its other end is gone.
+/// Answers over a stream within this process until the other end is closed.
 pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
     let (goes_down, shutdown) = watch::channel(false);
     let router = super::router(host, GoingDown(shutdown), Places::of_this_process());
@@ -112,7 +112,7 @@ pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection within this process broke off");
         }
-        // It does not go down before that.
+        // Held until now, because dropping it would announce a shutdown.
         drop(goes_down);
     });
 }
@@ -127,7 +127,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 
 fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
     let cred = stream.peer_cred()?;
-    // The kernel says 0 of a process in a pid namespace that cannot be seen from here.
+    // The kernel reports pid 0 for a process in a pid namespace that is invisible from here.
     let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
     Ok(Peer::new(cred.uid(), pid.filter(|pid| *pid != 0)))
 }
@@ -160,7 +160,8 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
-        // First: a request that is there already is seen before its connection is sent away.
+        // In this order, so that a request that has already arrived is read before the connection
+        // is closed.
         biased;
         ended = connection.as_mut() => ended,
         () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
@@ -175,14 +176,14 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
             }
         }
     };
-    // A client may go away in the middle of an answer.
+    // A client may disconnect in the middle of an answer.
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
 }
 
-/// The answer of a handler, also if it panics, and if the host goes down before it has one: a
-/// client whose connection just ends cannot tell what became of its request.
+/// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
+/// whose connection just ends cannot tell what became of its request.
 async fn answer_to(
     answer: impl Future<Output = Result<Response, Infallible>>,
     going_down: GoingDown,
@@ -244,8 +245,8 @@ mod tests {
 
     use super::*;
 
-    /// What a client reads to the end of its connection. If `under_way` is given, the host goes
-    /// down as soon as the request is.
+    /// Reads the connection to its end. With `under_way`, the host shuts down as soon as the
+    /// handler has begun.
     async fn said(request: &str, router: Router, under_way: Option<Arc<Notify>>) -> String {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (shut, shutdown) = watch::channel(false);
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_is_answered_for() {
+    async fn a_panic_in_a_handler_is_answered_with_an_error() {
         async fn broken() -> &'static str {
             tokio::task::yield_now().await;
             panic!("a rule was broken");
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_when_the_host_goes_down_is_answered_and_not_waited_for() {
+    async fn requests_in_progress_at_a_shutdown_get_an_error_at_once() {
         let check = async |request: &str| {
             let begun = Arc::new(Notify::new());
             let under_way = begun.clone();

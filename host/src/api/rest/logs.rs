@@ -1,5 +1,5 @@
-//! `/v1/tasks/{ref}/logs`, `/lines` and `/end`: a task's output, as bytes or items for those who
-//! show it and as text for those who read it.
+//! `/v1/tasks/{ref}/logs`, `/lines` and `/end`: the output of a task, as bytes or items for
+//! display, and as text for reading.
 
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};

@@ -1,47 +1,48 @@
 //! The REST API, on the host's Unix socket.
 //!
-//! Only the user whom the host belongs to can open the socket (mode 0600), so there is no token
-//! here; TCP, tokens and `Host` checks come with the gateway. Who of that user's processes asks is
-//! recognised by the kernel's word and `/proc` ([`caller`]); `claudine-via` says by what way:
-//! `cli`, `mcp`, or `rest` where it is missing. What they may do is decided in `app`. A handler is
-//! a few lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with
-//! the status of [`super::status`].
+//! Only the host's user can open the socket (mode 0600), so there are no tokens here; TCP, tokens
+//! and `Host` checks come with the gateway. Which of the user's processes is asking is determined
+//! from the kernel and `/proc` ([`caller`]); the header `claudine-via` states the origin: `cli`,
+//! `mcp`, or `rest` if it is missing. What a caller may do is decided in `app`. A handler has a few
+//! lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the
+//! status of [`super::status`].
 //!
 //! | method and path | answer |
 //! |---|---|
-//! | `POST /v1/tasks` | takes tasks on, all or none |
-//! | `GET /v1/tasks?state=&name=&executor=&label=&group=&graph=&parent=&since_ms=&until_ms=&before=&limit=` | a page of tasks, newest first; `state` and `label` may be given several times |
+//! | `POST /v1/tasks` | submits tasks, all or none |
+//! | `GET /v1/tasks?state=&name=&executor=&label=&group=&graph=&parent=&since_ms=&until_ms=&before=&limit=` | a page of tasks, newest first; `state` and `label` may be repeated |
 //! | `GET /v1/tasks/{ref}` | a task |
-//! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or as it is at the limit (50 s at most) |
-//! | `GET /v1/tasks/{ref}/why` | what it waits for |
-//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | its output in [frames](frame), with `transcript` an agent's as items |
+//! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or its current state at the time limit (at most 50 s) |
+//! | `GET /v1/tasks/{ref}/why` | the reasons why it waits |
+//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | its output in [frames](frame); with `transcript` an agent's as items |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
 //! | `GET /v1/tasks/{ref}/end?lines=` | the last lines of both as items |
-//! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several, with a result for each |
-//! | `POST /v1/tasks/{ref}/cancel` | stops it |
-//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives what could not run because of it |
-//! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt goes on from where the last one ended |
-//! | `GET /v1/tasks/{ref}/checkpoint` | what a finished attempt left |
-//! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
-//! | `POST /v1/restored/release` | lets all go that is held because it was restored from a backup |
-//! | `GET /v1/overview?state=&name=&…&limit=` | tasks that have not ended, and those that ended last, with counts |
-//! | `GET /v1/changes?after=&timeout_ms=` | what has changed of tasks after an event, as soon as something has (within 50 s) |
-//! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
+//! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several tasks, with a result for each |
+//! | `POST /v1/tasks/{ref}/cancel` | cancels it |
+//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives dependants that could not run because of it |
+//! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt continues from the end of the last one |
+//! | `GET /v1/tasks/{ref}/checkpoint` | the checkpoint of a finished attempt |
+//! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | holds or releases it |
+//! | `POST /v1/restored/release` | releases all tasks held by a restore |
+//! | `GET /v1/overview?state=&name=&…&limit=` | unfinished tasks and the last finished ones, with counts |
+//! | `GET /v1/changes?after=&timeout_ms=` | tasks changed after an event, as soon as there are any (within 50 s) |
+//! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; sets the limit or the pause of one |
 //! | `POST /v1/groups/{name}/remove` | removes a group without unfinished tasks |
 //! | `POST /v1/queue` | pauses the whole queue, or lifts its pause |
-//! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
-//! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
-//! | `POST /v1/tasks/{ref}/resolve` | begins a merge in the worktree for somebody to resolve, ends it, or takes it back |
-//! | `GET /v1/tasks/{ref}/diff?stat=&columns=` | what a task in a worktree has changed |
-//! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
-//! | `POST /v1/graph` | tasks and what waits for what |
-//! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
-//! | `GET /v1/cost` | what tasks have cost, by day, label or executor |
-//! | `GET /v1/capacity` | how much room there is, what was learned, what was held back |
-//! | `POST /v1/capacity/slots` | sets how many run at once |
-//! | `POST /v1/capacity/forget` | forgets what was learned of an executor |
+//! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes unneeded ones |
+//! | `POST /v1/tasks/{ref}/merge` | merges the worktree of a finished task |
+//! | `POST /v1/tasks/{ref}/resolve` | begins, ends or aborts a merge in the worktree, for a person to resolve |
+//! | `GET /v1/tasks/{ref}/diff?stat=&columns=` | the changes of a task in a worktree |
+//! | `GET /v1/events?task=&after=&since_ms=&follow=` | past and new events in [frames](frame) |
+//! | `POST /v1/graph` | tasks and their dependencies |
+//! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | plugins |
+//! | `GET /v1/cost` | costs by day, label or executor |
+//! | `GET /v1/capacity` | free capacity, measurements, and what was held back |
+//! | `POST /v1/capacity/slots` | sets the limit of concurrent tasks |
+//! | `POST /v1/capacity/forget` | discards the measurements of an executor |
 //! | `GET /v1/host` | the host |
-//! | `POST /v1/host/down` | ends the host; one that is draining already is looked on with |
+//! | `POST /v1/host/down` | shuts the host down, or joins a shutdown in progress |
+//! | `POST /v1/host/up` | lifts a drain |
 //! | `POST /v1/host/up` | lifts a drain |
 
 mod answer;
@@ -85,14 +86,14 @@ pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
 use self::places::Places;
 use crate::app::Host;
 
-/// By what way a request came.
+/// Header with the origin of a request.
 pub(crate) const VIA_HEADER: &str = "claudine-via";
-/// A prompt may have 10 MB and is escaped on the way.
+/// Size limit of a body. A prompt may have 10 MB and is escaped in JSON.
 const BODY_LIMIT_BYTES: usize = 16 << 20;
-/// Of a whole graph: a hundred thousand tasks with a million edges have some 100 MB.
+/// Size limit for a graph: a hundred thousand tasks with a million edges take about 100 MB.
 pub(super) const GRAPH_LIMIT_BYTES: usize = 256 << 20;
 
-/// What handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Shared {
     host: Arc<Host>,
@@ -100,7 +101,7 @@ struct Shared {
     places: Places,
 }
 
-/// Tells that the host goes down: whoever waits is told so instead of cut off.
+/// Announces the shutdown of the host, so that waiting requests get an answer.
 #[derive(Clone)]
 struct GoingDown(watch::Receiver<bool>);
 
@@ -118,7 +119,7 @@ impl GoingDown {
 const TASKS: &str = "/v1/tasks";
 const PLAN: &str = "/v1/plan";
 
-/// How much a request to this path may have.
+/// Size limit of a request to this path.
 fn limit_of(path: &str) -> usize {
     if path == TASKS || path == PLAN {
         GRAPH_LIMIT_BYTES

@@ -1,4 +1,4 @@
-//! `/v1/overview` and `/v1/changes`: tasks as a screen shows them, and what has changed of them.
+//! `/v1/overview` and `/v1/changes`: tasks as a screen shows them, and their changes.
 
 use axum::extract::State;
 
@@ -16,7 +16,7 @@ pub(super) async fn show(
     ok(shared.host.overview(filter).await?)
 }
 
-/// A caller that goes away ends this: its connection's future is dropped, and with it the wait.
+/// Ends when the caller disconnects, because that drops its future.
 pub(super) async fn changes(
     State(shared): State<Shared>,
     Asked(query): Asked<ChangesQuery>,
@@ -34,7 +34,7 @@ pub(super) async fn changes(
     };
     tokio::select! {
         changes = shared.host.changes(query) => ok(changes?),
-        // Without a place to stay long it is answered soon; the client asks again.
+        // Without a place for a long wait the answer comes early; the client asks again.
         () = has_to_end => ok(shared.host.changes(at_once).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }

@@ -1,9 +1,9 @@
-//! How many connections there may be at once, and how many may stay long.
+//! Limits the number of connections, and of those that stay open for long.
 //!
-//! A client that waits for a task is not to keep another one from cancelling it. So those that wait
-//! or follow may not take all places, and a connection without a request gives its place up, the
-//! longest idle first, when another one comes. A request counts from when it has come as a whole:
-//! half of a body is no more than half of a head.
+//! A client that waits for a task must not keep another one from cancelling it. So requests that
+//! wait or follow may not take all places, and when a new connection arrives, the one that has been
+//! idle longest is closed. A request counts once it has arrived completely: an incomplete body
+//! keeps a place no longer than an incomplete head.
 
 use std::{
     collections::BTreeMap,
@@ -24,22 +24,22 @@ use crate::{
     lock::lock,
 };
 
-/// More are never served at once: each costs some memory.
+/// Limit of connections at a time, since each costs some memory.
 const MOST: usize = 8_192;
 const FEWEST: usize = 64;
-/// Descriptors that are left to everything else: the store, supervisors, git.
+/// File descriptors reserved for everything else: the store, supervisors, git.
 const OTHERS: u64 = 128;
-/// A connection of a follower has a log open as well.
+/// A follower's connection also has a log open.
 const DESCRIPTORS_EACH: u64 = 2;
-/// How long a request may last that finds no place to stay long, if nobody else comes.
+/// Time limit of a waiting request that has no place for a long stay, if nobody else connects.
 const SHORT_STAY: Duration = Duration::from_secs(1);
-/// How long a connection is idle before it may be sent away: a client writes its request in the
-/// moment after it has connected.
+/// Minimum idle time before a connection may be closed: a client sends its request just after
+/// connecting.
 const UNDISTURBED: Duration = Duration::from_millis(50);
-/// How long a connection that was sent away may take to go before the next one is.
+/// Time for a closed connection to free its place before the next one is closed.
 const LEAVES_WITHIN: Duration = Duration::from_millis(20);
 
-/// How many places there are for a process that may open so many descriptors.
+/// Number of places for a process with this limit of file descriptors.
 fn places(descriptors: Option<u64>) -> usize {
     let room = descriptors.map_or(u64::MAX, |all| all.saturating_sub(OTHERS));
     usize::try_from(room / DESCRIPTORS_EACH)
@@ -47,7 +47,7 @@ fn places(descriptors: Option<u64>) -> usize {
         .clamp(FEWEST, MOST)
 }
 
-/// How many of them are kept from those that stay long.
+/// Number of places reserved for short requests.
 fn short(places: usize) -> usize {
     (places / 8).clamp(FEWEST / 4, 256)
 }
@@ -57,11 +57,11 @@ pub(super) struct Places {
     free: Arc<Semaphore>,
     long: Arc<Semaphore>,
     idle: Arc<Idle>,
-    /// A connection waits for a place.
+    /// Notified when a connection waits for a place.
     crowded: Arc<Notify>,
 }
 
-/// A place to stay long.
+/// The right to stay open for long.
 pub(super) type Stay = OwnedSemaphorePermit;
 
 impl Places {
@@ -78,8 +78,8 @@ impl Places {
         }
     }
 
-    /// A place for one more connection. If there is none, the one that has been idle for the
-    /// longest time has to leave, and requests without a place to stay long are told to end.
+    /// Waits for a place for a new connection. If none is free, the connection that has been idle
+    /// longest is closed, and waiting requests without a place for a long stay have to end.
     pub(super) async fn enter(&self) -> Place {
         let free = self.free.clone();
         let entered = free.acquire_owned();
@@ -100,7 +100,7 @@ impl Places {
         }
     }
 
-    /// Sends away the connection that has been idle for the longest time, if one is.
+    /// Closes the connection that has been idle longest, if one is idle.
     pub(super) fn make_room(&self) {
         self.idle.send_away();
     }
@@ -110,12 +110,12 @@ impl Places {
         self.idle.send_one_away().await;
     }
 
-    /// Leave to stay long, if there is a place for it.
+    /// Returns the right to stay open for long, if a place for that is free.
     pub(super) fn stay(&self) -> Option<Stay> {
         self.long.clone().try_acquire_owned().ok()
     }
 
-    /// Resolves when a request without a place to stay long has to end.
+    /// Resolves when a request without a place for a long stay has to end.
     pub(super) async fn has_to_end(&self) {
         tokio::select! {
             () = clock::sleep(SHORT_STAY) => {}
@@ -123,7 +123,7 @@ impl Places {
         }
     }
 
-    /// Leave to stay as long as it takes. A client that finds no place soon is to ask again.
+    /// Returns the right to stay open for long, or an error that asks the client to try again.
     pub(super) async fn stay_or_refuse(&self) -> Result<Stay, AppError> {
         let entered = tokio::select! {
             biased;
@@ -140,18 +140,18 @@ impl Places {
     }
 }
 
-/// Connections without a request under way, the longest idle first.
+/// Connections without a request in progress, the longest idle first.
 #[derive(Default)]
 struct Idle {
     list: Mutex<List>,
-    /// One more is idle.
+    /// Notified when another connection becomes idle.
     added: Notify,
 }
 
 #[derive(Default)]
 struct List {
     last: u64,
-    /// Each with the time since when it is idle.
+    /// Each connection with the time since when it is idle.
     by_age: BTreeMap<u64, (Duration, Arc<Notify>)>,
 }
 
@@ -173,8 +173,8 @@ impl Idle {
         }
     }
 
-    /// Sends an idle connection away, or waits until one may be: for a moment, since who asks has
-    /// to look around meanwhile.
+    /// Closes an idle connection. If none may be closed yet, waits briefly, because the caller has
+    /// to check again for a free place.
     async fn send_one_away(&self) {
         let longest = self
             .lock()
@@ -190,7 +190,8 @@ impl Idle {
             return clock::sleep(undisturbed).await;
         }
         self.send_away();
-        // It gives its place back in a moment. If another one takes that, the next has to leave.
+        // The place is free in a moment. If another connection takes it, the next idle one has to
+        // close.
         clock::sleep(LEAVES_WITHIN).await;
     }
 
@@ -199,18 +200,18 @@ impl Idle {
     }
 }
 
-/// A connection's place, for as long as it lasts.
+/// The place of a connection, for as long as the connection lasts.
 pub(super) struct Place {
-    /// Since when it has been idle, in the order of the list; `None` while a request is under way.
+    /// Position in the list of idle connections; `None` while a request is in progress.
     since: Mutex<Option<u64>>,
     idle: Arc<Idle>,
     leave: Arc<Notify>,
-    /// There is none only once the listener is gone.
+    /// `None` only after the listener has ended.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    /// Resolves when another connection needs the place and nothing is asked on this one.
+    /// Resolves when another connection needs this place and no request is in progress here.
     pub(super) async fn sent_away(&self) {
         loop {
             self.leave.notified().await;
@@ -224,19 +225,19 @@ impl Place {
         self.since().is_some()
     }
 
-    /// A request has come, up to its body.
+    /// Begins a request whose head has arrived.
     pub(super) fn begin(self: &Arc<Self>, body: Incoming) -> (Busy, Arriving<Incoming>) {
         (Busy(self.clone()), Arriving::new(body, self.clone()))
     }
 
-    /// From here on a request is under way.
+    /// Marks that a request is in progress.
     fn occupy(&self) {
         if let Some(since) = self.since().take() {
             self.idle.lock().by_age.remove(&since);
         }
     }
 
-    /// From here on no request is under way, and the time that it has been idle begins anew.
+    /// Marks that no request is in progress and restarts the idle time.
     fn rest(&self) {
         self.occupy();
         let since = self.idle.add(self.leave.clone());
@@ -254,7 +255,7 @@ impl Drop for Place {
     }
 }
 
-/// A request, to the end of its answer.
+/// A request in progress, until the end of its answer.
 pub(super) struct Busy(Arc<Place>);
 
 impl Drop for Busy {
@@ -263,8 +264,8 @@ impl Drop for Busy {
     }
 }
 
-/// A request's body as it comes in. As long as it is not there as a whole its connection counts as
-/// idle since its last piece, so that a client that sends half of one keeps nobody out.
+/// The body of a request while it arrives. Until it is complete, the connection counts as idle
+/// since its last piece, so that clients that send half of a request block nobody.
 pub(super) struct Arriving<B> {
     body: B,
     place: Arc<Place>,
@@ -307,7 +308,7 @@ impl<B: Body + Unpin> Body for Arriving<B> {
     }
 }
 
-/// An answer's body, which says when it is over.
+/// The body of an answer; dropping it ends the request.
 pub(super) struct Answering {
     pub(super) body: Outgoing,
     pub(super) _busy: Busy,
@@ -344,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_on_descriptors_decides_how_many_are_served() {
+    fn the_number_of_places_follows_from_the_limit_of_descriptors() {
         let check = |descriptors: Option<u64>, expected: (usize, usize)| {
             let places = places(descriptors);
             assert_eq!((places, short(places)), expected, "{descriptors:?}");
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_counts_once_its_body_is_there() {
+    async fn a_request_counts_once_its_body_has_arrived() {
         let place = Arc::new(Places::new(1).enter().await);
         let (pieces, taken) = mpsc::channel::<Result<Bytes, io::Error>>(1);
         let taken = stream::unfold(taken, |mut taken| async move {
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_a_crowd_a_request_without_a_place_to_stay_ends_at_once() {
+    async fn a_request_without_a_place_for_a_long_stay_ends_when_a_connection_waits() {
         let places = Places::new(1);
         let first = Arc::new(places.enter().await);
         let busy = whole(&first);
@@ -400,11 +401,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_idle_connection_leaves_for_a_new_one() {
+    async fn the_longest_idle_connection_is_closed_for_a_new_one() {
         let places = Places::new(2);
         let first = Arc::new(places.enter().await);
         let second = Arc::new(places.enter().await);
-        // The first has asked something since.
+        // The first connection has sent a request since.
         drop(whole(&first));
         let leaving = tokio::spawn(async move {
             second.sent_away().await;
@@ -413,7 +414,7 @@ mod tests {
         let third = places.enter().await;
         leaving.await.unwrap();
 
-        // A connection with a request under way stays.
+        // A connection with a request in progress stays open.
         let busy = whole(&first);
         drop(third);
         let _third = places.enter().await;
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_stay_long_leave_places_to_the_others() {
+    async fn long_requests_leave_places_to_others() {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
         assert_eq!(stays.len(), 48);

@@ -1,4 +1,4 @@
-//! `/v1/plugins`: what can run tasks here, and what it may do. Nothing can be granted by this way.
+//! `/v1/plugins`: the plugins and their permissions. Nothing can be granted here.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::app::{PluginDetail, PluginView};
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PluginsQuery {
-    /// Look at the machine again instead of telling what was found before.
+    /// Run the health checks again instead of returning the last results.
     #[serde(default)]
     pub(crate) refresh: bool,
 }

@@ -1,4 +1,4 @@
-//! Whether a connection gets on: its bytes are counted as they are written.
+//! Detects stalled connections by counting the bytes written.
 
 use std::{
     io::{self, IoSlice},
@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
 
-/// A stream whose written bytes are counted.
+/// A stream that counts the bytes written to it.
 pub(super) struct Watched<S> {
     stream: S,
     written: Arc<AtomicU64>,
 }
 
-/// How far a stream has come.
+/// The count of a stream.
 pub(super) struct Progress(Arc<AtomicU64>);
 
 impl<S> Watched<S> {

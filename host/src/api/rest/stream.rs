@@ -1,4 +1,4 @@
-//! An answer that goes on: frames as they come, to an end that is told.
+//! An answer as a stream of frames, with an explicit end.
 
 use axum::{
     body::Body as Outgoing,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::app::AppError;
 
-/// What is left to send.
+/// The rest of the stream.
 enum Rest<T> {
     Pieces(
         mpsc::Receiver<Result<T, AppError>>,
@@ -26,8 +26,8 @@ enum Rest<T> {
     Nothing,
 }
 
-/// `stay` is the leave to stay long, given back at the end. Nothing is read ahead: the next piece
-/// is asked for when the connection has taken the one before.
+/// Sends the pieces as frames; `stay` is released at the end. Nothing is read ahead: the next piece
+/// is taken when the connection has accepted the one before.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,

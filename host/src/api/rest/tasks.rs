@@ -1,5 +1,4 @@
-//! `/v1/tasks`: taking tasks on, looking at them, waiting for them, stopping them and trying them
-//! again.
+//! `/v1/tasks`: submits, shows, awaits, cancels and retries tasks.
 
 use std::time::Duration;
 
@@ -17,18 +16,18 @@ use crate::app::{
     TaskView, TasksActed, Why, graph::Graph,
 };
 
-/// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent
-/// minute.
+/// Time limit of one wait, after which clients ask again: proxies and MCP clients give up after a
+/// minute without an answer.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
-/// How long to wait, and for whom.
+/// Options of a wait.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
     #[serde(default)]
     pub(crate) timeout_ms: Option<u64>,
-    /// The attempt from within which somebody waits: while it waits for its own descendants its
-    /// slot counts as free.
+    /// The attempt inside which the caller waits. Its slot is free while it waits for its own
+    /// descendants.
     #[serde(default)]
     pub(crate) waiter: Option<String>,
 }
@@ -54,7 +53,7 @@ pub(super) async fn submit(
     Ok(Answer(status, submitted))
 }
 
-/// Takes nothing on: what the tasks would be, as a graph.
+/// Shows the tasks as a graph without submitting them.
 pub(super) async fn plan(
     State(shared): State<Shared>,
     By(by): By,
@@ -78,7 +77,7 @@ pub(super) async fn why(State(shared): State<Shared>, Named(task): Named) -> Ans
     ok(shared.host.why(&TaskRef(task)).await?)
 }
 
-/// A caller that goes away ends this: its connection's future is dropped, and with it the wait.
+/// Ends when the caller disconnects, because that drops its future.
 pub(super) async fn wait(
     State(shared): State<Shared>,
     Named(task): Named,
@@ -98,8 +97,8 @@ pub(super) async fn wait(
     };
     tokio::select! {
         view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
-        // Without a place to stay long it is answered soon, with the task as it is; the client asks
-        // again.
+        // Without a place for a long stay the answer comes early, with the task's current state;
+        // the client asks again.
         () = has_to_end => ok(shared.host.status(&task).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }
@@ -140,11 +139,11 @@ pub(super) async fn checkpoint(
     ok(shared.host.checkpoint(&TaskRef(task), query).await?)
 }
 
-/// Whom a hold or a release is for.
+/// The tasks to hold or release.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HoldBody {
-    /// Also every task of its graph.
+    /// Include all tasks of its graph.
     #[serde(default)]
     pub(crate) graph: bool,
 }
@@ -175,7 +174,7 @@ pub(super) async fn act(
     ok(shared.host.act(&by, asked).await?)
 }
 
-/// A task may be called as this path is.
+/// Serves a task named `actions`, because that path is also the one for actions.
 pub(super) async fn status_of_actions(State(shared): State<Shared>) -> Answered<TaskView> {
     ok(shared.host.status(&TaskRef("actions".to_owned())).await?)
 }
@@ -189,5 +188,5 @@ pub(super) async fn release_restored(
 
 pub(super) fn going_down() -> AppError {
     AppError::new(ErrorKind::Unavailable, "the host went down")
-        .hint("what runs goes on under its supervisor; the next command starts a host again")
+        .hint("running tasks continue under their supervisor; the next command starts a host again")
 }

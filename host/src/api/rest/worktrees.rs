@@ -1,4 +1,4 @@
-//! `/v1/worktrees`: checkouts of tasks' own.
+//! `/v1/worktrees`: worktrees of tasks.
 
 use axum::extract::State;
 

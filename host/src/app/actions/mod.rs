@@ -1,8 +1,9 @@
-//! One thing done to several tasks: to those that are named, or to those that a filter finds.
+//! Applies one action to several tasks, which are named or found by a filter.
 //!
-//! Each task is decided on by itself; one that refuses keeps none of the others. What needs no
-//! look at the store between two tasks is one command of the engine, so that nothing is started in
-//! between: downstream first where tasks are stopped, upstream first where they run again.
+//! Each task is decided on its own; an error for one does not affect the others. Cancels, holds and
+//! releases need no look at the store between two tasks, so they are one command to the engine, and
+//! no task starts in between. Tasks are processed downstream first when they are stopped, and
+//! upstream first when they run again.
 
 mod order;
 mod request;
@@ -33,14 +34,14 @@ use crate::{
     text::{harmless, shortened},
 };
 
-/// Tasks that a request may name.
+/// Limit of the tasks named in a request.
 const IDS_MAX: usize = 1_000;
-/// Tasks that a filter may find.
+/// Limit of the tasks found by a filter.
 const FOUND_MAX: usize = 100_000;
-/// Reasons are shown in lists and stored with the task.
+/// Length limit of a reason, which is shown in lists and stored with the task.
 const REASON_MAX_CHARS: usize = 1000;
 
-/// A task that something is to be done to.
+/// A task to act on.
 struct Meant {
     id: TaskId,
     shown: TaskActed,
@@ -59,11 +60,11 @@ impl Meant {
     }
 }
 
-/// All that a request means, in the order in which it is answered.
+/// All tasks to act on, in the order of the answer.
 #[derive(Default)]
 struct AllMeant {
     tasks: Vec<Meant>,
-    /// What was named and is not there.
+    /// Named tasks that do not exist.
     missing: Vec<TaskActed>,
     graph: Option<FoundGraph>,
 }
@@ -92,7 +93,7 @@ impl Host {
         {
             let message = format!("the filter finds {found} tasks, not {expected}");
             return Err(AppError::new(ErrorKind::Conflict, message)
-                .hint("look again at what it finds, and ask for that many"));
+                .hint("list the tasks again and pass the new number"));
         }
         let AllMeant {
             mut tasks,
@@ -119,7 +120,7 @@ impl Host {
                 }
                 Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
             }
-            // What is asked about is shown; what was done is known.
+            // The summary is for the question; after the action it is not needed.
             for task in &mut tasks {
                 task.shown.summary = None;
             }
@@ -128,7 +129,7 @@ impl Host {
         Ok(TasksActed::of(shown.collect(), graph.as_ref()))
     }
 
-    /// All of them by one command, what depends on others before what it depends on.
+    /// Acts on all tasks with one command, dependants before their dependencies.
     async fn at_once(
         &self,
         by: &Arc<Principal>,
@@ -156,8 +157,7 @@ impl Host {
             let task = &mut tasks[place];
             match answer {
                 Ok(answer) => task.shown.note(&answer),
-                // The board has unfinished tasks only: what is not there is done, or has never
-                // been.
+                // The board has only unfinished tasks, so this one is done or never existed.
                 Err(Refused::Unknown { .. }) => {
                     let why = self.over(action, task.id).await;
                     task.shown.error = Some(why.unwrap_or_else(|unread| unread));
@@ -170,10 +170,11 @@ impl Host {
         Ok(())
     }
 
-    /// One after the other, since each is looked up with what is to run after it.
+    /// Retries the tasks one after the other, because each lookup includes the tasks that depend on
+    /// it.
     async fn run_again(&self, by: &Arc<Principal>, asked: &TaskActions, tasks: &mut [Meant]) {
         let order = upstream_first(tasks.iter().map(|task| (task.id, task.upstream.as_slice())));
-        // Why none of those that are left can run, either.
+        // An error that stops the remaining tasks too.
         let mut stopped: Option<AppError> = None;
         for place in order {
             let task = &mut tasks[place];
@@ -193,7 +194,7 @@ impl Host {
                 Ok(retried) => task.shown.note_retried(&retried),
                 Err(error) if error.kind == ErrorKind::Conflict && task.was_done => {
                     match self.runs_again(task.id).await {
-                        // With what it could not run because of.
+                        // Revived together with the task because of which it could not run.
                         Ok(true) => task.shown.already = true,
                         Ok(false) => task.shown.error = Some(error),
                         Err(unread) => task.shown.error = Some(unread),
@@ -214,7 +215,7 @@ impl Host {
         Ok(task.is_some_and(|task| !task.is_done()))
     }
 
-    /// Why nothing can be done to a task that the board does not have.
+    /// The reason why nothing can be done to a task that is not on the board.
     async fn over(&self, action: Action, id: TaskId) -> Result<AppError, AppError> {
         let found = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         let Some(end) = found.and_then(|found| found.end()) else {
@@ -240,7 +241,7 @@ pub(super) fn plain_reason(reason: &str) -> Option<String> {
     given.map(|reason| harmless(&shortened(reason, REASON_MAX_CHARS)))
 }
 
-/// Who looks for tasks, and for what.
+/// A lookup of the tasks, with the caller and the action.
 struct Looking<'a> {
     by: &'a Arc<Principal>,
     ceiling: &'a McpCeiling,
@@ -264,7 +265,8 @@ impl Looking<'_> {
                 Ok(_) => {}
                 Err(error) if error.kind == ErrorKind::Internal => return Err(error),
                 Err(error) => match reference.0.parse() {
-                    // It is forgotten, and what it has submitted may be stopped all the same.
+                    // The task is no longer stored, but its unfinished descendants can be
+                    // cancelled.
                     Ok(id) if self.asked.action == Action::Cancel => {
                         all.tasks
                             .extend(seen.insert(id).then(|| Meant::forgotten(id)));
@@ -305,7 +307,7 @@ impl Looking<'_> {
         Ok(all)
     }
 
-    /// Whether it can be done to a task that a filter finds.
+    /// Whether the action applies to a task found by a filter.
     fn applies(&self, task: &Task) -> bool {
         match self.asked.action {
             Action::Cancel => !task.is_done(),
@@ -331,7 +333,7 @@ impl Looking<'_> {
         }
     }
 
-    /// The states in which tasks are looked for if the filter names none.
+    /// States to search if the filter names none.
     fn usual(&self) -> States {
         match self.asked.action {
             Action::Cancel | Action::Hold => States::unfinished(),
@@ -341,7 +343,7 @@ impl Looking<'_> {
         }
     }
 
-    /// Whether what waits for a time is to be tried.
+    /// Whether tasks that wait for a time are to start now.
     fn tries_now(&self) -> bool {
         self.asked.retry.as_ref().is_some_and(|retry| retry.now)
     }
@@ -351,7 +353,7 @@ impl Looking<'_> {
             Action::Cancel => Some(Verb::Cancel),
             Action::Hold => Some(Verb::Hold),
             Action::Release => matches!(task.state, State::Held { .. }).then_some(Verb::Release),
-            // Decided on once it is looked up with what would run after it.
+            // Decided later, after the lookup of the dependants that would run too.
             Action::Retry | Action::Resume => None,
         };
         let decided = verb.map_or(Ok(()), |verb| may(self.by, verb, Some(task), self.ceiling));

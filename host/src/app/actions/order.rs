@@ -1,11 +1,11 @@
-//! An order of tasks in which each comes after those that it depends on.
+//! Sorts tasks so that each comes after its dependencies.
 
 use std::collections::HashMap;
 
 use claudine_domain::id::TaskId;
 
-/// The places of the tasks, each after what it depends on among them, otherwise the oldest first.
-/// Not recursive: a chain may be longer than a stack.
+/// Positions of the tasks, each after its dependencies and otherwise oldest first. Not recursive,
+/// because a chain may be deeper than the stack.
 pub(super) fn upstream_first<'a>(
     tasks: impl Iterator<Item = (TaskId, &'a [TaskId])>,
 ) -> Vec<usize> {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn each_comes_after_what_it_depends_on() {
+    fn each_task_comes_after_its_dependencies() {
         let check = |tasks: &[(u64, &[u64])], expected: &[u64]| {
             let tasks: Vec<(TaskId, Vec<TaskId>)> = tasks
                 .iter()
@@ -67,18 +67,18 @@ mod tests {
         check(&[], &[]);
         check(&[(3, &[]), (1, &[]), (2, &[])], &[1, 2, 3]);
         check(&[(1, &[2]), (2, &[3]), (3, &[])], &[3, 2, 1]);
-        // What is not among them does not count.
+        // Dependencies outside the list do not count.
         check(&[(2, &[1, 9]), (3, &[2])], &[2, 3]);
         check(
             &[(4, &[3, 2]), (3, &[1]), (2, &[1]), (1, &[])],
             &[1, 2, 3, 4],
         );
-        // A cycle cannot be, and does not go round.
+        // There are no cycles, but the function would terminate.
         check(&[(1, &[2]), (2, &[1])], &[2, 1]);
     }
 
     #[test]
-    fn a_chain_may_be_long() {
+    fn a_chain_may_be_deeper_than_the_stack() {
         let upstream: Vec<[TaskId; 1]> = (0..20_000).map(|number| [id(number + 1)]).collect();
         let tasks = (0..20_000).zip(&upstream);
         let order =

@@ -1,4 +1,4 @@
-//! What is asked, and what is answered.
+//! Request and answer of an action on several tasks.
 
 use claudine_domain::{id::TaskId, step::Answer, task::Task};
 use schemars::JsonSchema;
@@ -46,26 +46,26 @@ impl Action {
     }
 }
 
-/// Something to be done to several tasks: to those that are named, or to those that a filter finds.
+/// An action on several tasks, which are named or found by a filter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskActions {
     pub(crate) action: Action,
-    /// At most 1,000.
+    /// Ids or names, at most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ids: Vec<TaskRef>,
-    /// Of what it finds, those to which it can be done; of finished tasks those that did not
-    /// succeed, unless it names states.
+    /// Selects the tasks to which the action applies. For a retry or resume these are unsuccessful
+    /// tasks, unless the filter names states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) filter: Option<ListFilter>,
-    /// How many tasks are expected to be found. If it is another number by more than a tenth,
-    /// nothing is done.
+    /// Expected number of tasks. If the actual number differs by more than a tenth, nothing is
+    /// done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expect: Option<usize>,
-    /// Only says which tasks they are.
+    /// Only report the tasks.
     #[serde(default)]
     pub(crate) dry_run: bool,
-    /// Why; of a cancel.
+    /// Reason for a cancel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ impl TaskActions {
         }
     }
 
-    /// Refuses what could be understood in two ways.
+    /// Refuses ambiguous requests.
     pub(super) fn check(&self, most: usize) -> Result<(), AppError> {
         let invalid = |message: String| Err(AppError::new(ErrorKind::Invalid, message));
         let word = self.action.word();
@@ -103,7 +103,7 @@ impl TaskActions {
             }
             (Some(filter), _) if filter.before.is_some() || filter.limit.is_some() => {
                 return invalid(format!(
-                    "`before` and `limit` are no part of what to {word}"
+                    "`before` and `limit` do not select tasks to {word}"
                 ));
             }
             _ => {}
@@ -114,30 +114,30 @@ impl TaskActions {
             ("resume", self.resume.is_some(), Action::Resume),
         ] {
             if is_given && self.action != of {
-                return invalid(format!("`{field}` is no part of the action `{word}`"));
+                return invalid(format!("`{field}` does not apply to the action `{word}`"));
             }
         }
         Ok(())
     }
 }
 
-/// What became of each task.
+/// Results for all tasks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TasksActed {
-    /// How many tasks were meant.
+    /// Number of tasks to act on.
     pub(crate) found: usize,
-    /// To how many of them it was done; of a dry run, could be done as far as is known.
+    /// Number of tasks acted on; in a dry run, of those for which no error is known.
     pub(crate) done: usize,
-    /// Those to which it could not be done have an error.
+    /// Number of tasks with an error.
     pub(crate) failed: usize,
-    /// The graph that was named.
+    /// The graph that was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<GraphName>,
     pub(crate) tasks: Vec<TaskActed>,
 }
 
 impl TasksActed {
-    /// Takes what became of further tasks.
+    /// Adds the results for further tasks.
     pub(crate) fn add(&mut self, more: Self) {
         self.found += more.found;
         self.done += more.done;
@@ -160,36 +160,36 @@ impl TasksActed {
     }
 }
 
-/// What became of one task.
+/// Result for one task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskActed {
-    /// What the request named, if there is no such task.
+    /// The text in the request if there is no such task.
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Its state, phase or outcome before.
+    /// State, phase or outcome before the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) was: Option<String>,
-    /// In a dry run: the start of its prompt, script or command line.
+    /// In a dry run, the start of the prompt, script or command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
-    /// It was so already: it was stopping, was held by the same person, or runs again with what it
-    /// could not run because of.
+    /// Nothing changed: the task was already stopping, already held by the same person, or was
+    /// revived together with another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) already: bool,
-    /// Of a cancelled task that was over: how many that it had submitted had not ended.
+    /// Of a cancelled task that had ended: the number of its unfinished descendants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,
-    /// The number of its next attempt.
+    /// Number of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
-    /// How many others run after it again.
+    /// Number of dependants that will run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) downstream: Option<usize>,
-    /// Somebody holds it still: it does not start before it is released.
+    /// Whether the task is held and must be released before it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) held: bool,
-    /// Why it could not be done.
+    /// Error of the action for this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<AppError>,
 }
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_means_one_thing() {
+    fn ambiguous_requests_are_refused() {
         let check = |request: serde_json::Value, expected: Option<&str>| {
             let asked: TaskActions = serde_json::from_value(request).unwrap();
             let refused = asked.check(2).err().map(|error| error.message);
@@ -284,15 +284,15 @@ mod tests {
         );
         check(
             json!({"action": "release", "filter": {"limit": 3}}),
-            Some("`before` and `limit` are no part of what to release"),
+            Some("`before` and `limit` do not select tasks to release"),
         );
         check(
             json!({"action": "hold", "ids": ["a"], "reason": "late"}),
-            Some("`reason` is no part of the action `hold`"),
+            Some("`reason` does not apply to the action `hold`"),
         );
         check(
             json!({"action": "retry", "ids": ["a"], "resume": {}}),
-            Some("`resume` is no part of the action `retry`"),
+            Some("`resume` does not apply to the action `retry`"),
         );
     }
 }

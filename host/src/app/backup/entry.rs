@@ -1,4 +1,4 @@
-//! What is in a backup, and under which names.
+//! Entries of a backup and their names.
 
 use std::{fmt, str::FromStr};
 
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::{digest, layout::Layout};
 
-/// Counts up when an older version could not read what a newer one writes.
+/// Version of the format; increased when older versions could not read what a newer one writes.
 pub(super) const FORMAT: u32 = 1;
 
-/// Entries whose digests are kept until they are written together.
+/// Number of entries whose digests are written together.
 const SUMMED_AT_ONCE: u64 = 1_000;
 
-/// What a backup is, its first entry.
+/// The first entry, with properties of the backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) format: u32,
-    /// Of the store whose rows are in it.
+    /// Schema of the store whose rows it contains.
     pub(super) schema: u32,
-    /// The version that made it.
+    /// Version of Claudine that made it.
     pub(super) version: String,
     pub(super) taken_at: Timestamp,
-    /// Whether the environments of tasks are in it.
+    /// Whether it contains the environments of tasks.
     pub(super) environments: bool,
 }
 
-/// The least there is in the manifest of any format.
+/// The fields that manifests of all formats have.
 #[derive(Deserialize)]
 pub(super) struct Version {
     pub(super) format: u32,
     pub(super) version: Option<String>,
 }
 
-/// The last entry: all that comes before it, in brief.
+/// The last entry, with totals of all others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) entries: u64,
-    /// What all entries have together.
+    /// Total size of the entries.
     pub(super) bytes: u64,
-    /// Of all lists of digests, one after the other.
+    /// Digest over all lists of digests, in order.
     pub(super) sha256: String,
 }
 
@@ -67,14 +67,14 @@ impl fmt::Display for Name {
     }
 }
 
-/// A name that no entry of this format has.
+/// Error for a name that this format does not have.
 #[derive(Debug)]
 pub(super) struct Unknown;
 
 impl FromStr for Name {
     type Err = Unknown;
 
-    /// A path that leads elsewhere is no name of ours, whatever it looks like.
+    /// Parses a name; a path that leads elsewhere is never valid.
     fn from_str(text: &str) -> Result<Self, Unknown> {
         let number = |text: &str| text.parse().ok();
         let found = match text.split_once('/') {
@@ -92,13 +92,13 @@ impl FromStr for Name {
     }
 }
 
-/// Whether it may be the name of an environment.
+/// Whether the text can be the name of an environment.
 pub(super) fn is_digest(text: &str) -> bool {
     let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 64 && text.bytes().all(hex)
 }
 
-/// The digests of entries as they pass by, the same for writing and for reading.
+/// Collects the digests of entries, in the same way for writing and reading.
 #[derive(Default)]
 pub(super) struct Sums {
     text: String,
@@ -125,7 +125,7 @@ impl Sums {
         self.in_text == 0
     }
 
-    /// The list of those that are in none yet, and its name.
+    /// The list of digests not yet in a list, and its name.
     pub(super) fn list(&mut self) -> (Name, String) {
         self.lists += 1;
         self.in_text = 0;
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_nothing_else_is_a_name() {
+    fn only_names_of_entries_are_parsed() {
         let attempt = "task_01kb2m8r4zq8w3v5x7y9abcdef.2";
         let digest = "0f".repeat(32);
         let names = [

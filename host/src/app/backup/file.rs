@@ -1,4 +1,4 @@
-//! Where a backup goes: a file that is there as a whole or not at all.
+//! The destination of a backup: a file that exists completely or not at all.
 
 use std::{
     fs::{self, File},
@@ -17,12 +17,11 @@ use super::{
 };
 use crate::fsx;
 
-/// A file that gets its name once it is whole. What was begun has the name with `.partial` at its
-/// end.
+/// A file that gets its name once it is complete. Until then the name ends in `.partial`.
 pub(super) struct Target {
     path: PathBuf,
     partial: PathBuf,
-    /// What is there under its name is replaced.
+    /// Whether an existing file is replaced.
     force: bool,
 }
 
@@ -45,7 +44,7 @@ impl Target {
         Ok((target, file))
     }
 
-    /// Names what was written, once it is on the disk.
+    /// Renames the complete file, once it is synced.
     pub(super) fn name(self, file: &File) -> Result<(), AppError> {
         let named = file.sync_all().and_then(|()| self.take_name());
         match named {
@@ -73,7 +72,7 @@ impl Target {
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// Removes what was begun.
+    /// Removes the partial file.
     pub(super) fn give_up(self) {
         if let Err(error) = fsx::remove_file(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "cannot be removed");
@@ -81,11 +80,11 @@ impl Target {
     }
 }
 
-/// The file that is written, which is the target if the path is a link: a link to the newest backup
-/// stays one. What is neither a file nor absent is never replaced: a device or a pipe would be gone
-/// for every program.
+/// The file to replace, which is the target of a link, so that a link to the newest backup stays a
+/// link. Devices, pipes and directories are never replaced, because they would be gone for every
+/// program.
 fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
-    // A broken link is something as well.
+    // A broken link counts as existing.
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(path.to_owned());
     };
@@ -98,15 +97,18 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
         found
     };
     if !found.is_file() {
-        let message = format!("{} is no file, so it is not replaced", path.display());
+        let message = format!(
+            "{} is not a regular file and is not replaced",
+            path.display()
+        );
         return Err(AppError::new(ErrorKind::Conflict, message)
             .hint("name a file; `claudine backup -` writes to standard output"));
     }
     fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
 }
 
-/// Names a file if the name is free. Some file systems can do that with a rename alone, others only
-/// with a second name.
+/// Renames a file if the new name is free. Some file systems can do that with one rename, others
+/// only with a hard link.
 fn take_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
@@ -120,7 +122,7 @@ fn take_free_name(from: &Path, to: &Path) -> io::Result<()> {
 fn is_there(path: &Path) -> AppError {
     AppError::new(
         ErrorKind::Conflict,
-        format!("{} is there already", path.display()),
+        format!("{} already exists", path.display()),
     )
     .hint("name another file, or replace it with --force")
 }

@@ -1,20 +1,20 @@
-//! Backups: all that the queue is in one file, and the way back from it.
+//! Backups: writes the whole queue to one file, and restores it.
 //!
 //! A backup is a gzipped tar file that any tar can list. `manifest.json` comes first, then the
-//! store as lines of JSON (`rows/`), of one moment, then environments (`env/`) if they were asked
-//! for, then the output of attempts (`logs/`), each as long as it is when it is copied. After at
-//! most a thousand entries `sums/` has their digests, as `sha256sum` writes them, and `end.json`
-//! has a digest over all of those: what is damaged or cut off anywhere is refused before a data
-//! directory is touched. Nothing is ever in memory as a whole.
+//! store as lines of JSON (`rows/`) from one point in time, then environments (`env/`) if
+//! requested, then the output of attempts (`logs/`), each as long as it is when it is copied. After
+//! at most a thousand entries `sums/` has their digests, in the format of `sha256sum`, and
+//! `end.json` has a digest over all of those, so that a damaged or incomplete file is refused
+//! before a data directory is touched. At no time is a whole backup in memory.
 //!
-//! It is made without the host, which may run or not: SQLite shows another process one moment as
-//! well, and logs only grow. No secret and no grant is in it: neither settings nor plugins nor what
-//! they were allowed nor records of worktrees are the queue's.
+//! A backup is made without the host, which may or may not be running: SQLite gives other processes
+//! a consistent snapshot too, and logs only grow. It contains no secrets and no grants: settings,
+//! plugins, their grants and records of worktrees are not part of the queue.
 //!
-//! A restore brings everything into a directory of its own inside the data directory, under the
-//! lock of a host. Once that is whole it is renamed, which is the moment at which it counts; the
-//! next holder of the lock (the restore itself, or after its death the next host) moves what is in
-//! it to its place. What was under way has ended as lost by then, and what is unfinished is held.
+//! A restore builds everything in a directory inside the data directory, under the lock of a host.
+//! Renaming that directory when it is complete commits the restore; the next holder of the lock
+//! (the restore itself, or after a crash the next host) moves its contents into place. By then
+//! running attempts have ended as lost, and unfinished tasks are held.
 
 mod entry;
 mod file;
@@ -38,47 +38,48 @@ pub(crate) use self::{
 };
 use super::error::{AppError, ErrorKind};
 
-/// What was put into a backup.
+/// Result of a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) struct BackupTaken {
-    /// Absent where it went to standard output.
+    /// Absent for standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) taken_at: String,
     pub(crate) tasks: u64,
-    /// How many of them have not ended.
+    /// Number of unfinished tasks.
     pub(crate) unfinished: u64,
     pub(crate) events: u64,
-    /// Files of output; a long one has several.
+    /// Number of output files; a long output has several.
     pub(crate) logs: u64,
-    /// How many environments are in it; absent if they were left out.
+    /// Number of environments; absent if they were left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) environments: Option<u64>,
-    /// Its own length.
+    /// Size of the backup.
     pub(crate) bytes: u64,
 }
 
-/// What a restore brought back.
+/// Result of a restore.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) struct QueueRestored {
     pub(crate) data_dir: String,
-    /// When the backup was taken.
+    /// Time of the backup.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) taken_at: String,
     pub(crate) tasks: u64,
-    /// How many are held because they were restored.
+    /// Number of tasks held because they were restored.
     pub(crate) held: u64,
-    /// How many attempts were under way when the backup was taken.
+    /// Number of attempts that were running when the backup was taken.
     pub(crate) lost: u64,
     pub(crate) logs: u64,
-    /// How many environments were in the backup.
+    /// Number of environments in the backup.
     pub(crate) environments: u64,
-    /// Some task's environment was not in the backup: it runs in the restorer's.
+    /// Whether a task's environment was not in the backup, so that it runs in that of the restoring
+    /// command.
     pub(crate) stands_in: bool,
 }
 
-/// What went wrong with a file, for a person.
+/// An error of a file operation.
 fn cannot(what: &str, path: &Path, error: &io::Error) -> AppError {
     let message = format!("cannot {what} {}: {error}", path.display());
     AppError::new(kind_of(error), message)

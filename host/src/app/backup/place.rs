@@ -1,6 +1,6 @@
-//! Putting in its place what a restore has made whole. The holder of the data directory's lock does
-//! it: the restore itself or, after its death, the next host or restore. Each step may have been
-//! done before.
+//! Moves the contents of a complete restore into place. The holder of the data directory's lock
+//! does this: the restore itself or, after a crash, the next host or restore. Any of the steps may
+//! already have been done.
 
 use std::{
     fs::{self, File},
@@ -10,11 +10,11 @@ use std::{
 
 use crate::{fsx, layout::Layout};
 
-/// Called between any two steps. A test ends there what a kill would end.
+/// Called between two steps, so that tests can stop where a kill might.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
 
-/// Removes what was given up before it was whole, and moves what was whole; tells whether there was
-/// any of that.
+/// Removes an incomplete restore, or moves a complete one into place; returns whether there was a
+/// complete one.
 pub(crate) fn place(layout: &Layout) -> io::Result<bool> {
     place_by_steps(layout, &mut || Ok(()))
 }
@@ -46,8 +46,8 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     Ok(true)
 }
 
-/// Last, since everything else counts for nothing without it. The log of the empty database that is
-/// there must not be taken for its own.
+/// Moves the database last, because only it makes the other files count. The log of the empty
+/// database that is already there must be removed, or SQLite would apply it to the new one.
 fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Result<()> {
     let (from, to) = (staged.database(), layout.database());
     if !from.try_exists()? {
@@ -75,13 +75,13 @@ fn move_all(from: &Path, to: &Path, pause: Pause<'_>) -> io::Result<()> {
 
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
-        // It was moved before.
+        // Already moved.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
 
-/// Everything that was written to the filesystem that this directory is on.
+/// Syncs the file system of this directory.
 pub(super) fn sync(directory: &Path) -> io::Result<()> {
     let directory = File::open(directory)?;
     Ok(rustix::fs::syncfs(&directory)?)

@@ -1,7 +1,7 @@
-//! A backup read from its first byte to its last, with everything in it checked on the way.
+//! Reads a backup from beginning to end and checks everything in it.
 //!
-//! Entries are shown before their digests are known: nothing of them may count until the whole has
-//! been read.
+//! Entries are passed on before their digests are checked, so nothing may depend on them until the
+//! whole file has been read.
 
 use std::{
     fs::File,
@@ -20,24 +20,24 @@ use super::{
 };
 use crate::store::sqlite::known_schema;
 
-/// What is read at once, and how long those entries may be that are read as a whole.
+/// Size of one read, and size limit of entries that are read in one piece.
 const PIECE_BYTES: usize = 64 << 10;
 const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Is shown each entry with rows, an environment or a log. What it leaves unread is passed over.
+/// Called with each entry that has rows, an environment or a log; unread rest is skipped.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 
-/// What was read, once all of it was there and as it was written.
+/// A backup that was read completely and matches its digests.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Whole {
     pub(super) manifest: Manifest,
     pub(super) end: End,
 }
 
-/// Says that a backup is not what was written; [`read`] adds which file it is.
+/// Error for a damaged backup; [`read`] adds the name of the file.
 pub(super) fn damaged(detail: impl std::fmt::Display) -> AppError {
     AppError::new(
         ErrorKind::Invalid,
@@ -56,7 +56,7 @@ pub(super) fn read(path: &Path, each: Each<'_>) -> Result<Whole, AppError> {
 
 fn through(compressed: Compressed, each: Each<'_>) -> Result<Whole, AppError> {
     if compressed.header().is_none() {
-        return Err(AppError::new(ErrorKind::Invalid, "it is no backup"));
+        return Err(AppError::new(ErrorKind::Invalid, "it is not a backup"));
     }
     let mut archive = tar::Archive::new(compressed);
     let mut reading = Reading::default();
@@ -69,24 +69,24 @@ fn through(compressed: Compressed, each: Each<'_>) -> Result<Whole, AppError> {
     Ok(whole)
 }
 
-/// Reads what follows the last entry, so that the checksum at the very end is looked at too.
+/// Reads past the last entry, so that the checksum at the end is verified.
 fn nothing_follows(mut compressed: Compressed) -> Result<(), AppError> {
     let mut buffer = vec![0; PIECE_BYTES];
     loop {
         match compressed.read(&mut buffer).map_err(damaged)? {
             0 => break,
             count if buffer[..count].iter().all(|byte| *byte == 0) => {}
-            _ => return Err(damaged("it goes on after its end")),
+            _ => return Err(damaged("there are entries after the last one")),
         }
     }
     let mut beyond = [0];
     match compressed.into_inner().read(&mut beyond).map_err(damaged)? {
         0 => Ok(()),
-        _ => Err(damaged("something else follows it")),
+        _ => Err(damaged("there is data after its end")),
     }
 }
 
-/// How far a backup has been read.
+/// State of reading a backup.
 #[derive(Default)]
 struct Reading {
     manifest: Option<Manifest>,
@@ -107,12 +107,12 @@ impl Reading {
         let Some(known) = known.filter(|_| is_file) else {
             let name: String = name.chars().take(80).collect();
             return Err(damaged(format!(
-                "no backup has an entry `{}`",
+                "it has an unknown entry `{}`",
                 name.escape_debug()
             )));
         };
         if self.end.is_some() {
-            return Err(damaged("it goes on after its end"));
+            return Err(damaged("there are entries after the last one"));
         }
         let bytes = entry.size();
         match known {
@@ -148,13 +148,13 @@ impl Reading {
         each(manifest, name, &mut measured)?;
         io::copy(&mut measured, &mut io::sink()).map_err(damaged)?;
         if measured.bytes != bytes {
-            return Err(damaged(format!("{name} breaks off")));
+            return Err(damaged(format!("{name} is incomplete")));
         }
         self.sums.add(name, bytes, &measured.digest.hex());
         Ok(())
     }
 
-    /// Compares the digests of what was read with those that were written.
+    /// Compares the digests of the entries with the recorded ones.
     fn compare(&mut self, name: &Name, written: &[u8]) -> Result<(), AppError> {
         let (expected_name, expected) = self.sums.list();
         let written = String::from_utf8_lossy(written);
@@ -165,8 +165,8 @@ impl Reading {
         let differing = expected.lines().zip(written.lines()).find(other);
         let entry = differing.and_then(|(line, _)| line.split_whitespace().last());
         Err(damaged(format!(
-            "{} is not what was written",
-            entry.unwrap_or("a list of its entries")
+            "{} does not match its digest",
+            entry.unwrap_or("a list of digests")
         )))
     }
 
@@ -174,13 +174,13 @@ impl Reading {
         let end = self.end.ok_or_else(|| damaged("its end is missing"))?;
         let manifest = self.manifest.ok_or_else(|| damaged("it has no manifest"))?;
         if !self.sums.is_empty() || self.sums.end() != end {
-            return Err(damaged("not all of it is there"));
+            return Err(damaged("entries are missing"));
         }
         Ok(Whole { manifest, end })
     }
 }
 
-/// A short entry.
+/// Reads a short entry in one piece.
 fn whole(from: &mut dyn Read, bytes: u64) -> Result<Vec<u8>, AppError> {
     if bytes > WHOLE_BYTES {
         return Err(damaged(format!("an entry has {bytes} bytes")));
@@ -190,7 +190,7 @@ fn whole(from: &mut dyn Read, bytes: u64) -> Result<Vec<u8>, AppError> {
     if text.len() as u64 == bytes {
         Ok(text)
     } else {
-        Err(damaged("an entry breaks off"))
+        Err(damaged("an entry is incomplete"))
     }
 }
 
@@ -198,7 +198,7 @@ fn parse<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, AppError> {
     serde_json::from_slice(text).map_err(|error| damaged(format!("{what} cannot be read: {error}")))
 }
 
-/// The manifest, if this version understands what follows it.
+/// The manifest, if this version supports its format.
 fn manifest(text: &[u8]) -> Result<Manifest, AppError> {
     let Version { format, version } = parse("its manifest", text)?;
     let newer = |what: &str, found: u32, known: u32| {

@@ -1,4 +1,4 @@
-//! The way back from a backup into a data directory without a queue.
+//! Restores a backup into a data directory without a queue.
 
 use std::{
     fs,
@@ -38,28 +38,29 @@ use crate::{
     units::bytes_text,
 };
 
-/// What stays free beside what is restored: a host has to start on it.
+/// Space to leave free, so that a host can start.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// Far above the number that any attempt gets, and far below the greatest there is.
+/// Highest valid number of an attempt: far above any real one, and far below the maximum of the
+/// type.
 const HIGHEST_ATTEMPT: u32 = 1 << 24;
 
-/// What a restore goes by beside the backup.
+/// Input of a restore besides the backup.
 pub(crate) struct Restore {
-    /// What the capacity of a host is; nothing is started by it.
+    /// Capacity of a host; needed for the board, although nothing is started.
     pub(crate) limits: Limits,
     pub(crate) rules: EnvRules,
-    /// The restorer's environment: for tasks whose own is not in the backup.
+    /// The environment of the restoring command, for tasks whose own is not in the backup.
     pub(crate) environment: Environment,
 }
 
-/// A backup that was read through once and is as it was written.
+/// A backup that was read and verified.
 pub(crate) struct Checked {
     path: PathBuf,
     whole: Whole,
 }
 
-/// Reads a backup through. Nothing is written anywhere.
+/// Reads and verifies a backup without writing anything.
 pub(crate) fn check(path: &Path) -> Result<Checked, AppError> {
     let whole = read(path, &mut |_, _, _| Ok(()))?;
     Ok(Checked {
@@ -68,7 +69,7 @@ pub(crate) fn check(path: &Path) -> Result<Checked, AppError> {
     })
 }
 
-/// Refuses a data directory that has a queue. The epoch of a host that was there and left none.
+/// Refuses a data directory that has a queue. Returns the epoch left by an earlier host.
 pub(crate) fn refuse_used(layout: &Layout) -> Result<u64, AppError> {
     match SqliteStore::content(&layout.database())? {
         None => Ok(0),
@@ -78,14 +79,14 @@ pub(crate) fn refuse_used(layout: &Layout) -> Result<u64, AppError> {
         }) => Ok(epoch),
         Some(_) => {
             let directory = layout.root().display();
-            let message = format!("{directory} has a queue already");
+            let message = format!("{directory} already has a queue");
             Err(AppError::new(ErrorKind::Conflict, message)
                 .hint("nothing was changed; restore into another data directory (--data-dir), or move this one away"))
         }
     }
 }
 
-/// Restores a backup. The caller has the lock of the data directory.
+/// Restores a backup. The caller must hold the lock of the data directory.
 pub(crate) fn restore(
     backup: &Checked,
     layout: &Layout,
@@ -95,7 +96,7 @@ pub(crate) fn restore(
     if restored.is_err()
         && let Err(error) = fsx::remove_tree(&layout.restoring())
     {
-        tracing::warn!(%error, "what was begun of the restore stays behind until the next start");
+        tracing::warn!(%error, "the incomplete restore cannot be removed; the next start tries again");
     }
     restored
 }
@@ -123,7 +124,7 @@ pub(super) fn restore_by_steps(
     let restored = staged.finish(&whole.manifest, epoch, how, pause)?;
     sync(layout.root()).map_err(at)?;
     pause().map_err(at)?;
-    // From here on it counts.
+    // This commits the restore.
     fs::rename(layout.restoring(), layout.to_be_placed()).map_err(at)?;
     sync(layout.root()).map_err(at)?;
     pause().map_err(at)?;
@@ -136,7 +137,7 @@ pub(super) fn restore_by_steps(
 
 fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
     let bytes = backup.whole.end.bytes;
-    // The rows take some more in a database, with what finds them.
+    // A database takes more space than its rows, mostly for indexes.
     let needed = bytes.saturating_add(bytes / 2).saturating_add(SPARE_BYTES);
     let free = fsx::free_bytes(layout.root())
         .map_err(|error| cannot("restore into", layout.root(), &error))?;
@@ -145,7 +146,7 @@ fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
     }
     let directory = layout.root().display();
     let message = format!(
-        "no room in {directory} for what is in the backup: {} are needed, {} are free",
+        "not enough space in {directory} for the backup: {} are needed, {} are free",
         bytes_text(needed),
         bytes_text(free)
     );
@@ -153,12 +154,12 @@ fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
         .hint("free some space, or restore into another data directory (--data-dir)"))
 }
 
-/// What is being brought together, in a directory that counts for nothing until it is whole.
+/// A restore in progress, in a directory that does not count until it is complete.
 struct Staged {
     layout: Layout,
     store: SqliteStore,
     parts: u32,
-    /// The attempt of the last log, and whether the history has it.
+    /// The attempt of the last log, and whether it is in the history.
     known: Option<(AttemptId, bool)>,
     restored: QueueRestored,
 }
@@ -228,7 +229,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Output of attempts that began after the rows were read is not of this history.
+    /// Restores a log. Logs of attempts that began after the rows were read are skipped.
     fn log(
         &mut self,
         attempt: AttemptId,
@@ -263,7 +264,7 @@ impl Staged {
         Ok(is_there)
     }
 
-    /// Ends what was under way, holds the rest, and closes the store.
+    /// Ends running attempts, holds unfinished tasks, and closes the store.
     fn finish(
         mut self,
         manifest: &Manifest,
@@ -291,7 +292,7 @@ impl Staged {
         Ok(self.restored)
     }
 
-    /// `led` is the last epoch of a host in this data directory.
+    /// Holds the tasks; `led` is the last epoch of a host in this data directory.
     fn hold(&mut self, taken_at: Timestamp, led: u64, limits: Limits) -> Result<(), AppError> {
         let now = clock::now();
         let window = millis(IDEMPOTENCY_WINDOW);
@@ -316,7 +317,7 @@ impl Staged {
         Ok(self.store.commit(epoch, &batch)?)
     }
 
-    /// Leads with an epoch above that of all who led before, here and where the backup comes from.
+    /// Takes an epoch above all earlier ones, both here and in the original data directory.
     fn lead_after(&self, led: u64, last_batch: BatchNumber) -> Result<Epoch, AppError> {
         let epoch = self.store.lead()?;
         if epoch.0 > led {
@@ -332,7 +333,7 @@ impl Staged {
         Ok(self.store.lead()?)
     }
 
-    /// Keeps the restorer's environment, if some task has none of its own.
+    /// Stores the environment of the restoring command if a task has none in the backup.
     fn stand_in(&self, rules: EnvRules, environment: Environment) -> io::Result<Option<String>> {
         let digests = self.store.env_digests_in_use().map_err(io::Error::other)?;
         let missing = |digest: &String| !self.layout.environment(digest).exists();
@@ -344,7 +345,7 @@ impl Staged {
     }
 }
 
-/// What keeps a task from going on: its next attempt has the number after that of the last one.
+/// The reason why a task cannot continue: its next attempt must get the number after the last.
 fn out_of_order(task: &Task) -> Option<String> {
     let mut last = 0;
     for attempt in &task.attempts {
@@ -357,7 +358,7 @@ fn out_of_order(task: &Task) -> Option<String> {
     None
 }
 
-/// Copies an entry to a file that nobody else can read.
+/// Copies an entry to a private file.
 fn copy(from: &mut dyn Read, path: &Path) -> Result<(), AppError> {
     let mut file = fsx::private()
         .write(true)

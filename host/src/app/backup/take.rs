@@ -1,4 +1,4 @@
-//! Taking a backup: the store of one moment, then what lies in files beside it.
+//! Takes a backup: first a snapshot of the store, then the files next to it.
 
 use std::{
     fs::File,
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// Rows are put into an entry together until they have so many bytes.
+/// Size from which rows are written as an entry.
 const ROWS_BYTES: usize = 1 << 20;
 
-/// Writes a backup to a file that nobody else can read.
+/// Writes a backup to a private file.
 pub(crate) fn to_file(
     layout: &Layout,
     path: &Path,
@@ -69,11 +69,11 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
     let database = layout.database();
     if layout.to_be_placed().exists() {
         let directory = layout.root().display();
-        let message = format!("a restore into {directory} was killed before all was in its place");
+        let message = format!("a restore into {directory} was killed before it was complete");
         return Err(AppError::new(ErrorKind::Conflict, message)
-            .hint("`claudine up` goes on with it; then it can be backed up"));
+            .hint("`claudine up` completes it; then it can be backed up"));
     }
-    if !database.exists() {
+    if !SqliteStore::is_made(&database)? {
         let directory = layout.root().display();
         let message = format!("there is nothing to back up: {directory} has no queue");
         return Err(AppError::new(ErrorKind::NotFound, message)
@@ -104,7 +104,7 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// A backup that is being written.
+/// A backup in progress.
 struct Taking<W: Write> {
     writer: Writer<W>,
     taken: BackupTaken,
@@ -148,7 +148,7 @@ pub(super) fn take(
     if with_environments {
         taking.environments(layout, store)?;
     }
-    // What was submitted since the store was read is not in the backup, and its output need not be.
+    // Tasks submitted after the store was read are not in the backup, so their output is left out.
     taking.logs(layout, TaskId::new(clock::wall().0 + 1, 0))?;
     taking.writer.finish().map_err(|error| failed(&error))?;
     Ok(taking.taken)
@@ -200,7 +200,7 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// The output of all attempts of tasks that are older than this one.
+    /// Adds the output of all attempts of tasks older than this one.
     fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
         for shard in entries(&layout.logs())? {
             if !shard.is_dir() {
@@ -219,7 +219,7 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// Whether the file is still there: what is forgotten meanwhile is no fault.
+    /// Adds a file; returns false if it was removed meanwhile, which is not an error.
     fn file(&mut self, name: &Name, path: &Path) -> Result<bool, AppError> {
         let mut file = match File::open(path) {
             Ok(file) => file,

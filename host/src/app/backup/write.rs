@@ -1,4 +1,4 @@
-//! A backup written from its first byte to its last, without a look back.
+//! Writes a backup sequentially, without seeking.
 
 use std::io::{self, Read, Write};
 
@@ -23,12 +23,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// An entry that is at hand.
+    /// Writes an entry that is in memory.
     pub(super) fn put(&mut self, name: &Name, bytes: &[u8]) -> io::Result<()> {
         self.copy(name, bytes.len() as u64, &mut &bytes[..])
     }
 
-    /// An entry of so many bytes of a file, which may have more by now.
+    /// Writes an entry with the first bytes of a file, which may have grown since.
     pub(super) fn copy(&mut self, name: &Name, bytes: u64, from: &mut dyn Read) -> io::Result<()> {
         let sha256 = self.entry(name, bytes, from)?;
         self.sums.add(name, bytes, &sha256);
@@ -62,7 +62,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes what tells that it is whole. What it was written to is given back.
+    /// Writes the entries that mark the backup as complete, and returns the writer.
     pub(super) fn finish(mut self) -> io::Result<W> {
         if !self.sums.is_empty() {
             self.write_sums()?;
@@ -74,7 +74,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Counts and digests what is read through it.
+/// Counts and digests everything that is read through it.
 pub(super) struct Measured<R> {
     from: R,
     pub(super) digest: digest::Running,

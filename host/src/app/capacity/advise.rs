@@ -1,5 +1,5 @@
-//! What would make more room, in words: one sentence for each class that admission goes by, and for
-//! what holds back what waits.
+//! Advice on how to run more tasks, in sentences: one for each class, and one for the reason why
+//! tasks wait.
 
 use claudine_domain::capacity::{Refusal, Slots};
 
@@ -8,10 +8,10 @@ use crate::engine::CapacityNow;
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
-/// By how much more memory a recommendation reckons.
+/// Additional memory that the advice assumes.
 const MORE_BYTES: u64 = 4 << 30;
 
-/// Of so many classes something is said: those that run, then those that were seen last.
+/// Limit of the classes in the advice: running ones first, then those used last.
 const CLASSES: usize = 8;
 
 pub(super) fn advice(now: &CapacityNow, rooms: &[Room]) -> Vec<String> {
@@ -56,7 +56,7 @@ fn of_class(Room { class, then }: &Room) -> String {
         }
         Some(Refusal::NeverFits { .. }) => {
             format!(
-                "{now}: the machine has less. `claudine capacity --forget {}` lets it be measured again",
+                "{now}, because it needs more than the machine has. `claudine capacity --forget {}` discards the measurements",
                 class.executor
             )
         }
@@ -64,7 +64,7 @@ fn of_class(Room { class, then }: &Room) -> String {
     }
 }
 
-/// With a number of slots that are all taken: for how many the machine would have room.
+/// If a fixed number of slots is in use: how many more the machine could run.
 fn of_slots(now: &CapacityNow) -> Option<String> {
     let Slots::Fixed(slots) = now.capacity.limits.slots else {
         return None;

@@ -1,4 +1,4 @@
-//! How much room there is, what it goes by, and what would make more of it.
+//! Free capacity, the measurements behind it, and advice.
 
 mod advise;
 mod view;
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
 
-/// How many of the last refusals are shown.
+/// Limit of the refusals that are shown.
 const REFUSALS_SHOWN: usize = 16;
 
 impl Host {
@@ -37,7 +37,8 @@ impl Host {
         })
     }
 
-    /// It is kept over hosts, whatever they are configured to have; `default` goes back to that.
+    /// Sets the limit of concurrent tasks. It survives restarts and overrides the configuration;
+    /// `default` removes it.
     pub(crate) async fn set_slots(
         &self,
         by: &Arc<Principal>,
@@ -75,9 +76,9 @@ impl Host {
             .await?
         {
             Answer::Forgotten(0) => {
-                let message = format!("nothing was learned of an executor `{}`", asked.executor);
+                let message = format!("there are no measurements of executor `{}`", asked.executor);
                 Err(AppError::new(ErrorKind::NotFound, message)
-                    .hint("`claudine capacity` shows of which ones something was"))
+                    .hint("`claudine capacity` lists the measured executors"))
             }
             _ => self.capacity().await,
         }
@@ -124,7 +125,7 @@ fn capacity_view(now: &CapacityNow) -> CapacityView {
     }
 }
 
-/// What is known of a class, and what stands against more of it than would start now.
+/// Measurements of a class, and the reason why no more of its tasks would start.
 struct Room {
     class: ClassView,
     then: Option<Refusal>,

@@ -1,4 +1,4 @@
-//! What is answered to who asks for the capacity.
+//! Answers about capacity.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(crate) struct CapacityView {
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
-    /// What is configured, if somebody has set another number of slots.
+    /// The configured value, if another one was set by hand.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -25,24 +25,24 @@ pub(crate) struct CapacityView {
     pub(crate) configured_slots: Option<String>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
-    /// What keeps all of the queue.
+    /// Reasons why nothing in the queue starts.
     #[serde(default, skip_serializing_if = "QueueView::is_open")]
     pub(crate) queue: QueueView,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reading: Option<ReadingView>,
-    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
     pub(crate) limits: LimitsView,
-    /// What was learned, by executor and labels.
+    /// Measurements by executor and labels.
     pub(crate) classes: Vec<ClassView>,
-    /// What was held back last, the latest first.
+    /// The last refusals, newest first.
     pub(crate) refusals: Vec<RefusalView>,
-    /// What would make more room, in words.
+    /// Advice on how to run more tasks.
     pub(crate) advice: Vec<String>,
 }
 
-/// The machine, or what of it the control groups leave to the host.
+/// Readings of the machine, limited to what control groups allow the host.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReadingView {
     pub(crate) cores: f64,
@@ -50,7 +50,7 @@ pub(crate) struct ReadingView {
     pub(crate) memory_total_bytes: u64,
     pub(crate) memory_free_bytes: u64,
     pub(crate) disk_free_bytes: u64,
-    /// Absent if the kernel does not tell.
+    /// Absent if the kernel does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_stall_percent: Option<f64>,
 }
@@ -78,29 +78,29 @@ pub(crate) struct LimitsView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ClassView {
     pub(crate) executor: String,
-    /// Empty where it stands for all attempts of the executor.
+    /// Empty for all attempts of the executor.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) running: u32,
-    /// How many attempts have taught it, and how many of those it still stands on.
+    /// Number of attempts measured, and number of those that still count.
     pub(crate) attempts: u64,
     pub(crate) samples: usize,
-    /// From how many on it is trusted, and whether it is.
+    /// Number of attempts from which the measurements are used, and whether that is reached.
     pub(crate) enough: usize,
     pub(crate) is_trusted: bool,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) taught_at: String,
     pub(crate) cores: Spread<f64>,
     pub(crate) memory_bytes: Spread<u64>,
-    /// What the next attempt counts for.
+    /// Expected usage of the next attempt.
     pub(crate) expected_cores: f64,
     pub(crate) expected_memory_bytes: u64,
-    /// How many more would start now, and what then stands against the next.
+    /// Number of tasks that would start now, and the reason why no more would.
     pub(crate) more: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) then: Option<String>,
 }
 
-/// What half of the attempts do not exceed, what 95 of a hundred do not, and the most.
+/// Median, 95th percentile and maximum.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Spread<T> {
     pub(crate) p50: T,
@@ -118,30 +118,30 @@ impl<T> Spread<T> {
     }
 }
 
-/// What was held back for one reason.
+/// Tasks held back for one reason.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RefusalView {
     pub(crate) executor: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) reason: String,
-    /// Whether it is held back at this moment.
+    /// Whether tasks are held back now.
     pub(crate) stands: bool,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) first: String,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) last: String,
-    /// In how many rounds of admission.
+    /// Number of admission rounds with this refusal.
     pub(crate) times: u64,
 }
 
-/// How many tasks run at once, and how many there are.
+/// The limit of concurrent tasks, and the current numbers.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct SlotsView {
     /// `auto` or a number.
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
-    /// What is configured, if somebody has set another number of slots.
+    /// The configured value, if another one was set by hand.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -167,7 +167,7 @@ impl From<CapacityView> for SlotsView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetSlots {
-    /// `auto`, a number from 1 to 10000, or `default`: what is configured.
+    /// `auto`, a number from 1 to 10000, or `default` for the configured value.
     pub(crate) slots: String,
 }
 

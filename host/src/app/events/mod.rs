@@ -1,8 +1,8 @@
-//! What has happened, in the order in which it became true.
+//! The event log, in the order in which events became durable.
 //!
-//! Read from the store, never from the engine's memory: what is told is durable. Who follows is
-//! woken by commits, and reads on from where it was; a reader that was cut off takes up after the
-//! last number it saw.
+//! Events are read from the store and never from the engine's memory, so that only durable ones are
+//! reported. Followers are woken by commits and read on from their position; a reader that was cut
+//! off continues after the last number it saw.
 
 mod words;
 
@@ -24,20 +24,20 @@ use super::{
 };
 use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
 
-/// Events read from the store at once.
+/// Number of events read from the store at a time.
 const PAGE: usize = 256;
-/// Events that are read ahead of a slow client.
+/// Number of events read ahead of a slow client.
 const AHEAD: usize = 64;
-/// Names of tasks that are kept at hand.
+/// Number of task names kept in memory.
 const NAMES: usize = 4_096;
 
-/// Events as they are read; an error ends it.
+/// A stream of events; an error ends it.
 pub(crate) type EventStream = mpsc::Receiver<Result<EventPiece, AppError>>;
 
-/// Why a reading stops.
+/// Reason why a reading stops.
 enum Stop {
     Error(AppError),
-    /// Whoever asked for it has gone.
+    /// The client has disconnected.
     Unwanted,
 }
 
@@ -47,32 +47,32 @@ impl From<AppError> for Stop {
     }
 }
 
-/// The tasks whose events are wanted; of all tasks if there are none.
+/// The tasks whose events are wanted; `None` for all tasks.
 type Whose = Option<Arc<BTreeSet<TaskId>>>;
 
-/// What is read, and for whom.
+/// State of a reader.
 struct Reading {
     whose: Whose,
-    /// The last one that is not wanted any more.
+    /// The last event before the wanted ones.
     after: Sequence,
-    /// The last one there is, where nobody follows.
+    /// The last event to read; `None` when following.
     last: Option<Sequence>,
     names: HashMap<TaskId, Option<String>>,
     sender: mpsc::Sender<Result<EventPiece, AppError>>,
 }
 
-/// A part of what is stored.
+/// A page of events.
 struct Part {
     pieces: Vec<EventPiece>,
-    /// The last event that was looked at.
+    /// The last event that was read, wanted or not.
     seen: Sequence,
     is_last: bool,
     names: HashMap<TaskId, Option<String>>,
 }
 
 impl Host {
-    /// Events from where it was asked; with `follow` on as they come, of a task or a graph until it
-    /// has ended. The reading ends when the receiver is dropped.
+    /// Streams events from the given position; with `follow` also new ones, until the task or graph
+    /// has ended. Reading stops when the receiver is dropped.
     pub(crate) async fn events(
         self: Arc<Self>,
         query: EventQuery,
@@ -101,10 +101,10 @@ impl Host {
 
     async fn read_events(&self, mut reading: Reading) -> Result<(), Stop> {
         let mut commits = self.engine.commits();
-        // Told first: who is cut off before anything has happened takes up here.
+        // Sent first, so that a reader that is cut off before the first event knows its position.
         send(&reading, EventPiece::Place(reading.after)).await?;
         loop {
-            // What is committed from here on wakes this reader again.
+            // Later commits wake this reader again.
             commits.borrow_and_update();
             let over =
                 reading.last.is_some() || self.have_ended_by_now(reading.whose.clone()).await?;
@@ -123,14 +123,14 @@ impl Host {
         }
     }
 
-    /// Asked before the reading: what happened before a task ended is read after.
+    /// Checked before reading, so that all events before the end are read.
     async fn have_ended_by_now(&self, whose: Whose) -> Result<bool, AppError> {
         let Some(tasks) = whose else { return Ok(false) };
         let ends = self.read(move |reader| Ok(reader.store.ends(&tasks)?));
         Ok(ends.await?.values().all(Option::is_some))
     }
 
-    /// Reads and sends a page; whether it was the last one for now.
+    /// Reads and sends a page; returns whether it was the last for now.
     async fn read_part(&self, reading: &mut Reading) -> Result<bool, Stop> {
         let (whose, after, last) = (reading.whose.clone(), reading.after, reading.last);
         let names = std::mem::take(&mut reading.names);
@@ -158,11 +158,11 @@ async fn send(reading: &Reading, piece: EventPiece) -> Result<(), Stop> {
     sent.map_err(|_| Stop::Unwanted)
 }
 
-/// Whose events, after which, and which is the last there is.
+/// The wanted tasks, the position before the first event, and the last event so far.
 fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequence), AppError> {
     let of = match (&query.task, &query.graph) {
         (Some(_), Some(_)) => {
-            let message = "events are those of a task or those of a graph, not both";
+            let message = "select the events of a task or of a graph, not both";
             return Err(AppError::new(ErrorKind::Invalid, message));
         }
         (Some(task), None) => {
@@ -173,7 +173,7 @@ fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequen
         (None, None) => None,
     };
     let last = reader.store.last_event()?;
-    // The one before the first of that time or later.
+    // The position before the first event at that time or later.
     let before = |at: Timestamp| -> Result<Sequence, AppError> {
         let first = reader.store.first_event_since(at)?;
         Ok(first.map_or(last, |first| first.saturating_sub(1)))
@@ -181,7 +181,7 @@ fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequen
     let after = match (query.after, query.since_ms, &of) {
         (Some(after), ..) => after,
         (None, Some(ms), _) => before(Timestamp(ms))?,
-        // Nothing happened to them before they were there.
+        // Tasks have no events before their creation.
         (None, None, Some((_, created_at))) => before(*created_at)?,
         (None, None, None) if query.follow => last,
         (None, None, None) => 0,
@@ -189,7 +189,7 @@ fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequen
     Ok((of.map(|(tasks, _)| Arc::new(tasks)), after, last))
 }
 
-/// The tasks of a graph, and when the first of them was created.
+/// The tasks of a graph, and the creation time of the first.
 fn of_graph(reader: &Reader, graph: &str) -> Result<(BTreeSet<TaskId>, Timestamp), AppError> {
     let filter = ListFilter {
         graph: Some(graph.to_owned()),
@@ -235,7 +235,7 @@ fn part(
     })
 }
 
-/// None also where the task is gone.
+/// The name of a task; none if it has none or is no longer stored.
 fn name_of(
     reader: &Reader,
     id: TaskId,
@@ -256,10 +256,10 @@ fn name_of(
 fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
     let mut fact = match serde_json::to_value(&event.fact) {
         Ok(serde_json::Value::Object(fact)) => fact,
-        // A fact is plain data with named fields.
+        // Not reached: a fact serialises to an object.
         _ => serde_json::Map::new(),
     };
-    // Times are shown as everywhere; stored they are milliseconds.
+    // Stored as milliseconds, but shown in RFC 3339 like all times.
     for name in ["until", "taken_at"] {
         if let Some(time) = fact.get_mut(name)
             && let Some(ms) = time.as_u64()
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_events_are_told_as_everywhere_and_what_is_not_set_is_left_out() {
+    fn times_of_events_are_rfc3339_and_unset_fields_are_left_out() {
         let check = |fact: Fact, expected: serde_json::Value| {
             let event = Event {
                 task: TaskId::new(0, 7),

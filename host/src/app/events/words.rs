@@ -1,4 +1,4 @@
-//! Events in words.
+//! Descriptions of events.
 
 use claudine_domain::{
     event::Fact,
@@ -14,7 +14,7 @@ pub(super) fn of(fact: &Fact) -> String {
         Fact::Submitted => "submitted".to_owned(),
         Fact::AttemptPreparing { attempt } => format!("attempt {attempt} is being prepared"),
         Fact::AttemptSettling { attempt } => {
-            format!("attempt {attempt} has ended; its work is being settled")
+            format!("attempt {attempt} has ended; committing, merging or pushing its changes")
         }
         Fact::AttemptStarted {
             attempt,
@@ -37,19 +37,19 @@ pub(super) fn of(fact: &Fact) -> String {
             outcome,
             reason,
         } => format!("attempt {attempt} {}", ended(*outcome, reason.as_ref())),
-        Fact::Retried => "to be tried again".to_owned(),
-        Fact::Resumed { from } => format!("to go on from attempt {from}"),
+        Fact::Retried => "to be retried".to_owned(),
+        Fact::Resumed { from } => format!("to continue from attempt {from}"),
         Fact::Revised {
             attempt,
             differences,
         } => format!("attempt {attempt} runs with {}", listed(differences)),
-        Fact::TriedNow => "to be tried at once".to_owned(),
+        Fact::TriedNow => "to be started now".to_owned(),
         Fact::MergedByHand { attempt } => {
-            format!("its work was merged by hand, which counts as attempt {attempt}")
+            format!("merged by hand, which counts as attempt {attempt}")
         }
-        Fact::RetryScheduled { until } => format!("to be tried again at {}", rfc3339(*until)),
-        Fact::Unblocked => "what it waited for has ended as it has to".to_owned(),
-        Fact::Blocked => "waits again: what it waits for runs again".to_owned(),
+        Fact::RetryScheduled { until } => format!("to be retried at {}", rfc3339(*until)),
+        Fact::Unblocked => "its dependencies are met".to_owned(),
+        Fact::Blocked => "blocked again, because a dependency runs again".to_owned(),
         Fact::Held => "held".to_owned(),
         Fact::Released => "released".to_owned(),
         Fact::Restored { taken_at } => {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_fact_has_its_words() {
+    fn each_fact_has_a_description() {
         let check = |fact: Fact, expected: &str| assert_eq!(of(&fact), expected);
         let leader = Leader {
             pid: 77,
@@ -105,7 +105,7 @@ mod tests {
         );
         check(
             Fact::AttemptSettling { attempt: 2 },
-            "attempt 2 has ended; its work is being settled",
+            "attempt 2 has ended; committing, merging or pushing its changes",
         );
         check(
             Fact::AttemptStarted {
@@ -154,8 +154,8 @@ mod tests {
             },
             "attempt 1 failed: exited with code 3",
         );
-        check(Fact::Retried, "to be tried again");
-        check(Fact::TriedNow, "to be tried at once");
+        check(Fact::Retried, "to be retried");
+        check(Fact::TriedNow, "to be started now");
         let difference = |option: &str, before: Option<&str>, after: Option<&str>| Difference {
             option: option.to_owned(),
             before: before.map(str::to_owned),
@@ -172,10 +172,10 @@ mod tests {
             },
             "attempt 2 runs with model opus, timeout 10m (was 5m), no max_turns (was 3)",
         );
-        check(Fact::Resumed { from: 2 }, "to go on from attempt 2");
+        check(Fact::Resumed { from: 2 }, "to continue from attempt 2");
         check(
             Fact::MergedByHand { attempt: 2 },
-            "its work was merged by hand, which counts as attempt 2",
+            "merged by hand, which counts as attempt 2",
         );
         check(
             Fact::Done {
@@ -205,9 +205,9 @@ mod tests {
             Fact::RetryScheduled {
                 until: Timestamp(1_795_359_093_042),
             },
-            "to be tried again at 2026-11-22T14:51:33.042Z",
+            "to be retried at 2026-11-22T14:51:33.042Z",
         );
-        check(Fact::Unblocked, "what it waited for has ended as it has to");
+        check(Fact::Unblocked, "its dependencies are met");
         check(Fact::Held, "held");
         check(
             Fact::Restored {

@@ -1,4 +1,4 @@
-//! From tasks to a graph.
+//! Builds a graph from tasks.
 
 use claudine_domain::{
     id::TaskId,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::clock::rfc3339;
 
-/// The graph of these tasks, oldest first. Edges from tasks that are not among them are left out.
+/// The graph of these tasks, oldest first. Edges to other tasks are left out.
 pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph {
     tasks.sort_unstable_by_key(|task| task.id);
     let mut nodes: Vec<Node> = tasks.iter().map(|task| node(task, past, now)).collect();
@@ -26,7 +26,7 @@ pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph 
     }
 }
 
-/// What the tasks wait for, as far as that is among them.
+/// The dependencies between these tasks.
 fn edges(tasks: &[Task]) -> Vec<Edge> {
     let there = |id: TaskId| tasks.binary_search_by_key(&id, |task| task.id).is_ok();
     let mut edges = Vec::new();
@@ -57,7 +57,7 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
-    // Of an attempt that ended and is to be followed by another, what it took until then.
+    // For an attempt that is to be followed by another, the time until its end counts.
     let ended_at = last
         .and_then(|attempt| attempt.ended.as_ref())
         .map(|ended| ended.at);
@@ -87,7 +87,7 @@ mod tests {
     use super::super::samples::*;
 
     #[test]
-    fn a_node_says_how_long_it_took() {
+    fn a_node_has_the_run_time_of_its_task() {
         let check = |sample: Sample, expected: (&str, Option<&str>, Option<u64>)| {
             let graph = graph(vec![sample], &[]);
             let node = &graph.nodes[0];
@@ -100,7 +100,7 @@ mod tests {
             task(1).succeeded(1_000, 3_500),
             ("done", Some("succeeded"), Some(2_500)),
         );
-        // It was tried again, and ended before another attempt.
+        // The task was retried, and ended before its next attempt.
         check(
             task(1)
                 .succeeded(1_000, 3_500)

@@ -1,4 +1,4 @@
-//! What is written on nodes and edges, before a form quotes it.
+//! Texts on nodes and edges, not yet escaped for a form.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::text::{fit, harmless, span};
 
-/// The condition that needs no word where words are dear.
+/// The condition that is not written on edges, to save space.
 pub(super) const USUAL: &str = "succeeded";
 
-/// Its name, else what it was asked.
+/// The name, or the summary if there is none.
 pub(super) fn title(node: &Node, most: usize) -> String {
     let named = node.name.as_deref().filter(|name| !name.is_empty());
     let title = harmless(named.unwrap_or(&node.summary));
@@ -23,7 +23,7 @@ pub(super) fn title(node: &Node, most: usize) -> String {
     fit(title, most)
 }
 
-/// One word for where it stands: its outcome once it has one.
+/// The outcome, or the state if there is none.
 pub(super) fn state(node: &Node) -> String {
     fit(
         &harmless(node.outcome.as_deref().unwrap_or(&node.state)),
@@ -31,7 +31,7 @@ pub(super) fn state(node: &Node) -> String {
     )
 }
 
-/// `12s`, `5.0s of ~20s` while it runs, `~20s` before.
+/// `12s`; `5.0s of ~20s` while it is running; `~20s` before that.
 pub(super) fn time(node: &Node) -> Option<String> {
     let elapsed = node.elapsed_ms.map(in_words);
     let expected = node
@@ -77,8 +77,8 @@ pub(super) fn critical(path: &CriticalPath) -> String {
     words
 }
 
-/// `6 ✓ · 1 ✗ · 2 running · 3 waiting · ~40s to go`: what the time goes by is what the like of its
-/// tasks took, and that each starts as soon as it may.
+/// `6 ✓ · 1 ✗ · 2 running · 3 waiting · ~40s to go`: the remaining time is estimated from earlier
+/// runs of similar tasks, as if each task started as soon as its dependencies allow.
 pub(super) fn foot(graph: &Graph) -> String {
     let count = |shade: Shade| {
         graph
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_foot_counts_and_tells_the_time_to_go() {
+    fn the_foot_shows_counts_and_the_remaining_time() {
         let check = |samples: Vec<Sample>, edges: &[(u128, u128)], expected: &str| {
             assert_eq!(foot(&graph(samples, edges)), expected);
         };
@@ -153,7 +153,7 @@ mod tests {
         let expected = "1 ✓ · 1 running · 1 waiting · ~45s to go";
         let last = || task(3).expected(30_000);
         check(vec![done(), running(), last()], &[(1, 2), (2, 3)], expected);
-        // Side by side the longest counts.
+        // Of parallel tasks the longest counts.
         let expected = "1 ✓ · 1 running · 1 waiting · ~30s to go";
         check(vec![done(), running(), last()], &[(1, 2), (1, 3)], expected);
         check(vec![done(), running(), last()], &[], expected);

@@ -1,7 +1,7 @@
-//! A graph in the language of Graphviz.
+//! The form for Graphviz.
 //!
-//! Boxes are light with dark text and everything else is a grey that can be seen on white and on
-//! black, so no background is drawn.
+//! Boxes are light with dark text, and lines are grey, which is visible on white and on black, so
+//! no background is drawn.
 
 use super::{Graph, caption};
 
@@ -55,7 +55,7 @@ pub(crate) fn dot(graph: &Graph) -> String {
     dot
 }
 
-/// Within quotes: a backslash begins an escape such as `\N`, and an ampersand an entity.
+/// Escapes text in quotes: a backslash begins an escape such as `\N`, and an ampersand an entity.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -67,7 +67,7 @@ mod tests {
     use super::{super::samples::*, *};
 
     #[test]
-    fn dot_is_as_it_was() {
+    fn dot_is_as_recorded() {
         insta::assert_snapshot!("dot", dot(&release()));
         insta::assert_snapshot!("dot_awkward", dot(&awkward()));
     }

@@ -1,4 +1,4 @@
-//! Which tasks belong to a graph, read from the store.
+//! Reads the tasks that belong to a graph from the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,15 +27,15 @@ use crate::{
     store::{Filter, States, Status},
 };
 
-/// What an answer may hold. It is read and sent in one piece.
+/// Limits of an answer, which is read and sent in one piece.
 const MOST_TASKS: usize = 20_000;
 const MOST_EDGES: usize = 200_000;
-/// Finished tasks that are looked at for how long the like of them take, the newest.
+/// Number of newest finished tasks used to estimate run times.
 const PAST: usize = 2_000;
 
 impl Host {
-    /// The connected parts of the given tasks; of none, all that has not ended with all it hangs
-    /// on.
+    /// The connected components of the given tasks; without any, all unfinished tasks and their
+    /// dependencies.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
         self.read(move |reader| gather(reader, &query)).await
     }
@@ -65,7 +65,7 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
     Ok(build(found.into_tasks(), &past, clock::wall()))
 }
 
-/// The graph of tasks as they would be submitted, with those that they wait for.
+/// The graph of tasks as they would be submitted, with their dependencies.
 pub(in crate::app) fn planned(reader: &Reader, submit: Submit) -> Result<Graph, AppError> {
     let now = clock::wall();
     let mut found = Found::default();
@@ -115,11 +115,11 @@ fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {
         states: States::unfinished(),
         ..Filter::default()
     };
-    // One too many is enough to know that there are too many.
+    // One more than the limit is enough to detect an excess.
     Ok(reader.store.list(&filter, MOST_TASKS + 1)?.tasks)
 }
 
-/// How long tasks took that ended well.
+/// Run times of successful tasks.
 pub(in crate::app) fn past_of(reader: &Reader) -> Result<Past, AppError> {
     Ok(Past::of(&succeeded(reader)?))
 }
@@ -129,13 +129,13 @@ fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
     Ok(reader.store.list(&filter, PAST)?.tasks)
 }
 
-/// What has been found so far. Tasks are read one after the other, while others end: each is as it
-/// was when it was read.
+/// The tasks found so far. They are read one by one while others may end, so each is in the state
+/// in which it was read.
 #[derive(Default)]
 struct Found {
     tasks: BTreeMap<TaskId, Task>,
     edges: usize,
-    /// Whose neighbours have not been looked at.
+    /// Tasks whose neighbours have not been read yet.
     new: VecDeque<TaskId>,
 }
 
@@ -149,7 +149,7 @@ impl Found {
             return Err(AppError::new(
                 ErrorKind::Limit,
                 format!(
-                    "the graph has more than {MOST_TASKS} tasks or {MOST_EDGES} edges, which is more than one answer holds"
+                    "the graph has more than {MOST_TASKS} tasks or {MOST_EDGES} edges, more than fit in one answer"
                 ),
             )
             .hint("`claudine list` shows tasks page by page; `claudine why ID` says what one of them waits for"));
@@ -159,7 +159,7 @@ impl Found {
         Ok(())
     }
 
-    /// Goes on to what the tasks hang on, and where it is asked for to what hangs on them.
+    /// Adds the dependencies of the tasks, and with `downstream` their dependants too.
     fn spread(&mut self, reader: &Reader, downstream: bool) -> Result<(), AppError> {
         while let Some(id) = self.new.pop_front() {
             let upstream = self.tasks.get(&id).map(|task| task.dependencies.clone());
@@ -174,7 +174,7 @@ impl Found {
                 if self.tasks.contains_key(&neighbour) {
                     continue;
                 }
-                // What has been pruned meanwhile leaves no edge.
+                // Edges to tasks that were removed meanwhile are dropped.
                 if let Some(task) = reader.store.task(neighbour)? {
                     self.take(task)?;
                 }

@@ -1,4 +1,4 @@
-//! A graph in the language of Mermaid, as Markdown on code hosts shows it.
+//! The form for Mermaid, which code hosts show in Markdown.
 
 use std::collections::HashMap;
 
@@ -78,8 +78,7 @@ fn push_styles(mermaid: &mut String, graph: &Graph) {
     }
 }
 
-/// Within quotes: as numbered entities what HTML, Markdown or Mermaid itself would take for its
-/// own.
+/// Escapes characters that are special in HTML, Markdown or Mermaid as numeric entities.
 fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     let mut before: Option<char> = None;
@@ -89,11 +88,11 @@ fn quoted(text: &str) -> String {
         let digits_before = quoted.bytes().all(|byte| byte.is_ascii_digit());
         let special = match c {
             '"' | '#' | '&' | '<' | '>' | '`' | '*' | '%' | '\\' | '|' => true,
-            // Two strike through.
+            // Two of them strike text through.
             '~' => before == Some('~') || chars.peek() == Some(&'~'),
-            // Within a word it stands for itself; around one it means emphasis.
+            // Special only around a word, where it means emphasis.
             '_' => !is_word(before) || !is_word(chars.peek().copied()),
-            // At the beginning they make a list.
+            // At the beginning of a text they make a list.
             '-' | '+' => before.is_none(),
             '.' | ')' => digits_before && before.is_some(),
             _ => false,
@@ -113,13 +112,13 @@ mod tests {
     use super::{super::samples::*, *};
 
     #[test]
-    fn mermaid_is_as_it_was() {
+    fn mermaid_is_as_recorded() {
         insta::assert_snapshot!("mermaid", mermaid(&release()));
         insta::assert_snapshot!("mermaid_awkward", mermaid(&awkward()));
     }
 
     #[test]
-    fn what_means_something_is_an_entity() {
+    fn special_characters_are_escaped() {
         let check = |text: &str, expected: &str| assert_eq!(quoted(text), expected);
         check("plain-text 1.5", "plain-text 1.5");
         check("a\"b", "a#34;b");

@@ -1,8 +1,8 @@
-//! Tasks and what waits for what: a graph as plain data, and its forms.
+//! Graphs of tasks as plain data, and their output forms.
 //!
-//! The host gathers ([`gather`]) and measures ([`build`]); the forms are pure functions of the
-//! data, and run where they are shown. Nothing here decides anything: that a task waits for another
-//! is the domain's, and a form shows it.
+//! The host reads the tasks ([`gather`]) and builds the graph ([`build`]); the forms are pure
+//! functions of that data and run in the client. Dependencies are decided in the domain and only
+//! shown here.
 
 #![allow(
     clippy::format_push_string,
@@ -39,12 +39,12 @@ pub(crate) use self::{
 /// Tasks, oldest first, and the edges between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Graph {
-    /// When it was looked at: what runs had run so long by then.
+    /// The time at which the graph was read, which run times refer to.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) at: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
-    /// One for each connected part that has an edge.
+    /// One for each connected component that has an edge.
     pub(crate) critical_paths: Vec<CriticalPath>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     pub(crate) executor: String,
-    /// The start of its prompt, script or command line.
+    /// The start of the prompt, script or command line.
     pub(crate) summary: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
@@ -74,13 +74,13 @@ pub(crate) struct Node {
     #[schemars(extend("format" = "date-time"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<String>,
-    /// How long its last attempt ran, or has been running.
+    /// Run time of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) elapsed_ms: Option<u64>,
-    /// The median of what the like of it took before.
+    /// The median run time of similar tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected_ms: Option<u64>,
-    /// On a critical path.
+    /// Whether it is on a critical path.
     pub(crate) critical: bool,
 }
 
@@ -90,7 +90,7 @@ impl Node {
     }
 }
 
-/// `to` waits for `from`.
+/// The task `to` depends on the task `from`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Edge {
     pub(crate) from: String,
@@ -101,15 +101,15 @@ pub(crate) struct Edge {
     pub(crate) critical: bool,
 }
 
-/// The chain of tasks that decides when the last of them ends: the longest by what they took, and
-/// by what those that have not ended are expected to take.
+/// The chain of tasks that determines the end of the last task: the longest by actual run times,
+/// and by expected ones for unfinished tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CriticalPath {
     pub(crate) tasks: Vec<String>,
-    /// What is not known counts as nothing.
+    /// Total time; unknown times count as zero.
     pub(crate) total_ms: u64,
-    /// What is still to come of it.
+    /// Remaining time.
     pub(crate) remaining_ms: u64,
-    /// Some of its tasks have not ended, and nothing is known of how long they take.
+    /// Whether an unfinished task has an unknown run time.
     pub(crate) is_partly_unknown: bool,
 }

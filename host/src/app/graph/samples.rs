@@ -1,4 +1,4 @@
-//! Graphs for the tests of this module.
+//! Sample graphs for the tests of this module.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use claudine_domain::{
 use super::{super::past::Past, Edge, Graph, build, shape};
 use crate::store::sample_task;
 
-/// When every graph is looked at.
+/// Time at which all sample graphs are read.
 pub(super) const NOW: u64 = 1_760_000_100_000;
 
-/// A task, and what the like of it took.
+/// A task with its expected run time.
 pub(in crate::app) struct Sample {
     task: Task,
     expected_ms: Option<u64>,
 }
 
-/// One that is ready, with this number as its id.
+/// A ready task with this number as its id.
 pub(in crate::app) fn task(number: u128) -> Sample {
     let mut task = sample_task(0);
     task.id = TaskId::new(0, number);
@@ -103,7 +103,7 @@ impl Sample {
         sample
     }
 
-    /// Ended without having run.
+    /// A task that ended without having run.
     pub(in crate::app) fn ended(mut self, outcome: Outcome) -> Self {
         self.task.state = State::Done {
             at: Timestamp(NOW),
@@ -119,14 +119,14 @@ impl Sample {
     }
 }
 
-/// The digits of an id that [`task`] made.
+/// The number in an id made by [`task`].
 pub(super) fn number_of(id: &str) -> String {
     id.trim_start_matches("task_")
         .trim_start_matches('0')
         .to_owned()
 }
 
-/// Edges that wait for success.
+/// A graph whose edges require success.
 pub(super) fn graph(samples: Vec<Sample>, edges: &[(u128, u128)]) -> Graph {
     let edges: Vec<_> = edges
         .iter()
@@ -161,7 +161,7 @@ pub(super) fn graph_with(samples: Vec<Sample>, edges: &[(u128, u128, &str)]) -> 
     graph
 }
 
-/// A release: everything a form has to show, once.
+/// A release that contains everything a form can show.
 pub(super) fn release() -> Graph {
     graph_with(
         vec![
@@ -194,8 +194,8 @@ pub(super) fn release() -> Graph {
     )
 }
 
-/// Names that mean something to somebody: quotes, tags, entities, line ends, escapes, other
-/// scripts, and one that is too long.
+/// Names with special characters: quotes, tags, entities, line breaks, escapes and other scripts,
+/// and one that is too long.
 pub(super) fn awkward() -> Graph {
     let names = [
         "say \"hi\" & <b>bold</b>",

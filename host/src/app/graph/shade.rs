@@ -1,21 +1,20 @@
-//! How a task looks, by where it stands. Every form has its own colours for these few.
+//! Categories of tasks by state. Every output form has its own colours for them.
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Shade {
-    /// It waits, for whatever it may be.
+    /// Not running yet, for any reason.
     Waiting,
     Held,
     Running,
     Succeeded,
     Failed,
-    /// It never ran, since something before it did not end as it had to.
+    /// Never ran, because a dependency was not met.
     UpstreamFailed,
-    /// Cancelled or skipped: nobody wants it any more.
+    /// Cancelled or skipped.
     Dropped,
 }
 
-/// Fill, border and text of a box. The fill is light and the text dark, so that it can be read on a
-/// page of any colour.
+/// Fill, border and text colour of a box. Light fill with dark text is readable on any page.
 pub(super) struct Paint {
     pub(super) fill: &'static str,
     pub(super) line: &'static str,
@@ -33,7 +32,7 @@ impl Shade {
         Self::Dropped,
     ];
 
-    /// A state of a later version that is not known here looks like one that waits.
+    /// A state that only later versions know is shown as waiting.
     pub(crate) fn of(outcome: Option<&str>, state: &str) -> Self {
         match (outcome, state) {
             (Some("succeeded"), _) => Self::Succeeded,
@@ -46,7 +45,7 @@ impl Shade {
         }
     }
 
-    /// The name of its class in forms that have classes.
+    /// Name of its class in forms with classes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -72,7 +71,7 @@ impl Shade {
         Paint { fill, line, ink }
     }
 
-    /// For whoever does not know the words of states.
+    /// Description for people who do not know the states.
     pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -85,7 +84,7 @@ impl Shade {
         }
     }
 
-    /// What tells it apart without colours.
+    /// Symbol that identifies it without colours.
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Waiting => "○",
@@ -97,7 +96,7 @@ impl Shade {
         }
     }
 
-    /// Its colour on a terminal.
+    /// Colour on a terminal.
     pub(crate) fn ansi(self) -> u8 {
         match self {
             Self::Waiting => 33,

@@ -1,4 +1,4 @@
-//! A graph by numbers: who comes after whom, which parts hang together, which chain is the longest.
+//! Computes properties of a graph by node numbers: order, connected components and longest chains.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use petgraph::{
 
 use super::{CriticalPath, Edge, Node};
 
-/// Nodes and edges are numbered as they stand in the graph.
+/// Nodes and edges are numbered as in the graph.
 pub(super) struct Shape {
-    /// Of each node, the edges to what waits for it, with the nodes they lead to, in the order of
-    /// the nodes.
+    /// For each node, its outgoing edges and the dependants they lead to, in the order of the
+    /// nodes.
     pub(super) after: Vec<Vec<Step>>,
-    /// Of each node, how many it waits for.
+    /// For each node, the number of its dependencies.
     pub(super) before: Vec<usize>,
-    /// Of each node, the first node of its connected part.
+    /// For each node, the first node of its connected component.
     pub(super) part: Vec<usize>,
     graph: DiGraph<(), usize>,
 }
@@ -30,17 +30,17 @@ pub(super) struct Step {
     pub(super) edge: usize,
 }
 
-/// The longest chain that ends with a node.
+/// The longest chain that ends at a node.
 struct Best {
-    /// Its time, and how many tasks it has.
+    /// Total time, and number of tasks.
     length: (u64, usize),
-    /// The node before it, and the edge from there.
+    /// The previous node, and the edge from there.
     through: Option<(usize, usize)>,
 }
 
 impl Shape {
-    /// Edges whose ends are not both there are left out: the host gives none, but what it gives is
-    /// read over a socket.
+    /// Leaves out edges to missing nodes. The host sends none, but its answer arrives over a
+    /// socket.
     pub(super) fn of(nodes: &[Node], edges: &[Edge]) -> Self {
         let number: HashMap<&str, usize> = nodes
             .iter()
@@ -78,16 +78,15 @@ impl Shape {
         }
     }
 
-    /// Whether it is the only one of its part.
+    /// Whether the node has no edges.
     pub(super) fn is_alone(&self, node: usize) -> bool {
         self.before[node] == 0 && self.after[node].is_empty()
     }
 
-    /// The longest chain of each part that has an edge, as its nodes and the edges between them. Of
-    /// two that take the same time the one with more tasks is taken: where nothing is known of any
-    /// time, the longest chain is the best guess.
+    /// The longest chain of each component with edges, as nodes and edges. Of two chains with equal
+    /// times the one with more tasks is taken, because without known times that is the best guess.
     pub(super) fn longest(&self, weight: &[u64]) -> Vec<(Vec<usize>, Vec<usize>)> {
-        // The domain refuses cycles. Should a broken host send one, nothing is the longest.
+        // The domain refuses cycles. If a faulty host sends one, there is no longest chain.
         let Ok(order) = toposort(&self.graph, None) else {
             return Vec::new();
         };
@@ -137,7 +136,7 @@ fn walk_back(best: &[Best], end: usize) -> (Vec<usize>, Vec<usize>) {
     (nodes, edges)
 }
 
-/// Marks the critical paths, and tells them.
+/// Marks the critical paths and returns them.
 pub(super) fn mark_critical(nodes: &mut [Node], edges: &mut [Edge]) -> Vec<CriticalPath> {
     let shape = Shape::of(nodes, edges);
     let weight: Vec<u64> = nodes.iter().map(takes_ms).collect();
@@ -163,8 +162,7 @@ pub(super) fn mark_critical(nodes: &mut [Node], edges: &mut [Edge]) -> Vec<Criti
     longest.into_iter().map(tell).collect()
 }
 
-/// What a task takes of the time of those it is in a row with: what it took, or is expected to, and
-/// not less than it has been running.
+/// The time of a task in a chain: actual or expected, and at least the time it has been running.
 fn takes_ms(node: &Node) -> u64 {
     let elapsed = node.elapsed_ms.unwrap_or(0);
     if node.outcome.is_some() {
@@ -194,7 +192,7 @@ pub(super) fn is_unknown(node: &Node) -> bool {
 mod tests {
     use super::{super::samples::*, *};
 
-    /// The critical paths of a graph, by their tasks, each with its time and what remains of it.
+    /// The critical paths of a graph by their tasks, each with its total and remaining time.
     fn paths(samples: Vec<Sample>, edges: &[(u128, u128)]) -> Vec<(Vec<String>, u64, u64)> {
         let graph = graph(samples, edges);
         graph
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_chain_is_critical() {
+    fn the_longest_chain_is_the_critical_path() {
         let words = |tasks: &[&str]| tasks.iter().map(|task| (*task).to_owned()).collect();
         let check =
             |samples: Vec<Sample>, edges: &[(u128, u128)], expected: &[(&[&str], u64, u64)]| {
@@ -218,15 +216,15 @@ mod tests {
                     .collect();
                 assert_eq!(paths(samples, edges), expected, "{edges:?}");
             };
-        // What stands alone has no path.
+        // Nodes without edges have no path.
         check(vec![task(1), task(2)], &[], &[]);
-        // Nothing known: the most tasks.
+        // Without known times, the path with the most tasks.
         check(
             vec![task(1), task(2), task(3), task(4)],
             &[(1, 2), (2, 3), (1, 3), (1, 4)],
             &[(&["1", "2", "3"], 0, 0)],
         );
-        // A slow one outweighs many quick ones.
+        // One slow task outweighs many quick ones.
         check(
             vec![
                 task(1).succeeded(0, 1_000),
@@ -237,14 +235,14 @@ mod tests {
             &[(1, 2), (2, 4), (1, 3)],
             &[(&["1", "3"], 60_000, 0)],
         );
-        // Each part has its own.
+        // Each component has its own path.
         check(
             vec![task(1), task(2), task(3), task(4), task(5)],
             &[(4, 5), (1, 2)],
             &[(&["1", "2"], 0, 0), (&["4", "5"], 0, 0)],
         );
-        // What runs has done some of what is expected of it; what takes longer than expected takes
-        // what it took.
+        // For a running task the rest of its expected time counts; for one that takes longer than
+        // expected, its run time so far.
         check(
             vec![
                 task(1).running(NOW - 4_000).expected(10_000),
@@ -258,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_into_nowhere_is_left_out() {
+    fn an_edge_to_a_missing_node_is_left_out() {
         let mut graph = graph(vec![task(1), task(2)], &[(1, 2)]);
         graph.edges[0].to = "task_gone".to_owned();
         let shape = Shape::of(&graph.nodes, &graph.edges);

@@ -1,54 +1,55 @@
-//! A graph as lines of text, each task once.
+//! The form as lines of text, each task once.
 //!
-//! A task stands below the first of those it waits for; below the others an arrow leads back up to
-//! it. What follows one task alone stands right below it, at the same depth: a chain of a thousand
-//! is a column, not a staircase.
+//! A task is below the first of its dependencies; below the others an arrow points back to it. The
+//! only dependant of a task is directly below it at the same depth, so a chain of a thousand tasks
+//! is a column and not a staircase.
 
 use super::{Graph, caption, shape::Shape};
 use crate::text::{Painted, ShortIds, columns, fit};
 
-/// How to write for whoever reads.
+/// Colours and width of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TextLook {
     pub(crate) colours: bool,
-    /// The width to fit into; where there is none nothing is cut but names beyond all measure.
+    /// Width limit; without one only excessively long names are cut.
     pub(crate) columns: Option<usize>,
 }
 
 const GREY: u8 = 90;
 const BOLD: u8 = 1;
-/// Behind a task of a critical path, where there is no bold type.
+/// Marks a task on a critical path if there is no bold type.
 const ON_PATH: &str = " ◆";
-/// Before a task that stands further up.
+/// Marks a task that is further up.
 const AGAIN: &str = "↑";
-/// Names are never cut to less, however narrow the terminal.
+/// Minimum width of names, even on narrow terminals.
 const LEAST_TITLE: usize = 12;
 const LONGEST_TITLE: usize = 80;
-/// States and times stand in a column that no longer title than this pushes to the right.
+/// Maximum width of the titles, after which the columns of states and times begin.
 const WIDEST_COLUMN: usize = 64;
-/// A prefix of more columns than this is cut in the middle.
+/// Width from which a prefix is cut in the middle.
 const DEEPEST: usize = 40;
 
-/// A line before it is lined up with the others.
+/// A line before its columns are aligned.
 struct Line {
     /// Branches and arrows.
     lead: String,
     mark: &'static str,
     title: String,
-    /// What stands behind the title, and is not cut.
+    /// Text after the title, which is not cut.
     tag: &'static str,
-    /// What stands in the columns; nothing where it only leads back.
+    /// The node shown in the columns; none for a reference to another line.
     node: Option<usize>,
 }
 
 impl Line {
-    /// The columns before its title.
+    /// Width before the title.
     fn before(&self) -> usize {
         columns(&self.lead) + columns(self.mark) + 1
     }
 }
 
-/// What is still to be shown: a node, how it hangs, and what stands before its own followers.
+/// A node that is still to be shown, with the prefix of its own line and of those of its
+/// dependants.
 struct Next {
     node: usize,
     lead: String,
@@ -66,7 +67,7 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
         if shown[root] {
             continue;
         }
-        // Parts with edges stand apart; tasks that stand alone make one list.
+        // Components with edges are separated by empty lines; tasks without edges form one list.
         let part = (!shape.is_alone(root)).then(|| shape.part[root]);
         if part != last_part && !lines.is_empty() {
             breaks.push(lines.len());
@@ -104,16 +105,16 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
     text
 }
 
-/// Where to begin: part by part, in each with what waits for nothing. What no root leads to would
-/// be a cycle, and is shown all the same.
+/// Nodes in the order in which to begin: by component, and within it nodes without dependencies
+/// first. Other nodes are reached from those, except in a cycle, which is shown too.
 fn roots(shape: &Shape) -> Vec<usize> {
     let mut roots: Vec<usize> = (0..shape.part.len()).collect();
     roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));
     roots
 }
 
-/// The lines of a root and of all that follows it and was not shown before. Not recursive: a graph
-/// may be deeper than a stack.
+/// Adds the lines of a root and of all its descendants not shown before. Not recursive, because a
+/// graph may be deeper than the stack.
 fn hang(
     graph: &Graph,
     shape: &Shape,
@@ -169,7 +170,7 @@ fn hang(
     }
 }
 
-/// A prefix that leaves room for the rest of its line.
+/// Shortens a prefix to leave room for the rest of the line.
 fn shallow(prefix: &str, look: TextLook) -> String {
     let deepest = look
         .columns
@@ -182,12 +183,12 @@ fn shallow(prefix: &str, look: TextLook) -> String {
     format!("⋯{end}")
 }
 
-/// How wide the columns are, and which of them there is no room for.
+/// Widths of the columns; `None` for those that do not fit.
 struct Widths {
     title: usize,
     state: usize,
     time: Option<usize>,
-    /// How each task's id is shown.
+    /// Short ids of the tasks.
     ids: Option<ShortIds>,
 }
 
@@ -290,13 +291,13 @@ mod tests {
     };
 
     #[test]
-    fn each_task_is_a_line() {
+    fn each_task_has_a_line() {
         insta::assert_snapshot!("text", text(&release(), PLAIN).as_str());
         insta::assert_snapshot!("text_awkward", text(&awkward(), PLAIN).as_str());
     }
 
     #[test]
-    fn a_terminal_gets_colours_and_what_fits() {
+    fn text_for_a_terminal_is_coloured_and_fits_its_width() {
         let look = TextLook {
             colours: true,
             columns: Some(80),
@@ -325,7 +326,7 @@ mod tests {
         let chain = chain.as_str();
         assert_eq!(chain.lines().count(), 5_003);
         assert!(chain.lines().all(|line| columns(line) < 100));
-        // Each has two that follow, the second of which goes on.
+        // Each task has two dependants, of which the second continues the comb.
         let comb: Vec<_> = (1..=400).map(task).collect();
         let edges: Vec<_> = (1..199)
             .flat_map(|task| [(task, task + 200), (task, task + 1)])
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn every_edge_and_every_task_is_there_once() {
+    fn every_task_and_every_edge_is_shown_once() {
         let release = release();
         let text = text(&release, PLAIN);
         let text = text.as_str();
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_shown_and_does_not_go_round() {
+    fn a_cycle_is_shown_once() {
         let text = text(&graph(vec![task(1), task(2)], &[(1, 2), (2, 1)]), PLAIN);
         assert_eq!(text.as_str().lines().count(), 5);
     }

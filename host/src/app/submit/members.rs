@@ -1,5 +1,5 @@
-//! The tasks of a request as the engine is asked for them: with their ids, the names of what they
-//! depend on looked up.
+//! Turns the tasks of a request into the engine's input: with ids, and with references to other
+//! tasks resolved.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,23 +24,23 @@ use crate::{
     environment::Kept,
 };
 
-/// How many mistakes of a request are told.
+/// Limit of the mistakes reported for a request.
 pub(super) const MISTAKES_MAX: usize = 100;
 
-/// A task that its executor would take.
+/// A task that was validated by its executor.
 pub(super) struct Prepared {
     pub(super) request: Request,
     pub(super) spec: Arc<[u8]>,
-    /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave,
-    /// and keep all that is around them from being given back.
+    /// Kept whole until the end: if its parts were freed early, the data on the board would be
+    /// allocated in the gaps, and the memory around it could not be returned to the system.
     pub(super) asked: NewTask,
-    /// What may go wrong with it.
+    /// A possible problem of the task.
     pub(super) warning: Option<String>,
-    /// Until the task is durable, no stored task need name its environment.
+    /// Keeps the environment from being removed until the task that refers to it is durable.
     pub(super) _kept: Arc<Kept>,
 }
 
-/// What a task depends on, and whose output it uses.
+/// Dependencies of a task, and the tasks whose output it uses.
 #[derive(Default)]
 pub(super) struct Edges {
     dependencies: Vec<Dependency>,
@@ -48,7 +48,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// Whose output is used has to have succeeded, unless something else was said.
+    /// Adds a task whose output is used; it must succeed unless another condition is given.
     fn uses(&mut self, task: TaskId) {
         if self.used.contains(&task) {
             return;
@@ -63,7 +63,7 @@ impl Edges {
     }
 }
 
-/// All tasks of a request, with the ids they will have.
+/// All tasks of a request with their future ids.
 pub(super) struct Graph {
     pub(super) ids: Vec<TaskId>,
     pub(super) members: Vec<Prepared>,
@@ -73,7 +73,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// What is told of each member beside its id.
+    /// Class and warning of each member, for the answer.
     pub(super) fn told_of_members(&mut self) -> Vec<(Class, Option<String>)> {
         let members = self.members.iter_mut();
         members
@@ -87,15 +87,15 @@ impl Graph {
         })
     }
 
-    /// What the engine is asked, with every name of what is depended on looked up.
+    /// The input for the engine, with all references resolved.
     pub(super) fn looked_up<'a>(&'a self, reader: &Reader) -> Result<Together, AppError> {
         let names = self.names()?;
-        // A name outside of the request is looked up once, however many depend on it.
+        // A name outside the request is looked up only once.
         let mut outside: HashMap<&str, TaskId> = HashMap::new();
         let mut edges = Vec::with_capacity(self.members.len());
         let mut wrong = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
-            // None if there is no such task.
+            // Returns none if there is no such task.
             let mut find = |task: &'a TaskRef, field: &str, at: usize| {
                 let known = names
                     .get(task.0.as_str())
@@ -177,7 +177,7 @@ impl Graph {
         }
     }
 
-    /// The graph that a member is of; none if there is no other, and no name.
+    /// The graph of a member; none for a single task without a graph name.
     fn of_graph(&self) -> impl Fn(TaskId) -> Option<Arc<InGraph>> + use<> {
         let first = self.ids.first().copied().filter(|_| self.is_graph());
         let in_graph = |name| first.map(|first| Arc::new(InGraph { first, name }));
@@ -188,12 +188,13 @@ impl Graph {
         }
     }
 
-    /// Whether they are several, or have a name together.
+    /// Whether there are several tasks, or a name of the graph.
     pub(super) fn is_graph(&self) -> bool {
         self.ids.len() > 1 || self.name.is_some()
     }
 
-    /// Members by name. Where there is one alone, its name is for others to find it by.
+    /// Members by name; empty for a single task, whose name cannot be a reference to another
+    /// member.
     pub(super) fn names(&self) -> Result<HashMap<&str, TaskId>, AppError> {
         let mut names = HashMap::new();
         if self.members.len() == 1 {
@@ -205,14 +206,14 @@ impl Graph {
             {
                 return Err(AppError::new(
                     ErrorKind::Invalid,
-                    format!("two tasks of the request are called `{name}`"),
+                    format!("two tasks of the request have the name `{name}`"),
                 ));
             }
         }
         Ok(names)
     }
 
-    /// A name of another task that one has, and that nothing is called.
+    /// The error for a reference to a task that does not exist.
     fn of_reference(&self, index: usize, pointer: String, error: AppError) -> AppError {
         let mut error = self.of_member(index, error);
         for mistake in &mut error.errors {
@@ -230,7 +231,8 @@ impl Graph {
         }
     }
 
-    /// A refusal in the words of whoever asked: their tasks have names, and no ids yet.
+    /// A refusal with the names of members in place of their ids, which the caller does not know
+    /// yet.
     pub(super) fn told(&self, refused: &Refused) -> AppError {
         let mut message = refused.to_string();
         for (id, member) in self.ids.iter().zip(&self.members) {
@@ -249,7 +251,7 @@ fn is_no_such_task(error: &AppError) -> bool {
     matches!(error.kind, ErrorKind::NotFound | ErrorKind::Ambiguous)
 }
 
-/// What is wrong with one of several tasks.
+/// The error for one of several tasks.
 pub(super) fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError {
     if error.errors.is_empty() {
         error.errors.push(Mistake {
@@ -264,7 +266,7 @@ pub(super) fn of_member(mut error: AppError, index: usize, name: Option<&str>) -
     error
 }
 
-/// The first of several errors, with what is wrong in each of them.
+/// The first of several errors, with the mistakes of all of them.
 pub(super) fn all_of(errors: Vec<AppError>) -> Option<AppError> {
     let mut errors = errors.into_iter();
     let mut first = errors.next()?;

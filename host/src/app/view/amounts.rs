@@ -1,4 +1,4 @@
-//! Amounts as they are answered: budgets, and numbers of slots.
+//! Formats of amounts in answers: budgets and limits of concurrent tasks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,8 @@ impl BudgetView {
     }
 }
 
-/// A number of slots is a number in JSON, `auto` a word. Older hosts write both as words.
+/// Writes a number of slots as a JSON number, and `auto` as a string. Older hosts write both as
+/// strings.
 pub(crate) mod slots_json {
     use std::fmt;
 
@@ -63,7 +64,7 @@ pub(crate) mod slots_json {
         }
     }
 
-    /// The same of a number that may not be there.
+    /// The same for an optional value.
     pub(crate) mod optional {
         use serde::{Deserialize, Deserializer, Serializer};
 
@@ -97,7 +98,7 @@ pub(crate) mod slots_json {
         struct Holder(#[serde(with = "super")] String);
 
         #[test]
-        fn a_number_of_slots_is_a_number() {
+        fn a_number_of_slots_is_a_json_number() {
             let check = |written: &str, read: &str, json: &str| {
                 let holder: Holder = serde_json::from_str(written).unwrap();
                 assert_eq!(holder.0, read);

@@ -1,4 +1,4 @@
-//! What is answered of plugins.
+//! Answers about plugins.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ pub(crate) struct PluginView {
     pub(crate) kind: String,
     pub(crate) version: String,
     pub(crate) summary: String,
-    /// `built-in` or the path it was installed from.
+    /// `built-in`, or the path that it was installed from.
     pub(crate) origin: String,
     pub(crate) digest: String,
     /// `healthy`, `needs_grant`, `unhealthy`, `undetected`, `broken`.
     pub(crate) health: String,
     pub(crate) message: String,
-    /// What works less well than it could, and the way out.
+    /// A problem that limits the plugin, with advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
 }
@@ -26,14 +26,14 @@ pub(crate) struct PluginView {
 pub(crate) struct PluginDetail {
     #[serde(flatten)]
     pub(crate) plugin: PluginView,
-    /// What the component imports: the most it can ever do.
+    /// Imports of the component; it can do nothing beyond these.
     pub(crate) imports: Vec<String>,
-    /// What its manifest asks for, with its reasons.
+    /// Permissions requested by its manifest, with reasons.
     pub(crate) asks: Vec<PermissionView>,
-    /// What was granted.
+    /// Granted permissions.
     pub(crate) grants: Vec<PermissionView>,
     pub(crate) task_schema: serde_json::Value,
-    /// Of its table in the configuration file.
+    /// Schema of its table in the configuration file.
     pub(crate) config_schema: serde_json::Value,
     pub(crate) attributes: BTreeMap<String, String>,
 }
@@ -43,6 +43,6 @@ pub(crate) struct PermissionView {
     pub(crate) kind: String,
     pub(crate) scope: String,
     pub(crate) why: String,
-    /// What it is worth, said plainly.
+    /// Effective power of the permission, in plain words.
     pub(crate) worth: String,
 }

@@ -1,4 +1,5 @@
-//! What is done outside: what a durable batch allows, and what is made ready for the next ones.
+//! Effects outside the engine: those that a durable batch allows, and preparations for the next
+//! attempts.
 
 use claudine_domain::{
     batch::{Action, Effect},
@@ -9,7 +10,7 @@ use super::Owner;
 use crate::engine::{Attempts, Launch, port};
 
 impl Owner {
-    /// Whether it starts what may ask for an end that is not on disk yet.
+    /// Whether the effect starts an attempt that may read an end that is not on disk yet.
     pub(super) fn follows_an_end(&self, effect: &Effect) -> bool {
         let Action::Start(attempt) = effect.action else {
             return false;
@@ -18,7 +19,7 @@ impl Owner {
         task.is_some_and(|task| !task.dependencies.is_empty())
     }
 
-    /// Tells who runs attempts which are next, and which of those it was told are not any more.
+    /// Names the attempts that are next, and dismisses those that no longer are.
     pub(super) fn name_next(&mut self) {
         let next: Vec<AttemptId> = if self.stopping {
             Vec::new()
@@ -69,8 +70,8 @@ impl Owner {
         }
     }
 
-    /// An attempt that was stopped between its decision and here has left the board, or waits under
-    /// another number: nothing is started.
+    /// Starts or resumes an attempt. If it was stopped after its decision, it has left the board,
+    /// or its task has a later attempt: nothing is started then.
     fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {

@@ -1,4 +1,4 @@
-//! Another board of what the store has: of an earlier host, or after a commit that failed.
+//! Loading another board from the store: that of an earlier host, or after a failed commit.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
@@ -16,17 +16,18 @@ use crate::{
     store::StoreError,
 };
 
-/// How often the store is read again before the engine gives up. With the pauses between, that is
-/// half a minute.
+/// How often the store is read again before the engine gives up. With the pauses, that is half a
+/// minute.
 const TRIES: u32 = 30;
 
-/// How long callers wait for a load, which takes a moment if it succeeds.
+/// The time for which messages wait during a load before they are refused. A load that succeeds
+/// takes a moment.
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
-    /// That batch and every later one are dropped with their effects, their callers get the error,
-    /// and the board is loaded again. Breaks if the engine is told to stop before that has
-    /// succeeded: what is on disk is all there is.
+    /// Drops the failed batch and all later ones with their effects, answers their callers with the
+    /// error, and loads the board again. Breaks if the engine is stopped before that succeeds; the
+    /// store stays as it is.
     pub(super) async fn reload(
         &mut self,
         error: StoreError,
@@ -41,7 +42,7 @@ impl Owner {
             return Ok(ControlFlow::Break(()));
         };
         self.replace_board(stored);
-        // What failed once fails again at once: the disk is given a moment.
+        // Gives the disk a moment: a commit that has failed would fail again at once.
         clock::sleep(RETRY_AFTER).await;
         Ok(ControlFlow::Continue(()))
     }
@@ -57,12 +58,12 @@ impl Owner {
             } else {
                 Err(answer.clone())
             };
-            // The caller may have gone away meanwhile.
+            // The caller may have gone away.
             drop(awaiting.reply.send(answer));
         }
     }
 
-    /// Reads the store until that succeeds; `None` if the engine is told to stop before.
+    /// Reads the store until that succeeds; `None` if the engine is stopped first.
     async fn load_again(
         &mut self,
         inbox: &mut mpsc::Receiver<Message>,
@@ -113,7 +114,7 @@ impl Owner {
         }
     }
 
-    /// A moment before the next try, in which nobody is left without an answer.
+    /// Waits a moment before the next try, and answers messages meanwhile.
     async fn pause(&mut self, inbox: &mut mpsc::Receiver<Message>) -> ControlFlow<()> {
         let over = clock::sleep(RETRY_AFTER);
         tokio::pin!(over);
@@ -125,13 +126,13 @@ impl Owner {
         }
     }
 
-    /// Answers a message that comes in while there is no board. Breaks if it says to stop.
+    /// Answers a message that arrives while there is no board. Breaks if it asks to stop.
     fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
         let why = || {
             let trouble = self.trouble.clone();
-            EngineError::Reloading(trouble.unwrap_or_else(|| "it takes long".to_owned()))
+            EngineError::Reloading(trouble.unwrap_or_else(|| "reading takes long".to_owned()))
         };
-        // The caller may have gone away meanwhile.
+        // The caller may have gone away.
         match message {
             Some(Message::Command { reply, .. }) => drop(reply.send(Err(why()))),
             Some(Message::Capacity(reply)) => drop(reply.send(Err(why()))),
@@ -139,8 +140,8 @@ impl Owner {
             Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
-            // Once there is a board again, attempts are asked to tell everything again, and
-            // everything that has begun is looked for.
+            // Safe to drop: once the board is loaded, attempts repeat their reports, and all begun
+            // attempts are looked up.
             Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("told to stop while the store cannot be read");
@@ -154,9 +155,9 @@ impl Owner {
         self.durable = stored.last_batch;
         self.reports.drop_after(self.durable);
         self.unreadable = told_aside(&stored);
-        // What was acted on will be told again, and written with that.
+        // Decisions that were acted on are reported again, and written with those reports.
         self.acted_on.store(0, Ordering::Release);
-        // Wakes the readers that wait for a batch which was dropped.
+        // Wakes the readers that wait for a dropped batch.
         self.told.send_replace(self.durable);
         let draining = self.board.is_draining();
         let (limits, bounds) = (self.limits, self.bounds);
@@ -173,7 +174,7 @@ impl Owner {
         self.recover();
     }
 
-    /// Every attempt that the store has as begun is matched with what became of it.
+    /// Finds out what became of every attempt that has begun according to the store.
     pub(super) fn recover(&mut self) {
         self.board.restart_queue_clocks(clock::now());
         let begun = self.begun();
@@ -184,8 +185,8 @@ impl Owner {
         }
     }
 
-    /// A supervisor that had been silent says what it has: whatever else is not known by now was
-    /// never started.
+    /// Looks up the attempts that a silent supervisor might have had, now that it has answered. One
+    /// that is still unknown was never started.
     pub(super) fn look_for_unsure(&mut self) {
         let begun = self.begun();
         self.attempts.begun(&begun, &self.unreadable_tasks());
@@ -196,7 +197,7 @@ impl Owner {
         }
     }
 
-    /// Tasks that may have begun, for all that their rows say.
+    /// The tasks whose rows cannot be read, and which may have begun.
     fn unreadable_tasks(&self) -> BTreeSet<TaskId> {
         self.unreadable.iter().filter_map(|row| row.task).collect()
     }
@@ -212,8 +213,8 @@ impl Owner {
     fn recover_one(&mut self, attempt: AttemptId) {
         let task = self.board.task(attempt.task);
         let Some(found) = task.and_then(|task| self.attempts.found(attempt, task)) else {
-            // To start it again could have it run twice.
-            tracing::warn!(%attempt, "it waits for a supervisor that does not answer");
+            // Starting it again could make it run twice.
+            tracing::warn!(%attempt, "the attempt waits for a supervisor that does not answer");
             self.unsure.insert(attempt);
             return;
         };

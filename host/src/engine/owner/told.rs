@@ -1,4 +1,4 @@
-//! What attempts tell.
+//! Reports of attempts.
 
 use claudine_domain::{
     id::AttemptId,
@@ -17,7 +17,7 @@ impl Owner {
             report,
         } = numbered;
         if !self.reports.hear(attempt, number, from) {
-            tracing::debug!(%attempt, number, "a report was told twice");
+            tracing::debug!(%attempt, number, "a report was repeated");
             return;
         }
         match self.board.step(now, Input::Report { attempt, report }) {
@@ -34,7 +34,7 @@ impl Owner {
         }
     }
 
-    /// Tells attempts which of their reports are durable.
+    /// Acknowledges reports that are durable.
     pub(super) fn acknowledge(&mut self) {
         while let Some((attempt, number)) = self.reports.next_durable(self.durable) {
             self.attempts.acknowledge(attempt, number);

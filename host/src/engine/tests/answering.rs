@@ -1,11 +1,11 @@
-//! What a command is answered, and when: after what it changed is durable.
+//! Answers to commands, which come after their changes are durable.
 
 use claudine_domain::{step::Accepted, task::Idempotency};
 
 use super::*;
 
 #[tokio::test]
-async fn an_answer_means_that_it_is_in_the_store() {
+async fn an_answer_means_that_the_change_is_in_the_store() {
     let mut fixture = begin(Arc::default(), 1);
     let answer = fixture.submit(1).await.unwrap();
     assert_eq!(
@@ -24,7 +24,7 @@ async fn an_answer_means_that_it_is_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
+async fn waiters_are_woken_after_the_end_is_durable() {
     let mut fixture = begin(Arc::default(), 1);
     let finished = fixture.engine.finish_of(id(1));
     fixture.submit(1).await.unwrap();
@@ -35,7 +35,7 @@ async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
 }
 
 #[tokio::test]
-async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
+async fn a_failed_commit_is_reported_to_the_caller_and_has_no_effect() {
     let mut fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(2);
     let error = fixture.submit(1).await.unwrap_err();
@@ -45,9 +45,9 @@ async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
     fixture.engine.stop().await;
 }
 
-/// It was decided on what another command had put into the same batch, and that did not come to be.
+/// The refusal was based on another command in the same batch, and that batch was lost.
 #[tokio::test]
-async fn a_refusal_waits_for_the_batch_it_was_decided_on() {
+async fn a_refusal_waits_for_the_batch_it_is_based_on() {
     let fixture = begin(Arc::default(), 1);
     let keyed = |payload: &str| Request {
         idempotency: Some(Box::new(Idempotency {
@@ -71,13 +71,13 @@ async fn a_refusal_waits_for_the_batch_it_was_decided_on() {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_the_ballast_before_it_is_anybodys_error() {
+async fn a_full_disk_uses_the_ballast_before_anyone_gets_an_error() {
     let fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(1);
     fixture.submit(1).await.unwrap();
     assert!(fixture.store.task(id(1)).unwrap().is_some());
     assert!(
         matches!(fixture.submit(2).await, Err(EngineError::StoreFull(_))),
-        "from here on nothing new is taken"
+        "from here on new work is refused"
     );
 }

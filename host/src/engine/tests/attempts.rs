@@ -1,11 +1,11 @@
-//! What attempts are told, and what becomes of their reports.
+//! Orders to attempts, and their reports.
 
 use claudine_domain::{attempt::Phase, event::Fact};
 
 use super::*;
 
 #[tokio::test]
-async fn the_next_to_start_is_named_before_its_turn_and_dismissed_when_it_has_none() {
+async fn the_next_attempt_is_prepared_early_and_dismissed_if_it_is_no_longer_next() {
     let mut fixture = begin(Arc::default(), 1);
     for number in 1..=3 {
         fixture.submit(number).await.unwrap();
@@ -22,9 +22,9 @@ async fn the_next_to_start_is_named_before_its_turn_and_dismissed_when_it_has_no
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
 }
 
-/// Before its first process and before its work is settled.
+/// The phases before its first process and before its work is settled.
 #[tokio::test]
-async fn an_attempt_goes_on_once_its_phase_is_durable() {
+async fn an_attempt_continues_once_its_phase_is_durable() {
     let mut fixture = begin(Arc::default(), 1);
     let measured = Request {
         start_timeout: Some(std::time::Duration::from_mins(2)),
@@ -43,13 +43,13 @@ async fn an_attempt_goes_on_once_its_phase_is_durable() {
     let settling = Report::Settling(Box::new(success()));
     fixture.store.fail_commits(2);
     fixture.tell(attempt(1), settling.clone()).await;
-    // It was not written: nothing is settled, and what was told is asked for again.
+    // The report was not written: nothing is settled, and the attempt is asked for it again.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     fixture.tell(attempt(1), settling).await;
     assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
     assert_eq!(phase(&fixture), Some(Phase::Settling));
     let store = fixture.stop().await;
-    // Another host goes on with it, and needs nothing but what is on disk.
+    // Another host continues from what is on disk.
     let mut next = begin(store, 1);
     assert_eq!(next.told().await, Told::Resume(attempt(1)));
     next.end(attempt(1)).await;
@@ -57,8 +57,8 @@ async fn an_attempt_goes_on_once_its_phase_is_durable() {
     assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// Two at once: each guest goes on with its own, also after what was told before a reload is told
-/// again.
+/// Two checkpoints at once: each call continues with its own, even if reports are repeated after a
+/// reload.
 #[tokio::test]
 async fn a_checkpoint_is_stored_by_its_number() {
     let mut fixture = one_running(1).await;
@@ -75,7 +75,7 @@ async fn a_checkpoint_is_stored_by_its_number() {
     assert_eq!(told, [1, 2].map(|number| Told::Stored(attempt(1), number)));
 }
 
-/// What is told again after a reload counts, and what comes twice does not.
+/// A report that is repeated after a reload counts, and a duplicate does not.
 #[tokio::test]
 async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
     let mut fixture = one_running(1).await;
@@ -93,7 +93,7 @@ async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     assert!(
         fixture.acknowledged.try_recv().is_err(),
-        "it was not written"
+        "the report was not written"
     );
     for number in [2, 1, 2, 3] {
         tell(&fixture, number).await;
@@ -113,11 +113,12 @@ async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
 }
 
 #[tokio::test]
-async fn an_end_that_could_not_be_written_is_asked_for_again() {
+async fn an_end_that_was_not_written_is_asked_for_again() {
     let mut fixture = one_running(1).await;
     fixture.store.fail_commits(2);
     fixture.end(attempt(1)).await;
-    // The board was loaded again; the attempt is known here, so it is asked what it had told.
+    // The board was loaded again; this host knows the attempt, so it is asked to repeat its
+    // reports.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     assert_eq!(fixture.outcome(1), None);
     fixture.end(attempt(1)).await;
@@ -126,20 +127,20 @@ async fn an_end_that_could_not_be_written_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
+async fn reports_after_the_end_are_dropped_and_counted() {
     let mut fixture = one_running(1).await;
     fixture.end(attempt(1)).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     fixture.tell(attempt(1), Report::Alive).await;
     fixture.end(attempt(1)).await;
-    // An end that is told again is released again. With the next answer all of the round before it
-    // has been counted.
+    // A repeated end is released again. The next answer shows that all earlier reports of the round
+    // are counted.
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     fixture.submit(2).await.unwrap();
     assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
-    // What somebody waits for inside an attempt that is over is no report.
+    // A wait inside an attempt that is over is not a report.
     drop(fixture.engine.wait_of(attempt(1)));
-    // The board that is loaded after a failed commit begins anew; the count does not.
+    // The board is loaded again after a failed commit; the count is not reset.
     fixture.store.fail_commits(2);
     fixture.submit(3).await.unwrap_err();
     fixture.submit(4).await.unwrap();
@@ -147,7 +148,7 @@ async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn a_cancel_of_what_runs_stops_it_and_its_end_is_cancelled() {
+async fn cancelling_a_running_task_stops_it_and_it_ends_as_cancelled() {
     let mut fixture = one_running(1).await;
     let answer = fixture
         .engine

@@ -1,4 +1,4 @@
-//! Clocks that jump: what waits for a time goes by the wall, and deadlines do not.
+//! Jumps of the clock: start times follow the wall clock, and deadlines do not.
 
 use super::*;
 
@@ -12,10 +12,9 @@ fn limited(retry_after: std::time::Duration) -> Ending {
     }
 }
 
-/// By the wall clock, which is looked at again whenever the engine wakes, and after half a minute
-/// at the latest.
+/// The wall clock is read whenever the engine wakes, and after half a minute at the latest.
 #[tokio::test]
-async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
+async fn a_start_time_counts_even_if_the_clock_jumps_past_it() {
     let mut fixture = begin(Arc::default(), 1);
     let account = claudine_domain::id::AccountKey("a".to_owned());
     let parked = Request {
@@ -28,7 +27,7 @@ async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
     let ending = Report::Ended(Box::new(limited(hour)));
     fixture.tell(attempt(1), ending).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
-    // Back, as far as to before it was submitted: it waits.
+    // Set back to before the submission: the task waits.
     crate::clock::jump_wall(-3 * HOUR_MS);
     fixture.engine.capacity().await.unwrap();
     assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);
@@ -42,9 +41,9 @@ async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
     fixture.stop().await;
 }
 
-/// The longest wait for a limit whose end nobody told is an hour.
+/// The longest wait for a limit with an unknown end is an hour.
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_wait_longer_than_it_could_be() {
+async fn setting_the_clock_back_does_not_prolong_a_wait() {
     let mut fixture = begin(Arc::default(), 1);
     let account = claudine_domain::id::AccountKey("a".to_owned());
     let parked = Request {
@@ -75,9 +74,9 @@ async fn a_clock_that_is_set_back_makes_no_wait_longer_than_it_could_be() {
     fixture.stop().await;
 }
 
-/// Deadlines go by the clock that does not jump.
+/// Deadlines use the clock that does not jump.
 #[tokio::test]
-async fn a_clock_that_jumps_times_nothing_out() {
+async fn a_clock_jump_causes_no_timeout() {
     let mut fixture = begin(Arc::default(), 1);
     let bounded = Request {
         timeout: Some(std::time::Duration::from_hours(1)),

@@ -1,21 +1,20 @@
-//! What the engine does when something that it relies on fails: it answers, it ends where it cannot
-//! go on, and says why.
+//! Failures of the engine's parts: it answers, and ends with a reason if it cannot continue.
 
 use super::*;
 
-/// What `command` answers while the board cannot be loaded.
+/// The answer to `command` while the board cannot be loaded.
 async fn refused_meanwhile(fixture: &Fixture) -> EngineError {
     loop {
         match fixture.engine.command(Input::SetSlots(None)).await {
             Err(error @ EngineError::Reloading(_)) => return error,
-            // The commit that fails is not over yet.
+            // The failing commit is not over yet.
             _ => tokio::task::yield_now().await,
         }
     }
 }
 
 #[tokio::test]
-async fn an_engine_whose_store_was_taken_over_ends_and_says_so() {
+async fn an_engine_whose_store_was_taken_over_ends_with_a_reason() {
     let fixture = begin(Arc::default(), 1);
     fixture.store.lead().unwrap();
     assert!(matches!(
@@ -30,7 +29,7 @@ async fn an_engine_whose_store_was_taken_over_ends_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_engine_without_its_commit_thread_ends_and_says_so() {
+async fn an_engine_without_its_commit_thread_ends_with_a_reason() {
     let fixture = begin(Arc::default(), 1);
     assert!(fixture.engine.answers().await);
     fixture.store.panic_at_commit();
@@ -40,7 +39,7 @@ async fn an_engine_without_its_commit_thread_ends_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_board_that_cannot_be_loaded_keeps_nobody_waiting() {
+async fn commands_are_answered_while_the_board_cannot_be_loaded() {
     let fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(2);
     fixture.store.fail_loads(u32::MAX);
@@ -50,17 +49,17 @@ async fn a_board_that_cannot_be_loaded_keeps_nobody_waiting() {
         error.to_string().contains("cannot read its store"),
         "{error}"
     );
-    assert!(fixture.engine.answers().await, "it is at work on it");
+    assert!(fixture.engine.answers().await, "it tries to load the board");
     assert!(fixture.engine.capacity().await.is_err());
     while fixture.engine.snapshot().trouble.is_none() {
         tokio::task::yield_now().await;
     }
-    // And it can be stopped.
+    // The engine can be stopped meanwhile.
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn a_board_that_is_loaded_at_last_goes_on() {
+async fn a_board_that_is_finally_loaded_works() {
     let mut fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(2);
     fixture.store.fail_loads(3);

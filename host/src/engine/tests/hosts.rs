@@ -1,14 +1,14 @@
-//! How a host that ends leaves its work, and how the next one takes it up.
+//! The state that a host leaves, and how the next host continues.
 
 use super::*;
 
-/// A question in the first moment of a host is not answered as if there were nothing.
+/// A question in the first moment of a host is answered with the whole queue.
 #[tokio::test]
 async fn a_new_host_knows_from_the_start_what_is_queued() {
     let first = one_running(1).await;
     first.submit(2).await.unwrap();
     let store = first.stop().await;
-    // It has not taken a turn yet: this runtime has one thread, and nothing is awaited.
+    // The engine has not run yet: this runtime has one thread, and nothing is awaited.
     let second = begin(store, 1);
     let snapshot = second.engine.snapshot();
     assert_eq!(snapshot.running + snapshot.queued, 2);
@@ -16,13 +16,13 @@ async fn a_new_host_knows_from_the_start_what_is_queued() {
 }
 
 #[tokio::test]
-async fn a_new_host_starts_again_what_nobody_received() {
+async fn a_new_host_restarts_attempts_that_no_supervisor_received() {
     let mut first = begin(Arc::default(), 1);
     first.submit(1).await.unwrap();
     first.submit(2).await.unwrap();
     assert_eq!(first.told().await, Told::Start(attempt(1)));
     let store = first.stop().await;
-    // The second host's attempts know nothing of either: no supervisor ever got them.
+    // The second host's runner knows neither attempt: no supervisor ever got them.
     let mut second = begin(store, 1);
     assert_eq!(second.told().await, Told::Start(attempt(1)));
     second.end(attempt(1)).await;
@@ -58,9 +58,9 @@ async fn begun_by_another_host() -> Arc<MemoryStore> {
     one_running(2).await.stop().await
 }
 
-/// To start it again could have it run twice.
+/// Starting it again could make it run twice.
 #[tokio::test]
-async fn what_a_silent_supervisor_may_have_waits_for_it_and_nothing_else_does() {
+async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_it() {
     let mut second = begin_beside(begun_by_another_host().await, 2, true);
     second.submit(2).await.unwrap();
     assert_eq!(
@@ -72,7 +72,7 @@ async fn what_a_silent_supervisor_may_have_waits_for_it_and_nothing_else_does() 
     second.engine.capacity().await.unwrap();
     assert!(
         second.told.try_recv().is_err(),
-        "another one is silent still"
+        "another supervisor is still silent"
     );
 
     second.attempts.silent.store(false, Ordering::Release);
@@ -86,7 +86,7 @@ async fn what_a_silent_supervisor_may_have_waits_for_it_and_nothing_else_does() 
 }
 
 #[tokio::test]
-async fn what_turns_up_with_a_silent_supervisor_is_taken_up() {
+async fn attempts_found_at_a_silent_supervisor_are_taken_over() {
     let mut second = begin_beside(begun_by_another_host().await, 2, true);
     second.attempts.known.lock().unwrap().push(attempt(1));
     second.attempts.silent.store(false, Ordering::Release);

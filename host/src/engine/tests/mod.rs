@@ -1,5 +1,4 @@
-//! The shell around the domain, with a store in memory and attempts that only write down what they
-//! are told.
+//! The shell around the domain, with a store in memory and a runner that only records its orders.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +28,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::*;
 use crate::{ballast::Ballast, sample::Sampler, store::memory::MemoryStore};
 
-/// What the engine told its attempts.
+/// An order of the engine to its runner.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Start(AttemptId),
@@ -41,7 +40,7 @@ enum Told {
     Stored(AttemptId, u64),
 }
 
-/// What the engine said of those that start next.
+/// A message of the engine about the attempts that start next.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Prepare(AttemptId),
@@ -64,7 +63,7 @@ impl Script {
 
 impl Attempts for Script {
     fn prepare(&self, launch: Launch) {
-        // Most tests do not listen to this.
+        // Most tests do not read these.
         drop(self.next.send(Next::Prepare(launch.attempt)));
     }
     fn dismiss(&self, attempt: AttemptId) {
@@ -87,7 +86,7 @@ impl Attempts for Script {
         self.tell(Told::Stop(attempt));
     }
     fn acknowledge(&self, _attempt: AttemptId, number: u64) {
-        // Most tests do not listen to this.
+        // Most tests do not read these.
         self.acknowledged.send(number).ok();
     }
     fn release(&self, attempt: AttemptId) {
@@ -119,7 +118,7 @@ pub(crate) struct Fixture {
     told: UnboundedReceiver<Told>,
     next: UnboundedReceiver<Next>,
     acknowledged: UnboundedReceiver<u64>,
-    /// How many reports were told.
+    /// The number of reports.
     reported: AtomicU64,
     store: Arc<MemoryStore>,
     task: EngineTask,
@@ -131,7 +130,7 @@ pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
     begin_beside(store, slots, false)
 }
 
-/// With a supervisor of an earlier host that does not answer, if `silent`.
+/// Begins an engine; if `silent`, a supervisor of an earlier host does not answer.
 fn begin_beside(store: Arc<MemoryStore>, slots: u32, silent: bool) -> Fixture {
     begin_on(store, slots, silent, |sampler| Box::new(sampler))
 }
@@ -186,7 +185,7 @@ fn begin_on(
     }
 }
 
-/// An engine whose task 1 has been started.
+/// An engine whose task 1 was started.
 async fn one_running(slots: u32) -> Fixture {
     let mut fixture = begin(Arc::default(), slots);
     fixture.submit(1).await.unwrap();
@@ -232,7 +231,7 @@ impl Fixture {
         self.tell(attempt, Report::Ended(Box::new(success()))).await;
     }
 
-    /// Tells what was not told before.
+    /// Sends a report that was not sent before.
     async fn tell(&self, attempt: AttemptId, report: Report) {
         let number = 1 + self.reported.fetch_add(1, Ordering::AcqRel);
         self.tell_as(attempt, number, report).await;

@@ -1,4 +1,4 @@
-//! Reading what was acted on before it was on disk, and the machine.
+//! Reading decisions that were acted on before they were on disk; reading the machine.
 
 use std::{
     future::poll_fn,
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::clock;
 
-/// With task 1 running, and task 2 waiting for its success.
+/// An engine on which task 1 runs, and task 2 waits for its success.
 async fn one_waiting_for_another() -> Fixture {
     let fixture = one_running(1).await;
     let first = Dependency {
@@ -26,9 +26,9 @@ async fn one_waiting_for_another() -> Fixture {
     fixture
 }
 
-/// It may ask for the other one with its first line.
+/// Its first line may ask for the other task.
 #[tokio::test]
-async fn what_starts_because_another_has_ended_reads_that_it_has() {
+async fn a_task_reads_the_end_because_of_which_it_started() {
     let mut fixture = one_waiting_for_another().await;
     let store = fixture.store.clone();
     let stalled = store.stall();
@@ -43,10 +43,9 @@ async fn what_starts_because_another_has_ended_reads_that_it_has() {
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// The number that a reader waits for is dropped with its batch, and on a quiet host no other
-/// follows.
+/// The batch for which a reader waits is dropped, and on a quiet host no other follows.
 #[tokio::test]
-async fn a_reader_does_not_wait_for_what_will_never_be_written() {
+async fn a_reader_does_not_wait_for_a_dropped_batch() {
     let mut fixture = one_waiting_for_another().await;
     fixture.store.fail_commits(2);
     let store = fixture.store.clone();
@@ -58,10 +57,10 @@ async fn a_reader_does_not_wait_for_what_will_never_be_written() {
     assert!(poll_fn(look).await.is_pending());
     drop(stalled);
     let in_time = clock::within(CATCH_UP / 2, caught_up).await;
-    assert!(in_time.is_some(), "the reload wakes it");
+    assert!(in_time.is_some(), "the reload wakes the reader");
 }
 
-/// A machine whose disk answers once another task of the runtime has run.
+/// A machine whose disk answers only after another task of the runtime has run.
 struct Slow {
     sampler: Sampler,
     read: Arc<Notify>,
@@ -80,13 +79,13 @@ impl Machine for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_disk_that_is_slow_to_answer_the_engine_holds_no_other_task_up() {
+async fn a_slow_disk_delays_only_the_engine() {
     let (read, has_held_up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (ran, other) = blocking::sync_channel(1);
     let is_read = read.clone();
     let running = tokio::spawn(async move {
         is_read.notified().await;
-        // The engine may have given up waiting.
+        // The engine may have stopped waiting.
         ran.send(()).unwrap_or_default();
     });
     let told = has_held_up.clone();

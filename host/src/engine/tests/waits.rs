@@ -1,12 +1,12 @@
-//! Attempts that wait for tasks of their own: each gives up its slot for as long as it waits.
+//! Attempts that wait for their own descendants: each gives up its slot meanwhile.
 
 use super::*;
 
 #[tokio::test]
-async fn a_wait_that_ends_at_any_moment_leaves_no_slot_behind() {
+async fn a_wait_that_ends_at_any_moment_gives_back_its_slot() {
     let mut fixture = one_running(1).await;
     for _ in 0..10_000 {
-        // More than any inbox holds, and nobody has taken a turn: this runtime has one thread.
+        // More than any inbox holds, before the engine runs: this runtime has one thread.
         drop(fixture.engine.wait_of(attempt(1)));
     }
     fixture.submit(2).await.unwrap();
@@ -15,19 +15,22 @@ async fn a_wait_that_ends_at_any_moment_leaves_no_slot_behind() {
     assert_eq!(
         fixture.told().await,
         Told::Start(attempt(2)),
-        "its slot is free"
+        "the slot of the waiting attempt is free"
     );
     fixture.end(attempt(2)).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(2)));
     drop(waits);
     fixture.submit(3).await.unwrap();
     fixture.engine.capacity().await.unwrap();
-    assert!(fixture.told.try_recv().is_err(), "it has its slot back");
+    assert!(
+        fixture.told.try_recv().is_err(),
+        "the attempt has its slot back"
+    );
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn a_wait_outlasts_a_board_that_is_loaded_again() {
+async fn a_wait_survives_reloading_the_board() {
     let mut fixture = one_running(1).await;
     let wait = fixture.engine.wait_of(attempt(1));
     fixture.store.fail_commits(2);

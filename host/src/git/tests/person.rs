@@ -1,4 +1,4 @@
-//! Somebody with settings and a repository of their own, for tests.
+//! A user with settings and a repository, for tests.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::Comm
 
 use crate::git::{At, Commit, Git, environment::Variables};
 
-/// Their home, and the repository `work` in it.
+/// A home directory, and the repository `work` in it.
 pub(crate) struct Person {
     home: tempfile::TempDir,
 }
 
 impl Person {
-    /// With this in `.gitconfig`.
+    /// Makes a user with this `.gitconfig`.
     pub(crate) fn new(config: &str) -> Self {
         let person = Self {
             home: tempfile::tempdir().unwrap(),
@@ -42,7 +42,7 @@ impl Person {
         Variables::new(host, &BTreeMap::new())
     }
 
-    /// The host's git for them, in a directory of the repository.
+    /// The host's git for this user, in a directory of the repository.
     pub(crate) fn at(&self, inside: &str) -> Git {
         Git {
             at: At::Checkout(self.work().join(inside)),
@@ -57,7 +57,7 @@ impl Person {
         }
     }
 
-    /// Their own git, with their settings and nobody else's.
+    /// Runs the user's own git, with only their settings.
     #[track_caller]
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")

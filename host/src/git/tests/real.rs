@@ -1,4 +1,4 @@
-//! What is asked of the real git, and how its answers are read.
+//! Tests of our questions to the real git, and of how its answers are parsed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 use super::Person;
 use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
 
-/// Somebody with a repository: branch `main`, with `file`, and `out/` ignored.
+/// A user with a repository: branch `main`, with `file`, and `out/` ignored.
 fn somebody(config: &str) -> Person {
     let person = Person::new(config);
     person.git(&["init", "-q", "-b", "main"]);
@@ -40,7 +40,7 @@ async fn look(person: &Person, git: &Git) -> Look {
 }
 
 #[tokio::test]
-async fn a_tag_is_never_taken_for_the_branch_of_its_name() {
+async fn a_tag_is_never_taken_for_a_branch_of_the_same_name() {
     let person = somebody("");
     person.git(&["tag", "v2"]);
     person.git(&["branch", "heads/v3"]);
@@ -57,7 +57,7 @@ async fn a_tag_is_never_taken_for_the_branch_of_its_name() {
         }
         let git = worktree(&person, name).await;
         fs::write(git.dir().join("work"), name).unwrap();
-        // The task itself may call a tag so.
+        // The task itself may create such a tag.
         person.git(&["tag", "-f", name]);
         git.clone()
             .with_identity()
@@ -79,12 +79,12 @@ async fn a_tag_is_never_taken_for_the_branch_of_its_name() {
 }
 
 #[tokio::test]
-async fn a_name_is_what_it_says() {
+async fn names_are_resolved_as_written() {
     let person = somebody("");
     let first = person.commit("main").await;
     person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
     let second = person.commit("main").await;
-    // A branch may be called like the hash of another commit.
+    // A branch may have the hash of another commit as its name.
     person.git(&[
         "update-ref",
         &format!("refs/heads/{}", first.hash()),
@@ -102,7 +102,7 @@ async fn a_name_is_what_it_says() {
     check("refs/heads/main", Some((&second, Some("main")))).await;
     check("main~1", Some((&first, None))).await;
     check("HEAD", Some((&second, Some("main")))).await;
-    // A branch may be another name of one, and one may be called like a whole name.
+    // A branch may be a symbolic ref to another, and may have a full name as its short name.
     person.git(&["symbolic-ref", "refs/heads/also", "refs/heads/main"]);
     person.git(&["symbolic-ref", "refs/heads/too", "refs/heads/also"]);
     check("also", Some((&second, Some("main")))).await;
@@ -127,7 +127,7 @@ async fn a_name_is_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_person_is_told_to_type_what_git_and_a_shell_take_for_the_branch() {
+async fn a_branch_is_shown_as_the_user_can_type_it() {
     let person = somebody("");
     let first = person.commit("main").await;
     person.git(&["tag", "v2"]);
@@ -151,7 +151,7 @@ async fn a_person_is_told_to_type_what_git_and_a_shell_take_for_the_branch() {
 }
 
 #[tokio::test]
-async fn a_branch_that_cannot_be_made_is_known_before() {
+async fn a_branch_that_cannot_be_created_is_detected() {
     let person = somebody("");
     person.git(&["branch", "release/1"]);
     let check = async |name: &str, expected: Option<Unmakable>| {
@@ -175,7 +175,7 @@ async fn a_branch_that_cannot_be_made_is_known_before() {
 }
 
 #[tokio::test]
-async fn each_thing_that_would_be_lost_is_seen() {
+async fn everything_that_would_be_lost_is_found() {
     let person = somebody("[status]\n\tshowUntrackedFiles = no\n[core]\n\tignoreStat = true\n");
     let git = worktree(&person, "work").await;
     let path = |name: &str| git.dir().join(name);
@@ -198,7 +198,7 @@ async fn each_thing_that_would_be_lost_is_seen() {
     ] {
         own(&["update-index", hide, "file"]);
         let loss = look(&person, &git).await.loss().unwrap();
-        let expected = "it has changes in files that git was told not to look at: file";
+        let expected = "it has changes in files that git was told not to check: file";
         assert_eq!(loss, expected, "{hide}");
         fs::write(path("file"), "one\n").unwrap();
         assert_eq!(look(&person, &git).await.loss(), None, "{hide}");
@@ -218,7 +218,11 @@ async fn each_thing_that_would_be_lost_is_seen() {
     let first = git.ignored_at_first().await.unwrap();
     let repository = person.work().join(".git");
     let since = async || git.look(&repository, &first).await.unwrap().ignored();
-    assert_eq!(since().await, None, "it was there at first");
+    assert_eq!(
+        since().await,
+        None,
+        "an ignored file that was there at first does not count"
+    );
     fs::write(path("out/report"), "4242").unwrap();
     let expected = "it has files that git ignores: out/report";
     assert_eq!(since().await.unwrap(), expected);
@@ -232,25 +236,25 @@ async fn each_thing_that_would_be_lost_is_seen() {
     let commit = own(&["commit-tree", "-m", "kept", &tree]);
     own(&["update-ref", "refs/worktree/kept", &commit]);
     let loss = look(&person, &git).await.loss().unwrap();
-    let expected = "it has commits that only its own refs have, below refs/worktree/";
+    let expected = "it has commits that are only on its own refs below refs/worktree/";
     assert_eq!(loss, expected);
     own(&["tag", "kept", &commit]);
     assert_eq!(look(&person, &git).await.loss(), None);
 
     own(&["bisect", "start"]);
     let loss = look(&person, &git).await.loss().unwrap();
-    assert_eq!(loss, "a bisect is under way in it");
+    assert_eq!(loss, "a bisect is in progress in it");
 }
 
 #[tokio::test]
-async fn what_is_no_checkout_of_its_own_is_not_looked_at() {
+async fn a_directory_that_is_not_its_own_checkout_is_refused() {
     let person = somebody("");
     let git = worktree(&person, "work").await;
     let repository = person.work().join(".git");
     fs::remove_file(git.dir().join(".git")).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
-    // With the `.git` of somebody's own checkout, or a link to that, it would be theirs.
+    // With the `.git` of another checkout, or a link to it, git would look at that one.
     let theirs = format!("gitdir: {}\n", repository.display());
     fs::write(git.dir().join(".git"), theirs).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
@@ -261,18 +265,18 @@ async fn what_is_no_checkout_of_its_own_is_not_looked_at() {
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
     fs::remove_file(git.dir()).unwrap();
     fs::create_dir(git.dir()).unwrap();
-    // A part of a repository that it happens to lie in.
+    // Now the directory is a part of the repository around it.
     person.git(&["init", "-q", ".."]);
     let error = git.own_place(&repository).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
-    // A repository that somebody has made in its place.
+    // A repository that was created in its place.
     person.git(&["init", "-q", git.dir().to_str().unwrap()]);
     let error = git.look(&repository, &Stamps::default()).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_commit_that_is_shown_in_anothers_place_does_not_count_as_merged() {
+async fn a_replaced_commit_does_not_count_as_merged() {
     let person = somebody("");
     let base = person.commit("main").await;
     person.git(&["commit", "-q", "--allow-empty", "-m", "work"]);
@@ -285,7 +289,7 @@ async fn a_commit_that_is_shown_in_anothers_place_does_not_count_as_merged() {
 }
 
 #[tokio::test]
-async fn a_commit_on_no_branch_is_known() {
+async fn a_commit_on_no_branch_is_detected() {
     let person = somebody("");
     let git = worktree(&person, "(detached)").await;
     let branch = git.head_branch().await.unwrap();
@@ -327,7 +331,7 @@ async fn a_branch_in_use_is_not_deleted() {
     in_use("main").await;
     worktree(&person, "beside").await;
     in_use("beside").await;
-    // A rebase that has stopped, and a bisect: git itself says that nothing is checked out.
+    // During a stopped rebase or a bisect git itself says that no branch is checked out.
     person.write("file", "two\n");
     person.git(&["commit", "-q", "-a", "-m", "second"]);
     person.git(&["switch", "-q", "-c", "rebased", "HEAD~1"]);
@@ -356,7 +360,7 @@ async fn a_branch_in_use_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_setting_for_looks_keeps_nothing_from_being_committed() {
+async fn a_setting_for_diffs_does_not_prevent_commits() {
     let person = somebody("");
     person.configure("[diff]\n\torderFile = /no/such/file\n");
     person.write("file", "two\n");
@@ -366,7 +370,7 @@ async fn a_setting_for_looks_keeps_nothing_from_being_committed() {
 }
 
 #[tokio::test]
-async fn a_checkout_follows_its_own_branch_alone() {
+async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     let person = somebody("[branch \"main\"]\n\tmergeOptions = --no-ff --squash\n");
     let main = BranchRef::named("main");
     let first = person.commit("main").await;
@@ -387,7 +391,7 @@ async fn a_checkout_follows_its_own_branch_alone() {
 }
 
 #[tokio::test]
-async fn a_first_checkout_is_found_wherever_its_git_directory_lies() {
+async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
     let main = BranchRef::named("main");
     for is_link in [true, false] {
         let person = somebody("");
@@ -407,7 +411,7 @@ async fn a_first_checkout_is_found_wherever_its_git_directory_lies() {
         assert!(!found[0].is_hidden);
         let unsaid = git.checkouts_of(&main, None).await.unwrap();
         assert!(unsaid[0].is_hidden, "{unsaid:?}");
-        // Somewhere else is not where it is.
+        // A path that is not the main checkout is not taken for it.
         let wrong = git.checkouts_of(&main, Some(&person.home())).await.unwrap();
         assert!(wrong[0].is_hidden, "{wrong:?}");
     }
@@ -419,7 +423,7 @@ async fn a_first_checkout_is_found_wherever_its_git_directory_lies() {
 }
 
 #[tokio::test]
-async fn a_bare_repository_is_used_where_it_is_named_and_not_found() {
+async fn a_bare_repository_is_used_only_if_it_is_named() {
     let person = Person::new("[safe]\n\tbareRepository = explicit\n");
     let source = somebody("");
     let bare = person.work().join(".bare");
@@ -448,9 +452,9 @@ async fn a_bare_repository_is_used_where_it_is_named_and_not_found() {
 }
 
 #[tokio::test]
-async fn plain_files_that_are_a_repository_too_lead_git_nowhere() {
+async fn plain_files_that_look_like_a_repository_are_ignored() {
     let person = somebody("");
-    // No `.git` is in it, so that a clone may have brought it along.
+    // It has no `.git`, so it may be part of a clone.
     person.git(&["init", "-q", "--bare", "inner"]);
     let led = "[core]\n\tbare = false\n\tworktree = ..\n";
     person.write("inner/config", led);
@@ -464,7 +468,7 @@ async fn plain_files_that_are_a_repository_too_lead_git_nowhere() {
 }
 
 #[tokio::test]
-async fn a_path_may_have_a_lines_end_in_it() {
+async fn a_path_may_contain_line_ends() {
     let person = Person::new("");
     let dir: PathBuf = person.work().join("line\nend \n");
     fs::create_dir_all(dir.join("in\nside")).unwrap();
@@ -481,7 +485,7 @@ async fn a_path_may_have_a_lines_end_in_it() {
 }
 
 #[tokio::test]
-async fn repositories_within_one_are_found() {
+async fn nested_repositories_are_found() {
     let person = somebody("");
     let git = worktree(&person, "work")
         .await
@@ -504,7 +508,7 @@ async fn repositories_within_one_are_found() {
         "inner",
     ]);
     assert_eq!(git.foreign_repositories().await.unwrap(), ["deep/in/inner"]);
-    // Committed by the task itself, it is a hash and nothing else.
+    // Committed by the task itself, the nested repository is only a hash.
     own(&["add", "-A"]);
     own(&["commit", "-q", "-m", "work"]);
     let base = person.commit("main").await;

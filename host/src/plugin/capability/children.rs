@@ -19,10 +19,10 @@ use crate::plugin::v0_1::ChildHandle;
 use crate::plugin::v0_1::children::{Channel, ExitStatus, Host, HostChild, HostChildWithStore};
 use crate::plugin::v0_1::types::Failure;
 
-/// What is read at once where the reader is the host itself; a guest brings its own buffer.
+/// The size of a read when the reader is the host itself; a guest brings its own buffer.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Why a reading of output ended: see the contract.
+/// How the reading of output ended: see the contract.
 type End = Result<u64, Failure>;
 
 impl Guest {
@@ -30,8 +30,8 @@ impl Guest {
         Ok(self.table.get(handle)?.0.clone())
     }
 
-    /// A handle exists only where an attempt gave it out, so this cannot fail for one that came
-    /// from the table.
+    /// The attempt of a child. Never fails for a handle from the table, since only an attempt gives
+    /// out handles.
     fn attempt_of(
         &self,
         handle: &Resource<ChildHandle>,
@@ -43,8 +43,8 @@ impl Guest {
         Ok((host, child))
     }
 
-    /// What is new to the guest earns it time. What it has read before does not: it could read that
-    /// for ever.
+    /// Adds to the guest's computing time for output that is new to it. Output that it has read
+    /// before adds nothing: it could read that for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {
         let known = self.known_output.entry(place.clone()).or_default();
         let new = offset.saturating_sub(*known);
@@ -81,14 +81,14 @@ impl HostChild for Guest {
         let Some(signal) = port::Signal::parse(&name) else {
             return Ok(Err(port::Failure::new(
                 "invalid",
-                format!("there is no signal `{name}` to send"),
+                format!("unknown signal `{name}`"),
             )
             .into()));
         };
         Ok(host.signal(&child, signal).map_err(Failure::from))
     }
 
-    /// The child runs on: only the guest's handle goes.
+    /// Drops the guest's handle only; the child continues to run.
     fn drop(&mut self, handle: Resource<ChildHandle>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
         Ok(())
@@ -133,11 +133,11 @@ impl HostChildWithStore<Guest> for HasSelf<Guest> {
     }
 }
 
-/// Hands a child's output to the guest, straight into the guest's own buffer.
+/// Passes a child's output to the guest, straight into the guest's buffer.
 struct OutputProducer {
     output: Output,
     place: (ChildRef, port::Channel),
-    /// Of the byte that is read next.
+    /// The offset of the byte that is read next.
     offset: u64,
     tell: Option<oneshot::Sender<End>>,
 }
@@ -145,7 +145,7 @@ struct OutputProducer {
 impl OutputProducer {
     fn end(&mut self, end: End) -> StreamResult {
         if let Some(tell) = self.tell.take() {
-            // A guest that has dropped the future does not ask.
+            // Fails if the guest has dropped the future, and then does not want the answer.
             drop(tell.send(end));
         }
         StreamResult::Dropped
@@ -168,7 +168,7 @@ impl StreamProducer<Guest> for OutputProducer {
             .as_direct(store.as_context_mut(), PIECE_BYTES);
         let room = direct.remaining();
         if room.is_empty() {
-            // A guest that asks whether there is something to read is told to read.
+            // An empty buffer asks whether something can be read; the answer is always yes.
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let mut buffer = ReadBuf::new(room);

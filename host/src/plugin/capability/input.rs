@@ -1,8 +1,8 @@
-//! What a guest streams to a child, on its way to whoever feeds the child.
+//! The stream from a guest to a child's input.
 //!
-//! The contract knows one end of a stream, its writer being dropped, and the engine drops it too
-//! when the instance is lost. Which of the two it was is told by
-//! [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set before the Store goes.
+//! In the contract a stream ends when its writer is dropped, but the engine also drops the writer
+//! when the instance is lost. [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set
+//! before the Store is dropped, tells the two apart.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use crate::plugin::guest::Guest;
 use crate::plugin::port::InputStream;
 
-/// What is taken from the guest at once, and how many of these wait: a child that is slow holds the
-/// guest back.
+/// The size of a piece taken from the guest, and how many pieces may wait: a slow child slows down
+/// its guest.
 const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 2;
 
@@ -30,7 +30,7 @@ pub(super) struct InputConsumer {
 }
 
 impl InputConsumer {
-    /// `lost` is set before the engine drops what the guest has not.
+    /// `lost` must be set before the engine drops the streams that the guest left open.
     pub(super) fn new(lost: Arc<AtomicBool>) -> (InputConsumer, InputStream) {
         let (sender, receiver) = mpsc::channel(PIECES);
         let ended = Arc::new(AtomicBool::new(false));
@@ -70,7 +70,8 @@ impl StreamConsumer<Guest> for InputConsumer {
         let mut direct = source.reborrow().as_direct(store.as_context_mut());
         let all = direct.remaining();
         if all.is_empty() {
-            // A guest that asks whether there is room is told to write; the room stays reserved.
+            // An empty buffer asks whether there is room; the answer is yes, and the room stays
+            // reserved.
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let piece = all[..all.len().min(PIECE_BYTES)].to_vec();

@@ -6,9 +6,9 @@ use crate::plugin::port::LogLevel;
 use crate::plugin::v0_1::log::{Host, Level};
 use crate::text::line_of_log;
 
-/// A line is cut here.
+/// The length at which a line is cut.
 const LINE_BYTES: usize = 16 << 10;
-/// What is kept of the last error, to be quoted where the guest traps.
+/// The length that is kept of the last error, which is quoted if the guest traps.
 const LAST_ERROR_BYTES: usize = 500;
 
 impl Host for Guest {
@@ -45,7 +45,7 @@ impl Host for Guest {
 }
 
 impl Guest {
-    /// Without an attempt the line goes to the host's log alone.
+    /// Logs a line for the attempt; without one, in the host's log only.
     fn tell(&self, level: LogLevel, line: &str) {
         if let Some(host) = self.attempt() {
             return host.log(level, line);

@@ -1,8 +1,9 @@
-//! What a guest can ask of the host, one file for each interface of the contract.
+//! Capabilities: the functions of the host that a guest can call, one file for each interface of
+//! the contract.
 //!
 //! A capability that needs a permission checks it through [`super::grant::Gate`] and nowhere else.
 //! None of these functions may block its thread, and none holds the Store across an await: `stop`
-//! would wait behind it.
+//! would have to wait for it.
 
 mod children;
 mod clock;

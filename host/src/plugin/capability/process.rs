@@ -1,4 +1,4 @@
-//! The interface `process`: starts children of an attempt, and runs what a fingerprint looks at.
+//! The interface `process`: starts children of an attempt, and runs the commands of a fingerprint.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,8 +54,7 @@ impl HostWithStore<Guest> for HasSelf<Guest> {
     }
 }
 
-/// Everything that can be refused before the host is asked. A stream of a command that is refused
-/// is closed.
+/// Makes every check that needs no call of the host. The stream of a refused command is closed.
 fn prepare<T>(
     mut access: Access<'_, Guest, HasSelf<Guest>>,
     command: Command,
@@ -95,7 +94,7 @@ fn prepare<T>(
     Ok(Ok((admitted, spec)))
 }
 
-/// A child that may be started, unless the disk says otherwise.
+/// A child that may be started, unless a look at the disk says otherwise.
 struct Admitted {
     host: Arc<dyn AttemptHost>,
     place: Arc<Place>,
@@ -103,13 +102,13 @@ struct Admitted {
     permit: Permit,
 }
 
-/// The grant is first: what is not allowed is not looked at.
+/// The grant is checked first: the host does not look at a command that is not allowed.
 fn admit_spawn(guest: &Guest, command: &Command) -> Result<Admitted, port::Failure> {
     let permit = admit(guest, command)?;
     let (Some(host), Some(place)) = (guest.attempt(), guest.place()) else {
         return Err(port::Failure::new(
             "denied",
-            "children are started by an attempt, not by a question",
+            "only an attempt can start children",
         ));
     };
     check(command)?;
@@ -126,7 +125,7 @@ fn admit_capture(guest: &Guest, command: &Command) -> Result<(), port::Failure> 
     if !matches!(guest.purpose, Purpose::Fingerprint) {
         return Err(port::Failure::new(
             "denied",
-            "`capture` is for `fingerprint`; an attempt starts a child",
+            "`capture` works only in `fingerprint`; an attempt must start a child",
         ));
     }
     if let (Permit::AsGranted, Some(directory)) = (permit, &command.cwd) {
@@ -148,7 +147,7 @@ fn admit(guest: &Guest, command: &Command) -> Result<Permit, port::Failure> {
     Ok(permit)
 }
 
-/// Starts what was admitted, as it was granted.
+/// Starts an admitted child, as the grant allows.
 async fn start(admitted: Admitted, mut spec: SpawnSpec) -> Result<ChildRef, port::Failure> {
     let host = Arc::clone(&admitted.host);
     if admitted.permit == Permit::AsGranted {
@@ -157,14 +156,15 @@ async fn start(admitted: Admitted, mut spec: SpawnSpec) -> Result<ChildRef, port
         (spec.command, spec.cwd) = bound.map_err(|error| {
             port::Failure::new(
                 "resource",
-                format!("the command was not looked for: {error}"),
+                format!("the command could not be looked up: {error}"),
             )
         })??;
     }
     host.spawn(spec).await
 }
 
-/// The file that a granted name means, and a directory of the workspace. It reads the disk.
+/// Resolves a granted name to its file, and checks that the directory is in the workspace. Reads
+/// the disk.
 fn bind(
     admitted: &Admitted,
     (command, directory): (String, Option<String>),
@@ -214,9 +214,11 @@ fn check(command: &Command) -> Result<(), port::Failure> {
             return invalid(format!("the variable {name} is set twice"));
         }
     }
-    // A limit that is not known here would be a limit that is missing.
+    // An option that this host does not know could be a limit, so it cannot be ignored.
     if let Some((key, _)) = command.more.first() {
-        return invalid(format!("this host knows no `{key}` of a command"));
+        return invalid(format!(
+            "this host does not know the option `{key}` of a command"
+        ));
     }
     Ok(())
 }
@@ -225,7 +227,7 @@ fn check_text(what: &str, text: &str) -> Result<(), port::Failure> {
     match text.find('\0') {
         Some(position) => Err(port::Failure::new(
             "invalid",
-            format!("{what} has a NUL byte at {position}, which no program can be given"),
+            format!("{what} has a NUL byte at {position}, which cannot be passed to a program"),
         )),
         None => Ok(()),
     }

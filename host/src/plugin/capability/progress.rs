@@ -14,7 +14,7 @@ use crate::text::is_harmful;
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 64;
-/// The longest state: it is kept with the task.
+/// The longest state; states are stored with the task.
 const WORD_BYTES: usize = 4 << 10;
 
 impl Host for Guest {
@@ -23,7 +23,7 @@ impl Host for Guest {
             return Ok(());
         };
         if let Some(fault) = fault_of(&kind, &data) {
-            // It counts as a line that the guest writes: there may be as many.
+            // The message counts as a line that the guest logs, with the same limit.
             if let Admission::Yes { .. } = self.log_meter.admit(fault.len()) {
                 host.log(
                     LogLevel::Warn,
@@ -54,7 +54,7 @@ impl Host for Guest {
 fn fault_of(kind: &str, data: &str) -> Option<String> {
     if kind.is_empty() || kind.len() > KIND_BYTES || kind.contains(is_harmful) {
         return Some(format!(
-            "its kind has to have 1 to {KIND_BYTES} bytes and no control characters"
+            "its kind must have 1 to {KIND_BYTES} bytes and no control characters"
         ));
     }
     if data.len() > REPORT_BYTES {
@@ -72,7 +72,7 @@ fn fault_of(kind: &str, data: &str) -> Option<String> {
     let parsed = serde_json::from_str::<IgnoredAny>(data);
     parsed
         .err()
-        .map(|error| format!("`{kind}` is no JSON: {error}"))
+        .map(|error| format!("`{kind}` is not JSON: {error}"))
 }
 
 impl HostWithStore<Guest> for HasSelf<Guest> {
@@ -84,7 +84,7 @@ impl HostWithStore<Guest> for HasSelf<Guest> {
         let Some(host) = host else {
             return Ok(Err(port::Failure::new(
                 "denied",
-                "there is no attempt to store a state for",
+                "only an attempt can store a state",
             )
             .into()));
         };
@@ -117,7 +117,7 @@ mod tests {
         };
         check("alive", "{}", None);
         check("phase", r#"{"text": "Bash: npm test"}"#, None);
-        check("phase", "{text}", Some("no JSON"));
+        check("phase", "{text}", Some("not JSON"));
         check("", "{}", Some("1 to 64 bytes"));
         check("a\nb", "{}", Some("control"));
         let long = format!(r#"{{"text": "{}"}}"#, "x".repeat(WORD_BYTES));

@@ -1,4 +1,4 @@
-//! What a component may do, by its manifest and its grant.
+//! The permissions of a component, by its manifest and its grant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,15 @@ async fn handles_are_bounded() {
         children: vec![crate::plugin::port::ChildRef::new("task_01.1/0")],
         ..Recorder::default()
     });
-    // `resume` succeeds: what the bomb took is gone with its instance.
+    // `resume` succeeds: the handles that were taken are gone with their instance.
     assert_eq!(run(house.executor(), &host).await.unwrap().cause, "success");
     assert_eq!(host.crashes(), 1);
 }
 
-/// The result of `spawn` is at 4096: its discriminant, and at 8 the code of a failure.
+/// Calls `spawn`. The result is at 4096: its discriminant, and at 8 the code of a failure.
 fn spawn(command: (u32, u32)) -> String {
     let (at, length) = command;
-    // Arguments, working directory, variables, standard input and what may come are empty.
+    // Arguments, working directory, variables, standard input and options are empty.
     let zeros = "(i32.const 0) ".repeat(14);
     format!(
         "(call $spawn (i32.const {at}) (i32.const {length}) {zeros} (i32.const 4096))
@@ -72,7 +72,7 @@ async fn a_child_needs_manifest_and_grant() {
     check(&["*"], nul, Err("does not ask")).await;
 }
 
-/// What a guest of so many calls was let through with, and how long that took.
+/// Runs a guest that makes this call `count` times; returns the recorder and the time it took.
 async fn flood(call: &str, count: u32) -> (Arc<Recorder>, Duration) {
     let body = format!(
         "(local $left i32) (local.set $left (i32.const {count}))
@@ -87,7 +87,7 @@ async fn flood(call: &str, count: u32) -> (Arc<Recorder>, Duration) {
     (host, clock::monotonic().saturating_sub(before))
 }
 
-/// The most that a limit for each second lets through in a time: its windows begin anew when one is
+/// The most calls that a limit per second allows in a time: a new window begins whenever one is
 /// over.
 fn most(limit: u32, time: Duration) -> usize {
     usize::try_from(u64::from(limit) * (time.as_secs() + 1)).unwrap()
@@ -111,10 +111,11 @@ async fn floods_are_bounded() {
     );
 }
 
-/// The flood of one kind drops no other, and its last word is told.
+/// A flood of one kind of state drops no other kind, and its last report is passed on.
 #[tokio::test]
-async fn a_flood_of_states_is_told_as_its_last_words() {
-    // `phase` with one and the same text, after each a `cost` of its own length.
+async fn of_a_flood_of_states_the_last_is_reported() {
+    // Reports `phase` with the same text each time, each followed by a `cost` of a different
+    // length.
     let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;
     let body = "(local $left i32) (local.set $left (i32.const 5000))
         (loop $again
@@ -153,7 +154,7 @@ fn capture() -> String {
     format!("(call $capture (i32.const 96) (i32.const 2) {zeros} (i32.const 4096))")
 }
 
-/// Traps unless the call before it failed with the code `denied`.
+/// Traps unless the preceding call failed with the code `denied`.
 const UNLESS_DENIED: &str = r"
     (if (i32.eqz (i32.load8_u (i32.const 4096))) (then (unreachable)))
     (if (i32.ne (i32.load offset=4 (i32.const 4104)) (i32.const 6)) (then (unreachable)))
@@ -184,8 +185,7 @@ async fn a_question_may_not_start_anything() {
                 "task-schema" => executor.task_schema().await.err(),
                 _ => executor.validate_config().await.err(),
             };
-            // An asynchronous import cannot be waited for in a question at all, so to call it is a
-            // trap.
+            // A question cannot wait for an asynchronous import at all, so calling one traps.
             let is_waiting = !body.contains("$children");
             let trapped = error.is_some_and(|error| error.to_string().contains("trapped"));
             assert_eq!(trapped, is_waiting, "{part}: {body}");
@@ -194,7 +194,7 @@ async fn a_question_may_not_start_anything() {
 }
 
 #[tokio::test]
-async fn an_attempt_may_not_run_what_nobody_would_find_again() {
+async fn an_attempt_may_not_capture() {
     let body = format!("{} {UNLESS_DENIED}", capture());
     let house = House::with(&Wat::good().run(&body).component());
     let outcome = run(house.executor(), &Arc::new(Recorder::default())).await;
@@ -219,7 +219,7 @@ async fn a_fingerprint_may_capture() {
     ));
 }
 
-/// A question may look at the host and at the clock.
+/// A question may read the host's facts and the clock.
 #[tokio::test]
 async fn a_question_has_the_facts_of_the_host() {
     let body = "(call $facts (i32.const 4096))
@@ -230,9 +230,9 @@ async fn a_question_has_the_facts_of_the_host() {
     assert_eq!(issues.unwrap(), []);
 }
 
-/// What cannot be asked for counts as everything.
+/// An authority that cannot be asked for counts as full.
 #[tokio::test]
-async fn an_authority_that_is_not_told_is_full() {
+async fn an_unknown_authority_counts_as_full() {
     let step = |body: &str| Wat::good().with("authority", body);
     let told =
         "(call $text (i32.const 1664) (i32.const 16) (i32.const 7)) (return (i32.const 1664))";
@@ -252,7 +252,7 @@ async fn an_authority_that_is_not_told_is_full() {
             expected
         );
     }
-    let house = House::with(b"no component");
+    let house = House::with(b"not a component");
     assert_eq!(
         house.executor().authority(&fixtures::draft("{}")).await,
         Authority::full()

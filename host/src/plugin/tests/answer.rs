@@ -1,4 +1,4 @@
-//! Components that behave: what an executor is asked, and what it answers.
+//! Components that behave well: the questions to an executor, and its answers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ async fn a_good_guest_answers_everything() {
     assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
     let authority = executor.authority(&fixtures::draft("{}")).await;
     assert_eq!(authority.step, AuthorityStep::Edit);
-    // Several documents of a request, each with its own answer.
+    // Several documents in one request, each with its own answer.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
     let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);

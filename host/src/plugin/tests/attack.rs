@@ -1,5 +1,4 @@
-//! What a plugin may do with a command that it was granted, and ways to have another run in its
-//! place.
+//! Commands that a plugin was granted, and attempts to make another program run in their place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +17,7 @@ use crate::plugin::fixtures::{self, Recorder};
 use crate::plugin::load::Compiler;
 use crate::plugin::port::{GuestTask, Start};
 
-/// A plugin that starts what its task says, as one that somebody has installed and granted
-/// something.
+/// An installed plugin with a grant, which starts the commands in its task's spec.
 struct House {
     dir: tempfile::TempDir,
     catalog: Catalog,
@@ -62,7 +60,7 @@ impl House {
         self.dir.path().join(name).display().to_string()
     }
 
-    /// The commands that were started for these children, or why one was not.
+    /// Starts these children; returns their commands, or why one was not started.
     async fn start(&self, children: Vec<Value>) -> Result<Vec<String>, String> {
         let steps: Vec<_> = children
             .into_iter()
@@ -105,7 +103,7 @@ impl House {
 }
 
 #[tokio::test]
-async fn a_granted_name_means_what_the_host_finds_and_not_what_the_task_has_put_there() {
+async fn a_granted_name_is_resolved_outside_the_workspace() {
     let house = house(&["tool", "own"]);
     program(&house.dir.path().join("work/bin/own"));
     let tool = json!({"argv": ["tool"]});
@@ -122,7 +120,7 @@ async fn a_granted_name_means_what_the_host_finds_and_not_what_the_task_has_put_
         own.starts_with("spawn after 0: `own` is found in the task's workspace"),
         "{own}"
     );
-    // It means the same to the end of the attempt.
+    // A name keeps its file until the attempt ends.
     let remove = json!({"argv": ["tool"], "cwd": house.path("work/sub")});
     assert_eq!(
         house.start(vec![tool, remove]).await,
@@ -146,7 +144,7 @@ async fn a_file_of_a_granted_name_elsewhere_is_another_command() {
 }
 
 #[tokio::test]
-async fn a_path_is_allowed_where_that_path_was_granted() {
+async fn a_path_is_allowed_only_if_that_path_was_granted() {
     let house = house(&["/bin/sh"]);
     let sh = json!({"argv": ["/bin/sh"]});
     assert_eq!(house.start(vec![sh]).await, Ok(vec!["/bin/sh".to_owned()]));
@@ -158,7 +156,7 @@ async fn a_path_is_allowed_where_that_path_was_granted() {
 }
 
 #[tokio::test]
-async fn a_granted_command_cannot_be_led_astray_by_its_environment() {
+async fn a_granted_command_cannot_be_replaced_by_its_environment() {
     let house = house(&["tool"]);
     for name in [
         "LD_PRELOAD",
@@ -201,7 +199,7 @@ async fn a_granted_command_stays_in_the_workspace() {
 }
 
 #[tokio::test]
-async fn a_grant_of_everything_is_one() {
+async fn a_grant_of_everything_allows_everything() {
     let house = house(&["*"]);
     let child = json!({
         "argv": ["tool"], "cwd": "/", "env": {"PATH": "/x", "LD_PRELOAD": "y"},

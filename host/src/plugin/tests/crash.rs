@@ -1,4 +1,4 @@
-//! Components that trap, spin and flood, and what that costs.
+//! Components that trap, spin and flood, and the effects of that.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::plugin::{
     transcript::Transcribes,
 };
 
-/// A hostile guest costs its instance; the reason is told, and another guest of the same engine is
-/// answered meanwhile.
+/// A hostile guest loses its instance; the reason is reported, and another guest of the same engine
+/// answers meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_question_is_ended_with_a_reason() {
     async fn check(part: &'static str, body: &str, expected: &str) {
@@ -56,7 +56,7 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check("start", fixtures::EAT_MEMORY, memory).await;
     check("validate", fixtures::EAT_TABLE, table).await;
     check("validate", fixtures::EAT_HANDLES, "trapped").await;
-    // A gigabyte that is not there, and 32 MiB that are.
+    // A gigabyte that is not available, and 32 MiB that are.
     check(
         "validate",
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",
@@ -75,7 +75,7 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check(
         "task-schema",
         "(call $text (i32.const 1408) (i32.const 128) (i32.const 8)) (return (i32.const 1408))",
-        "no JSON",
+        "not JSON",
     )
     .await;
     check(
@@ -86,9 +86,9 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     .await;
 }
 
-/// To call an import is not to wait: a loop around one is found like any other.
+/// Calling an import is not waiting: a loop around one is ended like any other.
 #[tokio::test]
-async fn a_loop_around_calls_that_wait_for_nothing_is_ended() {
+async fn a_loop_of_calls_that_do_not_wait_is_ended() {
     let zeros = "(i32.const 0) ".repeat(14);
     for call in [
         // Denied, since it was not granted.
@@ -99,7 +99,7 @@ async fn a_loop_around_calls_that_wait_for_nothing_is_ended() {
         "(drop (call $now))".to_owned(),
         "(call $emit (i32.const 80) (i32.const 5) (i32.const 64) (i32.const 2))".to_owned(),
     ] {
-        // Its memory is used again, or that would be what ends it.
+        // Its memory is used again, because a full memory would end it before that.
         let again = "(global.set $heap (i32.const 65536)) (br $again)";
         let body = format!("(loop $again {call} {again})");
         let house = House::with(&Wat::good().run(&body).component());
@@ -116,9 +116,9 @@ async fn a_loop_around_calls_that_wait_for_nothing_is_ended() {
     }
 }
 
-/// A loop that does wait, for as little as it can, hardly costs anything.
+/// A loop that waits as briefly as possible still costs almost nothing.
 #[tokio::test]
-async fn to_wait_for_nothing_takes_a_tick() {
+async fn a_wait_of_zero_takes_a_tick() {
     let body = "(local $left i32) (local.set $left (i32.const 20))
         (loop $again (call $sleep (i64.const 0))
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
@@ -133,7 +133,7 @@ async fn to_wait_for_nothing_takes_a_tick() {
 
 #[tokio::test]
 async fn a_crash_is_resumed_from_the_last_checkpoint() {
-    // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven
+    // `run` stores "healthy" as its state and traps; `resume` succeeds only if it is given seven
     // bytes. The task's record takes 104 bytes, and the state follows it.
     let store_and_trap =
         "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096)) (unreachable)";
@@ -188,7 +188,7 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
     executor.fingerprint().await.unwrap();
     assert!(
         executor.disabled().is_some(),
-        "that it is there does not make it work"
+        "a program that is found may still not work"
     );
 }
 

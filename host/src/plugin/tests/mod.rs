@@ -1,4 +1,4 @@
-//! The host against components that behave, and against those that do not.
+//! Tests of the host with well-behaved and with hostile components.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -81,7 +81,7 @@ fn open(dir: &std::path::Path, start: fn() -> Result<Wasm, PluginError>) -> Cata
     Catalog::open_with(places, &[], start).unwrap()
 }
 
-/// An attempt that nobody stops.
+/// Runs an attempt that nobody stops.
 async fn run(executor: &Executor, host: &Arc<Recorder>) -> Result<GuestOutcome, GuestEnd> {
     let (_keep, stop) = oneshot::channel();
     let host = Arc::clone(host);

@@ -1,4 +1,4 @@
-//! Plugins that cannot be used, and what is said of them.
+//! Plugins that cannot be used, and the reasons that are given.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::plugin::{
     fixtures::{self, Recorder, Wat},
 };
 
-/// What is no executor is refused with its reason, and asked again gives the same.
+/// A file that is not an executor is refused with a reason; a second request gets the same answer.
 #[tokio::test]
-async fn what_is_no_executor_says_why() {
+async fn a_file_that_is_no_executor_is_refused_with_a_reason() {
     async fn check(component: &[u8], expected: &str) {
         let house = House::with(component);
         for _ in 0..2 {
@@ -64,7 +64,7 @@ async fn what_is_no_executor_says_why() {
     .await;
     check(
         &fixtures::component_of_text(twisted_core, twisted, world),
-        "types are not those of the contract",
+        "types do not match the contract",
     )
     .await;
     check(&wat::parse_str("(module)").unwrap(), "core module").await;
@@ -97,7 +97,7 @@ async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_changed_cache_is_made_anew_and_a_changed_component_is_not_run() {
+async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
     let house = House::with(&Wat::good().component());
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
@@ -108,7 +108,7 @@ async fn a_changed_cache_is_made_anew_and_a_changed_component_is_not_run() {
             let mut code = std::fs::read(&path).unwrap();
             let middle = code.len() / 2;
             code[middle] ^= 0xff;
-            // Another file of the same name: the one that is mapped stays as it was.
+            // Written to a new file: the file that is mapped must not change.
             std::fs::remove_file(&path).unwrap();
             std::fs::write(&path, code).unwrap();
         }

@@ -43,10 +43,10 @@ async fn stop_is_called_beside_the_pending_run() {
 }
 
 #[tokio::test]
-async fn the_attempt_ends_when_the_task_has_exited() {
+async fn an_attempt_ends_when_its_guest_task_has_exited() {
     let wat = Wat::good().with("run", fixtures::RUN_RETURNS_AND_STAYS);
     assert_eq!(stopped(wat.clone(), LONG).await.unwrap().cause, "success");
-    // What was returned stands, even where the guest does not end after it.
+    // A returned outcome counts even if the guest does not end after it.
     assert_eq!(
         stopped(wat.with("stop", "(return)"), SHORT)
             .await

@@ -1,4 +1,5 @@
-//! Batches: who may commit, in which order, and what of one is there.
+//! Batches: which leader may commit, in which order, and that a batch is stored whole or not at
+//! all.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},
@@ -15,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn a_leader_that_was_replaced_commits_no_more() {
+fn a_replaced_leader_cannot_commit() {
     check(|store| {
         let mut old = Leader::of(store);
         old.put([ready(1)]);
@@ -36,7 +37,7 @@ fn a_leader_that_was_replaced_commits_no_more() {
 }
 
 #[test]
-fn a_batch_is_committed_once_and_in_order() {
+fn batches_are_committed_once_and_in_order() {
     check(|store| {
         let epoch = store.lead().unwrap();
         let numbered = |number, task| Batch {
@@ -59,7 +60,7 @@ fn a_batch_is_committed_once_and_in_order() {
 }
 
 #[test]
-fn a_commit_that_fails_leaves_nothing() {
+fn a_failed_commit_leaves_nothing() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.commit(batch());

@@ -1,4 +1,4 @@
-//! What depends on what, and how it ended.
+//! Dependencies between tasks, and how tasks ended.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn what_depends_on_what_is_found_both_ways_and_outlives_changes() {
+fn dependencies_are_found_both_ways_and_survive_changes() {
     check(|store| {
         let mut leader = Leader::of(store);
         let both = [(1, Condition::Succeeded), (2, Condition::Any)];
@@ -32,7 +32,7 @@ fn what_depends_on_what_is_found_both_ways_and_outlives_changes() {
         assert_eq!(store.dependants(id(1)).unwrap(), [id(3)]);
         assert_eq!(store.dependants(id(2)).unwrap(), [id(3), id(4)]);
         assert_eq!(store.dependants(id(4)).unwrap(), []);
-        // A row that changes is written without them.
+        // A task that is written again keeps its dependencies.
         leader.put([running(third.clone(), Phase::Live)]);
         let found = store.task(id(3)).unwrap().unwrap();
         assert_eq!(found.dependencies, third.dependencies);
@@ -45,7 +45,7 @@ fn what_depends_on_what_is_found_both_ways_and_outlives_changes() {
 }
 
 #[test]
-fn ends_are_told_of_what_is_there() {
+fn ends_of_existing_tasks_are_returned() {
     check(|store| {
         let mut leader = Leader::of(store);
         let mut spoilt = done(ready(3), Outcome::UpstreamFailed);
@@ -63,7 +63,7 @@ fn ends_are_told_of_what_is_there() {
         ]);
         assert_eq!(store.ends(&asked).unwrap(), expected);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), [spoilt]);
-        // Revived, it is not the other's any more.
+        // A task that was revived is no longer among those that its upstream spoilt.
         leader.put([ready(3)]);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), []);
     });

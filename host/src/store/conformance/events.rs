@@ -1,4 +1,4 @@
-//! Events: numbered, found by number and by time, and forgotten.
+//! Events: numbered, found by number and by time, and removed.
 
 use claudine_domain::{
     batch::{Batch, Pruned},
@@ -9,7 +9,7 @@ use super::{Leader, check, of_tasks};
 use crate::store::samples::{at, event, id, ready};
 
 #[test]
-fn events_are_numbered_on_and_read_in_parts() {
+fn events_are_numbered_in_order_and_read_in_parts() {
     check(|store| {
         let mut leader = Leader::of(store);
         for first in [1, 4, 7] {
@@ -38,7 +38,7 @@ fn events_are_found_by_their_time() {
         assert_eq!(store.last_event().unwrap(), 0);
         assert_eq!(store.first_event_since(at(0)).unwrap(), None);
         let mut leader = Leader::of(store);
-        // The clock is set back after the second.
+        // The clock is set back after the second event.
         leader.commit(Batch {
             events: [1, 5, 3, 7]
                 .map(|number| event(number, Fact::Submitted))
@@ -65,11 +65,11 @@ fn events_are_found_by_their_time() {
 }
 
 #[test]
-fn old_events_are_found_from_the_oldest_on_and_in_parts() {
+fn old_events_are_found_oldest_first_and_in_parts() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.commit(Batch {
-            // The eleventh was written after the clock had been set back.
+            // The eleventh event was written after the clock had been set back.
             events: (1..=60)
                 .map(|number| event(if number == 11 { 1 } else { number }, Fact::Submitted))
                 .collect(),

@@ -1,4 +1,5 @@
-//! What comes back as it went: tasks, documents, keys, groups, sums, and what was learned.
+//! Everything that is written is read back unchanged: tasks, documents, keys, groups, sums, and
+//! profiles.
 
 use claudine_domain::{
     attempt::Phase,
@@ -20,7 +21,7 @@ use crate::store::{
 };
 
 #[test]
-fn an_empty_store_has_nothing() {
+fn a_new_store_is_empty() {
     check(|store| {
         let stored = store.load(Timestamp(0)).unwrap();
         assert!(stored.unfinished.is_empty() && stored.accounts.is_empty());
@@ -40,7 +41,7 @@ fn an_empty_store_has_nothing() {
 }
 
 #[test]
-fn every_state_comes_back_as_it_went() {
+fn tasks_in_every_state_are_read_back_unchanged() {
     check(|store| {
         let epoch = store.lead().unwrap();
         store.commit(epoch, &batch()).unwrap();
@@ -82,7 +83,7 @@ fn a_task_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn what_was_spent_is_kept_with_its_batch_and_forgotten_with_another() {
+fn sums_spent_are_stored_and_removed_with_a_batch() {
     check(|store| {
         let mut leader = Leader::of(store);
         let day = |at: u64| Scope::Day(Day::of(Timestamp(at)));
@@ -111,7 +112,7 @@ fn what_was_spent_is_kept_with_its_batch_and_forgotten_with_another() {
 }
 
 #[test]
-fn what_was_learned_is_replaced_and_forgotten_with_its_batch() {
+fn profiles_are_replaced_and_removed_with_a_batch() {
     check(|store| {
         let mut leader = Leader::of(store);
         let teach = |profiles| Batch {
@@ -142,7 +143,11 @@ fn what_was_learned_is_replaced_and_forgotten_with_its_batch() {
             ..teach(vec![(executor, None), (class, None)])
         });
         assert!(refused.is_err());
-        assert_eq!(learned().len(), 1, "what the failed batch forgot");
+        assert_eq!(
+            learned().len(),
+            1,
+            "what the failed batch would have removed"
+        );
         store.set_full(false);
     });
 }
@@ -182,7 +187,7 @@ fn documents_are_replaced() {
 }
 
 #[test]
-fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
+fn keys_after_a_time_are_remembered_for_their_latest_task() {
     check(|store| {
         let mut leader = Leader::of(store);
         let keyed = |number, key: &str| {
@@ -220,7 +225,7 @@ fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
 }
 
 #[test]
-fn groups_are_kept_as_they_were_set_last() {
+fn the_latest_setting_of_a_group_is_kept() {
     check(|store| {
         let mut leader = Leader::of(store);
         let set = |group: Option<Group>| Batch {
@@ -244,7 +249,7 @@ fn groups_are_kept_as_they_were_set_last() {
 }
 
 #[test]
-fn what_is_set_for_the_queue_is_kept_as_it_was_set_last() {
+fn the_latest_settings_of_the_queue_are_kept() {
     check(|store| {
         let mut leader = Leader::of(store);
         let kept = || store.load(at(0)).unwrap().queue;
@@ -254,7 +259,7 @@ fn what_is_set_for_the_queue_is_kept_as_it_was_set_last() {
                 queue: Some(set.clone()),
                 ..Batch::default()
             });
-            // What says nothing of it leaves it as it is.
+            // A batch without a change to the queue leaves it as it is.
             leader.commit(Batch::default());
             assert_eq!(kept(), set);
             assert_eq!(store.queue().unwrap(), set);

@@ -109,9 +109,9 @@ fn lists_are_filtered() {
     });
 }
 
-/// Groups, graphs, several labels, and the time in which a task was there.
+/// Filters by group, graph, several labels, and the time in which a task existed.
 #[test]
-fn lists_are_filtered_by_what_tasks_belong_to_and_by_time() {
+fn lists_are_filtered_by_group_graph_labels_and_time() {
     check(|store| {
         let mut leader = Leader::of(store);
         let in_group = |number| asked(ready(number), |request| request.group = Some("gpu".into()));
@@ -199,7 +199,7 @@ fn lists_are_filtered_by_what_tasks_belong_to_and_by_time() {
             },
             &[],
         );
-        // A task that was created in one second has ended a quarter of a second later.
+        // A sample that was created in one second has ended a quarter of a second later.
         let ended = |number: u64| at(number).after(Duration::from_millis(250));
         check(
             Filter {
@@ -257,7 +257,7 @@ fn lists_are_filtered_by_what_tasks_belong_to_and_by_time() {
 }
 
 #[test]
-fn pages_follow_each_other_without_gap_or_double() {
+fn pages_follow_each_other_without_gaps_or_duplicates() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put((0..10).map(ready));
@@ -284,7 +284,7 @@ fn pages_follow_each_other_without_gap_or_double() {
 }
 
 #[test]
-fn references_find_what_a_person_means() {
+fn references_find_the_intended_task() {
     check(|store| {
         let mut leader = Leader::of(store);
         let old = done(named(1, "build"), Outcome::Succeeded);
@@ -298,7 +298,7 @@ fn references_find_what_a_person_means() {
             named(6, &digits[..12]),
             ready(7),
         ]);
-        // The samples' ids share their first digits; those of the second they were made in tell
+        // The samples' ids share their first digits; the digits for the second of creation tell
         // them apart.
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
@@ -329,7 +329,7 @@ fn references_find_what_a_person_means() {
         check("task_0", Resolved::Ambiguous(all));
         check(&digits[..3], Resolved::NotFound);
         leader.put((20..40).map(ready));
-        // One more than are shown tells that there are more.
+        // One more than are shown, which tells that there are more.
         let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
     });
@@ -339,7 +339,7 @@ fn references_find_what_a_person_means() {
 fn the_end_of_an_id_finds_a_task() {
     check(|store| {
         let mut leader = Leader::of(store);
-        // The samples end in their numbers. These two differ in the fifth digit from the end.
+        // The samples' ids end in their numbers. These two differ in the fifth digit from the end.
         let like_seven = TaskId::new(at(50).0, 7 + (1 << 20));
         let other = Task {
             id: like_seven,
@@ -361,10 +361,10 @@ fn the_end_of_an_id_finds_a_task() {
         both("0007", Resolved::Ambiguous(vec![like_seven, id(7)]));
         both("00010007", Resolved::Found(like_seven));
         both("0003", Resolved::NotFound);
-        // A name that fits exactly goes before an end that fits too.
+        // An exact name is preferred to the end of an id.
         both("00000008", Resolved::Found(id(9)));
         both("000000008", Resolved::Found(id(8)));
-        // Fewer digits are for looking alone.
+        // Fewer digits are accepted only to look at a task.
         check("008", Intent::Look, Resolved::Found(id(8)));
         check("008", Intent::Change, Resolved::NotFound);
         let several = Resolved::Ambiguous(vec![like_seven, id(7)]);
@@ -434,7 +434,7 @@ fn counts_and_environments() {
 }
 
 #[test]
-fn filters_hold_for_the_status_that_is_counted() {
+fn filters_and_counts_agree_on_each_status() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());
@@ -446,7 +446,7 @@ fn filters_hold_for_the_status_that_is_counted() {
 }
 
 #[test]
-fn what_ended_last_comes_first() {
+fn tasks_that_ended_last_come_first() {
     check(|store| {
         let mut leader = Leader::of(store);
         let ended = |number: u64, outcome: Outcome, second: u64| {

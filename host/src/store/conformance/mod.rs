@@ -1,4 +1,4 @@
-//! What every back end has to do, run against each of them.
+//! Tests that every back end must pass.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,7 +54,7 @@ fn check(case: impl Fn(&dyn Subject)) {
     case(&SqliteStore::open(&directory.path().join("claudine.db")).unwrap());
 }
 
-/// A leader that commits one batch after the other.
+/// A leader that commits batches, one after the other.
 struct Leader<'a> {
     store: &'a dyn Subject,
     epoch: Epoch,
@@ -86,7 +86,7 @@ impl<'a> Leader<'a> {
         self.commit(of_tasks(tasks));
     }
 
-    /// Finds tasks that are old enough, whether they have keys or not, and removes them.
+    /// Removes the tasks that are old enough, with or without keys; returns them.
     fn prune(&mut self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
         let found = self.store.prunable(old(older_than), None, limit).unwrap();
         let tasks: Vec<TaskId> = found.into_iter().map(|found| found.task).collect();
@@ -119,7 +119,7 @@ fn of_tasks(tasks: impl IntoIterator<Item = Task>) -> Batch {
     }
 }
 
-/// All that can be read, as text: two stores that show the same hold the same.
+/// Everything that can be read, as text: stores with the same text hold the same.
 pub(super) fn everything(store: &dyn Store) -> String {
     let all = store.list(&Filter::default(), usize::MAX).unwrap();
     let documents = all.tasks.iter().flat_map(|task| {
@@ -155,7 +155,7 @@ fn ids(store: &dyn Subject, filter: &Filter) -> Vec<TaskId> {
     page.tasks.iter().map(|task| task.id).collect()
 }
 
-/// A batch of tasks with what they depend on.
+/// A batch of tasks with their dependencies.
 fn depending(tasks: impl IntoIterator<Item = Task>) -> Batch {
     let batch = of_tasks(tasks);
     let edges = batch.tasks.iter();

@@ -1,4 +1,4 @@
-//! What is forgotten, and what stays.
+//! Pruning: what is removed, and what stays.
 
 use claudine_domain::{
     attempt::Phase,
@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn what_is_old_and_finished_is_pruned() {
+fn old_finished_tasks_are_pruned() {
     check(|store| {
         let mut leader = Leader::of(store);
         let finished = |number| done(running(ready(number), Phase::Live), Outcome::Succeeded);
@@ -57,8 +57,8 @@ fn what_is_old_and_finished_is_pruned() {
             assert_eq!(store.document(DocumentKey::Spec(id(number))).unwrap(), None);
         }
         let events = store.events_after(0, 100).unwrap();
-        assert_eq!(events.len(), 8, "events go by themselves");
-        // The parent goes once its child has ended.
+        assert_eq!(events.len(), 8, "pruning tasks removes no events");
+        // The parent can be pruned once its child has ended.
         leader.put([done(child(4, 3), Outcome::Succeeded), finished(2)]);
         assert_eq!(leader.prune(at(1_000), 100), [id(2), id(3), id(4), id(8)]);
         leader.forget(Pruned {
@@ -77,9 +77,9 @@ fn what_is_old_and_finished_is_pruned() {
     });
 }
 
-/// As long as its key is remembered, a request that is repeated is answered with it.
+/// While a task's key is remembered, a repeated request is answered with the task.
 #[test]
-fn what_has_a_key_stays_for_as_long_as_the_key() {
+fn a_task_with_a_key_stays_as_long_as_its_key() {
     check(|store| {
         let mut leader = Leader::of(store);
         let keyed = |number| {
@@ -106,7 +106,7 @@ fn what_has_a_key_stays_for_as_long_as_the_key() {
             let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
             let found: Vec<_> = found.into_iter().map(|found| found.task).collect();
             assert_eq!(found, expected, "{keyed_before}");
-            // No task with a key is both remembered and old.
+            // No task is old while its key is remembered.
             let remembered = store.load(at(keyed_before)).unwrap().remembered;
             let mut remembered = remembered.iter().map(|(_, remembered)| remembered.task);
             assert!(remembered.all(|task| !found.contains(&task)));
@@ -120,7 +120,7 @@ fn what_has_a_key_stays_for_as_long_as_the_key() {
 }
 
 #[test]
-fn what_an_unfinished_task_depends_on_is_not_pruned() {
+fn dependencies_of_unfinished_tasks_are_not_pruned() {
     check(|store| {
         let mut leader = Leader::of(store);
         let needed = done(ready(1), Outcome::Succeeded);
@@ -133,7 +133,7 @@ fn what_an_unfinished_task_depends_on_is_not_pruned() {
     });
 }
 
-/// Its name is kept with it.
+/// The name of a graph is stored with its first task.
 #[test]
 fn the_first_task_of_a_graph_stays_as_long_as_any_other() {
     check(|store| {

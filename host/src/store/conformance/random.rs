@@ -1,4 +1,4 @@
-//! Random batches: both stores show the same.
+//! Random batches: both back ends must give the same answers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,8 +22,8 @@ use crate::store::{
     sqlite::SqliteStore,
 };
 
-/// One of few tasks, in a random state. What was asked never changes after submission, so it
-/// depends on the number alone.
+/// One of a few tasks, in a random state. The request of a task never changes, so it depends on the
+/// number alone.
 fn random_task() -> impl Strategy<Value = Task> {
     let states = prop::sample::select(tasks());
     (0u64..12, states).prop_map(|(number, like)| {

@@ -1,4 +1,4 @@
-//! All of a store read out and put into another.
+//! Exporting all of a store and importing it into another.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},
@@ -15,7 +15,7 @@ use crate::store::{
     sqlite::SqliteStore,
 };
 
-/// Reads a store out.
+/// Exports a store.
 pub(super) fn records(store: &dyn Store) -> Vec<Record> {
     let mut records = Vec::new();
     let keep = &mut |record| {
@@ -26,7 +26,8 @@ pub(super) fn records(store: &dyn Store) -> Vec<Record> {
     records
 }
 
-/// Puts records into an empty store as a backup does: as lines of text, in parts of so many.
+/// Imports records into an empty store as a backup does: as lines of text, in parts of `at_once`
+/// records.
 fn put(store: &dyn Store, records: &[Record], at_once: usize) {
     for (part, records) in (0..).zip(records.chunks(at_once)) {
         let line = |record: &Record| {
@@ -39,7 +40,8 @@ fn put(store: &dyn Store, records: &[Record], at_once: usize) {
     }
 }
 
-/// What a store gives, both kinds of store take, and give and show the same.
+/// Checks that both kinds of store can import the records of `store`, then export and show the
+/// same.
 pub(super) fn comes_through(store: &dyn Store, at_once: usize) {
     let given = records(store);
     let directory = tempfile::tempdir().unwrap();
@@ -68,7 +70,7 @@ fn full(leader: &mut Leader<'_>) {
 }
 
 #[test]
-fn what_is_read_out_and_put_in_is_the_same() {
+fn an_imported_store_equals_the_exported_one() {
     check(|store| {
         let mut leader = Leader::of(store);
         full(&mut leader);
@@ -79,14 +81,13 @@ fn what_is_read_out_and_put_in_is_the_same() {
 }
 
 #[test]
-fn an_empty_store_comes_through_too() {
+fn an_empty_store_is_exported_and_imported() {
     check(|store| comes_through(store, 1));
 }
 
-/// A store that was taken in goes on as the one it came from: numbers are given once, and edges are
-/// found from both ends.
+/// An imported store continues the numbering of the original, and finds edges from both ends.
 #[test]
-fn what_was_put_in_goes_on_where_it_was() {
+fn an_imported_store_continues_the_numbering() {
     check(|store| {
         let mut leader = Leader::of(store);
         full(&mut leader);
@@ -111,7 +112,7 @@ fn what_was_put_in_goes_on_where_it_was() {
 }
 
 #[test]
-fn reading_out_stops_when_it_is_told_to() {
+fn an_export_stops_when_asked() {
     check(|store| {
         let mut leader = Leader::of(store);
         full(&mut leader);
@@ -127,16 +128,16 @@ fn reading_out_stops_when_it_is_told_to() {
     });
 }
 
-/// A batch that is committed while a store is read out is not in what is read.
+/// A batch that is committed during an export is not in the export.
 #[test]
-fn what_is_read_out_is_of_one_moment() {
+fn an_export_is_of_one_moment() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();
     let mut leader = Leader::of(&store);
     full(&mut leader);
     let before = records(&store);
-    // As another process reads it.
+    // Opened as another process opens it.
     let reading = SqliteStore::open_read_only(&path).unwrap();
     let mut read = Vec::new();
     let each = &mut |record| {
@@ -155,7 +156,7 @@ fn what_is_read_out_is_of_one_moment() {
 }
 
 #[test]
-fn a_store_that_is_only_read_refuses_every_change() {
+fn a_read_only_store_refuses_changes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let missing = SqliteStore::open_read_only(&path);
@@ -168,7 +169,7 @@ fn a_store_that_is_only_read_refuses_every_change() {
 }
 
 #[test]
-fn what_is_in_a_database_is_told_whatever_its_schema() {
+fn the_summary_of_a_database_needs_no_known_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     assert_eq!(SqliteStore::content(&path).unwrap(), None);
@@ -193,9 +194,9 @@ fn what_is_in_a_database_is_told_whatever_its_schema() {
     assert!(matches!(refused, Some(StoreError::Older { found: 1, .. })));
 }
 
-/// After it is closed, the one file has everything.
+/// A closed store has left everything in one file.
 #[test]
-fn a_store_that_is_closed_is_one_file() {
+fn a_closed_store_is_one_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();

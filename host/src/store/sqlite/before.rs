@@ -1,10 +1,10 @@
-//! A copy of the database as it was before its schema changes: the way back to the version that
+//! Copies the database before its schema changes, so that the user can return to the version that
 //! wrote it.
 //!
-//! `claudine.db.before-schema-6` lies beside the database and holds what there was when a version
+//! `claudine.db.before-schema-6` lies beside the database and has its content from when a version
 //! with schema 6 first opened it. It is written under another name, and renamed once it is
-//! whole; it is never removed by itself. To go back: end the host, remove the database with its
-//! `-wal` and `-shm`, put the copy in its place, and use the older version.
+//! complete; it is never removed automatically. To go back: end the host, remove the database with
+//! its `-wal` and `-shm`, put the copy in its place, and use the older version.
 
 use std::{
     io,
@@ -19,22 +19,22 @@ use super::{
 };
 use crate::fsx::{self, Lasting};
 
-/// How much stays free beside the copy: a start has to write as well.
+/// Space that stays free beside the copy, because a start of the host must write too.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// The copy that is made before the schema becomes this one.
+/// The path of the copy that is made before the schema becomes this one.
 pub(super) fn path_of(database: &Path, schema: usize) -> PathBuf {
     beside(database, &format!(".before-schema-{schema}"))
 }
 
-/// Copies all that was committed, whether it is in the file or still in its log.
+/// Copies everything that was committed, from the file and from its log.
 pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> Result<(), Fault> {
     look_for_room(connection, database)?;
     let path = path_of(database, schema);
     let fresh = beside(&path, ".new");
     let at = |error| from_io(&fresh, error);
     fsx::remove_file(&fresh).map_err(at)?;
-    // An empty file is filled, and keeps its mode.
+    // `VACUUM INTO` fills an empty file and keeps its mode.
     fsx::private()
         .write(true)
         .create_new(true)
@@ -49,14 +49,14 @@ pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> R
             put.map_err(|error| at(error).into())
         });
     if copied.is_err() {
-        // The caller is told of the first failure; the next try removes what is left here.
+        // The caller gets the first error; the next try removes what is left here.
         drop(fsx::remove_file(&fresh));
     }
     copied?;
     tracing::info!(
         copy = %path.display(),
         schema,
-        "the database was copied as it was before its schema changes"
+        "the database was copied before its schema changes"
     );
     Ok(())
 }
@@ -82,7 +82,10 @@ fn fits(database: &Path, bytes: u64, free_bytes: u64) -> Result<(), StoreError> 
 }
 
 fn no_text(path: &Path) -> StoreError {
-    let error = io::Error::new(io::ErrorKind::InvalidFilename, "it is not valid UTF-8");
+    let error = io::Error::new(
+        io::ErrorKind::InvalidFilename,
+        "the path is not valid UTF-8",
+    );
     from_io(path, error)
 }
 
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_database_is_kept_as_it_was_before_each_change_of_its_schema() {
+    fn the_database_is_copied_before_each_change_of_its_schema() {
         for old in 1..schema::KNOWN {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("claudine.db");
@@ -126,15 +129,15 @@ mod tests {
             store.lead().unwrap();
             store.close().unwrap();
             assert_eq!(version(&path), (schema::KNOWN, tasks));
-            // The way back: the copy in the place of the database is what it was, and may be
-            // brought up again.
+            // The copy, put in the place of the database, has the old content and can be migrated
+            // again.
             fs::copy(&copy, &path).unwrap();
             SqliteStore::open(&path).unwrap().lead().unwrap();
         }
     }
 
     #[test]
-    fn nothing_is_copied_for_a_new_database_or_one_that_is_up_to_date() {
+    fn new_and_up_to_date_databases_are_not_copied() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         for _ in 0..2 {
@@ -145,7 +148,7 @@ mod tests {
 
     /// An unfinished copy does not count, and an older one is replaced.
     #[test]
-    fn a_copy_that_was_cut_off_is_made_again() {
+    fn an_interrupted_copy_is_made_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         fixture(1, &path);
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_needs_room_for_itself_and_for_a_start() {
+    fn a_copy_needs_space_for_itself_and_for_a_start() {
         let check = |free: u64| fits(Path::new("/d/claudine.db"), 1_000, free);
         assert!(check(SPARE_BYTES + 1_000).is_ok());
         assert!(check(SPARE_BYTES + 999).is_err());
@@ -167,9 +170,9 @@ mod tests {
         assert_eq!(refused, expected);
     }
 
-    /// The schema stays as it is if it cannot be copied.
+    /// The schema is not changed if the database cannot be copied.
     #[test]
-    fn without_a_copy_nothing_changes() {
+    fn without_a_copy_the_schema_does_not_change() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         fixture(1, &path);

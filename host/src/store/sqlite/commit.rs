@@ -1,4 +1,4 @@
-//! The one road by which anything is written.
+//! Writes to the database: every change goes through this module.
 
 use claudine_domain::{
     account::Parked,
@@ -26,12 +26,10 @@ pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
-/// Edges in a batch from which on the writer gets room for them: a page that does not fit in its
-/// cache is written out and read back again and again, since who depends on a task is found in no
-/// order.
+/// The number of edges from which on a batch gets a larger cache. Dependants are stored in random
+/// order, and a page that does not fit in the cache is written out and read back repeatedly.
 const MANY_EDGES: usize = 10_000;
-/// What the writer's cache may grow to for such a batch, in KiB: some hundred bytes an edge, for a
-/// million of them.
+/// The cache limit for such a batch, in KiB: some hundred bytes an edge, for a million edges.
 const LARGE_CACHE_KIB: i64 = 256 << 10;
 
 pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
@@ -55,8 +53,8 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     Ok(transaction.commit()?)
 }
 
-/// Writes all of a batch but its events. `number` tells apart what each batch says of who depends
-/// on a task.
+/// Writes a batch without its events. `number` distinguishes the rows that different batches add
+/// about the dependants of the same task.
 pub(super) fn write_rows(
     transaction: &Transaction<'_>,
     number: i64,
@@ -72,13 +70,13 @@ pub(super) fn write_rows(
     write_spent(transaction, &batch.spent)
 }
 
-/// Writes what the log holds into the file.
-pub(super) fn fold_log(writer: &mut Connection) -> Result<(), Fault> {
+/// Copies the log into the file, as far as readers allow.
+pub(super) fn checkpoint_log(writer: &mut Connection) -> Result<(), Fault> {
     Ok(writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }
 
-/// Writes all that the log holds into the file, and empties it.
-pub(super) fn fold_whole_log(writer: &Connection) -> Result<(), Fault> {
+/// Copies the whole log into the file, and empties the log.
+pub(super) fn checkpoint_whole_log(writer: &Connection) -> Result<(), Fault> {
     let busy: bool = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy {
         let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
@@ -87,13 +85,13 @@ pub(super) fn fold_whole_log(writer: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes the write lock at once: a transaction that begins by reading can fail to get it later.
+/// Takes the write lock at once: a transaction that begins with a read may fail to get it later.
 pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-/// Checks that this batch may follow the last one, and counts it and its events. Gives the number
-/// of the last event before it.
+/// Checks that this batch may follow the last one, and counts the batch and its events. Returns the
+/// number of the last event before it.
 fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<Sequence, Fault> {
     let before = led_by(transaction, epoch)?;
     if batch.number <= before.last_batch {
@@ -109,7 +107,7 @@ fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<S
     Ok(before.last_event)
 }
 
-/// The leader's row, if it is this one who leads.
+/// Reads the leader's row; fails if `held` is not its epoch.
 fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leader, Fault> {
     let leader = leader(transaction)?;
     if leader.epoch == held {
@@ -127,8 +125,8 @@ struct Leader {
     last_event: Sequence,
 }
 
-/// Reads it with a query of its own: `RETURNING` makes a table for its answer, which costs more
-/// than all else of a small commit.
+/// Reads the row with a separate query: `RETURNING` makes a table for its answer, which costs more
+/// than all the rest of a small commit.
 fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
     let mut query =
         transaction.prepare_cached("SELECT epoch, last_batch, last_event FROM leader")?;

@@ -1,5 +1,4 @@
-//! Files that are not what they should be: each is refused with a reason, nothing is wiped, and
-//! nothing panics.
+//! Damaged files: each is refused with a reason, nothing is wiped, and nothing panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +44,7 @@ fn stored(directory: &Path) -> PathBuf {
     path
 }
 
-/// All that was read of a database.
+/// Everything that was read from a database.
 #[derive(Debug)]
 struct Read {
     tasks: Vec<Task>,
@@ -61,7 +60,7 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     store.counts()?;
     let tasks = store.list(&Filter::default(), 1_000)?.tasks;
     for task in &tasks {
-        // It may have gone from the index that it is looked up by.
+        // An index may lack the row of a task that is found without it.
         if let Some(found) = store.task(task.id)? {
             assert_eq!(found, *task);
         }
@@ -74,8 +73,8 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     })
 }
 
-/// Spoils a database and says what opening and reading it has to answer; the file has to stay as it
-/// was spoilt.
+/// Damages a database and checks the error of opening and reading it; the damaged file must stay as
+/// it is.
 fn check(spoil: impl FnOnce(&Path), expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
@@ -114,7 +113,7 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
-fn a_file_that_vanished_from_under_its_log_is_not_begun_anew() {
+fn a_database_that_lost_its_file_is_not_created_anew() {
     let log = |path: &Path| fs::write(path.with_extension("db-wal"), [1; 5_000]).unwrap();
     check(
         |path| {
@@ -158,7 +157,7 @@ fn a_database_without_its_tables_is_refused() {
     check(|path| sql(path, "DROP TABLE event"), "Corrupt");
 }
 
-/// Spoils rows and reads the rest: no other row is missing, and each spoilt one is named.
+/// Damages rows and reads the rest: no other row is missing, and each damaged one is named.
 fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
@@ -177,7 +176,7 @@ fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_is_put_aside_and_the_rest_is_there() {
+fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
     let one_of = |condition: &str| {
         format!("(SELECT id FROM task WHERE {condition} AND idempotency_key IS NULL LIMIT 1)")
     };
@@ -191,7 +190,7 @@ fn a_row_that_cannot_be_read_is_put_aside_and_the_rest_is_there() {
         let event = format!("UPDATE event SET body = {body} WHERE sequence IN (1, 3)");
         check_aside(&event, &[], [0, 2]);
     }
-    // Another row's body, and a status that it does not have.
+    // The body of another row, and a status that contradicts the body.
     let other = format!(
         "UPDATE task SET body = (SELECT body FROM task WHERE id = {finished}) WHERE id = {unfinished}"
     );
@@ -208,10 +207,10 @@ fn a_row_that_cannot_be_read_is_put_aside_and_the_rest_is_there() {
     check_aside("INSERT INTO spent VALUES (7, x'00', 1)", &["sum"], [0, 0]);
 }
 
-/// Where a row does not say it, a group is paused and a key is taken: so nothing happens twice, and
-/// nothing too early.
+/// The safe assumption for an unreadable row is that a group is paused and a key is taken: so
+/// nothing happens twice, and nothing too early.
 #[test]
-fn what_cannot_be_read_is_taken_for_the_cautious_case() {
+fn unreadable_rows_are_treated_as_the_safe_case() {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
     sql(&path, "INSERT INTO task_group VALUES ('gpu', '{')");
@@ -237,7 +236,7 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
     assert_eq!(named, ["group", "queue", "idempotency key"]);
-    // Whose environment that was is not known, so none is given up.
+    // It is unknown which environment that task needs, so none may be removed.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
     let labelled = Filter {
@@ -247,10 +246,10 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
     assert!(store.list(&labelled, 10).is_ok());
 }
 
-/// Whatever bytes are flipped, each task that is read has the status that it had, or an error says
-/// that the file is damaged. A text or a number that was flipped within a row cannot be found.
+/// Whatever bytes are flipped, each task that is read has its old status, or an error says that the
+/// file is damaged. A flipped text or number inside a row cannot be detected.
 #[test]
-fn flipped_bytes_are_found_or_end_nothing_and_begin_nothing() {
+fn flipped_bytes_are_detected_or_change_no_status() {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
     let whole = fs::read(&path).unwrap();
@@ -262,7 +261,7 @@ fn flipped_bytes_are_found_or_end_nothing_and_begin_nothing() {
     for flips in [1, 2, 4, 8, 16, 32, 64].repeat(20) {
         let mut spoilt = whole.clone();
         for _ in 0..flips {
-            // Xorshift: the same bytes every time, so that a failure can be looked at.
+            // Xorshift: the same bytes every time, so that a failure can be reproduced.
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -296,7 +295,7 @@ fn a_directory_is_no_database() {
 }
 
 #[test]
-fn files_are_for_their_owner_alone() {
+fn files_are_private_to_their_owner() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -326,9 +325,9 @@ fn another_writer_is_busy_and_not_a_failure() {
     store.lead().unwrap();
 }
 
-/// What was committed is there after the process ended without closing anything.
+/// The commits of a process that ended without closing the store are read.
 #[test]
-fn a_log_that_was_left_behind_is_read() {
+fn a_log_left_by_a_killed_process_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();

@@ -1,7 +1,7 @@
-//! What tasks depend on and who depends on them: one row for a task in each direction, however many
-//! edges it has.
+//! Dependencies and dependants of tasks: one row for a task in each direction, however many edges
+//! it has.
 //!
-//! A row for each edge, found by an index in the other direction, was most of the time and of the
+//! A row for each edge, with an index for the other direction, took most of the time and of the
 //! file of a large graph.
 
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::{fault::Fault, row};
 const ID_BYTES: usize = 16;
 const EDGE_BYTES: usize = ID_BYTES + 1;
 
-/// What migrated rows have for the number of a batch.
+/// The batch number of migrated rows.
 const BEFORE_ALL_BATCHES: i64 = 0;
 
-/// Writes the edges that a batch brings.
+/// Writes the edges of a batch.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     batch: i64,
@@ -52,7 +52,7 @@ pub(super) fn of_task(reader: &Connection, task: TaskId) -> Result<Arc<[Dependen
     }
 }
 
-/// Who depends on a task and is there, finished or not; sorted.
+/// The existing tasks that depend on a task, finished or not; sorted.
 pub(super) fn dependants(reader: &Connection, upstream: TaskId) -> Result<Vec<TaskId>, Fault> {
     let mut found = Vec::new();
     each_dependant(reader, upstream, |task, _| {
@@ -73,7 +73,7 @@ pub(super) fn is_needed(reader: &Connection, upstream: TaskId) -> Result<bool, F
     Ok(needed)
 }
 
-/// Shows each that is there with the code of its status, for as long as `next` says so.
+/// Passes each existing dependant and the code of its status to `next`, until that returns `false`.
 fn each_dependant(
     reader: &Connection,
     upstream: TaskId,
@@ -98,7 +98,7 @@ fn each_dependant(
     Ok(())
 }
 
-/// Forgets what a task that goes depends on, and who depends on it.
+/// Removes the rows about the dependencies and dependants of a removed task.
 pub(super) fn forget(transaction: &Transaction<'_>, task: TaskId) -> Result<(), Fault> {
     for sql in [
         "DELETE FROM depends_on WHERE task = ?1",
@@ -111,7 +111,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, task: TaskId) -> Result<(), 
     Ok(())
 }
 
-/// Takes over the edges of the schema before, which had a row for each.
+/// Migrates the edges of the previous schema, which had a row for each.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), Fault> {
     let mut added: Vec<(TaskId, Vec<Dependency>)> = Vec::new();
     let mut query = transaction
@@ -160,7 +160,7 @@ fn decode(bytes: &[u8]) -> Result<Arc<[Dependency]>, Fault> {
     edges.iter().map(edge).collect()
 }
 
-/// What a blob has beyond its last whole entry is nothing that was ever written.
+/// Fails if bytes are left after the last whole entry, because no version writes such a blob.
 fn well_formed(rest: &[u8]) -> Result<(), Fault> {
     if rest.is_empty() {
         return Ok(());
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blob_that_breaks_off_is_no_list_of_edges() {
+    fn an_incomplete_blob_of_edges_is_an_error() {
         let edge = Dependency {
             task: TaskId::new(1, 2),
             condition: Condition::Completed,

@@ -1,4 +1,4 @@
-//! SQLite's error codes, turned into what has to be done about them.
+//! Turns SQLite's error codes into errors that say what to do.
 
 use std::{
     fs, io,
@@ -11,12 +11,11 @@ use rustix::fs::{Access, AtFlags, CWD};
 use super::super::StoreError;
 use crate::fsx;
 
-/// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite
-/// tells a write that found no space from other failures, but not an `ftruncate` or an `fsync` that
-/// did.
+/// The free space below which a failed write is attributed to a full disk. SQLite reports a write
+/// that found no space as such, but not an `ftruncate` or an `fsync`.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
 
-/// What goes wrong inside this module, where the path is not at hand.
+/// An error inside this module, where the path is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]
@@ -37,26 +36,26 @@ pub(super) enum Fault {
     },
     #[error("the database of another program")]
     NotOurs,
-    #[error("schema {found}")]
+    #[error("the schema is {found}")]
     Newer { found: u32, known: u32 },
     #[error("its journal mode stays `{0}` where a write-ahead log is needed")]
     NoWal(String),
     #[error("a document of a backup is no hexadecimal text")]
     NoHex,
-    /// The file can be read as it is, but not by this version.
-    #[error("schema {found}")]
+    /// This version cannot read the file, but a host could migrate it.
+    #[error("the schema is {found}")]
     Older { found: u32, known: u32 },
     #[error(transparent)]
     Refused(#[from] StoreError),
 }
 
 impl Fault {
-    /// Why one row cannot be read, if the others may still be.
+    /// The reason why one row cannot be read, if other rows may still be readable.
     pub(super) fn of_one_row(self) -> Result<String, Self> {
         match self {
             Self::Body { source, .. } => Ok(source.to_string()),
             Self::Aside { .. } | Self::Disagrees { .. } => Ok(self.to_string()),
-            // A column of another type or size than any version writes.
+            // The column has a type or size that no version writes.
             Self::Sql(error) if error.sqlite_error().is_none() => Ok(error.to_string()),
             other => Err(other),
         }
@@ -101,7 +100,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     let detail = error.to_string();
     let path_buf = || path.to_owned();
     let Some(sqlite) = error.sqlite_error() else {
-        // A column of another type or size than any version writes.
+        // The column has a type or size that no version writes.
         return StoreError::Corrupt {
             path: path_buf(),
             detail,
@@ -109,7 +108,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     };
     let is_damage = match sqlite.code {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
-        // The statements are ours and fit the schema: a table is missing, or a body is no JSON.
+        // The statements are ours and fit the schema, so a table is missing, or a body is not JSON.
         ErrorCode::Unknown => sqlite.extended_code == ffi::SQLITE_ERROR,
         ErrorCode::SystemIoFailure => sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
         _ => false,
@@ -133,7 +132,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// SQLite says only that it cannot open a file, neither which of the three nor why.
+/// Finds which of the three files cannot be opened and why; SQLite does not tell.
 fn unopened(path: &Path) -> Option<StoreError> {
     ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
         let file = beside(path, suffix);
@@ -144,8 +143,8 @@ fn unopened(path: &Path) -> Option<StoreError> {
     })
 }
 
-/// Why the file cannot be opened, without opening it: POSIX locks belong to the process, so to
-/// close any descriptor of the file would drop the locks of every open connection.
+/// Why the file cannot be opened, found without opening it: POSIX locks belong to the process, so
+/// closing any descriptor of the file would drop the locks of all open connections.
 fn look_at(file: &Path) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -171,7 +170,7 @@ pub(super) fn from_io(path: &Path, error: io::Error) -> StoreError {
     }
 }
 
-/// The log (`-wal`) or its index (`-shm`) that belongs to a database.
+/// The path of a database's log (`-wal`) or the log's index (`-shm`).
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -218,7 +217,7 @@ mod tests {
         let before = [locks_on(&path), locks_on(&shared_memory)];
         assert!(before.iter().all(|locks| !locks.is_empty()), "{before:?}");
         assert!(unopened(&path).is_none());
-        // A second store in one process would look at the file before it opens it.
+        // Opening a second store in the same process looks at the file in this way first.
         open::look_at_file(&path).unwrap();
         let after = [locks_on(&path), locks_on(&shared_memory)];
         assert_eq!(
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_file_from_being_opened_is_named() {
+    fn the_reason_why_a_file_cannot_be_opened_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let check = |path: &Path, expected: Option<&str>| {
             let found = unopened(path).map(|error| format!("{error:?}"));
@@ -240,7 +239,7 @@ mod tests {
         check(&database, None);
         fs::create_dir(beside(&database, "-wal")).unwrap();
         check(&database, Some("Failed"));
-        // Root may open what it has no permission for.
+        // Root may open files without permission.
         if !rustix::process::geteuid().is_root() {
             let closed = dir.path().join("closed");
             fs::write(&closed, "").unwrap();
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_told_apart() {
+    fn sqlite_codes_are_classified() {
         let check = |code: i32, expected: &str| {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             let found = format!(
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_are_told_apart() {
+    fn io_errors_are_classified() {
         let check = |kind: io::ErrorKind, expected: &str| {
             let found = format!("{:?}", from_io(Path::new("db"), kind.into()));
             assert!(found.starts_with(expected), "{kind}: {found}");

@@ -1,8 +1,7 @@
-//! Databases of every past schema, in `tests/fixtures/store`, must open and hold what was put into
-//! them.
+//! Databases of all past schemas in `tests/fixtures/store` must open and hold their content.
 //!
-//! A fixture is never made again: where the file of the present schema is missing, the test writes
-//! it and fails until it is checked in.
+//! A fixture is never made again: if the file of the present schema is missing, the test writes it
+//! and fails until it is checked in.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +34,7 @@ fn file(version: usize) -> PathBuf {
     fixtures.join(format!("v{version}.db"))
 }
 
-/// Puts in what there was at the time of that schema.
+/// Writes the samples that this schema version could hold.
 fn put_samples(store: &dyn Store, version: usize) {
     let mut batch = batch();
     if version >= 3 {
@@ -87,7 +86,7 @@ fn every_past_schema_opens() {
         );
         let remembered = store.load(Timestamp(0)).unwrap().remembered;
         assert_eq!(remembered[0].0, "nightly-42");
-        // It can be written to: the epoch goes on from the one in the file, and so do batches.
+        // It can be written to: epochs and batch numbers continue from those in the file.
         let epoch = store.lead().unwrap();
         assert_eq!(epoch.0, 2);
         let mut next = batch();
@@ -104,9 +103,9 @@ fn every_past_schema_opens() {
     }
 }
 
-/// The samples have no edges.
+/// The samples have no edges, so some are inserted here.
 #[test]
-fn edges_that_had_a_row_each_are_taken_over() {
+fn edges_with_a_row_each_are_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     fs::copy(file(4), &path).unwrap();

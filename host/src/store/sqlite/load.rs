@@ -1,4 +1,4 @@
-//! Reads what a host starts from.
+//! Reads the state from which a host starts.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use rusqlite::Connection;
 
 use super::{edges, fault::Fault, row};
 
-/// Reads within one transaction, so that the parts are of one moment. A row that cannot be read is
-/// put aside, and keeps no other from being read.
+/// Reads within one transaction, so that all parts are of one moment. An unreadable row is set
+/// aside, and does not prevent others from being read.
 pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<Stored, Fault> {
     let moment = reader.unchecked_transaction()?;
     let query = "SELECT last_batch FROM leader";
@@ -81,8 +81,8 @@ fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Ta
     Ok(tasks)
 }
 
-/// A group whose row cannot be read is paused: how many of it may run is not known. Setting the
-/// group writes the row anew.
+/// Reads the groups. A group whose row cannot be read counts as paused, since its limit is unknown.
+/// Setting the group writes a new row.
 fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(String, Group)>, Fault> {
     let mut query = reader.prepare("SELECT name, body FROM task_group ORDER BY name")?;
     let mut rows = query.query([])?;
@@ -104,8 +104,8 @@ fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Strin
     Ok(groups)
 }
 
-/// A queue whose row cannot be read is paused: whether it was is not known. Setting it writes the
-/// row anew.
+/// Reads the settings of the queue. It counts as paused if its row cannot be read. Setting it
+/// writes a new row.
 pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Queue, Fault> {
     let mut query = reader.prepare("SELECT body FROM queue")?;
     let mut rows = query.query([])?;
@@ -124,8 +124,8 @@ pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<
     }
 }
 
-/// An account whose row cannot be read counts as one that is at no limit: the next attempt finds
-/// out whether that is so.
+/// Reads the accounts. An account whose row cannot be read counts as one without a reached limit:
+/// the next attempt finds out.
 pub(super) fn accounts(
     reader: &Connection,
     aside: &mut Vec<Unreadable>,
@@ -176,8 +176,9 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
     Ok(spent)
 }
 
-/// A key may have been used again once it was forgotten: the later task has it. If that task cannot
-/// be read its key stays taken, and no request counts as a repetition of the one that took it.
+/// Reads the idempotency keys. A key may have been used again after it was forgotten; the later
+/// task has it. If that task cannot be read its key stays taken, and no request counts as a
+/// repetition.
 fn remembered(
     reader: &Connection,
     since: Timestamp,

@@ -1,11 +1,11 @@
-//! The store the host runs on: one SQLite file in the data directory.
+//! The store that the host uses: one SQLite file in the data directory.
 //!
-//! Write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and readers neither wait
-//! for it nor hold it up. One connection writes; its lock is held for a commit and nothing else. A
-//! row of a task is a JSON body, and beside it only those columns that a query looks up: an index
-//! costs every commit. Of a task's row only the body is read back.
+//! It uses a write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and commits
+//! and readers do not wait for each other. One connection writes; its lock is held only during a
+//! commit. The row of a task is a JSON body, plus those columns by which queries look it up: an
+//! index costs time in every commit. Reads of a task use only the body.
 //!
-//! It does not take the lock on the data directory, and it checks no rule of the queue.
+//! This module does not take the lock on the data directory, and it checks no rule of the queue.
 
 mod before;
 mod commit;
@@ -30,7 +30,6 @@ mod unattended;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -64,21 +63,21 @@ pub(crate) fn known_schema() -> u32 {
 
 pub(crate) struct SqliteStore {
     path: PathBuf,
-    /// Before the writer, so that the writer is the last to close: it is the one that can fold the
-    /// log back into the file.
+    /// Declared before the writer, so that the writer closes last: it can copy the log into the
+    /// file.
     readers: Access,
-    /// `None` where nothing is written.
+    /// `None` if the store is only read.
     writer: Option<Mutex<Connection>>,
 }
 
-/// How it is read.
+/// The ways to read it.
 enum Access {
     Open(Readers),
     Unattended(Unattended),
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, makes it where there is none, and brings it to this version's
+    /// Opens the database at `path`, creates it if there is none, and migrates it to this version's
     /// schema.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let writer = open::writer(path)?;
@@ -89,7 +88,7 @@ impl SqliteStore {
         })
     }
 
-    /// Opens a database that another process may be writing, only to read it. It is left as it is:
+    /// Opens a database only to read it; another process may be writing to it. It is not changed:
     /// one of an older schema is refused.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         let reader = open::existing(path).map_err(|fault| fault.at(path))?;
@@ -101,9 +100,9 @@ impl SqliteStore {
         })
     }
 
-    /// The database of a data directory that has no host, only to be read, without leaving a trace.
-    /// It need not be there, and a host may begin at any time. One of another schema is refused
-    /// when it is read.
+    /// Opens the database of a data directory without a host, only to read it, and without leaving
+    /// a trace. It need not exist, and a host may start at any time. A database of another schema
+    /// is refused when it is read.
     pub(crate) fn open_unattended(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -112,20 +111,27 @@ impl SqliteStore {
         }
     }
 
-    /// Looks into a database of any schema; `None` if there is none.
+    /// Looks into a database of any schema; `None` if there is none, or one without tables.
     pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
-        match fs::metadata(path) {
-            Ok(file) if file.len() > 0 => {}
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault::from_io(path, error)),
+        if !Self::is_made(path)? {
+            return Ok(None);
         }
         let content = open::reader(path).and_then(|reader| transfer::content(&reader));
         content.map(Some).map_err(|fault| fault.at(path))
     }
 
-    /// Folds all of the log back into the file and closes it: the one file has all that was
-    /// committed.
+    /// Whether a database with tables exists, including one of another program. A database without
+    /// tables is being created, or its creator was killed.
+    pub(crate) fn is_made(path: &Path) -> Result<bool, StoreError> {
+        if open::is_empty(path)? {
+            return Ok(false);
+        }
+        let is_new = open::reader(path).and_then(|reader| schema::is_new(&reader));
+        is_new.map(|is_new| !is_new).map_err(|fault| fault.at(path))
+    }
+
+    /// Copies the whole log into the file and closes the store: everything that was committed is in
+    /// that one file.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             path,
@@ -135,7 +141,7 @@ impl SqliteStore {
         drop(readers);
         let Some(writer) = writer else { return Ok(()) };
         let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let folded = commit::fold_whole_log(&writer);
+        let folded = commit::checkpoint_whole_log(&writer);
         let closed = folded.and_then(|()| Ok(writer.close().map_err(|(_, error)| error)?));
         closed.map_err(|fault| fault.at(&path))
     }
@@ -154,14 +160,14 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly {
             path: self.path.clone(),
-            why: "it was opened to be read".to_owned(),
+            why: "it was opened read-only".to_owned(),
         })?;
-        // A panic under the lock has rolled its transaction back, so the connection is as good as
-        // before.
+        // A panic under the lock has rolled its transaction back, so the connection can still be
+        // used.
         change(&mut lock(writer)).map_err(|fault| fault.at(&self.path))
     }
 
-    /// Lets the file grow no further, as on a full disk, or lets it grow again.
+    /// Stops the file from growing, as on a full disk, or lets it grow again.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, limit: bool) {
         let pages = if limit { 1 } else { u32::MAX - 1 };
@@ -187,14 +193,14 @@ impl Store for SqliteStore {
         self.read(|reader| load::stored(reader, remember_since))
     }
 
-    /// On a full disk the log may lack room for the batch while the file has room for what is in
-    /// the log: once that is folded back, the log is written from its beginning again and needs
-    /// none.
+    /// On a full disk the log may have no room for the batch while the file has room for the
+    /// content of the log: once that is copied there, the log is written from its beginning again
+    /// and needs no more space.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
         match commit() {
             Err(StoreError::Full { .. }) => {
-                self.write(commit::fold_log)?;
+                self.write(commit::checkpoint_log)?;
                 commit()
             }
             answer => answer,

@@ -1,11 +1,11 @@
-//! Which filesystems a data directory may be on.
+//! Refuses data directories on network filesystems.
 //!
-//! SQLite's log needs memory shared between processes, locks that hold and an `fdatasync` that
-//! means it; a filesystem whose bytes live on another machine promises none of the three. The
-//! kernel's number tells most of them. Two numbers stand for anything at all: FUSE (sshfs, but also
-//! an encrypted local directory) and 9p (a Windows drive under WSL, a file server over TCP, but
-//! also the root of many sandboxes); there the type and the options of the mount decide, and what
-//! they do not tell is allowed.
+//! SQLite's log needs memory shared between processes, reliable locks and an `fdatasync` that
+//! really syncs; a filesystem whose bytes are on another machine guarantees none of the three. The
+//! kernel's number identifies most of them. Two numbers may stand for anything: FUSE (sshfs, but
+//! also an encrypted local directory) and 9p (a Windows drive under WSL, a file server over TCP,
+//! but also the root of many sandboxes). For those the type and the options of the mount decide; if
+//! they do not tell, the directory is allowed.
 
 use std::{fs, path::Path};
 
@@ -32,7 +32,7 @@ const REMOTE: &[(u32, &str)] = &[
     (0x0131_11a8, "ibrix"),
 ];
 
-/// FUSE filesystems whose bytes are on another machine, as `/proc/self/mountinfo` names their type
+/// FUSE filesystems whose bytes are on another machine, by their type in `/proc/self/mountinfo`
 /// after `fuse.`.
 const REMOTE_FUSE: &[&str] = &[
     "sshfs",
@@ -62,7 +62,7 @@ const REMOTE_FUSE: &[&str] = &[
 pub(crate) fn refuse_network_filesystem(directory: &Path) -> Result<(), StoreError> {
     let io = |error| from_io(directory, error);
     let number = rustix::fs::statfs(directory).map_err(|error| io(error.into()))?;
-    // The width of the field differs between machines; the numbers have 32 bits.
+    // The width of the field differs between architectures; the numbers have 32 bits.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -85,7 +85,7 @@ pub(crate) fn refuse_network_filesystem(directory: &Path) -> Result<(), StoreErr
     }
 }
 
-/// What `/proc/self/mountinfo` tells of a mount.
+/// A mount, as `/proc/self/mountinfo` describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Mount {
     kind: String,
@@ -114,8 +114,8 @@ fn remote(number: u32, mount: Option<&Mount>) -> Option<String> {
     remote.then(|| mount.kind.clone())
 }
 
-/// The mount that holds a path: of those mounted above it the deepest, and of several there the
-/// last, which covers the others.
+/// The mount of a path: the deepest of those mounted above it, and the last of several at the same
+/// place, which covers the others.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (place, filesystem) = line.split_once(" - ")?;
@@ -133,7 +133,7 @@ fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
         .map(|(_, mount)| mount)
 }
 
-/// Mountinfo writes space, tab, newline and backslash as three octal digits.
+/// Decodes space, tab, newline and backslash, which mountinfo writes as three octal digits.
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ")
         .replace("\\011", "\t")
@@ -215,14 +215,14 @@ mod tests {
         check("/database", "overlay");
     }
 
-    /// On every machine that of the kernel itself is local, whatever its homes are on.
+    /// The kernel's own filesystems are local on every machine, whatever home directories are on.
     #[test]
-    fn what_the_kernel_makes_up_is_local() {
+    fn the_kernels_own_filesystems_are_local() {
         refuse_network_filesystem(Path::new("/proc")).unwrap();
     }
 
     #[test]
-    fn a_missing_directory_is_an_error_and_no_verdict() {
+    fn a_missing_directory_is_an_error() {
         let answer = refuse_network_filesystem(Path::new("/nonexistent/claudine"));
         assert!(
             matches!(answer, Err(StoreError::Failed { .. })),

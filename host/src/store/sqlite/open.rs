@@ -1,4 +1,4 @@
-//! Connections, and what has to be true of a file before one is opened.
+//! Opens connections, and checks a file before one is opened.
 
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     schema,
 };
 
-/// How long a lock of another program (a backup, a shell) is waited for.
+/// How long to wait for a lock of another program (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const WRITER_CACHE_KIB: i64 = 4096;
@@ -20,12 +20,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     open_writer(path).map_err(|fault| fault.at(path))
 }
 
-/// Makes the file with its mode before SQLite would make it with another (log and index take theirs
-/// from it), and refuses a file that was emptied or lost: SQLite would take it for a new database
-/// and throw the log away, with all that was not yet folded back.
+/// Creates the file with its mode, which SQLite would not use (log and index get the file's mode).
+/// Refuses a file that was emptied or lost: SQLite would take it for a new database and discard the
+/// log, with everything that was not copied into the file yet.
 ///
-/// A file that is there is not opened: to close it again would drop the locks that this process may
-/// have on it.
+/// An existing file is not opened: closing it again would drop the locks that this process may have
+/// on it.
 pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
     let made = fs::OpenOptions::new()
         .write(true)
@@ -37,17 +37,30 @@ pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(from_io(path, error)),
     }
-    let log = beside(path, "-wal");
-    if length_of(path)? == 0 && length_of(&log)? > 0 {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            detail: format!("the file is empty, but its log {} is not", log.display()),
-        });
-    }
-    Ok(())
+    is_empty(path).map(drop)
 }
 
-/// 0 if there is no such file.
+/// Whether there is no database, or a file of no length. Fails if it was emptied or lost.
+pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
+    let has_log = length_of(&beside(path, "-wal"))? > 0;
+    let is_empty = length_of(path)? == 0;
+    if is_empty && has_log {
+        return Err(lost(path));
+    }
+    Ok(is_empty)
+}
+
+/// The error of a file that is empty or missing while its log is not. Callers look at the log
+/// first: in the other order, a new database could get its log between the two looks.
+pub(super) fn lost(path: &Path) -> StoreError {
+    let log = beside(path, "-wal");
+    StoreError::Corrupt {
+        path: path.to_owned(),
+        detail: format!("the file is empty, but its log {} is not", log.display()),
+    }
+}
+
+/// The length of a file, 0 if it does not exist.
 fn length_of(path: &Path) -> Result<u64, StoreError> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.len()),
@@ -63,8 +76,8 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
     if mode != "wal" {
         return Err(Fault::NoWal(mode));
     }
-    // The log is folded back every 8 MiB, in some 10 ms, by whichever commit passes that mark; what
-    // a burst added to it is given back.
+    // The log is copied into the file every 8 MiB, in some 10 ms, by the commit that passes that
+    // mark; after a burst the log is truncated again.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;
@@ -81,17 +94,14 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-/// A connection to a file of this version's schema that nobody writes to while it is open; the file
-/// is named by a URI.
-pub(super) fn unchanging(uri: &str) -> Result<Connection, Fault> {
+/// A connection to a file of this version's schema to which nobody writes while it is open; the
+/// file is named by a URI.
+pub(super) fn unchanging(path: &Path, uri: &str) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = open(Path::new(uri), flags)?;
-    schema::check(&connection)?;
-    schema::check_not_older(&connection)?;
-    Ok(connection)
+    fit(open(Path::new(uri), flags)?, path)
 }
 
-/// A connection to a database that is nowhere and has nothing in it.
+/// A connection to an empty database in memory.
 pub(super) fn empty(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_MEMORY;
     let mut connection = open(Path::new(":memory:"), flags)?;
@@ -99,20 +109,29 @@ pub(super) fn empty(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-/// A connection to a file of this version's schema, which is left as it is.
+/// A read-only connection to a file of this version's schema.
 pub(super) fn existing(path: &Path) -> Result<Connection, Fault> {
-    let connection = reader(path)?;
+    fit(reader(path)?, path)
+}
+
+/// Returns the connection if its file has this version's schema; returns an empty database if the
+/// file has no tables yet.
+fn fit(connection: Connection, path: &Path) -> Result<Connection, Fault> {
     schema::check(&connection)?;
+    if schema::is_new(&connection)? {
+        return empty(path);
+    }
     schema::check_not_older(&connection)?;
     Ok(connection)
 }
 
-/// A connection is used by one thread at a time, so SQLite's own locking is left out.
+/// Opens a connection. One thread at a time uses it, so SQLite's own locking is left out.
 fn open(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // A damaged page is found when it is read, and a schema somebody tampered with runs nothing.
+    // Damaged pages are detected when they are read, and a schema that was tampered with can run
+    // nothing.
     connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;")?;
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Finds tasks that are old and finished by a read, and removes them with a batch.
+//! Finds old finished tasks with a read, and removes them with a batch.
 
 use claudine_domain::{
     batch::Pruned,
@@ -16,8 +16,8 @@ use super::{
     row,
 };
 
-/// No index on the time of the end is kept for this: what ended before a time began before it, and
-/// ids sort by their beginning.
+/// Finds the tasks that may be removed. No index on the time of the end is needed: a task that
+/// ended before a time was created before it, and ids sort by creation.
 pub(super) fn prunable(
     reader: &Connection,
     old: Old,
@@ -48,7 +48,7 @@ pub(super) fn prunable(
         if edges::is_needed(reader, task)? {
             continue;
         }
-        // One that cannot be read stays: another version may be able to.
+        // A task that cannot be read stays: another version may be able to read it.
         let Ok(Task { attempts, .. }) = row::decode("task", old, 0) else {
             continue;
         };
@@ -78,7 +78,7 @@ pub(super) fn last_old_event(
     Ok(last)
 }
 
-/// Removes what a batch forgets.
+/// Removes the pruned tasks and events of a batch.
 pub(super) fn remove(transaction: &Transaction<'_>, pruned: &Pruned) -> Result<(), Fault> {
     for task in &pruned.tasks {
         for sql in [

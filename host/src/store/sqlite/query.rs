@@ -1,4 +1,4 @@
-//! What is read while the host runs.
+//! Queries that are read while the host runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Faul
     whole(reader, found).map(Some)
 }
 
-/// A row's task with what it depends on.
+/// The task of a row, with its dependencies.
 fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
     let task = row::task(row)?;
     let dependencies = edges::of_task(reader, task.id)?;
@@ -42,7 +42,7 @@ fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
     })
 }
 
-/// The same among others: one that cannot be read is left out, with a word in the log.
+/// The task of a row in a list: one that cannot be read is logged and left out.
 fn if_readable(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Option<Task>, Fault> {
     match whole(reader, row) {
         Ok(task) => Ok(Some(task)),
@@ -148,7 +148,7 @@ pub(super) fn resolve(
     Ok(Resolved::of_matches(matches))
 }
 
-/// The newest task, of all or of those of a status.
+/// The newest task, of all or of one status.
 fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>, Fault> {
     let (sql, status) = match status {
         None => ("SELECT id FROM task ORDER BY id DESC LIMIT 1", None),
@@ -164,12 +164,12 @@ fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>,
     Ok(id.map(TaskId::from_bytes))
 }
 
-/// The bits of an id that tasks are indexed by: its last ones, as five hexadecimal digits.
+/// The bits at the end of an id by which tasks are indexed: five hexadecimal digits.
 const END_BITS: usize = 20;
 const OF_END: &str = "SELECT id FROM task WHERE substr(hex(id), 28) = ?1";
 
-/// The tasks whose ids end so. Of an end that has fewer bits than the index every value is looked
-/// up that they may belong to: 32 for one digit less.
+/// The tasks whose ids have this end. If the end has fewer bits than the index, all index values
+/// that match are looked up: 32 values for one digit less.
 fn with_end(reader: &Connection, end: IdEnd) -> Result<Vec<TaskId>, Fault> {
     const MASK: u128 = (1 << END_BITS) - 1;
     let known = (end.digits() * ID_DIGIT_BITS).min(END_BITS);
@@ -220,7 +220,7 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     let mut query = reader.prepare_cached(&sql)?;
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
     let mut tasks = Vec::new();
-    // One task more than the page holds is read: it tells whether there is a next page.
+    // One task more than fits on the page is read: it tells whether there is a next page.
     while tasks.len() <= limit
         && let Some(found) = rows.next()?
     {
@@ -230,7 +230,7 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     Ok(Page::cut(tasks, limit))
 }
 
-/// Those of the filter that have ended, the last end first.
+/// The ended tasks that pass the filter, the last end first.
 pub(super) fn last_ended(
     reader: &Connection,
     filter: &Filter,
@@ -255,10 +255,10 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
         String::new()
     } else {
         let codes = statuses.iter().map(|status| row::code(*status).to_string());
-        // Not by the index on statuses, whose order is another one.
+        // The `+` prevents use of the index on statuses, which has another order.
         format!(" AND +status IN ({})", codes.collect::<Vec<_>>().join(", "))
     };
-    // Where the walk along the index ends.
+    // The end of the walk along the index.
     let since = filter.since.map_or(0, row::time);
     let sql = format!(
         "SELECT body, id, status FROM task WHERE finished_at >= {since}{among}{conditions}
@@ -267,7 +267,8 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// Without a limit: how many rows have to be read for a page is known only when they have been.
+/// The query of a list, without a limit: how many rows fill a page is known only after reading
+/// them.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     let (conditions, values) = list_conditions(filter);
     let select =
@@ -279,7 +280,7 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     } else if are_outcomes && statuses.len() == OUTCOMES.len() {
         (select(&format!("status >= {}", row::FIRST_OUTCOME)), 1)
     } else {
-        // Each of them walks an index in the order of the whole.
+        // Each of these selects walks an index in the order of the whole list.
         let one = |status: &Status| select(&format!("status = {}", row::code(*status)));
         let all: Vec<String> = statuses.iter().map(one).collect();
         (all.join(" UNION ALL "), all.len())
@@ -288,7 +289,7 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     (format!("{selects} ORDER BY id DESC"), values)
 }
 
-/// The conditions beside that of the status, each after an `AND`.
+/// The conditions other than status, each after an `AND`.
 fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     let mut sql = String::new();
     let mut values: Vec<Value> = Vec::new();
@@ -299,7 +300,7 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     };
     match &filter.name {
         Some(Name::Is(name)) => condition("name = ?", name.clone().into()),
-        // Not by the index on names, whose order is another one.
+        // The `+` prevents use of the index on names, which has another order.
         Some(Name::Like(pattern)) => {
             condition("+name GLOB ?", pattern.replace('[', "[[]").into());
         }
@@ -446,7 +447,7 @@ pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {
     )?;
     let digests = query.query_map([], |row| row.get::<_, Option<String>>(0))?;
     let digests: Option<Vec<String>> = digests.collect::<Result<_, _>>()?;
-    // A task that cannot be read may need any of them, so the others cannot be said to be all.
+    // A task that cannot be read may need any environment, so the list would be incomplete.
     digests.ok_or(Fault::Aside { what: "task" })
 }
 
@@ -466,7 +467,7 @@ mod tests {
     };
 
     #[test]
-    fn what_ended_last_is_found_by_an_index() {
+    fn tasks_that_ended_last_are_found_by_an_index() {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let writer = store.writer();
@@ -489,8 +490,8 @@ mod tests {
         }
     }
 
-    /// Sorting all that is found, or reading all there is, would make a list slower with every task
-    /// that ever ran.
+    /// Sorting all matches, or reading all rows, would make a list slower with every task that was
+    /// ever created.
     #[test]
     fn lists_walk_an_index_in_order() {
         let directory = tempfile::tempdir().unwrap();
@@ -565,7 +566,7 @@ mod tests {
             },
             "SEARCH task USING INDEX task_by_status (status=?)",
         );
-        // Several are merged as they come.
+        // Several statuses are merged while they are read.
         check(
             Filter {
                 states: states("active"),
@@ -618,7 +619,7 @@ mod tests {
         );
     }
 
-    /// A walk over all ids would take longer with every task there is.
+    /// A walk over all ids would slow down with every task.
     #[test]
     fn the_end_of_an_id_is_looked_up_in_an_index() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A few connections that only read.
+//! A small pool of connections that only read.
 
 use std::{
     path::PathBuf,
@@ -10,10 +10,10 @@ use rusqlite::Connection;
 use super::{fault::Fault, open};
 use crate::lock::lock;
 
-/// Who comes when so many are in use waits. More would not read faster on the machines this runs
-/// on, and each has a cache.
+/// The most open connections; further readers wait. More would not read faster on the usual
+/// machines, and each has a cache.
 const MOST_OPEN: usize = 8;
-/// How many stay open when nobody reads.
+/// The most connections that stay open while nobody reads.
 const MOST_IDLE: usize = 2;
 
 pub(super) struct Readers {
@@ -37,7 +37,7 @@ impl Readers {
         }
     }
 
-    /// Runs a query on a connection of its own.
+    /// Runs a query on a connection of the pool.
     pub(super) fn with<T>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, Fault>,
@@ -64,13 +64,13 @@ impl Readers {
         (Place(self), pool.idle.pop())
     }
 
-    /// No change to the pool can be left half done by a panic.
+    /// A panic cannot leave a change to the pool half done.
     fn pool(&self) -> MutexGuard<'_, Pool> {
         lock(&self.pool)
     }
 }
 
-/// One of the places, given back also where a connection does not open or a query panics.
+/// A place in the pool, given back even if a connection does not open or a query panics.
 struct Place<'a>(&'a Readers);
 
 impl Drop for Place<'_> {

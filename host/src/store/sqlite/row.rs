@@ -1,4 +1,4 @@
-//! How values of the domain stand in columns.
+//! The columns in which values of the domain are stored.
 
 use claudine_domain::{
     batch::DocumentKey,
@@ -18,10 +18,11 @@ use super::{super::Status, fault::Fault};
 pub(super) const SCOPE_DAY: i64 = 0;
 pub(super) const SCOPE_GRAPH: i64 = 1;
 
-/// Statuses from here on are outcomes. The number also stands in an index of the schema.
+/// The first number of an outcome; the statuses below are unfinished. An index of the schema uses
+/// the number too.
 pub(super) const FIRST_OUTCOME: i64 = 10;
 
-/// The number of a status in the `status` column. Numbers are never given another meaning.
+/// The number of a status in the `status` column. Numbers are never reused.
 pub(super) fn code(status: Status) -> i64 {
     match status {
         Status::Waiting => 0,
@@ -39,7 +40,7 @@ pub(super) fn code(status: Status) -> i64 {
     }
 }
 
-/// The number of a condition at the end of an edge. Numbers are never given another meaning.
+/// The number of a condition at the end of an edge. Numbers are never reused.
 pub(super) fn condition_code(condition: Condition) -> u8 {
     match condition {
         Condition::Succeeded => 0,
@@ -48,7 +49,7 @@ pub(super) fn condition_code(condition: Condition) -> u8 {
     }
 }
 
-/// A condition's number read back.
+/// Decodes a condition's number.
 pub(super) fn condition(code: i64) -> Result<Condition, Fault> {
     [Condition::Succeeded, Condition::Completed, Condition::Any]
         .into_iter()
@@ -78,7 +79,7 @@ pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
     }
 }
 
-/// The columns read back.
+/// Decodes these columns.
 pub(super) fn document_key_of(task: TaskId, kind: i64, number: u32) -> Result<DocumentKey, Fault> {
     let attempt = AttemptId { task, number };
     [
@@ -92,7 +93,7 @@ pub(super) fn document_key_of(task: TaskId, kind: i64, number: u32) -> Result<Do
     .ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(1, kind).into())
 }
 
-/// The columns of what a sum of the ledger is of.
+/// The columns of a scope of the ledger.
 pub(super) fn scope(scope: Scope) -> (i64, Vec<u8>) {
     match scope {
         Scope::Day(Day(day)) => (SCOPE_DAY, day.to_be_bytes().to_vec()),
@@ -100,7 +101,7 @@ pub(super) fn scope(scope: Scope) -> (i64, Vec<u8>) {
     }
 }
 
-/// The columns read back.
+/// Decodes these columns.
 pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
     let day = || Some(Scope::Day(Day(u64::from_be_bytes(id.try_into().ok()?))));
     let graph = || Some(Scope::Graph(TaskId::from_bytes(id.try_into().ok()?)));
@@ -112,8 +113,8 @@ pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
     found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, scope).into())
 }
 
-/// SQLite's integers are signed. What is beyond them (a time in 292 million years, a limit without
-/// end) counts as the largest.
+/// Converts to SQLite's signed integers. Larger values (a time in 292 million years, a missing
+/// limit) become the largest integer.
 pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -126,8 +127,8 @@ pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<Strin
     serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
 }
 
-/// Reads a task's row, whose columns are its body, its id and its status. Its dependencies are in
-/// another table.
+/// Reads a task's row, which has its body, its id and its status. Its dependencies are in another
+/// table.
 pub(super) fn task(row: &Row<'_>) -> Result<Task, Fault> {
     let task: Task = decode("task", row, 0)?;
     let (id, status): ([u8; 16], i64) = (row.get(1)?, row.get(2)?);

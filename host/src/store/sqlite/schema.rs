@@ -1,8 +1,8 @@
-//! The numbered steps from an empty file to this version's schema.
+//! The numbered migration steps from an empty file to this version's schema.
 //!
-//! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store`
-//! has a database of every past one, and each must open. The number of steps taken is SQLite's
-//! `user_version`, and `application_id` tells our files from others.
+//! A released step is never changed; a new schema is one more step. `tests/fixtures/store` has a
+//! database of every past schema, and each must open. The number of steps taken is SQLite's
+//! `user_version`, and `application_id` identifies our files.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{before, edges, fault::Fault};
 
-/// A step: statements, and what they cannot say.
+/// A step: SQL statements, and code for changes that SQL cannot express.
 struct Step {
     sql: &'static str,
     then: fn(&Transaction<'_>) -> Result<(), Fault>,
@@ -40,16 +40,23 @@ const STEPS: &[Step] = &[
     Step::of(include_str!("9.sql")),
 ];
 
-/// "Clau".
+/// The characters "Clau".
 const APPLICATION_ID: i32 = 0x436c_6175;
 
 pub(super) const KNOWN: usize = STEPS.len();
 
-/// What a file is, by its header.
+/// The header of a file, which tells what it is.
 struct Header {
     application_id: i32,
     version: usize,
     tables: u32,
+}
+
+impl Header {
+    /// Whether no step was taken yet: the file is being created, or its creator was killed.
+    fn is_new(&self) -> bool {
+        self.version == 0 && self.tables == 0
+    }
 }
 
 fn header(connection: &Connection) -> Result<Header, Fault> {
@@ -61,12 +68,11 @@ fn header(connection: &Connection) -> Result<Header, Fault> {
     })
 }
 
-/// Tells whether the file is ours and of a version this program knows, before anything is written
-/// to it.
+/// Checks, before anything is written, that the file is ours and of a version that this program
+/// knows.
 pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     let header = header(connection)?;
-    let is_new = header.version == 0 && header.tables == 0;
-    if !is_new && header.application_id != APPLICATION_ID {
+    if !header.is_new() && header.application_id != APPLICATION_ID {
         return Err(Fault::NotOurs);
     }
     if header.version > KNOWN {
@@ -78,7 +84,12 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refuses a file that [`check`] has found to be ours and that lacks the last steps.
+/// Whether the file has no tables yet, which is so until the first host has made them.
+pub(super) fn is_new(connection: &Connection) -> Result<bool, Fault> {
+    Ok(header(connection)?.is_new())
+}
+
+/// Refuses a file that [`check`] has accepted and that lacks the last steps.
 pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     let found = header(connection)?.version;
     if found < KNOWN {
@@ -90,13 +101,13 @@ pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The number of a schema as it is shown.
+/// The number of a schema as users see it.
 pub(super) fn number(version: usize) -> u32 {
     u32::try_from(version).unwrap_or(u32::MAX)
 }
 
-/// Takes the steps that are missing, all in one transaction. What an earlier version wrote is
-/// copied first.
+/// Takes the missing steps, all in one transaction. A database of an earlier version is copied
+/// first.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     let version = header(connection)?.version;
     if version == KNOWN {
@@ -106,7 +117,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fa
         before::copy(connection, path, KNOWN)?;
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Looked at again under the lock: two programs may have opened the file at once.
+    // Read again under the lock: two programs may have opened the file at the same time.
     let done = header(&transaction)?.version;
     for step in STEPS.iter().skip(done) {
         transaction.execute_batch(step.sql)?;

@@ -1,8 +1,8 @@
-//! A log that the death of the machine has torn: what was acknowledged before the tear is there,
-//! and of no batch a half.
+//! Logs that were torn by the death of the machine: commits that were acknowledged before the tear
+//! are kept, and no batch is kept in half.
 //!
 //! The files of an open store are copied, as a kill would leave them, and the copy of the log is
-//! cut or spoilt at every kind of place.
+//! cut or damaged at every kind of place.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,10 +26,10 @@ use super::{
 
 const BATCHES: u64 = 8;
 const TASKS_IN_A_BATCH: u64 = 9;
-/// Beside those at the borders of the batches.
+/// The number of random cuts, beside those at the borders of the batches.
 const RANDOM_CUTS: usize = 60;
 
-/// Some new tasks, and those of the batch before at their end: enough for several pages.
+/// New tasks, and the end of those of the batch before: enough to fill several pages.
 fn nth(number: u64) -> Batch {
     let of = |batch: u64| (batch * TASKS_IN_A_BATCH..).take(TASKS_IN_A_BATCH.try_into().unwrap());
     let new = of(number).map(ready);
@@ -49,7 +49,7 @@ fn nth(number: u64) -> Batch {
     }
 }
 
-/// A store as a kill leaves it, with what it showed after each commit and how long its log was
+/// A store as a kill leaves it, with what it showed after each commit and the length of its log
 /// then.
 struct Killed {
     file: Vec<u8>,
@@ -80,7 +80,7 @@ impl Killed {
         }
     }
 
-    /// Opens it with this log, of which so many bytes are as they were written.
+    /// Opens the store with this log, of which the first `whole` bytes are undamaged.
     fn check(&self, log: &[u8], whole: usize) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
@@ -88,7 +88,8 @@ impl Killed {
         fs::write(beside(&path, "-wal"), log).unwrap();
         let shown = everything(&SqliteStore::open(&path).unwrap());
         let acknowledged = self.shown.iter().rposition(|(end, _)| *end <= whole);
-        // Before the first, the tear is in what made the file and its leader.
+        // Nothing to check: the tear is before the first commit, in the creation of the file and
+        // its leader.
         let Some(acknowledged) = acknowledged else {
             return;
         };
@@ -96,12 +97,12 @@ impl Killed {
         assert_eq!(
             found,
             Some(acknowledged),
-            "of {whole} bytes of the log: another state than after any of the batches, or than after the last that was whole"
+            "with {whole} bytes of the log the state is not the one after the last whole batch"
         );
     }
 }
 
-/// Xorshift: the same places every time, so that a failure can be looked at.
+/// Xorshift: the same places every time, so that a failure can be reproduced.
 fn below(random: &mut u64, bound: usize) -> usize {
     *random ^= *random << 13;
     *random ^= *random >> 7;
@@ -110,7 +111,7 @@ fn below(random: &mut u64, bound: usize) -> usize {
 }
 
 #[test]
-fn a_log_that_is_cut_anywhere_is_a_beginning_of_the_history() {
+fn a_log_cut_anywhere_holds_a_prefix_of_the_history() {
     let directory = tempfile::tempdir().unwrap();
     let killed = Killed::new(directory.path());
     let mut random = 0x9e37_79b9_7f4a_7c15;
@@ -119,7 +120,7 @@ fn a_log_that_is_cut_anywhere_is_a_beginning_of_the_history() {
     cuts.extend((0..RANDOM_CUTS).map(|_| below(&mut random, killed.log.len())));
     for cut in cuts.into_iter().map(|cut| cut.min(killed.log.len())) {
         killed.check(&killed.log[..cut], cut);
-        // What a disk may leave where it had not written yet: nothing, or something else.
+        // The unwritten part of a file may contain zeroes, or anything else.
         let mut spoilt = killed.log.clone();
         let filler = if cut % 2 == 0 { 0 } else { 0xa5 };
         spoilt[cut..].fill(filler);
@@ -127,7 +128,7 @@ fn a_log_that_is_cut_anywhere_is_a_beginning_of_the_history() {
     }
 }
 
-/// A page that never reached the disk, in the middle of pages that did.
+/// The hole is a page that did not reach the disk, between pages that did.
 #[test]
 fn a_hole_in_the_log_ends_the_history_before_its_batch() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The whole of a store read out for a backup, and put into an empty one.
+//! Exports all of a store for a backup, and imports it into an empty store.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::{
     load, row,
 };
 
-/// Is given each record, and says whether to go on.
+/// Gets each record, and returns whether to continue.
 type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
 
-/// Whether to go on after a part of the reading.
+/// Whether to continue after a part of the export.
 type Read = Result<bool, Fault>;
 
 /// Reads within one transaction, so that all of it is of one moment, whatever is committed
@@ -35,7 +35,7 @@ pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     Ok(moment.finish()?)
 }
 
-/// Shows each row of a query as the record that it makes, without having more than one at a time.
+/// Passes on each row of a query as a record, holding only one at a time.
 fn rows(
     reader: &Connection,
     sql: &str,
@@ -100,7 +100,7 @@ fn queue(reader: &Connection, each: Each<'_>) -> Read {
     })
 }
 
-/// A backup is of all there is: a row that cannot be read is not left out of it.
+/// Fails if a row cannot be read: a backup must not leave it out.
 fn all<T>(
     reader: &Connection,
     load: fn(&Connection, &mut Vec<Unreadable>) -> Result<Vec<T>, Fault>,
@@ -152,7 +152,7 @@ fn events(reader: &Connection, each: Each<'_>) -> Read {
     })
 }
 
-/// Takes in a part of what `export` gave. Parts are numbered from 0.
+/// Imports a part of an export. Parts are numbered from 0.
 pub(super) fn import(
     writer: &mut Connection,
     part: u32,
@@ -168,7 +168,7 @@ pub(super) fn import(
             other => add(&mut batch, other)?,
         }
     }
-    // Batches count up from 1, so parts that are taken in have the numbers below 0.
+    // Batches are numbered from 1, so imported parts use the numbers below 0.
     commit::write_rows(&transaction, -1 - i64::from(part), &batch)?;
     write_events(&transaction, &events)?;
     Ok(transaction.commit()?)
@@ -220,15 +220,15 @@ fn write_events(transaction: &Transaction<'_>, events: &[(Sequence, Event)]) -> 
     Ok(())
 }
 
-/// What the tables of a database say of it, whatever its schema.
+/// A summary of a database, whatever its schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
-    /// Some table beside the leader's has a row.
+    /// Whether a table other than the leader's has a row.
     pub(crate) has_rows: bool,
     pub(crate) epoch: u64,
 }
 
-/// Asks a database for its tables, so that one of an older or newer schema is understood too.
+/// Asks the database for its tables, so that an older or newer schema works too.
 pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
     let mut has_rows = false;
     for table in tables(reader)?.iter().filter(|table| *table != "leader") {
@@ -258,14 +258,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::{super::SqliteStore, *};
 
-    /// A new table needs a record of its own, or a word here on why it needs none.
+    /// A new table needs a record, or a reason here why it needs none.
     #[test]
     fn every_table_is_in_a_backup() {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let expected = [
             "account",
-            // It follows from `depends_on`.
+            // Derived from `depends_on`.
             "dependant",
             "depends_on",
             "document",

@@ -1,10 +1,10 @@
-//! Reading a database that no host has open.
+//! Reads a database that no host has open.
 //!
-//! Nothing is left behind by it, and nobody is kept waiting: while its log is empty the file alone
-//! has everything, and is read without a lock and without the index of the log, which SQLite would
-//! have to make. A host that begins to write meanwhile is noticed, since the log grows first, and
-//! what was read is read again. If there is a log, SQLite's own locks are used: they were made for
-//! writers and readers side by side, and log and index are there already.
+//! Reading leaves no trace and makes nobody wait. While the log is empty the file alone has
+//! everything, and is read without a lock and without the index of the log, which SQLite would have
+//! to create. A host that begins to write meanwhile is noticed, since the log grows first, and the
+//! query is run again. If there is a log, SQLite's own locks are used: they are meant for writers
+//! and readers side by side, and log and index exist already.
 
 use std::{
     ffi::OsStr,
@@ -22,10 +22,10 @@ use super::{
     open,
 };
 
-/// How often a file is read again that a host has changed meanwhile.
+/// How often a query is run again because a host has changed the file meanwhile.
 const TRIES: u32 = 5;
 
-/// What a path may have in it as it is in a URI.
+/// Characters of a path that a URI may contain as they are.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -33,24 +33,25 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// The database of a data directory, which may not be there yet.
+/// The database of a data directory, which may not exist yet.
 #[derive(Debug)]
 pub(super) struct Unattended {
     path: PathBuf,
 }
 
-/// Where all that was committed is.
+/// The place of everything that was committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// There is no database, or nothing in it.
+    /// Nowhere: there is no database, or it is empty.
     Empty,
-    /// In the file, which is this one.
+    /// In the file with this stamp. A database that is being created has no tables.
     InFile(Stamp),
     /// In the file and its log.
     InLog,
 }
 
-/// What tells whether a file was written to: device, inode, length, and the time of the last write.
+/// The values that change when a file is written to: device, inode, length, and time of the last
+/// write.
 type Stamp = (u64, u64, u64, (i64, i64));
 
 impl Unattended {
@@ -58,7 +59,7 @@ impl Unattended {
         Self { path }
     }
 
-    /// Runs a query, again if what it read was changed under it.
+    /// Runs a query, and again if the file was changed during it.
     pub(super) fn with<T>(
         &self,
         mut query: impl FnMut(&Connection) -> Result<T, Fault>,
@@ -66,12 +67,12 @@ impl Unattended {
         for _ in 0..TRIES {
             let before = self.state()?;
             let connection = match before {
-                State::Empty => open::empty(&self.path)?,
-                State::InFile(_) => open::unchanging(&uri(&self.path))?,
+                State::Empty => open::empty(&self.path),
+                State::InFile(_) => open::unchanging(&self.path, &uri(&self.path)),
                 State::InLog => break,
             };
-            let answer = query(&connection);
-            drop(connection);
+            // While a file is written to, opening it may fail too.
+            let answer = connection.and_then(|connection| query(&connection));
             if self.state()? == before {
                 return answer;
             }
@@ -80,17 +81,17 @@ impl Unattended {
     }
 
     fn state(&self) -> Result<State, StoreError> {
-        let log = found(&beside(&self.path, "-wal"))?;
-        if log.is_some_and(|log| log.len() > 0) {
-            return Ok(State::InLog);
-        }
-        Ok(match found(&self.path)? {
-            Some(file) if file.len() > 0 => {
+        let log = found(&beside(&self.path, "-wal"))?.filter(|log| log.len() > 0);
+        let file = found(&self.path)?.filter(|file| file.len() > 0);
+        match (file, log) {
+            (Some(_), Some(_)) => Ok(State::InLog),
+            (Some(file), None) => {
                 let written = (file.mtime(), file.mtime_nsec());
-                State::InFile((file.dev(), file.ino(), file.len(), written))
+                Ok(State::InFile((file.dev(), file.ino(), file.len(), written)))
             }
-            _ => State::Empty,
-        })
+            (None, None) => Ok(State::Empty),
+            (None, Some(_)) => Err(open::lost(&self.path)),
+        }
     }
 }
 
@@ -108,7 +109,7 @@ fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
     }
 }
 
-/// By it SQLite is told that the file does not change while it is open.
+/// The URI by which SQLite is told that the file does not change while it is open.
 fn uri(path: &Path) -> String {
     let path: &OsStr = path.as_os_str();
     let path = percent_encode(path.as_bytes(), PLAIN);
@@ -140,7 +141,7 @@ mod tests {
         page.tasks.len()
     }
 
-    /// A directory whose name means something in a URI, and to a shell.
+    /// A directory whose name has special characters of URIs and shells.
     fn directory() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let odd = directory.path().join("a?b#c%20 d'");
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_empty_and_is_not_made() {
+    fn a_missing_database_is_empty_and_is_not_created() {
         let (_directory, path) = directory();
         let dir = path.parent().unwrap();
         let store = SqliteStore::open_unattended(&path);
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_without_a_trace_before_during_and_after_a_host() {
+    fn reading_beside_a_host_leaves_no_trace() {
         let (_directory, path) = directory();
         let dir = path.parent().unwrap();
         let writer = SqliteStore::open(&path).unwrap();
@@ -170,21 +171,21 @@ mod tests {
         let reader = SqliteStore::open_unattended(&path);
         assert_eq!(tasks(&reader), 0);
         writer.commit(epoch, &batch()).unwrap();
-        // What is committed is in the log.
+        // The commit is in the log.
         let all = batch().tasks.len();
         assert_eq!(tasks(&reader), all);
         writer.close().unwrap();
         let after = names(dir);
         assert_eq!(tasks(&reader), all);
         assert_eq!(names(dir), after, "no log, no index of it");
-        // Not even where nothing could be written.
+        // A refused write leaves no file either.
         assert!(reader.lead().is_err());
         assert!(reader.commit(epoch, &Batch::default()).is_err());
         assert_eq!(names(dir), after);
     }
 
     #[test]
-    fn another_schema_is_left_as_it_is() {
+    fn a_database_of_another_schema_is_not_changed() {
         let (_directory, path) = directory();
         SqliteStore::open(&path).unwrap().close().unwrap();
         let set = |version: i64| {
@@ -205,9 +206,73 @@ mod tests {
         assert!(matches!(refused(), StoreError::Newer { .. }));
     }
 
-    /// The file changes under a query that began before.
+    /// Each moment between the creation of the file and of the first table, at which the creator
+    /// may also be killed.
     #[test]
-    fn what_a_host_changes_meanwhile_is_read_again() {
+    fn a_database_being_created_is_empty() {
+        let check = |make: &dyn Fn(&Path) -> Option<Connection>| {
+            let (_directory, path) = directory();
+            let dir = path.parent().unwrap();
+            let maker = make(&path);
+            let before = names(dir);
+            let reader = SqliteStore::open_unattended(&path);
+            assert_eq!(tasks(&reader), 0);
+            assert!(reader.load(claudine_domain::time::Timestamp(0)).is_ok());
+            assert_eq!(names(dir), before);
+            assert!(!SqliteStore::is_made(&path).unwrap());
+            assert_eq!(SqliteStore::content(&path).unwrap(), None);
+            drop(maker);
+            // The next process to open it creates the rest.
+            let store = SqliteStore::open(&path).unwrap();
+            store.commit(store.lead().unwrap(), &batch()).unwrap();
+            assert_eq!(tasks(&reader), batch().tasks.len());
+            assert!(SqliteStore::is_made(&path).unwrap());
+        };
+        let in_log_mode = |path: &Path| {
+            let maker = Connection::open(path).unwrap();
+            let mode = "PRAGMA journal_mode = WAL";
+            let mode: String = maker.query_row(mode, [], |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            assert!(fs::metadata(path).unwrap().len() > 0);
+            maker
+        };
+        check(&|path| {
+            fs::write(path, "").unwrap();
+            None
+        });
+        check(&|path| {
+            drop(in_log_mode(path));
+            None
+        });
+        check(&|path| Some(in_log_mode(path)));
+        check(&|path| {
+            let maker = in_log_mode(path);
+            maker.pragma_update(None, "user_version", 0).unwrap();
+            assert!(fs::metadata(beside(path, "-wal")).unwrap().len() > 0);
+            Some(maker)
+        });
+    }
+
+    /// The log belongs to a database that was lost. Showing an empty queue would hide that.
+    #[test]
+    fn a_log_alone_is_refused() {
+        let (_directory, path) = directory();
+        fs::write(beside(&path, "-wal"), "all that was committed").unwrap();
+        let reader = SqliteStore::open_unattended(&path);
+        let check = || {
+            let refused = reader.last_batch().unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+            let refused = SqliteStore::is_made(&path).unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+        };
+        check();
+        fs::write(&path, "").unwrap();
+        check();
+    }
+
+    /// The file changes during a query.
+    #[test]
+    fn a_query_is_run_again_if_a_host_changed_the_file() {
         let (_directory, path) = directory();
         let writer = SqliteStore::open(&path).unwrap();
         let epoch = writer.lead().unwrap();

@@ -1,7 +1,7 @@
-//! Taking up the supervisors of earlier hosts, all at once.
+//! Taking over the supervisors of earlier hosts, all at once.
 //!
-//! A host starts without those that do not answer. What such a one has is taken from its notes:
-//! those attempts wait for it, and everything else goes on.
+//! A host starts without waiting for supervisors that do not answer. It reads the attempts of such
+//! a supervisor from its notes; those attempts wait until it answers, and everything else runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ use crate::supervise::SuperviseError;
 use crate::supervise::protocol::AttemptState;
 use crate::text::chain;
 
-/// How long a supervisor may take to answer a host that starts.
+/// How long a supervisor may take to answer a host that is starting.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// What became of a supervisor of an earlier host.
+/// The result of contacting a supervisor of an earlier host.
 pub(super) enum Adopted {
     Joined(Joined),
     Dead(Recovered),
     Silent(Notes),
 }
 
-/// What is known of a supervisor that does not answer.
+/// The state of a supervisor that does not answer, as far as its notes tell.
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
     pub(super) why: String,
-    /// It will never answer: it speaks a protocol that this host does not know.
+    /// Set if it will never answer, because it speaks a protocol that this host does not know.
     pub(super) is_foreign: bool,
 }
 
-/// An error only if this host must not go on.
+/// Contacts a supervisor. Returns an error only if this host must not continue.
 pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, SuperviseError> {
     let (why, is_foreign) = match clock::within(ANSWERS_WITHIN, join::rejoin(dir.clone(), epoch))
         .await
@@ -48,7 +48,7 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
         }
         None => {
             let limit = ANSWERS_WITHIN.as_secs();
-            (format!("it has not answered within {limit} s"), false)
+            (format!("no answer within {limit} s"), false)
         }
     };
     let states = blocking(&dir, recover::noted).await?;
@@ -56,7 +56,7 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
     Ok(Adopted::Silent(Notes {
         states,
         why: format!(
-            "the supervisor in {}{pid} cannot be talked to: {why}",
+            "the supervisor in {}{pid} cannot be reached: {why}",
             dir.display()
         ),
         is_foreign,

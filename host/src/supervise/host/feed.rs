@@ -1,8 +1,8 @@
-//! Feeding a child: its supervisor hands over the writing end of the pipe that the child reads.
+//! Feeding a child: the supervisor hands over the writing end of the pipe that the child reads.
 //!
-//! The connection over which that is asked for stays open for as long as the child is fed. To close
-//! it without a word is to break the input off, and so is to die: the supervisor then kills the
-//! child.
+//! The connection over which the host asks for it stays open while the host feeds the child. If it
+//! closes without an `end`, because the host closed it or died, the input has broken off and the
+//! supervisor kills the child.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -23,10 +23,10 @@ use crate::supervise::protocol::{FeedWord, Hello, Message, PROTOCOL};
 use crate::supervise::sys::files::SocketPath;
 use crate::supervise::words::ChildId;
 
-/// More than an answer has.
+/// More bytes than an answer has.
 const ANSWER_BYTES: usize = 4096;
 
-/// The input of a child that runs. To drop it is to break the input off, and the child is killed.
+/// The input of a running child. Dropping it breaks the input off, and the child is killed.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pipe: pipe::Sender,
@@ -34,17 +34,17 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Returns when the pipe has taken all of it. [`io::ErrorKind::BrokenPipe`]: the child reads no
-    /// more.
+    /// Writes all bytes to the pipe. [`io::ErrorKind::BrokenPipe`] means that the child no longer
+    /// reads.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.pipe.write_all(bytes).await
     }
 
-    /// The end of the input.
+    /// Ends the input.
     pub(crate) async fn end(self) -> io::Result<()> {
         let Self { pipe, mut wire } = self;
-        // First: the supervisor's is then the last one, and the child sees the end when that is
-        // closed.
+        // Closed first, so that the supervisor's writing end is the last one: the child sees the
+        // end of its input when the supervisor closes that.
         drop(pipe);
         let mut word = Vec::new();
         frame::encode(&FeedWord::End, &mut word).map_err(invalid)?;
@@ -52,7 +52,7 @@ impl Feed {
     }
 }
 
-/// Asks for the input of a child; `None` where nothing reads it any more.
+/// Asks for the input of a child; `None` if nothing reads it any more.
 pub(super) async fn claim(
     dir: &Path,
     epoch: u64,
@@ -89,7 +89,7 @@ async fn ask(dir: &Path, epoch: u64, child: ChildId) -> io::Result<Option<Feed>>
     }
 }
 
-/// One frame, and the descriptor that came with it.
+/// Reads one frame, and the descriptor that came with it.
 async fn answer(wire: &UnixStream) -> io::Result<(Message, Option<OwnedFd>)> {
     let mut incoming = Incoming::default();
     let mut descriptor = None;

@@ -1,4 +1,4 @@
-//! Getting to a supervisor: its directory, whether it lives, the connection up to `ready`.
+//! Connecting to a supervisor: its directory, whether it lives, the handshake up to `ready`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -22,14 +22,14 @@ use crate::supervise::sys::files::SocketPath;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait;
 
-/// How long a supervisor may take to get ready, and to answer a hello.
+/// How long a supervisor may take to become ready, and to answer a hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// After so long without an answer it is an error, though not the end: its children live.
+/// A silence longer than this is reported as an error, although the supervisor's children live.
 const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection with its greetings done.
+/// A connection whose handshake is complete.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) stream: UnixStream,
@@ -41,21 +41,21 @@ pub(super) struct Joined {
 /// Why a supervisor could not be joined.
 #[derive(Debug)]
 pub(super) enum NotJoined {
-    /// Its process is gone.
+    /// The supervisor's process has ended.
     Dead,
     Fault(SuperviseError),
 }
 
-/// What there is of supervisors.
+/// The supervisors' directories that exist.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
-    /// Each supervisor's own, by its number.
+    /// The directory of each supervisor, by its number.
     pub(super) found: Vec<(u32, PathBuf)>,
-    /// The highest number that is taken, by a directory or by something else.
+    /// The highest number in use, by a directory or by anything else of that name.
     pub(super) last_number: u32,
 }
 
-/// Supervisors' directories, by their number. A file with a number for a name is no supervisor's.
+/// Lists the supervisors' directories by number. A file that is named by a number is not one.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -85,8 +85,8 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
-/// The pids of the supervisors that live in `dir`, by their notes: they are not asked, and the
-/// locks by which they are known to live are not touched.
+/// The pids of the supervisors that live in `dir`, read from their notes. Neither asks them nor
+/// touches the locks that show that they live.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");
@@ -99,7 +99,7 @@ pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     identities.map(|identity| identity.pid).collect()
 }
 
-/// The supervisor of a directory, if its process is there.
+/// The supervisor of a directory, if its process is alive.
 pub(super) fn identity(dir: &Path) -> Option<Identity> {
     let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
     let noted: Identity = serde_json::from_slice(&noted).ok()?;
@@ -108,16 +108,17 @@ pub(super) fn identity(dir: &Path) -> Option<Identity> {
     (lives && *noted.boot_id == *clock::boot_id()).then_some(noted)
 }
 
-/// Starts a supervisor in a new directory and waits until it can be connected to.
+/// Starts a supervisor in a new directory and waits until it accepts connections.
 pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, NotJoined> {
     let started = tokio::task::spawn_blocking({
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
-    // An elapsed wait leaves the thread to itself: it ends when the process says something or dies.
+    // A wait that times out abandons the thread, which ends when the process says something or
+    // dies.
     let outcome = tokio::select! {
         outcome = started => outcome.unwrap_or_else(|panic| Err(not_ready(&dir, panic.to_string()))),
-        () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "it said nothing in time".to_owned())),
+        () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "no answer in time".to_owned())),
     };
     match outcome {
         Ok((Some(_), epoch)) => connect(&dir, epoch).await,
@@ -172,9 +173,9 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
     }
 }
 
-/// Connects until it works, the supervisor is dead, or it does not want this host; for a minute at
-/// most. (It may be about to end by itself, and a connection to it then breaks before its lock is
-/// free.)
+/// Tries to connect until it succeeds, the supervisor is dead, or it refuses this host; for a
+/// minute at most. (A supervisor may be about to end, and a connection to it then breaks before its
+/// lock is free.)
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;
@@ -196,7 +197,7 @@ pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined
     }
 }
 
-/// One try.
+/// Tries to connect once.
 pub(super) async fn connect(dir: &Path, epoch: u64) -> Result<Joined, NotJoined> {
     if is_dead(dir).map_err(|source| {
         NotJoined::Fault(SuperviseError::Directory {
@@ -284,7 +285,8 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
     }
 }
 
-/// A supervisor holds its lock for as long as it lives, whatever its pid is taken for.
+/// Whether the supervisor is dead. It holds its lock while it lives, so its pid is not needed to
+/// tell.
 fn is_dead(dir: &Path) -> io::Result<bool> {
     let lock = match File::open(dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),

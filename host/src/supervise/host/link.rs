@@ -1,8 +1,8 @@
 //! The connection to one supervisor.
 //!
-//! Commands are numbered and kept until the supervisor confirms them, and what was not confirmed is
-//! sent again after a reconnection. So the order of commands holds, and each is carried out once,
-//! whatever happens to the socket.
+//! Commands are numbered and kept until the supervisor confirms them; unconfirmed ones are sent
+//! again after a reconnection. So commands keep their order and each is carried out once, whatever
+//! happens to the socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,19 +22,20 @@ use crate::supervise::words::AttemptKey;
 pub(super) struct Link {
     pub(super) number: u32,
     pub(super) dir: PathBuf,
-    /// `None` while it is being joined.
+    /// `None` while the host is connecting.
     wire: Option<Wire>,
-    /// Commands the supervisor may not have had.
+    /// Commands that the supervisor may not have received.
     unconfirmed: VecDeque<Numbered>,
     last_seq: u64,
     pub(super) told: Told,
     pub(super) quitting: bool,
-    /// Whether it was ever connected to, so that it may have received something.
+    /// Whether the host was ever connected to it, so that it may have received something.
     pub(super) was_joined: bool,
-    /// It has not answered since this host began: what it has is known from its notes alone.
+    /// Whether it has not answered since this host began, so that its attempts are known only from
+    /// its notes.
     pub(super) is_silent: bool,
-    /// Whether it can feed children by a stream. One that was not connected to yet is of this
-    /// build.
+    /// Whether it can feed children by a stream. Assumed for one that was not connected to yet,
+    /// because this build starts it.
     pub(super) feeds: bool,
 }
 
@@ -42,7 +43,8 @@ struct Wire {
     stream: UnixStream,
     incoming: Incoming,
     unsent: Vec<u8>,
-    /// Words may have come in one piece with the greetings, and nothing else need ever follow them.
+    /// Set until the first read of a new connection: the last bytes of the handshake may have
+    /// brought messages with them, and no further event need follow.
     is_new: bool,
 }
 
@@ -63,7 +65,7 @@ impl Link {
         }
     }
 
-    /// A supervisor of an earlier host that does not answer.
+    /// A link to an earlier host's supervisor that does not answer.
     pub(super) fn silent(number: u32, dir: PathBuf) -> Self {
         Self {
             was_joined: true,
@@ -72,8 +74,7 @@ impl Link {
         }
     }
 
-    /// Queues a command; it is sent when [`Self::poll`] is called next, together with what else
-    /// there is.
+    /// Queues a command; the next [`Self::poll`] sends it together with the rest of the queue.
     pub(super) fn give(&mut self, command: Command) {
         self.last_seq += 1;
         let numbered = Numbered {
@@ -96,7 +97,7 @@ impl Link {
         }
     }
 
-    /// Takes over a supervisor from the host before this one.
+    /// Takes over a supervisor from the previous host.
     pub(super) fn adopt(&mut self, joined: Joined) -> Vec<Found> {
         let Joined {
             stream,
@@ -118,7 +119,7 @@ impl Link {
             .collect()
     }
 
-    /// What a supervisor has that was silent before, beyond its notes.
+    /// The attempts of a supervisor that was silent, as far as its notes did not hold them.
     pub(super) fn newly_found(&mut self, states: &[AttemptState]) -> Vec<Found> {
         let unknown = states
             .iter()
@@ -130,8 +131,8 @@ impl Link {
             .collect()
     }
 
-    /// Goes on after a reconnection: what the supervisor has not had is sent again, and what the
-    /// engine has not heard is returned.
+    /// Continues after a reconnection: sends again what the supervisor has not received, and
+    /// returns what the engine has not been told.
     pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
         self.confirmed(joined.welcome.received);
         self.feeds = joined.welcome.feeds;
@@ -155,19 +156,19 @@ impl Link {
         news
     }
 
-    /// Lets a broken connection go; what is given from now on waits for the next.
+    /// Drops a broken connection; later commands wait for the next one.
     pub(super) fn cut(&mut self) {
         self.wire = None;
     }
 
-    /// Sends what is queued. Ready when something was read, or the connection is over.
+    /// Sends what is queued. Ready when something was read, or the connection has ended.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire
             .as_mut()
             .map_or(Poll::Pending, |wire| wire.poll(context))
     }
 
-    /// Sends everything that is queued, unless the connection breaks.
+    /// Sends everything in the queue, unless the connection breaks.
     pub(super) async fn flush_all(&mut self) {
         let Some(wire) = &mut self.wire else { return };
         while !wire.unsent.is_empty() {
@@ -177,7 +178,7 @@ impl Link {
         }
     }
 
-    /// Takes in what has arrived; `true` if this host is not wanted any more.
+    /// Reads what has arrived; `true` if the supervisor has refused this host.
     pub(super) fn hear(&mut self, news: &mut VecDeque<Report>) -> io::Result<bool> {
         let invalid = |error: frame::FrameError| io::Error::new(io::ErrorKind::InvalidData, error);
         loop {
@@ -250,7 +251,7 @@ impl Wire {
 
 fn encode(numbered: &Numbered, to: &mut Vec<u8>) {
     if let Err(error) = frame::encode(numbered, to) {
-        // Requests are limited far below this at the edge of the host.
+        // Cannot happen: the host limits its requests to far less than a frame may hold.
         tracing::error!(%error, "a command cannot be sent");
     }
 }

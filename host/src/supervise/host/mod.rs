@@ -1,21 +1,21 @@
-//! The host's side: supervisors are found or started, commands go out, reports come in, each
-//! exactly once.
+//! The host's side: finds or starts supervisors, sends commands, and receives each report exactly
+//! once.
 //!
-//! Everything is owned by one task, the *road* (`road`). What it hears from a supervisor's socket
-//! it compares with what the engine was told already (`told`), so a connection that breaks and
-//! comes back, at whatever point, neither loses nor doubles a report. A supervisor that died is
-//! cleaned up after on a blocking thread (`recover`).
+//! One task, the *router* (`router`), owns all connections. It compares what it reads from a
+//! supervisor's socket with what the engine was already told (`told`), so a connection that breaks
+//! and comes back, at whatever point, neither loses nor duplicates a report. A blocking thread
+//! cleans up after a supervisor that died (`recover`).
 //!
 //! A supervisor that another executable started is kept until the last of its attempts is
-//! acknowledged; new work goes to one of the current executable, which is started with the first
-//! child.
+//! acknowledged. New work goes to a supervisor of the current executable, which is started with the
+//! first child.
 
 mod adopt;
 mod feed;
 mod join;
 mod link;
 mod recover;
-mod road;
+mod router;
 mod silent;
 mod told;
 
@@ -36,43 +36,43 @@ use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
 pub(super) use feed::Feed;
 pub(crate) use join::pids;
-pub(crate) use road::open;
+pub(crate) use router::open;
 use silent::Silent;
 
-/// Commands that may wait. A start is some hundred bytes, and the engine starts no more than its
-/// slots.
+/// The most commands that may wait. A start is a few hundred bytes, and the engine starts no more
+/// attempts than it has slots.
 const COMMANDS: usize = 4096;
-/// Reports that may wait for the engine; when they do, the sockets are not read, and the
-/// supervisors keep the rest.
+/// The most reports that may wait for the engine. When that many do, the sockets are not read, and
+/// the supervisors keep the rest.
 const REPORTS: usize = 4096;
 
-/// Inputs that are asked for at once. A supervisor lets only a few connections wait for their
-/// hello, and an answer takes a moment.
+/// The most inputs that are requested at the same time. A supervisor lets only a few connections
+/// wait for their hello, and an answer takes a moment.
 const CLAIMS: usize = 4;
 
-/// What the road is asked.
+/// A request to the router.
 #[derive(Debug)]
 enum Order {
     Command(Command),
-    /// The directory of the supervisor that has the attempt.
+    /// Asks for the directory of the supervisor that has the attempt.
     WhereIs(AttemptKey, oneshot::Sender<PathBuf>),
-    /// Tells when all that was asked before has been sent.
+    /// Replies when every earlier order has been sent.
     Flush(oneshot::Sender<()>),
 }
 
-/// What is needed to find and to start supervisors.
+/// The settings for finding and starting supervisors.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// `supervisors` in the data directory.
+    /// The directory `supervisors` in the data directory.
     pub(crate) dir: PathBuf,
     /// The executable that runs a supervisor, with the arguments that come before the directory.
     pub(crate) program: Program,
-    /// The host's own environment; a supervisor gets it without the markers of attempts and agents'
-    /// sessions.
+    /// The host's own environment. Supervisors get it without the variables that mark attempts and
+    /// agents' sessions.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// The soft limit on open files that this process was started with, for the children.
+    /// The soft limit on open files that this process was started with, to be given to children.
     pub(crate) descriptors: Option<u64>,
-    /// The host's fencing number: supervisors do not obey a lower one than they have seen.
+    /// The host's fencing number: a supervisor obeys none lower than the highest it has seen.
     pub(crate) epoch: u64,
 }
 
@@ -80,17 +80,17 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) supervisors: Supervisors,
-    /// Every attempt that supervisors still keep. No report repeats what stands here.
+    /// Every attempt that supervisors still keep. Its state here is not reported again.
     pub(crate) found: Vec<Found>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// Ends when the last [`Supervisors`] and the receiver are gone; to be joined.
-    pub(crate) road: JoinHandle<()>,
+    /// The task, to be joined. It ends when the last [`Supervisors`] and the receiver are dropped.
+    pub(crate) router: JoinHandle<()>,
 }
 
-/// An order on its way into the queue. If the queue has room it is there at once; if not, it gets
-/// there while [`Handover::done`] is awaited, and is lost without that.
+/// An order on its way into the queue. If the queue has room, the order is in it at once; if not,
+/// it is queued while [`Handover::done`] is awaited, and lost if nobody awaits that.
 #[derive(Debug)]
-#[must_use = "an order that found the queue full is lost if nobody waits for room"]
+#[must_use = "if the queue is full, the order is lost unless this is awaited"]
 pub(crate) struct Handover(State);
 
 #[derive(Debug)]
@@ -101,12 +101,12 @@ enum State {
 }
 
 impl Handover {
-    /// Whether the order still waits for room.
+    /// Whether the order is still waiting for room.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.0, State::Waits(..))
     }
 
-    /// Returns when the order is in the queue.
+    /// Waits until the order is in the queue.
     pub(crate) async fn done(self) -> Result<(), SuperviseError> {
         match self.0 {
             State::Queued => Ok(()),
@@ -118,7 +118,7 @@ impl Handover {
     }
 }
 
-/// The handle to all supervisors. Its verbs only queue; what comes of them is a [`Report`].
+/// The handle to all supervisors. Its methods only queue orders; the results come as [`Report`]s.
 #[derive(Debug, Clone)]
 pub(crate) struct Supervisors {
     orders: mpsc::Sender<Order>,
@@ -129,15 +129,15 @@ pub(crate) struct Supervisors {
 }
 
 impl Supervisors {
-    /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known
-    /// starts nothing.
+    /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a known
+    /// child starts nothing.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
 
-    /// The input of a child that was started with [`Stdin::Stream`](super::Stdin::Stream) and is
-    /// running; `None` where nothing reads it any more. Until this is called the child waits; if
-    /// this host ends before, the child is killed.
+    /// The input of a running child that was started with [`Stdin::Stream`](super::Stdin::Stream);
+    /// `None` if nothing reads it any more. The child waits until this is called; it is killed if
+    /// this host ends first.
     pub(crate) async fn feed(&self, child: ChildId) -> Result<Option<Feed>, SuperviseError> {
         let _turn = self.claims.acquire().await;
         let (reply, dir) = oneshot::channel();
@@ -151,14 +151,14 @@ impl Supervisors {
         }
     }
 
-    /// To the child's process group; nothing happens where it has ended.
+    /// Signals the child's process group; does nothing if it has ended.
     pub(crate) fn signal(&self, child: ChildId, signal: Signal) -> Handover {
         self.send(Command::Signal { child, signal })
     }
 
-    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over
-    /// with the new ladder. Nothing of the attempt is started afterwards, also if no supervisor
-    /// knows it yet, until it is acknowledged.
+    /// Climbs the ladder and then kills, even if this host dies meanwhile. A second stop starts
+    /// over with the new ladder. Until the attempt is acknowledged, nothing more of it is started,
+    /// even if no supervisor knows it yet.
     pub(crate) fn stop(&self, attempt: AttemptKey, why: StopWhy, ladder: Vec<Rung>) -> Handover {
         self.send(Command::Stop {
             attempt,
@@ -167,29 +167,30 @@ impl Supervisors {
         })
     }
 
-    /// No more starts: ends what is left. Always answered by `Ended`, at once where nothing is
-    /// left.
+    /// Ends what is left of the attempt; no more starts may follow. Always answered by `Ended`, at
+    /// once if nothing is left.
     pub(crate) fn finish(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Finish { attempt })
     }
 
-    /// What became of the attempt is on disk: forget it. One that is not over yet is forgotten when
-    /// it is.
+    /// Lets the supervisor forget the attempt, whose result is on disk. An attempt that is not over
+    /// yet is forgotten at its end.
     pub(crate) fn ack(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Ack { attempt })
     }
 
-    /// Lets supervisors end as soon as they have nothing left, instead of waiting for another host.
+    /// Lets supervisors end as soon as nothing is left for them to do, instead of waiting for
+    /// another host.
     pub(crate) fn quit(&self) -> Handover {
         self.send(Command::Quit)
     }
 
-    /// Returns when all that was asked before has been sent; one that is being started or looked
-    /// for is waited for.
+    /// Waits until every earlier order has been sent, also to supervisors that are being started or
+    /// looked for.
     pub(crate) async fn flush(&self) {
         let (reply, flushed) = oneshot::channel();
         if self.orders.send(Order::Flush(reply)).await.is_ok() {
-            // Without an answer nobody is left who could send anything.
+            // No answer means that the router has ended, and nobody is left to send anything.
             flushed.await.ok();
         }
     }
@@ -199,13 +200,13 @@ impl Supervisors {
         self.epoch
     }
 
-    /// Why the supervisors of earlier hosts that have not answered yet do not, one text for each.
-    /// While there is one, an attempt that nobody knows may turn up.
+    /// The reasons why supervisors of earlier hosts have not answered yet, one text for each. While
+    /// there is one, an attempt that nobody knows may turn up.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }
 
-    /// For following output.
+    /// The watch with which output is followed.
     pub(crate) fn log_watch(&self) -> &LogWatch {
         &self.watch
     }

@@ -1,10 +1,11 @@
-//! After a supervisor's death: what its children were comes from its journal; what is left of them
-//! is ended.
+//! Recovery after a supervisor's death: its journal tells what its children were; what is left of
+//! them is ended.
 //!
-//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within
-//! this boot, its group and session only while that leader is there to vouch for the number,
-//! everything else by the marker in its environment or by its tag. The supervisor's pipes died with
-//! it, so nothing could be learned from letting anything go on; all of it is killed.
+//! Only processes that are proved to be ours are signalled: a leader by its pid and start time
+//! within this boot; its group and session only while that leader exists, which proves that the
+//! number is still theirs; everything else by the marker in its environment or by its tag. All of
+//! it is killed: the supervisor's pipes died with it, so nothing would be gained by letting it run
+//! on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -24,29 +25,29 @@ use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
-/// A killed process is waited for so long before the next look.
+/// How long to wait for killed processes before looking again.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);
-/// After that whatever is left is beyond our reach: it waits in the kernel, or belongs to another
+/// When to give up. Processes that are still alive by then hang in the kernel, or belong to another
 /// user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// What a dead supervisor left.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
-    /// The attempts nobody has acknowledged, all of them over now.
+    /// The unacknowledged attempts, all of which are over now.
     pub(super) found: Vec<Found>,
-    /// Processes that were ended here.
+    /// The number of processes that were ended here.
     pub(super) swept: usize,
 }
 
-/// Reads the journal, ends what is left, and says what became of everything. It blocks.
+/// Reads the journal, ends what is left, and returns what became of everything. Blocks.
 pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     let journal = read_journal(dir)?;
     let mut swept = 0;
     if let Some(supervisor) = &journal.supervisor
         && supervisor.boot_id == *clock::boot_id()
     {
-        // Where this very host had started it, it is a zombie of ours.
+        // A supervisor that this same host had started is a zombie of ours.
         wait::reap(supervisor.pid);
         swept = end_everything(&journal, supervisor)?;
     }
@@ -56,7 +57,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     })
 }
 
-/// The attempts that a supervisor which lives and does not answer has written down. Blocks.
+/// The attempts in the notes of a supervisor that lives but does not answer. Blocks.
 pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
     Ok(read_journal(dir)?.attempts.into_values().collect())
 }
@@ -123,7 +124,7 @@ impl Journal {
     }
 }
 
-/// A last line that was not written whole says nothing.
+/// Reads the journal; ignores a last line that was not written completely.
 fn read_journal(dir: &Path) -> io::Result<Journal> {
     let mut journal = Journal::default();
     let text = match fs::read(dir.join(journal::FILE)) {
@@ -166,14 +167,14 @@ fn found(state: AttemptState) -> Found {
     }
 }
 
-/// Returns how many processes were ended.
+/// Ends the processes that are left; returns how many there were.
 fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
-    // One look is no instant: what forked while it was taken may be missing. So it takes two that
-    // find nothing.
+    // Reading the list of processes takes time, and may miss one that was forked meanwhile. So only
+    // two empty looks in a row count.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
@@ -184,7 +185,10 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
         empty_looks = 0;
         if clock::monotonic() > give_up {
             let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
-            tracing::warn!(?pids, "processes of a dead supervisor cannot be ended");
+            tracing::warn!(
+                ?pids,
+                "cannot end the processes that a dead supervisor left"
+            );
             break;
         }
         let mut pinned = Vec::new();
@@ -204,13 +208,13 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     Ok(ended.len())
 }
 
-/// Leaders that had not ended, with their start times.
+/// The leaders that had not ended, with their start times.
 fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     let children = journal.attempts.values().flat_map(|state| &state.children);
     children
         .filter_map(|view| match &view.state {
             ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // It may have left something in its group, which its own pid vouches for as long as
+            // It may have left something in its group. Its pid proves which group that is while
             // nobody has reaped it.
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
@@ -262,7 +266,7 @@ fn ours(
     processes.iter().filter(is_ours).copied().collect()
 }
 
-/// A pidfd becomes readable when its process ends.
+/// Waits for the end of processes: a pidfd becomes readable when its process ends.
 fn wait_for_ends(pinned: &[OwnedFd]) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let until = clock::monotonic() + WAIT_FOR_END;

@@ -1,4 +1,4 @@
-//! Which supervisors have not answered since this host began.
+//! The supervisors that have not answered since this host began.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::lock::lock;
 
-/// By number, each with what is to be said of it. The road writes it, others read it.
+/// The silent supervisors by number, each with a text about it. Only the router writes to it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 

@@ -1,7 +1,7 @@
-//! What the engine has been told, so that it is told everything once.
+//! A record of what the engine has been told, so that it is told everything once.
 //!
-//! A supervisor says what happens as it happens, and after a reconnection it says how everything
-//! stands. Both go through here and come out as the reports that are news.
+//! A supervisor reports events as they happen, and its whole state after a reconnection. Both are
+//! compared with this record, and only what is new becomes a report.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,7 +19,7 @@ pub(super) struct Told {
 struct ToldAttempt {
     children: BTreeMap<u16, ToldChild>,
     ended: bool,
-    /// The host asked for the end and has a right to an answer.
+    /// The host asked for the attempt's end and must get an answer.
     asked: bool,
     held: Option<String>,
 }
@@ -58,7 +58,7 @@ impl Told {
         self.attempts.remove(attempt);
     }
 
-    /// What is found at the start of a host counts as told.
+    /// Records an attempt that was found when the host started; counts as told.
     pub(super) fn found(&mut self, state: AttemptState) -> Found {
         let children = state.children.into_iter().map(|view| {
             let state = match view.state {
@@ -95,7 +95,7 @@ impl Told {
         found
     }
 
-    /// The news in a message; `None` where it is none, or not for the engine.
+    /// The report that a message contains; `None` if it is not new or not for the engine.
     pub(super) fn news(&mut self, message: Message) -> Option<Report> {
         match message {
             Message::Started {
@@ -153,8 +153,8 @@ impl Told {
         }
     }
 
-    /// The news in how everything stands after a reconnection. `on_the_way` are attempts that the
-    /// supervisor will be told about once more, because it has not had those commands.
+    /// The new reports in the state after a reconnection. `on_the_way` are attempts whose commands
+    /// the supervisor has not received and will be sent again.
     pub(super) fn catch_up(
         &mut self,
         states: Vec<AttemptState>,
@@ -202,7 +202,7 @@ impl Told {
                     pid,
                     start_time,
                 },
-                // The word that it is over for the whole attempt comes on its own below.
+                // `ended` for the whole attempt is a separate message, below.
                 ChildState::Exited(exit) => Message::Exited {
                     child,
                     exit,
@@ -224,7 +224,7 @@ impl Told {
         }));
     }
 
-    /// Whether this is more than was known.
+    /// Records a child's new state; `true` if it is further than the one known.
     fn advance(&mut self, child: &ChildId, to: ToldChild) -> bool {
         let Some(attempt) = self.attempts.get_mut(child.attempt()) else {
             return false;
@@ -238,8 +238,8 @@ impl Told {
         news
     }
 
-    /// Everything that was not over yet, when the supervisor is: attempts, and children without an
-    /// outcome.
+    /// The attempts that were not over yet, and the children without an outcome, when the
+    /// supervisor died.
     pub(super) fn unfinished(&self) -> (Vec<AttemptKey>, Vec<ChildId>) {
         let mut attempts = Vec::new();
         let mut children = Vec::new();

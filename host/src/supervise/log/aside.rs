@@ -1,16 +1,16 @@
-//! A log that is read on threads that may wait for the disk, for those who may not.
+//! Reads a log on threads that may wait for the disk, for callers that may not.
 
 use std::io;
 
 use super::reader::{LogReader, Piece};
 
-/// Read in one go: each change of thread costs more than a short piece.
+/// The most bytes read in one go: each change of thread costs more than reading a short piece.
 const AT_ONCE_BYTES: usize = 256 << 10;
 
-/// A reader that is lent to another thread for each read.
+/// A reader that moves to another thread for each read.
 #[derive(Debug)]
 pub(crate) struct AsideReader {
-    /// None only while a read is under way.
+    /// `None` only during a read.
     reader: Option<LogReader>,
 }
 
@@ -23,12 +23,12 @@ impl From<LogReader> for AsideReader {
 }
 
 impl AsideReader {
-    /// Has the log read. A read that is dropped before its end takes the reader with it.
+    /// Runs a read on a blocking thread. Dropping the read before its end loses the reader.
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
         read: impl FnOnce(&mut LogReader) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let lost = || io::Error::other("an earlier read of the log was broken off");
+        let lost = || io::Error::other("an earlier read of the log was interrupted");
         let mut reader = self.reader.take().ok_or_else(lost)?;
         let reading = tokio::task::spawn_blocking(move || {
             let result = read(&mut reader);
@@ -39,8 +39,8 @@ impl AsideReader {
         result
     }
 
-    /// The next pieces, and whether there may be more. Of a damaged log all come that are before
-    /// the damage, and then the error.
+    /// The next pieces, and whether there may be more. In a damaged log, the pieces before the
+    /// damage come first, and then the error.
     pub(crate) async fn next_pieces(&mut self) -> io::Result<(Vec<Piece>, io::Result<bool>)> {
         self.read(|reader| Ok(next_pieces(reader))).await
     }
@@ -71,9 +71,9 @@ mod tests {
 
     use super::*;
 
-    /// To open a fifo waits for somebody who writes to it: this one thread, which goes on.
+    /// Opening a fifo blocks its thread until somebody writes to it; the test's own thread goes on.
     #[tokio::test]
-    async fn a_log_that_is_slow_to_be_read_holds_nobody_else_up() {
+    async fn a_slow_log_delays_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
@@ -82,7 +82,7 @@ mod tests {
             OpenOptions::new().write(true).open(&path)
         });
         let _writer = writer.unwrap();
-        // A fifo is no log.
+        // A log cannot be read from a fifo.
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotSeekable);
         let again = log.read(LogReader::next_piece).await;
         assert_eq!(again.unwrap_err().kind(), io::ErrorKind::NotSeekable);

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// Magic, kind, child (u16), payload length (u32), wall time in microseconds (u64); little-endian.
 pub(in crate::supervise) const HEADER_BYTES: usize = 16;
-/// No frame is longer; a header that says otherwise is damage.
+/// The largest payload; a header with a larger length is damaged.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 4 << 20;
 const MAGIC: u8 = 0xC1;
-/// Child (u16), channel (u8), nothing (u8), bytes (u64).
+/// Child (u16), channel (u8), padding (u8), bytes (u64).
 const TOTAL_BYTES: usize = 12;
 
 /// One of a child's two output streams.
@@ -24,9 +24,9 @@ pub(crate) enum Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Output(Channel),
-    /// How many bytes every stream had before this segment.
+    /// The bytes of every stream before this segment.
     Totals,
-    /// The log goes on in the next segment.
+    /// Says that the log continues in the next segment.
     Next,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct Header {
     pub(super) time_us: u64,
 }
 
-/// Bytes that are not a header.
+/// Why bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoHeader {
-    /// Nothing but zeroes: the length of the file reached the disk before a power loss, its bytes
-    /// did not.
+    /// All are zero: the length of the file reached the disk before a power loss, its bytes did
+    /// not.
     Unwritten,
     Damaged,
 }
@@ -87,7 +87,7 @@ impl Header {
     }
 }
 
-/// A whole frame in memory, for the two kinds that are no output.
+/// Encodes a whole frame, for the two kinds that hold no output.
 pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut frame = vec![0; HEADER_BYTES];
@@ -102,7 +102,7 @@ pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Bytes of each stream so far.
+/// The bytes of each stream so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Totals(Vec<(u16, Channel, u64)>);
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_told_apart() {
+    fn unwritten_and_damaged_headers_are_distinguished() {
         assert_eq!(Header::read(&[0; HEADER_BYTES]), Err(NoHeader::Unwritten));
         assert_eq!(Header::read(b"plain text, 16 b"), Err(NoHeader::Damaged));
         let mut too_long = [0; HEADER_BYTES];

@@ -1,17 +1,16 @@
 //! The output log of an attempt: one append-only file of frames, cut into segments.
 //!
 //! A frame is a header (kind, child, length, time) and bytes as they were read from a pipe. The
-//! order within a stream is exact; between the two it is the order in which they were read. A file
-//! comes into being with the first byte, since creating a name costs more than a short process.
+//! order within a stream is exact; between the two streams it is the order of reading. The file is
+//! created with the first byte, since creating a name costs more than a short process.
 //!
 //! Segment 0 is the path itself, segment *n* is `PATH.n`. A full segment ends in a `next` frame,
 //! and each one after the first begins with the totals of all streams before it. Past the cap,
-//! whole segments of the newer half are deleted, oldest first; nothing is ever rewritten, so there
-//! is no instant at which a crash could hurt, and how much is missing follows from the totals. It
-//! is the segments too that let a reader begin at an offset, a time or the last lines without
-//! reading what is before.
+//! whole segments of the newer half are deleted, oldest first. Nothing is ever rewritten, so a
+//! crash at any moment does no harm, and the totals tell how much is missing. Segments also let a
+//! reader begin at an offset, a time or the last lines without reading what is before.
 //!
-//! Nothing here says when an attempt has ended: whoever follows a log learns that from the engine.
+//! The log does not say when an attempt has ended; a follower learns that from the engine.
 
 mod aside;
 mod frame;

@@ -1,9 +1,10 @@
-//! Reading a log: the same bytes while the attempt runs, after it, and after any restart.
+//! Reading a log: the bytes are the same while the attempt runs, afterwards, and after any restart.
 //!
-//! A reader sees the streams it selects as one sequence of bytes, with offsets from 0 that mean the
-//! same to every reader with the same selection. What the cap took away counts in them and is shown
-//! as a [`Piece::Gap`]. A last frame that is not whole (yet) is not seen. Reading is from the page
-//! cache in nearly all cases; a caller that reads much does so on a blocking thread.
+//! A reader returns the selected streams as one sequence of bytes, with offsets from 0 that mean
+//! the same to every reader with the same selection. Bytes that the cap deleted count in the
+//! offsets and are shown as a [`Piece::Gap`]. A last frame that is incomplete (so far) is not
+//! returned. Nearly all reads are served by the page cache; a caller that reads much does so on a
+//! blocking thread.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
 
-/// How much is read at once.
+/// Bytes that are read from the file at a time.
 const WINDOW_BYTES: usize = 256 << 10;
 
-/// Which streams a reader sees; `None` is all of them.
+/// The streams that a reader returns; `None` is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Selection {
     pub(super) child: Option<u16>,
@@ -30,24 +31,24 @@ impl Selection {
     }
 }
 
-/// A part of what a reader sees.
+/// A part of what a reader returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece {
     Bytes {
-        /// Of the first byte, in the reader's own sequence.
+        /// The offset of the first byte, in the reader's own sequence.
         offset: u64,
         child: u16,
         channel: Channel,
-        /// When they were read from the pipe: microseconds since 1970.
+        /// The time at which the bytes were read from the pipe: microseconds since 1970.
         time_us: u64,
         bytes: Vec<u8>,
     },
-    /// So many bytes were left out here, because the output is over its cap.
+    /// Bytes that are missing here, because the output was larger than its cap.
     Gap { offset: u64, bytes: u64 },
 }
 
 impl Piece {
-    /// How many bytes it has in the reader's sequence, left out or not.
+    /// The length in the reader's sequence, missing bytes included.
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Bytes { bytes, .. } => bytes.len() as u64,
@@ -56,12 +57,12 @@ impl Piece {
     }
 }
 
-/// What stands for a gap wherever a person reads the output.
+/// The text that people see in the place of a gap.
 pub(crate) fn gap_text(bytes: u64) -> String {
     format!("[claudine: {bytes} bytes left out here: over --max-output]")
 }
 
-/// A place in a log, going forward.
+/// A position in a log, moving forward.
 #[derive(Debug)]
 pub(crate) struct LogReader {
     base: PathBuf,
@@ -70,9 +71,9 @@ pub(crate) struct LogReader {
     open: Option<Open>,
     /// Position of the next frame in the segment.
     pub(super) position: u64,
-    /// Of the next frame's first byte, in the selected sequence.
+    /// The offset of the next frame's first byte, in the selected sequence.
     pub(super) offset: u64,
-    /// What is before this offset is passed over.
+    /// The offset before which bytes are skipped.
     pub(super) from: u64,
 }
 
@@ -91,14 +92,14 @@ impl LogReader {
         }
     }
 
-    /// Only this channel. To be set before anything is read.
+    /// Selects only this channel. To be called before anything is read.
     #[must_use]
     pub(crate) fn channel(mut self, channel: Channel) -> Self {
         self.selection.channel = Some(channel);
         self
     }
 
-    /// Only this child of the attempt. To be set before anything is read.
+    /// Selects only this child of the attempt. To be called before anything is read.
     #[must_use]
     pub(crate) fn child(mut self, child: u16) -> Self {
         self.selection.child = Some(child);
@@ -109,12 +110,12 @@ impl LogReader {
         &self.base
     }
 
-    /// Of the byte that is read next.
+    /// The offset of the byte that is read next.
     pub(crate) fn offset(&self) -> u64 {
         self.offset.max(self.from)
     }
 
-    /// The next piece, or `None` where the log ends for now.
+    /// The next piece, or `None` at the current end of the log.
     pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         while let Some(header) = self.header()? {
             match header.kind {
@@ -142,7 +143,7 @@ impl LogReader {
         Ok(None)
     }
 
-    /// Passes the frame; what of it is selected and not before `from` is returned.
+    /// Passes the frame, and returns its selected bytes from `from` on.
     fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
         if !self.selection.takes(header.child, channel) {
             self.pass(header);
@@ -168,7 +169,7 @@ impl LogReader {
         Ok(piece)
     }
 
-    /// The frame at `position`, where the whole of it is there.
+    /// The header of the frame at `position`, if the frame is complete.
     pub(super) fn header(&mut self) -> io::Result<Option<Header>> {
         if self.open.is_none() && !self.open_segment()? {
             return Ok(None);
@@ -196,7 +197,7 @@ impl LogReader {
         }
     }
 
-    /// Goes past the frame at `position`.
+    /// Moves past the frame at `position`.
     pub(super) fn pass(&mut self, header: Header) {
         self.position += frame_bytes(header);
     }
@@ -222,7 +223,7 @@ impl LogReader {
         self.open = None;
     }
 
-    /// Opens the current segment or, where the cap has taken it, the next one there is.
+    /// Opens the current segment, or the next existing one if the cap has deleted it.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
             match File::open(segment_path(&self.base, self.segment)) {
@@ -253,11 +254,11 @@ fn frame_bytes(header: Header) -> u64 {
     HEADER_BYTES as u64 + u64::from(header.length)
 }
 
-/// An open segment with what was read of it last.
+/// An open segment with the bytes that were read of it last.
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// As it was when somebody asked for more than that.
+    /// The length of the file when it was last looked up.
     length: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -271,7 +272,7 @@ impl Open {
         Ok(end <= self.length)
     }
 
-    /// These bytes of the file, or `None` where it is shorter.
+    /// The bytes at `at`, or `None` if the file is shorter.
     fn bytes(&mut self, at: u64, length: usize) -> io::Result<Option<&[u8]>> {
         let in_window = |open: &Self| {
             let begin = usize::try_from(at.checked_sub(open.window_at)?).ok()?;
@@ -307,7 +308,7 @@ impl Open {
     }
 }
 
-/// The segments that exist, ascending.
+/// The numbers of the segments that exist, in ascending order.
 pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
     let (Some(folder), Some(name)) = (base.parent(), base.file_name()) else {
         return Ok(Vec::new());
@@ -324,7 +325,7 @@ pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Which segment of the log `base` a file of this name is.
+/// The segment number in the name of a file, if it is a segment of the log `base`.
 pub(super) fn segment_number(base: &OsStr, name: &OsStr) -> Option<u32> {
     match name.as_bytes().strip_prefix(base.as_bytes())? {
         [] => Some(0),

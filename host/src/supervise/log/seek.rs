@@ -1,44 +1,44 @@
-//! Beginning somewhere else than at the start: at an offset, a time, the last lines or bytes. And
-//! the questions about a whole log.
+//! Beginning to read at an offset, a time, or the last lines or bytes; and questions about a whole
+//! log.
 //!
-//! All of it goes segment by segment from the end, by the totals each begins with, so the cost is
-//! that of a segment or two, not of the log.
+//! Segments are visited from the last one backwards, by the totals with which each begins, so the
+//! cost is that of a segment or two, not of the whole log.
 
 use std::io;
 
 use super::frame::Kind;
 use super::reader::{LogReader, Piece, segments};
 
-/// Where a reader begins.
+/// The place at which a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// An offset in the selected sequence; past the end is allowed: what comes before it is passed
-    /// over.
+    /// An offset in the selected sequence. It may be past the end; output before it is then
+    /// skipped.
     Offset(u64),
     /// The first output read at or after this time, in microseconds since 1970.
     Time(u64),
-    /// So many lines before the end. A last line without its line end counts as one.
+    /// This many lines before the end. A last line without a line end counts.
     LastLines(u64),
-    /// So many bytes before the end.
+    /// This many bytes before the end.
     LastBytes(u64),
 }
 
-/// The end of a log in memory.
+/// The end of a log, in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tail {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the log has more before them.
+    /// Whether the log has more before these bytes.
     pub(crate) truncated: bool,
 }
 
-/// A selected frame: position in its segment, offset in the sequence.
+/// A selected frame: its position in the segment, and its offset in the sequence.
 struct Place {
     position: u64,
     offset: u64,
 }
 
 impl LogReader {
-    /// Moves the reader there.
+    /// Moves the reader to the given place.
     pub(crate) fn begin(&mut self, begin: Begin) -> io::Result<()> {
         match begin {
             Begin::Offset(offset) => self.begin_at(offset),
@@ -54,7 +54,7 @@ impl LogReader {
         }
     }
 
-    /// How many bytes the selected sequence has so far, those that were left out included.
+    /// The length of the selected sequence so far, missing bytes included.
     pub(crate) fn end(&mut self) -> io::Result<u64> {
         let last = segments(self.path())?.last().copied().unwrap_or(0);
         self.enter_counted(last)?;
@@ -63,7 +63,7 @@ impl LogReader {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
                     self.offset += u64::from(header.length);
                 }
-                // A newer one appeared meanwhile.
+                // A newer segment has appeared meanwhile.
                 Kind::Next => {
                     let next = self.segment + 1;
                     self.enter_counted(next)?;
@@ -76,7 +76,7 @@ impl LogReader {
         Ok(self.offset)
     }
 
-    /// The last bytes of the selected sequence, with the text for a gap where they hold one.
+    /// The last bytes of the selected sequence, with a text in the place of a gap.
     pub(crate) fn tail(mut self, most: usize) -> io::Result<Tail> {
         self.begin(Begin::LastBytes(most as u64))?;
         let mut tail = Tail {
@@ -91,7 +91,8 @@ impl LogReader {
                     tail.truncated = true;
                 }
             }
-            // What was written since the end was looked up would make it longer than asked.
+            // Output that was written after the end was looked up would make the tail longer than
+            // asked for.
             if tail.bytes.len() > most {
                 tail.bytes.drain(..tail.bytes.len() - most);
                 tail.truncated = true;
@@ -108,7 +109,7 @@ impl LogReader {
                 return Ok(());
             }
         }
-        // No segment at all yet, or the start itself.
+        // The log is empty, or the place is its start.
         self.enter(0, 0);
         self.offset = 0;
         Ok(())
@@ -151,7 +152,7 @@ impl LogReader {
             return Ok(end);
         }
         let mut left = lines;
-        // The end of the last line does not begin another one.
+        // The line end of the last line does not begin another line.
         let mut at_end = true;
         for segment in segments(self.path())?.into_iter().rev() {
             for place in self.places(segment)?.into_iter().rev() {
@@ -174,7 +175,7 @@ impl LogReader {
         Ok(0)
     }
 
-    /// The selected frames of a segment in their order.
+    /// The selected frames of a segment, in order.
     fn places(&mut self, segment: u32) -> io::Result<Vec<Place>> {
         let mut places = Vec::new();
         self.enter_counted(segment)?;
@@ -195,7 +196,7 @@ impl LogReader {
         Ok(places)
     }
 
-    /// Stands before the first output of a segment, with the offset from its totals.
+    /// Moves to the first output of a segment; takes the offset from its totals.
     fn enter_counted(&mut self, segment: u32) -> io::Result<()> {
         self.enter(segment, 0);
         if let Some(header) = self.header()?

@@ -1,4 +1,4 @@
-//! Writer and reader against each other, without processes.
+//! The writer and the reader tested against each other, without processes.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ fn append(writer: &mut LogWriter, child: u16, channel: Channel, time_us: u64, by
     writer.append(child, channel, time_us, &mut buffer).unwrap();
 }
 
-/// A log of these frames of one child, one each second.
+/// Writes a log of these frames of one child, one frame a second.
 pub(crate) fn write(path: &Path, frames: &[(Channel, &[u8])]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut writer = LogWriter::new(path.to_owned(), 1 << 30);
@@ -37,7 +37,7 @@ fn text(reader: LogReader) -> String {
     parts.collect()
 }
 
-/// Two children, both channels, at times 10, 20, …
+/// Writes frames of two children on both channels, at the times 10, 20, …
 fn sample(path: &Path) {
     let mut writer = LogWriter::new(path.to_owned(), 1 << 20);
     let out = Channel::Stdout;
@@ -83,7 +83,7 @@ fn a_reader_begins_where_it_is_told() {
 }
 
 #[test]
-fn questions_about_a_whole_log() {
+fn the_end_and_the_tail_of_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     assert_eq!(pieces(LogReader::new(&path)), [], "no file is no output");
@@ -107,7 +107,7 @@ fn questions_about_a_whole_log() {
 }
 
 #[test]
-fn a_torn_last_frame_is_not_seen_until_it_is_whole() {
+fn a_last_frame_is_not_returned_until_it_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     sample(&path);
@@ -142,10 +142,10 @@ fn a_torn_last_frame_is_not_seen_until_it_is_whole() {
     );
 }
 
-/// Numbered lines through a small cap: whatever is kept is in its place, and what is missing is
-/// counted.
+/// Writes numbered lines with a small cap: what is kept must be in its place, and what is missing
+/// must be counted.
 #[test]
-fn every_way_to_read_agrees_across_segments_and_the_gap() {
+fn all_ways_to_read_agree_across_segments_and_the_gap() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::new(path.clone(), 64 << 10);
@@ -222,7 +222,7 @@ fn every_way_to_read_agrees_across_segments_and_the_gap() {
 }
 
 #[test]
-fn a_reader_that_was_overtaken_by_the_cap_goes_on_behind_the_gap() {
+fn a_reader_overtaken_by_the_cap_continues_after_the_gap() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::new(path.clone(), 64 << 10);
@@ -232,7 +232,7 @@ fn a_reader_that_was_overtaken_by_the_cap_goes_on_behind_the_gap() {
         for _ in 0..100 {
             append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 100]);
         }
-        // It looks in seldom, and takes only a little each time.
+        // Reads seldom, and only a little each time.
         for _ in 0..if round == 199 { usize::MAX } else { 20 } {
             match reader.next_piece().unwrap() {
                 Some(Piece::Bytes { offset, bytes, .. }) => {

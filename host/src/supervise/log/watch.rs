@@ -1,8 +1,8 @@
-//! Being told that a log has grown: one inotify instance for all followers of a host (a user has
-//! 128 of them by default).
+//! Notification that a log has grown: one inotify instance for all followers in a host (a user has
+//! 128 by default).
 //!
-//! The folder is watched, not the file: the file may not exist yet, and its next segment does not.
-//! Where inotify is not to be had, a follower looks ten times a second.
+//! The folder is watched, not the file, because the file and its next segment may not exist yet. If
+//! no inotify instance is available, a follower looks ten times a second.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ use crate::lock::lock;
 
 const FALLBACK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The watch over all followed logs.
+/// The watch on all followed logs.
 #[derive(Debug, Clone)]
 pub(crate) struct LogWatch {
     shared: Arc<Shared>,
@@ -34,7 +34,7 @@ pub(crate) struct LogWatch {
 
 #[derive(Debug)]
 struct Shared {
-    /// `None` where the system has no instance left.
+    /// `None` if the system has no instance left.
     inotify: Option<AsyncFd<OwnedFd>>,
     folders: Mutex<HashMap<i32, Followers>>,
 }
@@ -42,35 +42,38 @@ struct Shared {
 /// The followers of one folder's logs, by the log's file name.
 type Followers = Vec<(OsString, Arc<Notify>)>;
 
-/// Lets the runtime listen to an inotify instance.
+/// Registers an inotify instance with the runtime.
 #[allow(
     unsafe_code,
     reason = "tokio has no safe way for a descriptor it does not know the type of"
 )]
 pub(crate) fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is open, and `OwnedFd` gives the same one until it is dropped with the
-    // `AsyncFd`.
+    // SAFETY: the descriptor is open, and `OwnedFd` returns the same one until it is dropped with
+    // the `AsyncFd`.
     unsafe { AsyncFd::register(inotify) }.map_err(io::Error::from)
 }
 
-/// One follower's interest in one log; it ends when this is dropped.
+/// One follower's interest in one log; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     watch: LogWatch,
-    /// `None` where the folder could not be watched.
+    /// `None` if the folder could not be watched.
     folder: Option<i32>,
     grown: Arc<Notify>,
 }
 
 impl LogWatch {
-    /// Within a runtime. [`Self::drive`] must run for anybody to be told anything.
+    /// To be called within a runtime. Followers are notified only while [`Self::drive`] runs.
     pub(in crate::supervise) fn open() -> Self {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let inotify = inotify::init(flags)
             .map_err(io::Error::from)
             .and_then(register);
         if let Err(error) = &inotify {
-            tracing::warn!(%error, "no inotify instance; whoever follows output looks for it ten times a second");
+            tracing::warn!(
+                %error,
+                "no inotify instance; followers look for output ten times a second"
+            );
         }
         Self {
             shared: Arc::new(Shared {
@@ -80,7 +83,7 @@ impl LogWatch {
         }
     }
 
-    /// Watches nothing and makes no folder: followers look ten times a second.
+    /// A watch without inotify that creates no folder: followers look ten times a second.
     pub(crate) fn blind() -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -90,7 +93,7 @@ impl LogWatch {
         }
     }
 
-    /// Hands on what the system tells; ends only with an error of the descriptor.
+    /// Passes events to the followers; ends only with an error of the descriptor.
     pub(in crate::supervise) async fn drive(&self) -> io::Result<()> {
         let Some(inotify) = &self.shared.inotify else {
             return std::future::pending().await;
@@ -106,7 +109,7 @@ impl LogWatch {
         }
     }
 
-    /// Reads until there is nothing more, which is the error `WouldBlock`.
+    /// Reads until no events are left, which is the error `WouldBlock`.
     fn read_events(&self, inotify: &OwnedFd) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(inotify, &mut buffer);
@@ -132,12 +135,15 @@ impl LogWatch {
         }
     }
 
-    /// Begins to follow a log. Whoever reads after this and finds nothing misses nothing by
-    /// waiting.
+    /// Begins to follow a log. A reader that subscribes first, then reads to the end, and then
+    /// waits, misses nothing.
     pub(crate) fn subscribe(&self, log: &Path) -> Subscription {
         let grown = Arc::new(Notify::new());
         let folder = self.watch_folder(log, &grown).unwrap_or_else(|error| {
-            tracing::warn!(%error, log = %log.display(), "cannot watch this output; looking for it ten times a second");
+            tracing::warn!(
+                %error, log = %log.display(),
+                "cannot watch this output; its followers look ten times a second"
+            );
             None
         });
         Subscription {
@@ -199,7 +205,7 @@ impl Drop for Subscription {
             if let Some(inotify) = &self.watch.shared.inotify
                 && let Err(error) = inotify::remove_watch(inotify, folder)
             {
-                // The folder itself is gone, and the watch with it.
+                // The folder was removed, and the watch with it.
                 tracing::debug!(%error, "a watch was gone before its last follower");
             }
         }

@@ -1,9 +1,9 @@
-//! Appending to a log, with a cap, through a full disk.
+//! Appending to a log, with a cap, and through a full disk.
 //!
-//! What was read from a pipe is never dropped: where a write fails, the rest of it waits here, the
-//! attempt is *held* (its pipes are not read, so it blocks as soon as they are full), and
-//! [`LogWriter::retry`] goes on at the very byte. Bytes are written by position, so a frame that
-//! got on disk in part is completed, not repeated.
+//! Bytes that were read from a pipe are never dropped: if a write fails, the rest of it waits here,
+//! the attempt is *held* (its pipes are not read, so its processes block once they are full), and
+//! [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame that
+//! reached the disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -17,22 +17,22 @@ use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, wh
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
 const SMALLEST_SEGMENT: u64 = 4 << 10;
-/// A log is written as long as so much is free: twice the ballast of the host.
+/// Free space without which no log is written: twice the host's ballast.
 const ROOM_BYTES: u64 = 16 << 20;
-/// How often it is looked for.
+/// How many bytes are written between two looks at the free space.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
 
-/// The log cannot be written at the moment; the text is the system's reason.
+/// The log cannot be written at present; holds the system's reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::supervise) struct Held(pub(in crate::supervise) String);
 
-/// Decides where each byte goes: which segment, and which segments go when the cap is passed.
+/// Decides in which segment each byte goes, and which segments are deleted past the cap.
 #[derive(Debug)]
 pub(in crate::supervise) struct LogWriter {
     files: Files,
     /// Payload bytes of the head, which is never deleted.
     head_bytes: u64,
-    /// Payload bytes of the newest part that are kept at least.
+    /// Payload bytes that are kept of the newest part, at least.
     tail_bytes: u64,
     segment_bytes: u64,
     segment: u32,
@@ -40,7 +40,7 @@ pub(in crate::supervise) struct LogWriter {
     written: u64,
     totals: Totals,
     in_head: bool,
-    /// Full segments of the tail with their payload bytes, oldest first.
+    /// The full segments of the tail with their payload bytes, oldest first.
     tail: VecDeque<(u32, u64)>,
     in_tail: u64,
 }
@@ -70,14 +70,14 @@ impl LogWriter {
         }
     }
 
-    /// Bytes a stream has produced, kept or not.
+    /// The bytes that a stream has produced, kept or deleted.
     pub(in crate::supervise) fn bytes(&self, child: u16, channel: Channel) -> u64 {
         self.totals
             .sum(|one, other| (one, other) == (child, channel))
     }
 
-    /// Appends the output in `buffer[HEADER_BYTES..]`; the header's room before it is overwritten,
-    /// so that header and bytes are one write.
+    /// Appends the output in `buffer[HEADER_BYTES..]`. The space for a header before it is
+    /// overwritten, so that header and bytes are one write.
     pub(in crate::supervise) fn append(
         &mut self,
         child: u16,
@@ -110,25 +110,25 @@ impl LogWriter {
             self.totals.add(child, channel, bytes);
             self.in_segment += bytes;
             self.written += bytes;
-            // What stands before the next piece has been written or copied, so the next header may
+            // Everything before the next piece has been written or copied, so the next header may
             // overwrite it.
             begin += length;
         }
         self.files.state()
     }
 
-    /// Does what waits, as far as it goes.
+    /// Carries out the operations that wait, as far as possible.
     pub(in crate::supervise) fn retry(&mut self) -> Result<(), Held> {
         self.files.retry();
         self.files.state()
     }
 
-    /// Gives the descriptor back; the log can still be appended to.
+    /// Closes the file; the log can still be appended to.
     pub(in crate::supervise) fn close(&mut self) {
         self.files.file = None;
     }
 
-    /// How many bytes the current segment still takes.
+    /// How many bytes the current segment can still take.
     fn room(&self) -> u64 {
         let in_segment = self.segment_bytes - self.in_segment;
         if self.in_head {
@@ -161,19 +161,19 @@ impl LogWriter {
     }
 }
 
-/// Does to the files what the writer decided, now or, where the system refuses, later and in the
-/// same order.
+/// Carries out on the files what the writer decided: at once or, if the system refuses, later and
+/// in the same order.
 #[derive(Debug)]
 struct Files {
     base: PathBuf,
     file: Option<File>,
-    /// Which segment `position` is in.
+    /// The segment that `position` is in.
     segment: u32,
     position: u64,
-    /// Up to this position there was room when it was looked for.
+    /// The position up to which there was room at the last look.
     room_until: u64,
     waiting: VecDeque<Step>,
-    /// Why the first of those waits.
+    /// Why the first of the waiting operations failed.
     fault: String,
 }
 
@@ -225,8 +225,8 @@ impl Files {
         }
     }
 
-    /// Output leaves room for others: the last of a disk, and what the host gives up when it is
-    /// full, is for ends and cancels to be written.
+    /// Whether there is enough free space. Logs do not use the last of a disk, nor the space that
+    /// the host releases when it is full: ends and cancels must still be written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
         fsx::has_room(dir, ROOM_BYTES)
@@ -234,7 +234,7 @@ impl Files {
 
     fn remove(&mut self, segment: u32) {
         match std::fs::remove_file(segment_path(&self.base, segment)) {
-            // Where its creation still waits it holds nothing that a reader could have seen.
+            // A segment whose creation still waits holds nothing that a reader could have seen.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 eprintln!(
                     "cannot remove segment {segment} of {}: {error}",
@@ -275,7 +275,7 @@ impl Files {
         }
     }
 
-    /// How many of the bytes got to the file.
+    /// Writes as many of the bytes as possible; returns how many.
     fn try_write(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         while done < bytes.len() {
@@ -297,7 +297,7 @@ impl Files {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => {
-                    "no byte was taken".clone_into(&mut self.fault);
+                    "the system took no byte".clone_into(&mut self.fault);
                     break;
                 }
                 Err(error) => {

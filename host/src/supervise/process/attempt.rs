@@ -1,5 +1,4 @@
-//! What the supervisor knows of an attempt and its children. Plain state; the deeds are in the
-//! modules beside it.
+//! The supervisor's state of an attempt and its children. The modules beside this one act on it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -10,10 +9,10 @@ use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::{AttemptState, ChildState, ChildView, EndedState};
 use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StopWhy};
 
-/// Times are those of the monotonic clock.
+/// A time of the monotonic clock.
 pub(super) type At = Duration;
 
-/// Numbers attempts within the life of a supervisor; never given twice.
+/// The number of an attempt, never reused within the life of a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct AttemptNo(pub(super) u32);
 
@@ -31,44 +30,44 @@ pub(super) struct Attempt {
     pub(super) held: Option<Hold>,
     /// The host will start nothing more, and waits for the end.
     pub(super) finished: bool,
-    /// The host has all it needs; to be forgotten at the end.
+    /// The host needs nothing more of it; it is forgotten at its end.
     pub(super) acknowledged: bool,
     /// The largest sum of resident memory that was sampled.
     pub(super) peak_rss_bytes: Option<u64>,
-    /// Of orphaned descendants that were reaped here.
+    /// CPU time of orphaned descendants that were reaped here.
     pub(super) orphan_cpu_us: u64,
-    /// Processes left behind that were signalled.
+    /// Leftover processes that were signalled.
     pub(super) swept: HashSet<(u32, u64)>,
-    /// Those that could not be ended.
+    /// Leftover processes that could not be ended.
     pub(super) alive: u32,
-    /// When something is to be done about it, as it stands in the list of timers.
+    /// Its time in the list of timers.
     pub(super) wake: Option<At>,
 }
 
-/// How far an attempt is.
+/// The phase of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Children run, or none has been started yet.
     Open,
-    /// Leaders are being ended; `rung` is the next step of the ladder, and past its end comes KILL.
+    /// Leaders are being ended. `rung` is the next step of the ladder; after the last comes KILL.
     Stopping {
         why: StopWhy,
         ladder: Vec<Rung>,
         rung: usize,
         next: At,
     },
-    /// No leader runs, but something else does, or holds a pipe open, or the log is held back.
+    /// No leader runs, but leftovers do, or a pipe is held open, or the log is held back.
     Draining(Drain),
     /// Nothing is alive and the output is drained.
     Quiet,
 }
 
-/// How far the end of what was left behind is.
+/// The state of ending the leftovers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Drain {
     pub(super) since: At,
     pub(super) look_at: At,
-    /// The next signal, where something is left.
+    /// The next signal and its time, if something is left.
     pub(super) next: Option<(At, Signal)>,
     pub(super) after_stop: bool,
     pub(super) killing_since: Option<At>,
@@ -85,26 +84,26 @@ pub(super) struct Child {
     pub(super) id: ChildId,
     pub(super) state: State,
     pub(super) started_at: At,
-    /// When the host is told of the start, unless the child has ended by then.
+    /// The time at which the host is told of the start, unless the child has ended by then.
     pub(super) tell_start_at: Option<At>,
     pub(super) pipes: [Option<Pipe>; 2],
     pub(super) input: Input,
-    /// It was killed because its input broke off.
+    /// Whether it was killed because its input broke off.
     pub(super) input_broke_off: bool,
 }
 
-/// What becomes of a child's standard input from here.
+/// The state of a child's standard input, as far as this process feeds it.
 #[derive(Debug, Default)]
 pub(super) enum Input {
-    /// Nothing: it was not to be fed, or it has all it will get.
+    /// There is nothing to do: the child is not fed, or its input is complete.
     #[default]
     Settled,
-    /// `feeder` is there once the host has asked for the pipe.
+    /// The input is open; `feeder` is set once the host has asked for the pipe.
     Open {
         pipe: OwnedFd,
         feeder: Option<Box<Connection>>,
     },
-    /// The pipe is kept, so that the child does not see an end.
+    /// The input has broken off; the pipe is kept, so that the child does not see an end.
     BrokenOff { _pipe: OwnedFd },
 }
 
@@ -118,7 +117,7 @@ pub(super) enum State {
         pid: u32,
         start_time: u64,
     },
-    /// `reaped` is false while its pid is kept, so that its group can be signalled.
+    /// `reaped` is false while the pid is kept, so that its group can be signalled.
     Exited {
         exit: Exit,
         reaped: bool,
@@ -129,7 +128,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) descriptor: OwnedFd,
-    /// Whether it has been given a larger buffer.
+    /// Whether its buffer was enlarged.
     pub(super) grown: bool,
 }
 
@@ -165,7 +164,7 @@ impl Attempt {
         self.phase == Phase::Quiet
     }
 
-    /// The pids of leaders that are not reaped: their groups are still theirs.
+    /// The pids of unreaped leaders, whose groups therefore still have these numbers.
     pub(super) fn groups(&self) -> Vec<u32> {
         self.children.values().filter_map(Child::held_pid).collect()
     }
@@ -191,7 +190,7 @@ impl Attempt {
             .any(|child| child.pipes.iter().any(Option::is_some))
     }
 
-    /// When something has to be done about it next.
+    /// The time at which the attempt needs attention next.
     pub(super) fn due(&self) -> Option<At> {
         let mut due = Vec::with_capacity(4);
         due.extend(
@@ -203,7 +202,7 @@ impl Attempt {
         match &self.phase {
             Phase::Open => {
                 due.extend(self.deadline);
-                // A held-back attempt cannot write, so its silence says nothing.
+                // A held-back attempt cannot write, so its silence does not count.
                 let idle = self.idle_timeout.filter(|_| self.held.is_none());
                 due.extend(idle.map(|idle| self.last_output + idle));
             }

@@ -1,7 +1,7 @@
-//! Finding the command on the task's own `PATH`, and saying precisely why a start failed.
+//! Finds the command on the task's own `PATH`, and explains failed starts.
 //!
-//! `posix_spawn` returns one number for whichever step failed in the child. So the reason is looked
-//! up after the fact, where it costs nothing on the way that succeeds.
+//! `posix_spawn` returns one error number for whichever step failed in the child. So the reason is
+//! looked up afterwards, which costs nothing when a start succeeds.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use crate::supervise::words::NotStartedClass;
 
-/// Where the environment has no `PATH`.
+/// The `PATH` of an environment that has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a child was not started.
@@ -32,8 +32,8 @@ impl Refusal {
     }
 }
 
-/// The path to execute: the command itself where it has a slash, else the first executable file of
-/// that name.
+/// The path to execute: the command itself if it has a slash, else the first executable file of
+/// that name on `PATH`.
 pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CString, Refusal> {
     let c_string = |bytes: &[u8]| {
         CString::new(bytes)
@@ -51,7 +51,7 @@ pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CSt
     let path = path.unwrap_or(DEFAULT_PATH.as_bytes());
     let mut not_executable = None;
     for folder in path.split(|byte| *byte == b':') {
-        // An empty entry is the working directory, as in a shell.
+        // An empty entry means the working directory, as in a shell.
         let candidate = cwd.join(std::ffi::OsStr::from_bytes(folder)).join(command);
         let access = rustix::fs::accessat(CWD, &candidate, Access::EXEC_OK, AtFlags::EACCESS);
         if matches!(access, Ok(()) | Err(rustix::io::Errno::ACCESS)) && candidate.is_file() {
@@ -71,7 +71,7 @@ pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CSt
     })
 }
 
-/// Whether the same may succeed later, once other processes have ended.
+/// Whether the same start may succeed later, once other processes have ended.
 pub(super) fn is_out_of_room(error: &io::Error) -> bool {
     let room = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     error
@@ -79,8 +79,7 @@ pub(super) fn is_out_of_room(error: &io::Error) -> bool {
         .is_some_and(|code| room.contains(&code))
 }
 
-/// Says what was wrong after `posix_spawn` returned `error`. `command` is relative to `cwd` or
-/// absolute.
+/// Explains why `posix_spawn` returned `error`. `command` is relative to `cwd` or absolute.
 pub(super) fn explain(
     error: &io::Error,
     command: &CString,
@@ -158,8 +157,8 @@ fn not_executable_refusal(file: &Path, why: &str) -> Refusal {
     )
 }
 
-/// What a script's first line names, as the kernel reads it: up to a space, a tab or the line's
-/// end.
+/// The interpreter in a script's first line, as the kernel reads it: up to a space, a tab or the
+/// line's end.
 fn interpreter(script: &Path) -> Option<String> {
     use std::io::Read;
     let mut start = [0; 256];

@@ -1,5 +1,5 @@
-//! What a host can ask for. Every command may come twice, or for an attempt that is not known; the
-//! answer says how things are.
+//! The commands of a host. Any of them may come twice, or for an unknown attempt; the answer tells
+//! the current state.
 
 use super::Supervisor;
 use super::attempt::{AttemptNo, Phase, State};
@@ -7,7 +7,8 @@ use super::stop::signal_group;
 use crate::supervise::protocol::{Command, Message};
 use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
 
-/// Stops that came before their attempt: more are forgotten, the oldest first.
+/// The most stops that are kept for attempts that have not arrived; beyond this the oldest is
+/// forgotten.
 const MOST_STOPPED_AHEAD: usize = 1024;
 
 impl Supervisor {
@@ -44,8 +45,8 @@ impl Supervisor {
         }
     }
 
-    /// A start may have been overtaken, on another connection or by another host: it is refused
-    /// when it comes.
+    /// Remembers a stop that overtook its start, on another connection or from another host, so
+    /// that the start is refused when it arrives.
     fn remember_stop(&mut self, attempt: &AttemptKey) {
         self.forget_stop(attempt);
         if self.stopped_ahead.len() == MOST_STOPPED_AHEAD {
@@ -73,7 +74,7 @@ impl Supervisor {
         }
     }
 
-    /// A start that never arrived leaves nothing alive.
+    /// Reports an attempt whose start never arrived as ended, since nothing of it is alive.
     fn tell_unknown(&mut self, attempt: &AttemptKey) {
         self.tell(&Message::Ended {
             attempt: attempt.clone(),
@@ -93,7 +94,7 @@ impl Supervisor {
         self.forget_acknowledged(no);
     }
 
-    /// Forgets the attempt if it is over and the host knows.
+    /// Forgets the attempt if it is over and acknowledged.
     pub(super) fn forget_acknowledged(&mut self, no: AttemptNo) {
         if !self
             .attempts

@@ -1,8 +1,8 @@
-//! Hosts: taking their connections, hearing what they say, telling them what happens.
+//! Connections of hosts: accepting them, reading commands, sending messages.
 //!
-//! One host is obeyed at a time: the newest connection of the highest epoch. A host that has been
-//! replaced is told so and cut off; it must not write to the store any more either, and the epoch
-//! is what tells it.
+//! One host is obeyed at a time: the one with the newest connection of the highest epoch. A host
+//! that has been replaced is told so and disconnected; the epoch tells it that it must not write to
+//! the store any more either.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -20,15 +20,15 @@ use crate::clock;
 use crate::supervise::frame::{self, FrameError, Incoming};
 use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
-/// Connections that may wait before their hello; the oldest goes when there are more.
+/// The most connections that may wait before their hello; beyond this the oldest is dropped.
 const MOST_GREETING: usize = 8;
-/// A host that lets so much pile up is not reading. It is cut off, and gets the whole state when it
-/// comes back.
+/// The most unsent bytes. A host that lets more pile up does not read; it is disconnected, and gets
+/// the whole state when it comes back.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
-/// Commands after which the host is told that they arrived, so that it can forget them.
+/// Commands after which their arrival is confirmed, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;
 
-/// Numbers connections; never given twice.
+/// The number of a connection, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionNo(pub(super) u32);
 
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     waits_to_send: bool,
 }
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Debug)]
 pub(super) enum Over {
     /// The other side closed it.
@@ -53,8 +53,7 @@ pub(super) enum Over {
 impl Connection {
     pub(super) fn push(&mut self, message: &impl Serialize) {
         if let Err(error) = frame::encode(message, &mut self.unsent) {
-            // Nothing that is sent can be that long; the host would learn of it after a
-            // reconnection.
+            // No message gets that long. The host would learn of it after a reconnection.
             eprintln!("a message was not sent: {error}");
         }
     }
@@ -96,14 +95,14 @@ impl Connection {
 }
 
 impl Connection {
-    /// The next whole frame of what was received.
+    /// The next complete frame of the received bytes.
     pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let frame = self.incoming.next_frame()?;
         frame.map(frame::decode).transpose()
     }
 
-    /// Sends a message together with a descriptor, which stays open here. Nothing may wait to be
-    /// sent.
+    /// Sends a message together with a descriptor, which stays open here. Requires that nothing is
+    /// queued.
     pub(super) fn hand_over(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame::encode(message, &mut bytes).map_err(io::Error::other)?;
@@ -115,7 +114,7 @@ impl Connection {
         }
         let slices = [IoSlice::new(&bytes)];
         let sent = rustix::net::sendmsg(&self.stream, &slices, &mut control, SendFlags::NOSIGNAL)?;
-        // The buffer of a new connection has room for more than that.
+        // The buffer of a new connection holds more than that.
         if sent == bytes.len() {
             Ok(())
         } else {
@@ -134,18 +133,18 @@ impl Supervisor {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The connection went away again.
+                // The peer closed the connection before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    eprintln!("cannot take a connection: {error}");
+                    eprintln!("cannot accept a connection: {error}");
                     return self.be_deaf();
                 }
             }
         }
     }
 
-    /// Ignores the listener for a moment: it stays readable while its connections cannot be taken
-    /// (no descriptor is left).
+    /// Ignores the listener for a moment. It stays readable while its connections cannot be
+    /// accepted, because no descriptor is free.
     fn be_deaf(&mut self) {
         match self.set_listening(EventFlags::empty()) {
             Ok(()) => self.deaf_until = Some(clock::monotonic() + ACCEPT_AGAIN),
@@ -160,7 +159,7 @@ impl Supervisor {
         match self.set_listening(EventFlags::IN) {
             Ok(()) => self.deaf_until = None,
             Err(error) => {
-                eprintln!("the listener cannot be listened to: {error}");
+                eprintln!("cannot listen to the listener again: {error}");
                 self.deaf_until = Some(now + ACCEPT_AGAIN);
             }
         }
@@ -209,7 +208,7 @@ impl Supervisor {
             return;
         }
         let over = host.receive().err();
-        // What it said before it went counts.
+        // Commands that arrived before the end of the connection count.
         self.obey();
         if let Some(over) = over {
             self.part(over);
@@ -234,7 +233,7 @@ impl Supervisor {
         };
         if hello.epoch < self.epoch {
             connection.push(&Message::Fenced { epoch: self.epoch });
-            // Whether it still gets that or not, it is not obeyed.
+            // It is not obeyed even if this message does not arrive.
             connection.send().ok();
             return;
         }
@@ -243,7 +242,7 @@ impl Supervisor {
         }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
-            // It is replaced, whether it hears of it or not.
+            // It is replaced even if this message does not arrive.
             old.send().ok();
         }
         if hello.epoch > self.epoch {
@@ -273,12 +272,12 @@ impl Supervisor {
             .values_mut()
             .flat_map(|attempt| attempt.children.values_mut())
         {
-            // The state that was just sent says so.
+            // The state above says that the child was started.
             child.tell_start_at = None;
         }
     }
 
-    /// Carries out what has arrived, in order.
+    /// Carries out the commands that have arrived, in order.
     fn obey(&mut self) {
         loop {
             let Some(host) = &mut self.host else {
@@ -311,15 +310,15 @@ impl Supervisor {
         }
     }
 
-    /// Tells the host, if there is one. If not, it will learn it from the state it is welcomed
-    /// with.
+    /// Sends a message to the host, if one is connected. A later host learns it from the state that
+    /// it gets first.
     pub(super) fn tell(&mut self, message: &Message) {
         if let Some(host) = &mut self.host {
             host.push(message);
         }
     }
 
-    /// The same, and into the journal.
+    /// Sends a message to the host and notes it in the journal.
     pub(super) fn report(&mut self, message: &Message) {
         self.journal.note(message);
         self.tell(message);
@@ -350,7 +349,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets the host's connection go; closing it takes it out of epoll.
+    /// Drops the host's connection; closing it removes it from epoll.
     fn part(&mut self, over: Over) {
         self.host = None;
         self.break_off_unclaimed();

@@ -1,5 +1,5 @@
-//! The time between the end of the last leader and the end of the attempt: what was left behind is
-//! ended, and the output is read to its end.
+//! Draining: between the end of the last leader and the end of the attempt, leftovers are ended and
+//! the output is read to its end.
 
 use std::time::Duration;
 
@@ -7,30 +7,31 @@ use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Drain, Phase};
 use crate::supervise::words::Signal;
 
-/// What is on its way to an end by itself (`tee` behind a shell that has just exited) is left alone
-/// so long.
+/// How long leftovers are left alone, since many end by themselves, as `tee` does after the shell
+/// that started it.
 const MOMENT: Duration = Duration::from_millis(200);
-/// How long what was left behind has between TERM and KILL, after a normal end and after a stop.
+/// The time for leftovers between TERM and KILL, after a normal end and after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
-/// How long a pipe is read after everything that we know of has ended. Only a process outside our
-/// tree can still hold it.
+/// How long a pipe is read after every known process has ended. Only a process outside our tree can
+/// still hold it open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
-/// Exits and ends of output come by themselves; this is for what does not.
+/// How often to look. Exits and ends of output are reported by events; this is for the rest.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What has not ended so long after the first KILL is reported alive: it waits in the kernel, or is
-/// not ours to signal.
+/// The time after the first KILL at which living leftovers are reported: they hang in the kernel,
+/// or belong to another user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 impl Supervisor {
-    /// Begins to end what was left behind, or goes on with it.
+    /// Begins to end the leftovers, or continues.
     pub(super) fn drain(&mut self, no: AttemptNo, now: At, something_left: bool) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
         if !matches!(attempt.phase, Phase::Draining(_)) {
             let (after_stop, killing_since) = match &attempt.phase {
-                // The ladder was climbed to its end, so politeness is over.
+                // A ladder that was climbed to its end has sent KILL already, so leftovers get KILL
+                // at once.
                 Phase::Stopping { ladder, rung, .. } => {
                     (true, (*rung > ladder.len()).then_some(now))
                 }
@@ -60,7 +61,7 @@ impl Supervisor {
         }
     }
 
-    /// A stop that arrives now leaves less time.
+    /// Gives leftovers less time, because a stop has arrived.
     pub(super) fn hurry(&mut self, no: AttemptNo, now: At) {
         if let Some(Phase::Draining(drain)) =
             self.attempts.get_mut(&no).map(|attempt| &mut attempt.phase)
@@ -93,7 +94,7 @@ impl Supervisor {
         self.settle_and_tell(no);
     }
 
-    /// The next signal, if its time has come.
+    /// Sends the next signal if its time has come.
     fn sweep(&mut self, no: AttemptNo, now: At) {
         let Some(Phase::Draining(drain)) =
             self.attempts.get_mut(&no).map(|attempt| &mut attempt.phase)

@@ -1,5 +1,5 @@
-//! The environment a child gets: the task's, from its file, less what is removed, plus what is set,
-//! plus the marker.
+//! The environment of a child: the task's, from its file, less the removed variables, plus those
+//! that are set, plus the marker.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use crate::supervise::sys::spawn::CStrings;
 use crate::supervise::words::{NotStartedClass, StartChild};
 
-/// Files kept parsed. Their names are hashes of what is in them, so they cannot be stale.
+/// The most parsed files kept. A file is named by the hash of its content, so it cannot be stale.
 const KEPT_FILES: usize = 64;
 
 /// Environment files that were read lately.
@@ -62,7 +62,7 @@ impl Environments {
                 let message = format!("`{name}` cannot be the name of a variable");
                 return Err(Refusal::new(NotStartedClass::Invalid, message));
             }
-            // Of two variables with one name some programs take the first, some the last.
+            // Names must be unique: with duplicates some programs take the first, some the last.
             if last.get(name.as_str()) == Some(&at) && !marks.contains(&name.as_str()) {
                 push(&mut strings, format!("{name}={value}").as_bytes())?;
             }
@@ -121,8 +121,8 @@ fn value_of<'a>(variable: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (name_of(variable) == name.as_bytes()).then(|| variable.get(name.len() + 1..).unwrap_or(&[]))
 }
 
-/// Whether what the submitter's `PWD` names is the child's directory: it may be a name with links
-/// in it, which a shell goes on using.
+/// Whether the submitter's `PWD` names the child's directory. It may contain symbolic links, and
+/// shells prefer such a name.
 fn is_same_directory(named: &[u8], cwd: &Path) -> bool {
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok()?;

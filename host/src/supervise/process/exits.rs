@@ -1,8 +1,9 @@
-//! Children that ended: telling it, and finding out whether anything of their attempt is left.
+//! Handles the end of children: reports it, and finds out whether anything of their attempt is
+//! left.
 //!
-//! A leader keeps its pid (it is not reaped) for as long as anything of its attempt may have to be
-//! signalled by its group. For a child that leaves nothing behind that is no time at all, and one
-//! message says everything.
+//! A leader keeps its pid (it is not reaped) as long as a process of its attempt may have to be
+//! signalled by the leader's group. A child without leftovers is reaped at once, and a single
+//! message reports everything.
 
 use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Phase, State};
@@ -17,7 +18,8 @@ impl Supervisor {
     pub(super) fn children_ended(&mut self) {
         while let Some(ended) = wait::peek(Of::Any) {
             if !self.child_ended(ended) {
-                // A leader that is kept comes up first every time, so everybody is asked by name.
+                // A leader that is not reaped yet would be returned every time, so the children are
+                // asked for by pid.
                 for pid in self.strays.own_children() {
                     if let Some(ended) = wait::peek(Of::Pid(pid)) {
                         self.child_ended(ended);
@@ -31,7 +33,7 @@ impl Supervisor {
         }
     }
 
-    /// `false` where this was known, and the child stays as it is.
+    /// Handles the end of a child; `false` if it was known, and nothing changed.
     fn child_ended(&mut self, ended: Ended) -> bool {
         let Some((no, index)) = self.leaders.get(&ended.pid).copied() else {
             self.orphan_ended(ended);
@@ -93,8 +95,7 @@ impl Supervisor {
         self.rearm(no);
     }
 
-    /// Where other children of the attempt still run, a leader whose group is empty need not be
-    /// kept.
+    /// Reaps a leader whose group is empty while other children of the attempt still run.
     fn reap_early(&mut self, no: AttemptNo, pid: u32) {
         let others_run = self.attempts.get(&no).is_some_and(Attempt::runs);
         if others_run && self.look() && !self.strays.any_in_group_or_session(pid) {
@@ -138,7 +139,7 @@ impl Supervisor {
     }
 
     /// Whether the attempt has just become quiet: no leader runs, nothing is left, and the output
-    /// is in the log. If it has not, whatever is in the way is being dealt with afterwards.
+    /// is in the log. If not, the attempt is draining after this call.
     pub(super) fn settle(&mut self, no: AttemptNo) -> bool {
         let attempt = self.attempts.get(&no);
         if attempt.is_none_or(|attempt| attempt.runs() || attempt.is_quiet()) {
@@ -204,7 +205,7 @@ impl Attempt {
             status: ended.status,
             usage,
             stopped,
-            // One that ended by itself in the same moment was not killed.
+            // A child that ended by itself at that moment was not killed.
             input_broke_off: child.input_broke_off && matches!(ended.status, Status::Signal(_)),
             stdout_bytes,
             stderr_bytes,

@@ -1,14 +1,14 @@
 //! Children that a host feeds while they run.
 //!
-//! Such a child reads a pipe. The host asks for the writing end over a connection of its own, one
-//! for each child, and writes into it by itself: the bytes never pass through this process, and a
-//! child that is slow holds its host back by the pipe alone.
+//! Such a child reads a pipe. The host asks for the writing end over a separate connection for each
+//! child, and writes into the pipe itself: the bytes never pass through this process, and a slow
+//! child delays its host by the full pipe alone.
 //!
 //! This process keeps a writing end too, so that the death of the host does not look like the end
-//! of the input. The input ends when the host says so on that connection. A connection that closes
-//! without that word has broken off: the child is killed, and since its pipe stays open until then,
-//! it cannot take half of an input for the whole. What nobody can prevent is that host and
-//! supervisor are killed in one moment; the next host then ends what is left.
+//! of the input. The input ends when the host says so on that connection. If the connection closes
+//! without that message, the input has broken off: the child is killed, and since its pipe stays
+//! open until then, it cannot take half of an input for the whole. Nothing can be done if host and
+//! supervisor are killed at the same moment; the next host then ends what is left.
 
 use super::Supervisor;
 use super::attempt::{AttemptNo, Child, Input, State};
@@ -18,7 +18,7 @@ use crate::supervise::protocol::{FeedWord, Message};
 use crate::supervise::words::{ChildId, Signal};
 
 impl Supervisor {
-    /// A host wants to feed this child.
+    /// Handles a host's request to feed this child.
     pub(super) fn claim_input(&mut self, mut connection: Connection, child: &ChildId) {
         let place = self.by_key.get(child.attempt()).copied();
         let place = place.map(|no| (no, child.index()));
@@ -36,8 +36,8 @@ impl Supervisor {
             },
         )) = place.zip(fed)
         else {
-            // It has ended in the meantime, or was never to be fed. If that is not heard either,
-            // nothing is lost.
+            // The child has ended meanwhile, or is not fed. If this answer is lost, no harm is
+            // done.
             connection.push(&Message::InputClosed);
             connection.send().ok();
             return;
@@ -47,18 +47,18 @@ impl Supervisor {
         *feeder = Some(Box::new(connection));
         self.feeders.insert(no, place);
         match handed_over {
-            // What it said right behind its hello.
+            // The host may have sent more right after its hello.
             Ok(()) => {
                 self.hear_feeder(no);
             }
             Err(error) => {
-                eprintln!("the input of {child} cannot be handed over: {error}");
+                eprintln!("cannot hand over the input of {child}: {error}");
                 self.break_off(place.0, place.1);
             }
         }
     }
 
-    /// `false` where this is no connection that feeds a child.
+    /// Reads from a connection that feeds a child; `false` if it is none.
     pub(super) fn hear_feeder(&mut self, connection: ConnectionNo) -> bool {
         let Some((no, index)) = self.feeders.get(&connection).copied() else {
             return false;
@@ -79,14 +79,14 @@ impl Supervisor {
             Ok(None) if !over => {}
             Ok(None) => self.break_off(no, index),
             Err(error) => {
-                eprintln!("a word on the input of a child was not understood: {error}");
+                eprintln!("a message about a child's input was not understood: {error}");
                 self.break_off(no, index);
             }
         }
         true
     }
 
-    /// Lets go of the child's input: it has ended, or the child has.
+    /// Releases the child's input, which has ended, or whose child has.
     pub(super) fn settle_input(&mut self, no: AttemptNo, index: u16) {
         let Some(child) = self.child_mut(no, index) else {
             return;
@@ -100,8 +100,8 @@ impl Supervisor {
         }
     }
 
-    /// A child that is being stopped is left to its stop, which is politer; its input stays as it
-    /// is.
+    /// Breaks off a child's input and kills the child. A child that is being stopped is not killed,
+    /// since its stop is gentler, but its input stays broken off.
     fn break_off(&mut self, no: AttemptNo, index: u16) {
         let stopping = self
             .attempts
@@ -125,12 +125,12 @@ impl Supervisor {
         }
     }
 
-    /// The host has gone, and with it whoever was to ask for these.
+    /// Breaks off the inputs that the host had not asked for yet when it disconnected.
     pub(super) fn break_off_unclaimed(&mut self) {
         self.break_off_where(Option::is_none);
     }
 
-    /// Another host is there, and whoever feeds is none any more.
+    /// Breaks off all inputs, because another host has taken over.
     pub(super) fn break_off_all(&mut self) {
         self.break_off_where(|_| true);
     }

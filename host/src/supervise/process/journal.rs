@@ -1,9 +1,9 @@
-//! `exits.log`: what a dead supervisor's children were and how they ended.
+//! `exits.log`: tells what a dead supervisor's children were and how they ended.
 //!
-//! One JSON document a line, the same as the messages to the host, written before the host is told.
-//! It is not synced: what it protects against is the death of this process, and after the death of
-//! the machine no process is left to be recovered. The host reads it only if it finds the
-//! supervisor dead.
+//! It has one JSON document a line, the same as the messages to the host, written before the host
+//! is told. It is not synced: it guards against the death of this process, and when the machine
+//! dies no process is left to be recovered. The host reads it only if the supervisor is dead or
+//! does not answer.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::supervise::protocol::Message;
 
 pub(in crate::supervise) const FILE: &str = "exits.log";
 
-/// From this size on it is rewritten with what is still needed.
+/// The size from which it is rewritten with the lines that are still needed.
 const REWRITE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Journal {
         line(message, &mut self.waiting);
     }
 
-    /// Writes what was noted. On a full disk it stays in memory and is tried again with the next.
+    /// Writes the waiting lines. On a full disk they stay in memory until the next flush.
     pub(super) fn flush(&mut self) {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {
@@ -64,13 +64,13 @@ impl Journal {
         self.in_file > self.rewrite_at
     }
 
-    /// Puts a file with these lines in the old one's place.
+    /// Replaces the file by one with these lines.
     pub(super) fn rewrite(&mut self, messages: impl Iterator<Item = Message>) -> io::Result<()> {
         let mut lines = Vec::new();
         messages.for_each(|message| line(&message, &mut lines));
-        // Whatever comes of it, the next try is after as much again.
+        // If the rewrite fails, the next try is after this many bytes more.
         self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
-        // What it tells of is gone with this process, or with the machine.
+        // Need not be synced: its content is useless once the machine has died.
         self.file = fsx::replace(&self.path, Lasting::Process, &lines)?;
         self.in_file = lines.len();
         self.rewrite_at = lines.len() + REWRITE_BYTES;

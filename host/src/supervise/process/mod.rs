@@ -1,24 +1,24 @@
-//! The supervisor process: one thread and one epoll, no runtime, no allocation to speak of while
+//! The supervisor process: one thread and one epoll, no runtime, and hardly an allocation while
 //! nothing happens.
 //!
-//! It is the sub-reaper of everything it starts. Whatever a child leaves behind becomes its own
-//! child in the instant the parent dies, so a look at the list of its own children proves that
+//! It is the sub-reaper of everything that it starts. When a process below it dies, the children of
+//! that process become its own at that instant. So reading the list of its own children proves that
 //! nothing of an attempt is alive, without a search through `/proc`.
 //!
-//! It needs neither a host nor its own executable once it runs. It goes away by itself when no host
-//! is connected, nothing lives and nothing is unacknowledged; and, with all that it has, when its
-//! directory was removed: no host could find it there.
+//! Once it runs it needs neither a host nor its own executable. It ends by itself when no host is
+//! connected, nothing lives and nothing is unacknowledged. It also ends, together with all its
+//! children, when its directory was removed, since no host could find it there.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
-//! | `connection`, `commands` | hosts: who is connected, what it asks for |
+//! | `connection`, `commands` | hosts: which one is connected, its commands |
 //! | `start`, `command`, `environment` | starting a child |
 //! | `input` | children that are fed by a host |
-//! | `output` | pipes to log |
+//! | `output` | from the pipes to the log |
 //! | `exits`, `strays`, `drain` | children that ended, and what they left behind |
 //! | `stop` | signals, deadlines |
 //! | `sample` | peak memory |
-//! | `journal` | what survives this process |
+//! | `journal` | notes that survive this process |
 
 mod attempt;
 mod command;
@@ -70,20 +70,21 @@ pub(super) const SOCKET_FILE: &str = "sock";
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
 
-/// How long it stays when nobody is connected and nothing is left to do: long enough for a host
+/// How long it stays when no host is connected and nothing is left to do: long enough for a host
 /// that restarts.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long another process may have its lock when it starts.
+/// How long another process may hold its lock when it starts.
 const LOOKED_AT: Duration = Duration::from_secs(1);
-/// How often it looks whether its directory is still there while no host is connected.
+/// How often it checks that its directory still exists while no host is connected.
 const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(5);
-/// The pause after a connection that could not be taken.
+/// The pause after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// One read of a pipe. It stays in the second-level cache on its way to the file.
+/// The most bytes in one read of a pipe. They stay in the second-level cache on their way to the
+/// file.
 const READ_BYTES: usize = 256 << 10;
 const EVENTS_AT_ONCE: usize = 256;
 
-/// What an event is about, packed into the 64 bits that epoll keeps for us.
+/// The subject of an event, packed into the 64 bits that epoll keeps for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     Signals,
@@ -125,7 +126,7 @@ impl Token {
     }
 }
 
-/// Runs the supervisor in `dir`. Called before anything else of the program has begun.
+/// Runs the supervisor in `dir`. To be called before anything else of the program has begun.
 /// `descriptors` is the soft limit on open files for children, if it is not that of this process.
 pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     let sealed = files::seal_inherited(Inherited::Closed);
@@ -148,17 +149,18 @@ struct Supervisor {
     arrivals: Arrivals,
     listener: UnixListener,
     limits: FileLimits,
-    /// What children have that no others are asked for.
+    /// The limits of a child whose start asks for no others.
     childrens_bounds: Bounds,
     null: File,
-    /// Held as long as the process lives: whoever gets it knows that the supervisor is dead.
+    /// Held while the process lives: a process that gets this lock knows that the supervisor is
+    /// dead.
     lock: File,
 
     attempts: HashMap<AttemptNo, Attempt>,
     by_key: HashMap<AttemptKey, AttemptNo>,
     /// Leaders that are not reaped.
     leaders: HashMap<u32, (AttemptNo, u16)>,
-    /// No leader runs any more, but it is not over.
+    /// Attempts of which no leader runs, but which are not over.
     draining: BTreeSet<AttemptNo>,
     timers: BTreeSet<(At, AttemptNo)>,
     next_attempt: u32,
@@ -174,12 +176,13 @@ struct Supervisor {
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 
-    /// The host that is obeyed.
+    /// The connection of the host that is obeyed.
     host: Option<Connection>,
-    /// Those that have not said hello yet.
+    /// Connections that have not sent a hello yet.
     greeting: Vec<Connection>,
     next_connection: u32,
-    /// Until when the listener is ignored, since no descriptor is left for a connection.
+    /// The time until which the listener is ignored, because no descriptor is left for a
+    /// connection.
     deaf_until: Option<At>,
     /// The connections that feed a child.
     feeders: HashMap<ConnectionNo, (AttemptNo, u16)>,
@@ -188,7 +191,8 @@ struct Supervisor {
     confirmed: u64,
 
     idle_since: Option<At>,
-    /// When it looks for its directory; `None` while a host is connected, which does.
+    /// The time of the next check for its directory; `None` while a host is connected, which makes
+    /// that check.
     look_at: Option<At>,
     quitting: bool,
     terminated: bool,
@@ -212,7 +216,7 @@ impl Supervisor {
         let socket = SocketPath::new(dir, SOCKET_FILE)?;
         remove_stale(&dir.join(SOCKET_FILE))?;
         let listener = UnixListener::bind(socket.as_path())?;
-        // Whoever can connect can start processes as this user.
+        // A process that can connect can start processes as this user.
         std::fs::set_permissions(
             socket.as_path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o600),
@@ -233,8 +237,8 @@ impl Supervisor {
             Token::Listener.pack(),
             epoll::EventFlags::IN,
         )?;
-        // Else it would be taken for something that its host has run. It has no tag to lose where
-        // this fails: a host cannot have set one there either.
+        // Otherwise it would be taken for a command of its host. If this fails it has no tag to
+        // replace: the host cannot have set one on this system either.
         Tag::of_supervisor(identity.pid, identity.start_time)
             .hand_on()
             .unwrap_or_default();
@@ -298,7 +302,7 @@ impl Supervisor {
                 self.dispatch(Token::unpack(event.data), event.flags)?;
             }
             self.run_timers();
-            // In this order: what the host is told is in the journal already.
+            // The order matters: the journal must hold everything that the host is told.
             self.journal.flush();
             self.compact_journal();
             self.flush_host();
@@ -328,7 +332,8 @@ impl Supervisor {
 
     fn run_timers(&mut self) {
         let now = clock::monotonic();
-        // Each attempt once, so that one which cannot get on does not keep the others waiting.
+        // Each attempt is visited once, so that one that makes no progress does not delay the
+        // others.
         let due: Vec<AttemptNo> = self
             .timers
             .iter()
@@ -348,7 +353,8 @@ impl Supervisor {
         self.look_for_directory(now);
     }
 
-    /// Without its lock it counts as dead, and what it has as lost; it ends that, and itself.
+    /// Ends everything, and itself, if the directory was removed: without its lock it counts as
+    /// dead, and its attempts as lost.
     fn look_for_directory(&mut self, now: At) {
         if self.host.is_some() || self.terminated {
             self.look_at = None;
@@ -366,7 +372,7 @@ impl Supervisor {
         }
     }
 
-    /// Keeps the list of timers true after an attempt has changed.
+    /// Updates the list of timers after an attempt has changed.
     fn rearm(&mut self, no: AttemptNo) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
@@ -406,7 +412,7 @@ impl Supervisor {
         self.quitting || clock::monotonic() >= since + LINGER
     }
 
-    /// Takes away what would lead a host here. The lock goes with the process.
+    /// Removes the files by which a host would find it. The lock ends with the process.
     fn leave(&mut self) {
         self.flush_host();
         for name in [SOCKET_FILE, IDENTITY_FILE] {
@@ -443,7 +449,7 @@ impl Supervisor {
     }
 }
 
-/// Takes the lock. A host that looks whether this supervisor lives may have it for a moment.
+/// Takes the lock. A host that checks whether this supervisor lives may hold it for a moment.
 fn hold(lock: &File) -> io::Result<()> {
     take_soon(|| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive))
 }
@@ -462,7 +468,7 @@ fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()>
     }
 }
 
-/// Whether no name leads to a file any more. One that cannot be looked at is taken to be there.
+/// Whether no name leads to a file any more. A file that cannot be looked at is assumed to exist.
 fn is_removed(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     file.metadata().is_ok_and(|found| found.nlink() == 0)
@@ -479,8 +485,8 @@ fn own_identity() -> io::Result<Identity> {
     })
 }
 
-/// The version and the file this process was started from, for telling an older executable from the
-/// current one.
+/// The version and file of this process's executable, to tell an older executable from the current
+/// one.
 pub(super) fn own_build() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata("/proc/self/exe")?;
@@ -503,7 +509,7 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 
 fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
     let text = serde_json::to_vec(identity)?;
-    // It says who holds the lock, which a power cut ends.
+    // Need not be synced: it names the holder of the lock, which a power cut ends.
     fsx::replace(&dir.join(IDENTITY_FILE), Lasting::Process, &text).map(drop)
 }
 
@@ -513,7 +519,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_somebody_looks_at_is_waited_for_and_one_that_is_held_is_not() {
+    fn a_briefly_held_lock_is_waited_for_and_a_lasting_one_is_not() {
         let mut looks = 0;
         let looked_at = take_soon(|| {
             looks += 1;
@@ -533,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_survive_their_packing() {
+    fn tokens_unpack_to_what_was_packed() {
         for token in [
             Token::Signals,
             Token::Listener,

@@ -1,8 +1,8 @@
-//! From the pipes into the log.
+//! Copies output from the pipes into the log.
 //!
-//! Each ready pipe gets a bounded turn, so one flood does not starve the others, nor the exits and
-//! commands. When the log cannot be written the attempt is held: its pipes are not read, so its
-//! processes block as soon as these are full, and nothing is lost.
+//! Each ready pipe gets a bounded turn, so a flood in one delays neither the others nor exits and
+//! commands. While the log cannot be written the attempt is held: its pipes are not read, so its
+//! processes block once these are full, and nothing is lost.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::clock;
 use crate::supervise::log::{Channel, HEADER_BYTES};
 use crate::supervise::protocol::Message;
 
-/// Reads in a row from one pipe before others have their turn.
+/// The most reads in a row from one pipe before others have their turn.
 const READS_PER_TURN: u32 = 4;
-/// What a pipe holds unless it is told otherwise. One that was found full gets a larger buffer, so
-/// that its writer waits less.
+/// The default capacity of a pipe. A pipe that was found full gets a larger buffer, so that its
+/// writer waits less.
 const USUAL_PIPE_BYTES: usize = 64 << 10;
 const LARGE_PIPE_BYTES: usize = 1 << 20;
-/// How often a log that could not be written is tried again.
+/// How often writing the log is tried again.
 const RETRY_LOG_EVERY: Duration = Duration::from_millis(250);
 
 const BOTH: [Channel; 2] = [Channel::Stdout, Channel::Stderr];
@@ -30,9 +30,9 @@ const BOTH: [Channel; 2] = [Channel::Stdout, Channel::Stderr];
 enum Turn {
     /// There may be more.
     More,
-    /// Nothing is in it at the moment.
+    /// The pipe is empty at the moment.
     Empty,
-    /// All writers have closed it, and so have we.
+    /// All writers have closed the pipe, and so have we.
     Closed,
     /// The log could not be written.
     Held,
@@ -46,9 +46,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes all that is in the pipes of a child whose leader has ended. What others write into
-    /// them later comes by its own events: one that was left behind may write faster than this
-    /// reads, and would keep everything else waiting.
+    /// Reads all that is in the pipes of a child whose leader has ended. Later output is read when
+    /// its event arrives: a leftover may write faster than this reads, and would delay everything
+    /// else.
     pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
         for channel in BOTH {
             let until = self.taken(no, child, channel) + self.waiting(no, child, channel);
@@ -58,13 +58,13 @@ impl Supervisor {
         }
     }
 
-    /// How much of a child's output is in the log, the gap of a cap included.
+    /// How much of a child's output the log has taken, including the bytes that the cap deleted.
     fn taken(&self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
         let attempt = self.attempts.get(&no);
         attempt.map_or(0, |attempt| attempt.log.bytes(child, channel))
     }
 
-    /// How much is in a pipe at this moment. Where that cannot be told, one turn has to do.
+    /// How many bytes are in a pipe now. If that cannot be told, one turn has to be enough.
     fn waiting(&mut self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
         let attempt = self.attempts.get_mut(&no);
         let child = attempt.and_then(|attempt| attempt.children.get_mut(&child));
@@ -111,7 +111,8 @@ impl Supervisor {
             *last_output = clock::monotonic();
             if length >= USUAL_PIPE_BYTES && !pipe.grown {
                 pipe.grown = true;
-                // Past the user's allowance for pipes this is refused, and the pipe stays as it is.
+                // This is refused if it exceeds the user's allowance for pipes; the pipe then stays
+                // as it is.
                 rustix::pipe::fcntl_setpipe_size(&pipe.descriptor, LARGE_PIPE_BYTES).ok();
             }
             let frame = &mut self.buffer[..HEADER_BYTES + length];
@@ -120,8 +121,8 @@ impl Supervisor {
                 return Turn::Held;
             }
             if length < READ_BYTES.min(USUAL_PIPE_BYTES) {
-                // Less than there is room for: most likely all there was. If not, epoll says so
-                // again.
+                // The read was shorter than it could have been, so the pipe is most likely empty.
+                // If not, epoll reports it again.
                 return Turn::More;
             }
         }
@@ -132,7 +133,7 @@ impl Supervisor {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
-        // Also those whose writers are gone: epoll would report them without end.
+        // Includes pipes whose writers are gone: epoll would report them endlessly.
         for pipe in attempt
             .children
             .values()
@@ -177,7 +178,7 @@ impl Supervisor {
                 let token = Token::Pipe(no, *index, channel).pack();
                 if let Err(error) = epoll::add(&self.epoll, &pipe.descriptor, token, EventFlags::IN)
                 {
-                    // It is taken out by the end of the attempt at the latest.
+                    // The pipe is dropped at the end of the attempt at the latest.
                     eprintln!("cannot listen to a pipe of {key}: {error}");
                 }
             }

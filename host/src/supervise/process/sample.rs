@@ -1,11 +1,11 @@
-//! The peak of an attempt's memory, over all its processes.
+//! Samples the peak memory of an attempt, over all its processes.
 //!
 //! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half
-//! second while anything runs that is older than that, and less often where a look takes long, so
-//! that it never costs more than a fiftieth of a core.
+//! second if a process is at least that old, and less often if a look takes long, so that it never
+//! costs more than a fiftieth of a core.
 //!
-//! Its maximum for a child begins with what this process has had: the child lives in our memory
-//! until it executes its program. So only what is more than that is the child's own ([`OwnPeak`]).
+//! The kernel's maximum for a child starts with this process's own, because the child shares our
+//! memory until it executes its program. So only a larger value is the child's own ([`OwnPeak`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::supervise::sys::procfs::{self, Stat};
 const EVERY: Duration = Duration::from_millis(500);
 const LONGEST_SHARE: u32 = 50;
 
-/// The kernel counts pages on each processor by itself, so two readings of one peak differ by some
+/// The kernel counts pages on each processor separately, so two readings of one peak differ by some
 /// hundred KiB.
 const INEXACT_BYTES: u64 = 1 << 20;
 
-/// The most memory that this process has had, as it was last read.
+/// The peak memory of this process, as it was last read.
 #[derive(Debug, Default)]
 pub(super) struct OwnPeak {
     bytes: u64,
@@ -30,9 +30,9 @@ pub(super) struct OwnPeak {
 }
 
 impl OwnPeak {
-    /// What the kernel counted for a child that was started at that time, if it is the child's own.
-    /// It costs nothing for one as small as those before it, and one reading for all others that
-    /// were started before it.
+    /// `counted` by the kernel for a child that was started at that time, if it is the child's own
+    /// peak. Reads the own peak at most once for all children that were started before the reading,
+    /// and not at all if `counted` is no larger than the last one.
     pub(super) fn childs_own(
         &mut self,
         counted: u64,
@@ -55,7 +55,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Something runs.
+    /// Begins to sample, because something runs.
     pub(super) fn begin(&mut self, now: At) {
         self.next.get_or_insert(now + EVERY);
     }
@@ -112,7 +112,7 @@ impl Supervisor {
 
     fn owner_of(&self, pid: u32, parents: &HashMap<u32, u32>) -> Option<AttemptNo> {
         let mut at = pid;
-        // Bounded, since the list was not read in one instant and may hold a circle.
+        // Bounded, since the list was not read in one instant and may contain a cycle.
         for _ in 0..parents.len() {
             if let Some((no, _)) = self.leaders.get(&at) {
                 return Some(*no);
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_this_process_own_is_not_the_childs() {
+    fn memory_of_this_process_is_not_counted_as_the_childs() {
         const MIB: u64 = 1 << 20;
         let mut peak = OwnPeak::default();
         let mut check = |counted: u64, started_at: At, own: Option<u64>, expected: Option<u64>| {

@@ -1,4 +1,4 @@
-//! Starting a child, at most once for each id.
+//! Starts a child, at most once for each id.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
 
-/// A child that ends sooner is reported once, by its end.
+/// A child that ends within this time is reported once, by its end.
 const TELL_START_AFTER: Duration = Duration::from_millis(2);
 
 /// A child that has just been started.
@@ -74,7 +74,7 @@ impl Supervisor {
         no
     }
 
-    /// The start was repeated: the answer is what came of it.
+    /// Answers a repeated start with the child's current state.
     fn tell_again(&mut self, no: AttemptNo, index: u16) {
         let Some(attempt) = self.attempts.get(&no) else {
             return;
@@ -142,7 +142,7 @@ impl Supervisor {
             supervisor: supervisor_number(self.identity.pid, self.identity.start_time),
             attempt: no.0,
         };
-        // Without it the marker in the environment has to do.
+        // Without a tag the marker in the environment has to do.
         if let Err(error) = tag.hand_on() {
             eprintln!("{} is started without a tag: {error}", start.child);
         }
@@ -151,7 +151,7 @@ impl Supervisor {
         let start_time = if before == procfs::ticks_since_boot() {
             before
         } else {
-            // A child of ours is there until it is reaped, even if it has ended.
+            // A child of ours keeps its entry until it is reaped, even if it has ended.
             let stat = self.limits.with_reserve(|| procfs::stat(pid));
             stat.map_or(0, |stat| stat.start_time)
         };
@@ -163,7 +163,8 @@ impl Supervisor {
         })
     }
 
-    /// What this process has itself is handed on for nothing.
+    /// Starts the process. Bounds that equal the supervisor's own are inherited, which costs
+    /// nothing.
     fn run(&self, spawn: &Spawn<'_>, bounds: Option<&Bounds>) -> io::Result<u32> {
         let Some(bounds) = bounds.filter(|bounds| **bounds != self.childrens_bounds) else {
             return self.limits.for_child(|| spawn.run());
@@ -219,7 +220,7 @@ impl Supervisor {
         self.rearm(no);
     }
 
-    /// A pipe that is listened to. Its reading end does not block; the child's end does, as
+    /// Makes a pipe and listens to it. Its reading end does not block; the child's end does, as
     /// programs expect.
     fn output_pipe(&self, token: Token) -> Result<[OwnedFd; 2], Refusal> {
         let open = || {
@@ -285,7 +286,7 @@ impl Supervisor {
     }
 }
 
-/// What the child reads, and what is kept of it here.
+/// The child's input, and what this process keeps of it.
 fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
     match stdin {
         Stdin::Empty => Ok((None, Input::Settled)),

@@ -1,5 +1,5 @@
-//! Ending an attempt: the ladder of polite signals, then KILL; and the deadlines that begin it with
-//! no host there.
+//! Ends an attempt with the ladder of gentle signals, then KILL; keeps the deadlines that begin
+//! this while no host is connected.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// KILL is repeated so often while a leader does not die: it can fork faster than one look, or wait
-/// in the kernel.
+/// How often KILL is repeated while a leader lives: it may fork faster than one look, or hang in
+/// the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
-/// How long a list of all processes serves.
+/// How long a list of all processes is used.
 const FRESH_FOR: Duration = Duration::from_millis(20);
 
 impl Supervisor {
-    /// Begins a stop. One that is under way keeps its reason and starts over with the new ladder.
-    /// Nothing is started any more.
+    /// Begins a stop. A stop that has begun already keeps its reason and starts over with the new
+    /// ladder. Nothing more of the attempt is started.
     pub(super) fn stop(&mut self, no: AttemptNo, why: StopWhy, ladder: Vec<Rung>) {
         let now = clock::monotonic();
         let Some(attempt) = self.attempts.get_mut(&no) else {
@@ -79,7 +79,7 @@ impl Supervisor {
         self.stop(no, why, ladder);
     }
 
-    /// The next rung, if its time has come.
+    /// Sends the next signal if its time has come.
     pub(super) fn go_on_stopping(&mut self, no: AttemptNo, now: At) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
@@ -105,8 +105,7 @@ impl Supervisor {
         }
     }
 
-    /// Signals the attempt's groups and whatever else descends from its leaders and from what they
-    /// left behind.
+    /// Signals the attempt's groups, and every other process below its leaders and their leftovers.
     pub(super) fn signal_everything(&mut self, no: AttemptNo, signal: Signal) {
         let Some(attempt) = self.attempts.get(&no) else {
             return;
@@ -115,7 +114,7 @@ impl Supervisor {
         let mut roots = attempt.running_leaders();
         let strays = self.strays_of(no);
         roots.extend(strays.iter().map(|stray| stray.pid));
-        // Looked up before anything is signalled, while it still hangs together.
+        // Listed before anything is signalled, while the tree is still complete.
         let limits = self.limits;
         let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
         for group in &groups {
@@ -138,9 +137,9 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine, as they were at most a moment ago: a thousand attempts that
-    /// are killed at once do not each read them all. One that is missing is found as a stray when
-    /// its parent has died.
+    /// The processes of the machine, as listed a moment ago at most: when a thousand attempts are
+    /// killed at once, not each of them reads the list. A process that is missing from it is found
+    /// as a stray once its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
         let (read_at, processes) = &mut self.processes;
@@ -155,15 +154,15 @@ impl Supervisor {
     }
 }
 
-/// Asks a group to end, also one that is stopped.
+/// Asks a group to end, even if it is suspended.
 fn ask_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::ask_group(leader, signal) {
         eprintln!("cannot signal the group of {leader}: {error}");
     }
 }
 
-/// A group that cannot be signalled belongs to another user by now; what is said of it at the end
-/// is that it is alive.
+/// Signals a group. If that fails, the group belongs to another user by now, and is reported alive
+/// at the end.
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
         eprintln!("cannot signal the group of {leader}: {error}");

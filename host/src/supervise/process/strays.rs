@@ -1,4 +1,4 @@
-//! What children left behind: processes that became our own children when their parents died.
+//! Strays: processes that became our own children when their parents died.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,14 +21,14 @@ struct Stray {
     owner: Owner,
 }
 
-/// Whose a stray is.
+/// The owner of a stray.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// It gave up marker, session, group and tag. It belongs to one of those that were there when
-    /// it appeared; the last of them to end takes it along.
+    /// Unknown, because the stray gave up marker, session, group and tag. It belongs to one of the
+    /// attempts that ran when it appeared, and is ended with the last of them.
     OneOf(Vec<AttemptNo>),
-    /// Detached on purpose, some other supervisor's, or given up.
+    /// None: it was detached on purpose, belongs to another supervisor, or was given up.
     Nobody,
 }
 
@@ -40,7 +40,7 @@ impl Strays {
         })
     }
 
-    /// Nothing where it cannot be told.
+    /// Lists the own children; empty if they cannot be listed.
     pub(super) fn own_children(&mut self) -> Vec<u32> {
         self.list().unwrap_or_default()
     }
@@ -70,7 +70,7 @@ impl Strays {
             .any(|stray| stray.stat.group == leader || stray.stat.session == leader)
     }
 
-    /// Stops caring about them; returns how many they were.
+    /// Gives up these strays; returns how many there were.
     pub(super) fn abandon(&mut self, strays: &[Stat]) -> u32 {
         for stat in strays {
             if let Some(stray) = self.known.get_mut(&stat.pid) {
@@ -82,8 +82,8 @@ impl Strays {
 }
 
 impl Supervisor {
-    /// Brings the list of strays up to date. Where there are none, this is one read. `false` where
-    /// it could not be done, so that nothing follows from a stray that is not in the list.
+    /// Updates the list of strays. Costs one read if there are none. `false` if the list is
+    /// incomplete, so that a missing stray proves nothing.
     pub(super) fn look(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
@@ -93,7 +93,7 @@ impl Supervisor {
             if self.leaders.contains_key(&pid) {
                 continue;
             }
-            // One that could not be placed is looked at again: it may have been caught in the
+            // A stray without a clear owner is looked at again: the first look may have been in the
             // middle of an exec.
             if self
                 .strays
@@ -139,10 +139,10 @@ impl Supervisor {
             _ if marks.detached => Owner::Nobody,
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
-            // A marker of no attempt here may have been made up.
+            // A marker that names no attempt here may be forged.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
-                // Its own host looks after it.
+                // The host that started it looks after it.
                 Some(Tag::Host { .. }) => Owner::Nobody,
                 Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {
                     Owner::Attempt(AttemptNo(attempt))
@@ -156,7 +156,7 @@ impl Supervisor {
         self.strays.known.insert(stat.pid, Stray { stat, owner });
     }
 
-    /// Those that are this attempt's to end.
+    /// The strays that are to be ended with this attempt.
     pub(super) fn strays_of(&self, no: AttemptNo) -> Vec<Stat> {
         let over = |other: &AttemptNo| {
             self.attempts

@@ -1,4 +1,4 @@
-//! Descriptors: the limit on them, those inherited, and socket paths of any length.
+//! Descriptors: the limit on them, inherited ones, and socket paths of any length.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A Unix socket's path has at most 107 bytes. Through the directory's descriptor in `/proc` any
-/// directory will do.
+/// A path for a Unix socket, which may have at most 107 bytes. A longer one goes through the
+/// directory's descriptor in `/proc`.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
     path: PathBuf,
-    /// Keeps the number in the path valid.
+    /// Keeps the descriptor number in the path valid.
     _directory: Option<File>,
 }
 
@@ -41,18 +41,18 @@ impl SocketPath {
     }
 }
 
-/// What becomes of the descriptors that a process was started with, beside stdio.
+/// What to do with the descriptors that this process inherited beside stdio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Inherited {
-    /// Closed: its starter has no part in what it does.
+    /// Close them: the starter has no part in what this process does.
     Closed,
-    /// Kept for this process alone, and not for what it starts: its starter meant it to have them
-    /// (a lock, for as long as it runs).
+    /// Keep them, but do not pass them on: the starter meant this process to have them (a lock,
+    /// held while it runs).
     Kept,
 }
 
-/// Deals with everything but stdio. Only for a process that has just begun and owns no descriptor
-/// yet.
+/// Closes or keeps everything but stdio. Only for a process that has just begun and owns no
+/// descriptor yet.
 #[allow(
     unsafe_code,
     reason = "close_range has no safe wrapper, since it closes what others may own"
@@ -69,7 +69,7 @@ pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<(
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        // A kernel older than 5.9, or than 5.11 for the flag.
+        // The kernel is older than 5.9, or than 5.11 for the flag.
         Some(libc::ENOSYS | libc::EINVAL) => seal_one_by_one(inherited),
         _ => Err(error),
     }
@@ -85,8 +85,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
         .filter(|descriptor| *descriptor > 2)
         .collect();
     for descriptor in listed {
-        // SAFETY: as above. The descriptor of the list itself is closed already, which is no
-        // failure.
+        // SAFETY: as above. The descriptor of the listed directory is closed already, so closing it
+        // fails harmlessly.
         unsafe {
             match inherited {
                 Inherited::Closed => libc::close(descriptor),
@@ -97,7 +97,7 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `start` under a umask. Only the child makes files with it: `start` makes none, and this
+/// Runs `start` with a umask. Only the child creates files with it: `start` creates none, and this
 /// process has one thread.
 pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce() -> T) -> T {
     let Some(umask) = umask else { return start() };
@@ -107,13 +107,13 @@ pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce
     result
 }
 
-/// Puts `file` in the place of stdout.
+/// Replaces stdout by `file`.
 #[allow(
     unsafe_code,
     reason = "replacing a standard descriptor has no safe wrapper without an owner of it"
 )]
 pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
-    // SAFETY: both descriptors are open, and nobody owns 1 in the sense of closing it.
+    // SAFETY: both descriptors are open, and no owner closes 1.
     let result = unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -122,13 +122,13 @@ pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
     }
 }
 
-/// Kept free for looks at processes, and for ending them: of what cannot be looked at nothing is
-/// known, and it would be left behind.
+/// Descriptors that are kept free for looking at processes and ending them: a process that cannot
+/// be looked at would be left behind.
 const RESERVE: u64 = 16;
 
-/// The soft limit on open files as children should have it, and ours, which is the hard limit but
-/// for a reserve: a thousand children at once are two thousand pipes here, while a child may rely
-/// on small numbers (`select`).
+/// The soft limits on open files: one for children, and one for this process, which is the hard
+/// limit less a reserve. A thousand children at once are two thousand pipes here, while a child may
+/// rely on small numbers (`select`).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct FileLimits {
     children: Rlimit,
@@ -137,7 +137,8 @@ pub(in crate::supervise) struct FileLimits {
 }
 
 impl FileLimits {
-    /// `soft` is the limit for children; without one it is that of this process.
+    /// Raises this process's limit. `soft` is the limit for children; by default the one that this
+    /// process had.
     pub(in crate::supervise) fn raise(soft: Option<u64>) -> io::Result<Self> {
         let mut children = rustix::process::getrlimit(Resource::Nofile);
         let most = children.maximum.unwrap_or(u64::MAX);
@@ -156,18 +157,17 @@ impl FileLimits {
         })
     }
 
-    /// The soft limit that children have.
+    /// The soft limit of children.
     pub(in crate::supervise) fn of_children(&self) -> Option<u64> {
         self.children.current
     }
 
-    /// Gives this process that limit: a child whose program has not begun.
+    /// Sets the children's limit for this process: a child that has not begun its program.
     pub(in crate::supervise) fn become_childs(&self) -> io::Result<()> {
         Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
     }
 
-    /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but
-    /// in the child.
+    /// Runs `start` with the children's limit. `start` must open descriptors in the child only.
     pub(in crate::supervise) fn for_child<T>(
         &self,
         start: impl FnOnce() -> io::Result<T>,
@@ -181,13 +181,13 @@ impl FileLimits {
         result
     }
 
-    /// Runs `look` with the descriptors that are kept for it.
+    /// Runs `look` with the reserve of descriptors.
     pub(in crate::supervise) fn with_reserve<T>(&self, look: impl FnOnce() -> T) -> T {
         if self.with_reserve.current == self.ours.current {
             return look();
         }
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.with_reserve) {
-            eprintln!("cannot raise the limit on open files for a look: {error}");
+            eprintln!("cannot raise the limit on open files: {error}");
         }
         let found = look();
         self.return_to_ours();
@@ -196,8 +196,9 @@ impl FileLimits {
 
     fn return_to_ours(&self) {
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
-            // What was done is done; the next start may find no descriptor left, and says so.
-            eprintln!("cannot set the limit on open files again: {error}");
+            // Not an error of `start` or `look`. If the next start finds no descriptor left, it
+            // says so.
+            eprintln!("cannot restore the limit on open files: {error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is particular to Linux: `/proc`, `posix_spawn`, `waitid`, `signalfd`, pidfds. The only
-//! place of this module's tree with `unsafe` code; everything above it deals in plain values.
+//! Everything particular to Linux: `/proc`, `posix_spawn`, `waitid`, `signalfd`, pidfds. Only this
+//! part of `supervise` has `unsafe` code; everything above it uses plain values.
 
 pub(super) mod files;
 pub(super) mod procfs;

@@ -1,4 +1,4 @@
-//! Reading `/proc`: which processes there are, whose children they are, and what marker they carry.
+//! Reads `/proc`: the processes that exist, their parents, and their markers.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -7,24 +7,24 @@ use std::os::unix::fs::FileExt;
 
 pub(in crate::supervise) use crate::proc_stat::{Stat, stat};
 
-/// The marker every child carries, with the attempt's id as its value.
+/// The marker that every child carries; its value is the attempt's id.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
-/// Carried by hosts and supervisors, and so by what they must outlive: such a process belongs to no
-/// attempt.
+/// The marker of hosts and supervisors, and of the processes that they start to outlive them: such
+/// a process belongs to no attempt.
 pub(in crate::supervise) const DETACHED_VARIABLE: &str = "CLAUDINE_DETACHED";
 
-/// What a process' initial environment says about where it belongs.
+/// The markers in a process's initial environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::supervise) struct Marks {
     pub(in crate::supervise) attempt: Option<String>,
     pub(in crate::supervise) detached: bool,
 }
 
-/// The start time a process would have that is forked now, in the unit of [`Stat::start_time`].
+/// The start time of a process that is forked now, in the unit of [`Stat::start_time`].
 ///
-/// A process forked between two equal readings has exactly that start time, and `/proc` need not be
-/// asked, which costs as much as half a fork. A tick is ten milliseconds, so the readings are
-/// nearly always equal.
+/// A process that is forked between two equal readings has exactly that start time, and `/proc`
+/// need not be asked, which costs half as much as a fork. A tick is ten milliseconds, so the
+/// readings are nearly always equal.
 pub(in crate::supervise) fn ticks_since_boot() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let per_second = rustix::param::clock_ticks_per_second();
@@ -32,7 +32,7 @@ pub(in crate::supervise) fn ticks_since_boot() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * per_second + nanoseconds * per_second / 1_000_000_000
 }
 
-/// The most memory that this process has had resident.
+/// The peak resident memory of this process.
 pub(in crate::supervise) fn own_peak_rss_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -42,7 +42,7 @@ pub(in crate::supervise) fn own_peak_rss_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Every process there is. Some may have gone by the time the list is read.
+/// All processes. Some may have ended by the time the list is read.
 pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -53,8 +53,7 @@ pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// Nothing is found in the environment of a process that went, is a zombie, or belongs to another
-/// user.
+/// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
 pub(in crate::supervise) fn marks(pid: u32) -> Marks {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
         return Marks::default();
@@ -76,9 +75,9 @@ pub(in crate::supervise) fn marks(pid: u32) -> Marks {
 
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
-/// Zombies stay in it until they are reaped, and an orphan joins it in the instant its parent dies.
-/// So a process that is alive below a sub-reaper implies an entry here, and a list without
-/// strangers proves that nothing was left.
+/// Zombies stay in it until they are reaped, and an orphan joins it at the instant its parent dies.
+/// So every living process below a sub-reaper implies an entry here, and a list without strangers
+/// proves that nothing was left behind.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,
@@ -115,8 +114,8 @@ impl OwnChildren {
     }
 }
 
-/// Of `processes`, those below `roots` (the roots included), without what is detached and what is
-/// below that.
+/// Those of `processes` that are at or below `roots`, without detached ones and processes below
+/// these.
 pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();
@@ -130,8 +129,8 @@ pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat
     let mut found = Vec::new();
     let mut open: Vec<u32> = roots.to_vec();
     while let Some(pid) = open.pop() {
-        // Taking it out keeps a list that was read while pids changed hands from sending this round
-        // in circles.
+        // Removed so that the loop ends even if the list has a cycle, as it may if pids were reused
+        // while it was read.
         let Some(process) = by_pid.remove(&pid) else {
             continue;
         };
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_those_of_proc() {
+    fn ticks_since_boot_match_start_times_in_proc() {
         let before = ticks_since_boot();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let start_time = stat(child.id()).unwrap().start_time;

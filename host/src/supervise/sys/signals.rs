@@ -1,5 +1,4 @@
-//! Sending signals to exactly the process that is meant, and receiving our own through a
-//! descriptor.
+//! Sends signals to exactly the intended process, and receives our own through a descriptor.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -10,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::procfs;
 use crate::supervise::words::Signal;
 
-/// Lets a stopped process go on.
+/// Resumes a suspended process.
 const WAKE: rustix::process::Signal = rustix::process::Signal::CONT;
 
 fn number(signal: Signal) -> rustix::process::Signal {
@@ -26,8 +25,8 @@ fn number(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Signals a process group. The caller has not reaped its leader yet, or else the number may mean
-/// another group by now. An empty group is no error.
+/// Signals a process group; one without members is no error. The caller must not have reaped the
+/// group's leader yet, since the number could mean another group after that.
 pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
     let Some(group) = Pid::from_raw(leader.cast_signed()) else {
         return Ok(());
@@ -38,8 +37,8 @@ pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Res
     }
 }
 
-/// Asks a process group to end. A stopped process takes no signal but KILL until it goes on, so it
-/// is made to.
+/// Asks a process group to end. Suspended processes are resumed, since they take no signal but KILL
+/// until then.
 pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result<()> {
     signal_group(leader, signal)?;
     let group = Pid::from_raw(leader.cast_signed()).filter(|_| signal != Signal::Kill);
@@ -49,8 +48,8 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     }
 }
 
-/// Asks the process to end that has this pid and this start time; `false` where it is gone, even if
-/// another one has the pid now.
+/// Asks the process with this pid and start time to end; `false` if it has ended, even if another
+/// process has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,
     start_time: u64,
@@ -59,13 +58,13 @@ pub(in crate::supervise) fn signal_process(
     Ok(signal_pinned(raw, start_time, signal)?.is_some())
 }
 
-/// Kills it; the pidfd that is returned becomes readable when it has ended.
+/// Kills the process; the returned pidfd becomes readable when it has ended.
 pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
     signal_pinned(raw, start_time, Signal::Kill)
 }
 
-/// The pidfd pins the process first and the start time is compared after, so the pid cannot change
-/// hands in between.
+/// Signals the process: the pidfd pins it first and the start time is compared afterwards, so the
+/// pid cannot be reused in between.
 fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option<OwnedFd>> {
     let Some(target) = Pid::from_raw(raw.cast_signed()) else {
         return Ok(None);
@@ -91,12 +90,12 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
     }
 }
 
-/// Signals that come through a descriptor instead of interrupting: CHLD and TERM. INT and HUP are
-/// blocked with them, because a background process has nobody who could mean them.
+/// Signals that are read from a descriptor instead of interrupting: CHLD and TERM. INT and HUP are
+/// blocked too, since nobody sends them to a background process on purpose.
 #[derive(Debug)]
 pub(in crate::supervise) struct Arrivals(OwnedFd);
 
-/// What one look at [`Arrivals`] found.
+/// The signals that one read of [`Arrivals`] returned.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::supervise) struct Arrived {
     pub(in crate::supervise) child: bool,
@@ -104,14 +103,14 @@ pub(in crate::supervise) struct Arrived {
 }
 
 impl Arrivals {
-    /// Blocks the signals for the calling thread, which is the only one, and opens the descriptor.
+    /// Blocks the signals in the calling thread, which is the only one, and opens the descriptor.
     #[allow(
         unsafe_code,
         reason = "signalfd and the signal mask have no safe wrapper; the sets are initialised by sigemptyset"
     )]
     pub(in crate::supervise) fn open() -> io::Result<Self> {
-        // SAFETY: `set` is initialised before it is read, and the descriptor is fresh and owned by
-        // nobody else.
+        // SAFETY: `set` is initialised before it is read, and the descriptor is fresh and has no
+        // other owner.
         unsafe {
             let mut set = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(set.as_mut_ptr());
@@ -163,8 +162,8 @@ impl std::os::fd::AsFd for Arrivals {
         self.0.as_fd()
     }
 }
-/// Unblocks all signals, and lets the ends of children be waited for, whatever the starter had set:
-/// else this process could not be told to end, and every command that it runs would fail.
+/// Unblocks all signals, and lets ended children be waited for, whatever the starter had set.
+/// Otherwise this process could not be told to end, and every command that it runs would fail.
 #[allow(
     unsafe_code,
     reason = "the signal mask and dispositions have no safe wrapper"

@@ -1,5 +1,6 @@
-//! `posix_spawn`: a start that costs the same whatever the caller has in memory (a fork would copy
-//! its page tables). And a fork, for what `posix_spawn` cannot do in the child.
+//! Starts a process with `posix_spawn`, whose cost does not depend on the caller's memory (a fork
+//! would copy its page tables); or with a fork, for steps in the child that `posix_spawn` does not
+//! offer.
 
 use std::ffi::{CStr, OsStr, c_char, c_short};
 use std::io;
@@ -10,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::ptr;
 
-/// C strings in one allocation, and the pointers `exec` wants.
+/// C strings in one allocation, and the pointers that `exec` takes.
 #[derive(Debug, Clone, Default)]
 pub(in crate::supervise) struct CStrings {
     bytes: Vec<u8>,
@@ -18,7 +19,7 @@ pub(in crate::supervise) struct CStrings {
 }
 
 impl CStrings {
-    /// `false`, and nothing is added, where the text holds a NUL byte.
+    /// Adds a string; returns `false`, and adds nothing, if it contains a NUL byte.
     #[must_use]
     pub(in crate::supervise) fn push(&mut self, text: &[u8]) -> bool {
         if text.contains(&0) {
@@ -30,7 +31,7 @@ impl CStrings {
         true
     }
 
-    /// The size of all of them, with their ends.
+    /// The size of all strings, with their NUL bytes.
     pub(in crate::supervise) fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -55,32 +56,32 @@ impl CStrings {
     }
 }
 
-/// Signals that are set to their defaults in the child. (Handlers always are, by `exec`; what is
-/// ignored would stay so.)
+/// The signals that are set to their defaults in the child. (Handlers are always reset by `exec`;
+/// ignored signals would stay ignored.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
-    /// Rust's runtime ignores PIPE; nothing else is ignored in a supervisor.
+    /// PIPE only: Rust's runtime ignores it, and a supervisor ignores nothing else.
     Pipe,
-    /// For a start from a process whose dispositions are somebody else's (`nohup`).
+    /// All, for a start by a process that did not choose its own dispositions (`nohup`).
     All,
 }
 
-/// What is started, in the form the system takes.
+/// A program to start, in the form that the system takes.
 #[derive(Debug)]
 pub(in crate::supervise) struct Spawn<'a> {
     pub(in crate::supervise) path: &'a CStr,
     pub(in crate::supervise) argv: &'a CStrings,
     pub(in crate::supervise) env: &'a CStrings,
     pub(in crate::supervise) cwd: &'a CStr,
-    /// None of these descriptors is 0, 1 or 2.
+    /// The child's stdio. None of these descriptors may be 0, 1 or 2.
     pub(in crate::supervise) stdio: [BorrowedFd<'a>; 3],
     pub(in crate::supervise) defaults: Defaults,
 }
 
 impl Spawn<'_> {
-    /// Starts it as the leader of a session and a group of its own, with an empty signal mask.
-    /// Descriptors other than stdio are expected to be close-on-exec. The error is that of
-    /// whichever step failed in the child; it does not say which.
+    /// Starts it as the leader of a new session and group, with an empty signal mask. Descriptors
+    /// other than stdio must be close-on-exec. The error is that of the step that failed in the
+    /// child; it does not tell which one.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
@@ -118,16 +119,13 @@ impl Spawn<'_> {
         }
     }
 
-    /// The same, but the child does something of its own before its program begins: only the child
-    /// may have it done, since the caller could not take it back. Only for a process of one thread.
+    /// Like [`Self::run`], but runs `before` in the child before its program begins. For steps that
+    /// the caller could not undo in itself. Only for a process with one thread.
     #[allow(
         unsafe_code,
-        reason = "what is done in the child and the exec in it have no safe wrapper"
+        reason = "running code in the child and then exec have no safe wrapper"
     )]
-    #[allow(
-        clippy::zombie_processes,
-        reason = "whoever is told its pid waits for it"
-    )]
+    #[allow(clippy::zombie_processes, reason = "the caller waits for its pid")]
     pub(in crate::supervise) fn run_after(
         &self,
         before: impl Fn() -> io::Result<()> + Send + Sync + 'static,
@@ -150,8 +148,8 @@ impl Spawn<'_> {
             unsafe { libc::execve(path.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
             Err(io::Error::last_os_error())
         };
-        // SAFETY: the caller has one thread, so its child may do whatever it might do itself. The
-        // mask is empty and PIPE has its default by then.
+        // SAFETY: the caller has one thread, so its child may do anything that the caller may. By
+        // then the mask is empty and PIPE has its default.
         unsafe { command.pre_exec(begin) };
         Ok(command.spawn()?.id())
     }
@@ -188,14 +186,14 @@ impl Spawn<'_> {
                 set.as_ptr(),
             ))?;
             let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-            // Both fit: they are 8 and 4.
+            // Both flags fit: they are 8 and 4.
             let flags = c_short::try_from(flags).unwrap_or(0) | libc::POSIX_SPAWN_SETSID;
             check(libc::posix_spawnattr_setflags(attributes, flags))
         }
     }
 }
 
-/// These functions return the error instead of setting `errno`.
+/// Turns the result into an error: these functions return the error instead of setting `errno`.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())

@@ -1,48 +1,49 @@
-//! A tag that a process hands on to all that descends from it, whatever these do: their soft limit
-//! on file locks, which no kernel since 2.4 looks at.
+//! A tag that a process passes on to all its descendants, whatever these do: the soft limit on file
+//! locks, which no kernel since 2.4 uses.
 //!
-//! A marker in the environment is gone with the environment (`env -i`, `sudo`, a daemon that writes
-//! its title over it), the session and the group with `setsid`, the parent with the parent's end. A
-//! limit is handed on at each fork and exec, and `/proc` tells those of other users' processes too.
+//! The marker in the environment is lost with the environment (`env -i`, `sudo`, a daemon that
+//! writes its title over it), session and group are lost by `setsid`, the parent when it ends. A
+//! limit is inherited at each fork and exec, and `/proc` shows it for other users' processes too.
 
 use std::fs;
 use std::io;
 
 use rustix::process::{Pid, Resource, Rlimit};
 
-/// The first byte of a tag says what it is of, so that a limit which somebody else has set is none.
+/// The first byte of a tag tells its kind, so that a limit set by somebody else is not taken for a
+/// tag.
 const ATTEMPT: u8 = 0x5a;
 const HOST: u8 = 0x5b;
-/// What comes after that byte.
+/// The bits after the first byte.
 const REST: u64 = (1 << 56) - 1;
 
-/// What a process descends from.
+/// The ancestor that a tag names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Tag {
-    /// An attempt, by the number of its supervisor and the one that this has given it.
+    /// An attempt, by the number of its supervisor and the number that the supervisor gave it.
     Attempt { supervisor: u32, attempt: u32 },
-    /// A command that the host of a data directory has run itself.
+    /// A command that the host of a data directory ran itself.
     Host { file: u64 },
 }
 
-/// The 24 bits that stand for a supervisor. Its pid alone may be that of another one: after it has
-/// died, and in each pid namespace that this one looks into.
+/// The 24 bits that stand for a supervisor. Its pid alone could be another's: after its death, and
+/// in each pid namespace that this process can see into.
 pub(in crate::supervise) fn supervisor_number(pid: u32, start_time: u64) -> u32 {
     let both = start_time.rotate_left(22) ^ u64::from(pid);
-    // The upper bits of this product depend on all bits of both.
+    // The upper bits of this product depend on all bits of both numbers.
     let mixed = both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     u32::try_from(mixed).unwrap_or_default()
 }
 
 impl Tag {
-    /// That of the hosts of a data directory, by the file system and the inode of a file in it.
+    /// The tag of the hosts of a data directory, made of the file system and inode of a file in it.
     pub(in crate::supervise) fn of_host(device: u64, inode: u64) -> Self {
         Self::Host {
             file: (inode ^ device.rotate_left(32)) & REST,
         }
     }
 
-    /// That of a supervisor itself: it is of none of its attempts.
+    /// The tag of a supervisor itself, which belongs to no attempt.
     pub(in crate::supervise) fn of_supervisor(pid: u32, start_time: u64) -> Self {
         Self::Attempt {
             supervisor: supervisor_number(pid, start_time),
@@ -50,12 +51,12 @@ impl Tag {
         }
     }
 
-    /// What this process starts from now on has the tag. An error where its hard limit is too low.
+    /// Tags everything that this process starts from now on. Fails if the hard limit is too low.
     pub(in crate::supervise) fn hand_on(self) -> io::Result<()> {
         self.give_to(None)
     }
 
-    /// The same for another process; without one it is for this one.
+    /// Tags the process with this pid; by default this process.
     fn give_to(self, pid: Option<Pid>) -> io::Result<()> {
         let limit = Rlimit {
             current: Some(self.number()),
@@ -65,7 +66,7 @@ impl Tag {
         Ok(())
     }
 
-    /// Nothing of a process that has none, or is gone.
+    /// The tag of a process; `None` if it has none or has ended.
     pub(in crate::supervise) fn of(pid: u32) -> Option<Self> {
         Self::read(&fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
     }
@@ -84,7 +85,7 @@ impl Tag {
         let line = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max file locks"))?;
-        // What is not limited is no number.
+        // `unlimited` does not parse, and is no tag.
         let soft: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
         let [kind, ..] = soft.to_be_bytes();
         match kind {
@@ -98,7 +99,7 @@ impl Tag {
     }
 }
 
-/// A shell that has a tag before it reads a line, which it does first.
+/// Starts a shell that is tagged before it reads its first line; the script begins with a `read`.
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 pub(in crate::supervise) fn tagged(tag: Tag, script: &str) -> std::process::Child {
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_of_others_are_no_tags() {
+    fn limits_set_by_others_are_not_taken_for_tags() {
         let check = |soft: &str, expected: Option<Tag>| {
             let limits = format!(
                 "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn supervisors_with_one_pid_are_told_apart() {
+    fn supervisors_with_the_same_pid_are_distinguished() {
         let numbers: std::collections::BTreeSet<u32> = (0..1_000)
             .map(|start_time| supervisor_number(30, start_time))
             .collect();
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_handed_on() {
+    fn descendants_inherit_a_tag() {
         let tag = Tag::of_supervisor(std::process::id(), 1);
         let script = "read go; setsid env -i sleep 1000 > /dev/null & echo $!; wait";
         let mut child = tagged(tag, script);

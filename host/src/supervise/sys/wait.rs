@@ -1,27 +1,25 @@
-//! Looking at children that ended, with and without reaping them.
+//! Looks at children that ended, with and without reaping them.
 
 use std::io;
 use std::mem::MaybeUninit;
 
 use crate::supervise::words::Status;
 
-/// What the kernel counted for a child that ended and for those of its descendants that were waited
-/// for.
+/// The kernel's counts for a child that ended and its descendants that were waited for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::supervise) struct Counted {
     pub(in crate::supervise) cpu_us: u64,
     pub(in crate::supervise) peak_rss_bytes: u64,
 }
 
-/// Which children a look is for.
+/// The children to look at.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) enum Of {
     Any,
     Pid(u32),
 }
 
-/// A child that ended and is not reaped by this: it keeps its pid, and with it the number of its
-/// group.
+/// A child that ended and is not reaped yet: it keeps its pid, and so the number of its group.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct Ended {
     pub(in crate::supervise) pid: u32,
@@ -41,8 +39,8 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills both, or leaves their zeroes where no child ended; all of their
-    // fields may be zero.
+    // SAFETY: the kernel fills both, or leaves their zeroes if no child ended; all their fields may
+    // be zero.
     let (result, info, usage) = unsafe {
         let result = libc::syscall(
             libc::SYS_waitid,
@@ -56,9 +54,9 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     };
     if result != 0 {
         let error = io::Error::last_os_error();
-        // To have no children at all, or not this one, is an answer and no fault.
+        // Having no children, or not this one, is an answer and not an error.
         if error.raw_os_error() != Some(libc::ECHILD) {
-            eprintln!("cannot look at children: {error}");
+            eprintln!("cannot wait for children: {error}");
         }
         return None;
     }
@@ -83,11 +81,11 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     })
 }
 
-/// Reaps a child that ended; does nothing where it has not, or is no child of ours.
+/// Reaps a child that ended; does nothing if it has not, or is not ours.
 #[allow(unsafe_code, reason = "waitpid, with no pointer handed over")]
 pub(in crate::supervise) fn reap(pid: u32) {
-    // SAFETY: a null pointer for the status is allowed. The result is given up: ECHILD and "not
-    // yet" leave nothing to be done.
+    // SAFETY: a null pointer for the status is allowed. The result is ignored: ECHILD and "not yet"
+    // leave nothing to do.
     unsafe { libc::waitpid(pid.cast_signed(), std::ptr::null_mut(), libc::WNOHANG) };
 }
 

@@ -1,4 +1,5 @@
-//! Connections that break, hosts that come and go: no report lost, none doubled, nothing run twice.
+//! Connections that break, and hosts that come and go: no report is lost or duplicated, nothing
+//! runs twice.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,7 +12,7 @@ use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{Hello, Message, PROTOCOL};
 use crate::supervise::sys::files::SocketPath;
 
-/// A bare connection, as another host would make it.
+/// A plain connection, as another host would open it.
 struct Bare {
     stream: UnixStream,
     incoming: Incoming,
@@ -56,20 +57,20 @@ fn supervisor_dir(lab: &Lab) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
+async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
     const TASKS: usize = 120;
     let mut lab = Lab::new().await;
     lab.run(lab.command("first.1", &["true"])).await;
     let dir = supervisor_dir(&lab);
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    // A newer connection of the same epoch cuts the host's off; the host then cuts this one off,
+    // A newer connection of the same epoch cuts off the host's; the host then cuts off this one,
     // and so on.
     let cutter = std::thread::spawn(move || {
         let mut cuts = 0;
         while stopped.try_recv().is_err() {
             let mut bare = Bare::connect(&dir, 1);
             cuts += 1;
-            // Until the host has come back and cut this one off in turn.
+            // Wait until the host has reconnected and cut this one off in turn.
             let mut rest = [0; 4096];
             while bare.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
         }
@@ -93,13 +94,13 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
         over += usize::from(take(&mut lab, &mut outcomes).await);
     }
     stop.send(()).unwrap();
-    // The answer to this comes after everything else that could still come.
+    // The answer to this comes after all other reports.
     lab.finish(key("first.1")).await;
     loop {
         match lab.host.next().await {
             Report::Ended { attempt, .. } if attempt == key("first.1") => break,
             Report::Ended { .. } => {}
-            other => panic!("doubled: {other:?}"),
+            other => panic!("reported twice: {other:?}"),
         }
     }
     for number in 0..TASKS {
@@ -127,7 +128,7 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
     assert!(cutter.join().unwrap() > 1);
 }
 
-/// Notes a report; `true` if a child ended with it.
+/// Records a report; `true` if it is the end of a child.
 async fn take(lab: &mut Lab, outcomes: &mut BTreeMap<ChildId, Vec<Report>>) -> bool {
     let report = lab.host.next().await;
     let (child, over) = match &report {
@@ -155,7 +156,7 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     assert_eq!(
         lab.supervisor_pid(),
         supervisor,
-        "it is taken over, not replaced"
+        "the supervisor is taken over, not replaced"
     );
     lab.host
         .found
@@ -175,7 +176,7 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     let mut old = Bare::connect(&supervisor_dir(&lab), 4);
     assert_eq!(old.next(), Message::Fenced { epoch: 5 });
 
-    // Starts of both are known: neither runs again.
+    // Both children are known: repeating their starts runs neither again.
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
         .await;
@@ -184,7 +185,7 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
 }
 
 #[tokio::test]
-async fn what_comes_in_one_piece_with_the_greetings_is_heard() {
+async fn messages_in_one_piece_with_the_handshake_are_handled() {
     let lab = Lab::new().await;
     let dir = lab.leave().await;
     let child = ChildId::new(key("t.1"), 0);
@@ -206,7 +207,7 @@ async fn what_comes_in_one_piece_with_the_greetings_is_heard() {
 }
 
 #[tokio::test]
-async fn a_supervisor_without_work_ends_when_told_so() {
+async fn a_supervisor_without_work_ends_when_asked() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
@@ -215,7 +216,7 @@ async fn a_supervisor_without_work_ends_when_told_so() {
     tokio::task::spawn_blocking(move || wait_gone(pid))
         .await
         .unwrap();
-    // The next child gets another one.
+    // The next child gets another supervisor.
     let (exit, _) = lab.run(lab.command("t.2", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
 }
@@ -236,7 +237,11 @@ async fn a_long_path_and_a_garbled_hello_do_no_harm() {
     .unwrap();
     garbled.write_all(&[0xff; 64]).unwrap();
     let mut nothing = [0; 8];
-    assert_eq!(garbled.read(&mut nothing).unwrap(), 0, "it is cut off");
+    assert_eq!(
+        garbled.read(&mut nothing).unwrap(),
+        0,
+        "the connection is closed"
+    );
     host.supervisors
         .finish(start.child.attempt().clone())
         .done()
@@ -254,7 +259,7 @@ async fn a_long_path_and_a_garbled_hello_do_no_harm() {
 }
 
 #[tokio::test]
-async fn an_executable_that_is_no_supervisor_is_an_answer() {
+async fn an_executable_that_is_no_supervisor_is_reported() {
     let lab = Lab::new().await;
     let settings = Settings {
         dir: lab.dir.path().join("others"),
@@ -297,7 +302,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
-    // It needs the file no more than it needs a host.
+    // Needs the file as little as it needs a host.
     std::fs::remove_file(&copy).unwrap();
 
     let mut lab = lab.restart_host(3).await;
@@ -311,7 +316,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
 
     lab.stop(key("old.1"), StopWhy::Cancelled, Vec::new()).await;
     lab.host.exit(&ChildId::new(key("old.1"), 0)).await;
-    assert!(is_alive(old), "its outcome is not acknowledged yet");
+    assert!(is_alive(old), "it stays until its outcome is acknowledged");
     lab.ack(key("old.1")).await;
     tokio::task::spawn_blocking(move || wait_gone(old))
         .await
@@ -321,7 +326,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_nobody_needs_ends_by_itself() {
+async fn an_unneeded_supervisor_ends_by_itself() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
@@ -363,9 +368,9 @@ async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
     assert_eq!(lab.text("t.1"), "up\nbye\n");
 }
 
-/// The road does not turn before this awaits: the queue fills up.
+/// The router does not run until this test awaits something, so the queue fills up.
 #[tokio::test]
-async fn orders_that_find_no_room_wait_for_it() {
+async fn orders_wait_while_the_queue_is_full() {
     let mut lab = Lab::new().await;
     let mut sent = 0;
     let waiting = loop {

@@ -1,10 +1,10 @@
-//! A full disk: nothing lost, nothing doubled, the child held back until there is room.
+//! A full disk: nothing is lost or duplicated, and the child is held back until there is room.
 
 use std::process::Command;
 
 use super::*;
 
-/// A small filesystem of its own; `None`, with a word on it, where it may not be mounted.
+/// A small filesystem for one test; `None`, with a message, if it may not be mounted.
 struct Small(PathBuf);
 
 impl Small {
@@ -24,7 +24,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // What stays mounted goes with the machine; a failing test is told of by its own message.
+        // A mount that stays is gone with the machine; a failing test has its own message.
         Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
@@ -53,7 +53,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
             other => panic!("{other:?}"),
         }
     }
-    // Held back for longer than its idle limit, another child still starts and ends.
+    // Held back for longer than its idle limit; meanwhile another child starts and ends.
     let other = lab.command("other.1", &["sleep", "0.8"]);
     lab.start(other.clone()).await;
     let (exit, ended) = lab.host.exit(&other.child).await;

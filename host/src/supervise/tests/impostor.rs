@@ -1,5 +1,5 @@
-//! A supervisor that says what a test wants: words of another version, or at a moment that the real
-//! one seldom finds.
+//! A fake supervisor that sends what a test wants: messages of another version, or at a moment that
+//! is rare with the real one.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -15,8 +15,8 @@ use crate::supervise::frame::{self, Incoming};
 pub(super) struct Impostor(JoinHandle<usize>);
 
 impl Impostor {
-    /// Welcomes the host as the first of this protocol's versions did and goes on with `words`, all
-    /// in one piece. Then it listens.
+    /// Welcomes the host as the first release of this protocol version did and sends `words` in the
+    /// same piece. Then it only reads.
     pub(super) fn begin(data_dir: &Path, words: Vec<Value>) -> Self {
         let dir = data_dir.join("supervisors/1");
         std::fs::create_dir_all(&dir).unwrap();
@@ -43,7 +43,7 @@ impl Impostor {
         }))
     }
 
-    /// How many frames the host had said when it went.
+    /// Waits for the host to disconnect; returns how many frames the host sent.
     pub(super) fn heard(self) -> usize {
         self.0.join().unwrap()
     }

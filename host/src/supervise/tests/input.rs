@@ -1,4 +1,5 @@
-//! Children that are fed while they run: nothing lost, and no half of an input taken for the whole.
+//! Children that are fed while they run: nothing is lost, and no half of an input is taken for the
+//! whole.
 
 use std::io::ErrorKind;
 
@@ -14,7 +15,7 @@ impl Lab {
         }
     }
 
-    /// Starts it and opens its input.
+    /// Starts the child and opens its input.
     async fn feed(&mut self, start: StartChild) -> (ChildId, host::Feed) {
         let child = start.child.clone();
         self.host.supervisors.start(start).done().await.unwrap();
@@ -24,7 +25,7 @@ impl Lab {
     }
 }
 
-/// Says how much it has read, then waits for more; notes an end that it sees.
+/// Reads five bytes, then the rest; notes an end of the input.
 const READER: &str = "head -c 5; echo; cat > rest; echo end > end-seen";
 
 fn was_killed_for_it(exit: &Exit) -> bool {
@@ -32,7 +33,7 @@ fn was_killed_for_it(exit: &Exit) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_written_arrives_and_then_the_end() {
+async fn input_arrives_complete_and_then_ends() {
     let mut lab = Lab::new().await;
     let (child, mut feed) = lab.feed(lab.fed("t.1", "cat; echo end")).await;
     let piece: Vec<u8> = (0..=255).cycle().take(300_000).collect();
@@ -52,7 +53,7 @@ async fn what_is_written_arrives_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn an_input_that_breaks_off_is_not_taken_for_an_end() {
+async fn a_broken_input_is_not_taken_for_its_end() {
     let mut lab = Lab::new().await;
     let (child, mut feed) = lab.feed(lab.fed("t.1", READER)).await;
     feed.write_all(b"12345678").await.unwrap();
@@ -64,7 +65,7 @@ async fn an_input_that_breaks_off_is_not_taken_for_an_end() {
 }
 
 #[tokio::test]
-async fn a_child_that_ends_early_or_reads_no_more_is_told_of() {
+async fn a_child_that_ends_or_stops_reading_is_reported_to_its_feeder() {
     let mut lab = Lab::new().await;
     let (child, mut feed) = lab.feed(lab.fed("t.1", "head -c 5; exit 3")).await;
     let piece = vec![0; 1 << 20];
@@ -88,7 +89,7 @@ async fn a_child_that_ends_early_or_reads_no_more_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
+async fn a_host_that_dies_breaks_off_the_inputs_of_its_children() {
     let mut lab = Lab::new().await;
     let (_, mut feed) = lab.feed(lab.fed("fed.1", READER)).await;
     feed.write_all(b"12345678").await.unwrap();
@@ -98,7 +99,7 @@ async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
     lab.start(start).await;
     let pids = [marked("fed.1"), vec![lab.host.started(&child).await.0]].concat();
 
-    // Not a word of it, as when a process is killed.
+    // Without an `end`, as when the host is killed.
     drop(feed);
     let dir = lab.leave().await;
     for pid in pids {
@@ -119,10 +120,10 @@ async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
 }
 
 #[tokio::test]
-async fn another_host_ends_what_the_one_before_it_feeds() {
+async fn a_new_host_breaks_off_the_inputs_of_the_previous_one() {
     let mut lab = Lab::new().await;
     let (child, feed) = lab.feed(lab.fed("t.1", READER)).await;
-    // The feed of the old host is there still when the new one has come.
+    // The old host still feeds the child when the new one arrives.
     let mut lab = lab.restart_host(2).await;
     let exit = match &lab.host.found[0].children[0].state {
         FoundState::Exited(exit) => exit.clone(),
@@ -133,7 +134,7 @@ async fn another_host_ends_what_the_one_before_it_feeds() {
 }
 
 #[tokio::test]
-async fn a_child_that_is_being_stopped_keeps_its_grace() {
+async fn a_stopping_child_whose_input_breaks_off_keeps_its_grace() {
     let mut lab = Lab::new().await;
     let script = "trap 'echo stopping; until test -e go; do sleep 0.02; done; exit 7' TERM; echo up; sleep 1000 & wait";
     let mut start = lab.fed("t.1", script);
@@ -153,7 +154,7 @@ async fn a_child_that_is_being_stopped_keeps_its_grace() {
 }
 
 #[tokio::test]
-async fn many_are_fed_at_once() {
+async fn many_children_are_fed_at_once() {
     const CHILDREN: usize = 40;
     let mut lab = Lab::new().await;
     for number in 0..CHILDREN {
@@ -177,7 +178,7 @@ async fn many_are_fed_at_once() {
                 assert_eq!(exit.status, Status::Code(5));
                 over += 1;
             }
-            // Of one whose shell ended before its `cat` was gone.
+            // The end of an attempt whose shell ended before its `cat`.
             Report::Ended { .. } => {}
             other => panic!("{other:?}"),
         }
@@ -190,7 +191,7 @@ async fn many_are_fed_at_once() {
 }
 
 #[tokio::test]
-async fn a_supervisor_of_an_earlier_version_is_not_asked_for_it() {
+async fn a_supervisor_that_cannot_feed_is_not_asked_to() {
     let lab = Lab::new().await;
     let start = lab.fed("old.1", "cat");
     let dir = lab.leave().await;
@@ -204,9 +205,9 @@ async fn a_supervisor_of_an_earlier_version_is_not_asked_for_it() {
     host.supervisors.start(start).done().await.unwrap();
     let report = host.next().await;
     assert!(
-        matches!(&report, Report::NotStarted { class: NotStartedClass::Invalid, message, .. } if message.contains("earlier version")),
+        matches!(&report, Report::NotStarted { class: NotStartedClass::Invalid, message, .. } if message.contains("too old")),
         "{report:?}"
     );
     host.close().await;
-    assert_eq!(old.heard(), 1, "the hello, and nothing after it");
+    assert_eq!(old.heard(), 1, "only the hello was sent");
 }

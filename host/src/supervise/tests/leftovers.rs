@@ -1,9 +1,9 @@
-//! What a task leaves behind: ended, whatever it did to get away, and nothing else is.
+//! Leftovers of a task are ended, whatever they did to escape, and nothing else is.
 
 use super::*;
 
 #[tokio::test]
-async fn nothing_outlives_its_leader() {
+async fn no_descendant_outlives_its_leader() {
     let mut lab = Lab::new().await;
     let mut check = async |name: &str, script: &str| {
         let script = format!("{script}\necho $!; echo started");
@@ -30,7 +30,7 @@ async fn nothing_outlives_its_leader() {
 }
 
 #[tokio::test]
-async fn one_that_gave_up_its_marker_is_ended_too() {
+async fn a_descendant_without_its_marker_is_ended() {
     let mut lab = Lab::new().await;
     let script = "setsid env -i sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 & while ! test -s pid; do :; done";
     lab.run(lab.script("t.1", script)).await;
@@ -43,9 +43,9 @@ async fn one_that_gave_up_its_marker_is_ended_too() {
     assert!(!is_alive(pid));
 }
 
-/// While others run, so that it could be theirs.
+/// Other attempts run meanwhile, to which the process could belong.
 #[tokio::test]
-async fn one_that_gave_up_everything_is_told_from_those_of_others() {
+async fn a_descendant_known_only_by_its_tag_is_ended_with_its_own_attempt() {
     let mut lab = Lab::new().await;
     let escape = |environment: &str| {
         format!(
@@ -75,7 +75,7 @@ async fn one_that_gave_up_everything_is_told_from_those_of_others() {
 }
 
 #[tokio::test]
-async fn what_was_detached_on_purpose_lives_on() {
+async fn a_process_detached_on_purpose_lives_on() {
     let mut lab = Lab::new().await;
     let script = "CLAUDINE_DETACHED=1 setsid sh -c 'echo up > up; exec sleep 1000' > /dev/null 2>&1 & \
                   while ! test -s up; do :; done; echo $!";
@@ -88,7 +88,7 @@ async fn what_was_detached_on_purpose_lives_on() {
 }
 
 #[tokio::test]
-async fn the_leftovers_of_one_attempt_are_not_anothers() {
+async fn leftovers_of_other_attempts_are_left_alone() {
     let mut lab = Lab::new().await;
     lab.start(lab.script("other.1", "setsid sleep 1000 & echo $!; wait"))
         .await;
@@ -134,7 +134,7 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     lab.start(lab.script("t.1", script)).await;
     lab.lines("t.1", 1).await;
     let supervisor = lab.supervisor_pid();
-    // Whatever was still alive has ended once its pid cannot be pinned any more.
+    // A process that cannot be pinned any more has ended.
     let orphans = move || {
         procfs::all()
             .unwrap()
@@ -162,14 +162,14 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
 }
 
 #[tokio::test]
-async fn a_leftover_that_floods_its_output_keeps_nobody_waiting() {
+async fn a_leftover_that_floods_its_output_delays_nobody() {
     let mut lab = Lab::new().await;
     let script = "for n in 1 2 3 4; do (trap '' TERM; exec cat /dev/zero) & done; exit 3";
     let mut start = lab.script("flood.1", script);
     start.cap_bytes = 1 << 20;
     let child = start.child.clone();
     lab.start(start).await;
-    // The end of the leader is told while they go on.
+    // The end of the leader is reported while they write on.
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.status, ended), (Status::Code(3), false));
     assert!(exit.usage.wall_ms < 4000, "{:?}", exit.usage);
@@ -178,9 +178,9 @@ async fn a_leftover_that_floods_its_output_keeps_nobody_waiting() {
     lab.host.ended(&key("flood.1")).await;
 }
 
-/// Nobody could find it again, or what it has.
+/// No host could find the supervisor again, or its attempts.
 #[tokio::test]
-async fn a_supervisor_whose_directory_was_removed_ends_with_all_that_it_has() {
+async fn a_supervisor_whose_directory_was_removed_ends_with_its_processes() {
     let mut lab = Lab::new().await;
     lab.start(lab.command("t.1", &["sleep", "1000"])).await;
     let (child, _) = lab.host.started(&ChildId::new(key("t.1"), 0)).await;

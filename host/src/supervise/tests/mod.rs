@@ -1,7 +1,7 @@
-//! The real supervisor in a process of its own, driven through the host's side.
+//! Tests of the real supervisor in a separate process, driven through the host's side.
 //!
 //! The test program is its own supervisor: started with `__supervise DIR` it turns into one before
-//! the test harness has begun, so that it has a single thread, as the real one has.
+//! the test harness begins, so that it has a single thread, as the real one has.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +36,7 @@ use super::log::{Channel, LogReader, Piece};
 use super::sys::procfs;
 use super::*;
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[allow(
@@ -61,7 +61,7 @@ extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
     }
 }
 
-/// A data directory and a host's side on it.
+/// A data directory, and a host's side that uses it.
 pub(super) struct Lab {
     pub(super) dir: Place,
     pub(super) host: Host,
@@ -71,7 +71,7 @@ pub(super) struct Host {
     pub(super) supervisors: Supervisors,
     pub(super) found: Vec<Found>,
     pub(super) reports: mpsc::Receiver<Report>,
-    pub(super) road: JoinHandle<()>,
+    pub(super) router: JoinHandle<()>,
 }
 
 impl Host {
@@ -87,7 +87,7 @@ impl Host {
         Self::open_by(dir, epoch, program).await
     }
 
-    /// With a supervisor that is started by this program.
+    /// Opens it with a supervisor that this program starts.
     pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let environment = std::env::vars_os().collect();
         let settings = Settings {
@@ -101,13 +101,13 @@ impl Host {
             supervisors,
             found,
             reports,
-            road,
+            router,
         } = open(settings).await.unwrap();
         Self {
             supervisors,
             found,
             reports,
-            road,
+            router,
         }
     }
 
@@ -115,10 +115,10 @@ impl Host {
         tokio::time::timeout(PATIENCE, self.reports.recv())
             .await
             .expect("no report came")
-            .expect("the road ended")
+            .expect("the router ended")
     }
 
-    /// Waits for the exit of a child, passing over what else is reported.
+    /// Waits for the exit of a child, ignoring other reports.
     pub(super) async fn exit(&mut self, child: &ChildId) -> (Exit, bool) {
         loop {
             match self.next().await {
@@ -149,7 +149,7 @@ impl Host {
         }
     }
 
-    /// Waits until nothing of the attempt is alive; returns how many were swept.
+    /// Waits until nothing of the attempt is alive; returns how many leftovers were ended.
     pub(super) async fn ended(&mut self, key: &AttemptKey) -> u32 {
         loop {
             match self.next().await {
@@ -172,12 +172,12 @@ impl Host {
     pub(super) async fn close(self) {
         drop(self.supervisors);
         drop(self.reports);
-        self.road.await.unwrap();
+        self.router.await.unwrap();
     }
 }
 
 impl Lab {
-    /// A pipe by this name in the directory where scripts run.
+    /// Makes a fifo of this name in the directory in which scripts run.
     fn fifo(&self, name: &str) {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, self.dir.path().join(name), mode).unwrap();
@@ -190,13 +190,13 @@ impl Lab {
         Self { dir, host }
     }
 
-    /// The host goes.
+    /// Ends the host.
     pub(super) async fn leave(self) -> Place {
         self.host.close().await;
         self.dir
     }
 
-    /// The host goes and another one comes.
+    /// Ends the host and opens another one.
     pub(super) async fn restart_host(self, epoch: u64) -> Self {
         let dir = self.leave().await;
         let host = Host::open(dir.path(), epoch).await;
@@ -253,7 +253,7 @@ impl Lab {
         self.host.supervisors.ack(attempt).done().await.unwrap();
     }
 
-    /// Starts it and waits for its end.
+    /// Starts the child and waits for its end.
     pub(super) async fn run(&mut self, start: StartChild) -> (Exit, bool) {
         let child = start.child.clone();
         self.host.supervisors.start(start).done().await.unwrap();
@@ -268,7 +268,7 @@ impl Lab {
         String::from_utf8(self.output(attempt, Channel::Stdout)).unwrap()
     }
 
-    /// Follows the output until so many whole lines are there.
+    /// Follows the output until it has this many whole lines.
     pub(super) async fn lines(&self, attempt: &str, count: usize) -> Vec<String> {
         let path = self.log(attempt);
         let subscription = self.host.supervisors.log_watch().subscribe(&path);
@@ -334,7 +334,7 @@ impl Drop for Place {
             };
             for process in procfs::all().unwrap() {
                 if process.parent == identity.pid || process.pid == identity.pid {
-                    // One that has ended meanwhile is what is wanted.
+                    // An error means that it has ended already, as wanted.
                     sys::signals::kill_pinned(process.pid, process.start_time).ok();
                 }
             }
@@ -357,7 +357,7 @@ pub(super) fn is_alive(pid: u32) -> bool {
     procfs::stat(pid).is_some_and(|stat| !stat.is_zombie())
 }
 
-/// Blocks until the process has ended, whoever's child it is.
+/// Blocks until the process has ended, whether or not it is a child of this one.
 pub(super) fn wait_gone(pid: u32) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let target = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
@@ -382,7 +382,7 @@ pub(super) fn kill(pid: u32) {
     wait_gone(pid);
 }
 
-/// Processes that carry the marker of this attempt.
+/// The processes that carry the marker of this attempt.
 pub(super) fn marked(attempt: &str) -> Vec<u32> {
     let key = key(attempt);
     let is_marked = |process: &procfs::Stat| {
@@ -395,14 +395,14 @@ pub(super) fn marked(attempt: &str) -> Vec<u32> {
         .collect()
 }
 
-/// An attempt of this test alone: recovery looks for the marker on the whole machine, where other
-/// tests run.
+/// The key of an attempt that only this test uses: recovery looks for the marker on the whole
+/// machine, where other tests run.
 pub(super) fn key(name: &str) -> AttemptKey {
     let (process, test) = (std::process::id(), std::thread::current().id());
     AttemptKey::new(format!("{process}:{test:?}:{name}"))
 }
 
-/// The name that [`key`] was made from.
+/// The name from which [`key`] was made.
 pub(super) fn name_of(key: &AttemptKey) -> &str {
     key.as_str().rsplit_once(':').unwrap().1
 }

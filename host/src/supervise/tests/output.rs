@@ -16,9 +16,9 @@ async fn binary_output_is_kept_byte_for_byte() {
     assert!(lab.output("t.1", Channel::Stderr) == [&bytes[..], &bytes[..]].concat());
 }
 
-/// Compared by a running hash, so that neither side is ever in memory as a whole.
+/// The output is compared by a running hash, so that neither side is ever in memory as a whole.
 #[tokio::test]
-async fn three_hundred_megabytes_and_one_line_of_a_hundred() {
+async fn output_of_300_megabytes_with_a_line_of_100_is_kept() {
     const LINE: u64 = 100 << 20;
     const REST: u64 = 200 << 20;
     let mut lab = Lab::new().await;
@@ -100,7 +100,7 @@ async fn past_the_cap_head_and_newest_part_are_kept() {
 }
 
 #[tokio::test]
-async fn output_is_read_the_same_while_it_runs_and_after() {
+async fn output_reads_the_same_during_and_after_the_run() {
     let lab = Lab::new().await;
     let script = "for i in 1 2 3; do echo line $i; done; read wait < fifo; echo last";
     lab.fifo("fifo");

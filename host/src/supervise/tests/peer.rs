@@ -1,4 +1,4 @@
-//! A process is found to be below its supervisor, whatever it did to look otherwise.
+//! A process is found to be below its supervisor, whatever it did to hide that.
 
 use super::*;
 use crate::supervise::peer::{Forebear, Whereabouts, whereabouts};
@@ -14,8 +14,8 @@ fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
 #[tokio::test]
 async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     let mut lab = Lab::new().await;
-    // Each says its own pid, where that matters after its starter has ended.
-    // The file is gone before it is told: the next has one of the same name.
+    // Each script prints its pid, which a child writes to a file if its starter ends. The file is
+    // removed before the pid is printed, since the next script uses the same name.
     let told = "while ! test -s pid; do :; done; read -r it < pid; rm pid; echo $it; \
                 exec sleep 1000";
     for (index, (name, script)) in [
@@ -54,15 +54,15 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
                 .iter()
                 .any(|it| (it.pid, it.start_time) == (leader, start_time));
             let by_session = line.iter().any(|it| it.session == leader);
-            // Up to here the process can be told to be of this attempt; from here on only that it
-            // is of one.
+            // At these levels the process can be told to belong to this attempt; at the rest, only
+            // that it belongs to an attempt.
             let expected = [(true, true), (true, true), (false, true)];
             let expected = expected.get(index).copied().unwrap_or_default();
             assert_eq!((by_parents, by_session), expected, "{name} {line:?}");
         }
         lab.stop(key(name), StopWhy::Cancelled, Vec::new()).await;
         lab.host.ended(&key(name)).await;
-        // What is detached is left alone by a stop.
+        // A stop leaves detached processes alone.
         if is_alive(pid) {
             kill(pid);
         }

@@ -1,5 +1,5 @@
-//! The supervisor killed: nothing left alive, nothing of anybody else's touched, what is known told
-//! truthfully.
+//! A killed supervisor: nothing is left alive, nothing of others is touched, and what is known is
+//! reported truthfully.
 
 use super::*;
 use crate::supervise::sys::signals;
@@ -56,7 +56,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
         [0; 0]
     );
 
-    // New work goes on, and the old directory goes with the last acknowledgement.
+    // New work runs, and the old directory is removed with the last acknowledgement.
     let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
     assert!(lab.dir.path().join("supervisors/1").exists());
@@ -76,7 +76,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// All below it, detached or not.
+/// All processes below it, detached or not.
 fn family_of(root: u32) -> Vec<u32> {
     let processes = procfs::all().unwrap();
     let children = processes
@@ -90,7 +90,7 @@ fn family_of(root: u32) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn a_new_host_after_both_died_learns_what_is_known() {
+async fn a_new_host_after_both_died_learns_the_recorded_outcomes() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 3")).await;
     lab.start(lab.command("absent.1", &["no-such-command"]))
@@ -106,7 +106,7 @@ async fn a_new_host_after_both_died_learns_what_is_known() {
     kill(supervisor);
 
     for epoch in [2, 3] {
-        // The second one finds the same, since the first acknowledged nothing.
+        // The second host finds the same, since the first acknowledged nothing.
         let mut host = Host::open(dir.path(), epoch).await;
         host.found
             .sort_by(|one, other| one.attempt.cmp(&other.attempt));

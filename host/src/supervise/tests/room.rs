@@ -1,13 +1,13 @@
-//! A supervisor that has no descriptor left.
+//! A supervisor that has no free descriptors.
 
 use std::{os::unix::net::UnixStream, time::Instant};
 
 use super::*;
 
-/// More than there is room for.
+/// More children than the descriptors allow.
 const CHILDREN: usize = 24;
 
-/// A host whose supervisor may have 64 descriptors.
+/// A lab whose supervisor may have 64 descriptors.
 async fn cramped() -> Lab {
     let dir = Place(TempDir::new().unwrap());
     let script = "ulimit -n 64; exec \"$0\" __supervise \"$1\"";
@@ -21,7 +21,7 @@ async fn cramped() -> Lab {
 }
 
 impl Lab {
-    /// Starts more children than there is room for.
+    /// Starts more children than the descriptors allow.
     async fn crowd(&mut self) {
         for index in 0..CHILDREN {
             let start = self.command(&format!("crowd.{index}"), &["sleep", "1000"]);
@@ -42,7 +42,7 @@ impl Lab {
         assert!(started > 0 && refused > 0, "{started} and {refused}");
     }
 
-    /// Takes what descriptors are left, for as long as it is held.
+    /// Uses up the free descriptors, until the result is dropped.
     async fn take_the_rest(&self) -> Vec<UnixStream> {
         let socket = self.supervisor_file(process::SOCKET_FILE);
         let connect = || UnixStream::connect(&socket).unwrap();
@@ -56,12 +56,12 @@ impl Lab {
         dirs.next().unwrap().unwrap().path().join(name)
     }
 
-    /// Waits until it was written down so often that a connection could not be taken.
+    /// Waits until the supervisor has logged this many connections that it could not accept.
     async fn connections_refused(&self, times: usize) {
         let log = self.supervisor_file(process::LOG_FILE);
         let count = || {
             let text = std::fs::read_to_string(&log).unwrap();
-            text.matches("cannot take a connection").count()
+            text.matches("cannot accept a connection").count()
         };
         let enough = async {
             while count() < times {
@@ -74,7 +74,7 @@ impl Lab {
 }
 
 #[tokio::test]
-async fn what_is_left_behind_is_ended_with_no_descriptor_left() {
+async fn leftovers_are_ended_without_free_descriptors() {
     let mut lab = cramped().await;
     let script = "echo up; until test -e go; do sleep 0.02; done; setsid sleep 1000 & exit 0";
     let first = lab.script("first.1", script);
@@ -92,12 +92,12 @@ async fn what_is_left_behind_is_ended_with_no_descriptor_left() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_taken_is_tried_again_and_again_but_not_all_the_time() {
+async fn a_connection_that_cannot_be_accepted_is_retried_after_pauses() {
     let mut lab = cramped().await;
     lab.crowd().await;
     let _connections = lab.take_the_rest().await;
     let begun = Instant::now();
     lab.connections_refused(5).await;
-    // Up to two may have been written before the clock was looked at.
+    // Up to two may have been logged before the clock was read.
     assert!(begun.elapsed() >= Duration::from_millis(200));
 }

@@ -1,4 +1,4 @@
-//! Starting: exit statuses, what cannot be started and why, input, environment, at most once.
+//! Starting: exit statuses, reasons why a start fails, input, environment, at most once.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use super::NotStartedClass as Class;
 use super::*;
 
 #[tokio::test]
-async fn exit_codes_and_signals_are_told_apart() {
+async fn exit_codes_and_signals_are_distinguished() {
     let mut lab = Lab::new().await;
     let mut check = async |name: &str, script: &str, expected: Status| {
         let (exit, ended) = lab.run(lab.script(name, script)).await;
@@ -25,7 +25,7 @@ async fn exit_codes_and_signals_are_told_apart() {
 }
 
 #[tokio::test]
-async fn the_peak_of_memory_is_the_childs_own() {
+async fn peak_memory_is_the_childs_own() {
     let mut lab = Lab::new().await;
     let mut check = async |name: &str, script: &str, expected: Option<u64>| {
         let (exit, _) = lab.run(lab.script(name, script)).await;
@@ -38,14 +38,14 @@ async fn the_peak_of_memory_is_the_childs_own() {
             "{script}: {peak:?}"
         );
     };
-    // `dd` holds a whole block. A small one is smaller than the supervisor, whose size the kernel
-    // tells of it.
+    // `dd` holds a whole block in memory. A small one is smaller than the supervisor, whose own
+    // size the kernel then counts.
     let dd = |mib: u32| format!("exec dd if=/dev/zero of=/dev/null bs={mib}M count=1 status=none");
     check("t.1", "exit 0", None).await;
     check("t.2", &dd(128), Some(128 << 20)).await;
     check("t.3", "exit 0", None).await;
     check("t.4", &format!("({}); exit 0", dd(200)), Some(200 << 20)).await;
-    // One that is looked at while it runs has what was seen then.
+    // A process that lives long enough to be sampled has the sampled value.
     let started = std::time::Instant::now();
     let (exit, _) = lab.run(lab.script("t.5", "exec sleep 2")).await;
     let peak = exit.usage.peak_rss_bytes;
@@ -64,7 +64,7 @@ async fn a_silent_task_makes_no_file() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_says_why() {
+async fn a_failed_start_says_why() {
     let mut lab = Lab::new().await;
     let root = lab.dir.path().to_owned();
     let file = |name: &str, content: &str, mode: u32| {
@@ -123,7 +123,7 @@ async fn what_cannot_be_started_says_why() {
         "neither a program nor does it begin with `#!`",
     )
     .await;
-    // It is started in another way where it has bounds of its own, and told the same.
+    // A child with its own bounds is started in another way, and must get the same message.
     check(
         &|start| {
             start.argv = vec!["./odd".to_owned()];
@@ -215,7 +215,7 @@ async fn what_cannot_be_started_says_why() {
     )
     .await;
 
-    // The empty entry is the working directory, and relative commands are looked for there.
+    // An empty entry means the working directory, and relative commands are looked for there.
     let mut start = lab.command("found.1", &["works"]);
     start.env_set = vec![("PATH".to_owned(), "/no/such:".to_owned())];
     assert_eq!(lab.run(start).await.0.status, Status::Code(3));
@@ -242,12 +242,12 @@ async fn input_and_environment_are_as_given() {
     lab.run(start).await;
     assert_eq!(lab.text("t.1"), "half a prompt\nis none");
     lab.run(lab.command("t.2", &["cat"])).await;
-    assert_eq!(lab.text("t.2"), "", "no input is an empty one");
+    assert_eq!(lab.text("t.2"), "", "without a file the input is empty");
 
     let mut start = lab.command("t.3", &["env"]);
     start.env_file = Some(environment.clone());
     start.env_remove = vec!["GONE".to_owned()];
-    // Of what is set more than once the last counts, and the marker is not anybody's to set.
+    // Of a variable that is set more than once the last value counts, and the marker cannot be set.
     for (name, value) in [
         ("CHANGED", "once"),
         ("CLAUDINE_ATTEMPT", "x"),
@@ -290,7 +290,7 @@ async fn input_and_environment_are_as_given() {
     );
 }
 
-/// And the next has nothing of them.
+/// The bounds of one child do not affect the next.
 #[tokio::test]
 async fn a_child_has_the_bounds_that_it_is_given() {
     let mut lab = Lab::new().await;
@@ -308,7 +308,7 @@ async fn a_child_has_the_bounds_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn a_child_begins_clean() {
+async fn a_child_begins_with_clean_descriptors_signals_and_limits() {
     let mut lab = Lab::new().await;
     let script = "ls /proc/self/fd | tr '\\n' ' '; echo; awk '/^Sig(Ign|Blk)/ { print $2 }' /proc/self/status; ulimit -n";
     lab.run(lab.script("t.1", script)).await;
@@ -322,8 +322,8 @@ async fn a_child_begins_clean() {
         ("0 1 2 3 ", "0000000000000000"),
         "{text}"
     );
-    // glibc's posix_spawn ignores its two internal signals; every program has its own way with
-    // them.
+    // glibc's posix_spawn ignores its two internal signals; programs that use them set them up
+    // themselves.
     let internal = 0b11 << 31;
     assert_eq!(
         u64::from_str_radix(ignored, 16).unwrap() & !internal,
@@ -338,7 +338,7 @@ async fn a_child_begins_clean() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_repeated_starts_nothing() {
+async fn repeating_a_start_starts_nothing() {
     let mut lab = Lab::new().await;
     let start = lab.script("t.1", "echo once");
     lab.run(start.clone()).await;
@@ -355,7 +355,7 @@ async fn a_start_that_is_repeated_starts_nothing() {
     );
     assert_eq!(lab.text("t.1"), "once\n");
 
-    // And after the end nothing is started at all.
+    // After the end nothing more is started.
     let mut late = lab.script("t.1", "echo twice");
     late.child = ChildId::new(key("t.1"), 1);
     lab.start(late).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Waits for the line that says the script has set itself up.
+/// Starts a script and waits for the line that says that it is set up.
 async fn started_script(
     lab: &mut Lab,
     name: &str,
@@ -46,14 +46,14 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
         "the ladder's wait was kept: {:?}",
         exit.usage
     );
-    // Its `sleep` was killed in the same instant, and may be gone a little later.
+    // Its `sleep` was killed at the same instant, and may end a little later.
     if !ended {
         lab.host.ended(&key("deaf.1")).await;
     }
     assert_eq!(marked("deaf.1"), [0; 0]);
 }
 
-/// The leader ends when its child has: with a signal for the leader alone it would wait for ever.
+/// The leader ends after its child: a signal for the leader alone would leave it waiting for ever.
 #[tokio::test]
 async fn signals_reach_the_group() {
     let mut lab = Lab::new().await;
@@ -76,9 +76,9 @@ async fn signals_reach_the_group() {
     late.done().await.unwrap();
 }
 
-/// A stopped process takes no signal until it goes on.
+/// A suspended process takes no signal until it is resumed.
 #[tokio::test]
-async fn one_that_is_suspended_is_asked_to_end_as_well() {
+async fn a_suspended_child_is_asked_to_end() {
     let mut lab = Lab::new().await;
     let ladder = vec![Rung {
         signal: Signal::Term,
@@ -104,7 +104,7 @@ async fn one_that_is_suspended_is_asked_to_end_as_well() {
     assert_eq!(lab.text("t.1"), "ready\nbye\n");
 }
 
-/// No supervisor knows the attempt yet: nothing of it is started, until it is acknowledged.
+/// No supervisor knows the attempt yet: nothing of it is started until it is acknowledged.
 #[tokio::test]
 async fn a_stop_that_overtakes_its_start_is_remembered() {
     async fn refused(lab: &mut Lab, start: StartChild) -> Report {
@@ -130,11 +130,11 @@ async fn a_stop_that_overtakes_its_start_is_remembered() {
     let start = lab.script("t.1", "touch ran");
     let report = refused(&mut lab, start).await;
     assert!(stopped(&report), "{report:?}");
-    // Another attempt is not meant.
+    // Other attempts are not affected.
     let (exit, _) = lab.run(lab.script("u.1", "exit 3")).await;
     assert_eq!(exit.status, Status::Code(3));
     assert!(!lab.dir.path().join("ran").exists());
-    // What is acknowledged is forgotten: ids are not used again, and memory is.
+    // An acknowledged attempt is forgotten: ids are not reused, but memory is limited.
     lab.ack(key("t.1")).await;
     let (exit, _) = lab.run(lab.script("t.1", "exit 4")).await;
     assert_eq!(exit.status, Status::Code(4));
@@ -183,7 +183,7 @@ async fn deadlines_are_kept_with_no_host_there() {
 }
 
 #[tokio::test]
-async fn finishing_ends_what_still_runs() {
+async fn finishing_an_attempt_ends_its_running_children() {
     let mut lab = Lab::new().await;
     let child = started_script(&mut lab, "t.1", "echo ready; exec sleep 1000", |_| {}).await;
     lab.finish(child.attempt().clone()).await;

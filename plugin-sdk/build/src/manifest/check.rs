@@ -154,7 +154,10 @@ impl Faults {
             if !is_variable(name) {
                 self.add(
                     format!("{field}[{index}]"),
-                    format!("`{}` is no name of a variable", name.escape_debug()),
+                    format!(
+                        "`{}` is not a valid name of a variable",
+                        name.escape_debug()
+                    ),
                 );
             }
         }
@@ -201,7 +204,7 @@ impl Faults {
     fn account(&mut self, account: document::Account) -> Account {
         if !is_variable(&account.directory_variable) {
             let message = format!(
-                "`{}` is no name of a variable",
+                "`{}` is not a valid name of a variable",
                 account.directory_variable.escape_debug()
             );
             self.add("account.directory-variable", message);
@@ -430,7 +433,7 @@ mod tests {
         refused(
             "reads-env = [\"A\", \"B=C\"]",
             "reads-env[1]",
-            "is no name of a variable",
+            "is not a valid name of a variable",
         );
         refused(
             "[[stop]]\nsignal = \"TERM\"",
@@ -452,7 +455,7 @@ mod tests {
         refused(
             unnamed,
             "account.directory-variable",
-            "is no name of a variable",
+            "is not a valid name of a variable",
         );
     }
 

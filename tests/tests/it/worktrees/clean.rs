@@ -144,7 +144,7 @@ fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
     );
     let detail = merged(&hidden, "succeeded", "nothing");
     assert!(
-        detail.contains("git was told not to look at: file"),
+        detail.contains("git was told not to check: file"),
         "{detail}"
     );
     let list = host.json(["worktree", "list"]);

@@ -49,7 +49,7 @@ fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
     host.finished(&without);
     host.run(["diff", &without])
         .code(REFUSED)
-        .says(&["has no worktree of its own", "git diff"]);
+        .says(&["has no worktree", "git diff"]);
 }
 
 /// With the merge of the base in it, the branch has only its own changes.

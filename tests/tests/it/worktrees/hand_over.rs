@@ -44,7 +44,7 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
     let detail = merged(&task, "succeeded", "pushed");
     assert_eq!(
         detail,
-        "branch `fix` is pushed to `origin`; `gh` is not installed, so the request is yours to open"
+        "branch `fix` is pushed to `origin`; `gh` is not installed, so open the pull request yourself"
     );
     assert_eq!(
         git_in(&repository.host, &remote, &["show", "fix:file"]),

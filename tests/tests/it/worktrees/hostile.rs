@@ -134,7 +134,7 @@ fn nothing_that_a_person_has_configured_changes_what_is_done() {
     let script = script.replace("git -c", "git -c commit.gpgSign=false -c");
     let task = repository.done(&["--merge", "patch"], &script);
     let detail = merged(&task, "succeeded", "written");
-    let patch = detail.split(" has it").next().unwrap();
+    let patch = detail.split(" is the patch").next().unwrap();
     fs::remove_file(host.home().join(".gitconfig")).unwrap();
     repository.git(&["apply", "--index", patch]);
     let branch = task["worktree"]["branch"].as_str().unwrap();

@@ -52,7 +52,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         USAGE,
         &["-w", home.to_str().unwrap()],
         &[
-            "a worktree is made of a git repository",
+            "a worktree needs a git repository",
             "home is in none",
             "git init",
         ],
@@ -120,7 +120,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         "- {script: 'true', worktree: {branch: x/y}}\n- {script: 'true', worktree: {branch: x}}\n";
     host.run_with(["submit", "-"], above.as_bytes())
         .code(USAGE)
-        .says(&["the branches `x` and `x/y`, which cannot both be"]);
+        .says(&["the branches `x` and `x/y`, which cannot both exist"]);
     let empty = host.home().join("empty");
     git_in(host, &host.home(), &["init", "-q", "empty"]);
     check(

@@ -1,9 +1,11 @@
 //! What agents may ask for.
 
+use std::fs;
+
 use claudine_tests::{TestHost, mcp::PythonClient};
 use serde_json::{Value, json};
 
-use super::{Repository, merged};
+use super::{Repository, conflicting, git_in, merged};
 
 #[test]
 fn agents_ask_for_it_over_mcp() {
@@ -65,4 +67,98 @@ fn an_agent_merges_only_where_its_person_allows_it() {
         shown.contains("merge_strategies = [\"manual\", \"patch\"]"),
         "{shown}"
     );
+}
+
+#[test]
+fn an_agent_sees_what_a_task_has_changed() {
+    let repository = Repository::new();
+    let mut client = PythonClient::connect(&repository.host);
+    let script = "echo two > file; for n in $(seq 9000); do echo line $n; done > long";
+    let task = repository.done(&["--name", "fix"], script);
+    let id = task["id"].as_str().unwrap();
+    let diff = client.call("TaskDiff", json!({ "taskId": "fix" }));
+    assert_eq!(diff["taskId"], id);
+    assert_eq!(diff["branch"], task["worktree"]["branch"]);
+    let stat = diff["stat"].as_str().unwrap();
+    assert!(stat.starts_with(" file |    2\n long | 9000\n"), "{stat}");
+    let patch = diff["patch"].as_str().unwrap();
+    assert!(patch.contains("-one\n+two\n"), "{patch:.200}");
+    let rest = format!("more bytes are left out; `claudine diff {id}` prints them]\n");
+    assert!(patch.ends_with(&rest), "{patch:.200}");
+    assert!(
+        diff.to_string().len() < 45_000,
+        "{}",
+        diff.to_string().len()
+    );
+    let one = client.call("TaskDiff", json!({ "taskId": "fix", "path": "file" }));
+    let patch = one["patch"].as_str().unwrap();
+    assert!(
+        patch.ends_with("-one\n+two\n") && !patch.contains("long"),
+        "{patch}"
+    );
+    let stat = json!({ "taskId": "fix", "path": "sub", "statOnly": true });
+    let none = client.call("TaskDiff", stat);
+    assert_eq!((&none["stat"], &none["patch"]), (&json!(""), &Value::Null));
+    let without = repository.host.script("true");
+    repository.host.finished(&without);
+    let complaint = client.fail("TaskDiff", json!({ "taskId": without }));
+    assert!(
+        complaint.contains("has no worktree"),
+        "{complaint}"
+    );
+    let shown = repository.host.text(["diff", "fix", "file"]);
+    assert!(shown.contains("+two") && !shown.contains("long"), "{shown}");
+}
+
+#[test]
+fn an_agent_merges_what_was_resolved() {
+    let allowed = "[mcp]\nmerge_strategies = [\"auto\"]\n";
+    let repository = Repository::with(TestHost::builder().config(allowed));
+    let host = &repository.host;
+    let mut client = PythonClient::connect(host);
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let complaint = client.fail("MergeTask", json!({ "taskId": id }));
+    assert!(
+        complaint.contains("conflicts with `main` in file"),
+        "{complaint}"
+    );
+    let worktree = repository.worktree(&task);
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    git_in(host, &worktree, &["commit", "-q", "-a", "-m", "resolved"]);
+    git_in(
+        host,
+        &worktree,
+        &["merge", "-q", "--no-edit", "-X", "ours", "main"],
+    );
+    let answer = client.call("MergeTask", json!({ "taskId": id }));
+    assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
+    assert_eq!(answer["attemptNumber"], 2, "{answer:#}");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
+    assert_eq!(host.status(id)["outcome"], "succeeded");
+}
+
+/// As on the command line: what becomes of a task's work is for those who may have it so.
+#[test]
+fn an_agent_merges_nothing_beyond_its_ceiling() {
+    let check = |config: &str, strategy: &str, setting: &str| {
+        let config = format!("[mcp]\n{config}\n");
+        let repository = Repository::with(TestHost::builder().config(&config));
+        let mut client = PythonClient::connect(&repository.host);
+        let task = repository.done(&["--branch", "fix"], "echo two > file");
+        let asked = json!({ "taskId": task["id"], "mergeStrategy": strategy });
+        let complaint = client.fail("MergeTask", asked);
+        assert!(complaint.contains(setting), "{complaint}");
+        repository.is_untouched();
+        assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
+        // To look at it is reading.
+        let diff = client.call("TaskDiff", json!({ "taskId": task["id"] }));
+        assert!(diff["patch"].to_string().contains("+two"), "{diff:#}");
+    };
+    let all = "merge_strategies = [\"auto\", \"pr\", \"patch\"]";
+    for strategy in ["auto", "pr", "patch"] {
+        let read = format!("max_permission_mode = \"plan\"\n{all}");
+        check(&read, strategy, "mcp.max_permission_mode");
+    }
+    check("", "auto", "mcp.merge_strategies");
 }

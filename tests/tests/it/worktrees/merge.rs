@@ -296,7 +296,7 @@ fn a_file_that_git_ignores_is_not_written_over() {
     let task = repository.done(&["--merge", "auto"], &script);
     let detail = merged(&task, "failed", "refused");
     assert!(
-        detail.contains("which cannot follow: `git merge` failed:") && detail.contains(".env"),
+        detail.contains("which cannot be updated: `git merge` failed:") && detail.contains(".env"),
         "{detail}"
     );
     assert_eq!(fs::read(repository.path().join(".env")).unwrap(), b"mine\n");
@@ -334,7 +334,7 @@ fn a_file_that_git_does_not_know_is_in_the_way_of_a_merge_that_has_it_alone() {
     repository.write("other/junk", "mine\n");
     let over = submit("echo theirs > junk", &says("2 untracked files"));
     let detail = merged(&over, "failed", "refused");
-    assert!(detail.contains("which cannot follow"), "{detail}");
+    assert!(detail.contains("which cannot be updated"), "{detail}");
     assert_eq!(fs::read(repository.path().join("junk")).unwrap(), b"mine\n");
     // A file that is changed is refused before there is anything to merge.
     repository.write("file", "mine\n");
@@ -419,7 +419,7 @@ fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
         .host
         .run(arguments.iter().chain(&["--", "true"]))
         .code(REFUSED)
-        .says(&["git cannot find that", "submit the task from that checkout"]);
+        .says(&["git cannot find that", "submit the task in that checkout"]);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn a_repository_within_the_worktree_is_not_merged_as_a_hash() {
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");
-        assert!(detail.contains("that are no submodules"), "{detail}");
+        assert!(detail.contains("that are not submodules"), "{detail}");
         assert!(repository.worktree(&task).join("inner/x").exists());
     }
     let task = repository.done(&[], &format!("{inner}; {COMMIT}"));

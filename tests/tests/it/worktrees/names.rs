@@ -84,7 +84,7 @@ fn a_branch_that_was_taken_away_is_not_begun_anew() {
     let task = repository.done(&["--merge", "auto", "--branch", "gone"], &script);
     let detail = merged(&task, "failed", "refused");
     let commit = task["output"].as_str().unwrap().trim();
-    let way_back = format!("`git update-ref refs/heads/gone {commit}` brings it back");
+    let way_back = format!("`git update-ref refs/heads/gone {commit}` restores it");
     assert!(detail.contains(&way_back), "{detail}");
     assert_eq!(repository.branches(), ["main"], "none without a past");
     repository.git(&["update-ref", "refs/heads/gone", commit]);

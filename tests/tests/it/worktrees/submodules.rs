@@ -75,7 +75,7 @@ fn what_is_only_in_a_submodule_is_never_removed() {
     let changed = repository.done(&["--merge", "patch"], "echo changed > lib/deep/text");
     let detail = merged(&changed, "failed", "refused");
     assert!(
-        detail.contains("what is inside of a submodule is committed in that: lib"),
+        detail.contains("changes inside a submodule must be committed in the submodule: lib"),
         "{detail}"
     );
     // A commit that is on no remote, in a submodule that is not there any more.

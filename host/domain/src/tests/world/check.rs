@@ -1,5 +1,5 @@
-//! What is true at every instant, and looked at as a whole after every step: each row by itself,
-//! the indexes against the rows, the board against the disk, promises, processes, and circles.
+//! Invariants, checked after every step: each row by itself, the indexes against the rows, the
+//! board against the disk, answered submissions, processes, and cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ fn ended(task: &Task) -> impl Iterator<Item = &Attempt> {
 }
 
 impl World {
-    /// What is true after each step.
+    /// Checks all invariants.
     pub(super) fn check(&mut self) {
         self.check_circles();
         self.check_indexes();
@@ -53,9 +53,8 @@ impl World {
         self.check_promises();
     }
 
-    /// Nothing waits for itself. Without a row that was not there before, and without one whose
-    /// edges are others than before, there is no new circle: the graph is gone through where there
-    /// is such a row.
+    /// Checks that there is no cycle. A cycle can only come with a new row or changed edges, so the
+    /// graph is searched only then.
     fn check_circles(&mut self) {
         let tasks = &self.board.tasks;
         let is_known = |task: &Arc<Task>| {
@@ -65,7 +64,7 @@ impl World {
         if tasks.values().all(is_known) {
             return;
         }
-        // Takes away what depends on nothing that is left, again and again, until nothing is left.
+        // Removes tasks without remaining dependencies until none is left.
         let mut left: BTreeSet<TaskId> = tasks.keys().copied().collect();
         while !left.is_empty() {
             let waits = |id: &TaskId| {
@@ -73,7 +72,7 @@ impl World {
                 edges.any(|edge| left.contains(&edge.task))
             };
             let waiting: BTreeSet<TaskId> = left.iter().copied().filter(waits).collect();
-            assert!(waiting.len() < left.len(), "wait for each other: {left:?}");
+            assert!(waiting.len() < left.len(), "cycle: {left:?}");
             left = waiting;
         }
         let edges = tasks
@@ -82,8 +81,8 @@ impl World {
         self.edges = edges.collect();
     }
 
-    /// No attempt that has ended changes or goes: there are only more and more of them. A failed
-    /// commit takes back what was never told.
+    /// Checks that no attempt that has ended changes or goes. A failed commit only takes back
+    /// unanswered ones.
     fn check_history(&mut self) {
         let pending = self.board.pending.finished.values();
         for task in self.board.tasks.values().chain(pending) {
@@ -94,7 +93,7 @@ impl World {
                 let mut now = ended(task);
                 assert!(
                     ended(before).all(|one| now.next() == Some(one)),
-                    "its history was rewritten: {before:?} {task:?}"
+                    "history was rewritten: {before:?} {task:?}"
                 );
             }
             let numbers = task.attempts.iter().map(|it| it.number);
@@ -103,14 +102,14 @@ impl World {
                     .clone()
                     .zip(numbers.skip(1))
                     .all(|(one, next)| one < next),
-                "a number was given out twice: {task:?}"
+                "an attempt number was used twice: {task:?}"
             );
             self.history.insert(task.id, task.clone());
         }
     }
 
-    /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way
-    /// there.
+    /// Checks that no answered submission is lost: it is unfinished, or its end is on disk or on
+    /// its way there.
     fn check_promises(&self) {
         let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
         for id in &self.promised {
@@ -123,27 +122,30 @@ impl World {
         }
     }
 
-    /// An attempt is open as long as its task runs, and a task that had ended is there again by a
-    /// retry only.
+    /// Checks that an attempt is open while its task runs, and that an ended task is back only
+    /// after a retry.
     fn check_row(&self, task: &Task) {
         assert!(!task.is_done());
         let ended = task.last_attempt().map(|last| last.ended.is_some());
         let idle = |attempt: &Attempt| attempt.ended.is_none() || attempt.doing.is_none();
-        assert!(task.attempts.iter().all(idle), "it does nothing any more");
+        assert!(
+            task.attempts.iter().all(idle),
+            "an ended attempt has an activity"
+        );
         let answered = task.attempts.iter().any(|one| one.answered.is_some());
         let may_have = matches!(task.phase(), Some(Phase::Settling | Phase::Stopping(_)));
-        assert!(may_have || !answered, "it is over: {task:?}");
+        assert!(may_have || !answered, "unexpected answer: {task:?}");
         let is_preparing = task.phase() == Some(&Phase::Preparing);
         let last = task.last_attempt();
         let has_started = last.is_some_and(|last| last.started_at.is_some());
         assert!(
             !(is_preparing && has_started),
-            "nothing was started: {task:?}"
+            "started during its preparation: {task:?}"
         );
         assert_eq!(
             task.phase().is_some() || self.board.chosen.contains_key(&task.id),
             ended == Some(false),
-            "an attempt is open as long as its task runs or is chosen: {task:?}"
+            "open attempt does not match the state: {task:?}"
         );
         assert_eq!(
             task.held,
@@ -151,16 +153,16 @@ impl World {
                 State::Held { since } => Some(since),
                 _ => None,
             },
-            "what is held does not wait for anything else, and only what is held is: {task:?}"
+            "held time does not match the state: {task:?}"
         );
         let at_its_end = self.disk.tasks.get(&task.id).is_some_and(Task::is_done);
         assert!(
             !at_its_end || self.board.ended_again.was_revived(task.id),
-            "left its end by itself: {task:?}"
+            "ran again without a retry: {task:?}"
         );
     }
 
-    /// What a task waits for is so.
+    /// Checks the reason for which a task waits.
     fn check_reason(&self, task: &Task) {
         match &task.state {
             State::Waiting { until, why } => {
@@ -175,20 +177,23 @@ impl World {
                 assert!(told, "waits without a reason: {task:?}");
             }
             _ if task.has_begun => {}
-            // It may depend on something that was retried while it was held.
+            // A dependency may have been retried while the task was held.
             State::Held { .. } => self.check_ended(task),
             State::Blocked { .. } => self.check_dependencies(task, true),
-            // What is chosen ahead is ready.
+            // A reserved task is ready.
             _ => self.check_dependencies(task, false),
         }
     }
 
-    /// A task is blocked as long as something it depends on is unfinished, and whatever has ended
-    /// of that allows it to run.
+    /// Checks that a task is blocked exactly while a dependency is unfinished, and that the ended
+    /// ones allow it to run.
     fn check_dependencies(&self, task: &Task, blocked: bool) {
         let mut edges = task.dependencies.iter();
         let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));
-        assert_eq!(open, blocked, "what it waits for: {task:?}");
+        assert_eq!(
+            open, blocked,
+            "blocked without an open dependency, or the reverse: {task:?}"
+        );
         self.check_ended(task);
     }
 
@@ -202,13 +207,13 @@ impl World {
                 let end = self.end_of(*on);
                 assert!(
                     condition.is_met_by(end.outcome),
-                    "{task:?} waits in vain for {dependency:?}: {end:?}"
+                    "{task:?} can never run after {dependency:?}: {end:?}"
                 );
             }
         }
     }
 
-    /// As it was decided last, on disk or not.
+    /// The task's last decided end, on disk or not.
     pub(super) fn end_of(&self, id: TaskId) -> End {
         let pending = self.board.pending.finished.get(&id).map(|task| &**task);
         let mut in_flight = self.in_flight.iter().flat_map(|(batch, _)| &batch.tasks);
@@ -218,7 +223,7 @@ impl World {
         newest.end().unwrap()
     }
 
-    /// Of those that share a key, no more than one has a process that has given no sign of life.
+    /// Checks that of the attempts with one key at most one has a process without a sign of life.
     fn check_serial_starts(&self) {
         let mut silent = BTreeMap::new();
         for (attempt, process) in &self.processes {
@@ -233,7 +238,7 @@ impl World {
         }
     }
 
-    /// By what the world remembers of who submitted whom, the board's own account left aside.
+    /// Uses the world's own record of parents, independent of the board's.
     pub(super) fn check_cancelled(&self, cancelled: TaskId) {
         for task in self.board.unfinished() {
             let mut below = task.id;
@@ -241,7 +246,7 @@ impl World {
                 if parent == cancelled {
                     assert!(
                         self.board.stopping.contains(&task.id),
-                        "{cancelled} was cancelled, and not what descends from it: {task:?}"
+                        "{cancelled} was cancelled but not its descendant {task:?}"
                     );
                 }
                 below = parent;
@@ -256,12 +261,12 @@ impl World {
         let in_use = self.board.slots_in_use();
         assert!(
             in_use <= in_use_before.max(slots as usize),
-            "more than the slots were filled"
+            "more attempts than slots"
         );
         let is_paused = self.board.queue.paused.is_some();
         assert!(
             !is_paused || in_use <= in_use_before,
-            "something was started of a queue that is paused"
+            "a paused queue started a task"
         );
         for (lane, line) in self.board.lanes.iter() {
             let refusal = self.board.refusal_of_lane(lane, self.now);
@@ -298,7 +303,7 @@ impl World {
             };
             assert!(
                 true_reason,
-                "{lane:?} {line:?} does not run for {refusal:?}"
+                "{lane:?} {line:?} is refused for a wrong reason: {refusal:?}"
             );
         }
     }

@@ -1,5 +1,4 @@
-//! What is durable: commits that succeed, fail or are cut off, and what another host makes of the
-//! disk.
+//! The durable state: commits that succeed, fail or are torn, and boards loaded from the disk.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -49,11 +48,15 @@ impl World {
             let known = before.as_ref().map(ended_attempts).unwrap_or_default();
             let all = ended_attempts(task);
             let ended: BTreeSet<u32> = all.difference(&known).copied().collect();
-            assert_eq!(told_ends(batch, task), ended, "events and rows: {task:?}");
+            assert_eq!(
+                told_ends(batch, task),
+                ended,
+                "events and rows disagree: {task:?}"
+            );
             if let Some(before) = before.filter(Task::is_done) {
                 assert!(
                     batch.events.iter().any(goes_on),
-                    "left its end by itself: {before:?} {task:?}"
+                    "ran again without a retry: {before:?} {task:?}"
                 );
                 assert!(task.attempts.starts_with(&before.attempts));
             }
@@ -65,7 +68,7 @@ impl World {
         for task in &batch.tasks {
             let edges = self.disk.edges.get(&task.id);
             let edges = edges.map_or(&[][..], |edges| edges);
-            assert_eq!(edges, &*task.dependencies, "its edges are on disk with it");
+            assert_eq!(edges, &*task.dependencies, "edges on disk");
         }
         if let Some(queue) = &batch.queue {
             self.disk.queue = queue.clone();
@@ -105,11 +108,11 @@ impl World {
         }
         self.mail.clear();
         self.lost.clear();
-        // What was made ready for them was the host's.
+        // Preparations belong to the host.
         self.preparing.clear();
         self.cut_short.clear();
-        // That a start did not arrive was known to the host that died, not to the supervisor; and
-        // so was what had no process yet.
+        // Only the dead host knew that a start had not arrived, or that an attempt had no process
+        // yet; the supervisor did not.
         let received = &self.received;
         self.told
             .retain(|(attempt, report)| received.contains(attempt) && *report != never_received());
@@ -125,7 +128,7 @@ impl World {
         running.filter_map(Task::last_attempt_id).collect()
     }
 
-    /// Another board of what is on disk, as after a crash and after a failed commit.
+    /// Loads a new board from the disk, as after a crash and after a failed commit.
     pub(super) fn load(&mut self) {
         self.durable = self.disk.last_batch;
         self.awaiting.clear();
@@ -172,7 +175,7 @@ impl World {
             let found = self.found(attempt);
             self.step(Input::Recovered { task, found }).unwrap();
         }
-        // Each end that was not released is told again, that of a finished task too.
+        // Each end without a release is reported again, even that of a finished task.
         let over = self
             .processes
             .iter()
@@ -184,8 +187,8 @@ impl World {
         }
     }
 
-    /// What the next host finds of an attempt: a trace of its start makes an assignment known,
-    /// whoever has died meanwhile.
+    /// What the next host finds of an attempt. A trace of its start makes an assignment known,
+    /// whatever has died meanwhile.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt)
             || self.lost.contains(&attempt)
@@ -193,8 +196,7 @@ impl World {
             || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
-        // One that was chosen may be gone: what it waited for had never begun, and was being
-        // stopped.
+        // A reserved attempt may be gone: the task it waited for never began and was stopped.
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned
@@ -211,7 +213,7 @@ fn ended_attempts(task: &Task) -> BTreeSet<u32> {
     ended.map(|one| one.number).collect()
 }
 
-/// The attempts of a task of whose end there is an event in the batch.
+/// Attempts of a task whose end has an event in the batch.
 fn told_ends(batch: &Batch, task: &Task) -> BTreeSet<u32> {
     let facts = batch.events.iter().filter(|event| event.task == task.id);
     let ends = facts.filter_map(|event| match &event.fact {

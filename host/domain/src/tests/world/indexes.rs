@@ -1,8 +1,8 @@
-//! The board against another one that is made of its tasks: no index has gone its own way.
+//! The board against a second one made from its tasks: no index has diverged.
 //!
-//! The other board is made after every step, of the same rows: nothing is copied, which makes it
-//! cheap enough. What a new board cannot know is left aside: in which batch an assignment was made,
-//! and from when a start timeout counts.
+//! The second board is made after every step from the same rows; nothing is copied, so it is cheap
+//! enough. Facts that a new board cannot know are ignored: the batch of an assignment, and the
+//! beginning of a start timeout.
 
 use super::World;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl World {
-    /// Each index is what a new board makes of the same tasks.
+    /// Checks that each index equals that of a new board with the same tasks.
     pub(super) fn check_indexes(&self) {
         let (board, other) = (&self.board, &self.made_of_the_same());
         assert!(
@@ -85,7 +85,7 @@ fn clocks(board: &Board) -> impl Iterator<Item = &(MonotonicMs, TaskId, Clock)> 
     clocks.filter(|(_, _, clock)| matches!(clock, Clock::Queue | Clock::Hard))
 }
 
-/// What has settled by now a board forgets with its next look at the time.
+/// Settling attempts, without those that the board would forget at its next look at the time.
 fn settling(board: &Board, now: Now) -> impl Iterator<Item = (TaskId, MonotonicMs)> {
     let settling = board.capacity.started.settling().iter();
     let settling = settling.map(|(task, start)| (*task, *start));

@@ -1,7 +1,7 @@
-//! A world for the board to live in: a store that may fail, a host that may die, a supervisor that
-//! outlives it or dies with it, a machine that is started anew, reports that come late, out of
-//! order and twice, clocks that jump. It drives the board as the engine does, and holds it to what
-//! must be true at every instant: see [`World::check`].
+//! A simulated world around the board: a store that may fail, a host that may die, a supervisor
+//! that outlives it or dies with it, a machine that restarts, reports that come late, out of order
+//! and twice, clocks that jump. It drives the board as the engine does and checks its invariants
+//! after every step: see [`World::check`].
 
 mod check;
 mod disk;
@@ -38,33 +38,33 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// All that has happened in all worlds of this process.
+/// Number of steps in all worlds of this process.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
-/// Something that happens. Numbers pick among what there is at that moment.
+/// An event. Numbers select among whatever exists at that moment.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    /// Together, or none of them.
+    /// All of them or none.
     Submit(Vec<Wish>),
     Cancel(usize),
-    /// With all that had run after it, or only with what could not.
+    /// With all dependants that had run, or only with those that could not.
     Retry(usize, bool),
-    /// What waits for a time is not to wait any longer.
+    /// A task that waits for a time is started at once.
     TryNow(usize),
-    /// Somebody merges the work of a task that failed by its merge.
+    /// Somebody merges by hand the work of a task that failed by its merge.
     MergeByHand(usize),
     Hold(usize),
     Release(usize),
     Group(u8, Group),
     Pause(bool),
-    /// A running process shows something.
+    /// A running process gives a sign.
     Sign(usize, Sign),
     End(usize, End),
-    /// A report on its way arrives.
+    /// A report in transit arrives.
     Deliver(usize),
     /// A report that has arrived arrives again.
     Repeat(usize),
@@ -78,27 +78,26 @@ pub(super) enum Happening {
     Slots(u32),
     /// The next start is lost on its way to the supervisor.
     LoseNextStart,
-    /// What the engine does after each round of inputs.
+    /// The engine's work after each round of inputs.
     Turn,
     Commit,
     FailCommit,
-    /// The host dies in the middle of a commit, and another takes over. Whether the torn batch
-    /// counts is for the store to say, which drops the whole of it or nothing; nobody got an answer
-    /// to what is in it, or to anything since.
+    /// The host dies in the middle of a commit, and another takes over. The store keeps the torn
+    /// batch as a whole or not at all. Nobody got an answer to anything in it, or since.
     Crash {
         committed: bool,
         dies: Dies,
     },
-    /// The supervisor dies under a host that lives on.
+    /// The supervisor dies and the host lives on.
     SupervisorDies,
 }
 
-/// What dies with the host.
+/// The parts that die with the host.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Dies {
     Alone,
     WithSupervisor,
-    /// The machine starts anew: monotonic time begins again, and nothing of before runs.
+    /// The machine restarts: monotonic time begins again, and no earlier process runs.
     WithMachine,
 }
 
@@ -111,7 +110,7 @@ pub(super) struct Wish {
     pub(super) start_timeout: bool,
     pub(super) timeout: bool,
     pub(super) key: Option<u8>,
-    /// Among those that were submitted before it, and all members of its own submission.
+    /// They select among all tasks submitted earlier and those of the same submission.
     pub(super) dependencies: Vec<(usize, Condition)>,
     pub(super) held: bool,
     pub(super) group: Option<u8>,
@@ -122,7 +121,7 @@ pub(super) struct Wish {
     pub(super) worktree: bool,
     /// In millionths of a dollar; a sign of cost is one.
     pub(super) budget: Option<u8>,
-    /// One of the graphs that have a budget.
+    /// Selects one of the graphs that have a budget.
     pub(super) graph: Option<u8>,
 }
 
@@ -138,7 +137,7 @@ pub(super) enum Sign {
     Alive,
     Finishing,
     AccountWorks,
-    /// It has cost a millionth of a dollar more.
+    /// Its cost rises by a millionth of a dollar.
     Cost,
     Doing,
     Progress,
@@ -148,21 +147,21 @@ pub(super) enum Sign {
 pub(super) enum End {
     Success,
     Exit,
-    /// Its executor has ended it for the money that it was given.
+    /// Its executor ended it because its budget was spent.
     Budget,
     Limit(Option<Duration>),
-    /// It succeeds, and its work cannot be merged, if there is any.
+    /// It succeeds, and merging its work conflicts, if it has a worktree.
     Conflict,
 }
 
-/// What the supervisor keeps of an attempt until its end is released.
+/// State of an attempt that the supervisor keeps until the attempt's end is released.
 #[derive(Clone, Debug, Default)]
 struct Process {
     pid: u32,
     alive: bool,
     cost_micro_usd: u64,
     ended: Option<Ending>,
-    /// Its work is to be settled before it is over.
+    /// Its work is still to be settled.
     settles: bool,
     conflicts: bool,
 }
@@ -170,7 +169,7 @@ struct Process {
 #[derive(Default)]
 struct Disk {
     tasks: BTreeMap<TaskId, Task>,
-    /// Written with the task, and not again.
+    /// Written with the task, and never again.
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
@@ -191,33 +190,33 @@ pub(super) struct World {
     promised: BTreeSet<TaskId>,
     processes: BTreeMap<AttemptId, Process>,
     received: BTreeSet<AttemptId>,
-    /// Attempts that the present host makes ready, and those of them that were stopped before they
-    /// had a process.
+    /// Attempts that the current host prepares. `cut_short` holds those that were stopped before
+    /// they had a process.
     preparing: BTreeSet<AttemptId>,
     cut_short: BTreeMap<AttemptId, Ending>,
-    /// Starts that did not arrive and whose end is not released yet.
+    /// Starts that did not arrive, and whose end is not released yet.
     lost: BTreeSet<AttemptId>,
-    /// What died with its supervisor before the present host began.
+    /// Attempts whose supervisor died before the current host began.
     orphans: BTreeSet<AttemptId>,
     lose_next: bool,
     mail: Vec<(AttemptId, Report)>,
     told: Vec<(AttemptId, Report)>,
-    /// What depends on what, as it was when it was last looked at for circles.
+    /// Edges of the graph when it was last searched for cycles.
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
-    /// Finished rows as readers may still hold them, old ones too, each with the batch that was the
-    /// last on disk then.
+    /// Finished rows that readers may still hold, old ones included, each with the last batch on
+    /// disk at that time.
     copies: Vec<(BatchNumber, Task)>,
-    /// Each task as it was after the last step that changed it.
+    /// Each task after the last step that changed it.
     history: BTreeMap<TaskId, Arc<Task>>,
     made: u32,
-    /// Who was submitted from where, and whether detached.
+    /// Parent of each task, and whether the task is detached.
     lineage: BTreeMap<TaskId, (TaskId, bool)>,
     boot: u32,
-    /// What was decided, batch by batch, where somebody asked for it.
+    /// Decisions batch by batch, if requested.
     pub(super) transcript: Option<String>,
 }
 
-/// What agents may cost in a day is little, so that some days end early.
+/// A low daily budget, so that it is spent on some days.
 fn limits(slots: u32) -> Limits {
     Limits {
         daily_micro_usd: Some(12),
@@ -284,7 +283,7 @@ impl World {
             Happening::Submit(wishes) => self.submit(&wishes),
             Happening::Cancel(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
-                // One alone, or two by one command.
+                // One task, or two by one command.
                 let count = 1 + number % 2;
                 let picked =
                     (0..count).filter_map(|more| pick(&ids, number.wrapping_add(more)).copied());
@@ -319,14 +318,14 @@ impl World {
                     let state = &self.board.tasks[task].state;
                     assert!(
                         !matches!(state, State::Waiting { .. }),
-                        "it waits: {state:?}"
+                        "still waiting: {state:?}"
                     );
                 }
             }
             Happening::Hold(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
                 if let Some(task) = pick(&ids, number) {
-                    // Refused where it runs.
+                    // It is refused for a running task.
                     drop(self.step(Input::Hold { tasks: vec![*task] }));
                 }
             }
@@ -414,7 +413,7 @@ impl World {
         };
         let before = releases(&self.board);
         let answer = self.board.step(self.now, input);
-        // One for each end that is told, and none otherwise.
+        // Each reported end causes one release, anything else none.
         let after = releases(&self.board);
         assert_eq!(after, [before, end.into_iter().collect()].concat());
         answer
@@ -429,11 +428,11 @@ impl World {
             let (monotonic, wall) = self.board.next_tick();
             assert!(
                 monotonic.is_none_or(|at| at > self.now.monotonic),
-                "a tick leaves nothing due"
+                "a clock is still due after the tick"
             );
             assert!(
                 wall.is_none_or(|at| at > self.now.wall),
-                "a tick leaves nothing due"
+                "a wait is still due after the tick"
             );
         }
         let in_use = self.board.slots_in_use();

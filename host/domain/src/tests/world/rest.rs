@@ -1,4 +1,4 @@
-//! The end of a history: the world behaves from here on, and so everything comes to an end.
+//! The end of a history: from here on nothing fails, so all tasks end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,9 +15,9 @@ use crate::{
 };
 
 impl World {
-    /// Whatever has happened: with the world behaving from here on, everything that was accepted
-    /// comes to an end, in a number of rounds that goes by the number of tasks. Who waits for its
-    /// own descendants waits on until they have ended, and yet nothing starves.
+    /// Runs all accepted tasks to their ends without further failures, in a number of rounds
+    /// proportional to the number of tasks. Tasks that wait for their descendants wait until those
+    /// have ended, and none starves.
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(1));
@@ -34,7 +34,7 @@ impl World {
         self.happen(Happening::Turn);
         self.happen(Happening::Commit);
         let left: Vec<_> = self.board.tasks.values().collect();
-        assert!(left.is_empty(), "never came to an end: {left:#?}");
+        assert!(left.is_empty(), "tasks that never ended: {left:#?}");
         for id in &self.promised {
             assert!(self.disk.tasks[id].is_done(), "lost: {id}");
         }
@@ -46,7 +46,7 @@ impl World {
         self.check_ledger();
     }
 
-    /// Each cost is in the ledger once: what the rows say was spent is what the sums say.
+    /// Checks that each cost is in the ledger once: its sums equal those of the rows.
     fn check_ledger(&self) {
         let mut graphs: BTreeMap<TaskId, u64> = BTreeMap::new();
         let mut all = 0;
@@ -64,7 +64,7 @@ impl World {
                 Scope::Graph(graph) => assert_eq!(graphs.remove(graph), Some(*spent)),
             }
         }
-        assert_eq!(days, all, "what the days sum up to is not what was spent");
+        assert_eq!(days, all, "the sums of the days differ from the spending");
         assert!(graphs.into_values().all(|spent| spent == 0));
     }
 
@@ -86,7 +86,7 @@ impl World {
             }
         }
         self.deliver_all();
-        // Longer than any wait, even one from a wall clock that had jumped ahead.
+        // This exceeds any wait, even one from a wall clock that had jumped ahead.
         self.happen(Happening::Pass(Duration::from_hours(12)));
     }
 
@@ -100,8 +100,8 @@ impl World {
         self.board.suspended.contains(&task)
     }
 
-    /// Whatever runs waits for what it has submitted. Where the executor has answered, what is left
-    /// of the attempt is being ended.
+    /// Lets each running task wait for its descendants. One whose executor has answered is already
+    /// ending.
     fn begin_waits(&mut self) {
         let parents = self.board.descendants.keys();
         let running = parents.filter(|id| {
@@ -115,8 +115,8 @@ impl World {
         }
     }
 
-    /// Whoever waits goes on once nothing is left to wait for; or where what is left waits for who
-    /// waits, by an edge: nobody can help that.
+    /// Ends the wait of each task whose descendants have ended. The wait also ends if a descendant
+    /// depends on a waiting task: those two would wait for each other.
     fn end_waits(&mut self) {
         let waiting: Vec<TaskId> = self.board.suspended.iter().copied().collect();
         for task in waiting {

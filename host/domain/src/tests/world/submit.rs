@@ -1,4 +1,4 @@
-//! Requests: tasks are submitted and run again, and their submitters wait for them.
+//! Requests: tasks are submitted and retried, and parents wait for their descendants.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     worktree::MergeState,
 };
 
-/// What the agents of a graph may cost together.
+/// Budget that the agents of a graph share.
 const GRAPH_MICRO_USD: u64 = 4;
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
     }
 
     fn submission(&mut self, wish: &Wish, id: TaskId, together: &[TaskId]) -> Submission {
-        // What was answered already, and what is on its way to the disk.
+        // Includes answered tasks, and those on their way to the disk.
         let known: Vec<TaskId> = self
             .disk
             .tasks
@@ -77,7 +77,7 @@ impl World {
             })
         });
         let dependencies = dependencies.collect();
-        // A process may submit on behalf of an attempt that is over already.
+        // A process may submit on behalf of an attempt that has already ended.
         let begun: Vec<AttemptId> = self.received.iter().copied().collect();
         let parent = wish.parent.and_then(|number| pick(&begun, number));
         let parent = parent.map(|attempt| self.disk.tasks[&attempt.task].clone());
@@ -138,7 +138,8 @@ impl World {
         }
     }
 
-    /// In an attempt that runs, or in one that is over and does not know it yet.
+    /// Begins or ends a wait in an attempt that runs, or in one that has ended and does not know it
+    /// yet.
     pub(super) fn wait(&mut self, number: usize, input: impl FnOnce(AttemptId) -> Input) {
         let begun: Vec<AttemptId> = self.received.iter().copied().collect();
         let Some(attempt) = pick(&begun, number).copied() else {
@@ -152,12 +153,15 @@ impl World {
             assert_eq!(answer, Answer::Stale);
         }
         if answer == Answer::Stale {
-            assert_eq!(self.board.suspended, before, "{attempt} is not its own");
+            assert_eq!(
+                self.board.suspended, before,
+                "the wait of {attempt} changed another one"
+            );
         }
     }
 
-    /// With a row that was read when that batch was the last one, and the rest as it is now. Where
-    /// the board cannot tell whether the row is out of date, it is read again.
+    /// Retries from a row that was read at batch `as_of`, with everything else as it is now. If the
+    /// board cannot tell whether the row is stale, it is read again.
     pub(super) fn retry(&mut self, as_of: BatchNumber, task: Task, all: bool, resume: bool) {
         let id = task.id;
         let retry = |world: &Self, as_of, task: Task| Retry {
@@ -175,12 +179,12 @@ impl World {
             && let Some(newest) = self.disk.tasks.get(&id).cloned()
         {
             let again = retry(self, self.disk.last_batch, newest);
-            // Refused where it is unfinished again, or where something is in its way.
+            // It is refused if the task is unfinished again, or if a dependency prevents it.
             drop(self.step(Input::Retry(Box::new(again))));
         }
     }
 
-    /// The same, of a task that failed by its merge; nothing comes of any other.
+    /// Merges by hand the work of a task that failed by its merge; any other task is refused.
     pub(super) fn merge_by_hand(&mut self, as_of: BatchNumber, task: Task) {
         let id = task.id;
         let merged = |world: &Self, as_of, task| MergedByHand {
@@ -208,7 +212,7 @@ impl World {
         }
     }
 
-    /// What could not run because of a task, or all that depends on it; as the disk has it.
+    /// Tasks that could not run because of a task, or all its dependants, as stored.
     pub(super) fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
         let done = self.disk.tasks.values().filter(|task| task.is_done());
         let done: Vec<&Task> = done.collect();
@@ -242,7 +246,7 @@ impl World {
     }
 }
 
-/// The same with more money.
+/// A revision with a larger budget.
 fn dearer(task: &Task) -> Revision {
     let more = |micro_usd: u64| micro_usd.saturating_add(2);
     let request = Request::clone(&task.request);
@@ -260,7 +264,7 @@ fn dearer(task: &Task) -> Revision {
     }
 }
 
-/// What was refused as a circle is one, each edge of which was asked for.
+/// Checks that a refused cycle is one, and that each of its edges was requested.
 fn check_circle(asked: &[Submission], path: &[TaskId]) {
     assert!(path.len() > 1 && path.first() == path.last(), "{path:?}");
     for step in path.windows(2) {

@@ -1,4 +1,4 @@
-//! What runs: processes, what they show and how they end, and the way of that to the host.
+//! Running processes: their signs, their ends, and the way of their reports to the host.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,10 @@ use crate::{
 impl World {
     pub(super) fn perform(&mut self, effects: Vec<Effect>) {
         for Effect { after, action } in effects {
-            assert!(after <= self.durable, "{action:?} came before its batch");
+            assert!(
+                after <= self.durable,
+                "{action:?} came before its batch was durable"
+            );
             self.note(|transcript| writeln!(transcript, "{after} {action:?}"));
             match action {
                 Action::Start(attempt) => self.start(attempt),
@@ -39,15 +42,18 @@ impl World {
         let spent = spent_by(&task.attempts);
         assert!(
             budget.is_none_or(|budget| spent < budget),
-            "nothing is left for it: {task:?}"
+            "started without a remaining budget: {task:?}"
         );
         let may_cost = task.last_attempt().and_then(|last| last.may_cost_micro_usd);
         assert!(
             budget.is_none_or(|budget| may_cost.is_some_and(|most| most <= budget - spent)),
-            "it is not told what is left: {task:?}"
+            "wrong remaining budget: {task:?}"
         );
         if task.request.is_prepared_first() {
-            assert!(!self.received.contains(&attempt), "{attempt} has run");
+            assert!(
+                !self.received.contains(&attempt),
+                "{attempt} is prepared after its start"
+            );
             assert!(
                 self.preparing.insert(attempt),
                 "{attempt} is prepared twice"
@@ -59,14 +65,14 @@ impl World {
         }
     }
 
-    /// Told twice, or too late, it starts nothing.
+    /// Starts the first process. A repeated or late order starts nothing.
     fn spawn(&mut self, attempt: AttemptId) {
         if self.preparing.remove(&attempt) {
             let row = &self.disk.tasks[&attempt.task];
             assert_ne!(
                 row.phase(),
                 Some(&Phase::Preparing),
-                "{attempt} has no turn"
+                "{attempt} is still being prepared"
             );
             self.begin(attempt);
         }
@@ -96,13 +102,13 @@ impl World {
         self.mail.push((attempt, started(pid)));
     }
 
-    /// How it has ended is on disk.
+    /// Settles the work: the ending is on disk.
     fn settle(&mut self, attempt: AttemptId) {
         let row = &self.disk.tasks[&attempt.task];
         let told = row.attempts.iter().find(|one| one.number == attempt.number);
         assert!(
             told.is_some_and(|one| one.answered.is_some() || one.ended.is_some()),
-            "{attempt} is settled too early: {row:?}"
+            "{attempt} is settled before its ending is durable: {row:?}"
         );
         let Some(process) = self.processes.get_mut(&attempt) else {
             return;
@@ -140,7 +146,7 @@ impl World {
             }
             assert!(
                 self.lost.contains(&attempt),
-                "nobody knows {attempt}, which is to be taken up"
+                "{attempt} is to be taken up, and nobody knows it"
             );
             self.mail.push((attempt, never_received()));
             return;
@@ -171,7 +177,7 @@ impl World {
         if let Some(process) = self.processes.get_mut(&attempt)
             && std::mem::take(&mut process.settles)
         {
-            // It was not merged yet.
+            // The work was not merged yet.
             let ending = process.ended.as_mut().map(|ending| {
                 ending.stopped = Some(why);
                 Box::new(ending.clone())
@@ -295,7 +301,7 @@ impl World {
         self.step(Input::Report { attempt, report }).unwrap();
     }
 
-    /// What it had is ended with it; its notes tell how what had ended before had ended.
+    /// Ends all processes with the supervisor. Its notes still tell how attempts had ended before.
     pub(super) fn kill_processes(&mut self) {
         for process in self.processes.values_mut() {
             if process.ended.is_none() {
@@ -304,7 +310,7 @@ impl World {
         }
     }
 
-    /// The host notices, and is told of every end.
+    /// The host notices it, and hears of every end.
     pub(super) fn supervisor_dies(&mut self) {
         let live = |(attempt, process): (&AttemptId, &Process)| {
             process.ended.is_none().then_some(*attempt)
@@ -317,7 +323,7 @@ impl World {
 }
 
 impl Process {
-    /// How it has ended is settled: its work cannot be merged, if that is to be.
+    /// Turns the ending into a failed merge, if the attempt is meant to conflict.
     fn find_conflict(&mut self) {
         if let Some(ending) = self.ended.as_mut().filter(|_| self.conflicts) {
             let merge = a_merge(MergeState::Conflict);

@@ -1,7 +1,7 @@
-//! The board against the disk: what differs is on its way there.
+//! The board against the disk: every difference is on its way there.
 //!
-//! This is looked at after every step, whatever is in flight at that moment: something that a step
-//! changes without noting that it has to be written shows at once, and not at some later load.
+//! The check runs after every step, whatever is in flight: a change that a step forgets to write
+//! shows at once, not at a later load.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,8 @@ use super::World;
 use crate::{batch::Batch, id::TaskId, task::Task};
 
 impl World {
-    /// What the board has is what is on disk, with the batch in flight counted as written, but for
-    /// what the batch that is being filled will write.
+    /// Checks that board and disk agree, counting the batch in flight as written, except for the
+    /// rows that the batch being filled will write.
     pub(super) fn check_written(&self) {
         let nothing = Batch::default();
         let flying = self.in_flight.as_ref().map_or(&nothing, |(batch, _)| batch);
@@ -49,7 +49,7 @@ impl World {
             let written = self.written(flying, task.id);
             assert!(
                 pending.changed.contains(&task.id) || written == Some(task),
-                "is not to be written, and the disk has {written:?}: {task:?}"
+                "will not be written, and the disk has {written:?}: {task:?}"
             );
         }
         let on_disk = self.disk.tasks.values();
@@ -58,7 +58,7 @@ impl World {
             let known = board.tasks.contains_key(&task.id)
                 || pending.finished.contains_key(&task.id)
                 || self.written(flying, task.id).is_some_and(Task::is_done);
-            assert!(known, "is on disk, and not on the board: {task:?}");
+            assert!(known, "is on disk but not on the board: {task:?}");
         }
     }
 
@@ -79,6 +79,6 @@ fn check<'a, K: Ord + Debug + 'a, V: PartialEq + Debug + 'a>(
     for key in keys.filter(|key| !pending.contains(key)) {
         let newer = flying.clone().find(|(flies, _)| *flies == key);
         let written = newer.map_or_else(|| disk.get(key), |(_, value)| value);
-        assert_eq!(board.get(key), written, "{key:?} is not to be written");
+        assert_eq!(board.get(key), written, "{key:?} will not be written");
     }
 }

@@ -1,4 +1,4 @@
-//! A YAML or JSON document with the places of all that is in it.
+//! Parses a YAML or JSON document with the position of every value.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 use serde_saphyr::Spanned;
 
-/// A value and where it begins.
+/// A value and its position.
 pub(super) type Node = Spanned<Content>;
 
 #[derive(Debug)]
 pub(super) enum Content {
     Scalar(Value),
     List(Vec<Node>),
-    /// In the order of the document.
+    /// Fields in the order of the document.
     Map(Vec<(Spanned<String>, Node)>),
 }
 
 impl Content {
-    /// The value itself, without places.
+    /// The value without positions.
     pub(super) fn value(&self) -> Value {
         match self {
             Self::Scalar(value) => value.clone(),
@@ -36,7 +36,7 @@ impl Content {
         }
     }
 
-    /// The field of this name: where its name is, and its value.
+    /// The field with this name: the position of the name, and the value.
     pub(super) fn field(&self, name: &str) -> Option<(&Spanned<String>, &Node)> {
         let Self::Map(fields) = self else { return None };
         let found = fields.iter().find(|(field, _)| field.value == name);
@@ -51,7 +51,7 @@ impl Content {
     }
 }
 
-/// What a path leads to, as far as it leads anywhere.
+/// The value at a path, or the deepest one that exists on it.
 pub(super) fn follow<'a>(node: &'a Node, path: &[Segment]) -> &'a Node {
     let mut at = node;
     for segment in path {
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Any {
         Ok(Content::Scalar(number.into()))
     }
 
-    /// JSON has no number for what is none or too large.
+    /// JSON has no infinite numbers and no NaN.
     fn visit_f64<E>(self, number: f64) -> Result<Content, E> {
         let written = serde_json::Number::from_f64(number).map(Value::Number);
         Ok(Content::Scalar(
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_in_a_document_has_its_place() {
+    fn every_name_and_value_has_its_position() {
         let text = "- {name: a, argv: [make, 3]}\n- name: b\n  hold: true\n  env: {A: ~}\n";
         let node: Node = serde_saphyr::from_str(text).unwrap();
         assert_eq!(

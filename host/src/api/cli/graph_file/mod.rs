@@ -1,7 +1,7 @@
-//! The file that `submit` takes: a JSON or YAML list, or a JSON object on each line.
+//! The file for `submit`: a JSON or YAML list, or JSON objects, one per line.
 //!
-//! A file that is right is read once, straight into tasks. Only one that is not is read again, with
-//! the places of all that is in it, and then everything that is wrong with it is told.
+//! A valid file is read once, directly into tasks. Only an invalid one is read again, with the
+//! positions of all values, to report every mistake at its place.
 
 mod located;
 mod snippet;
@@ -27,11 +27,11 @@ use crate::{
     app::{AppError, ErrorKind, Mistake, NewTask},
 };
 
-/// The host takes no larger request.
+/// Size limit of a request to the host.
 const LIMIT_BYTES: u64 = 256 << 20;
 
 pub(super) struct GraphFile {
-    /// As it is shown.
+    /// The name as shown in messages.
     name: String,
     text: String,
 }
@@ -45,7 +45,7 @@ impl GraphFile {
         }
     }
 
-    /// Reads a file, or standard input if it is called `-`.
+    /// Reads a file, or standard input for `-`.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let mut bytes = Vec::new();
         let read = |mut from: &mut dyn Read, bytes: &mut Vec<u8>| {
@@ -76,7 +76,7 @@ impl GraphFile {
         Ok(Self { name, text })
     }
 
-    /// Its tasks, or all that is wrong with it.
+    /// The tasks of the file, or all of its mistakes.
     pub(super) fn tasks(&self, directory: &Path) -> Result<Vec<NewTask>, AppError> {
         let read = members(&self.text).and_then(|members| {
             let tasks = members
@@ -88,7 +88,7 @@ impl GraphFile {
         });
         match read {
             Ok(tasks) if tasks.is_empty() => Err(self.several(vec![Mistake {
-                message: "there is no task in it".to_owned(),
+                message: "the file has no tasks".to_owned(),
                 ..Mistake::default()
             }])),
             Ok(tasks) if wrong::has_each_name_once(&tasks) => Ok(tasks),
@@ -97,7 +97,7 @@ impl GraphFile {
         }
     }
 
-    /// Tells what the host found wrong by the places in this file.
+    /// Adds positions in this file to an error of the host.
     pub(super) fn located(&self, error: AppError) -> AppError {
         if error.errors.is_empty() {
             return error;
@@ -117,7 +117,7 @@ impl GraphFile {
             ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Ambiguous => {
                 self.several(mistakes)
             }
-            // What is refused for another reason makes sense.
+            // Errors of other kinds keep their message, because the file itself is valid.
             _ => AppError {
                 errors: mistakes,
                 ..error
@@ -125,7 +125,7 @@ impl GraphFile {
         }
     }
 
-    /// All that is wrong; `first` is told where the file makes sense on its own.
+    /// All mistakes of the file; `first` is reported if the second reading finds none.
     fn wrong(&self, first: &str, directory: &Path) -> AppError {
         let mut mistakes: Vec<Mistake> = match self.written() {
             Err(syntax) => vec![*syntax],
@@ -173,7 +173,7 @@ impl GraphFile {
         }
     }
 
-    /// The tasks as they are written, or why it is no list of them.
+    /// The tasks with their positions, or the reason why the file is not a list of tasks.
     fn written(&self) -> Result<Vec<Written>, Box<Mistake>> {
         if is_lines(&self.text) {
             let lines = (0..).zip(self.text.lines());
@@ -219,13 +219,12 @@ fn in_words(error: &serde_saphyr::Error) -> String {
     UserMessageFormatter.format_message(error).into_owned()
 }
 
-/// Whether each line is a document: a list begins otherwise, and so does what is in YAML's own
-/// style.
+/// Whether each line is a JSON object: a list in JSON or YAML does not begin with a brace.
 fn is_lines(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-/// The tasks of a JSON list, of JSON lines, or of a YAML list.
+/// Reads the tasks of a JSON list, JSON lines, or a YAML list.
 fn members(text: &str) -> Result<Vec<Member>, String> {
     if let Ok(tasks) = serde_json::from_str::<Vec<Value>>(text) {
         let tasks = tasks.into_iter().enumerate();
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_is_written_in_three_ways() {
+    fn a_graph_is_a_json_list_json_lines_or_a_yaml_list() {
         let check = |text: &str, expected: usize| {
             let read = file(text).tasks(Path::new("/work"));
             assert_eq!(read.map_or(0, |tasks| tasks.len()), expected, "{text}");
@@ -280,7 +279,7 @@ mod tests {
         check("a: b", 0);
     }
 
-    /// Each mistake as a person reads it, without the lines of the file.
+    /// The mistakes as a person reads them, without the lines of the file.
     fn told(text: &str) -> Vec<String> {
         let error = file(text).tasks(Path::new("/work")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Invalid);
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_with_its_place() {
+    fn every_mistake_is_reported_with_its_position() {
         let check = |text: &str, expected: &[&str]| assert_eq!(told(text), expected, "{text}");
         check(
             "- {name: a, argv: [make]}\n- {name: b, argv: [make], dependecies: [a], tmeout: 3}\n",
@@ -324,13 +323,13 @@ mod tests {
             "a: b\n",
             &["pipe.yaml:1:1: the file has to be a list of tasks"],
         );
-        check("", &["pipe.yaml: there is no task in it"]);
+        check("", &["pipe.yaml: the file has no tasks"]);
         let syntax = told("- {name: a\n- {name: b}\n");
         assert_eq!(syntax, ["pipe.yaml:1:3: unclosed bracket '{'"]);
     }
 
     #[test]
-    fn what_the_host_finds_has_its_place_too() {
+    fn mistakes_found_by_the_host_get_positions_too() {
         let file = file("- {name: checkout, argv: [x]}\n- {argv: [x], depends-on: [checkuot]}\n");
         let of = |pointer: &str| {
             let errors = vec![Mistake {

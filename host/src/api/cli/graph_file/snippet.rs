@@ -1,12 +1,12 @@
-//! A line of the file with a mark below it.
+//! Shows a line of the file with a mark below it.
 
 use crate::text::{columns, harmless};
 
-/// How many characters of a line are shown, and how many of them before the mark.
+/// Length of the shown part of a line, and of the part before the mark.
 const SHOWN_CHARS: usize = 68;
 const BEFORE_CHARS: usize = 44;
 
-/// The line, cut to what is around the column, and a mark below it.
+/// The line, cut to the surroundings of the column, with a mark below it.
 pub(super) fn snippet(text: &str, line: u64, column: u64) -> String {
     let at = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
     let from = if text.chars().count() > SHOWN_CHARS {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_is_below_what_is_wrong() {
+    fn the_mark_is_below_the_mistake() {
         let check = |text: &str, column: u64, expected: &str| {
             assert_eq!(snippet(text, 7, column), expected);
         };

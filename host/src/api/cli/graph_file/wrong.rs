@@ -1,4 +1,4 @@
-//! What is wrong with the tasks of a file, each with its place.
+//! Finds all mistakes in the tasks of a file, with their positions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,22 +22,22 @@ use crate::{
     app::{Mistake, NewTask},
 };
 
-/// How many mistakes of one task are looked for.
+/// Limit of the mistakes looked for in one task.
 const MOST: usize = 50;
-/// From how much likeness on a word is suggested for another: 1 is the same.
+/// Similarity from which a word is suggested for another; 1 is identical.
 const LIKELY: f64 = 0.6;
 
-/// A line and a column of the file, from 1.
+/// A line and a column of the file, counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
     pub(super) line: u64,
     pub(super) column: u64,
 }
 
-/// A task as it is written.
+/// A task as written in the file.
 pub(super) struct Written {
     pub(super) node: Node,
-    /// Lines of the file before the document that it is in.
+    /// Number of lines in the file before the document that contains the task.
     pub(super) lines_before: u64,
 }
 
@@ -52,7 +52,7 @@ impl Written {
     }
 }
 
-/// A place of a document that begins after so many lines.
+/// A position in the file, from one in a document that begins below other lines.
 pub(super) fn place(at: Location, lines_before: u64) -> Option<Place> {
     (at != Location::UNKNOWN).then(|| Place {
         line: at.line() + lines_before,
@@ -60,7 +60,7 @@ pub(super) fn place(at: Location, lines_before: u64) -> Option<Place> {
     })
 }
 
-/// A text, also where it is written as a number.
+/// The value as text, even if it was written as a number.
 fn text(node: &Node) -> Option<String> {
     match &node.value {
         Content::Scalar(Value::String(text)) => Some(text.clone()),
@@ -70,14 +70,14 @@ fn text(node: &Node) -> Option<String> {
     }
 }
 
-/// Whether no two of the tasks have the same name. Of one alone the name is for others.
+/// Whether all names are different. Only tasks of this file count; the host checks the others.
 pub(super) fn has_each_name_once(tasks: &[NewTask]) -> bool {
     let mut names = BTreeSet::new();
     let mut named = tasks.iter().filter_map(|task| task.name.as_ref());
     named.all(|name| names.insert(name))
 }
 
-/// Everything that is wrong with these tasks.
+/// All mistakes of these tasks.
 pub(super) fn all(tasks: &[Written], directory: &Path) -> Vec<(Mistake, Option<Place>)> {
     let mut found = Vec::new();
     let mut names: BTreeMap<String, Option<Place>> = BTreeMap::new();
@@ -105,7 +105,7 @@ fn mistake(message: String) -> Mistake {
     }
 }
 
-/// Reads a task again and again, each time without what was found to be wrong with it.
+/// Reads a task repeatedly, each time without the mistakes found so far.
 fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Place>)>) {
     let mut document = task.node.value.value();
     let before = found.len();
@@ -113,7 +113,7 @@ fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Pl
         let wrong = match lenient::read_at::<Member>(document.clone()) {
             Err(wrong) => wrong,
             Ok(member) => {
-                // With something left out it may miss just that.
+                // A task from which something was removed may be invalid only because of that.
                 if found.len() == before
                     && let Err(error) = member.into_task(directory)
                 {
@@ -139,7 +139,7 @@ fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Pl
     }
 }
 
-/// What is said of it, its place, and the path of what is to be left out.
+/// A mistake as a message, its position, and the path of what to remove before the next reading.
 fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) {
     if let Some((field, known)) = wrong.unknown_field() {
         for depth in (0..=wrong.path.len()).rev() {
@@ -169,12 +169,12 @@ fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) 
         }
     }
     let at = follow(&task.node, &wrong.path).referenced;
-    // All of the field: without a part of a list the others would have other places.
+    // The whole field is removed, because removing an item would shift the others of its list.
     let path = wrong.path.iter().take(1).cloned().collect();
     (mistake(wrong.why()), task.place(at), path)
 }
 
-/// Whether there was something to remove.
+/// Removes a field; returns whether it existed.
 fn remove(document: &mut Value, path: &[Segment]) -> bool {
     let Some((Segment::Map { key }, above)) = path.split_last() else {
         return false;
@@ -201,7 +201,8 @@ fn nearest<'a>(word: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, known)| known)
 }
 
-/// What a JSON Pointer into the list of tasks means in the file: `/2/dependencies/0`.
+/// Finds the task and the value that a JSON Pointer into the list of tasks means:
+/// `/2/dependencies/0`.
 pub(super) fn found<'a>(
     tasks: &'a [Written],
     pointer: Option<&str>,
@@ -222,13 +223,13 @@ pub(super) fn found<'a>(
         let Some(next) = next else { break };
         at = next;
     }
-    // Of a dependency with a condition, the task is meant.
+    // For a dependency with a condition, the value is the name of the task.
     let named = ["task", "taskId"];
     let task_of = |name| at.value.field(name).map(|(_, node)| node);
     Some((task, named.into_iter().find_map(task_of).unwrap_or(at)))
 }
 
-/// Whether a field may be written like this.
+/// Whether a field may be spelled like this.
 fn is_written_for(written: &str, field: &str) -> bool {
     let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
     let (written, field) = (plain(written), plain(field));
@@ -237,7 +238,7 @@ fn is_written_for(written: &str, field: &str) -> bool {
         || (field == "workingdirectory" && written == "cwd")
 }
 
-/// The task of the file that may be meant by what is written there.
+/// Suggests a task of the file with a similar name.
 pub(super) fn likely(tasks: &[Written], node: &Node) -> Option<String> {
     let word = text(node)?;
     let names: Vec<_> = tasks.iter().filter_map(Written::name).collect();

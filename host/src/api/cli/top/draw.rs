@@ -1,4 +1,4 @@
-//! The live view as lines: a pure function of what is known, the time and the size of the screen.
+//! Draws the live view as lines: a pure function of the model, the time and the size of the screen.
 
 use claudine_domain::time::Timestamp;
 
@@ -17,9 +17,9 @@ use crate::{
     text::{ShortIds, columns as width_of, fit, harmless, wrapped},
 };
 
-/// The fewest lines of tasks, before any output is shown.
+/// Number of task lines below which no output is shown.
 const LEAST_TASKS: u16 = 6;
-/// The most lines of output below the tasks.
+/// Limit of the output lines below the tasks.
 const MOST_TAIL: u16 = 12;
 
 const COLUMNS: [Column; 8] = [
@@ -33,11 +33,11 @@ const COLUMNS: [Column; 8] = [
     Column::new("DOING").cut(20, 8),
 ];
 
-/// One line of the screen.
+/// A line of the screen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Row {
     pub(super) pieces: Vec<Piece>,
-    /// It is marked over its whole width.
+    /// Whether the whole line is highlighted.
     pub(super) is_selected: bool,
 }
 
@@ -49,7 +49,7 @@ impl Row {
         }
     }
 
-    /// Cut where the screen ends.
+    /// Cuts the line to the width of the screen.
     fn within(mut self, width: usize) -> Self {
         let mut left = width;
         for piece in &mut self.pieces {
@@ -72,14 +72,15 @@ impl Row {
     }
 }
 
-/// How the screen is divided.
+/// Numbers of lines for the parts of the screen.
 struct Areas {
     tasks: u16,
     tail: u16,
 }
 
 impl Areas {
-    /// Of so many lines: a head, a heading, tasks, the title of the output and output, a foot.
+    /// Divides the lines of a screen into head, headings, tasks, title of the output, output and
+    /// foot.
     fn of(height: u16) -> Self {
         let inner = height.saturating_sub(3);
         let spare = inner.saturating_sub(LEAST_TASKS + 1);
@@ -92,7 +93,7 @@ impl Areas {
     }
 }
 
-/// The lines of the whole screen, from the top; each fits the width.
+/// All lines of the screen, from the top; each fits the width.
 pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp) -> Vec<Row> {
     let width = usize::from(width);
     let mut rows = match &model.mode {
@@ -106,7 +107,7 @@ pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp)
     rows.into_iter().map(|row| row.within(width)).collect()
 }
 
-/// Head and tasks once, for who does not stay.
+/// Head and tasks, for printing once.
 pub(super) fn once(model: &mut Model, look: Look, now: Timestamp) -> Vec<Row> {
     model.make_room(usize::MAX);
     let mut rows = vec![head(model)];
@@ -115,7 +116,7 @@ pub(super) fn once(model: &mut Model, look: Look, now: Timestamp) -> Vec<Row> {
     rows
 }
 
-/// What to do where there is no task.
+/// Advice if there are no tasks.
 fn nothing(model: &Model) -> Vec<Row> {
     let lines: &[&str] = if model.sequence.is_none() || model.shown().len() > 0 {
         &[]
@@ -126,7 +127,7 @@ fn nothing(model: &Model) -> Vec<Row> {
             "  claudine delegate 'PROMPT'  hand a prompt to an agent",
         ]
     } else {
-        &["", "  no task passes the filter"]
+        &["", "  no task matches the filter"]
     };
     lines.iter().map(|line| Row::text(None, line)).collect()
 }
@@ -209,7 +210,7 @@ fn head(model: &Model) -> Row {
     Row::of(pieces)
 }
 
-/// The headings and each task that is shown.
+/// The headings and the visible tasks.
 fn table(model: &Model, look: Look, now: Timestamp) -> Vec<Vec<Piece>> {
     let short = ShortIds::among(model.shown().map(|row| row.id.as_str()));
     let selected = model.place();
@@ -243,7 +244,7 @@ fn cells(task: &TaskRow, pointer: &str, short: ShortIds, now: Timestamp) -> [Cel
     ]
 }
 
-/// `12s`, `12s/~20s` while it runs and the like of it took so long before.
+/// The run time: `12s`, or `12s/~20s` while a task runs whose expected run time is known.
 fn time(task: &TaskRow, now: Timestamp) -> String {
     let ran = times::ran(task, now).unwrap_or_default();
     let expected = task.expected_ms.filter(|_| task.outcome.is_none());
@@ -256,7 +257,7 @@ fn time(task: &TaskRow, now: Timestamp) -> String {
     }
 }
 
-/// What it does, or what it waits for, or why it ended as it did; else what was asked.
+/// The current action, the reason for waiting, or the reason of the end; otherwise the request.
 fn doing(task: &TaskRow, now: Timestamp) -> String {
     let reason = task.reason.as_ref().map(|reason| reason.message.as_str());
     let said = match (task.outcome.as_deref(), task.state.as_str()) {
@@ -320,24 +321,24 @@ const HELP: [&str; 14] = [
     "Keys",
     "  ↑ ↓ j k        select a task; also PgUp PgDn Home End",
     "  enter          show its output",
-    "  w              explain why it is where it is",
+    "  w              explain its state",
     "  c              cancel it (asks first)",
     "  r              retry it",
     "  h              hold it; release it if it is held",
     "  /              filter by text: name, state, id, prompt or command",
-    "  esc            drop the filter; leave",
+    "  esc            clear the filter; quit",
     "  ?              this help",
     "  q              quit; Ctrl-Z suspends",
     "",
-    "Tasks that have not ended come first, then the 20 that ended last.",
-    "A time such as 12s/~20s: it has run for 12s, and the like of it took 20s before.",
+    "Unfinished tasks come first, then the last 20 finished ones.",
+    "A time such as 12s/~20s: running for 12s, expected to take 20s.",
 ];
 
 fn help_rows() -> Vec<Row> {
     HELP.iter().map(|line| Row::text(None, line)).collect()
 }
 
-/// What is asked, said or possible.
+/// The question, the notice or the keys at the foot of the screen.
 fn foot(model: &Model, width: usize) -> Row {
     let (colour, line) = match &model.mode {
         Mode::Cancel(task) => {
@@ -370,7 +371,7 @@ fn foot(model: &Model, width: usize) -> Row {
     Row::text(Some(colour), &fit(&harmless(&line), width))
 }
 
-/// The end of an output, an agent's as a transcript, without colours.
+/// The last lines of an output without colours; an agent's are its transcript.
 pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
     let drawing = Drawing {
         look: Look {
@@ -447,13 +448,13 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_is_filled() {
+    fn the_screen_is_drawn_at_common_sizes() {
         insta::assert_snapshot!("at_80", shown(&mut model(), 80, 24));
         insta::assert_snapshot!("at_120", shown(&mut model(), 120, 30));
     }
 
     #[test]
-    fn a_screen_of_any_size_is_not_overrun() {
+    fn lines_fit_a_screen_of_any_size() {
         let mut model = model();
         for (width, height) in [(1, 1), (2, 3), (10, 4), (20, 9), (40, 12), (300, 80)] {
             shown(&mut model, width, height);
@@ -465,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tasks_it_says_how_to_begin() {
+    fn without_tasks_the_first_commands_are_shown() {
         let mut model = Model::new();
         assert!(shown(&mut model, 80, 24).contains("asking the host"));
         let mut nothing = overview(Vec::new());

@@ -1,8 +1,8 @@
-//! `claudine top`, and what plain `claudine` shows on a terminal.
+//! `claudine top`, which plain `claudine` also shows on a terminal.
 //!
-//! [`model`] knows what is shown, [`draw`] makes lines of it, [`screen`] puts those on the terminal
-//! as far as they are not there yet, and here is asked for what is new: changes since an event, and
-//! the end of one task's output. Nothing is asked for or written while nothing changes.
+//! [`model`] holds the state, [`draw`] turns it into lines, and [`screen`] writes the changed ones
+//! to the terminal. This module asks the host for changes since the last event, and for the end of
+//! one task's output. Nothing is requested or written while nothing changes.
 
 mod draw;
 mod model;
@@ -42,14 +42,15 @@ use crate::{
     text::{Painted, short_id},
 };
 
-/// The pause after an answer: what changes more often is shown together.
+/// Pause after an answer, so that frequent changes are shown together.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often it is looked whether there is a host again.
+/// Time between two attempts to reach a host again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What is no change of a task, such as a pause of the queue, is told within this time.
+/// Time limit of a request for changes. What is not an event, such as a pause of the queue, is
+/// shown within this time.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
-/// What is read of a task's output for the lines below the tasks, and for all of it.
+/// Number of output lines read below the tasks, and for the whole screen.
 const TAIL_LINES: u64 = 40;
 const LOG_LINES: u64 = 2_000;
 
@@ -65,13 +66,13 @@ pub(super) struct Top {
     /// Print once and exit (default without a terminal).
     #[arg(long)]
     once: bool,
-    /// Nobody has asked for it by its name: the way to help is shown as well.
+    /// Whether `top` is run by plain `claudine`, and a hint to the help is shown.
     #[arg(skip)]
     pub(super) points_to_help: bool,
 }
 
 impl Top {
-    /// What `claudine list --watch` does.
+    /// The live view of `claudine list --watch`.
     pub(super) fn live() -> Self {
         Self {
             once: false,
@@ -115,7 +116,7 @@ async fn print_once(session: &Session) -> Result<(), Failure> {
 }
 
 async fn stay(session: &Session) -> Result<(), Failure> {
-    // Before the screen is another one: an error is then said where it can be read.
+    // Asked before switching the screen, so that an error is shown on the normal one.
     let first = session.client().changes(changes_after(None)).await?;
     let signals = Signals::listen()?;
     let patient = session.client_with(|start| start.policy = Policy::Never);
@@ -134,7 +135,7 @@ async fn stay(session: &Session) -> Result<(), Failure> {
     view.stay(signals).await
 }
 
-/// What has changed since an event, or everything.
+/// Asks for changes since an event, or for everything.
 fn changes_after(after: Option<u64>) -> ChangesQuery {
     ChangesQuery {
         after,
@@ -142,10 +143,10 @@ fn changes_after(after: Option<u64>) -> ChangesQuery {
     }
 }
 
-/// What has come to an end and is to be shown.
+/// Results of background work.
 enum News {
     Changes(Result<Box<Overview>, ClientError>),
-    /// The end of a task's output.
+    /// The last lines of a task's output.
     Tail(String, Result<LogEnd, ClientError>),
     Text(Text),
     Said(String),
@@ -155,9 +156,9 @@ enum News {
 type Work<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = News> + 'a>>>;
 
 struct View<'a> {
-    /// Starts a host if something is asked of it.
+    /// Starts a host if none runs, for actions.
     client: &'a Client,
-    /// Looks on, and starts none: one that went down was told to.
+    /// Starts no host, for watching: one that was stopped stays stopped.
     patient: &'a Client,
     model: Model,
     screen: Screen,
@@ -166,7 +167,7 @@ struct View<'a> {
     reading: Option<String>,
 }
 
-/// What others may do to this process, while the terminal is not as they left it.
+/// Signals handled while the terminal is in raw mode.
 struct Signals {
     ends: Vec<unix::Signal>,
     suspend: unix::Signal,
@@ -211,7 +212,7 @@ impl<'a> View<'a> {
             let goes_on = tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.event(&event?)?,
-                    // The terminal is gone.
+                    // The terminal was closed.
                     None => false,
                 },
                 Some(news) = self.work.next() => {
@@ -240,7 +241,7 @@ impl<'a> View<'a> {
         self.screen.draw(&rows, (width, height))
     }
 
-    /// Whether the view goes on.
+    /// Handles an event of the terminal; returns whether the view continues.
     fn event(&mut self, event: &Event) -> io::Result<bool> {
         let Event::Key(key) = event else {
             return Ok(true);
@@ -260,7 +261,7 @@ impl<'a> View<'a> {
         Ok(true)
     }
 
-    /// Stops this process until somebody continues it, with the terminal as it was before.
+    /// Restores the terminal and suspends this process until it is continued.
     fn suspend(&mut self) -> io::Result<bool> {
         Screen::leave();
         kill_process(getpid(), Signal::STOP)?;
@@ -293,8 +294,8 @@ impl<'a> View<'a> {
             }
             News::Tail(task, read) => {
                 self.reading = None;
-                // Without a host the lines that were read last stay. To ask again at once would
-                // leave no time for anything else: the next change does.
+                // Without a host the last lines read stay on the screen. They are read again with
+                // the next change; retrying at once would be a busy loop.
                 if let Ok(end) = read {
                     self.model.set_tail(task, draw::lines_of_end(&end));
                     self.read_tail_if_other();
@@ -329,7 +330,7 @@ impl<'a> View<'a> {
         }));
     }
 
-    /// Reads the last lines of the selected task, one task at a time.
+    /// Reads the last lines of the selected task, unless a read is in progress.
     fn read_tail(&mut self) {
         let Some(task) = self.model.selected().map(|task| task.id.clone()) else {
             return;
@@ -345,14 +346,14 @@ impl<'a> View<'a> {
         }));
     }
 
-    /// Another task was selected while the output of one was read.
+    /// Reads the output again if another task was selected meanwhile.
     fn read_tail_if_other(&mut self) {
         if self.model.tail().is_none() {
             self.read_tail();
         }
     }
 
-    /// Reads output that is shown whole once more.
+    /// Reads the output shown on the whole screen again.
     fn read_on(&self) {
         if let Mode::Text(text) = &self.model.mode
             && text.grows
@@ -410,13 +411,13 @@ async fn logs(client: &Client, task: String) -> News {
     }
 }
 
-/// The last lines of a task's output, of both streams as they were read.
+/// The last lines of a task's output, both streams in the order in which they were read.
 async fn end_of(client: &Client, task: &str, lines: u64) -> Result<LogEnd, ClientError> {
     let query = EndQuery { lines: Some(lines) };
     client.log_end(task, query).await
 }
 
-/// Why nothing new comes.
+/// The reason why no changes arrive.
 fn away(error: &ClientError) -> String {
     match error {
         ClientError::NotRunning { .. } | ClientError::Cut(_) => {

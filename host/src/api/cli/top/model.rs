@@ -1,4 +1,4 @@
-//! What the live view knows, and what its keys do. Nothing here asks a host or draws.
+//! State of the live view, and the effects of keys. Nothing here asks a host or draws.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -6,42 +6,43 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::app::{Action, Counts, Overview, QueueView, TaskRow};
 
-/// Finished tasks that are kept in view.
+/// Number of finished tasks that are shown.
 const ENDED: usize = 20;
-/// With more rows than this, or fewer unfinished ones while there are others, all is asked anew.
+/// Everything is read again if there are more rows than this, or fewer unfinished ones than
+/// [`FEW_ROWS`] while the host has more.
 const MOST_ROWS: usize = 3_000;
 const FEW_ROWS: usize = 300;
-/// Ends that somebody has to do something about.
+/// Classes of failures that a person has to resolve.
 const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
 
-/// What is on the screen instead of the tasks, or below them.
+/// What the screen shows or asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Tasks,
     /// The filter is being typed.
     Filter,
     Help,
-    /// Whether to cancel this task is asked.
+    /// The cancellation of this task is to be confirmed.
     Cancel(String),
-    /// Text of a task over the whole screen.
+    /// Text about a task on the whole screen.
     Text(Text),
 }
 
-/// Text that is longer than the screen.
+/// Text that may be longer than the screen.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Text {
     pub(super) task: String,
     pub(super) title: String,
     pub(super) lines: Vec<String>,
-    /// How many lines of the screen they take.
+    /// Number of screen lines that the text takes.
     pub(super) rows: usize,
-    /// The lines below the ones that are seen; 0 at the end.
+    /// Number of lines below the visible ones; 0 at the end.
     pub(super) below: usize,
-    /// It is the task's output, which may grow.
+    /// Whether this is output that may grow.
     pub(super) grows: bool,
 }
 
-/// What a key asks for beyond the model.
+/// An effect of a key outside the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
     Quit,
@@ -55,27 +56,27 @@ pub(super) enum Wish {
 #[derive(Debug)]
 pub(super) struct Model {
     rows: HashMap<String, TaskRow>,
-    /// The ids that pass the filter, as they are shown.
+    /// Ids of the tasks that match the filter, in the order shown.
     order: Vec<String>,
     pub(super) counts: Counts,
     pub(super) spent_usd: f64,
     pub(super) daily_usd: Option<f64>,
     pub(super) queue: QueueView,
-    /// Up to which event it is true; none before the first answer.
+    /// The last event that is included; none before the first answer.
     pub(super) sequence: Option<u64>,
     has_more: bool,
     selected: Option<String>,
-    /// The first task that is seen.
+    /// Position of the first visible task.
     pub(super) first: usize,
-    /// How many are seen at once.
+    /// Number of tasks that fit the screen.
     pub(super) room: usize,
     pub(super) filter: String,
     pub(super) mode: Mode,
-    /// What is to be said of the last thing that was done.
+    /// The result of the last action.
     pub(super) notice: Option<String>,
-    /// Why the host does not answer.
+    /// The reason why the host does not answer.
     pub(super) away: Option<String>,
-    /// The last lines of a task's output.
+    /// The task whose output was read last, and its last lines.
     tail: Option<(String, Vec<String>)>,
 }
 
@@ -101,7 +102,7 @@ impl Model {
         }
     }
 
-    /// Takes in what the host has told.
+    /// Adds an answer of the host.
     pub(super) fn apply(&mut self, told: Overview) {
         if told.changes_since.is_none() {
             self.rows.clear();
@@ -118,7 +119,7 @@ impl Model {
         self.sort();
     }
 
-    /// Whether changes alone would not do any more.
+    /// Whether everything must be read again instead of only the changes.
     pub(super) fn wants_all(&self) -> bool {
         self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
     }
@@ -146,14 +147,15 @@ impl Model {
             .collect();
         order.sort_by_cached_key(|row| (rank(row), Reverse(end_of(row)), Reverse(row.id.clone())));
         self.order = order.into_iter().map(|row| row.id.clone()).collect();
-        // What was selected stays so wherever it is now; what is gone leaves its place to another.
+        // The selection follows its task. If the task is gone, the one now at its position is
+        // selected.
         if self.place_of_selected().is_none() {
             self.select(seen.unwrap_or(0));
         }
         self.keep_in_view();
     }
 
-    /// The tasks as they are shown.
+    /// The tasks in the order shown.
     pub(super) fn shown(&self) -> impl ExactSizeIterator<Item = &TaskRow> {
         let rows = self.order.iter().filter_map(|id| self.rows.get(id));
         rows.collect::<Vec<_>>().into_iter()
@@ -178,7 +180,7 @@ impl Model {
         self.keep_in_view();
     }
 
-    /// For a picture that nobody moves about in.
+    /// Removes the selection, for printing once.
     pub(super) fn select_none(&mut self) {
         self.selected = None;
     }
@@ -193,8 +195,8 @@ impl Model {
             .min(last);
     }
 
-    /// Takes note of how many lines the text on the screen takes. Who has scrolled up keeps what is
-    /// read in place when there are more.
+    /// Sets the number of screen lines that the text takes. If the person has scrolled up, the
+    /// visible lines stay in place as the text grows.
     pub(super) fn note_rows(&mut self, rows: usize) {
         if let Mode::Text(text) = &mut self.mode {
             let more = rows.saturating_sub(text.rows);
@@ -206,13 +208,13 @@ impl Model {
         }
     }
 
-    /// Takes note of how many tasks the screen has room for.
+    /// Sets the number of tasks that fit the screen.
     pub(super) fn make_room(&mut self, room: usize) {
         self.room = room;
         self.keep_in_view();
     }
 
-    /// Tasks that go on only if somebody does something.
+    /// Number of tasks that continue only if a person acts.
     pub(super) fn needing_somebody(&self) -> usize {
         let needs = |row: &&TaskRow| {
             let class = row.reason.as_ref().map(|reason| reason.class.as_str());
@@ -224,7 +226,7 @@ impl Model {
         self.rows.values().filter(needs).count()
     }
 
-    /// Something that is shown runs, so that its time goes on.
+    /// Whether a task is running, so that its run time must be redrawn.
     pub(super) fn is_running(&self) -> bool {
         self.rows.values().any(|row| row.state == "running")
     }
@@ -238,7 +240,7 @@ impl Model {
         self.tail = Some((task, lines));
     }
 
-    /// Shows text, or more of the text that is shown already.
+    /// Shows a text, or updates the output that is shown already.
     pub(super) fn set_text(&mut self, text: Text) {
         if let Mode::Text(shown) = &mut self.mode
             && shown.task == text.task
@@ -251,7 +253,7 @@ impl Model {
         self.mode = Mode::Text(text);
     }
 
-    /// Does what a key says, or tells what has to be done for it.
+    /// Applies a key to the model; returns an effect outside of it.
     pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
         self.notice = None;
         if key.modifiers.contains(KeyModifiers::CONTROL) {
@@ -340,7 +342,7 @@ impl Model {
 }
 
 impl Text {
-    /// Scrolls; whether it stays on the screen.
+    /// Scrolls the text; returns false for a key that closes it.
     fn key(&mut self, code: KeyCode, room: usize) -> bool {
         let most = self.rows.saturating_sub(room);
         self.below = match code {
@@ -357,7 +359,7 @@ impl Text {
     }
 }
 
-/// The nearer a task is to running, the higher it stands; what has ended stands last.
+/// Sort order: the nearer a task is to running, the higher; finished tasks are last.
 fn rank(row: &TaskRow) -> u8 {
     match (row.outcome.is_some(), row.state.as_str()) {
         (true, _) => 5,
@@ -369,12 +371,12 @@ fn rank(row: &TaskRow) -> u8 {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: the order of the text is that of the time.
+/// Times in RFC 3339 in UTC with milliseconds sort like text.
 fn end_of(row: &TaskRow) -> Option<String> {
     row.outcome.as_ref().and(row.finished_at.clone())
 }
 
-/// Whether the text stands in anything of it that is shown.
+/// Whether a displayed field contains the text.
 fn passes(row: &TaskRow, filter: &str) -> bool {
     let shown = [
         row.name.as_deref().unwrap_or_default(),
@@ -453,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_tasks_come_first_and_then_the_last_ends() {
+    fn unfinished_tasks_come_first_then_the_last_finished_ones() {
         let mut tasks: Vec<_> = (0..30).map(|number| ended(number, number)).collect();
         tasks.push(row(
             40,
@@ -468,21 +470,21 @@ mod tests {
         let mut model = model(tasks);
         let expected: Vec<u32> = [43, 41, 42, 40].into_iter().chain((10..30).rev()).collect();
         assert_eq!(order(&model), expected);
-        // One of them ends, and comes to the head of those; the oldest end goes.
+        // One of them ends and is now the first finished task; the oldest one is dropped.
         model.apply(told(vec![ended(41, 59)], Some(1)));
         let expected: Vec<u32> = [43, 42, 40, 41].into_iter().chain((11..30).rev()).collect();
         assert_eq!(order(&model), expected);
     }
 
     #[test]
-    fn a_selection_stays_with_its_task() {
+    fn the_selection_follows_its_task() {
         let mut model = model(vec![running(1), running(2), running(3)]);
         press(&mut model, "j");
         assert_eq!(model.selected().unwrap().id, "task_00002");
         model.apply(told(vec![running(4)], Some(1)));
         assert_eq!(model.selected().unwrap().id, "task_00002");
         assert_eq!(model.place(), Some(2));
-        // It is gone: what stands there now is selected.
+        // The selected task is gone, so the one at its position is selected.
         model.apply(told(vec![running(1), running(3)], None));
         assert_eq!(model.selected().unwrap().id, "task_00001");
         press(&mut model, "gggGj");
@@ -490,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_selected_is_in_view() {
+    fn the_selected_task_is_always_visible() {
         let mut model = model((0..100).map(running).collect());
         for (keys, first) in [("jjjjj", 1), ("G", 95), ("kkkkk", 94), ("g", 0)] {
             press(&mut model, keys);
@@ -501,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_ask_for_what_they_say() {
+    fn each_key_has_its_effect() {
         let task = || "task_00001".to_owned();
         let mut model = model(vec![running(1)]);
         let mut check = |keys: &str, expected: Option<Wish>| {
@@ -525,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_wait_for_somebody_are_counted() {
+    fn tasks_that_wait_for_a_person_are_counted() {
         let json = |class: &str, outcome: &str| {
             serde_json::json!({
                 "outcome": outcome, "finished_at": "2026-11-22T14:51:00.000Z",

@@ -1,5 +1,5 @@
-//! The terminal as the live view has it: its own screen, keys as they are pressed, and everything
-//! as it was before when it ends, is suspended or breaks.
+//! The terminal during the live view: an alternate screen in raw mode. The terminal is restored
+//! when the view ends, is suspended or panics.
 
 use std::{
     fmt::Write as _,
@@ -23,20 +23,20 @@ use super::{
     draw::Row,
 };
 
-/// Another screen, on which there is no cursor.
+/// Switches to the alternate screen and hides the cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
-/// What is between these is shown at once, by terminals that know how.
+/// Begins a synchronised update, which terminals that support it show at once.
 const BEGIN: &str = "\x1b[?2026h";
 const END: &str = "\x1b[0m\x1b[?2026l";
-/// For a terminal that does not say how large it is.
+/// Size of a terminal that does not tell its size.
 const USUAL_SIZE: (u16, u16) = (80, 24);
 
-/// The terminal is to be put back: also a panic has to know.
+/// Whether the terminal must be restored; static so that the panic hook can read it.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct Screen {
-    /// What is on it.
+    /// The current contents.
     shown: Buffer,
     colours: bool,
 }
@@ -56,7 +56,7 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Takes the terminal again after a suspension; all is drawn anew.
+    /// Takes the terminal over again after a suspension and redraws everything.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
         IS_ON.store(true, Ordering::SeqCst);
@@ -64,17 +64,17 @@ impl Screen {
         put(ENTER)
     }
 
-    /// Gives the terminal back as it was.
+    /// Restores the terminal.
     pub(super) fn leave() {
         restore();
     }
 
-    /// Has the next frame drawn whole.
+    /// Redraws everything with the next frame.
     pub(super) fn forget(&mut self) {
         self.shown = Buffer::empty(Rect::ZERO);
     }
 
-    /// Columns and lines.
+    /// Columns and lines of the terminal.
     pub(super) fn size() -> (u16, u16) {
         match terminal::size() {
             Ok((width, height)) if width > 0 && height > 0 => (width, height),
@@ -82,7 +82,7 @@ impl Screen {
         }
     }
 
-    /// Writes what is not on the screen yet; nothing, if nothing has changed.
+    /// Writes the cells that have changed, if any.
     pub(super) fn draw(&mut self, rows: &[Row], (width, height): (u16, u16)) -> io::Result<()> {
         let area = Rect::new(0, 0, width, height);
         let mut next = Buffer::empty(area);
@@ -140,7 +140,7 @@ impl Drop for Screen {
     }
 }
 
-/// Once only, whoever notices first that it is time. A terminal that is gone cannot be put back.
+/// Restores the terminal, once. Errors are ignored, since a closed terminal cannot be restored.
 fn restore() {
     if IS_ON.swap(false, Ordering::SeqCst) {
         drop(put(LEAVE));
@@ -154,14 +154,14 @@ fn put(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// The changed cells as a terminal takes them.
+/// The changed cells as terminal output.
 fn written(changed: &[(u16, u16, &Cell)]) -> String {
     let mut text = String::new();
     let mut cursor = None;
     let mut style = None;
     for (x, y, cell) in changed {
         if cursor != Some((*x, *y)) {
-            // Writing into a text does not fail.
+            // Writing to a string never fails.
             write!(text, "\x1b[{};{}H", y + 1, x + 1).unwrap_or_default();
         }
         let wanted = (cell.fg, cell.modifier);
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_has_changed_is_written() {
+    fn only_changed_cells_are_written() {
         let area = Rect::new(0, 0, 10, 2);
         let mut before = Buffer::empty(area);
         before.set_string(0, 0, "one two", Style::new());

@@ -1,4 +1,4 @@
-//! Backups and restores that are cut off: by a kill at any step, by a fault, by a full disk.
+//! Backups and restores that are interrupted: by a kill at any step, an error, or a full disk.
 
 use std::{
     collections::BTreeSet,
@@ -27,15 +27,16 @@ use crate::{
     store::{Store, sqlite::SqliteStore},
 };
 
-/// Where a kill ends it, all is there or nothing, and what was begun is in nobody's way.
+/// A kill at any step leaves a complete restore or nothing, and no later restore fails because of
+/// it.
 #[test]
-fn a_restore_that_is_cut_off_anywhere_leaves_nothing_or_the_whole() {
+fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
     let old = used();
     let (file, _) = backup(&old, false);
     let (mut nothing, mut all) = (0, 0);
     for steps in 0.. {
         let new = empty();
-        // A host that was there before has left a database with a log.
+        // An earlier host has left a database with a log.
         let used = SqliteStore::open(&new.layout.database()).unwrap();
         used.lead().unwrap();
         std::mem::forget(used);
@@ -48,7 +49,7 @@ fn a_restore_that_is_cut_off_anywhere_leaves_nothing_or_the_whole() {
             Ok(())
         };
         let cut = restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause);
-        // What the next host does first, cut off once itself.
+        // The first step of the next host, itself interrupted once.
         let mut once = 3;
         let pause = &mut || {
             once -= 1;
@@ -76,10 +77,10 @@ fn a_restore_that_is_cut_off_anywhere_leaves_nothing_or_the_whole() {
     assert!(nothing > 10 && all > 10, "{nothing} and {all}");
 }
 
-/// What is not in its place yet is not passed over: a backup without it would look like one of an
-/// empty queue.
+/// Otherwise a backup taken before the contents are in place would look like that of an empty
+/// queue.
 #[test]
-fn what_a_cut_off_restore_has_brought_is_in_no_backup_until_it_is_in_its_place() {
+fn no_backup_is_taken_of_an_incomplete_restore() {
     let old = used();
     let (file, _) = backup(&old, false);
     let new = empty();
@@ -115,9 +116,9 @@ fn is_whole(old: &Place, new: &Place) {
     assert!(Restored::read(&new.layout).unwrap().is_some());
 }
 
-/// A file gets its name once it is whole, and takes nobody else's.
+/// The file gets its name once it is complete, and never replaces another one.
 #[test]
-fn a_backup_is_there_as_a_whole_or_not_at_all() {
+fn a_backup_file_exists_completely_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("queue.backup");
     let names = || {
@@ -129,7 +130,7 @@ fn a_backup_is_there_as_a_whole_or_not_at_all() {
     file.write_all(b"first").unwrap();
     assert!(!path.exists(), "a kill here leaves no backup");
     assert!(names().iter().all(|name| name.ends_with(".partial")));
-    // Somebody else was faster.
+    // Another process has created the file first.
     let (late, late_file) = Target::create(&path, false).unwrap();
     target.name(&file).unwrap();
     let refused = late.name(&late_file).err().unwrap();
@@ -143,7 +144,7 @@ fn a_backup_is_there_as_a_whole_or_not_at_all() {
     assert_eq!(names(), BTreeSet::from(["queue.backup".to_owned()]));
 }
 
-/// A file whose writer is killed after so many writes of at most 512 bytes.
+/// A file whose writer is killed after a number of writes of at most 512 bytes.
 struct Killed<'a> {
     file: &'a File,
     writes: u32,
@@ -161,10 +162,10 @@ impl Write for Killed<'_> {
     }
 }
 
-/// Up to the naming there is no file of the name, and what the killed one has left is in nobody's
-/// way; the file that then gets the name is whole.
+/// Before the renaming no file has the name, and the partial file of a killed process does not
+/// prevent the next backup, which is complete.
 #[test]
-fn a_backup_that_is_killed_at_any_step_is_no_file_of_its_name() {
+fn a_backup_killed_at_any_step_leaves_no_file_with_its_name() {
     let old = used();
     let store = SqliteStore::open_read_only(&old.layout.database()).unwrap();
     let path = old.layout.root().join("../queue.backup");
@@ -176,7 +177,7 @@ fn a_backup_that_is_killed_at_any_step_is_no_file_of_its_name() {
             writes,
         };
         let taken = take(&old.layout, &store, killed, false);
-        // Nothing of a killed process cleans up.
+        // A killed process runs no destructors.
         std::mem::forget(target);
         assert!(!path.exists(), "after {writes} writes");
         if taken.is_ok() {
@@ -191,10 +192,10 @@ fn a_backup_that_is_killed_at_any_step_is_no_file_of_its_name() {
     is_whole(&old, &new);
 }
 
-/// Where a link leads, there is the backup afterwards. A device, a pipe, a directory and a link to
-/// nowhere stay what they are.
+/// A backup to a link replaces its target. Devices, pipes, directories and broken links are not
+/// replaced.
 #[test]
-fn only_a_file_is_replaced() {
+fn only_regular_files_are_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("kept"), b"old").unwrap();
@@ -219,12 +220,12 @@ fn only_a_file_is_replaced() {
     assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
 }
 
-/// Whatever fails on the way, no file has the name.
+/// After any error no file has the name.
 #[test]
-fn a_backup_that_fails_leaves_nothing() {
+fn a_failed_backup_leaves_no_file() {
     let old = used();
     let file = old.layout.root().join("../queue.backup");
-    // What cannot be read: a directory in the place of a log.
+    // An unreadable log: a directory in its place.
     let (attempt, _) = attempts()[0];
     let path = old.layout.log(attempt);
     fs::remove_file(&path).unwrap();
@@ -238,7 +239,7 @@ fn a_backup_that_fails_leaves_nothing() {
     assert!(!file.exists());
 }
 
-/// A disk that takes so many bytes and no more.
+/// A disk that accepts this many bytes.
 struct Full(usize);
 
 impl Write for Full {
@@ -257,7 +258,7 @@ impl Write for Full {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let old = used();
     let store = SqliteStore::open_read_only(&old.layout.database()).unwrap();
     let mut whole = Vec::new();

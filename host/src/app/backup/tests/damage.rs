@@ -1,4 +1,4 @@
-//! Files that are not as they were written, or not written by this version.
+//! Files that are damaged or were not written by this version.
 
 use std::{
     cell::Cell,
@@ -27,7 +27,7 @@ use crate::store::{
 };
 
 #[test]
-fn what_is_damaged_or_cut_off_anywhere_is_refused() {
+fn a_file_damaged_or_cut_at_any_byte_is_refused() {
     let old = used();
     let (file, _) = backup(&old, true);
     let bytes = fs::read(&file).unwrap();
@@ -42,8 +42,8 @@ fn what_is_damaged_or_cut_off_anywhere_is_refused() {
                 assert_eq!(error.kind, ErrorKind::Invalid, "{how}: {error}");
                 assert!(error.message.contains(spoilt.to_str().unwrap()), "{error}");
             }
-            // A few bits mean nothing, such as the time in the header of gzip: what comes out is
-            // the same.
+            // A few bits do not matter, such as the time in gzip's header: the contents are the
+            // same.
             Ok(found) => assert_eq!(found, whole, "{how}"),
         }
     };
@@ -66,9 +66,9 @@ fn what_is_damaged_or_cut_off_anywhere_is_refused() {
     assert!(check(&spoilt).is_err(), "something follows it");
 }
 
-/// What is whole in itself, and was put together by somebody else.
+/// Files with valid digests but unsupported contents.
 #[test]
-fn what_is_no_backup_of_this_format_is_refused_with_the_reason() {
+fn unsupported_files_are_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("made");
     let manifest = Manifest {
@@ -112,13 +112,13 @@ fn what_is_no_backup_of_this_format_is_refused_with_the_reason() {
             put(writer, &manifest)?;
             writer.put(&Name::Environment("unknown".to_owned()), b"")
         },
-        "no backup has an entry `env/unknown`",
+        "it has an unknown entry `env/unknown`",
     );
     fs::write(&file, b"text").unwrap();
     let text = super::super::check(&file).err().unwrap();
     assert!(
         text.message
-            .ends_with("cannot be restored: it is no backup"),
+            .ends_with("cannot be restored: it is not a backup"),
         "{text}"
     );
     let missing = super::super::check(&dir.path().join("missing"))
@@ -127,7 +127,7 @@ fn what_is_no_backup_of_this_format_is_refused_with_the_reason() {
     assert_eq!(missing.kind, ErrorKind::NotFound);
 }
 
-/// The next attempt would get no number, or one that another had.
+/// The next attempt would get no number, or a number used before.
 #[test]
 fn attempts_that_are_out_of_order_are_refused() {
     let (old, new) = (used(), empty());
@@ -163,9 +163,9 @@ fn attempts_that_are_out_of_order_are_refused() {
     }
 }
 
-/// What stands in for a file that somebody replaced between the two readings.
+/// The file is replaced between the two readings.
 #[test]
-fn a_backup_that_is_exchanged_while_it_is_read_is_refused() {
+fn a_backup_replaced_while_it_is_read_is_refused() {
     let (old, new) = (used(), empty());
     let (file, _) = backup(&old, false);
     let checked = check(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Backups of a small queue with a task in every state: taken, damaged, restored, and cut off at
+//! Backups of a small queue with tasks in all states: taken, damaged, restored, and interrupted at
 //! every step.
 
 #![allow(
@@ -42,10 +42,10 @@ use crate::{
     store::{Record, Store, sample_batch, sqlite::SqliteStore},
 };
 
-/// The environment that all samples name.
+/// Digest of the environment that all samples use.
 const OWN: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
 
-/// A data directory that is gone with the test.
+/// A data directory that is removed at the end of the test.
 struct Place {
     _dir: tempfile::TempDir,
     layout: Layout,
@@ -58,8 +58,8 @@ fn empty() -> Place {
     Place { _dir: dir, layout }
 }
 
-/// One with a queue: every state there is, output of each attempt, an environment, and what is no
-/// part of the queue.
+/// A data directory with tasks in all states, output of each attempt, an environment, and files
+/// that are not part of the queue.
 fn used() -> Place {
     let place = empty();
     let layout = &place.layout;
@@ -84,7 +84,7 @@ fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// All attempts of the samples, and two segments for one of them.
+/// All attempts of the samples, and how many segments the log of each has.
 fn attempts() -> Vec<(AttemptId, u32)> {
     let of = |task: &Task| {
         let numbers = task.attempts.iter().map(|attempt| attempt.number);
@@ -152,7 +152,7 @@ fn tasks(layout: &Layout) -> BTreeMap<TaskId, Task> {
 }
 
 #[test]
-fn everything_comes_back_and_nothing_of_it_runs() {
+fn everything_is_restored_and_nothing_runs() {
     let (old, new) = (used(), empty());
     let (file, taken) = backup(&old, false);
     let told = restored(&file, &new).unwrap();
@@ -188,9 +188,9 @@ fn everything_comes_back_and_nothing_of_it_runs() {
     }
 }
 
-/// What ended, documents, sums, numbers of events: what a restore adds comes after it.
+/// Ends, documents, totals and event numbers are unchanged; the restore only appends events.
 #[test]
-fn the_history_is_as_it_was() {
+fn the_history_is_unchanged() {
     let (old, new) = (used(), empty());
     let (file, taken) = backup(&old, false);
     restored(&file, &new).unwrap();
@@ -216,9 +216,9 @@ fn the_history_is_as_it_was() {
     assert!(numbers == expected && numbers.len() as u64 > taken.events);
 }
 
-/// The file and all that comes out of it is this user's alone.
+/// Both the backup and the restored files are readable by their owner only.
 #[test]
-fn what_is_written_is_private() {
+fn all_written_files_are_private() {
     let (old, new) = (used(), empty());
     let (file, _) = backup(&old, true);
     restored(&file, &new).unwrap();
@@ -236,7 +236,7 @@ fn what_is_written_is_private() {
 }
 
 #[test]
-fn no_secret_and_no_grant_is_in_a_backup() {
+fn a_backup_contains_no_secrets_and_no_grants() {
     let old = used();
     let text_of = |with_environments: bool| {
         let (file, _) = backup(&old, with_environments);
@@ -256,7 +256,7 @@ fn no_secret_and_no_grant_is_in_a_backup() {
 }
 
 #[test]
-fn environments_come_along_only_if_they_are_asked_for() {
+fn environments_are_included_only_on_request() {
     let check = |with_environments: bool| {
         let (old, new) = (used(), empty());
         let (file, taken) = backup(&old, with_environments);
@@ -275,10 +275,10 @@ fn environments_come_along_only_if_they_are_asked_for() {
     check(true);
 }
 
-/// What was submitted after the moment of the backup leaves its output behind, and a log that goes
-/// on growing is as long as it was.
+/// Output of tasks submitted after the backup began is left out, and a growing log is copied up to
+/// its length at that time.
 #[test]
-fn output_is_that_of_the_attempts_in_the_history() {
+fn only_output_of_attempts_in_the_history_is_restored() {
     let (old, new) = (used(), empty());
     let stranger = AttemptId {
         task: TaskId::new(1, 1),
@@ -298,24 +298,24 @@ fn output_is_that_of_the_attempts_in_the_history() {
 }
 
 #[test]
-fn a_directory_with_a_queue_is_refused_and_left_as_it_is() {
+fn a_directory_with_a_queue_is_refused_and_not_changed() {
     let (old, other) = (used(), used());
     let (file, _) = backup(&old, false);
     let before = records(&other.layout);
     let refused = restored(&file, &other).err().unwrap();
     assert_eq!(refused.kind, ErrorKind::Conflict);
     assert!(
-        refused.message.ends_with("has a queue already"),
+        refused.message.ends_with("already has a queue"),
         "{refused}"
     );
     assert_eq!(records(&other.layout), before);
     assert!(!other.layout.restoring().exists());
 }
 
-/// A host was there, and nobody asked it for anything. It may still be there when its directory has
+/// An earlier host of this directory had no tasks. It may still be running when the directory gets
 /// another queue.
 #[test]
-fn an_earlier_host_of_the_directory_leads_no_more() {
+fn an_earlier_host_of_the_directory_can_no_longer_write() {
     let (old, new) = (used(), empty());
     let (file, _) = backup(&old, false);
     let before = SqliteStore::open(&new.layout.database()).unwrap();
@@ -330,10 +330,10 @@ fn an_earlier_host_of_the_directory_leads_no_more() {
     assert_eq!(tasks(&new.layout).len(), tasks(&old.layout).len());
 }
 
-/// Nothing that is read at once grows with the queue: rows are read in entries of a megabyte, and a
-/// log in pieces.
+/// Nothing read in one piece grows with the queue: rows are in entries of a megabyte, and logs are
+/// read in pieces.
 #[test]
-fn rows_are_cut_into_entries() {
+fn rows_are_split_into_entries() {
     let old = used();
     let store = SqliteStore::open(&old.layout.database()).unwrap();
     let epoch = store.lead().unwrap();

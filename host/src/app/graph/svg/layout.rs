@@ -1,19 +1,17 @@
-//! Where boxes, edges and their labels go. The library decides; here it is asked and its answer is
-//! read.
+//! Positions of boxes, edges and labels, computed by a library.
 //!
-//! It is a layered (Sugiyama) layout that gives labels of edges room of their own, so that nothing
-//! lies upon anything else.
+//! The layered (Sugiyama) layout reserves space for the labels of edges, so that nothing overlaps.
 
 use dugong::{
     EdgeLabel, GraphLabel, LabelPos, NodeLabel, RankDir,
     graphlib::{Graph, GraphOptions},
 };
 
-/// Between boxes side by side, between edges, and from rank to rank.
+/// Gaps between boxes of a rank, between edges, and between ranks.
 const NODE_GAP: f64 = 22.0;
 const EDGE_GAP: f64 = 12.0;
 const RANK_GAP: f64 = 56.0;
-/// A picture is best seen with about the proportions of a screen.
+/// Preferred ratio of width to height, about that of a screen.
 const BEST_RATIO: f64 = 1.6;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -28,7 +26,7 @@ pub(super) struct Point {
     pub(super) y: f64,
 }
 
-/// An edge to be placed, between nodes by number.
+/// An edge to place, with the numbers of its nodes.
 pub(super) struct Wanted {
     pub(super) from: usize,
     pub(super) to: usize,
@@ -37,28 +35,28 @@ pub(super) struct Wanted {
 
 pub(super) struct Route {
     pub(super) points: Vec<Point>,
-    /// The middle of its label.
+    /// Centre of the label.
     pub(super) label: Point,
 }
 
 pub(super) struct Layout {
     pub(super) size: Size,
-    /// The middle of each box.
+    /// Centres of the boxes.
     pub(super) boxes: Vec<Point>,
     pub(super) routes: Vec<Route>,
 }
 
-/// The library found no place for something, which it is not known to do for a graph without
-/// cycles.
+/// The library failed to place something, which is not known to happen without cycles.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     #[error("the layout failed: {0}")]
     Failed(#[from] dugong::LayoutError),
-    #[error("the layout left something out")]
+    #[error("the layout is incomplete")]
     Incomplete,
 }
 
-/// From left to right or from top to bottom, whichever comes nearer to the shape of a screen.
+/// Lays the graph out from left to right or from top to bottom, whichever is nearer to the ratio of
+/// a screen.
 pub(super) fn lay_out(boxes: &[Size], edges: &[Wanted]) -> Result<Layout, LayoutError> {
     let across = lay_out_towards(RankDir::LR, boxes, edges)?;
     let down = lay_out_towards(RankDir::TB, boxes, edges)?;
@@ -67,7 +65,7 @@ pub(super) fn lay_out(boxes: &[Size], edges: &[Wanted]) -> Result<Layout, Layout
             .ln()
             .abs()
     };
-    // A column of names is easier to read than a row of them.
+    // Prefers left to right, because a column of names is easier to read than a row.
     if strain(&across) <= strain(&down) || edges.is_empty() {
         Ok(across)
     } else {

@@ -1,8 +1,7 @@
-//! A graph as a picture.
+//! The form as an SVG picture.
 //!
-//! Boxes are as wide as their text, which is set in a fixed width so that this can be known. Below
-//! the drawing stands what its colours and lines mean. Whoever points at a box is told the whole
-//! name and the id.
+//! Boxes are as wide as their text, whose font has a fixed width so that this is known in advance.
+//! A legend below explains colours and lines. Tooltips on boxes have the full name and the id.
 
 mod layout;
 mod style;
@@ -17,12 +16,12 @@ use super::{
 };
 use crate::text::{columns, harmless_lines};
 
-/// A larger graph is no picture any more, and its layout takes long.
+/// Size limits of a picture; larger ones are unreadable and slow to lay out.
 const MOST_NODES: usize = 1_000;
 const MOST_EDGES: usize = 4_000;
 const LONGEST_TITLE: usize = 32;
-/// What a column of the fixed-width font takes, of 13 and of 11 pixels: a little more than in the
-/// widest of the fonts named in the style.
+/// Width of a character at 13 and at 11 pixels, slightly more than in the widest of the fonts named
+/// in the style.
 const NAME_COLUMN: f64 = 8.2;
 const NOTE_COLUMN: f64 = 6.9;
 const BOX_HEIGHT: f64 = 46.0;
@@ -31,7 +30,7 @@ const LEAST_BOX: f64 = 96.0;
 const TAG_HEIGHT: f64 = 16.0;
 const MARGIN: f64 = 24.0;
 const LEGEND_HEIGHT: f64 = 22.0;
-/// How round the bends of edges are.
+/// Radius of the bends of edges.
 const BEND: f64 = 10.0;
 
 pub(crate) fn svg(graph: &Graph) -> Result<String, AppError> {
@@ -55,7 +54,7 @@ pub(crate) fn svg(graph: &Graph) -> Result<String, AppError> {
         head("head"),
         head("critical-head"),
     );
-    // Boxes last: where an edge passes behind one, the box is what is seen.
+    // Boxes are drawn last, so that they cover edges that pass behind them.
     for (edge, route) in drawn.edges.iter().zip(&drawn.layout.routes) {
         svg += &edge_shape(edge, route);
     }
@@ -82,7 +81,7 @@ pub(crate) fn svg(graph: &Graph) -> Result<String, AppError> {
     Ok(svg)
 }
 
-/// What is drawn, and where.
+/// The parts of the drawing with their positions.
 struct Drawing<'a> {
     edges: Vec<&'a Edge>,
     wanted: Vec<Wanted>,
@@ -97,10 +96,10 @@ impl<'a> Drawing<'a> {
             return Err(AppError::new(
                 ErrorKind::Limit,
                 format!(
-                    "{nodes} tasks with {edges} edges are too much for a picture; it may have {MOST_NODES} and {MOST_EDGES}"
+                    "{nodes} tasks with {edges} edges are too many for a picture; the limits are {MOST_NODES} and {MOST_EDGES}"
                 ),
             )
-            .hint("name one of the tasks to see what belongs to it, or take another format"));
+            .hint("select one of the tasks to see its part of the graph, or use another format"));
         }
         let sizes: Vec<Size> = graph.nodes.iter().map(box_size).collect();
         let numbers: HashMap<&str, usize> = graph
@@ -198,7 +197,7 @@ fn tag_shape(edge: &Edge, size: Size, middle: Point) -> String {
     )
 }
 
-/// A class for the conditions there are; what a later version adds looks like the usual one.
+/// The class for a condition; unknown ones look like the default.
 fn edge_class(edge: &Edge) -> String {
     let condition = match edge.condition.as_str() {
         "completed" => "completed",
@@ -209,7 +208,7 @@ fn edge_class(edge: &Edge) -> String {
     format!("{condition}{critical}")
 }
 
-/// From point to point, round where it bends.
+/// A path through the points with rounded bends.
 fn path(points: &[Point]) -> String {
     let Some((first, rest)) = points.split_first() else {
         return String::new();
@@ -230,7 +229,7 @@ fn path(points: &[Point]) -> String {
     path
 }
 
-/// A point on the way from a corner to its neighbour, not past the middle.
+/// A point near a corner towards its neighbour, at most halfway.
 fn near(corner: &Point, neighbour: &Point) -> Point {
     let (x, y) = (neighbour.x - corner.x, neighbour.y - corner.y);
     let length = x.hypot(y);
@@ -256,7 +255,7 @@ struct Legend {
     height: f64,
 }
 
-/// Only what occurs; one row for boxes, one for edges.
+/// A legend of what occurs in the graph, with one row for boxes and one for edges.
 fn legend(graph: &Graph) -> Legend {
     let mut shapes = String::new();
     let mut width: f64 = 0.0;
@@ -292,7 +291,7 @@ fn legend(graph: &Graph) -> Legend {
         |class: &str| format!("<g class=\"{class}\"><path class=\"route\" d=\"M0 7L22 7\"/></g>");
     let means = [
         ("succeeded", "after success"),
-        ("completed", "after it ran, well or not"),
+        ("completed", "after it finished, in success or not"),
         ("any", "after any end"),
     ];
     let mut lines: Vec<_> = means
@@ -311,7 +310,7 @@ fn legend(graph: &Graph) -> Legend {
     }
 }
 
-/// XML takes neither these as they are nor, whatever one writes, the two characters that are none.
+/// Escapes text for XML, which cannot contain U+FFFE and U+FFFF in any form.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -336,7 +335,7 @@ mod tests {
     )]
     use super::{super::samples::*, *};
 
-    /// A box of a node or of a label, as it stands in the picture.
+    /// The area of a box or label in the picture.
     #[derive(Debug)]
     struct Area {
         left: f64,
@@ -368,7 +367,7 @@ mod tests {
             .collect()
     }
 
-    /// All of a picture's boxes: those of nodes and those of labels.
+    /// All boxes of a picture, of nodes and of labels.
     fn boxes(svg: &str) -> Vec<Area> {
         let mut all = areas(svg, "</title><rect ");
         all.extend(areas(svg, "<g class=\"tag\"><rect "));
@@ -377,7 +376,7 @@ mod tests {
     }
 
     fn overlap(one: &Area, other: &Area) -> bool {
-        // Coordinates are written with one digit.
+        // Coordinates are rounded to one digit.
         let slack = 0.15;
         one.left + slack < other.right
             && other.left + slack < one.right
@@ -397,8 +396,8 @@ mod tests {
         }
     }
 
-    /// 200 tasks that wait for some of those before them, with names of all lengths. Always the
-    /// same.
+    /// 200 tasks with random but repeatable dependencies on earlier ones, and names of various
+    /// lengths.
     fn large(seed: u64, reach: u64) -> Graph {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut below = |limit: u64| {
@@ -435,14 +434,14 @@ mod tests {
     }
 
     #[test]
-    fn no_box_lies_upon_another() {
+    fn no_boxes_overlap() {
         check_nothing_overlaps(&release());
         check_nothing_overlaps(&awkward());
         for seed in 1..=5 {
             check_nothing_overlaps(&large(seed, 8));
             check_nothing_overlaps(&large(seed, 150));
         }
-        // A fan out and in again.
+        // A fan-out and fan-in.
         let middle: Vec<_> = (2..200).flat_map(|task| [(1, task), (task, 200)]).collect();
         check_nothing_overlaps(&graph((1..=200).map(task).collect(), &middle));
         check_nothing_overlaps(&graph((1..=200).map(task).collect(), &[]));
@@ -451,12 +450,12 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_as_it_was() {
+    fn the_picture_is_as_recorded() {
         insta::assert_snapshot!("svg", svg(&release()).unwrap());
     }
 
     #[test]
-    fn names_are_text_and_nothing_else() {
+    fn names_are_escaped() {
         let svg = svg(&awkward()).unwrap();
         assert!(
             svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;bo"),
@@ -468,13 +467,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_graph_is_a_picture_too() {
+    fn an_empty_graph_has_a_picture() {
         let svg = svg(&graph(Vec::new(), &[])).unwrap();
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     #[test]
-    fn what_is_too_large_is_refused() {
+    fn a_graph_too_large_for_a_picture_is_refused() {
         let graph = graph((1..=1_001).map(task).collect(), &[]);
         let error = svg(&graph).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Limit);

@@ -1,7 +1,7 @@
-//! The colours of a picture, by day and by night.
+//! Colours of the picture for light and dark pages.
 //!
-//! Plain rules with an override for dark pages: programs that draw SVG but know no `@media` show
-//! the picture as by day.
+//! Plain rules with an override for dark pages: programs that do not support `@media` show the
+//! light picture.
 
 use super::super::shade::{Paint, Shade};
 

@@ -1,9 +1,8 @@
 //! The task that owns all connections to supervisors.
 //!
-//! It waits for four things: a command of the engine, a message of a supervisor, room for a report,
-//! and the end of something slow (a launch, a reconnection, cleaning up after a dead supervisor).
-//! Nothing in it waits for any of them by itself, so a supervisor that is being replaced holds up
-//! nobody else's work.
+//! It waits for four things at once: a command of the engine, a message of a supervisor, room for a
+//! report, and the end of a slow job (a launch, a reconnection, the cleaning up after a dead
+//! supervisor). So a supervisor that is being replaced delays nobody else's work.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -32,10 +31,10 @@ use crate::supervise::report::{Found, FoundState, Report};
 use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
 use crate::text::chain;
 
-/// How long what is queued may take to be sent at the end.
+/// How long sending the queued commands may take when the host ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Finds the supervisors there are, cleans up after dead ones, and begins to serve. Within a tokio
+/// Finds the existing supervisors, cleans up after dead ones, and begins to serve. Needs a tokio
 /// runtime.
 pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
     let build = process::own_build().map_err(|source| SuperviseError::Directory {
@@ -44,9 +43,9 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
     })?;
     let epoch = settings.epoch;
     let silent = Silent::default();
-    let (to_road, orders) = mpsc::channel(COMMANDS);
+    let (to_router, orders) = mpsc::channel(COMMANDS);
     let (to_engine, reports) = mpsc::channel(REPORTS);
-    let mut road = Road {
+    let mut router = Router {
         settings,
         orders,
         to_engine,
@@ -60,20 +59,20 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         to_flush: Vec::new(),
         silent: silent.clone(),
     };
-    let directories = join::directories(&road.settings.dir)?;
-    road.last_number = directories.last_number;
+    let directories = join::directories(&router.settings.dir)?;
+    router.last_number = directories.last_number;
     let adopting = directories.found.iter();
     let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));
     let adopted = join_all(adopting).await;
     let mut found = Vec::new();
     for ((number, dir), adopted) in directories.found.into_iter().zip(adopted) {
-        found.extend(road.take_up(number, dir, adopted?, &build));
+        found.extend(router.take_up(number, dir, adopted?, &build));
     }
     let watch = LogWatch::open();
-    let handle = tokio::spawn(drive(road, watch.clone()));
+    let handle = tokio::spawn(drive(router, watch.clone()));
     Ok(Opened {
         supervisors: Supervisors {
-            orders: to_road,
+            orders: to_router,
             watch,
             epoch,
             claims: Arc::new(Semaphore::new(CLAIMS)),
@@ -81,36 +80,36 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         },
         found,
         reports,
-        road: handle,
+        router: handle,
     })
 }
 
-async fn drive(mut road: Road, watch: LogWatch) {
+async fn drive(mut router: Router, watch: LogWatch) {
     tokio::select! {
-        () = road.run() => {}
+        () = router.run() => {}
         Err(error) = watch.drive() => {
             tracing::error!(%error, "output can no longer be followed");
-            road.run().await;
+            router.run().await;
         }
     }
 }
 
-struct Road {
+struct Router {
     settings: Settings,
     orders: mpsc::Receiver<Order>,
     to_engine: mpsc::Sender<Report>,
     links: Vec<Link>,
-    /// The one for new work.
+    /// The number of the supervisor for new work.
     current: Option<u32>,
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
-    /// Attempts that were stopped before a supervisor had anything of them: until they are
-    /// acknowledged, nothing of them is started.
+    /// Attempts that were stopped before any supervisor had them: until they are acknowledged,
+    /// nothing of them is started.
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
-    /// Is told once every supervisor has had what it was asked.
+    /// Callers to notify once every supervisor has been sent what was queued for it.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
 }
@@ -120,7 +119,7 @@ struct Grave {
     attempts: HashSet<AttemptKey>,
 }
 
-/// What happened next.
+/// The next event.
 enum Next {
     Order(Option<Order>),
     /// The link at this index has something to read, or is broken.
@@ -128,7 +127,7 @@ enum Next {
     Done(Done),
 }
 
-/// What came of something that takes a while.
+/// The result of a slow job.
 enum Done {
     Joined(u32, Result<Joined, NotJoined>),
     Recovered(u32, io::Result<Recovered>),
@@ -136,7 +135,7 @@ enum Done {
     Failed(String),
 }
 
-impl Road {
+impl Router {
     async fn run(&mut self) {
         loop {
             while let Some(report) = self.news.pop_front() {
@@ -147,7 +146,7 @@ impl Road {
             if !self.to_flush.is_empty() && self.jobs.is_empty() {
                 self.flush().await;
                 for reply in self.to_flush.drain(..) {
-                    // Who asked may wait no longer.
+                    // The caller may have stopped waiting.
                     reply.send(()).ok();
                 }
             }
@@ -156,7 +155,7 @@ impl Road {
                 Next::Order(Some(Order::WhereIs(attempt, reply))) => {
                     let link = self.links.iter().find(|link| link.told.knows(&attempt));
                     if let Some(link) = link {
-                        // Whoever asked may have given up since.
+                        // The caller may have stopped waiting.
                         reply.send(link.dir.clone()).ok();
                     }
                 }
@@ -186,7 +185,7 @@ impl Road {
         }
     }
 
-    /// Takes up what a directory holds, at the start of the host.
+    /// Adopts the supervisor in a directory when the host starts.
     fn take_up(&mut self, number: u32, dir: PathBuf, adopted: Adopted, build: &str) -> Vec<Found> {
         match adopted {
             Adopted::Joined(joined) => {
@@ -209,7 +208,7 @@ impl Road {
         }
     }
 
-    /// Goes by the notes of a supervisor that does not answer until it answers or is dead.
+    /// Uses the notes of a supervisor that does not answer until it answers or is dead.
     fn wait_for_silent(&mut self, number: u32, dir: PathBuf, notes: Notes) -> Vec<Found> {
         tracing::error!("{}", notes.why);
         let mut link = Link::silent(number, dir);
@@ -226,8 +225,8 @@ impl Road {
         found
     }
 
-    /// A supervisor that was silent has answered, or is dead. The engine decides on what it has
-    /// beyond its notes.
+    /// Handles a supervisor that was silent and has answered, or is dead. The engine decides about
+    /// the attempts that its notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.silent.forget(number);
         self.news.push_back(Report::Reached { found });
@@ -237,8 +236,7 @@ impl Road {
         match command {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
-                // It may be gone at any moment, so whatever is started from now on needs another
-                // one.
+                // It may end at any moment, so later starts need another supervisor.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;
@@ -271,7 +269,7 @@ impl Road {
             None => self.current_link(),
         };
         if start.stdin == Stdin::Stream && !link.feeds {
-            let message = "the attempt's supervisor is of an earlier version, which cannot feed a child by a stream";
+            let message = "the attempt's supervisor is too old to feed a child by a stream";
             return self.refuse(start.child, NotStartedClass::Invalid, message);
         }
         link.told.starting(&start.child);
@@ -323,7 +321,7 @@ impl Road {
                 link.give(command);
             }
             None if is_signal => {}
-            // No supervisor has it, so nothing of it is alive.
+            // No supervisor has it, so none of its processes is alive.
             None => {
                 if !wants_end {
                     self.stopped.insert(attempt.clone());
@@ -350,7 +348,7 @@ impl Road {
         self.remove_empty_graves();
     }
 
-    /// Supervisors of another executable end with their last attempt.
+    /// Lets supervisors of another executable end with their last attempt.
     fn retire_old(&mut self) {
         for link in &mut self.links {
             if Some(link.number) != self.current && link.told.is_empty() && !link.quitting {
@@ -383,7 +381,7 @@ impl Road {
             Done::Joined(number, Err(NotJoined::Fault(error))) => self.not_joined(number, error),
             Done::Recovered(number, recovered) => self.recovered(number, recovered),
             Done::Failed(message) => {
-                tracing::error!(message, "a job of the supervisors' road failed");
+                tracing::error!(message, "a job of the router failed");
             }
         }
     }
@@ -401,7 +399,7 @@ impl Road {
         };
         let news = link.joined(joined);
         for attempt in doubled {
-            tracing::error!(%attempt, "begun by two supervisors; what the silent one has begun is ended");
+            tracing::error!(%attempt, "two supervisors started it; the silent one's processes are ended");
             link.give(Command::Stop {
                 attempt: attempt.clone(),
                 why: StopWhy::Cancelled,
@@ -415,8 +413,8 @@ impl Road {
         self.news.extend(news);
     }
 
-    /// Takes out the attempts that a supervisor was told to start before it fell silent, did not
-    /// note, and another one has begun since.
+    /// Removes from `states` the attempts that another supervisor has started meanwhile: the silent
+    /// supervisor was told to start them before it fell silent, but did not note it.
     fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
         let (this, others): (Vec<&Link>, Vec<&Link>) =
             self.links.iter().partition(|link| link.number == number);
@@ -436,7 +434,7 @@ impl Road {
         tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
         let link = self.links.iter().find(|link| link.number == number);
         match error {
-            // Its attempts are another host's. This one is stopped by its store.
+            // Its attempts belong to another host. The store stops this one.
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
             _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
             _ => self.not_launched(number, &error),
@@ -461,12 +459,12 @@ impl Road {
             self.jobs
                 .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
         } else {
-            let message = "it died before it could be talked to".to_owned();
+            let message = "it died before it could be reached".to_owned();
             self.not_launched(number, &SuperviseError::NotReady { dir, message });
         }
     }
 
-    /// Nothing of what was asked of it has begun.
+    /// Reports that none of its queued starts has begun.
     fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
@@ -515,7 +513,7 @@ impl Road {
         }
         for child in recovered.found.into_iter().flat_map(|found| found.children) {
             let child_id = child.child;
-            // What is acknowledged already is none of the engine's business any more.
+            // The engine needs no report of an attempt that is already acknowledged.
             if !link.told.knows(child_id.attempt()) {
                 continue;
             }
@@ -548,8 +546,8 @@ impl Road {
         self.bury(number, link.dir, kept);
     }
 
-    /// Keeps a dead supervisor's directory until everything in it is acknowledged: this host may
-    /// die before it has that on disk.
+    /// Keeps a dead supervisor's directory until all its attempts are acknowledged: this host may
+    /// die before it has them on disk.
     fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
         self.graves.insert(number, Grave { dir, attempts });
         self.remove_empty_graves();
@@ -561,14 +559,14 @@ impl Road {
                 return true;
             }
             if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
-                // The next host finds it, and nothing in it.
+                // The next host finds the directory, and nothing in it.
                 tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
             }
             false
         });
     }
 
-    /// The engine is done: what is queued is sent, as far as supervisors take it.
+    /// Sends what is queued when the engine has ended, as far as supervisors accept it.
     async fn say_last_words(&mut self) {
         self.flush().await;
         self.jobs.shutdown().await;

@@ -1,0 +1,138 @@
+//! Waits for one task or for several.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{
+    answers::{Task, Waited, WaitedForOne, WaitedForSeveral},
+    calls::within,
+    fitted::{self, ANSWER_BYTES},
+    parameters::{WAIT_MS, WAITED_TASKS, WaitTask},
+    server::Server,
+};
+use crate::app::{AppError, ErrorKind, TaskView};
+
+impl Server {
+    pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
+        within("timeout", asked.timeout, &WAIT_MS)?;
+        let limit = Duration::from_millis(asked.timeout.unwrap_or(*WAIT_MS.end()));
+        match (asked.task_id, asked.task_ids) {
+            (Some(task), None) => {
+                let task = self.wait_for(&task, limit).await?;
+                let why = self.why(&task).await?;
+                Ok(Waited::One(Box::new(WaitedForOne {
+                    success: true,
+                    done: has_ended(&task),
+                    task: Task::of(task, why, ANSWER_BYTES),
+                })))
+            }
+            (None, Some(tasks)) => {
+                let any = asked.any.unwrap_or_default();
+                Ok(Waited::Several(
+                    self.wait_several(&tasks, any, limit).await?,
+                ))
+            }
+            _ => {
+                let message = "give taskId, or taskIds for several tasks";
+                Err(AppError::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
+    async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
+        let waiter = self.origins.attempt.as_deref();
+        Ok(self.client.wait(task, limit, waiter).await?)
+    }
+
+    async fn wait_several(
+        &self,
+        references: &[String],
+        any: bool,
+        limit: Duration,
+    ) -> Result<WaitedForSeveral, AppError> {
+        if !WAITED_TASKS.contains(&references.len()) {
+            let message = format!(
+                "taskIds has {} tasks, but must have from {} to {}",
+                references.len(),
+                WAITED_TASKS.start(),
+                WAITED_TASKS.end()
+            );
+            return Err(AppError::new(ErrorKind::Invalid, message));
+        }
+        // All are looked up first: unknown tasks are refused at once, finished ones count, and each
+        // name is resolved to the task that it means now.
+        let mut tasks = Vec::with_capacity(references.len());
+        for reference in references {
+            tasks.push(self.client.status(reference).await?);
+        }
+        if !is_over(&tasks, any) {
+            self.follow(&mut tasks, any, limit).await?;
+        }
+        let texts = tasks
+            .iter()
+            .map(|task| task.output.as_deref().unwrap_or_default());
+        let shares = fitted::shares(&texts.collect::<Vec<_>>(), ANSWER_BYTES);
+        let done = is_over(&tasks, any);
+        let mut answer = Vec::with_capacity(tasks.len());
+        for (task, share) in tasks.into_iter().zip(shares) {
+            let why = self.why(&task).await?;
+            answer.push(Task::of(task, why, share));
+        }
+        Ok(WaitedForSeveral {
+            success: true,
+            done,
+            tasks: answer,
+        })
+    }
+
+    /// Updates the tasks when the wait is over: enough of them have ended, or the time is up.
+    async fn follow(
+        &self,
+        tasks: &mut [TaskView],
+        any: bool,
+        limit: Duration,
+    ) -> Result<(), AppError> {
+        let open = tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| !has_ended(task));
+        let open: Vec<(usize, String)> =
+            open.map(|(place, task)| (place, task.id.clone())).collect();
+        let waits = open.iter().map(|(place, id)| async move {
+            let seen = self.wait_for(id, limit).await?;
+            Ok::<_, AppError>((*place, seen))
+        });
+        let mut waits: FuturesUnordered<_> = waits.collect();
+        let mut waited_for = vec![false; tasks.len()];
+        while let Some(seen) = waits.next().await {
+            let (place, task) = seen?;
+            tasks[place] = task;
+            waited_for[place] = true;
+            if is_over(tasks, any) {
+                break;
+            }
+        }
+        drop(waits);
+        // With `any` the other tasks have changed meanwhile.
+        for (place, id) in &open {
+            if !waited_for[*place] {
+                tasks[*place] = self.client.status(id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_ended(task: &TaskView) -> bool {
+    task.outcome.is_some()
+}
+
+/// Whether the wait is over: all tasks have ended, or with `any` at least one.
+fn is_over(tasks: &[TaskView], any: bool) -> bool {
+    if any {
+        tasks.iter().any(has_ended)
+    } else {
+        tasks.iter().all(has_ended)
+    }
+}
