@@ -64,7 +64,11 @@ struct Comparison {
 const COMPARISONS: &[Comparison] = &[
     Comparison {
         name: "command",
-        figures: &[("claudine --version", "µs"), ("claudine run -- true", "µs")],
+        figures: &[
+            ("claudine --version", "µs"),
+            ("claudine list, beside a host", "µs"),
+            ("claudine run -- true", "µs"),
+        ],
         slots: "1",
         prepare: hold_the_slot,
         measure: commands,
@@ -247,6 +251,7 @@ fn commands(side: &mut Side) -> Result<Vec<f64>> {
     let claudine = side.binary.display().to_string();
     Ok(vec![
         latencies.of(&[&claudine, "--version"])?,
+        latencies.of_list(&claudine, &side.trial)?,
         latencies.of_submission(&claudine, &side.trial)?,
     ])
 }

@@ -38,6 +38,12 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     );
 
     let trial = busy(bench)?;
+    table.figure(
+        "claudine list, beside a host",
+        latencies.of_list(&claudine, &trial)? / 1e3,
+        "ms",
+        Target::AtMost(5.0),
+    );
     let run = || latencies.of_submission(&claudine, &trial);
     let (submission, true_) = side_by_side(bench.rounds, run, nothing)?;
     table.ratio(
@@ -103,6 +109,11 @@ impl<'a> Latencies<'a> {
     pub(super) fn of(&self, command: &[&str]) -> Result<f64> {
         self.bench
             .limit(&[&["latency", self.processes], command].concat())
+    }
+
+    pub(super) fn of_list(&self, claudine: &str, trial: &Trial) -> Result<f64> {
+        let data_dir = trial.data_dir().display().to_string();
+        self.of(&[claudine, "--data-dir", &data_dir, "list"])
     }
 
     pub(super) fn of_submission(&self, claudine: &str, trial: &Trial) -> Result<f64> {
