@@ -1,13 +1,17 @@
-//! Properties of a process besides its environment and umask: limits (`ulimit`), niceness, and the
-//! adjustment of the OOM killer.
+//! Properties of a process besides its environment and umask: limits (`ulimit`), niceness and other
+//! scheduling, and the adjustment of the OOM killer.
 //!
 //! A task inherits those of its submitter, not those of the user who started the host. They are
 //! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited.
+
+mod scheduling;
 
 use std::{fmt, str::FromStr};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
+
+use self::scheduling::Scheduling;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
@@ -39,6 +43,7 @@ pub(crate) struct Bounds {
     oom_score_adj: Option<i32>,
     /// Limits in the order of the table.
     limits: [Option<Rlimit>; LIMITS.len()],
+    scheduling: Scheduling,
 }
 
 impl Bounds {
@@ -48,6 +53,7 @@ impl Bounds {
             nice: rustix::process::getpriority_process(None).ok(),
             oom_score_adj: oom.and_then(|text| text.trim().parse().ok()),
             limits: LIMITS.map(|(_, resource)| Some(getrlimit(resource))),
+            scheduling: Scheduling::of_this_process(),
         }
     }
 
@@ -72,6 +78,7 @@ impl Bounds {
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }
+        self.scheduling.take_on();
         for ((_, resource), limit) in LIMITS.iter().zip(self.limits) {
             let Some(wanted) = limit else { continue };
             let own = getrlimit(*resource);
@@ -112,6 +119,10 @@ impl fmt::Display for Bounds {
                 space = " ";
             }
         }
+        for word in self.scheduling.words() {
+            write!(out, "{space}{word}")?;
+            space = " ";
+        }
         Ok(())
     }
 }
@@ -138,12 +149,10 @@ impl FromStr for Bounds {
                 "oom" => bounds.oom_score_adj = Some(value.parse().map_err(|_| NoBounds)?),
                 _ => {
                     let (current, maximum) = value.split_once(':').ok_or(NoBounds)?;
-                    let limit = Rlimit {
-                        current: number(current)?,
-                        maximum: number(maximum)?,
-                    };
-                    if let Some(at) = LIMITS.iter().position(|(known, _)| *known == name) {
-                        bounds.limits[at] = Some(limit);
+                    let (current, maximum) = (number(current)?, number(maximum)?);
+                    match LIMITS.iter().position(|(known, _)| *known == name) {
+                        Some(at) => bounds.limits[at] = Some(Rlimit { current, maximum }),
+                        None => bounds.scheduling.read(name, (current, maximum)),
                     }
                 }
             }
@@ -180,7 +189,19 @@ mod tests {
         assert_eq!(read.to_string(), text);
         let other = read.with_descriptors(Some(100)).to_string();
         assert_eq!(other, "nice=-5 oom=300 cpu=10:- nofile=100:4096");
-        assert_eq!("newer=1:2".parse::<Bounds>(), Ok(Bounds::default()));
+        let text = "nice=0 policy=3:0 io=24576:0 cpus0=5:1 cpus7=0:9223372036854775808";
+        assert_eq!(text.parse::<Bounds>().unwrap().to_string(), text);
+        let text = "cpus=-:-";
+        assert_eq!(text.parse::<Bounds>().unwrap().to_string(), text);
+        for newer in [
+            "newer=1:2",
+            "cpus8=1:0",
+            "cpusx=1:0",
+            "io=65536:0",
+            "policy=-:0",
+        ] {
+            assert_eq!(newer.parse::<Bounds>(), Ok(Bounds::default()), "{newer}");
+        }
         for none in ["nice", "nice=x", "cpu=1", "cpu=1:", "cpu=a:-", "oom=1:2"] {
             assert_eq!(none.parse::<Bounds>(), Err(NoBounds), "{none}");
         }

@@ -11,6 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::ptr;
 
+use super::signals;
+
 /// C strings in one allocation, and the pointers that `exec` takes.
 #[derive(Debug, Clone, Default)]
 pub(in crate::supervise) struct CStrings {
@@ -141,6 +143,7 @@ impl Spawn<'_> {
         let (path, argv, env) = (self.path.to_owned(), self.argv.clone(), self.env.clone());
         let begin = move || -> io::Result<()> {
             rustix::process::setsid()?;
+            signals::reset_inherited()?;
             let (argv, env) = (argv.pointers(), env.pointers());
             before()?;
             // SAFETY: every pointer is to a NUL-terminated string or a NULL-terminated array that

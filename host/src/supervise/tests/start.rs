@@ -311,30 +311,35 @@ async fn a_child_has_the_bounds_that_it_is_given() {
 async fn a_child_begins_with_clean_descriptors_signals_and_limits() {
     let mut lab = Lab::new().await;
     let script = "ls /proc/self/fd | tr '\\n' ' '; echo; awk '/^Sig(Ign|Blk)/ { print $2 }' /proc/self/status; ulimit -n";
-    lab.run(lab.script("t.1", script)).await;
-    let text = lab.text("t.1");
-    let [descriptors, blocked, ignored, limit] = text.lines().collect::<Vec<_>>()[..] else {
-        panic!("{text}")
-    };
-    // The fourth descriptor is that of the directory being listed.
-    assert_eq!(
-        (descriptors, blocked),
-        ("0 1 2 3 ", "0000000000000000"),
-        "{text}"
-    );
-    // glibc's posix_spawn ignores its two internal signals; programs that use them set them up
-    // themselves.
-    let internal = 0b11 << 31;
-    assert_eq!(
-        u64::from_str_radix(ignored, 16).unwrap() & !internal,
-        0,
-        "{text}"
-    );
-    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    assert_eq!(
-        limit,
-        own.map_or("unlimited".to_owned(), |own| own.to_string())
-    );
+    // With bounds of its own it is started in another way.
+    for (key, bounds) in [("t.1", None), ("t.2", Some("nice=19"))] {
+        let mut start = lab.script(key, script);
+        start.bounds = bounds.map(|text| text.parse().unwrap());
+        lab.run(start).await;
+        let text = lab.text(key);
+        let [descriptors, blocked, ignored, limit] = text.lines().collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
+        // The fourth descriptor is that of the directory being listed.
+        assert_eq!(
+            (descriptors, blocked),
+            ("0 1 2 3 ", "0000000000000000"),
+            "{text}"
+        );
+        // glibc's posix_spawn ignores its two internal signals; programs that use them set them up
+        // themselves.
+        let internal = 0b11 << 31;
+        assert_eq!(
+            u64::from_str_radix(ignored, 16).unwrap() & !internal,
+            0,
+            "{text}"
+        );
+        let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        assert_eq!(
+            limit,
+            own.map_or("unlimited".to_owned(), |own| own.to_string())
+        );
+    }
 }
 
 #[tokio::test]
