@@ -5,9 +5,12 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, error::ErrorKind};
 
-use super::{Asking, Cli, Verb, failure::Failure};
+use super::{
+    Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, failure::Failure, list::List,
+    logs::Logs, run::Run, status::Status, submit_file::Submit, wait::Wait, why::Why,
+};
 
 /// Options that take several tasks, one after the other.
 const TAKE_TASKS: [&str; 4] = [
@@ -21,10 +24,41 @@ const TAKE_TASKS: [&str; 4] = [
 /// it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
+    if let Some(cli) = frequent(&arguments) {
+        return Ok(cli);
+    }
     Cli::try_parse_from(&arguments).or_else(|error| {
         let meant = with_prompt_found(&arguments, &error);
         let meant = meant.or_else(|| without_command(&arguments, &error));
         meant.ok_or(Failure::Clap(error))
+    })
+}
+
+/// Parses a frequent command with its own definition alone, because building the definition of all
+/// commands takes longer than most requests. None for other commands, for an invalid command line
+/// and for help, which need the whole definition.
+fn frequent(arguments: &[OsString]) -> Option<Cli> {
+    let typed = arguments.get(1)?.to_str()?;
+    let (name, define) = definition(typed)?;
+    let command = Common::augment_args(Command::new("claudine"));
+    let command = command.subcommand(define(Command::new(name)));
+    let matches = command.try_get_matches_from(arguments).ok()?;
+    Cli::from_arg_matches(&matches).ok()
+}
+
+/// The name and the definition of a frequent command.
+fn definition(typed: &str) -> Option<(&'static str, fn(Command) -> Command)> {
+    Some(match typed {
+        "cancel" | "stop" | "kill" => ("cancel", Cancel::augment_args),
+        "delegate" => ("delegate", Delegate::augment_args),
+        "list" | "ls" | "ps" => ("list", List::augment_args),
+        "logs" => ("logs", Logs::augment_args),
+        "run" => ("run", Run::augment_args),
+        "status" => ("status", Status::augment_args),
+        "submit" => ("submit", Submit::augment_args),
+        "wait" => ("wait", Wait::augment_args),
+        "why" => ("why", Why::augment_args),
+        _ => return None,
     })
 }
 
@@ -167,6 +201,67 @@ mod tests {
     #[test]
     fn clap_accepts_the_definition_of_the_command_line() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn frequent_commands_are_parsed_as_by_the_whole_definition() {
+        let lines = [
+            "cancel a b --json",
+            "delegate --name x -- Fix",
+            "list",
+            "list --json=id,state --data-dir /tmp/x",
+            "ls -s failed --limit 3",
+            "ps --color never",
+            "logs a --tail 3",
+            "run --name x make -j2 --help",
+            "run --wait -- make --json",
+            "status a",
+            "submit plan.yaml --wait",
+            "wait a b --any",
+            "why a",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = ["claudine"]
+                .into_iter()
+                .chain(line.split(' '))
+                .map(OsString::from)
+                .collect();
+            let alone = frequent(&words).unwrap();
+            let whole = Cli::try_parse_from(&words).unwrap();
+            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
+        }
+        let others = [
+            "list --help",
+            "list --limt 3",
+            "run -h",
+            "run",
+            "-V",
+            "top",
+            "help list",
+        ];
+        for line in others {
+            let words = ["claudine"].into_iter().chain(line.split(' '));
+            let words: Vec<OsString> = words.map(OsString::from).collect();
+            assert!(frequent(&words).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_a_frequent_command_is_known() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let Some((found, _)) = definition(name) else {
+                continue;
+            };
+            assert_eq!(found, name);
+            for alias in command.get_all_aliases() {
+                assert_eq!(
+                    definition(alias).map(|(name, _)| name),
+                    Some(name),
+                    "{alias}"
+                );
+            }
+        }
     }
 
     #[test]
