@@ -40,10 +40,10 @@ fn invalid(message: impl Into<String>) -> AppError {
 
 pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
     if let Some(name) = &request.name {
-        text("the name", name, NAME_MAX_CHARS)?;
+        name_of("the name", name)?;
     }
     if let Some(group) = &request.group {
-        text("the group", group, NAME_MAX_CHARS)?;
+        group_name(group)?;
     }
     labels(request)?;
     if let Some(message) = request.worktree.as_ref().and_then(|it| it.message.as_ref()) {
@@ -128,7 +128,16 @@ fn retries(request: &NewTask) -> Result<(), AppError> {
 }
 
 pub(super) fn group_name(name: &str) -> Result<(), AppError> {
-    text("the group", name, NAME_MAX_CHARS)
+    name_of("the group", name)
+}
+
+/// Checks a name by which something is to be found again, also on a line of standard input.
+pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
+    text(what, name, NAME_MAX_CHARS)?;
+    if name.trim() != name {
+        return Err(invalid(format!("{what} begins or ends with white space")));
+    }
+    Ok(())
 }
 
 /// Checks a short text for people: not empty, not too long, and without control characters.
@@ -331,6 +340,16 @@ mod tests {
                 Some("the name has no visible characters"),
             );
         }
+        for padded in [" a", "a ", "a\u{3000}"] {
+            check_message(
+                |v| v["name"] = padded.into(),
+                Some("the name begins or ends with white space"),
+            );
+        }
+        check_message(
+            |v| v["group"] = "g ".into(),
+            Some("the group begins or ends with white space"),
+        );
         check_message(
             |v| v["timeout_ms"] = 0.into(),
             Some("the timeout must be from 1 s to 30 days, not 0 ms"),

@@ -66,7 +66,9 @@ impl From<CheckpointError> for AppError {
         let message = error.to_string();
         match error {
             CheckpointError::Gone(_) => Self::new(ErrorKind::NotFound, message),
-            CheckpointError::NoAttempt(_) => Self::new(ErrorKind::Conflict, message),
+            CheckpointError::NoAttempt(_)
+            | CheckpointError::NotEnded { .. }
+            | CheckpointError::NoSuchAttempt { .. } => Self::new(ErrorKind::Conflict, message),
             CheckpointError::Store(error) => error.into(),
             CheckpointError::Log { .. } | CheckpointError::Outputs { .. } => {
                 Self::new(ErrorKind::Internal, message)

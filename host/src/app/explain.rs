@@ -102,7 +102,11 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             reason,
             culprit: of,
         } => {
-            let detail = reason.as_ref().map_or(String::new(), |reason| {
+            // A cancellation without a reason of its own says nothing else.
+            let reason = reason
+                .as_ref()
+                .filter(|reason| *reason.message != *outcome.as_str());
+            let detail = reason.map_or(String::new(), |reason| {
                 format!(": {} ({})", reason.message, reason.class.as_str())
             });
             let done = format!("{}{detail}", outcome.as_str());

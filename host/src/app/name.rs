@@ -21,10 +21,7 @@ impl Host {
         let mut like_ids = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let Some(name) = name else { continue };
-            if is_word(name) {
-                let message = format!("`{name}` is reserved and cannot be a name");
-                return Err((index, AppError::new(ErrorKind::Invalid, message)));
-            }
+            not_reserved(name).map_err(|error| (index, error))?;
             if IdEnd::parse(name).is_some_and(|end| end.digits() >= SHORT_DIGITS) {
                 like_ids.push((index, name.clone()));
             }
@@ -43,6 +40,16 @@ impl Host {
             }
         }
     }
+}
+
+/// Refuses a name that has a meaning wherever tasks or graphs are named: a keyword, or `-` for
+/// standard input.
+pub(super) fn not_reserved(name: &str) -> Result<(), AppError> {
+    if is_word(name) || name == "-" {
+        let message = format!("`{name}` is reserved and cannot be a name");
+        return Err(AppError::new(ErrorKind::Invalid, message));
+    }
+    Ok(())
 }
 
 /// The first of these names by which a task of another name would be found.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     layout::Layout,
-    store::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS, Store},
+    store::{Intent, Resolved, SHOWN_AMBIGUOUS, Store},
     supervise::log::{Channel, LogReader},
 };
 
@@ -47,7 +47,7 @@ impl Reader {
         }
         match self.store.resolve(&reference.0, intent)? {
             Resolved::Found(id) => Ok(id),
-            Resolved::NotFound => Err(no_match(&reference.0)),
+            Resolved::NotFound => Err(no_match(&reference.0, intent)),
             Resolved::Ambiguous(ids) => Err(self.ambiguous(reference, &ids)?),
         }
     }
@@ -186,11 +186,12 @@ pub(super) fn unknown(reference: &str) -> AppError {
 }
 
 /// The error for an unknown task; the text may be too short a part of an id.
-fn no_match(reference: &str) -> AppError {
+fn no_match(reference: &str, intent: Intent) -> AppError {
     let error = unknown(reference);
+    let fewest = intent.fewest_digits();
     match IdEnd::parse(reference) {
-        Some(end) if end.digits() < FEWEST_DIGITS => error.hint(format!(
-            "at least {FEWEST_DIGITS} characters of the end of an id are needed; `claudine list` shows them"
+        Some(end) if end.digits() < fewest => error.hint(format!(
+            "at least {fewest} characters of the end of an id are needed; `claudine list` shows them"
         )),
         _ => error,
     }

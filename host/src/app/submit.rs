@@ -15,11 +15,12 @@ use claudine_domain::{
 use self::members::{Edges, Graph, MISTAKES_MAX, Prepared, all_of, of_member};
 use super::{
     account::account_of,
-    check::{NAME_MAX_CHARS, check, text, variables, working_directories},
+    check::{check, name_of, variables, working_directories},
     error::{AppError, ErrorKind},
     graph,
     host::Host,
     may::may_use,
+    name::not_reserved,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
     view::{Delegated, GraphName, Submitted},
@@ -109,7 +110,8 @@ impl Host {
         } = submit;
         let by = &origin.principal(by);
         if let Some(name) = &name {
-            text("the name of the graph", name, NAME_MAX_CHARS)?;
+            name_of("the name of the graph", name)?;
+            not_reserved(name)?;
         }
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {

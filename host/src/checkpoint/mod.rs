@@ -65,6 +65,10 @@ pub(crate) enum CheckpointError {
     Gone(TaskId),
     #[error("task {0} has no attempt that has ended")]
     NoAttempt(TaskId),
+    #[error("attempt {} of task {:#} has not ended", attempt.number, attempt.task)]
+    NotEnded { attempt: AttemptId },
+    #[error("task {:#} has no attempt {}; its last is {last}", attempt.task, attempt.number)]
+    NoSuchAttempt { attempt: AttemptId, last: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the output of task {task:#} cannot be read: {source}")]
@@ -121,11 +125,17 @@ pub(crate) fn of_attempt(
     number: u32,
 ) -> Result<Checkpoint, CheckpointError> {
     let id = task.id;
-    let attempt = task.attempts.iter().find(|it| it.number == number);
-    let ended = attempt
-        .and_then(|attempt| attempt.ended.as_ref())
-        .ok_or(CheckpointError::NoAttempt(id))?;
     let attempt = AttemptId { task: id, number };
+    let found = task.attempts.iter().find(|it| it.number == number);
+    let ended = match (found, task.last_attempt()) {
+        (Some(found), _) => found.ended.as_ref(),
+        (None, Some(last)) => {
+            let last = last.number;
+            return Err(CheckpointError::NoSuchAttempt { attempt, last });
+        }
+        (None, None) => return Err(CheckpointError::NoAttempt(id)),
+    };
+    let ended = ended.ok_or(CheckpointError::NotEnded { attempt })?;
     Ok(Checkpoint {
         task: id,
         name: task.request.name.clone(),

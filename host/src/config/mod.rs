@@ -13,6 +13,8 @@ mod variables;
 
 use std::{
     collections::BTreeMap,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -55,6 +57,9 @@ const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
 const MAX_USD: f64 = 1e6;
 pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
 
+/// Size limit of the configuration file.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
 /// Minimum of the output limit, so that a whole piece of each end can be kept.
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 
@@ -68,7 +73,7 @@ pub(crate) enum ConfigError {
         value: String,
         expected: &'static str,
     },
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Read {
         path: PathBuf,
         source: std::io::Error,
@@ -423,12 +428,24 @@ fn option(name: &str) -> Setting<'_> {
 
 /// The contents of a file, and the settings that it contains.
 fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    let text = read_text(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
     let file = parse_file(path, &text)?;
     Ok((file, show::origins_in(&text)))
+}
+
+/// Reads a configuration file. Its path may be that of a device, which has no end.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX_BYTES {
+        let message = format!("it is larger than {} MiB", FILE_MAX_BYTES >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {

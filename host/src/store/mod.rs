@@ -45,7 +45,7 @@ use claudine_domain::{
 pub(crate) use error::StoreError;
 pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
-pub(crate) use reference::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS, is_word};
+pub(crate) use reference::{Intent, Resolved, SHOWN_AMBIGUOUS, is_word};
 
 /// The fencing number of the host that may write. Each leadership has a higher one than the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

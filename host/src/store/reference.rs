@@ -17,7 +17,7 @@ use claudine_domain::id::{IdEnd, TaskId};
 /// The most tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
 /// The fewest digits that may name a task for a change, or begin its id.
-pub(crate) const FEWEST_DIGITS: usize = 4;
+const FEWEST_DIGITS: usize = 4;
 /// The fewest digits that may name a task to look at.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
@@ -34,6 +34,16 @@ pub(crate) fn is_word(text: &str) -> bool {
 pub(crate) enum Intent {
     Look,
     Change,
+}
+
+impl Intent {
+    /// The fewest digits of the end of an id that name a task for this purpose.
+    pub(crate) const fn fewest_digits(self) -> usize {
+        match self {
+            Self::Look => FEWEST_DIGITS_TO_LOOK,
+            Self::Change => FEWEST_DIGITS,
+        }
+    }
 }
 
 /// The result of looking up a reference.
@@ -92,10 +102,7 @@ impl<'a> Reference<'a> {
                 end: None,
             };
         }
-        let fewest = match intent {
-            Intent::Look => FEWEST_DIGITS_TO_LOOK,
-            Intent::Change => FEWEST_DIGITS,
-        };
+        let fewest = intent.fewest_digits();
         Self::Named {
             name: (!text.is_empty()).then_some(text),
             begin: begin.filter(|_| text.len() >= FEWEST_DIGITS),

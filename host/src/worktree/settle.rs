@@ -404,11 +404,11 @@ impl Work {
         let conflicts = self.git.conflicting_files().await?;
         if !conflicts.is_empty() {
             let detail = format!(
-                "a merge is in progress in the worktree {place}, and conflicts are not resolved: {}; `claudine worktree resolve {}` continues it",
+                "conflicts in the worktree {place} are not resolved: {}; `claudine worktree resolve {}` opens the merge there",
                 shortened(&conflicts),
                 self.task
             );
-            return Ok(Some((MergeState::Refused, detail).into()));
+            return Ok(Some(Done::conflict(conflicts, detail)));
         }
         let foreign = self.git.foreign_repositories().await?;
         if !foreign.is_empty() {

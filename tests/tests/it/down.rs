@@ -133,6 +133,34 @@ fn drain_completes_without_a_client() {
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
+/// Who drains before a shutdown of the machine must not be told that all is over.
+#[test]
+fn a_drain_that_ends_before_its_tasks_is_an_error() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--name", "suite", "--", "sleep", "600"]);
+    let pid = host.live(&id);
+    let drained = |end: &dyn Fn()| {
+        let mut drain = host.command(["down", "--drain"]);
+        let drain = drain.stdin(Stdio::null()).stderr(Stdio::piped());
+        let drain = drain.spawn().unwrap();
+        wait_for("the host to drain", || {
+            (!host.run(["run", "--", "true"]).status.success()).then_some(())
+        });
+        end();
+        let drained = drain.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&drained.stderr).into_owned();
+        assert_eq!(drained.status.code(), Some(125), "{said}");
+        assert!(said.contains("1 task left running"), "{said}");
+        assert!(said.contains("claudine down --drain"), "{said}");
+        assert!(alive(pid));
+        host.up();
+    };
+    drained(&|| host.run(["down"]).check());
+    drained(&|| host.kill_host());
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(pid));
+}
+
 #[test]
 fn kill_stops_running_tasks() {
     let host = TestHost::new();

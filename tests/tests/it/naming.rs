@@ -53,6 +53,9 @@ fn three_characters_suffice_for_reading_but_not_for_changing() {
         &format!("no task matches `{three}`"),
         "at least 4 characters of the end of an id are needed",
     ]);
+    host.run(["logs", end(&id, 2)])
+        .code(125)
+        .says(&["at least 3 characters of the end of an id are needed"]);
 }
 
 #[test]
@@ -76,8 +79,17 @@ fn name_that_is_part_of_another_tasks_id_is_refused() {
     let short = end(&id, 6);
     let refused = host.run(["run", "--name", short, "--", "true"]).code(125);
     refused.says(&[&format!("`{short}` is a part of another task's id")]);
-    let refused = host.run(["run", "--name", "@last", "--", "true"]).code(2);
-    refused.says(&["`@last` is reserved and cannot be a name"]);
+    for word in ["@last", "-"] {
+        let said = format!("`{word}` is reserved and cannot be a name");
+        let named = format!("--name={word}");
+        host.run(["run", &named, "--", "true"])
+            .code(2)
+            .says(&[&said]);
+        fs::write(host.work().join("graph.yaml"), "- argv: ['true']\n").unwrap();
+        host.run(["submit", "graph.yaml", &named])
+            .code(2)
+            .says(&[&said]);
+    }
     // Names that only look similar are allowed, even twice.
     for _ in 0..2 {
         let named = host.text(["run", "--name", "backend", "--", "true"]);

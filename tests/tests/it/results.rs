@@ -184,6 +184,12 @@ fn only_a_task_that_has_run_can_be_resumed() {
     host.run(["checkpoint", id.trim()])
         .code(125)
         .says(&["has no attempt that has ended"]);
+    host.run(["retry", id.trim()]).check();
+    host.run(["release", id.trim()]).check();
+    host.finished(id.trim());
+    host.run(["checkpoint", id.trim(), "--attempt", "9"])
+        .code(125)
+        .says(&["has no attempt 9; its last is 1"]);
 }
 
 #[test]

@@ -321,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_number_is_told_what_is_wrong_with_it() {
+        let check = |arguments: &[&str], expected: &str| {
+            let words = ["claudine"].iter().chain(arguments);
+            let refused = parse(words.map(OsString::from).collect()).unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.contains(expected), "{arguments:?}: {refused}");
+        };
+        check(&["run", "--retries", "-1", "--", "true"], "-1 is not in 0..");
+        check(&["list", "-n", "-1"], "-1 is not in 1..=1000");
+        check(&["logs", "--attempt", "-2"], "invalid value '-2'");
+        // An option that follows is not taken for a value.
+        check(&["list", "--name", "-q"], "a value is required");
+        check(&["list", "-1"], "unexpected argument '-1'");
+    }
+
+    #[test]
     fn a_command_to_run_needs_no_dashes_before_it() {
         let check = |arguments: &[&str], expected: Option<&[&str]>| {
             let words = ["claudine", "run"].iter().chain(arguments);

@@ -239,7 +239,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
 
 /// Reads the file; an empty text if it does not exist.
 fn read(path: &Path) -> Result<String, Failure> {
-    match std::fs::read_to_string(path) {
+    match config::read_text(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(cannot("read", path, &error)),

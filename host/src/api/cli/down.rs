@@ -118,7 +118,10 @@ impl Down {
             }
             Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
         };
-        let ended = of_what_ran(session, &running).await;
+        let (ended, runs_on) = of_what_ran(session, &running).await;
+        if mode != DownMode::Leave && runs_on > 0 {
+            return Err(too_early(mode, runs_on).into());
+        }
         if session.json {
             let tasks = ended.into_iter().map(|task| task.row.id).collect();
             output::json(&Ended {
@@ -159,15 +162,31 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// The tasks that were running and have ended.
-async fn of_what_ran(session: &Session, running: &[TaskRow]) -> Vec<TaskView> {
+/// Of the tasks that were running, those that have ended, and the number of those that run on.
+async fn of_what_ran(session: &Session, running: &[TaskRow]) -> (Vec<TaskView>, usize) {
     let mut ended = Vec::new();
+    let mut runs_on = 0;
     for row in running {
         if let Ok(task) = session.client().status(&row.id).await {
+            runs_on += usize::from(task.row.state == "running");
             ended.extend(task.outcome.is_some().then_some(task));
         }
     }
-    ended
+    (ended, runs_on)
+}
+
+/// The error if the host ended while tasks were running: another `down` replaced this one, or a
+/// signal ended the host.
+fn too_early(mode: DownMode, runs_on: usize) -> AppError {
+    let message = format!(
+        "the host ended before its running tasks did; {} left running",
+        tasks(runs_on)
+    );
+    let hint = match mode {
+        DownMode::Kill => "`claudine down --kill` cancels what runs",
+        _ => "`claudine down --drain` waits for what runs",
+    };
+    AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
 /// `cancelled suite, ren; build succeeded`

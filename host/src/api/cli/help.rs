@@ -70,6 +70,7 @@ impl Layout for Command {
         let template = root(&self);
         self.help_template(template)
             .mut_subcommands(examples_on_top)
+            .mut_subcommands(with_negative_numbers)
     }
 
     fn options_first(self, first: &[&str]) -> Self {
@@ -92,6 +93,21 @@ fn examples_on_top(command: Command) -> Command {
     command
         .help_template(COMMAND)
         .mut_subcommands(examples_on_top)
+}
+
+/// Lets a negative number be the value of any option: the option then says which numbers it takes,
+/// where clap would say that there is no argument `-1`.
+fn with_negative_numbers(command: Command) -> Command {
+    let takes = |option: &Arg| !option.is_positional() && option.get_action().takes_values();
+    command
+        .mut_args(|option| {
+            if takes(&option) && !option.is_allow_hyphen_values_set() {
+                option.allow_negative_numbers(true)
+            } else {
+                option
+            }
+        })
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// Help of the program. A command missing from the groups is listed as well.

@@ -35,7 +35,8 @@ pub(super) struct Selectors {
     group: Option<String>,
     /// By graph: its name or one of its tasks.
     ///
-    /// If several graphs have this name, the newest is meant.
+    /// If several graphs have this name, the newest is meant; if several of them are unfinished,
+    /// `cancel`, `hold` and `release` refuse to choose.
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
     /// By executor.

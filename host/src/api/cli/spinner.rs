@@ -49,6 +49,13 @@ impl Spinner {
     }
 }
 
+/// Whatever ends the wait, what is printed next begins at the start of a line.
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// The line, always shorter than the terminal is wide: a wrapped line could not be erased.
 fn line(frame: &str, text: &str, columns: usize) -> String {
     terminal::fit(&format!("{frame} {text}"), columns.saturating_sub(1))

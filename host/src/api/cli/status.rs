@@ -255,6 +255,10 @@ fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
 /// The reason, with its class unless steps to resolve it are shown.
 fn reason(task: &TaskView) -> Option<String> {
     let reason = task.reason.as_ref()?;
+    // The line of the state says it already.
+    if task.outcome.as_deref() == Some(&*reason.message) {
+        return None;
+    }
     Some(if task.steps.is_empty() {
         format!("{} ({})", reason.message, reason.class)
     } else {

@@ -71,7 +71,10 @@ pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched
     output::say("cancelling; Ctrl-C again to stop waiting");
     tokio::select! {
         done = &mut staying => done,
-        _ = interrupts.recv() => Ok(Watched::Detached),
+        _ = interrupts.recv() => {
+            screen.borrow_mut().spinner.clear();
+            Ok(Watched::Detached)
+        }
     }
 }
 

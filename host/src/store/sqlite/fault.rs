@@ -136,20 +136,28 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
 fn unopened(path: &Path) -> Option<StoreError> {
     ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
         let file = beside(path, suffix);
-        match look_at(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Some(from_io(&file, error)),
-            _ => None,
+        match look_at(&file, Access::READ_OK) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Some(StoreError::Unreadable {
+                    path: file,
+                    why: error.to_string(),
+                });
+            }
+            Err(error) => return Some(from_io(&file, error)),
         }
+        let unwritable = look_at(&file, Access::WRITE_OK).err();
+        unwritable.map(|error| from_io(&file, error))
     })
 }
 
 /// Why the file cannot be opened, found without opening it: POSIX locks belong to the process, so
 /// closing any descriptor of the file would drop the locks of all open connections.
-fn look_at(file: &Path) -> io::Result<()> {
+fn look_at(file: &Path, wanted: Access) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    let wanted = Access::READ_OK | Access::WRITE_OK;
     Ok(rustix::fs::accessat(CWD, file, wanted, AtFlags::EACCESS)?)
 }
 
@@ -243,8 +251,10 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             let closed = dir.path().join("closed");
             fs::write(&closed, "").unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o000);
-            fs::set_permissions(&closed, mode).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode;
+            fs::set_permissions(&closed, mode(0o000)).unwrap();
+            check(&closed, Some("Unreadable"));
+            fs::set_permissions(&closed, mode(0o400)).unwrap();
             check(&closed, Some("ReadOnly"));
         }
     }

@@ -116,6 +116,36 @@ fn resolution_can_be_continued_or_aborted() {
     host.run(resolve).code(REFUSED).says(&["is gone"]);
 }
 
+/// A task that runs again in a merge that is still open ends by the conflict once more, and what is
+/// proposed is what helps, also once the merge was given up.
+#[test]
+fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run(resolve).code(REFUSED);
+    fs::write(repository.worktree(&task).join("go"), "").unwrap();
+    // Its script writes over the file, which resolves nothing as far as git knows.
+    host.run(["retry", id]).check();
+    host.run(["wait", id]).code(1);
+    let is_told = || {
+        let task = host.status(id);
+        let detail = merged(&task, "failed", "conflict");
+        assert!(detail.contains("are not resolved: file"), "{detail}");
+        assert_eq!(task["reason"]["message"], "merge conflict in file");
+        let first = task["steps"][0]["command"].as_str().unwrap();
+        assert_eq!(first, format!("claudine worktree resolve {}", short_id(id)));
+        let listed = host.json(["worktree", "list"]).to_string();
+        assert!(listed.contains("merge conflict in file"), "{listed}");
+        assert!(!listed.contains("in progress"), "{listed}");
+    };
+    is_told();
+    host.run([&resolve[..], &["--abort"]].concat()).check();
+    is_told();
+}
+
 /// A conflict that no longer exists is merged at once, and a removed worktree is made again.
 #[test]
 fn vanished_conflict_is_merged_without_a_person() {

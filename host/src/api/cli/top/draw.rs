@@ -126,6 +126,8 @@ fn nothing(model: &Model) -> Vec<Row> {
             "  claudine run -- COMMAND     run a command in the background",
             "  claudine delegate 'PROMPT'  hand a prompt to an agent",
         ]
+    } else if model.part_shown().is_some() {
+        &["", "  none of the tasks shown matches the filter"]
     } else {
         &["", "  no task matches the filter"]
     };
@@ -160,11 +162,16 @@ fn task_rows(model: &mut Model, width: usize, height: u16, now: Timestamp) -> Ve
 fn head(model: &Model) -> Row {
     let mut parts = text::standing(&model.counts);
     if model.sequence.is_none() {
-        parts.push("asking the host".to_owned());
+        if model.away.is_none() {
+            parts.push("asking the host".to_owned());
+        }
     } else if model.counts.total == 0 {
         parts.push("no tasks".to_owned());
     } else if model.counts.running + model.counts.queued == 0 {
         parts.insert(0, "nothing runs".to_owned());
+    }
+    if let Some((shown, all)) = model.part_shown() {
+        parts.push(format!("{shown} of {all} shown"));
     }
     let needing = model.needing_somebody();
     let you = match needing {
@@ -463,6 +470,26 @@ mod tests {
             assert_eq!(rows.len(), usize::from(height));
             model.mode = Mode::Tasks;
         }
+    }
+
+    #[test]
+    fn what_is_not_shown_of_a_long_queue_is_said() {
+        let mut model = model();
+        let text = shown(&mut model, 80, 24);
+        assert!(!text.contains("of 4 shown"), "{text}");
+        let mut long = overview(vec![serde_json::json!({"state": "ready", "outcome": null})]);
+        long.has_more = true;
+        model.apply(long);
+        assert!(shown(&mut model, 80, 24).contains("1 of 4 shown"));
+        model.set_filter("nothing has this name");
+        let text = shown(&mut model, 80, 24);
+        assert!(text.contains("none of the tasks shown matches"), "{text}");
+        // Nobody is asked while no host is there.
+        model.away = Some("no host is running; waiting for one".to_owned());
+        model.sequence = None;
+        let text = shown(&mut model, 80, 24);
+        assert!(text.starts_with("no host is running"), "{text}");
+        assert!(!text.contains("asking the host"), "{text}");
     }
 
     #[test]

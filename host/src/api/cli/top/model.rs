@@ -124,6 +124,18 @@ impl Model {
         self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
     }
 
+    /// The number of unfinished tasks at hand, and of all of them, if that is more.
+    pub(super) fn part_shown(&self) -> Option<(u64, u64)> {
+        let Counts {
+            running,
+            queued,
+            held,
+            ..
+        } = self.counts;
+        let (shown, all) = (self.active().count() as u64, running + queued + held);
+        (self.has_more && shown < all).then_some((shown, all))
+    }
+
     fn active(&self) -> impl Iterator<Item = &TaskRow> {
         self.rows.values().filter(|row| row.outcome.is_none())
     }
