@@ -55,6 +55,11 @@ pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()>
     Ok(())
 }
 
+/// Whether anything has this path, even a link that leads nowhere.
+pub(crate) fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 /// Writes a file for a reader that learns of it afterwards. Nothing is synced, and an earlier
 /// reader may see any part.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {

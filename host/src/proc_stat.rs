@@ -39,6 +39,11 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse(pid, &buffer[..length])
 }
 
+/// Whether this process is alive, and no other one that got its pid later.
+pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
+    stat(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
+}
+
 /// The name of the command is in parentheses and may contain any byte, including parentheses and
 /// newlines, so the fields are counted from the last closing one.
 fn parse(pid: u32, text: &[u8]) -> Option<Stat> {

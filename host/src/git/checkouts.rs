@@ -10,6 +10,7 @@ use super::{
     place::is_same,
     spec::{LONG, Spec},
 };
+use crate::fsx;
 
 /// How a branch is used in a checkout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,16 +143,25 @@ impl Git {
     /// Forgets a checkout whose directory was removed, even if it was not made completely.
     pub(crate) async fn forget_worktree(&self, path: &Path) -> Result<(), GitError> {
         let spec = Spec::changes(["worktree", "remove", "--force", "--force"]);
-        match self.change(&spec.arg(path).limit(LONG)).await {
-            Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
-            done => done.map(drop),
-        }
+        unless_unknown(self.change(&spec.arg(path).limit(LONG)).await)
     }
 
-    /// Forgets checkouts whose directories are missing.
-    pub(crate) async fn prune_worktrees(&self) -> Result<(), GitError> {
-        let spec = Spec::changes(["worktree", "prune"]);
-        self.change(&spec).await.map(drop)
+    /// Forgets this checkout if its directory is missing. Any other one whose directory is missing
+    /// may be a person's, who has moved it or keeps it on a disk that is not mounted.
+    pub(crate) async fn forget_missing(&self, path: &Path) -> Result<(), GitError> {
+        if fsx::is_taken(path) {
+            return Ok(());
+        }
+        let spec = Spec::changes(["worktree", "remove"]).arg(path);
+        unless_unknown(self.change(&spec).await)
+    }
+}
+
+/// Accepts that a checkout was not removed because git does not know it.
+fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
+    match removed {
+        Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
+        done => done.map(drop),
     }
 }
 

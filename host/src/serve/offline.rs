@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use claudine_domain::capacity::Limits;
+use claudine_domain::{
+    attempt::Phase,
+    capacity::Limits,
+    task::{State, Task},
+};
 
 use super::open_plugins;
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
     environment::Environments,
     layout::Layout,
     plugin::Compiler,
+    proc_stat::is_alive,
     sample::Sampler,
     store::{Store, sqlite::SqliteStore},
     supervise::log::LogWatch,
@@ -27,7 +32,10 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         let message = format!("a restore into {directory} was killed before it was complete");
         return Err(AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes it"));
     }
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(&layout.database()));
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(
+        &layout.database(),
+        without_ended_process,
+    ));
     let plugins = open_plugins(&layout, &settings, Compiler::Nobody);
     let plugins =
         plugins.map_err(|error| AppError::new(ErrorKind::Unavailable, error.to_string()))?;
@@ -51,4 +59,26 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         silent_supervisors: Box::new(Vec::new),
         watch: LogWatch::blind(),
     })))
+}
+
+/// Shows an attempt as finishing if its process has ended since the last host: the next host records
+/// the end.
+fn without_ended_process(task: &mut Task) {
+    let State::Running { phase, .. } = &mut task.state else {
+        return;
+    };
+    let Some(attempt) = task.attempts.last_mut() else {
+        return;
+    };
+    let Some(leader) = attempt.leader else { return };
+    let boot = attempt.started_monotonic.as_ref().map(|(_, boot)| boot);
+    let is_of_this_boot = boot.is_some_and(|boot| *boot == clock::boot_id());
+    if is_of_this_boot && is_alive(leader.pid, leader.start_time) {
+        return;
+    }
+    if matches!(phase, Phase::Starting | Phase::Live | Phase::Stopping(_)) {
+        *phase = Phase::Finishing;
+    }
+    attempt.leader = None;
+    attempt.doing = None;
 }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
-use crate::git::{BranchRef, Git, GitError};
+use crate::{
+    fsx,
+    git::{BranchRef, Git, GitError},
+};
 
 /// The worktrees to remove in addition to those that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,14 +38,14 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        if git.dir().exists() {
+        if fsx::is_taken(git.dir()) {
             let content = record.content(git).await?;
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
-            repository.prune_worktrees().await?;
+            repository.forget_missing(git.dir()).await?;
         }
         if record.repository.exists() {
             match self.drop_branch(record, &repository).await {

@@ -77,7 +77,7 @@ impl Worktrees {
         if record.again.take().is_some() || settled {
             self.write_record(&record).await?;
         }
-        if git.dir().exists() {
+        if fsx::is_taken(git.dir()) {
             git.own_place(&record.repository).await?;
         } else {
             self.make_again(git, task, worktree, &mut record).await?;
@@ -94,7 +94,7 @@ impl Worktrees {
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        repository.prune_worktrees().await?;
+        repository.forget_missing(git.dir()).await?;
         let tip = match repository.branch_commit(&record.branch).await? {
             Some(tip) if !record.is_dropped => Some(tip),
             _ => None,
@@ -225,7 +225,7 @@ impl Worktrees {
         if !is_its_own {
             return Err(WorktreeError::BranchExists { branch });
         }
-        repository.prune_worktrees().await?;
+        repository.forget_missing(&self.path(task.id)).await?;
         refuse_in_use(repository, &branch).await?;
         Ok((branch, Some(tip)))
     }
@@ -238,7 +238,7 @@ impl Worktrees {
         worktree: &Worktree,
     ) -> Result<(BranchRef, Option<Commit>), WorktreeError> {
         if let Some((branch, tip)) = self.own_branch(repository, task, worktree).await? {
-            repository.prune_worktrees().await?;
+            repository.forget_missing(&self.path(task.id)).await?;
             refuse_in_use(repository, &branch).await?;
             return Ok((branch, Some(tip)));
         }
@@ -256,7 +256,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        repository.prune_worktrees().await?;
+        repository.forget_missing(git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
         self.fill(git, record, tip).await
     }

@@ -16,7 +16,10 @@ use super::{
     again::{Again, Held},
     settle::{Done, Work},
 };
-use crate::git::{Merged, Unresolved};
+use crate::{
+    fsx,
+    git::{Merged, Unresolved},
+};
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,7 +104,7 @@ impl Worktrees {
     ) -> Result<bool, WorktreeError> {
         let record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
-        if !git.dir().exists() {
+        if !fsx::is_taken(git.dir()) {
             return Ok(false);
         }
         git.own_place(&record.repository).await?;
@@ -133,7 +136,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
-        if !git.dir().exists() {
+        if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             let tip = repository.branch_commit(&record.branch).await?;
             let Some(tip) = tip.filter(|_| !record.is_dropped) else {

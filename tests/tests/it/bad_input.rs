@@ -316,7 +316,7 @@ fn plugin_that_traps_in_validation_is_named_with_the_task() {
         &host,
         &["delegate", "--executor", "mock", "--spec", spec],
         REFUSED,
-        &["`mock` cannot be asked"],
+        &["executor `mock` cannot validate the request"],
     );
     let graph = r"
 - {name: good, executor: mock, spec: {}}
@@ -324,7 +324,10 @@ fn plugin_that_traps_in_validation_is_named_with_the_task() {
 - {name: behind, executor: mock, spec: {}}
 ";
     let ran = host.run_with(["submit", "-"], graph.as_bytes());
-    ran.code(REFUSED)
-        .says(&["standard input:3:3", "name: bad", "`mock` cannot be asked"]);
+    ran.code(REFUSED).says(&[
+        "standard input:3:3",
+        "name: bad",
+        "executor `mock` cannot validate the request",
+    ]);
     assert_eq!(host.json(["list"])["tasks"], serde_json::json!([]));
 }

@@ -60,7 +60,7 @@ fn measured_needs_of_attempts_are_learned_and_kept() {
     assert_eq!(class(&host.json(["capacity"]), Some("build")), None);
     host.run(["capacity", "--forget", "shell"])
         .code(125)
-        .says(&["nothing was learned", "shell"]);
+        .says(&["there are no measurements of executor", "shell"]);
 }
 
 #[test]

@@ -132,8 +132,12 @@ fn running_task_is_shown_and_followed_without_a_host() {
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none(), "a host was started");
-    // Only a host records that it has ended.
-    assert_eq!(host.status(&id)["state"], "running");
+    // Only a host records the end, but nobody is told that the process still runs.
+    let ended = host.status(&id);
+    assert_eq!(ended["phase"], "finishing");
+    assert_eq!(ended["attempts"][0]["pid"], Value::Null);
+    let listed = host.json(["list", "--state", "running"]);
+    assert_eq!(listed["tasks"][0]["phase"], "finishing");
     host.up();
     let followed = follow.wait_with_output().unwrap();
     assert_eq!(followed.stdout, b"first\nlast\n");

@@ -328,7 +328,10 @@ mod tests {
             let refused = refused.to_string();
             assert!(refused.contains(expected), "{arguments:?}: {refused}");
         };
-        check(&["run", "--retries", "-1", "--", "true"], "-1 is not in 0..");
+        check(
+            &["run", "--retries", "-1", "--", "true"],
+            "-1 is not in 0..",
+        );
         check(&["list", "-n", "-1"], "-1 is not in 1..=1000");
         check(&["logs", "--attempt", "-2"], "invalid value '-2'");
         // An option that follows is not taken for a value.

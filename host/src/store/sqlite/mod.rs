@@ -73,8 +73,11 @@ pub(crate) struct SqliteStore {
 /// The ways to read it.
 enum Access {
     Open(Readers),
-    Unattended(Unattended),
+    Unattended(Unattended, Correction),
 }
+
+/// Brings a task up to date that was read without a host.
+pub(crate) type Correction = fn(&mut Task);
 
 impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, and migrates it to this version's
@@ -102,11 +105,11 @@ impl SqliteStore {
 
     /// Opens the database of a data directory without a host, only to read it, and without leaving
     /// a trace. It need not exist, and a host may start at any time. A database of another schema
-    /// is refused when it is read.
-    pub(crate) fn open_unattended(path: &Path) -> Self {
+    /// is refused when it is read. Each unfinished task passes through `correct` when it is shown.
+    pub(crate) fn open_unattended(path: &Path, correct: Correction) -> Self {
         Self {
             path: path.to_owned(),
-            readers: Access::Unattended(Unattended::new(path.to_owned())),
+            readers: Access::Unattended(Unattended::new(path.to_owned()), correct),
             writer: None,
         }
     }
@@ -149,9 +152,15 @@ impl SqliteStore {
     fn read<T>(&self, query: impl FnMut(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
         let answer = match &self.readers {
             Access::Open(readers) => readers.with(query),
-            Access::Unattended(unattended) => unattended.with(query),
+            Access::Unattended(unattended, _) => unattended.with(query),
         };
         answer.map_err(|fault| fault.at(&self.path))
+    }
+
+    fn correct<'a>(&self, tasks: impl IntoIterator<Item = &'a mut Task>) {
+        if let Access::Unattended(_, correct) = self.readers {
+            tasks.into_iter().for_each(correct);
+        }
     }
 
     fn write<T>(
@@ -212,7 +221,9 @@ impl Store for SqliteStore {
     }
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
-        self.read(|reader| query::task(reader, id))
+        let mut task = self.read(|reader| query::task(reader, id))?;
+        self.correct(&mut task);
+        Ok(task)
     }
 
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError> {
@@ -220,7 +231,9 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
-        self.read(|reader| query::list(reader, filter, limit))
+        let mut page = self.read(|reader| query::list(reader, filter, limit))?;
+        self.correct(&mut page.tasks);
+        Ok(page)
     }
 
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError> {

@@ -154,7 +154,7 @@ mod tests {
     fn a_missing_database_is_empty_and_is_not_created() {
         let (_directory, path) = directory();
         let dir = path.parent().unwrap();
-        let store = SqliteStore::open_unattended(&path);
+        let store = SqliteStore::open_unattended(&path, |_| ());
         assert_eq!(tasks(&store), 0);
         assert!(store.load(claudine_domain::time::Timestamp(0)).is_ok());
         assert!(names(dir).is_empty());
@@ -168,7 +168,7 @@ mod tests {
         let dir = path.parent().unwrap();
         let writer = SqliteStore::open(&path).unwrap();
         let epoch = writer.lead().unwrap();
-        let reader = SqliteStore::open_unattended(&path);
+        let reader = SqliteStore::open_unattended(&path, |_| ());
         assert_eq!(tasks(&reader), 0);
         writer.commit(epoch, &batch()).unwrap();
         // The commit is in the log.
@@ -194,7 +194,7 @@ mod tests {
                 .pragma_update(None, "user_version", version)
                 .unwrap();
         };
-        let reader = SqliteStore::open_unattended(&path);
+        let reader = SqliteStore::open_unattended(&path, |_| ());
         let refused = || reader.last_batch().unwrap_err();
         set(1);
         let before = fs::read(&path).unwrap();
@@ -215,7 +215,7 @@ mod tests {
             let dir = path.parent().unwrap();
             let maker = make(&path);
             let before = names(dir);
-            let reader = SqliteStore::open_unattended(&path);
+            let reader = SqliteStore::open_unattended(&path, |_| ());
             assert_eq!(tasks(&reader), 0);
             assert!(reader.load(claudine_domain::time::Timestamp(0)).is_ok());
             assert_eq!(names(dir), before);
@@ -258,7 +258,7 @@ mod tests {
     fn a_log_alone_is_refused() {
         let (_directory, path) = directory();
         fs::write(beside(&path, "-wal"), "all that was committed").unwrap();
-        let reader = SqliteStore::open_unattended(&path);
+        let reader = SqliteStore::open_unattended(&path, |_| ());
         let check = || {
             let refused = reader.last_batch().unwrap_err();
             assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");

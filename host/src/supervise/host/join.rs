@@ -13,13 +13,13 @@ use tokio::net::UnixStream;
 
 use super::Settings;
 use crate::clock;
+use crate::proc_stat::is_alive;
 use crate::supervise::SuperviseError;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::launch;
 use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
-use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait;
 
 /// How long a supervisor may take to become ready, and to answer a hello.
@@ -103,8 +103,7 @@ pub(crate) fn pids(dir: &Path) -> Vec<u32> {
 pub(super) fn identity(dir: &Path) -> Option<Identity> {
     let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
     let noted: Identity = serde_json::from_slice(&noted).ok()?;
-    let stat = procfs::stat(noted.pid)?;
-    let lives = stat.start_time == noted.start_time && !stat.is_zombie();
+    let lives = is_alive(noted.pid, noted.start_time);
     (lives && *noted.boot_id == *clock::boot_id()).then_some(noted)
 }
 

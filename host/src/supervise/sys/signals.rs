@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags};
 
-use super::procfs;
+use crate::proc_stat::is_alive;
 use crate::supervise::words::Signal;
 
 /// Resumes a suspended process.
@@ -74,7 +74,7 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
         Err(rustix::io::Errno::SRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if procfs::stat(raw).is_none_or(|stat| stat.start_time != start_time || stat.is_zombie()) {
+    if !is_alive(raw, start_time) {
         return Ok(None);
     }
     let sent = rustix::process::pidfd_send_signal(&pinned, number(signal)).and_then(|()| {

@@ -1,6 +1,6 @@
 //! Worktrees that are listed, removed and kept.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::{Value, json};
 
@@ -176,6 +176,53 @@ fn ignored_files_keep_their_worktree_until_their_removal_is_requested() {
         fs::read(repository.worktree(&hidden).join("file")).unwrap(),
         b"2\n"
     );
+}
+
+/// Git would also forget worktrees whose directories are elsewhere for a while, and their commits
+/// and staged changes with them.
+#[test]
+fn other_missing_worktrees_stay_known_to_git() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let beside = |name: &str| host.home().join(name).display().to_string();
+    let (before, after) = (beside("own"), beside("moved"));
+    repository.git(&["worktree", "add", "-q", "--detach", &before]);
+    fs::rename(&before, &after).unwrap();
+    fs::write(Path::new(&after).join("file"), "staged\n").unwrap();
+    let task = repository.done(&[], &format!("echo two >> file; {COMMIT}"));
+    let id = task["id"].as_str().unwrap();
+    for _ in 0..2 {
+        fs::remove_dir_all(repository.worktree(&task)).unwrap();
+        host.text(["retry", id]);
+        host.finished(id);
+        fs::remove_dir_all(repository.worktree(&task)).unwrap();
+        host.run(["worktree", "clean", "--all"]).check();
+    }
+    repository.git(&["worktree", "repair", &after]);
+    repository.git(&["-C", &after, "add", "file"]);
+    assert_eq!(
+        repository.git(&["-C", &after, "status", "--short"]),
+        "M  file"
+    );
+    let known = repository.git(&["worktree", "list"]);
+    assert_eq!(known.lines().count(), 2, "{known}");
+}
+
+#[test]
+fn link_in_place_of_a_worktree_is_not_written_through() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&[], &format!("echo two > file; {COMMIT}"));
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    fs::remove_dir_all(&worktree).unwrap();
+    let elsewhere = host.home().join("elsewhere");
+    symlink(&elsewhere, &worktree).unwrap();
+    host.text(["retry", id]);
+    assert_eq!(host.finished(id)["outcome"], "failed");
+    host.run(["worktree", "clean", "--all"]).code(0);
+    assert!(!elsewhere.exists());
+    assert!(fs::symlink_metadata(&worktree).unwrap().is_symlink());
 }
 
 #[test]
