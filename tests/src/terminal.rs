@@ -37,6 +37,8 @@ struct Written {
 pub struct Terminal {
     master: OwnedFd,
     written: Arc<Mutex<Written>>,
+    /// Ends once nobody has the terminal open any more.
+    reader: thread::JoinHandle<()>,
     child: Child,
 }
 
@@ -95,11 +97,11 @@ impl Terminal {
         }));
         let reader = File::from(master.try_clone().expect("a descriptor"));
         let into = Arc::clone(&written);
-        // The thread ends with the terminal.
-        thread::spawn(move || read(reader, &into));
+        let reader = thread::spawn(move || read(reader, &into));
         Self {
             master,
             written,
+            reader,
             child,
         }
     }
@@ -180,11 +182,18 @@ impl Terminal {
         });
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until the screen shows all of its output.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let ended = command::ends_within(&mut self.child, PATIENCE);
-        ended.unwrap_or_else(|| panic!("it has not ended\n{}", self.screen()))
+        let ended = ended.unwrap_or_else(|| panic!("it has not ended\n{}", self.screen()));
+        let read = wait_at_most(PATIENCE, || self.reader.is_finished().then_some(()));
+        assert!(
+            read.is_some(),
+            "a process keeps the terminal open\n{}",
+            self.screen()
+        );
+        ended
     }
 }
 
