@@ -1,7 +1,7 @@
 //! Limits on what runs at once: slots, and the machine's capacity.
 //!
-//! Nothing is measured here: readings are passed in. A recent start counts by its predicted need until
-//! readings can show it.
+//! Nothing is measured here: readings are passed in. A recent start counts by its predicted need
+//! until readings can show it.
 
 use std::time::Duration;
 

@@ -61,8 +61,8 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     })))
 }
 
-/// Shows an attempt as finishing if its process has ended since the last host: the next host records
-/// the end.
+/// Shows an attempt as finishing if its process has ended since the last host. The next host
+/// records the end.
 fn without_ended_process(task: &mut Task) {
     let State::Running { phase, .. } = &mut task.state else {
         return;

@@ -1,5 +1,7 @@
 //! Naming tasks: by the end of an id, a longer part of it, a name or a word, in every command.
 
+use std::fs;
+
 use claudine_tests::TestHost;
 use serde_json::{Value, json};
 

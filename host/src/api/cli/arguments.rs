@@ -46,15 +46,18 @@ fn frequent(arguments: &[OsString]) -> Option<Cli> {
     Cli::from_arg_matches(&matches).ok()
 }
 
+/// Adds the arguments of a command.
+type Define = fn(Command) -> Command;
+
 /// The name and the definition of a frequent command.
-fn definition(typed: &str) -> Option<(&'static str, fn(Command) -> Command)> {
+fn definition(typed: &str) -> Option<(&'static str, Define)> {
     Some(match typed {
         "cancel" | "stop" | "kill" => ("cancel", Cancel::augment_args),
         "delegate" => ("delegate", Delegate::augment_args),
         "list" | "ls" | "ps" => ("list", List::augment_args),
-        "logs" => ("logs", Logs::augment_args),
+        "logs" | "log" => ("logs", Logs::augment_args),
         "run" => ("run", Run::augment_args),
-        "status" => ("status", Status::augment_args),
+        "status" | "show" => ("status", Status::augment_args),
         "submit" => ("submit", Submit::augment_args),
         "wait" => ("wait", Wait::augment_args),
         "why" => ("why", Why::augment_args),
@@ -217,7 +220,7 @@ mod tests {
             "run --wait -- make --json",
             "status a",
             "submit plan.yaml --wait",
-            "wait a b --any",
+            "wait a b --timeout 3s",
             "why a",
         ];
         for line in lines {
@@ -226,9 +229,9 @@ mod tests {
                 .chain(line.split(' '))
                 .map(OsString::from)
                 .collect();
-            let alone = frequent(&words).unwrap();
+            let alone = frequent(&words).map(|cli| format!("{cli:?}"));
             let whole = Cli::try_parse_from(&words).unwrap();
-            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
+            assert_eq!(alone, Some(format!("{whole:?}")), "{line}");
         }
         let others = [
             "list --help",

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::{process, terminal::Terminal, wait_for};
+use claudine_tests::{process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
 use super::{REFUSED, Repository, conflicting, git_in, merged};
@@ -125,11 +125,11 @@ fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
     let task = conflicting(&repository);
     let id = task["id"].as_str().unwrap();
     let resolve = ["worktree", "resolve", "fix"];
-    host.run(resolve).code(REFUSED);
+    host.run(resolve).code(REFUSED).says(&["file"]);
     fs::write(repository.worktree(&task).join("go"), "").unwrap();
     // Its script writes over the file, which resolves nothing as far as git knows.
     host.run(["retry", id]).check();
-    host.run(["wait", id]).code(1);
+    assert_eq!(host.run(["wait", id]).status.code(), Some(1));
     let is_told = || {
         let task = host.status(id);
         let detail = merged(&task, "failed", "conflict");

@@ -396,7 +396,10 @@ pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::{api::cli::exit::tests::task, app::Overview};
+    use crate::{
+        api::cli::{exit::tests::task, top::model::tests::press},
+        app::Overview,
+    };
 
     /// 2026-11-22T14:52:33.042Z
     const NOW: Timestamp = Timestamp(1_795_359_153_042);
@@ -481,7 +484,7 @@ mod tests {
         long.has_more = true;
         model.apply(long);
         assert!(shown(&mut model, 80, 24).contains("1 of 4 shown"));
-        model.set_filter("nothing has this name");
+        press(&mut model, "/nothing has this name\n");
         let text = shown(&mut model, 80, 24);
         assert!(text.contains("none of the tasks shown matches"), "{text}");
         // Nobody is asked while no host is there.

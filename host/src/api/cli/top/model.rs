@@ -405,7 +405,7 @@ fn passes(row: &TaskRow, filter: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::api::cli::exit::tests::task;
@@ -453,7 +453,8 @@ mod tests {
         ids.map(|id| id.parse().unwrap()).collect()
     }
 
-    fn press(model: &mut Model, keys: &str) -> Option<Wish> {
+    /// Presses keys, one for each character.
+    pub(in crate::api::cli::top) fn press(model: &mut Model, keys: &str) -> Option<Wish> {
         let mut wish = None;
         for key in keys.chars() {
             let code = match key {
