@@ -113,7 +113,8 @@ impl<'a> Latencies<'a> {
 
     pub(super) fn of_list(&self, claudine: &str, trial: &Trial) -> Result<f64> {
         let data_dir = trial.data_dir().display().to_string();
-        self.of(&[claudine, "--data-dir", &data_dir, "list"])
+        // Limited, so that the queue that other measurements leave adds nothing.
+        self.of(&[claudine, "--data-dir", &data_dir, "list", "--limit", "20"])
     }
 
     pub(super) fn of_submission(&self, claudine: &str, trial: &Trial) -> Result<f64> {

@@ -38,8 +38,10 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
 /// commands takes longer than most requests. None for other commands, for an invalid command line
 /// and for help, which need the whole definition.
 fn frequent(arguments: &[OsString]) -> Option<Cli> {
-    let typed = arguments.get(1)?.to_str()?;
-    let (name, define) = definition(typed)?;
+    // Options of every command may come first. If this finds one of their values instead, the
+    // command line is invalid for that command alone.
+    let mut typed = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let (name, define) = typed.find_map(definition)?;
     let command = Common::augment_args(Command::new("claudine"));
     let command = command.subcommand(define(Command::new(name)));
     let matches = command.try_get_matches_from(arguments).ok()?;
@@ -215,6 +217,7 @@ mod tests {
             "list --json=id,state --data-dir /tmp/x",
             "ls -s failed --limit 3",
             "ps --color never",
+            "--data-dir list --json status a",
             "logs a --tail 3",
             "run --name x make -j2 --help",
             "run --wait -- make --json",
