@@ -119,7 +119,7 @@ fn limit_of_start(layout: &Layout) -> Duration {
 fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     let limit = limit.as_secs();
     let Some(host) = host else {
-        let found = format!("none has started within {limit} s");
+        let found = format!("no host has started within {limit} s");
         return Finding::new(Verdict::Fail, "host", found);
     };
     let pid = host.pid;
@@ -232,7 +232,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         );
     }
     let supervisors = match host.supervisors.as_slice() {
-        [] => "none is needed".to_owned(),
+        [] => "no supervisor is needed".to_owned(),
         pids => format!(
             "pid {}",
             pids.iter()
@@ -272,7 +272,7 @@ fn day_budget(budget: &BudgetView) -> Finding {
 
 fn commands_over_mcp() -> Finding {
     let found = "`shell` is among mcp.executors, so agents can do whatever you can: the other limits of [mcp] mean nothing";
-    let hint = "to hold agents to less, write `executors = [\"claude\"]` below [mcp] in the configuration file";
+    let hint = "to restrict agents, write `executors = [\"claude\"]` below [mcp] in the configuration file";
     Finding::new(Verdict::Warn, "mcp", found).hint(Some(hint.to_owned()))
 }
 

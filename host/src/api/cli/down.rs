@@ -31,10 +31,10 @@ use crate::{
     identity::HostProcess,
 };
 
-/// Time in which an unreachable host may create its socket again, or end.
+/// Time within which an unreachable host may create its socket again, or end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Time in which a host ends once it has begun to.
+/// Time limit of a host's shutdown.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Limit of the running tasks that are looked up.
 const RUNNING_MOST: u32 = 1_000;
@@ -47,7 +47,7 @@ const LOOK_TICKS: u64 = 5;
 ///
 /// Returns when the host is gone. A drain continues if this command is interrupted: `down --drain`
 /// waits for it again, and `claudine up` lifts it. If no host is running, `--drain` and `--kill`
-/// start one for the tasks that are still running; it starts no others.
+/// start one for the tasks that are still running; this host starts no other tasks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,7 +55,7 @@ Examples:
   claudine down --drain            # before a shutdown of the machine
   claudine up                      # lift an unfinished drain")]
 pub(super) struct Down {
-    /// Start no tasks, and wait for running ones to end.
+    /// Start no tasks, and wait for running tasks to end.
     #[arg(long, conflicts_with = "kill")]
     drain: bool,
     /// Cancel running tasks, and wait for them to end.
@@ -94,7 +94,8 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // Tasks running according to the database; if it cannot be read, the host may know more.
+        // Tasks running according to the database. If it cannot be read, the host may still know
+        // them.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
@@ -150,8 +151,8 @@ async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     Ok(session.client().list(&filter).await?.tasks)
 }
 
-/// Starts a host for tasks that earlier hosts left running; it starts no new ones. It ends by
-/// itself once nothing runs, so it may be gone before it is found.
+/// Starts a host for tasks that earlier hosts left running; this host starts no new tasks. The host
+/// ends by itself once nothing runs, so the host may be gone before it is found.
 async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
     let begin = match mode {
         DownMode::Kill => Begin::Killing,
@@ -162,7 +163,7 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// Of the tasks that were running, those that have ended, and the number of those that run on.
+/// Of the tasks that were running, those that have ended, and the number of those that still run.
 async fn of_what_ran(session: &Session, running: &[TaskRow]) -> (Vec<TaskView>, usize) {
     let mut ended = Vec::new();
     let mut runs_on = 0;
@@ -183,13 +184,13 @@ fn too_early(mode: DownMode, runs_on: usize) -> AppError {
         tasks(runs_on)
     );
     let hint = match mode {
-        DownMode::Kill => "`claudine down --kill` cancels what runs",
-        _ => "`claudine down --drain` waits for what runs",
+        DownMode::Kill => "`claudine down --kill` cancels them",
+        _ => "`claudine down --drain` waits for them",
     };
     AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
-/// `cancelled suite, ren; build succeeded`
+/// Names the tasks that ended: `cancelled suite, ren; build ended`.
 fn ended_text(mode: DownMode, ended: &[TaskView]) -> Option<String> {
     if mode == DownMode::Leave || ended.is_empty() {
         return None;
@@ -236,7 +237,7 @@ async fn ask(
     host: &HostInfo,
     mode: DownMode,
 ) -> Result<Option<String>, Failure> {
-    // Opened before the host is asked, so that its pid cannot be reused by another process.
+    // Opens the process before asking the host, so that the pid cannot be reused meanwhile.
     let process = open(host.pid);
     let ending = async {
         match client.down(mode).await {
@@ -260,7 +261,7 @@ async fn ask(
         let Some(ended) = ended else {
             output::say(match mode {
                 DownMode::Kill => "still ending tasks; claudine up keeps the host",
-                _ => "still draining; claudine up stops that",
+                _ => "still draining; claudine up lifts the drain",
             });
             return Ok(None);
         };
@@ -293,7 +294,7 @@ async fn show(session: &Session, spinner: &mut Spinner) {
 fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     match (mode, supervisors) {
         (DownMode::Leave, [first, ..]) => format!(
-            "no host is running, but tasks may be (supervisor {first}): `claudine down --kill` ends them"
+            "no host is running, but tasks may still run (supervisor {first}): `claudine down --kill` ends them"
         ),
         (DownMode::Leave, []) => "no host is running".to_owned(),
         _ if was_running => "host ended".to_owned(),
@@ -302,15 +303,15 @@ fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     }
 }
 
-/// The message for a host that has ended. If parts of it had failed, its count of running tasks is
-/// unreliable and left out.
+/// The message for a host that has ended. If a part of the host had failed, the host's count of
+/// running tasks is unreliable and left out.
 fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     match (mode, faults) {
         (DownMode::Leave, []) if running > 0 => {
             format!("host ended; {} left running", tasks(running))
         }
         (DownMode::Leave, [_, ..]) => {
-            "host ended; running tasks continue, and the next host takes them back".to_owned()
+            "host ended; running tasks continue, and the next host picks them up".to_owned()
         }
         _ => "host ended".to_owned(),
     }
@@ -322,7 +323,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     if mode != DownMode::Leave {
         let cannot = AppError::new(
             ErrorKind::Unavailable,
-            format!("the host (pid {pid}) has no socket, so it can only be told to end"),
+            format!("the host (pid {pid}) has no socket, so it can be reached only by a signal"),
         );
         let hint = "use `claudine down`: running tasks continue, and the next host can drain";
         return Err(cannot.hint(hint).into());
@@ -339,7 +340,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let Some(process) = open(pid)? else {
         return Ok("host ended".to_owned());
     };
-    // Checked again now that the process is open: from here on its pid cannot be reused.
+    // Checks again now that the process is open: from here on the host's pid cannot be reused.
     if host.is_alive() {
         match pidfd_send_signal(&process, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -414,7 +415,7 @@ mod tests {
             assert_eq!(none_runs(mode, false, supervisors), expected);
         };
         check(DownMode::Leave, &[], "no host is running");
-        let left = "no host is running, but tasks may be (supervisor 7): \
+        let left = "no host is running, but tasks may still run (supervisor 7): \
                     `claudine down --kill` ends them";
         check(DownMode::Leave, &[7], left);
         check(DownMode::Kill, &[], "nothing is running");
@@ -464,7 +465,7 @@ mod tests {
             false,
             "host ended; 2 tasks left running",
         );
-        let not_known = "host ended; running tasks continue, and the next host takes them back";
+        let not_known = "host ended; running tasks continue, and the next host picks them up";
         check(DownMode::Leave, 1, true, not_known);
         check(DownMode::Leave, 0, true, not_known);
         check(DownMode::Kill, 1, false, "host ended");

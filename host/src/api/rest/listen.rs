@@ -39,8 +39,8 @@ use crate::{
 /// Time limit for the head of a request, and for an idle connection. Clients keep idle connections
 /// for less time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// Time limit of connections at a shutdown: long enough to write pending answers, but followers do
-/// not delay it.
+/// Time limit of connections at a shutdown: long enough to write pending answers, and short enough
+/// that followers do not delay the shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Time limit at a shutdown for a connection that writes nothing: its client does not read, or has
 /// sent only half of a request.
@@ -52,7 +52,8 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
-/// listener when the socket was created anew; if it ends before the shutdown, that is an error.
+/// listener each time the socket is created anew; if `listeners` ends before the shutdown, the
+/// result is an error.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
@@ -112,7 +113,7 @@ pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection within this process broke off");
         }
-        // Held until now, because dropping it would announce a shutdown.
+        // Kept until now, because dropping it would announce a shutdown.
         drop(goes_down);
     });
 }
@@ -136,7 +137,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
-            tracing::warn!(%error, "a connection does not say whose it is");
+            tracing::warn!(%error, "the user at the other end of a connection is not known");
             return;
         }
     };
@@ -204,8 +205,8 @@ async fn answer_to(
                     format!("the host failed at this request: {said}"),
                 )
                 .hint(
-                    "this is an error in Claudine; whether it did what was asked is not known: look \
-                     at `claudine list` before asking again",
+                    "this is an error in Claudine; the request may have been carried out: look at \
+                     `claudine list` before asking again",
                 )
             }
         },
@@ -225,7 +226,7 @@ fn going_down_before() -> AppError {
 fn said_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a word")
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
