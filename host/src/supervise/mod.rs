@@ -15,6 +15,7 @@
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
 //! | `peer` | the attempt of a process that speaks to the host |
 //! | `launch` | start a process that outlives its starter |
+//! | `leader` | which host leads, so that orders of an earlier one are void |
 //! | `own` | commands that a host ran itself and whose end it did not see |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
@@ -36,6 +37,7 @@ compile_error!(
 mod error;
 mod frame;
 mod host;
+mod leader;
 pub(crate) mod launch;
 pub(crate) mod log;
 mod own;
