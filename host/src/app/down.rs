@@ -40,6 +40,16 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
     }
 }
 
+/// Those of [`supervisors_left`] that are stopped by a signal.
+pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
+    let dir = layout.supervisors();
+    if dir.is_dir() {
+        supervise::suspended(&dir)
+    } else {
+        Vec::new()
+    }
+}
+
 impl Host {
     /// Shuts the host down. Returns when that begins: with `Drain` and `Kill` when the last attempt
     /// has ended.

@@ -33,6 +33,8 @@ pub(super) struct InTheWay {
     pub(super) refusal: Option<Refusal>,
     /// The reason why output of its attempt cannot be written.
     pub(super) held_back: Option<String>,
+    /// The pid of its supervisor, if that is stopped by a signal.
+    pub(super) suspended_supervisor: Option<u32>,
     /// Some of its unfinished dependencies, and the number of the others.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
@@ -80,6 +82,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         queue,
         refusal,
         held_back,
+        suspended_supervisor,
         upstream,
         more_upstream,
         unreadable,
@@ -170,10 +173,11 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         State::Running { phase, since } => {
             let held = held_back
                 .map(|why| format!("it is held back until its output can be written: {why}"));
-            (
-                *since,
-                std::iter::once(running(phase)).chain(held).collect(),
-            )
+            let suspended = suspended_supervisor.map(|pid| {
+                format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
+            });
+            let reasons = std::iter::once(running(phase)).chain(suspended).chain(held);
+            (*since, reasons.collect())
         }
     };
     // A task that waits for something else would not start even if the queue were open.

@@ -553,6 +553,12 @@ pub(crate) struct HostInfo {
     pub(crate) paused_since: Option<String>,
     /// Pids of the supervisors that hold attempts.
     pub(crate) supervisors: Vec<u32>,
+    /// Those of them that are stopped by a signal, so that their tasks do not end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) suspended_supervisors: Vec<u32>,
+    /// Free space on the disk of the data directory below which nothing starts.
+    #[serde(default)]
+    pub(crate) disk_reserve_bytes: u64,
     /// Number of reports since the host's start that were dropped because their attempts were over.
     #[serde(default)]
     pub(crate) dropped_reports: u64,

@@ -37,8 +37,8 @@ compile_error!(
 mod error;
 mod frame;
 mod host;
-mod leader;
 pub(crate) mod launch;
+mod leader;
 pub(crate) mod log;
 mod own;
 pub(crate) mod peer;
@@ -49,7 +49,7 @@ mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids};
+pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids, suspended};
 pub(crate) use launch::Program;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};

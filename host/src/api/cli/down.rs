@@ -25,15 +25,19 @@ use crate::{
     },
     app::{
         AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, TaskView, supervisors_left,
+        suspended_supervisors,
     },
     clock,
     config::Begin,
     identity::HostProcess,
+    layout::Layout,
 };
 
 /// Time in which an unreachable host may create its socket again, or end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Time between two looks for a supervisor that is stopped by a signal.
+const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time in which a host ends once it has begun to.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Limit of the running tasks that are looked up.
@@ -103,6 +107,9 @@ impl Down {
         let running = running.unwrap_or_default();
         let found = match found {
             Found::None if mode != DownMode::Leave && runs_on => {
+                if let Some(pid) = suspended_supervisors(&client.start().layout).first() {
+                    return Err(suspended(*pid, "ask again").into());
+                }
                 start(session, &client, mode).await?
             }
             found => found,
@@ -255,6 +262,10 @@ async fn ask(
             ended = ending => Some(ended),
             () = show(session, &mut spinner) => None,
             _ = interrupts.recv() => None,
+            pid = suspension(&client.start().layout) => {
+                spinner.clear();
+                return Err(suspended(pid, "the host ends as it was asked to").into());
+            }
         };
         spinner.clear();
         let Some(ended) = ended else {
@@ -270,6 +281,24 @@ async fn ask(
         wait_for(&process, host.pid)?;
     }
     Ok(Some(ended(mode, host.running, &host.faults)))
+}
+
+/// Resolves once a supervisor is stopped by a signal. Its tasks do not end until it is continued.
+async fn suspension(layout: &Layout) -> u32 {
+    loop {
+        clock::sleep(LOOK_AT_SUPERVISORS).await;
+        if let Some(pid) = suspended_supervisors(layout).first() {
+            return *pid;
+        }
+    }
+}
+
+/// The error if tasks do not end because of a suspended supervisor. `then` follows once it goes on.
+fn suspended(pid: u32, then: &str) -> AppError {
+    let message =
+        format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
+    AppError::new(ErrorKind::Unavailable, message)
+        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
 }
 
 /// Shows on a terminal which tasks are still running.
