@@ -172,7 +172,7 @@ struct Supervisor {
     journal: Journal,
     sampler: Sampler,
     own_peak: OwnPeak,
-    /// All processes, and when they were listed.
+    /// All processes, and the time until which this list may be used.
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 
