@@ -52,7 +52,7 @@ fn ask(mut stream: &UnixStream, path: &str) {
 #[test]
 fn two_thousand_waiting_clients_are_all_served() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let quick = Quick::beside(&host);
     let waiting: Vec<UnixStream> = (0..2_000)
