@@ -154,6 +154,40 @@ fn commands_answer_while_the_host_is_suspended() {
     host.run(["list"]).check();
 }
 
+#[test]
+fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    let supervisor = host.supervisor_pids()[0];
+    signal(supervisor, Signal::STOP);
+    let named = format!("`kill -CONT {supervisor}` continues it");
+    let why = host.text(["why", &id]);
+    let doctor = host.run(["doctor"]).code(1).text();
+    let downs = [["down", "--kill"], ["down", "--drain"]].map(|down| {
+        let begun = Instant::now();
+        (host.run(down), begun.elapsed())
+    });
+    host.kill_host();
+    let why_without_host = host.text(["why", &id]);
+    let down_without_host = host.run(["down", "--kill"]);
+    let is_hostless = host.host_pid().is_none();
+    signal(supervisor, Signal::CONT);
+    for told in [why, why_without_host, doctor] {
+        assert!(told.contains(&named), "{told}");
+    }
+    for (down, took) in downs {
+        let said = down.code(125).complaint();
+        assert!(said.contains(&named), "{said}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+    down_without_host.code(125).says(&[&named]);
+    assert!(is_hostless);
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(task));
+    assert_eq!(host.status(&id)["outcome"], "cancelled");
+}
+
 /// Each task needs three descriptors of the supervisor: two pipes and a log.
 #[test]
 fn task_without_free_descriptors_waits_instead_of_failing() {

@@ -50,7 +50,7 @@ const LOG_END_BYTES: usize = 2_000;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::api) enum Announcement {
-    Ready(HostInfo),
+    Ready(Box<HostInfo>),
     Failed(AppError),
 }
 

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::Settings;
 use crate::clock;
-use crate::proc_stat::is_alive;
+use crate::proc_stat::{self, is_alive};
 use crate::supervise::SuperviseError;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::launch;
@@ -89,15 +89,27 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
 /// The pids of the living supervisors in `dir`, read from their notes. Neither connects to the
 /// supervisors nor touches their locks.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
+    identities(dir).map(|identity| identity.pid).collect()
+}
+
+/// Those of [`pids`] that are stopped by a signal: they read no output, enforce no limits and
+/// notice no ends.
+pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
+    let is_suspended = |supervisor: &Identity| {
+        let stat = proc_stat::stat(supervisor.pid);
+        stat.is_some_and(|stat| stat.start_time == supervisor.start_time && stat.is_stopped())
+    };
+    let suspended = identities(dir).filter(is_suspended);
+    suspended.map(|supervisor| supervisor.pid).collect()
+}
+
+fn identities(dir: &Path) -> impl Iterator<Item = Identity> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");
         Directories::default()
     });
-    let identities = directories
-        .found
-        .into_iter()
-        .filter_map(|(_, dir)| identity(&dir));
-    identities.map(|identity| identity.pid).collect()
+    let directories = directories.found.into_iter();
+    directories.filter_map(|(_, dir)| identity(&dir))
 }
 
 /// The supervisor of a directory, if its process is alive.

@@ -24,6 +24,7 @@ use super::silent::Silent;
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
+use crate::supervise::leader;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{AttemptState, Command, Message};
@@ -60,6 +61,11 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         silent: silent.clone(),
     };
     let directories = join::directories(&router.settings.dir)?;
+    // Before any supervisor is contacted: from here on, no start of an earlier host is carried out.
+    leader::note(&router.settings.dir, epoch).map_err(|source| SuperviseError::Directory {
+        path: router.settings.dir.clone(),
+        source,
+    })?;
     router.last_number = directories.last_number;
     let adopting = directories.found.iter();
     let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));

@@ -173,7 +173,7 @@ struct Supervisor {
     journal: Journal,
     sampler: Sampler,
     own_peak: OwnPeak,
-    /// The time of the last list of all processes, and that list.
+    /// The time until which the list of all processes may be used, and that list.
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 

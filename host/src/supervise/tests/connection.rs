@@ -52,6 +52,12 @@ impl Bare {
     }
 }
 
+/// The names in the directory of all supervisors.
+fn entries(data_dir: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(data_dir.join("supervisors")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
 fn supervisor_dir(lab: &Lab) -> PathBuf {
     lab.dir.path().join("supervisors/1")
 }
@@ -182,6 +188,48 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
         .await;
     let (exit, _) = lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
     assert_eq!(exit.pid, pid);
+}
+
+/// The supervisor is suspended while the first host sends it a start and the second one is told by
+/// nobody that it was carried out.
+#[tokio::test]
+async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
+    lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
+    let supervisor = lab.supervisor_pid();
+    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    lab.start(lab.script("late.1", "echo ran > ran")).await;
+    lab.host.supervisors.flush().await;
+
+    let mut lab = lab.restart_host(2).await;
+    assert_eq!(
+        lab.host.found.len(),
+        1,
+        "its notes have the running attempt"
+    );
+    lab.stop(key("late.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("late.1")).await;
+    let dir = lab.leave().await;
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+
+    let host = Host::open(dir.path(), 3).await;
+    let found: Vec<&str> = host
+        .found
+        .iter()
+        .map(|found| name_of(&found.attempt))
+        .collect();
+    assert_eq!(found, ["runs.1"]);
+    let mut lab = Lab { dir, host };
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert_eq!(lab.supervisor_pid(), supervisor);
+    assert!(!lab.dir.path().join("ran").exists());
+    lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
 }
 
 #[tokio::test]
@@ -337,12 +385,7 @@ async fn an_unneeded_supervisor_ends_by_itself() {
         .unwrap();
     let host = Host::open(dir.path(), 2).await;
     assert_eq!(host.found, []);
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("supervisors"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(entries(dir.path()), ["leader"]);
     host.close().await;
 }
 
