@@ -2,9 +2,9 @@
 //!
 //! Two ways of allocating run the same compiled code. The pool with copy-on-write memories creates
 //! an instance in a few microseconds, but reserves address space, and protects a page for each
-//! instance that it can hold, before there is any. Therefore it is small, and further instances are
-//! mapped on demand; so are all of them if the address space is not available (a limit on it, a
-//! small machine's page tables).
+//! instance that it can hold, before any instance exists. Therefore the pool is small, and further
+//! instances are mapped on demand. If the address space for the pool is not available (because of a
+//! limit, or on a small machine because of the page tables), all instances are mapped on demand.
 
 use std::sync::Arc;
 
@@ -25,17 +25,18 @@ use super::v0_1;
 
 /// The most instances that live at the same time.
 pub(crate) const INSTANCES: u32 = 10_000;
-/// The most instances that live in the pool. Ten thousand would take a tenth of a second of the
-/// kernel at the start and the end of every host.
+/// The most instances that live in the pool. A pool of 10,000 would take a tenth of a second of
+/// processor time at the start and at the end of every host.
 pub(crate) const POOLED: u32 = 500;
 /// Slots of the pool for instances that have ended and wait to be freed.
 const BEING_FREED: u32 = 100;
-/// The core instances of a component; `wit-component` makes three, with two tables, and only the
-/// first has a memory.
+/// The core instances of a component. `wit-component` makes three with two tables in all, and only
+/// the first instance has a memory.
 const CORE_PER_COMPONENT: u32 = 3;
 const TABLES_PER_COMPONENT: u32 = 2;
 /// The bytes kept in a free slot, so that the next instance of the same component finds its pages
-/// mapped. An ordinary guest has no more than this; only the pages that it wrote to are reset.
+/// mapped. An ordinary guest uses no more than this; only the pages that the guest wrote to are
+/// reset.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// The way in which instances get their memory.
@@ -44,12 +45,12 @@ pub(crate) enum Allocation {
     Pooled,
     OnDemand,
     /// Memory is mapped on demand, with nothing reserved, to fit a limit on address space. The
-    /// compiled code differs: it checks each access.
+    /// compiled code is different, because it must check each access.
     Tight,
 }
 
 impl Allocation {
-    /// The allocation without a pool that this process can use. To be asked before the process
+    /// The allocation without a pool that this process can use. To be called before the process
     /// limits itself.
     pub(crate) fn on_demand() -> Self {
         if rustix::process::getrlimit(Resource::As).current.is_some() {
@@ -127,12 +128,13 @@ impl Wasm {
         })
     }
 
-    /// Permission for one more instance, until it is dropped; `None` if too many live.
+    /// Permission for one more instance, until the permit is dropped; `None` if too many instances
+    /// live.
     pub(crate) fn seat(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.seats).try_acquire_owned().ok()
     }
 
-    /// The linker for a component; it includes WASI only if the component imports that.
+    /// The linker for a component; the linker includes WASI only if the component imports WASI.
     pub(crate) fn linker(&self, wasi: bool) -> &Linker<Guest> {
         if wasi {
             &self.wasi_linker
@@ -213,8 +215,8 @@ fn pool() -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
-    // Without a way to ask the kernel which pages were written, all of them would have to be reset,
-    // and unmapping them is cheaper.
+    // If the kernel cannot tell which pages were written, all pages would have to be reset, and
+    // unmapping them is cheaper.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEPT_BYTES)

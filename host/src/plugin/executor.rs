@@ -1,4 +1,4 @@
-//! An executor: its manifest, its component once that is needed, and the calls to it.
+//! An executor: its manifest, its component (loaded when it is first needed), and the calls to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,8 +36,8 @@ const FACTS: usize = 100;
 /// State that the executors of one host share.
 pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
-    /// Created by the first executor that is needed: a host that only answers questions never pays
-    /// for it.
+    /// The engine, created for the first executor that is needed, so that a host that only answers
+    /// queries never pays for it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
     /// Created when the pool is full for the first time.
@@ -165,8 +165,8 @@ impl Executor {
         (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
     }
 
-    /// The component, compiled now if it was not before. An error of the component is remembered;
-    /// an error that may pass is not.
+    /// The component, which is compiled now if it is not compiled yet. An error of the component is
+    /// remembered; a passing error is not.
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
         self.loaded_once(self.shared.wasm()?, &self.loaded).await
     }
@@ -278,8 +278,8 @@ impl Executor {
         Ok(each.into_iter().flatten().collect())
     }
 
-    /// The faults of each of several drafts. All are validated by one instance, within the time
-    /// limit of a single question.
+    /// The faults of each draft. One instance validates all drafts, within the time limit of a
+    /// single question.
     pub(crate) async fn validate_each(
         &self,
         drafts: &[Draft],
@@ -299,10 +299,10 @@ impl Executor {
 
     /// The authority of a task with this effective spec: what it can do once it runs, including the
     /// effects of the plugin's configuration and defaults. To be asked for a draft that
-    /// `validate_each` has accepted, and compared with a ceiling: `authority.step <= ceiling`, and
-    /// every extra named by it.
+    /// `validate_each` has accepted, and compared with a ceiling: `authority.step` must be at most
+    /// the ceiling's step, and the ceiling must name every extra.
     ///
-    /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long
+    /// There is always an answer: an executor that cannot be loaded or asked, traps, takes too long
     /// or answers in unknown words counts as [`Authority::full`].
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
@@ -378,10 +378,10 @@ impl Executor {
         Ok(health)
     }
 
-    /// Runs an attempt to its end: returns its outcome, or why there is none.
+    /// Runs an attempt to its end; returns its outcome, or the reason why it has none.
     ///
-    /// `stop` asks the running instance to end; dropping the sender does not. Dropping the future
-    /// drops the instance, and leaves the children to the host.
+    /// A request sent to `stop` asks the running instance to end; dropping the sender does not.
+    /// Dropping the future drops the instance, and leaves the children to the host.
     pub(crate) async fn run(
         &self,
         task: GuestTask,

@@ -4,8 +4,7 @@
 //! Every process that an attempt starts stays below its supervisor, which is a sub-reaper: a
 //! process whose parents have ended becomes the supervisor's own child. So walking from a process
 //! up through its parents tells whether it belongs to an attempt, and nothing that the process does
-//! to itself can change what the walk meets. Which attempt it belongs to is told by
-//! `Runner::attempt_of`.
+//! to itself can change what the walk meets. `Runner::attempt_of` tells which attempt that is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,13 +32,13 @@ pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// Clock ticks since boot.
     pub(crate) start_time: u64,
-    /// The session. Only `setsid` changes it, and then to its caller's pid: a session that is named
-    /// after a child of a supervisor holds only descendants of that child.
+    /// The session. Only `setsid` changes it, and then to its caller's pid: a session whose number
+    /// is the pid of a supervisor's child holds only descendants of that child.
     pub(crate) session: u32,
 }
 
 /// Replaces an attempt's id in the marker of commands that the host runs for no attempt: git for a
-/// request, and what that starts.
+/// request, and what git starts.
 pub(crate) const HOST: &str = "host";
 
 /// The side that started a process of an attempt.
@@ -54,8 +53,8 @@ pub(crate) enum Side {
 /// The place where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt named in its environment, or in that of one of
-    /// its parents: a process that a task left behind after its supervisor died has one.
+    /// Below no supervisor. `marker` is the attempt that the environment of the process or of one
+    /// of its parents names: a task's process that outlived its supervisor has such a marker.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
@@ -97,8 +96,9 @@ impl Handle {
 /// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
 /// supervisors, `host` the host's pid.
 ///
-/// A supervisor of another data directory counts too, unless this host itself runs below it: then
-/// processes that speak to this host may run below it too.
+/// A supervisor of another data directory counts too, unless this host itself runs below that
+/// supervisor: in that case a process that speaks to this host may run below the same supervisor
+/// without belonging to an attempt of this host.
 pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
     match (namespace("self"), namespace(&pid.to_string())) {
         (Ok(own), Ok(other)) if own == other => {}
@@ -139,7 +139,7 @@ fn parents_of(pid: u32) -> Option<Vec<Stat>> {
     let mut found: Vec<Stat> = vec![procfs::stat(pid)?];
     while let Some(last) = found.last().filter(|last| last.parent != 0) {
         let parent = procfs::stat(last.parent)?;
-        // A parent is older than its child; a younger one has a pid that was reused.
+        // A parent is older than its child; a younger process has reused the parent's pid.
         if parent.start_time > last.start_time || found.len() == PARENTS {
             return None;
         }
@@ -162,7 +162,7 @@ fn is_below(dir: &Path, supervisors: &Path) -> bool {
     dir.starts_with(supervisors) || real(dir).starts_with(real(supervisors))
 }
 
-/// Whether this process runs below that supervisor.
+/// Whether this process runs below the given supervisor.
 fn is_ours(supervisor: &Stat) -> bool {
     let own = parents_of(std::process::id()).unwrap_or_default();
     own.iter()

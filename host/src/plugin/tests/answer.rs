@@ -11,13 +11,13 @@ use crate::plugin::{
 };
 
 #[tokio::test]
-async fn a_good_guest_answers_everything() {
+async fn a_good_guest_answers_every_question() {
     let house = House::with(&Wat::good().component());
     let executor = house.executor();
     assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
     let authority = executor.authority(&fixtures::draft("{}")).await;
     assert_eq!(authority.step, AuthorityStep::Edit);
-    // Several documents in one request, each with its own answer.
+    // Several documents in one request get an answer each.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
     let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);
@@ -55,7 +55,7 @@ async fn a_good_guest_answers_everything() {
 }
 
 #[tokio::test]
-async fn the_synchronous_abi_runs_too() {
+async fn a_guest_of_the_synchronous_abi_runs_too() {
     let house = House::with(&Wat::good().run("").component());
     let outcome = run(house.executor(), &Arc::new(Recorder::default()))
         .await
@@ -64,7 +64,7 @@ async fn the_synchronous_abi_runs_too() {
 }
 
 #[tokio::test]
-async fn pool_and_demand_run_the_same_code() {
+async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
     let house = House::with(&Wat::good().component());
     run(house.executor(), &Arc::new(Recorder::default()))
         .await

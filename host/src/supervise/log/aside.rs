@@ -77,7 +77,8 @@ mod tests {
 
     use super::*;
 
-    /// Opening a fifo blocks its thread until somebody writes to it; the test's own thread goes on.
+    /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing; the
+    /// test's own thread goes on.
     #[tokio::test]
     async fn a_slow_log_delays_nobody_else() {
         let dir = tempfile::tempdir().unwrap();

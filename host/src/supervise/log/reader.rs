@@ -264,7 +264,7 @@ impl LogReader {
         self.open = None;
     }
 
-    /// Opens the current segment, or the next existing one if the cap has deleted it.
+    /// Opens the current segment or, if the cap has deleted it, the next one that exists.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
             match File::open(segment_path(&self.base, self.segment)) {
@@ -295,7 +295,7 @@ fn frame_bytes(header: Header) -> u64 {
     HEADER_BYTES as u64 + u64::from(header.length)
 }
 
-/// An open segment with the bytes that were read of it last.
+/// An open segment, with the bytes that were last read from it.
 #[derive(Debug)]
 struct Open {
     file: File,

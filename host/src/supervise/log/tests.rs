@@ -119,7 +119,7 @@ fn a_reader_begins_where_it_is_told() {
 }
 
 #[test]
-fn the_end_and_the_tail_of_a_log() {
+fn end_and_tail_count_only_the_selected_streams() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     assert_eq!(pieces(LogReader::new(&path)), [], "no file is no output");
@@ -268,7 +268,7 @@ fn a_reader_overtaken_by_the_cap_continues_after_the_gap() {
         for _ in 0..100 {
             append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 100]);
         }
-        // Reads seldom, and only a little each time.
+        // Reads only a few pieces at a time, in order to fall behind.
         for _ in 0..if round == 199 { usize::MAX } else { 20 } {
             match reader.next_piece().unwrap() {
                 Some(Piece::Bytes { offset, bytes, .. }) => {

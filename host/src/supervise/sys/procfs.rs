@@ -114,8 +114,8 @@ impl OwnChildren {
     }
 }
 
-/// Those of `processes` that are at or below `roots`, without detached ones and processes below
-/// these.
+/// The `roots` and all their descendants among `processes`, without detached processes and their
+/// descendants.
 pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();
