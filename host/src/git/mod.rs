@@ -41,7 +41,6 @@ pub(crate) use self::{
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
-    reflog::KeptCommits,
     refs::{Resolved, Unmakable},
     work::Merged,
 };
