@@ -8,6 +8,7 @@ use claudine_domain::{
     principal::Principal,
     step::{Input, Refused},
 };
+use futures_util::stream::{self, StreamExt as _};
 
 use super::{
     error::{AppError, ErrorKind},
@@ -28,6 +29,8 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for lifting a drain; the engine answers between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
+/// Number of cancellations in progress at once, so that they are committed together.
+const CANCELS_AT_ONCE: usize = 64;
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
 pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
@@ -35,6 +38,16 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
     // Checked first, because looking must not create the directory.
     if dir.is_dir() {
         supervise::pids(&dir)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Those of [`supervisors_left`] that are stopped by a signal.
+pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
+    let dir = layout.supervisors();
+    if dir.is_dir() {
+        supervise::suspended(&dir)
     } else {
         Vec::new()
     }
@@ -152,18 +165,25 @@ impl Host {
 
     async fn kill(&self, by: &Arc<Principal>) -> Result<(), AppError> {
         self.engine.command(Input::Drain).await?;
-        for task in self.running().await? {
-            let cancel = Input::Cancel {
-                task,
-                reason: Some("the host was told to cancel running tasks".to_owned()),
-            };
-            match self.engine.asked(by, cancel).await {
-                // The task has ended by itself.
-                Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let running = self.running().await?.into_iter();
+        let cancels = running.map(|task| self.cancel_running(by, task));
+        let mut cancelled = stream::iter(cancels).buffer_unordered(CANCELS_AT_ONCE);
+        while let Some(cancelled) = cancelled.next().await {
+            cancelled?;
         }
         Ok(self.engine.idle().await?)
+    }
+
+    async fn cancel_running(&self, by: &Arc<Principal>, task: TaskId) -> Result<(), AppError> {
+        let cancel = Input::Cancel {
+            task,
+            reason: Some("the host was told to cancel running tasks".to_owned()),
+        };
+        match self.engine.asked(by, cancel).await {
+            // The task has ended by itself.
+            Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn running(&self) -> Result<Vec<TaskId>, AppError> {

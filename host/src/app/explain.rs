@@ -19,7 +19,7 @@ use super::{
     steps::{failed_merge, steps},
     view::Why,
 };
-use crate::{clock::rfc3339, text::shell_word};
+use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -33,6 +33,8 @@ pub(super) struct InTheWay {
     pub(super) refusal: Option<Refusal>,
     /// The reason why output of its attempt cannot be written.
     pub(super) held_back: Option<String>,
+    /// The pid of its supervisor, if that is stopped by a signal.
+    pub(super) suspended_supervisor: Option<u32>,
     /// Some of its unfinished dependencies, and the number of the others.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
@@ -80,6 +82,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         queue,
         refusal,
         held_back,
+        suspended_supervisor,
         upstream,
         more_upstream,
         unreadable,
@@ -170,10 +173,16 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         State::Running { phase, since } => {
             let held = held_back
                 .map(|why| format!("it is held back until its output can be written: {why}"));
-            (
-                *since,
-                std::iter::once(running(phase)).chain(held).collect(),
-            )
+            let suspended = suspended_supervisor.map(|pid| {
+                format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
+            });
+            let running = if queue.no_host {
+                running_without_host(phase, unrecorded::is_marked(task))
+            } else {
+                running(phase)
+            };
+            let reasons = std::iter::once(running).chain(suspended).chain(held);
+            (*since, reasons.collect())
         }
     };
     // A task that waits for something else would not start even if the queue were open.
@@ -312,6 +321,22 @@ fn running(phase: &Phase) -> String {
             "finishing: reading the last output and ending its processes".to_owned()
         }
     }
+}
+
+/// The same if no host runs: what only a host does waits for the next one.
+fn running_without_host(phase: &Phase, is_unrecorded: bool) -> String {
+    let what = match phase {
+        _ if is_unrecorded => {
+            "its process has ended; the next host reads the rest of its output and records the end"
+        }
+        Phase::Preparing => "it was being prepared when the host ended; the next host goes on",
+        Phase::Finishing => "it was finishing when the host ended; the next host goes on",
+        Phase::Settling => "ended; the next host commits, merges or pushes its changes",
+        Phase::Assigned | Phase::Starting | Phase::Live | Phase::Stopping(_) => {
+            return running(phase);
+        }
+    };
+    format!("{what} (`claudine up` starts one)")
 }
 
 pub(super) fn stop_word(why: &StopWhy) -> String {

@@ -63,7 +63,7 @@ pub(crate) use self::{
     check::NAME_MAX_CHARS,
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
-    down::supervisors_left,
+    down::{supervisors_left, suspended_supervisors},
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
@@ -80,10 +80,10 @@ pub(crate) use self::{
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Style, lines_of},
     view::{
-        AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
-        GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece, PermissionView, Place,
-        PluginDetail, PluginView, Retried, Step, Submitted, TaskList, TaskRow, TaskView, Why,
-        WorktreeView,
+        AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
+        EventView, GitView, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
+        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
+        TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

@@ -13,6 +13,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
+    down::suspended_supervisors,
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -27,6 +28,8 @@ use super::{
 use crate::{
     clock::{self, rfc3339},
     config,
+    layout::Layout,
+    proc_stat,
     store::{self, StoreError},
     transcript::Output,
 };
@@ -114,6 +117,7 @@ impl Host {
             self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
@@ -184,6 +188,8 @@ impl Host {
                 .as_ref()
                 .map(|pause| rfc3339(pause.since)),
             supervisors: (self.supervisor_pids)(),
+            suspended_supervisors: suspended_supervisors(&self.reader.layout),
+            disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),
             budget: self.day_budget().await,
@@ -207,6 +213,22 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
         format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")
     });
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
+}
+
+/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. Without
+/// a process that would tell which one it is, any supervisor that is stopped counts.
+fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
+    if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
+        return None;
+    }
+    let suspended = suspended_supervisors(layout);
+    let leader = task.last_attempt().and_then(|attempt| attempt.leader);
+    let parent = leader.and_then(|leader| {
+        let stat = proc_stat::stat(leader.pid)?;
+        (stat.start_time == leader.start_time).then_some(stat.parent)
+    });
+    let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
+    suspended.into_iter().find(its_own)
 }
 
 /// Budget of the graph of an unfinished agent, and the amount spent. Commands have no budget.

@@ -13,7 +13,10 @@ use super::{
     CapacityNow, Engine, EngineError, INBOX, Machine, Message, Snapshot, commit::remember_since,
     finishes::Finishes, waits::Waits,
 };
-use crate::{clock, store::Store};
+use crate::{
+    clock,
+    store::{Store, unrecorded},
+};
 
 /// The time between two readings of the machine: the use of processors is a difference of two
 /// readings.
@@ -51,7 +54,11 @@ async fn answer<M: Machine>(
 ) {
     let board = || -> Result<Board, EngineError> {
         let stored = store.load(remember_since());
-        let stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        let mut stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        // They take no slot any more.
+        stored
+            .unfinished
+            .retain(|task| !unrecorded::is_marked(task));
         Ok(Board::new(
             stored,
             limits,

@@ -15,6 +15,7 @@
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
 //! | `peer` | the attempt of a process that speaks to the host |
 //! | `launch` | start a process that outlives its starter |
+//! | `leader` | which host leads, so that orders of an earlier one are void |
 //! | `own` | commands that a host ran itself and whose end it did not see |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
@@ -37,6 +38,7 @@ mod error;
 mod frame;
 mod host;
 pub(crate) mod launch;
+mod leader;
 pub(crate) mod log;
 mod own;
 pub(crate) mod peer;
@@ -47,7 +49,7 @@ mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids};
+pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids, suspended};
 pub(crate) use launch::Program;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};

@@ -111,7 +111,11 @@ impl Worktrees {
             } else {
                 format!("on branch `{branch}`")
             };
-            let detail = format!("{error}; the work is {place}");
+            let detail = if matches!(error, WorktreeError::BranchReplaced { .. }) {
+                error.to_string()
+            } else {
+                format!("{error}; the work is {place}")
+            };
             Merge {
                 brief: Some(harmless(&error.to_string())),
                 ..Merge::new(strategy, MergeState::Refused, detail)
@@ -131,6 +135,10 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        if !fsx::is_taken(git.dir()) {
+            let repository = git.in_repository(&record.repository);
+            record.own_tip(&repository, None).await?;
+        }
         let message = Message::new(task, worktree.message.as_deref(), title);
         let mut work = self.begin(git, record, worktree.merge, message).await?;
         let merge = match &work.record.settled {
@@ -273,7 +281,15 @@ impl Worktrees {
         let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
             let why = match work.remove(&repository).await {
-                Ok(Removal::Removed) => None,
+                Ok(Removal::Removed(kept)) => {
+                    if let Some(kept) = kept {
+                        merge.detail = format!(
+                            "{}; its commits that are on no branch are kept: `git log {kept}`",
+                            merge.detail
+                        );
+                    }
+                    None
+                }
                 // The merge's text says why.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
@@ -323,7 +339,8 @@ impl Worktrees {
 
 /// The result of removing a worktree.
 enum Removal {
-    Removed,
+    /// Also names the ref that keeps its commits that are on no branch.
+    Removed(Option<String>),
     /// The worktree has uncommitted changes, which had to be left.
     LeftUncommitted,
     Refused(String),
@@ -344,8 +361,9 @@ impl Work {
                 "{ignored}; `claudine worktree clean --ignored` removes it with them"
             )));
         }
+        let kept = self.record.keep_abandoned(&self.git).await?;
         repository.remove_worktree(&self.path, &look).await?;
-        Ok(Removal::Removed)
+        Ok(Removal::Removed(kept))
     }
 
     /// Refuses a worktree that is not on its branch; returns why.

@@ -67,8 +67,11 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
     if names_a_command(&spec.prompt) {
         return Authority::full();
     }
-    for tool in spec.allowed_tools.iter().flat_map(|list| split(list)) {
-        authority = with_tool(authority, tool);
+    for list in &spec.allowed_tools {
+        let Some(tools) = split(list) else {
+            return Authority::full();
+        };
+        authority = tools.into_iter().fold(authority, with_tool);
     }
     with_options(authority, &spec.extra_args)
 }
@@ -97,27 +100,41 @@ fn names_a_command(prompt: &str) -> bool {
         .is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// Splits tools that are listed in one text, `Bash(git status), Edit`.
-fn split(list: &str) -> Vec<&str> {
+/// Splits tools that are listed in one string, `Bash(git status), Edit`, as Claude Code does: at
+/// commas and spaces outside of parentheses. `None` if parentheses are nested or unbalanced: Claude
+/// Code does not count them, so `Read((a),Bash,x)` allows `Bash`.
+fn split(list: &str) -> Option<Vec<&str>> {
     let mut depth = 0_u32;
-    list.split(|character: char| {
+    for character in list.chars() {
+        depth = match character {
+            '(' if depth == 0 => 1,
+            ')' if depth == 1 => 0,
+            '(' | ')' => return None,
+            _ => depth,
+        };
+    }
+    if depth != 0 {
+        return None;
+    }
+    let mut is_inside = false;
+    let tools = list.split(|character: char| {
         match character {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
+            '(' => is_inside = true,
+            ')' => is_inside = false,
             _ => {}
         }
-        depth == 0 && (character == ',' || character.is_whitespace())
-    })
-    .filter(|tool| !tool.is_empty())
-    .collect()
+        !is_inside && (character == ',' || character.is_whitespace())
+    });
+    Some(tools.filter(|tool| !tool.is_empty()).collect())
 }
 
 fn with_tool(authority: Authority, tool: &str) -> Authority {
     let (name, pattern) = match tool.split_once('(') {
         None => (tool, None),
         Some((name, rest)) => match rest.strip_suffix(')') {
-            Some(pattern) => (name, Some(pattern)),
-            None => return Authority::full(),
+            // Text between two patterns, as in `Read(a)x(b)`, has no meaning that is documented.
+            Some(pattern) if !pattern.contains(['(', ')']) => (name, Some(pattern)),
+            _ => return Authority::full(),
         },
     };
     if READING_TOOLS.contains(&name) {
@@ -255,6 +272,13 @@ mod tests {
             (json!(["Bash(/usr/bin/env:*)"]), "full"),
             (json!(["Bash(A=1 make *)"]), "full"),
             (json!(["Bash(npm test"]), "full"),
+            (json!(["Read((a),Bash,x)"]), "full"),
+            (json!(["Read(a", "Bash)"]), "full"),
+            (json!(["Read(a)) Grep"]), "full"),
+            (json!(["Read(a)Bash(b)"]), "full"),
+            (json!(["Read(a)(b)"]), "full"),
+            (json!(["Read(\\(a, b)"]), "full"),
+            (json!(["Read(a, b) Grep"]), "read"),
             (json!(["mcp__db__query"]), "full"),
             (json!(["Hologram"]), "full"),
         ] {

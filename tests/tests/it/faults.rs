@@ -35,7 +35,7 @@ fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_goes_on() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     take_over(&host);
     // The next write fails.
@@ -109,7 +109,7 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
 #[test]
 fn silent_supervisor_keeps_no_host_from_starting() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();
@@ -152,6 +152,40 @@ fn commands_answer_while_the_host_is_suspended() {
     assert!(found.contains("is stopped by a signal"), "{found}");
     assert!(took < Duration::from_secs(40), "{took:?}");
     host.run(["list"]).check();
+}
+
+#[test]
+fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    let supervisor = host.supervisor_pids()[0];
+    signal(supervisor, Signal::STOP);
+    let named = format!("`kill -CONT {supervisor}` continues it");
+    let why = host.text(["why", &id]);
+    let doctor = host.run(["doctor"]).code(1).text();
+    let downs = [["down", "--kill"], ["down", "--drain"]].map(|down| {
+        let begun = Instant::now();
+        (host.run(down), begun.elapsed())
+    });
+    host.kill_host();
+    let why_without_host = host.text(["why", &id]);
+    let down_without_host = host.run(["down", "--kill"]);
+    let is_hostless = host.host_pid().is_none();
+    signal(supervisor, Signal::CONT);
+    for told in [why, why_without_host, doctor] {
+        assert!(told.contains(&named), "{told}");
+    }
+    for (down, took) in downs {
+        let said = down.code(125).complaint();
+        assert!(said.contains(&named), "{said}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+    down_without_host.code(125).says(&[&named]);
+    assert!(is_hostless);
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(task));
+    assert_eq!(host.status(&id)["outcome"], "cancelled");
 }
 
 /// Each task needs three descriptors of the supervisor: two pipes and a log.

@@ -1,5 +1,5 @@
-//! Merges by hand of tasks that had failed by their merge. No executor runs again: the task gets a
-//! successful attempt, and tasks that could not run because of it run.
+//! Merges by hand, of tasks that had failed because of their merge. No executor runs again: the
+//! task gets a successful attempt, and tasks that could not run because of the failure run.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{

@@ -3,6 +3,7 @@
 use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
+use claudine_domain::capacity::Limits;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +17,9 @@ use super::{
 use crate::{
     api::client::{Client, ClientError},
     app::{AppError, BudgetView, HostInfo, PluginView},
-    clock, fsx,
+    clock,
+    config::{Overrides, Settings, process_environment},
+    fsx,
     identity::HostProcess,
     layout::Layout,
 };
@@ -28,8 +31,8 @@ const STARTS_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the health checks of all plugins together; each may run a command.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Free disk space below which tasks that write are likely to fail.
-const DISK_WARN_BYTES: u64 = 2 << 30;
+/// Free disk space below which `doctor` warns, as a multiple of the reserve.
+const DISK_WARN_RESERVES: u64 = 2;
 
 /// Check the setup and suggest fixes.
 ///
@@ -85,9 +88,14 @@ impl Doctor {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let client = session.client();
         let layout = &client.start().layout;
-        let mut findings = vec![disk(layout.root())];
         let limit = limit_of_start(layout);
-        match clock::within(limit, client.reach()).await {
+        let reached = clock::within(limit, client.reach()).await;
+        let reserve = match &reached {
+            Some(Ok((host, _))) => host.disk_reserve_bytes,
+            _ => own_disk_reserve(&client.start().overrides),
+        };
+        let mut findings = vec![disk(layout.root(), reserve)];
+        match reached {
             Some(Ok((host, started))) => {
                 findings.extend(of_host(&host, started));
                 findings.extend(plugins(client).await);
@@ -105,6 +113,14 @@ impl Doctor {
             ExitCode::SUCCESS
         })
     }
+}
+
+/// The reserve of disk space that a host would have if it were started here and now.
+fn own_disk_reserve(overrides: &Overrides) -> u64 {
+    // With an invalid setting no host starts, and the finding about the host says so.
+    let settings = Settings::load(overrides, &process_environment);
+    let limits = settings.map_or_else(|_| Limits::default(), |settings| settings.limits);
+    limits.disk_reserve_bytes
 }
 
 /// Time limit of the first answer: a host that has to be started reads its database first.
@@ -165,7 +181,7 @@ fn failed(what: &str, error: ClientError) -> Finding {
     Finding::new(Verdict::Fail, what, error.message).hint(error.hint)
 }
 
-fn disk(data_dir: &Path) -> Finding {
+fn disk(data_dir: &Path, reserve: u64) -> Finding {
     // Before the first start the directory does not exist, so the disk of its nearest parent
     // counts.
     let existing = data_dir
@@ -173,21 +189,25 @@ fn disk(data_dir: &Path) -> Finding {
         .find(|path| path.exists())
         .unwrap_or(Path::new("/"));
     match fsx::free_bytes(existing) {
-        Ok(free) => {
-            let found = format!("{}, {} free", data_dir.display(), text::bytes(free));
-            if free < DISK_WARN_BYTES {
-                let hint = "nothing starts with less than CLAUDINE_DISK_RESERVE (1 GiB) free: make room on this disk";
-                Finding::new(Verdict::Warn, "data directory", found).hint(Some(hint.to_owned()))
-            } else {
-                Finding::new(Verdict::Ok, "data directory", found)
-            }
-        }
+        Ok(free) => free_space(data_dir, free, reserve),
         Err(error) => Finding::new(
             Verdict::Fail,
             "data directory",
             format!("{}: {error}", data_dir.display()),
         ),
     }
+}
+
+fn free_space(data_dir: &Path, free: u64, reserve: u64) -> Finding {
+    let found = format!("{}, {} free", data_dir.display(), text::bytes(free));
+    if free >= reserve.saturating_mul(DISK_WARN_RESERVES) {
+        return Finding::new(Verdict::Ok, "data directory", found);
+    }
+    let hint = format!(
+        "nothing starts with less than CLAUDINE_DISK_RESERVE ({}) free: make room on this disk",
+        text::bytes(reserve)
+    );
+    Finding::new(Verdict::Warn, "data directory", found).hint(Some(hint))
 }
 
 fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
@@ -231,17 +251,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
             .hint(Some("`claudine up` lifts the drain".to_owned())),
         );
     }
-    let supervisors = match host.supervisors.as_slice() {
-        [] => "no supervisor is needed".to_owned(),
-        pids => format!(
-            "pid {}",
-            pids.iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-    };
-    findings.push(Finding::new(Verdict::Ok, "supervisor", supervisors));
+    findings.extend(supervisors(host));
     // Dropping reports of attempts that are over is correct, so this is only information.
     if host.dropped_reports > 0 {
         let dropped = format!(
@@ -257,6 +267,35 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
             .iter()
             .map(|warning| Finding::new(Verdict::Warn, "host", warning)),
     );
+    findings
+}
+
+/// The supervisors that work, as one finding, and each one that is stopped by a signal.
+fn supervisors(host: &HostInfo) -> Vec<Finding> {
+    let suspended = &host.suspended_supervisors;
+    let working = host
+        .supervisors
+        .iter()
+        .filter(|pid| !suspended.contains(pid));
+    let working: Vec<String> = working.map(ToString::to_string).collect();
+    let mut findings = Vec::new();
+    if host.supervisors.is_empty() {
+        findings.push(Finding::new(
+            Verdict::Ok,
+            "supervisor",
+            "no supervisor is needed",
+        ));
+    } else if !working.is_empty() {
+        let pids = format!("pid {}", working.join(", "));
+        findings.push(Finding::new(Verdict::Ok, "supervisor", pids));
+    }
+    findings.extend(suspended.iter().map(|pid| {
+        let found = format!(
+            "pid {pid} is stopped by a signal: its tasks do not end, not even at their time limits"
+        );
+        let hint = format!("`kill -CONT {pid}` continues it");
+        Finding::new(Verdict::Fail, "supervisor", found).hint(Some(hint))
+    }));
     findings
 }
 
@@ -321,6 +360,8 @@ mod tests {
             draining: false,
             paused_since: None,
             supervisors: Vec::new(),
+            suspended_supervisors: Vec::new(),
+            disk_reserve_bytes: 1 << 30,
             dropped_reports: 0,
             commands_over_mcp: false,
             budget: None,
@@ -342,6 +383,55 @@ mod tests {
         };
         assert_eq!(warned(true), Some(Verdict::Warn));
         assert_eq!(warned(false), None);
+    }
+
+    #[test]
+    fn a_suspended_supervisor_is_a_failure_with_the_command_that_continues_it() {
+        let check = |all: &[u32], suspended: &[u32], expected: &[(Verdict, &str, Option<&str>)]| {
+            let host = HostInfo {
+                supervisors: all.to_vec(),
+                suspended_supervisors: suspended.to_vec(),
+                ..host()
+            };
+            let findings = of_host(&host, false);
+            let found: Vec<(Verdict, &str, Option<&str>)> = findings
+                .iter()
+                .filter(|finding| finding.what == "supervisor")
+                .map(|it| (it.verdict, it.found.as_str(), it.hint.as_deref()))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        let suspended = (
+            Verdict::Fail,
+            "pid 8 is stopped by a signal: its tasks do not end, not even at their time limits",
+            Some("`kill -CONT 8` continues it"),
+        );
+        check(&[], &[], &[(Verdict::Ok, "no supervisor is needed", None)]);
+        check(&[7, 8], &[], &[(Verdict::Ok, "pid 7, 8", None)]);
+        check(&[7, 8], &[8], &[(Verdict::Ok, "pid 7", None), suspended]);
+        check(&[8], &[8], &[suspended]);
+    }
+
+    #[test]
+    fn doctor_warns_of_little_free_space_by_the_reserve_of_the_host() {
+        const MIB: u64 = 1 << 20;
+        let check = |free: u64, reserve: u64, expected: Option<&str>| {
+            let finding = free_space(Path::new("/data"), free, reserve);
+            let hint = expected.map(|reserve| {
+                format!(
+                    "nothing starts with less than CLAUDINE_DISK_RESERVE ({reserve}) free: make room on this disk"
+                )
+            });
+            let verdict = expected.map_or(Verdict::Ok, |_| Verdict::Warn);
+            let found = (finding.verdict, finding.hint);
+            assert_eq!(found, (verdict, hint), "{free} of {reserve}");
+        };
+        check(40 * MIB, MIB, None);
+        check(MIB, MIB, Some("1.0 MiB"));
+        check(2048 * MIB, 1024 * MIB, None);
+        check(2047 * MIB, 1024 * MIB, Some("1.0 GiB"));
+        check(2048 * MIB, 10_240 * MIB, Some("10.0 GiB"));
+        check(0, 0, None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `claudine down`
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use clap::Args;
+use claudine_domain::time::Timestamp;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
@@ -24,20 +25,24 @@ use crate::{
         status,
     },
     app::{
-        AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, TaskView, supervisors_left,
+        AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, supervisors_left,
+        suspended_supervisors,
     },
     clock,
     config::Begin,
     identity::HostProcess,
+    layout::Layout,
 };
 
 /// Time within which an unreachable host may create its socket again, or end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Time between two looks for a supervisor that is stopped by a signal.
+const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time limit of a host's shutdown.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Limit of the running tasks that are looked up.
-const RUNNING_MOST: u32 = 1_000;
+/// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
+const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// Limit of the tasks that the final message names.
 const NAMED: usize = 10;
 /// Ticks of the spinner between two looks at the running tasks.
@@ -91,6 +96,7 @@ impl Down {
             (_, true) => DownMode::Kill,
             _ => DownMode::Leave,
         };
+        let begun_at = times::now();
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
@@ -104,6 +110,9 @@ impl Down {
         let running = running.unwrap_or_default();
         let found = match found {
             Found::None if mode != DownMode::Leave && runs_on => {
+                if let Some(pid) = suspended_supervisors(&client.start().layout).first() {
+                    return Err(suspended(*pid, "ask again").into());
+                }
                 start(session, &client, mode).await?
             }
             found => found,
@@ -119,12 +128,12 @@ impl Down {
             }
             Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
         };
-        let (ended, runs_on) = of_what_ran(session, &running).await;
+        let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
         }
         if session.json {
-            let tasks = ended.into_iter().map(|task| task.row.id).collect();
+            let tasks = ended.into_iter().map(|task| task.id).collect();
             output::json(&Ended {
                 was_running,
                 pid: pid.filter(|_| was_running),
@@ -145,10 +154,9 @@ impl Down {
 async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
         state: vec!["running".to_owned()],
-        limit: Some(RUNNING_MOST),
         ..ListFilter::default()
     };
-    Ok(session.client().list(&filter).await?.tasks)
+    session.client().list_all(filter).await
 }
 
 /// Starts a host for tasks that earlier hosts left running; this host starts no new tasks. The host
@@ -163,17 +171,27 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// Of the tasks that were running, those that have ended, and the number of those that still run.
-async fn of_what_ran(session: &Session, running: &[TaskRow]) -> (Vec<TaskView>, usize) {
-    let mut ended = Vec::new();
-    let mut runs_on = 0;
-    for row in running {
-        if let Ok(task) = session.client().status(&row.id).await {
-            runs_on += usize::from(task.row.state == "running");
-            ended.extend(task.outcome.is_some().then_some(task));
-        }
-    }
-    (ended, runs_on)
+/// Of the tasks that were running when the command began, those that have ended, and the number of
+/// those that still run.
+async fn of_what_ran(
+    session: &Session,
+    running: &[TaskRow],
+    begun_at: Timestamp,
+) -> (Vec<TaskRow>, usize) {
+    let step_ms = u64::try_from(CLOCK_STEP.as_millis()).unwrap_or(u64::MAX);
+    let filter = ListFilter {
+        state: vec!["running".to_owned(), "done".to_owned()],
+        since_ms: Some(begun_at.0.saturating_sub(step_ms)),
+        ..ListFilter::default()
+    };
+    // Tasks that cannot be read are left out of the message, because the command has succeeded: the
+    // host has ended.
+    let now = session.client().list_all(filter).await.unwrap_or_default();
+    let mut now: HashMap<&str, &TaskRow> = now.iter().map(|row| (row.id.as_str(), row)).collect();
+    let ran = running.iter().filter_map(|row| now.remove(row.id.as_str()));
+    let (ended, run_on): (Vec<&TaskRow>, Vec<&TaskRow>) =
+        ran.partition(|row| row.outcome.is_some());
+    (ended.into_iter().cloned().collect(), run_on.len())
 }
 
 /// The error if the host ended while tasks were running: another `down` replaced this one, or a
@@ -191,19 +209,18 @@ fn too_early(mode: DownMode, runs_on: usize) -> AppError {
 }
 
 /// Names the tasks that ended: `cancelled suite, ren; build ended`.
-fn ended_text(mode: DownMode, ended: &[TaskView]) -> Option<String> {
+fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
     if mode == DownMode::Leave || ended.is_empty() {
         return None;
     }
-    let names = |tasks: &[&TaskView]| -> String {
+    let names = |tasks: &[&TaskRow]| -> String {
         let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
         let more = tasks.len().saturating_sub(NAMED);
         let more = (more > 0).then(|| format!("{more} more"));
         named.chain(more).collect::<Vec<_>>().join(", ")
     };
-    let is_cancelled = |task: &&TaskView| task.outcome.as_deref() == Some("cancelled");
-    let (cancelled, others): (Vec<&TaskView>, Vec<&TaskView>) =
-        ended.iter().partition(is_cancelled);
+    let is_cancelled = |task: &&TaskRow| task.outcome.as_deref() == Some("cancelled");
+    let (cancelled, others): (Vec<&TaskRow>, Vec<&TaskRow>) = ended.iter().partition(is_cancelled);
     let mut parts = Vec::new();
     if !cancelled.is_empty() {
         parts.push(format!("cancelled {}", names(&cancelled)));
@@ -256,6 +273,10 @@ async fn ask(
             ended = ending => Some(ended),
             () = show(session, &mut spinner) => None,
             _ = interrupts.recv() => None,
+            pid = suspension(&client.start().layout) => {
+                spinner.clear();
+                return Err(suspended(pid, "the host ends as it was asked to").into());
+            }
         };
         spinner.clear();
         let Some(ended) = ended else {
@@ -271,6 +292,27 @@ async fn ask(
         wait_for(&process, host.pid)?;
     }
     Ok(Some(ended(mode, host.running, &host.faults)))
+}
+
+/// Resolves once a supervisor is stopped by a signal: until the supervisor continues, its tasks do
+/// not end.
+async fn suspension(layout: &Layout) -> u32 {
+    loop {
+        clock::sleep(LOOK_AT_SUPERVISORS).await;
+        if let Some(pid) = suspended_supervisors(layout).first() {
+            return *pid;
+        }
+    }
+}
+
+/// The error if tasks do not end because a supervisor is suspended. `then` is what to do, or what
+/// happens, once the supervisor continues.
+fn suspended(pid: u32, then: &str) -> AppError {
+    let message =
+        format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
+    AppError::new(ErrorKind::Unavailable, message).hint(format!(
+        "`kill -CONT {pid}` continues the supervisor; then {then}"
+    ))
 }
 
 /// Shows on a terminal which tasks are still running.
@@ -432,8 +474,9 @@ mod tests {
             crate::api::cli::exit::tests::task(
                 serde_json::json!({"name": name, "outcome": outcome}),
             )
+            .row
         };
-        let check = |mode: DownMode, ended: &[TaskView], expected: Option<&str>| {
+        let check = |mode: DownMode, ended: &[TaskRow], expected: Option<&str>| {
             assert_eq!(ended_text(mode, ended).as_deref(), expected);
         };
         let cancelled = || vec![task("suite", "cancelled"), task("ren", "cancelled")];

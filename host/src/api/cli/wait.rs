@@ -133,7 +133,8 @@ impl Wait {
         if filter.graph.is_none() && filter.state.is_empty() {
             filter.state.push("active".to_owned());
         }
-        let mut ids = session.client().list_all(filter).await?;
+        let tasks = session.client().list_all(filter).await?;
+        let mut ids: Vec<String> = tasks.into_iter().map(|task| task.id).collect();
         if ids.is_empty() {
             output::say("no task matches");
         }

@@ -123,7 +123,8 @@ Examples:
     ///
     /// Worktrees of running tasks and worktrees with uncommitted changes are kept, and the reason
     /// is printed. Without --ignored, worktrees with new files that git ignores (build output,
-    /// reports, `.env`) are kept too.
+    /// reports, `.env`) are kept too. Commits of a removed worktree that are on no branch are kept
+    /// below refs/claudine/ for 30 days.
     Clean {
         /// Also remove unmerged worktrees; their branches are kept.
         #[arg(long)]

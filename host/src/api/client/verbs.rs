@@ -11,8 +11,9 @@ use crate::{
         DownMode, EndQuery, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery, GroupChange,
         GroupView, HostInfo, ListFilter, LogEnd, LogLines, MergeWorktree, Overview, PauseQueue,
         PluginDetail, PluginView, QueuePaused, ResolveWorktree, ResumeOptions, Retried,
-        RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef, TaskView,
-        TasksActed, Why, WorktreeMerged, WorktreeResolved, WorktreesCleaned, graph::Graph,
+        RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef, TaskRow,
+        TaskView, TasksActed, Why, WorktreeMerged, WorktreeResolved, WorktreesCleaned,
+        graph::Graph,
     },
     clock, config,
 };
@@ -160,19 +161,19 @@ impl Client {
         self.ask(Ask::get(path)).await
     }
 
-    /// Ids of all tasks that match a filter, newest first.
+    /// All tasks that match a filter, newest first.
     pub(in crate::api) async fn list_all(
         &self,
         mut filter: ListFilter,
-    ) -> Result<Vec<String>, ClientError> {
-        let mut ids = Vec::new();
+    ) -> Result<Vec<TaskRow>, ClientError> {
+        let mut tasks = Vec::new();
         filter.limit = Some(LARGEST_PAGE);
         loop {
             let page = self.list(&filter).await?;
-            ids.extend(page.tasks.into_iter().map(|task| task.id));
+            tasks.extend(page.tasks);
             match page.next {
                 Some(next) => filter.before = Some(TaskRef(next)),
-                None => return Ok(ids),
+                None => return Ok(tasks),
             }
         }
     }

@@ -42,7 +42,7 @@ impl FromRequestParts<Shared> for By {
         let connected = connected
             .ok_or_else(|| invalid("internal error in Claudine: the request has no connection"))?;
         let recognised = shared.host.recognise(&connected.peer);
-        let caller = connected.caller.get_or_init(|| recognised).await;
+        let caller = connected.caller.get_or_try_init(|| recognised).await?;
         Ok(Self(Arc::new(caller.by(via))))
     }
 }

@@ -77,7 +77,7 @@ enum Access {
 }
 
 /// Brings a task up to date that was read without a host.
-pub(crate) type Correction = fn(&mut Task);
+type Correction = Box<dyn Fn(&mut Task) + Send + Sync>;
 
 impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, and migrates it to this version's
@@ -106,10 +106,14 @@ impl SqliteStore {
     /// Opens the database of a data directory without a host, only to read it, and without leaving
     /// a trace. It need not exist, and a host may start at any time. A database of another schema
     /// is refused when it is read. Each unfinished task passes through `correct` when it is shown.
-    pub(crate) fn open_unattended(path: &Path, correct: Correction) -> Self {
+    pub(crate) fn open_unattended(
+        path: &Path,
+        correct: impl Fn(&mut Task) + Send + Sync + 'static,
+    ) -> Self {
+        let unattended = Unattended::new(path.to_owned());
         Self {
             path: path.to_owned(),
-            readers: Access::Unattended(Unattended::new(path.to_owned()), correct),
+            readers: Access::Unattended(unattended, Box::new(correct)),
             writer: None,
         }
     }
@@ -158,7 +162,7 @@ impl SqliteStore {
     }
 
     fn correct<'a>(&self, tasks: impl IntoIterator<Item = &'a mut Task>) {
-        if let Access::Unattended(_, correct) = self.readers {
+        if let Access::Unattended(_, correct) = &self.readers {
             tasks.into_iter().for_each(correct);
         }
     }
@@ -199,7 +203,9 @@ impl Store for SqliteStore {
     }
 
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
-        self.read(|reader| load::stored(reader, remember_since))
+        let mut stored = self.read(|reader| load::stored(reader, remember_since))?;
+        self.correct(&mut stored.unfinished);
+        Ok(stored)
     }
 
     /// On a full disk the log may have no room for the batch while the file has room for the

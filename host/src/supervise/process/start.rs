@@ -15,6 +15,7 @@ use super::command::{self, Refusal};
 use super::{Supervisor, Token, environment};
 use crate::bounds::Bounds;
 use crate::clock;
+use crate::supervise::leader;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::files;
@@ -35,7 +36,15 @@ struct Spawned {
 }
 
 impl Supervisor {
+    /// Starts the child, unless a newer host leads: that one may have concluded the attempt without
+    /// a word of this supervisor.
     pub(super) fn start(&mut self, start: &StartChild) {
+        let leads = self.host_leads();
+        if matches!(leads, Ok(false)) {
+            // The host is told nothing: for the next one the attempt has never arrived here.
+            eprintln!("{} is not started: its host was replaced", start.child);
+            return;
+        }
         let now = clock::monotonic();
         let no = self.attempt_for(start, now);
         let index = start.child.index();
@@ -51,12 +60,23 @@ impl Supervisor {
                 "the attempt is already being ended",
             ))
         } else {
-            self.spawn(no, start)
+            leads.and_then(|_| self.spawn(no, start))
         };
         match spawned {
             Ok(spawned) => self.took_off(no, start, spawned, now),
             Err(refusal) => self.refused(no, start, refusal, now),
         }
+    }
+
+    /// Whether no newer host than the obeyed one leads.
+    fn host_leads(&self) -> Result<bool, Refusal> {
+        let of_all = self.dir.parent().unwrap_or(&self.dir);
+        let leading = self.limits.with_reserve(|| leader::epoch(of_all));
+        let leading = leading.map_err(|error| {
+            let message = format!("it is not known which host leads: {error}");
+            Refusal::new(NotStartedClass::Resource, message)
+        })?;
+        Ok(leading <= Some(self.epoch))
     }
 
     fn attempt_for(&mut self, start: &StartChild, now: At) -> AttemptNo {
@@ -142,7 +162,7 @@ impl Supervisor {
             supervisor: supervisor_number(self.identity.pid, self.identity.start_time),
             attempt: no.0,
         };
-        // Without a tag the marker in the environment has to do.
+        // Without a tag, the marker in the environment has to be enough.
         if let Err(error) = tag.hand_on() {
             eprintln!("{} is started without a tag: {error}", start.child);
         }

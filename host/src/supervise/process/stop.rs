@@ -1,5 +1,5 @@
-//! Ends an attempt with the ladder of gentle signals, then KILL; keeps the deadlines that begin
-//! this while no host is connected.
+//! Ends an attempt: sends the signals of a ladder and then KILL. Also enforces the attempts'
+//! deadlines, even while no host is connected.
 
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ use crate::supervise::words::{Rung, Signal, StopWhy};
 /// How often KILL is repeated while a leader lives: it may fork faster than one look, or hang in
 /// the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
-/// How long a list of all processes may be reused.
+/// Shortest time for which a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);
+/// How many times as long as reading the list takes it may be reused: on a busy machine with
+/// thousands of processes, killing them all must not consist of reading lists.
+const FRESH_FOR_READINGS: u32 = 4;
 
 impl Supervisor {
     /// Begins a stop. A stop that has begun already keeps its reason and starts over with the new
@@ -137,18 +140,20 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine, as listed a moment ago at most: when a thousand attempts are
-    /// killed at once, not each of them reads the list. A process that is missing from it is found
-    /// as a stray once its parent has died.
+    /// The processes of the machine. The list may be a moment old, so that a thousand attempts
+    /// killed at once need not each read it. A process that is missing from the list is found as a
+    /// stray once its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
-        let (read_at, processes) = &mut self.processes;
-        if read_at.is_none_or(|at| at + FRESH_FOR <= now) {
+        let (usable_until, processes) = &mut self.processes;
+        if usable_until.is_none_or(|until| until <= now) {
             *processes = procfs::all().unwrap_or_else(|error| {
                 eprintln!("cannot list processes: {error}");
                 Vec::new()
             });
-            *read_at = Some(now);
+            let read_at = clock::monotonic();
+            let cost = read_at.saturating_sub(now);
+            *usable_until = Some(read_at + FRESH_FOR.max(cost * FRESH_FOR_READINGS));
         }
         processes
     }

@@ -52,6 +52,12 @@ impl Bare {
     }
 }
 
+/// The names in the directory of all supervisors.
+fn entries(data_dir: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(data_dir.join("supervisors")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
 fn supervisor_dir(lab: &Lab) -> PathBuf {
     lab.dir.path().join("supervisors/1")
 }
@@ -63,8 +69,8 @@ async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
     lab.run(lab.command("first.1", &["true"])).await;
     let dir = supervisor_dir(&lab);
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    // A newer connection of the same epoch cuts off the host's; the host then cuts off this one,
-    // and so on.
+    // A newer connection of the same epoch cuts off the host's connection; the reconnected host
+    // then cuts off the newer one, and so on.
     let cutter = std::thread::spawn(move || {
         let mut cuts = 0;
         while stopped.try_recv().is_err() {
@@ -94,7 +100,7 @@ async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
         over += usize::from(take(&mut lab, &mut outcomes).await);
     }
     stop.send(()).unwrap();
-    // The answer to this comes after all other reports.
+    // The answer to this `finish` comes after all other reports.
     lab.finish(key("first.1")).await;
     loop {
         match lab.host.next().await {
@@ -142,7 +148,7 @@ async fn take(lab: &mut Lab, outcomes: &mut BTreeMap<ChildId, Vec<Report>>) -> b
 }
 
 #[tokio::test]
-async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
+async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 9")).await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
@@ -184,6 +190,48 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     assert_eq!(exit.pid, pid);
 }
 
+/// The supervisor is suspended while the first host sends it a start and the second one is told by
+/// nobody that it was carried out.
+#[tokio::test]
+async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
+    lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
+    let supervisor = lab.supervisor_pid();
+    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    lab.start(lab.script("late.1", "echo ran > ran")).await;
+    lab.host.supervisors.flush().await;
+
+    let mut lab = lab.restart_host(2).await;
+    assert_eq!(
+        lab.host.found.len(),
+        1,
+        "its notes have the running attempt"
+    );
+    lab.stop(key("late.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("late.1")).await;
+    let dir = lab.leave().await;
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+
+    let host = Host::open(dir.path(), 3).await;
+    let found: Vec<&str> = host
+        .found
+        .iter()
+        .map(|found| name_of(&found.attempt))
+        .collect();
+    assert_eq!(found, ["runs.1"]);
+    let mut lab = Lab { dir, host };
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert_eq!(lab.supervisor_pid(), supervisor);
+    assert!(!lab.dir.path().join("ran").exists());
+    lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
+}
+
 #[tokio::test]
 async fn messages_in_one_piece_with_the_handshake_are_handled() {
     let lab = Lab::new().await;
@@ -222,7 +270,7 @@ async fn a_supervisor_without_work_ends_when_asked() {
 }
 
 #[tokio::test]
-async fn a_long_path_and_a_garbled_hello_do_no_harm() {
+async fn a_supervisor_in_a_long_path_is_reached_and_drops_a_garbled_connection() {
     let mut lab = Lab::new().await;
     let deep = lab.dir.path().join("x".repeat(120));
     let mut host = Host::open(&deep, 1).await;
@@ -302,7 +350,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
-    // Needs the file as little as it needs a host.
+    // A supervisor needs its executable file as little as it needs a host.
     std::fs::remove_file(&copy).unwrap();
 
     let mut lab = lab.restart_host(3).await;
@@ -337,12 +385,7 @@ async fn an_unneeded_supervisor_ends_by_itself() {
         .unwrap();
     let host = Host::open(dir.path(), 2).await;
     assert_eq!(host.found, []);
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("supervisors"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(entries(dir.path()), ["leader"]);
     host.close().await;
 }
 

@@ -1,0 +1,28 @@
+//! Tasks whose processes have ended while no host ran, so that nobody has recorded it. Only a
+//! reading without a host meets such tasks: a host records the ends when it starts.
+
+use claudine_domain::{
+    attempt::Phase,
+    task::{State, Task},
+};
+
+/// Marks a running task as one whose process has ended. The mark is not stored.
+pub(crate) fn mark(task: &mut Task) {
+    let State::Running { phase, .. } = &mut task.state else {
+        return;
+    };
+    *phase = Phase::Finishing;
+    if let Some(attempt) = task.attempts.last_mut() {
+        attempt.leader = None;
+        attempt.doing = None;
+        // A task that a host has started always has one.
+        attempt.started_monotonic = None;
+    }
+}
+
+/// Whether the task has that mark.
+pub(crate) fn is_marked(task: &Task) -> bool {
+    let attempt = task.last_attempt();
+    matches!(task.phase(), Some(Phase::Finishing))
+        && attempt.is_some_and(|attempt| attempt.started_monotonic.is_none())
+}

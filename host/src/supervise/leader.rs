@@ -1,0 +1,34 @@
+//! The epoch of the leading host, in a file beside the directories of the supervisors.
+//!
+//! Orders of a dead host may still be in the socket of a supervisor that was suspended, or is slow.
+//! The next host does not wait for such a supervisor, and concludes attempts that nobody is known
+//! to have started. So each host writes its epoch here before it contacts any supervisor, and a
+//! supervisor starts nothing for a host with a lower one.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::fsx::{self, Lasting};
+
+/// Its name is no number, so it is not taken for the directory of a supervisor.
+const FILE: &str = "leader";
+
+/// Writes the epoch. `dir` is the directory of all supervisors.
+pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
+    // Need not be synced: a power cut ends all supervisors.
+    fsx::replace(
+        &dir.join(FILE),
+        Lasting::Process,
+        epoch.to_string().as_bytes(),
+    )
+    .map(drop)
+}
+
+/// The epoch that was written last; `None` if the hosts so far wrote none, as older versions do.
+pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
+    match fs::read_to_string(dir.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text?.parse().map(Some).map_err(io::Error::other),
+    }
+}
