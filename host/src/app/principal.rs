@@ -18,12 +18,14 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
-    /// `None` if it has ended, or is in a pid namespace that is invisible to this host.
+    /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
+    /// host.
     process: Option<Arc<Handle>>,
 }
 
 impl Peer {
-    /// Must be created as soon as the connection is accepted, so that reuse of the pid is noticed.
+    /// Opens the process. Must be called as soon as the connection is accepted, so that a reuse of
+    /// the pid is noticed.
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
@@ -51,7 +53,7 @@ impl Caller {
     };
 
     /// A process in an attempt of this task. A command acts for its submitter, but an agent acts on
-    /// its own, and so does whatever git starts for the host, such as a hook.
+    /// its own, and so does a program that git starts for the host, such as a hook.
     fn within(task: &Task, side: Side) -> Self {
         let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
@@ -83,12 +85,12 @@ impl Host {
             return Caller::SOME_AGENT;
         };
         let supervisors = self.reader.layout.supervisors();
-        // On a thread that may block, because reading another process's environment may wait for a
-        // disk.
+        // Runs on a thread that may block, because reading another process's environment may wait
+        // for a disk.
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
         let found = match looked {
             Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
-            // Started by git for a request whose supervisor has died.
+            // Git started the process for a request, and the supervisor of git has died.
             Ok(Whereabouts::Outside {
                 marker: Some(marker),
             }) if is_of_a_host(&marker) => Ok(None),
@@ -136,8 +138,7 @@ fn is_of_a_host(marker: &str) -> bool {
     owner == Some(HOST)
 }
 
-/// Parses a marker: that of an attempt, or with a `+` that of a command run by the host for an
-/// attempt.
+/// Parses a marker: of an attempt or, with a `+`, of a command that the host runs for an attempt.
 fn marked(marker: &str) -> Option<(AttemptId, Side)> {
     let (attempt, side) = match marker.split_once('+') {
         Some((attempt, _)) => (attempt, Side::Host),
