@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Number of pieces read ahead of a slow client.
-const AHEAD: usize = 16;
+const AHEAD: usize = 2;
 /// Time between two checks for the end of an attempt. The checks are needed because not every end
 /// has an event: if the account is parked, there is none.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -141,7 +141,7 @@ impl Host {
         if let Some(channel) = reading.channel {
             reader = reader.channel(channel);
         }
-        let mut log = AsideReader::from(reader);
+        let mut log = AsideReader::from(reader.sparing());
         let watch = reading.follow.then(|| self.watch.clone());
         let opened = log.read(move |reader| {
             let grown = watch.map(|watch| watch.subscribe(reader.path()));

@@ -43,6 +43,8 @@ impl Worktrees {
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
+            let with_name = git.clone().with_identity().await?;
+            record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
             repository.forget_missing(git.dir()).await?;
@@ -57,6 +59,10 @@ impl Worktrees {
             // merge needs its base.
             let branch = repository.branch_commit(&record.branch).await?;
             if branch.is_some() && !record.is_dropped {
+                return Ok(None);
+            }
+            // Only the record tells of the ref.
+            if record.has_kept(&repository).await? {
                 return Ok(None);
             }
         }

@@ -273,7 +273,15 @@ impl Worktrees {
         let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
             let why = match work.remove(&repository).await {
-                Ok(Removal::Removed) => None,
+                Ok(Removal::Removed(kept)) => {
+                    if let Some(kept) = kept {
+                        merge.detail = format!(
+                            "{}; its commits that are on no branch are kept: `git log {kept}`",
+                            merge.detail
+                        );
+                    }
+                    None
+                }
                 // The merge's text says why.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
@@ -323,7 +331,8 @@ impl Worktrees {
 
 /// The result of removing a worktree.
 enum Removal {
-    Removed,
+    /// Also names the ref that keeps its commits that are on no branch.
+    Removed(Option<String>),
     /// The worktree has uncommitted changes, which had to be left.
     LeftUncommitted,
     Refused(String),
@@ -344,8 +353,9 @@ impl Work {
                 "{ignored}; `claudine worktree clean --ignored` removes it with them"
             )));
         }
+        let kept = self.record.keep_abandoned(&self.git).await?;
         repository.remove_worktree(&self.path, &look).await?;
-        Ok(Removal::Removed)
+        Ok(Removal::Removed(kept))
     }
 
     /// Refuses a worktree that is not on its branch; returns why.
