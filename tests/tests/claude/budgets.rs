@@ -37,7 +37,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
         world.host.run([verb, id]).code(125).says(&[
             "cannot run: it has spent $0.0016 of $0.001",
             &format!("`claudine {verb} "),
-            "--budget-usd 0.005` gives it more",
+            "--budget-usd 0.005` gives the task more",
         ]);
     }
     // The attempt gets the new budget less the first attempt's cost.

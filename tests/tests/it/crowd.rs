@@ -172,7 +172,7 @@ fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
     let unseen = (0..20).filter(|_| {
         let said = host.run(["hold", "nobody"]).complaint();
         assert!(!said.contains("agent"), "{said}");
-        said.contains("the host cannot see who asks")
+        said.contains("the host cannot identify the caller")
     });
     let unseen = unseen.count();
     drop(idle);

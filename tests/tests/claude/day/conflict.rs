@@ -34,7 +34,7 @@ impl Day {
         let resolve = format!("claudine worktree resolve {currency}");
         self.shell.types(&format!("claudine why {notes}")).has(&[
             &format!("it could not run because of currency ({currency}), which has failed"),
-            &format!("`{resolve}` merges what that one did and revives this one"),
+            &format!("`{resolve}` merges that task's changes and revives this task"),
         ]);
     }
 

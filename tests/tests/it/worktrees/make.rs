@@ -172,7 +172,10 @@ fn task_in_a_worktree_outlives_its_host() {
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
     repository.host.up();
     let left = repository.host.json(["worktree", "clean", "--all"]);
-    assert_eq!(left["left"][0]["why"], "its task has not ended", "{left:#}");
+    assert_eq!(
+        left["left"][0]["why"], "the task of the worktree has not ended",
+        "{left:#}"
+    );
     fs::write(worktree.join("go"), "").unwrap();
     merged(&repository.host.finished(&id), "succeeded", "merged");
 }

@@ -127,9 +127,9 @@ fn conflict_changes_nothing_and_stops_dependants() {
     let short = &id[id.len() - 6..];
     let steps = format!(
         "Reason     merge conflict in file\n           \
-         1. claudine worktree resolve {short}  # resolve it in a shell\n           \
-         2. claudine enter {short}  # look around in its worktree\n           \
-         3. claudine diff {short}  # see what it has changed\n"
+         1. claudine worktree resolve {short}  # resolve the conflict in a shell\n           \
+         2. claudine enter {short}  # look around in the worktree\n           \
+         3. claudine diff {short}  # see what the task has changed\n"
     );
     assert!(text.contains(&steps), "{text}");
     assert!(text.contains("  failed: merge conflict\n"), "{text}");
