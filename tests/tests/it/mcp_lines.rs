@@ -151,7 +151,7 @@ fn arguments_are_converted_or_named_in_the_error() {
         ),
         (
             json!({"name": []}),
-            "`name`: this has to be a text, not a list",
+            "`name`: this has to be a string, not a list",
         ),
         (
             json!({"colour": 1}),

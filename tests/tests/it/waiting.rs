@@ -89,7 +89,7 @@ fn drain_tells_what_it_waits_for_and_that_it_continues() {
     assert_eq!(drain.ended().code(), Some(130));
     let screen = drain.screen();
     assert!(
-        screen.contains("still draining; claudine up stops that"),
+        screen.contains("still draining; claudine up lifts the drain"),
         "{screen}"
     );
     host.run(["list"])

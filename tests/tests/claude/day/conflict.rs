@@ -62,7 +62,7 @@ impl Day {
             .types("echo 'total_eur = sum(prices) * 100' > cart.py");
         self.shell.types("exit").has(&[
             "merged `claudine/currency` into `main`",
-            &format!("{currency} has succeeded; revived 1 dependant"),
+            &format!("{currency} has succeeded; 1 dependant can run again"),
         ]);
         let line = format!("✓ notes ({notes}) succeeded");
         self.shell

@@ -32,7 +32,7 @@ fn conflict_resolved_in_a_shell_lets_dependants_run() {
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
-    terminal.shows(&["into `main`", "revived 1 dependant"]);
+    terminal.shows(&["into `main`", "1 dependant can run again"]);
     assert!(terminal.ended().success());
     let task = host.status(id);
     merged(&task, "succeeded", "merged");
