@@ -150,7 +150,7 @@ impl Git {
     }
 }
 
-fn remove_index(path: &Path) {
+pub(super) fn remove_index(path: &Path) {
     for path in [path.to_owned(), path.with_extension("index.lock")] {
         if let Err(error) = fsx::remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "a temporary index cannot be removed");

@@ -5,12 +5,22 @@ use std::{collections::BTreeSet, fs};
 use claudine_domain::time::Timestamp;
 
 use super::{
-    Commit, Git, GitError,
+    BranchRef, Commit, Git, GitError,
     spec::{LIST_BYTES, LONG, Spec},
 };
 
 /// The most commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
+
+/// The beginning of git's note about a move of a branch by us.
+const OURS: &str = "claudine: ";
+
+/// The past of a branch.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Moves {
+    pub(crate) to: Vec<Commit>,
+    pub(crate) is_ours: bool,
+}
 
 /// Commits that a ref of ours keeps.
 pub(crate) struct KeptCommits {
@@ -79,7 +89,7 @@ impl Git {
                 "--remotes",
                 "--glob=refs/claudine",
             ];
-            let spec = others.iter().fold(spec, |spec, it| spec.arg(it));
+            let spec = others.iter().fold(spec, Spec::arg);
             let spec = known.iter().fold(spec, |spec, it| spec.arg(it.hash()));
             let spec = spec.of_true_history().limit(LONG).kept_bytes(LIST_BYTES);
             let output = self.output(&spec).await?;
@@ -91,6 +101,26 @@ impl Git {
         }
         let is_last = |it: &&Commit| found.contains(it.hash()) && !parents.contains(it.hash());
         Ok(past.iter().filter(is_last).cloned().collect())
+    }
+
+    /// The places where a branch has been since it was made, and whether one of these moves was
+    /// ours. Git forgets them with the branch, and may be configured to note nothing.
+    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Moves, GitError> {
+        let arguments = [
+            "log",
+            "--walk-reflogs",
+            "--no-show-signature",
+            "--format=%H %gs",
+        ];
+        let spec = Spec::reads(arguments).arg(branch.full()).arg("--");
+        let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
+        let mut moves = Moves::default();
+        for line in String::from_utf8_lossy(&output).lines() {
+            let (commit, why) = line.split_once(' ').unwrap_or((line, ""));
+            moves.to.extend(Commit::parse(commit));
+            moves.is_ours |= why.starts_with(OURS);
+        }
+        Ok(moves)
     }
 
     /// The commits that this ref keeps; `None` if there is no such ref.

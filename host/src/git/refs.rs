@@ -54,6 +54,13 @@ impl Git {
     /// The commit that a name means, and its branch. A tag of the same name is ignored, though git
     /// would prefer it: a base must be a branch into which work can be merged.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
+        // As in git, before any branch that has such a name.
+        if name == "HEAD" || name == "@" {
+            return self.checked_out().await;
+        }
+        if name.ends_with("_HEAD") && !name.contains('/') {
+            return self.resolve_as_git(name).await;
+        }
         // A whole hash means that commit, even if a branch has that name.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;

@@ -11,7 +11,7 @@ use claudine_domain::{
     worktree::{Worktree, branch_by_id},
 };
 
-use super::{WorktreeError, Worktrees};
+use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{BranchRef, Commit, Git};
 
 /// The longest part of a branch's name that is made from the task's name or prompt.
@@ -72,7 +72,7 @@ impl Worktrees {
         if branch == by_id {
             return Ok(Some((branch, tip)));
         }
-        let Some(last) = last_commit(task) else {
+        let Some(last) = last_commit(task, &branch) else {
             return Ok(None);
         };
         if repository.commit_of(last.hash()).await?.is_none()
@@ -95,8 +95,73 @@ impl Worktrees {
     }
 }
 
-/// The last commit of the task's work, if it is known.
-fn last_commit(task: &Task) -> Option<Commit> {
+impl Record {
+    /// The commit of the task's branch; `None` if the branch is gone. To be used if there is no
+    /// worktree that is on the branch: a branch of that name may have been made by somebody else
+    /// since, and is refused.
+    pub(super) async fn own_tip(
+        &self,
+        git: &Git,
+        task: Option<&Task>,
+    ) -> Result<Option<Commit>, WorktreeError> {
+        if self.is_dropped {
+            return Ok(None);
+        }
+        let Some(tip) = git.branch_commit(&self.branch).await? else {
+            return Ok(None);
+        };
+        let noted = [
+            self.merged_tip(),
+            self.tip.clone(),
+            task.and_then(|task| last_commit(task, &self.branch)),
+        ];
+        let noted: Vec<Commit> = noted.into_iter().flatten().collect();
+        if self.is_its_own(git, &tip, &noted).await? {
+            return Ok(Some(tip));
+        }
+        Err(WorktreeError::BranchReplaced {
+            branch: self.branch.clone(),
+            last: noted.into_iter().next(),
+        })
+    }
+
+    /// Whether the branch at `tip` is the task's, on which one of these commits was. What its base
+    /// has proves nothing, since every new branch has it.
+    async fn is_its_own(
+        &self,
+        git: &Git,
+        tip: &Commit,
+        noted: &[Commit],
+    ) -> Result<bool, WorktreeError> {
+        let mut has_work = false;
+        for commit in noted {
+            if git.commit_of(commit.hash()).await?.is_none() {
+                has_work = true;
+            } else if !self.is_merged(git, commit).await? {
+                has_work = true;
+                if git.is_ancestor(commit, tip).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        // A person may have rebased it.
+        let moves = git.moves(&self.branch).await?;
+        if moves.to.is_empty() && !has_work {
+            return Ok(git.is_ancestor(&self.base_commit, tip).await?);
+        }
+        let is_noted = |commit: &Commit| noted.contains(commit);
+        Ok(moves.is_ours || has_work && moves.to.iter().any(is_noted))
+    }
+
+    /// The commit of the branch at the last merge.
+    pub(super) fn merged_tip(&self) -> Option<Commit> {
+        let work = self.last_merge()?.work.as_ref()?;
+        Commit::parse(&work.to)
+    }
+}
+
+/// The last commit of the task's work on this branch, if it is known.
+fn last_commit(task: &Task, branch: &BranchRef) -> Option<Commit> {
     let ended = task
         .attempts
         .iter()
@@ -104,7 +169,9 @@ fn last_commit(task: &Task) -> Option<Commit> {
         .filter_map(|it| it.ended.as_ref());
     let mut commits = ended.filter_map(|ended| {
         let work = ended.merge.as_ref().and_then(|merge| merge.work.as_ref());
-        let left = || ended.git.as_ref()?.commit.as_deref();
+        let git = ended.git.as_ref();
+        let git = git.filter(|git| git.branch.as_deref() == Some(branch.name()));
+        let left = || git?.commit.as_deref();
         Commit::parse(work.map(|work| work.to.as_str()).or_else(left)?)
     });
     commits.next()

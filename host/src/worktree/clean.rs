@@ -43,11 +43,18 @@ impl Worktrees {
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
+            // Without the worktree only this tells which branch is the task's.
+            record.tip = repository.branch_commit(&record.branch).await?;
+            self.write_record(record).await?;
             let with_name = git.clone().with_identity().await?;
             record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
             repository.forget_missing(git.dir()).await?;
+            match record.own_tip(&repository, None).await {
+                Err(WorktreeError::BranchReplaced { .. }) => return Ok(None),
+                tip => tip?,
+            };
         }
         if record.repository.exists() {
             match self.drop_branch(record, &repository).await {

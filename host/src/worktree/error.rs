@@ -7,7 +7,10 @@ use std::{
 
 use claudine_domain::id::TaskId;
 
-use crate::git::{BranchRef, GitError, Standing};
+use crate::{
+    git::{BranchRef, Commit, GitError, Standing},
+    text::shell_word,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorktreeError {
@@ -63,6 +66,15 @@ pub(crate) enum WorktreeError {
     CommitGone { commit: String },
     #[error("branch `{branch}` is gone: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
+    #[error(
+        "branch `{branch}` is not the task's: somebody has deleted that one and made another of the same name; {}",
+        way_back(branch, last.as_ref())
+    )]
+    BranchReplaced {
+        branch: BranchRef,
+        /// The last commit of the task's branch.
+        last: Option<Commit>,
+    },
     #[error("{what} {}: {source}", path.display())]
     Io {
         what: &'static str,
@@ -119,6 +131,7 @@ impl WorktreeError {
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
+                | Self::BranchReplaced { .. }
         )
     }
 
@@ -131,6 +144,19 @@ impl WorktreeError {
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
+    }
+}
+
+/// How the task's branch can take its name back.
+fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
+    let name = shell_word(branch.name());
+    let rename = format!("`git branch -m {name} NEW` frees its name");
+    match last {
+        Some(last) => format!(
+            "{rename}, and `git branch {name} {}` makes the task's again",
+            last.hash()
+        ),
+        None => rename,
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) struct Record {
     pub(super) base: Option<BranchRef>,
     /// The commit at which the branch left its base.
     pub(super) base_commit: Commit,
+    /// The last commit known of the branch, if the worktree was removed or another attempt began.
+    /// Tells the branch from one of the same name that somebody made later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tip: Option<Commit>,
     /// Whether the user named the branch, so that it is never deleted.
     #[serde(default)]
     pub(super) is_named: bool,

@@ -111,7 +111,11 @@ impl Worktrees {
             } else {
                 format!("on branch `{branch}`")
             };
-            let detail = format!("{error}; the work is {place}");
+            let detail = if matches!(error, WorktreeError::BranchReplaced { .. }) {
+                error.to_string()
+            } else {
+                format!("{error}; the work is {place}")
+            };
             Merge {
                 brief: Some(harmless(&error.to_string())),
                 ..Merge::new(strategy, MergeState::Refused, detail)
@@ -131,6 +135,10 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        if !fsx::is_taken(git.dir()) {
+            let repository = git.in_repository(&record.repository);
+            record.own_tip(&repository, None).await?;
+        }
         let message = Message::new(task, worktree.message.as_deref(), title);
         let mut work = self.begin(git, record, worktree.merge, message).await?;
         let merge = match &work.record.settled {

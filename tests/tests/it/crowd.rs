@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use claudine_tests::{TestHost, wait_for};
+use claudine_tests::{TestHost, command, harness::binary, wait_for};
 
 /// Time limit for a command while a crowd of clients is connected: a second. A build without
 /// optimisation takes several times as long to read the crowd's requests, and other tests run at
@@ -54,7 +54,7 @@ fn ask(mut stream: &UnixStream, path: &str) {
 #[test]
 fn two_thousand_waiting_clients_are_all_served() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let quick = Quick::beside(&host);
     let waiting: Vec<UnixStream> = (0..2_000)
@@ -158,4 +158,26 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
         "{before} MiB before, {after} MiB after"
     );
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
+}
+
+/// The host makes room for one connection at a time, and then has no descriptor left to look at the
+/// process behind it.
+#[test]
+fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
+    let host = TestHost::new();
+    let mut up = host.other("sh");
+    up.args(["-c", "ulimit -n 64; exec \"$0\" up"])
+        .arg(binary());
+    command::run(up, b"", Duration::from_mins(1)).check();
+    let idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
+    let unseen = (0..20).filter(|_| {
+        let said = host.run(["hold", "nobody"]).complaint();
+        assert!(!said.contains("agent"), "{said}");
+        said.contains("the host cannot see who asks")
+    });
+    let unseen = unseen.count();
+    drop(idle);
+    assert!(unseen > 0, "the host always had a descriptor left");
+    host.run(["hold", "nobody"]).code(125).says(&["no task"]);
+    host.run(["down"]).check();
 }

@@ -119,7 +119,7 @@ fn reading_creates_no_data_directory() {
 #[test]
 fn running_task_is_shown_and_followed_without_a_host() {
     let host = TestHost::builder().slots(1).build();
-    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     let pid = host.live(&id);
     let queued = host.script("true");
     host.run(["down"]).check();

@@ -1,8 +1,6 @@
 //! The listener: serves connections, and lets requests in progress finish at a shutdown.
 
-use std::{
-    any::Any, convert::Infallible, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration,
-};
+use std::{any::Any, convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -177,7 +175,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
             return tracing::debug!("a client that reads nothing is cut off");
         }
         () = going_down.wait() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 biased;
                 ended = &mut connection => ended,
@@ -344,7 +342,7 @@ mod tests {
         check(b"\0\xff garbage\r\n\r\n", "400", "method").await;
         let address = [
             b"GET /",
-            &[b'a'; 70_000][..],
+            &vec![b'a'; 70_000][..],
             b" HTTP/1.1\r\nhost: x\r\n\r\n",
         ]
         .concat();

@@ -113,6 +113,12 @@ async fn names_are_resolved_as_written() {
     let here = person.at(".").checked_out().await.unwrap().unwrap();
     assert_eq!(here.commit, second);
     assert_eq!(here.branch, Some(BranchRef::named("main")));
+    check("HEAD", Some((&second, Some("main")))).await;
+    check("HEAD~1", Some((&first, None))).await;
+    person.git(&["update-ref", "refs/heads/ORIG_HEAD", first.hash()]);
+    check("ORIG_HEAD", Some((&first, Some("ORIG_HEAD")))).await;
+    person.git(&["update-ref", "ORIG_HEAD", second.hash()]);
+    check("ORIG_HEAD", Some((&second, None))).await;
     for nothing in [
         "",
         "nowhere",

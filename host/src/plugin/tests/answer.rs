@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{House, open, run};
 use crate::plugin::{
     catalog::Status,
-    engine::Wasm,
+    engine::{POOLED, Wasm},
     fixtures::{self, Recorder, Wat},
     port::{AuthorityStep, HealthState},
 };
@@ -83,4 +83,16 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
     .await
     .unwrap();
     assert_eq!(cached(), 2);
+}
+
+#[tokio::test]
+async fn instance_runs_beyond_the_pool_if_that_is_full() {
+    let house = House::with(&Wat::good().component());
+    let pooled = open(house.dir.path(), Wasm::start);
+    let executor = pooled.executor("guest").unwrap();
+    let seats = executor.fill_pool();
+    assert_eq!(seats.len(), usize::try_from(POOLED).unwrap());
+    let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
+    assert_eq!(ran.cause, "success");
+    executor.task_schema().await.unwrap();
 }

@@ -321,7 +321,10 @@ impl Open {
             (end <= open.window.len()).then_some(begin..end)
         };
         if in_window(self).is_none() {
-            self.fill(at, length.max(window))?;
+            // Most logs are far smaller than a window, which would be cleared in vain.
+            self.reaches(at.saturating_add(window as u64))?;
+            let rest = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.fill(at, length.max(rest.min(window)))?;
         }
         Ok(in_window(self).map(|range| &self.window[range]))
     }

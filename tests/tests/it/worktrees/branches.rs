@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{COMMIT, Repository, USAGE, merged};
+use super::{COMMIT, REFUSED, Repository, USAGE, merged};
 
 fn branch(task: &Value) -> &str {
     task["worktree"]["branch"].as_str().unwrap()
@@ -78,6 +78,95 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     let first = again(&first);
     merged(&first, "succeeded", "merged");
     assert_eq!(branch(&first), "claudine/fix-3");
+}
+
+/// A name proves nothing: somebody may have deleted the task's branch and made another one.
+#[test]
+fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let go = host.root().join("go");
+    let work = format!(
+        "date +%N > work; {COMMIT}; git rev-parse HEAD; test -e {}",
+        go.display()
+    );
+    let replaced = |branch: &str| {
+        host.run(["worktree", "clean", "--all"]).check();
+        repository.git(&["branch", "-q", "-D", branch]);
+        repository.git(&["switch", "-q", "-c", branch]);
+        repository.write("mine", &format!("{branch}\n"));
+        repository.commit("mine");
+        repository.git(&["switch", "-q", "main"]);
+        repository.git(&["rev-parse", branch])
+    };
+    let is_left = |branch: &str, mine: &str| {
+        assert_eq!(repository.git(&["rev-parse", branch]), mine, "{branch}");
+        assert!(!repository.path().join("mine").exists(), "{branch}");
+        repository.is_untouched();
+    };
+    let failed = |name: &str| {
+        let task = repository.done(&["--name", name, "--merge", "auto"], &work);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        task
+    };
+    let task = failed("one");
+    let commit = task["output"].as_str().unwrap().trim();
+    let mine = replaced("claudine/one");
+    let restored = format!("`git branch claudine/one {commit}` makes the task's again");
+    for verb in ["merge", "resolve"] {
+        host.run(["worktree", verb, "one"]).code(REFUSED).says(&[
+            "branch `claudine/one` is not the task's",
+            "`git branch -m claudine/one NEW` frees its name",
+            &restored,
+        ]);
+        is_left("claudine/one", &mine);
+    }
+    assert!(!host.run(["diff", "one"]).to_string().contains("mine"));
+    host.run(["worktree", "clean", "--all"]).check();
+    is_left("claudine/one", &mine);
+    // The way out that the message tells.
+    repository.git(&["branch", "-q", "-m", "claudine/one", "kept"]);
+    repository.git(&["branch", "-q", "claudine/one", commit]);
+    host.run(["worktree", "merge", "one"]).check();
+    assert_eq!(host.status("one")["outcome"], "succeeded");
+    is_left("kept", &mine);
+
+    // A retry takes another name, as if there were no branch.
+    failed("two");
+    let mine = replaced("claudine/two");
+    fs::write(&go, "").unwrap();
+    host.run(["retry", "two"]).check();
+    let task = host.finished("two");
+    merged(&task, "succeeded", "merged");
+    assert_eq!(branch(&task), "claudine/two-2");
+    is_left("claudine/two", &mine);
+    fs::remove_file(&go).unwrap();
+
+    // A branch without work of its task, or with work that is merged, proves nothing either.
+    for script in ["true", "date +%N > more"] {
+        let task = repository.done(&["--branch", "own", "--merge", "auto"], script);
+        let id = task["id"].as_str().unwrap();
+        let mine = replaced("own");
+        for verb in [&["worktree", "merge", id][..], &["retry", id]] {
+            host.run(verb);
+            host.finished(id);
+            is_left("own", &mine);
+        }
+        repository.git(&["branch", "-q", "-D", "own"]);
+    }
+
+    // The task's branch stays its own if a person has rebased it.
+    failed("three");
+    host.run(["worktree", "clean", "--all"]).check();
+    repository.git(&["switch", "-q", "claudine/three"]);
+    repository.git(&["commit", "-q", "--amend", "-m", "amended"]);
+    repository.git(&["switch", "-q", "main"]);
+    host.run(["worktree", "merge", "three"]).check();
+    let merged = repository.git(&["log", "--format=%s", "main"]);
+    assert!(
+        merged.lines().any(|subject| subject == "amended"),
+        "{merged}"
+    );
 }
 
 #[test]

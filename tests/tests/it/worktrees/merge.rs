@@ -53,7 +53,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     repository.write("scratch", "not committed\n");
     let id = repository.submit(
         &["--merge", "auto", "--base", "main", "--branch", "fix"],
-        "until test -e go; do sleep 0.02; done; rm go; echo two > file",
+        "until test -e go; do sleep 0.1; done; rm go; echo two > file",
     );
     repository.host.live(&id);
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
@@ -85,7 +85,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
 #[test]
 fn conflict_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     let deploy = repository.host.text([
         "run",
@@ -148,7 +148,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
 #[test]
 fn checkout_that_was_changed_meanwhile_is_left_unchanged() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
     repository.host.live(&id);
     repository.write("sub/file", "mine\n");
@@ -288,6 +288,78 @@ fn merge_with_git_alone_ends_the_task_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
+/// Git may fail when it has written some files already, and its index too.
+#[test]
+fn checkout_is_put_back_if_git_fails_half_way() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let fail = host.root().join("fail");
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    let main = repository.git(&["rev-parse", "main"]);
+    let script =
+        "echo two > file; rm sub/file; echo two > filtered; mkdir made; echo new > made/new";
+    let failed = |script: &str, says: &str| {
+        let task = repository.done(&["--merge", "auto"], script);
+        let detail = merged(&task, "failed", "refused");
+        let start = "which cannot be updated: `git merge` failed";
+        assert!(detail.contains(start), "{detail}");
+        assert!(detail.contains(says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+        let file = fs::read_to_string(repository.path().join("file")).unwrap();
+        assert_eq!(file, "one\n");
+        assert!(repository.path().join("sub/file").exists());
+        assert!(!repository.path().join("made").exists());
+        task
+    };
+    repository.write("mine", "mine\n");
+    let untouched = || {
+        let status = repository.git(&["status", "--porcelain", "--branch"]);
+        assert_eq!(status, "## main\n?? mine");
+    };
+
+    // The index is not written: git ends at a file that it cannot write.
+    let fails_at_two = "text=$(cat); test \"$text\" != two && echo \"$text\"";
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    repository.git(&["config", "filter.broken.smudge", fails_at_two]);
+    let says = "; its files were put back; the work is on branch";
+    let task = failed(script, says);
+    untouched();
+
+    // The index is written: git cannot move the branch.
+    repository.git(&["config", "filter.broken.smudge", "cat"]);
+    let notes = repository.path().join(".git/logs/refs/heads/main");
+    fs::rename(&notes, host.root().join("notes")).unwrap();
+    fs::create_dir(&notes).unwrap();
+    fs::write(notes.join("in-the-way"), "").unwrap();
+    failed(script, says);
+    untouched();
+    fs::remove_dir_all(&notes).unwrap();
+    fs::rename(host.root().join("notes"), &notes).unwrap();
+
+    // A file that cannot be put back either is named.
+    let fails = format!("cat; ! test -e {}", fail.display());
+    repository.git(&["config", "filter.broken.smudge", &fails]);
+    let until = format!("{script}; touch {}", fail.display());
+    failed(
+        &until,
+        "these files there could not be put back: filtered; `git -C ",
+    );
+    let status = repository.git(&["status", "--porcelain", "--branch"]);
+    assert_eq!(status, "## main\n D filtered\n?? mine");
+    fs::remove_file(&fail).unwrap();
+    repository.git(&["restore", "filtered"]);
+    untouched();
+
+    // Nothing is in the way of another try.
+    let id = task["id"].as_str().unwrap();
+    host.run(["worktree", "merge", id]).check();
+    untouched();
+    assert_eq!(repository.git(&["show", "main:made/new"]), "new");
+}
+
 #[test]
 fn ignored_file_is_not_overwritten() {
     let repository = Repository::new();
@@ -352,7 +424,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     for message in ["second", "third"] {
         repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
     }
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let begin = || {
         let id = repository.submit(&["--merge", "auto"], script);
         repository.host.live(&id);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use super::{COMMIT, Repository, git_in, merged};
 
 #[test]
@@ -55,6 +57,15 @@ fn base_means_the_branch_of_that_name() {
     merged(&task, "succeeded", "merged");
     assert_eq!(task["output"], "branch\n");
     assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
+    // `HEAD` is what is checked out, as without a base, and not a branch of that name.
+    repository.git(&["update-ref", "refs/heads/HEAD", "refs/heads/v1"]);
+    let main = repository.git(&["rev-parse", "refs/heads/main"]);
+    for base in [&[][..], &["--base", "HEAD"], &["--base", "@"]] {
+        let task = repository.done(base, "true");
+        let worktree = &task["worktree"];
+        let found = (&worktree["base"], &worktree["base_commit"]);
+        assert_eq!(found, (&json!("main"), &json!(main)), "{base:?}");
+    }
 }
 
 #[test]
