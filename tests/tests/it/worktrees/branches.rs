@@ -25,7 +25,7 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
         branch(&wordless).starts_with("claudine/echo-random"),
         "{wordless:#}"
     );
-    // A branch that blocks all names of this form.
+    // This branch blocks all branch names of this form.
     repository.git(&["branch", "claudine/deep/inside"]);
     let deep = commits(&["--name", "deep"]);
     let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
@@ -40,8 +40,8 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
     }
 }
 
-/// The name of a branch that was merged and removed is free. Its former task continues on another
-/// branch if necessary, and never on another task's.
+/// The name of a branch that was merged and removed is free. The task that had this name continues
+/// on a branch with another name if necessary, and never on a branch of another task.
 #[test]
 fn task_continues_on_its_own_branch_whatever_its_name() {
     let repository = Repository::new();
@@ -68,7 +68,7 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     assert_eq!(branch(&third), "claudine/fix-2");
     let second = again(&second);
     assert_eq!(branch(&second), "claudine/fix");
-    // Without its record, the task does not use the name either.
+    // Even without its record, the task does not use the name of another task's branch.
     for entry in fs::read_dir(host.data_dir().join("worktrees")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|end| end == "json") {

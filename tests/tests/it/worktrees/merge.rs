@@ -138,7 +138,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
     assert!(list.contains("  merge conflict in file  "), "{list}");
-    // After a merge by hand it is no longer needed.
+    // After a merge by hand, the task's worktree and branch are no longer needed.
     repository.git(&["merge", "-q", "-X", "ours", branch]);
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], id, "{cleaned:#}");
@@ -198,7 +198,8 @@ fn tasks_of_a_graph_build_on_merged_work() {
     repository.is_untouched();
 }
 
-/// A git that kills the host once: after it has moved a base, before the host can record that.
+/// A git that kills the host once: after it has moved a base, and before the host can record the
+/// move.
 struct Deadly {
     repository: Repository,
     killed: PathBuf,
@@ -247,7 +248,7 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is done, but its task does not know: the next request ends the task.
+/// The merge is done, but not recorded for its task: the next request ends the task.
 #[test]
 fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
     let deadly = Deadly::new();
@@ -441,7 +442,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     let editor = "sequence.editor=echo break >";
     repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
     end(&id, "`main` is being rebased in ");
-    // New tasks on it are refused as well.
+    // New tasks to be merged into this branch are refused as well.
     repository
         .host
         .run([
@@ -474,7 +475,7 @@ fn checkout_with_a_separate_git_directory_is_updated() {
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // From another checkout the first one cannot be found.
+    // Git in another checkout cannot find the first checkout.
     let other = repository.host.home().join("other");
     repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
     let other = other.to_str().unwrap();
@@ -532,7 +533,7 @@ fn nested_repository_is_not_merged_as_a_hash() {
         "{detail}"
     );
     assert!(repository.worktree(&task).join("inner/x").exists());
-    // A commit by the task itself does not help.
+    // If the task itself commits the nested repository, the merge is refused too.
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");
