@@ -287,6 +287,36 @@ fn merge_with_git_alone_ends_the_task_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
+/// Git brings them back with the commit of that merge.
+#[test]
+fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
+    let repository = Repository::new();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("other", "other\n");
+    repository.commit("other");
+    repository.git(&["switch", "-q", "main"]);
+    let script = "echo mine > file; git -c user.name=T -c user.email=t@example.org \
+                  merge -q --autostash --no-commit --no-ff other; cat file";
+    let task = repository.done(&["--merge", "auto"], script);
+    assert_eq!(task["output"], "one\n", "the change was set aside");
+    merged(&task, "succeeded", "merged");
+    repository.is_untouched();
+    for (file, text) in [("file", "mine\n"), ("other", "other\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
+    // If both have changed a file, that is a conflict.
+    repository.git(&["switch", "-q", "other"]);
+    repository.write("sub/file", "theirs\n");
+    repository.commit("theirs");
+    repository.git(&["switch", "-q", "main"]);
+    let script = script.replace("mine > file", "again > sub/file");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "conflict");
+    assert!(detail.contains("are not resolved: sub/file"), "{detail}");
+    repository.is_untouched();
+}
+
 /// Git may fail when it has written some files already, and its index too.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {
