@@ -9,7 +9,7 @@ use std::{
 
 use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, record::Record, settle::refuse_moved};
 use crate::{
     fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
@@ -95,6 +95,7 @@ impl Worktrees {
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, task.id, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
             // Another name will do.
@@ -260,6 +261,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, record.task, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
         self.fill(git, record, tip).await

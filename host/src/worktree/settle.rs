@@ -112,13 +112,15 @@ impl Worktrees {
             } else {
                 format!("on branch `{branch}`")
             };
-            let detail = if matches!(error, WorktreeError::BranchReplaced { .. }) {
-                error.to_string()
-            } else {
-                format!("{error}; the work is {place}")
+            let detail = match &error {
+                WorktreeError::BranchReplaced { .. } | WorktreeError::Moved { .. } => {
+                    error.to_string()
+                }
+                _ => format!("{error}; the work is {place}"),
             };
+            let why = detail.split("; ").next().unwrap_or_default();
             Merge {
-                brief: Some(harmless(&error.to_string())),
+                brief: Some(harmless(why)),
                 ..Merge::new(strategy, MergeState::Refused, detail)
             }
         })
@@ -170,7 +172,9 @@ impl Worktrees {
             git.own_place(&record.repository).await?;
             git
         } else {
-            git.in_repository(&record.repository)
+            let repository = git.in_repository(&record.repository);
+            refuse_moved(&repository, record.task, &path).await?;
+            repository
         };
         Ok(Work {
             task: record.task,
@@ -531,6 +535,20 @@ impl Record {
             Some(base) => Ok(git.is_ancestor(tip, &base).await?),
             None => Ok(false),
         }
+    }
+}
+
+/// Refuses a worktree that somebody, such as its task, has moved elsewhere with git: there may be
+/// uncommitted changes in it.
+pub(super) async fn refuse_moved(
+    repository: &Git,
+    task: TaskId,
+    path: &Path,
+) -> Result<(), WorktreeError> {
+    let from = path.to_owned();
+    match repository.moved_to(path).await? {
+        Some(to) => Err(WorktreeError::Moved { task, from, to }),
+        None => Ok(()),
     }
 }
 

@@ -317,6 +317,62 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
     repository.is_untouched();
 }
 
+/// Its changes are neither merged nor lost, and the message tells how to continue.
+#[test]
+fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; git worktree move . {}",
+            moved.display()
+        );
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert_eq!(
+            task["reason"]["message"],
+            format!(
+                "the worktree was moved to {}, where nothing is done with it",
+                moved.display()
+            )
+        );
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        let cleaned = host.json(["worktree", "clean", "--all"]);
+        let why = format!("it was moved to {}", moved.display());
+        assert_eq!(cleaned["left"][0]["why"], why, "{cleaned:#}");
+        for again in [
+            &["worktree", "merge", name][..],
+            &["worktree", "resolve", name],
+        ] {
+            host.run(again).code(REFUSED).says(&["was moved to"]);
+        }
+        host.run(["retry", name]).check();
+        let task = host.finished(name);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let text = fs::read_to_string(moved.join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+
+        let back = detail.split('`').nth(1).unwrap();
+        let moves = host.other("sh").args(["-c", back]).output().unwrap();
+        assert!(moves.status.success(), "{back}: {moves:?}");
+        let worktree = repository.worktree(&task);
+        git_in(
+            host,
+            &worktree,
+            &["checkout", "-q", &format!("claudine/{name}")],
+        );
+        host.run(["worktree", "merge", name]).check();
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+    }
+}
+
 /// Git may fail when it has written some files already, and its index too.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {
