@@ -120,7 +120,9 @@ impl Worktrees {
         record.is_dropped = false;
         self.write_record(record).await?;
         let start = record.base_commit.clone();
-        repository.make_branch(&record.branch, &start).await?;
+        repository
+            .make_branch(&record.branch, &start, &record.made())
+            .await?;
         self.fill(git, record, &start).await
     }
 
@@ -188,7 +190,9 @@ impl Worktrees {
                 tip
             } else {
                 let start = record.base_commit.clone();
-                repository.make_branch(&record.branch, &start).await?;
+                repository
+                    .make_branch(&record.branch, &start, &record.made())
+                    .await?;
                 start
             };
             self.fill(git, &mut record, &tip).await
