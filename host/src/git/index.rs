@@ -47,6 +47,11 @@ impl Git {
         Ok(parse(&self.output(&spec).await?))
     }
 
+    /// The submodules of this checkout, by their paths.
+    pub(crate) async fn submodules(&self) -> Result<Vec<String>, GitError> {
+        Ok(self.listed().await?.links)
+    }
+
     /// The changed ones among files whose changes git was told to ignore. A missing file counts as
     /// unchanged: in a sparse checkout most are missing.
     pub(super) async fn changed_unwatched(

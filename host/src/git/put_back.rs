@@ -129,7 +129,16 @@ impl Git {
         let (differing, files) = (found?, step.files.clone());
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
-                is_there(&top.join(&file.path)) && (!file.in_new || differing.contains(&file.path))
+                let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
+                    return false;
+                };
+                // In the new commit a directory may be in the place of a file.
+                let is_as_new = if file.in_new {
+                    !differing.contains(&file.path)
+                } else {
+                    found.is_dir()
+                };
+                !is_as_new
             };
             let other = files.into_iter().filter(is_other);
             other.map(|file| file.path).collect()

@@ -12,14 +12,11 @@ use super::{
 /// The most commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
 
-/// The beginning of git's note about a move of a branch by us.
-const OURS: &str = "claudine: ";
-
-/// The past of a branch.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Moves {
-    pub(crate) to: Vec<Commit>,
-    pub(crate) is_ours: bool,
+/// A move of a branch.
+pub(crate) struct Move {
+    pub(crate) to: Commit,
+    /// The text that came with it.
+    pub(crate) why: String,
 }
 
 /// Commits that a ref of ours keeps.
@@ -39,11 +36,7 @@ impl Git {
         known: &[&Commit],
         message: &str,
     ) -> Result<bool, GitError> {
-        let past = self.past(known).await?;
-        if past.is_empty() {
-            return Ok(false);
-        }
-        let abandoned = self.only_noted(&past, known).await?;
+        let abandoned = self.abandoned(known).await?;
         let before = self.commit_of(name).await?;
         if abandoned.is_empty() {
             return Ok(before.is_some());
@@ -60,8 +53,8 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here, the last one first.
-    async fn past(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
+    /// The last ones of the commits that were checked out here and are on no branch, tag or remote.
+    pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
             .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
@@ -69,7 +62,8 @@ impl Git {
         let lines = String::from_utf8_lossy(&output);
         let mut seen: BTreeSet<&str> = known.iter().map(|it| it.hash()).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
-        Ok(new.filter_map(Commit::parse).collect())
+        let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
+        self.only_noted(&past, known).await
     }
 
     /// The last ones of these commits and their ancestors that no ref has.
@@ -103,9 +97,9 @@ impl Git {
         Ok(past.iter().filter(is_last).cloned().collect())
     }
 
-    /// The places where a branch has been since it was made, and whether one of these moves was
-    /// ours. Git forgets them with the branch, and may be configured to note nothing.
-    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Moves, GitError> {
+    /// The moves of a branch since it was made. Git forgets them with the branch, and may be
+    /// configured to note nothing.
+    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
         let arguments = [
             "log",
             "--walk-reflogs",
@@ -114,13 +108,15 @@ impl Git {
         ];
         let spec = Spec::reads(arguments).arg(branch.full()).arg("--");
         let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
-        let mut moves = Moves::default();
-        for line in String::from_utf8_lossy(&output).lines() {
-            let (commit, why) = line.split_once(' ').unwrap_or((line, ""));
-            moves.to.extend(Commit::parse(commit));
-            moves.is_ours |= why.starts_with(OURS);
-        }
-        Ok(moves)
+        let lines = String::from_utf8_lossy(&output);
+        let moves = lines.lines().filter_map(|line| {
+            let (to, why) = line.split_once(' ').unwrap_or((line, ""));
+            Some(Move {
+                to: Commit::parse(to)?,
+                why: why.to_owned(),
+            })
+        });
+        Ok(moves.collect())
     }
 
     /// The commits that this ref keeps; `None` if there is no such ref.

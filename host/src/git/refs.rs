@@ -21,6 +21,8 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has some.
     Commits,
+    /// Only git's notes about the checkout have some, such as those before an amend.
+    Abandoned,
     Stash,
 }
 
@@ -255,11 +257,14 @@ impl Git {
             "--not",
             "--remotes",
         ]);
-        if self.line(&spec.of_true_history()).await?.is_empty() {
-            Ok(Tips::Elsewhere)
-        } else {
-            Ok(Tips::Commits)
+        if !self.line(&spec.of_true_history()).await?.is_empty() {
+            return Ok(Tips::Commits);
         }
+        Ok(if self.abandoned(&[]).await?.is_empty() {
+            Tips::Elsewhere
+        } else {
+            Tips::Abandoned
+        })
     }
 
     /// Whether refs that belong to this checkout alone, and are deleted with it, have commits that
@@ -277,21 +282,15 @@ impl Git {
         Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Creates a branch, unless one of this name exists.
+    /// Creates a branch, unless one of this name exists. Git notes why.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
         commit: &Commit,
+        why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = [
-            "update-ref",
-            "-m",
-            "claudine: made",
-            &full,
-            commit.hash(),
-            "",
-        ];
+        let arguments = ["update-ref", "-m", why, &full, commit.hash(), ""];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    At,
+    At, Commit,
     environment::Variables,
     settings::{self, FIXED, NO_HOOKS},
 };
@@ -66,6 +66,8 @@ pub(super) struct Spec {
     pub(super) kept_bytes: usize,
     /// The index to use instead of the checkout's.
     index: Option<OsString>,
+    /// The commit whose attributes count, instead of the checkout's.
+    attributes: Option<String>,
     /// Whether to read history without replaced commits.
     is_true: bool,
     /// Settings for this command alone.
@@ -83,6 +85,7 @@ impl Spec {
             limit: SHORT,
             kept_bytes: KEPT_BYTES,
             index: None,
+            attributes: None,
             is_true: false,
             settings: Vec::new(),
         }
@@ -130,6 +133,15 @@ impl Spec {
         }
     }
 
+    /// Takes the attributes of files from this commit. Git before 2.41 takes them from the checkout
+    /// all the same.
+    pub(super) fn attributes_of(self, commit: &Commit) -> Self {
+        Self {
+            attributes: Some(commit.hash().to_owned()),
+            ..self
+        }
+    }
+
     /// Ignores replaced commits, for questions that decide whether a branch is still needed. Anyone
     /// with write access to a repository can replace a commit by one with other parents.
     pub(super) fn of_true_history(self) -> Self {
@@ -172,6 +184,9 @@ impl Spec {
         }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
+        }
+        if let Some(commit) = &self.attributes {
+            command.env("GIT_ATTR_SOURCE", commit);
         }
         if self.is_true {
             command.env("GIT_NO_REPLACE_OBJECTS", "1");

@@ -76,7 +76,9 @@ impl Git {
             .map(drop)
     }
 
-    /// Merges in memory: no checkout, branch or index changes.
+    /// Merges in memory: no checkout, branch or index changes. As in a person's own merge into
+    /// `ours`, the attributes there tell how files are merged, and not those that a task has
+    /// written.
     pub(crate) async fn merge_trees(
         &self,
         ours: &Commit,
@@ -91,7 +93,7 @@ impl Git {
             ours.hash(),
             theirs.hash(),
         ]);
-        let spec = spec.limit(LONG);
+        let spec = spec.attributes_of(ours).limit(LONG);
         let finished = self.run(&spec).await?;
         let mut parts = names(&finished.stdout).into_iter();
         match (finished.status.code(), parts.next()) {

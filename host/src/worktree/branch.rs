@@ -22,6 +22,10 @@ const STEM_WORDS: usize = 6;
 /// id.
 const MOST_ALIKE: usize = 1_000;
 
+/// The beginning of git's note about a branch that was made for a task. Earlier versions did not
+/// add the task.
+const MADE: &str = "claudine: made";
+
 impl Worktrees {
     /// A free name for a task's new branch, if none was asked for: the name that it had before, if
     /// that is free, else the planned one, with a number if necessary.
@@ -146,11 +150,19 @@ impl Record {
         }
         // A person may have rebased it.
         let moves = git.moves(&self.branch).await?;
-        if moves.to.is_empty() && !has_work {
+        if moves.is_empty() && !has_work {
             return Ok(git.is_ancestor(&self.base_commit, tip).await?);
         }
-        let is_noted = |commit: &Commit| noted.contains(commit);
-        Ok(moves.is_ours || has_work && moves.to.iter().any(is_noted))
+        let made = self.made();
+        Ok(moves.iter().any(|it| {
+            let is_old = !has_work && it.why == MADE;
+            it.why == made || is_old || has_work && noted.contains(&it.to)
+        }))
+    }
+
+    /// Git's note about the making of the branch.
+    pub(super) fn made(&self) -> String {
+        format!("{MADE} for {}", self.task)
     }
 
     /// The commit of the branch at the last merge.

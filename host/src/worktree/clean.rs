@@ -50,6 +50,9 @@ impl Worktrees {
             record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
+            if let Some(to) = repository.moved_to(git.dir()).await? {
+                return Ok(Some(format!("it was moved to {}", to.display())));
+            }
             repository.forget_missing(git.dir()).await?;
             match record.own_tip(&repository, None).await {
                 Err(WorktreeError::BranchReplaced { .. }) => return Ok(None),

@@ -9,7 +9,7 @@ use std::{
 
 use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, record::Record, settle::refuse_moved};
 use crate::{
     fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
@@ -95,6 +95,7 @@ impl Worktrees {
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, task.id, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
             // Another name will do.
@@ -119,7 +120,9 @@ impl Worktrees {
         record.is_dropped = false;
         self.write_record(record).await?;
         let start = record.base_commit.clone();
-        repository.make_branch(&record.branch, &start).await?;
+        repository
+            .make_branch(&record.branch, &start, &record.made())
+            .await?;
         self.fill(git, record, &start).await
     }
 
@@ -187,7 +190,9 @@ impl Worktrees {
                 tip
             } else {
                 let start = record.base_commit.clone();
-                repository.make_branch(&record.branch, &start).await?;
+                repository
+                    .make_branch(&record.branch, &start, &record.made())
+                    .await?;
                 start
             };
             self.fill(git, &mut record, &tip).await
@@ -260,6 +265,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, record.task, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
         self.fill(git, record, tip).await

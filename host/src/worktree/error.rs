@@ -9,7 +9,7 @@ use claudine_domain::id::TaskId;
 
 use crate::{
     git::{BranchRef, Commit, GitError, Standing},
-    text::shell_word,
+    text::{shell_line, shell_word},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,18 @@ pub(crate) enum WorktreeError {
     CommitGone { commit: String },
     #[error("branch `{branch}` is gone: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
+    #[error(
+        "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task}` tries again",
+        to.display(),
+        shell_line(&[
+            "git", "-C", &to.to_string_lossy(), "worktree", "move", ".", &from.to_string_lossy()
+        ])
+    )]
+    Moved {
+        task: TaskId,
+        from: PathBuf,
+        to: PathBuf,
+    },
     #[error(
         "branch `{branch}` is not the task's: somebody has deleted that one and made another of the same name; {}",
         way_back(branch, last.as_ref())
@@ -132,6 +144,7 @@ impl WorktreeError {
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
                 | Self::BranchReplaced { .. }
+                | Self::Moved { .. }
         )
     }
 

@@ -5,9 +5,9 @@
 //! is made when the first attempt starts, and kept for further attempts. When the task has
 //! succeeded its work is merged, pushed, written to a patch, or left, as the user asked.
 //! Uncommitted work is never removed, a branch only if its base has everything on it, and commits on
-//! no branch are kept by a ref. Each step
-//! finds out what of it is already done, so that another host can continue after a host was killed
-//! in the middle. Beside each worktree there is a record of it, which outlives its task.
+//! no branch are kept by a ref. Each step finds out what of it is already done, so that another host
+//! can continue after a host was killed in the middle. Beside each worktree there is a record of it,
+//! which outlives its task.
 
 mod again;
 mod auto;

@@ -27,7 +27,10 @@ async fn worktree(person: &Person, branch: &str) -> Git {
     let branch = BranchRef::named(branch);
     let commit = person.commit("main").await;
     let repository = repository(person);
-    repository.make_branch(&branch, &commit).await.unwrap();
+    repository
+        .make_branch(&branch, &commit, "made")
+        .await
+        .unwrap();
     let git = repository.in_dir(person.home().join("tree"));
     repository.add_worktree(git.dir(), &commit).await.unwrap();
     git.stand_on(&branch).await.unwrap();

@@ -128,7 +128,7 @@ fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
     repository.git(&["branch", "-q", "-m", "claudine/one", "kept"]);
     repository.git(&["branch", "-q", "claudine/one", commit]);
     host.run(["worktree", "merge", "one"]).check();
-    assert_eq!(host.status("one")["outcome"], "succeeded");
+    assert!(repository.path().join("work").exists());
     is_left("kept", &mine);
 
     // A retry takes another name, as if there were no branch.
@@ -154,6 +154,19 @@ fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
         }
         repository.git(&["branch", "-q", "-D", "own"]);
     }
+
+    // Nor is another task's branch of that name.
+    let options = ["--branch", "ours", "--merge", "auto"];
+    let first = repository.done(&options, &work);
+    host.run(["worktree", "clean", "--all"]).check();
+    repository.git(&["branch", "-q", "-D", "ours"]);
+    let second = repository.done(&options, &work);
+    host.run(["worktree", "clean", "--all"]).check();
+    let id = |task: &Value| task["id"].as_str().unwrap().to_owned();
+    host.run(["worktree", "merge", &id(&first)])
+        .code(REFUSED)
+        .says(&["branch `ours` is not the task's"]);
+    host.run(["worktree", "merge", &id(&second)]).check();
 
     // The task's branch stays its own if a person has rebased it.
     failed("three");

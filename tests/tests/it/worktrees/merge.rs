@@ -288,6 +288,156 @@ fn merge_with_git_alone_ends_the_task_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
+/// As in a person's own merge; and as everything that git starts, they have a supervisor.
+#[test]
+fn merge_drivers_of_the_base_decide_how_files_are_merged() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let (driver, chain) = (host.root().join("driver"), host.root().join("chain"));
+    // Notes the processes above it, and takes lines of both sides.
+    let text = format!(
+        "#!/bin/sh\npid=$$\nwhile test \"$pid\" -gt 1; do echo \"$pid\"; \
+         pid=$(sed 's/.*) . \\([0-9]*\\) .*/\\1/' \"/proc/$pid/stat\"); done > {}\n\
+         sort -u \"$1\" \"$2\" > \"$1.new\" && mv \"$1.new\" \"$1\"\n",
+        chain.display()
+    );
+    write_script(&driver, &text);
+    let command = format!("{} %A %B", driver.display());
+    repository.git(&["config", "merge.sorted.driver", &command]);
+    let attributes = "lock merge=sorted\nlist merge=union\n";
+    repository.write(".gitattributes", attributes);
+    for file in ["lock", "list"] {
+        repository.write(file, "0\n");
+    }
+    repository.commit("attributes");
+
+    let go = host.root().join("go");
+    let both = |name: &str, script: &str, files: &[&str]| {
+        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let options = ["--merge", "auto", "--name", name];
+        let id = repository.submit(&options, &format!("{script}; {waits}"));
+        host.live(&id);
+        for file in files {
+            repository.write(file, &format!("0\nmine {name}\n"));
+        }
+        repository.commit("mine");
+        fs::write(&go, "").unwrap();
+        let task = host.finished(&id);
+        fs::remove_file(&go).unwrap();
+        task
+    };
+    let script = "echo theirs >> lock; echo theirs >> list";
+    let task = both("one", script, &["lock", "list"]);
+    merged(&task, "succeeded", "merged");
+    let read = |file: &str| fs::read_to_string(repository.path().join(file)).unwrap();
+    assert_eq!(read("lock"), "0\nmine one\ntheirs\n");
+    assert_eq!(read("list"), "0\nmine one\ntheirs\n");
+    repository.is_untouched();
+    let above = fs::read_to_string(&chain).unwrap();
+    let above: Vec<u32> = above.lines().map(|pid| pid.parse().unwrap()).collect();
+    let supervisors = host.supervisor_pids();
+    assert!(
+        above.iter().any(|pid| supervisors.contains(pid)),
+        "{above:?} {supervisors:?}"
+    );
+
+    // A task cannot have its conflicts resolved by attributes of its own.
+    let script = "echo 'file merge=union' >> .gitattributes; echo theirs > file";
+    let task = both("two", script, &["file"]);
+    let detail = merged(&task, "failed", "conflict");
+    assert!(
+        detail.contains("conflicts with `main` in file;"),
+        "{detail}"
+    );
+    repository.is_untouched();
+}
+
+/// Git brings them back with the commit of that merge.
+#[test]
+fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
+    let repository = Repository::new();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("other", "other\n");
+    repository.commit("other");
+    repository.git(&["switch", "-q", "main"]);
+    let script = "echo mine > file; git -c user.name=T -c user.email=t@example.org \
+                  merge -q --autostash --no-commit --no-ff other; cat file";
+    let task = repository.done(&["--merge", "auto"], script);
+    assert_eq!(task["output"], "one\n", "the change was set aside");
+    merged(&task, "succeeded", "merged");
+    repository.is_untouched();
+    for (file, text) in [("file", "mine\n"), ("other", "other\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
+    // If both have changed a file, that is a conflict.
+    repository.git(&["switch", "-q", "other"]);
+    repository.write("sub/file", "theirs\n");
+    repository.commit("theirs");
+    repository.git(&["switch", "-q", "main"]);
+    let script = script.replace("mine > file", "again > sub/file");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "conflict");
+    assert!(detail.contains("are not resolved: sub/file"), "{detail}");
+    repository.is_untouched();
+}
+
+/// Its changes are neither merged nor lost, and the message tells how to continue.
+#[test]
+fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; git worktree move . {}",
+            moved.display()
+        );
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert_eq!(
+            task["reason"]["message"],
+            format!(
+                "the worktree was moved to {}, where nothing is done with it",
+                moved.display()
+            )
+        );
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        let cleaned = host.json(["worktree", "clean", "--all"]);
+        let why = format!("it was moved to {}", moved.display());
+        assert_eq!(cleaned["left"][0]["why"], why, "{cleaned:#}");
+        for again in [
+            &["worktree", "merge", name][..],
+            &["worktree", "resolve", name],
+        ] {
+            host.run(again).code(REFUSED).says(&["was moved to"]);
+        }
+        host.run(["retry", name]).check();
+        let task = host.finished(name);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let text = fs::read_to_string(moved.join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+
+        let back = detail.split('`').nth(1).unwrap();
+        let moves = host.other("sh").args(["-c", back]).output().unwrap();
+        assert!(moves.status.success(), "{back}: {moves:?}");
+        let worktree = repository.worktree(&task);
+        git_in(
+            host,
+            &worktree,
+            &["checkout", "-q", &format!("claudine/{name}")],
+        );
+        host.run(["worktree", "merge", name]).check();
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+    }
+}
+
 /// Git may fail when it has written some files already, and its index too.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {

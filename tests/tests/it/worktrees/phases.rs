@@ -202,11 +202,33 @@ fn next_host_continues_after_a_death_during_the_hand_over() {
     }
 }
 
-/// A filter or a remote may hang for ever.
+/// A filter, a merge driver or a remote may hang for ever.
 #[test]
 fn hanging_settlement_ends_at_its_time_limit() {
     let builder = TestHost::builder().env("CLAUDINE_SETTLE_TIMEOUT", "1s");
     let repository = Repository::with(builder);
+    repository.write(".gitattributes", "file merge=slow\n");
+    repository.commit("slow");
+    let pid = repository.host.root().join("pid");
+    let driver = format!("echo $$ > {}; exec sleep 1000", pid.display());
+    repository.git(&["config", "merge.slow.driver", &driver]);
+    let go = repository.host.root().join("go");
+    let script = format!(
+        "echo theirs > file; {COMMIT}; until test -e {}; do sleep 0.02; done",
+        go.display()
+    );
+    let id = repository.submit(&["--merge", "auto"], &script);
+    repository.host.live(&id);
+    repository.write("file", "mine\n");
+    repository.commit("mine");
+    fs::write(&go, "").unwrap();
+    let task = repository.host.finished(&id);
+    assert_eq!(task["outcome"], "timed_out", "{task:#}");
+    repository.is_untouched();
+    // It may have been ended before it could write its pid.
+    if let Ok(pid) = fs::read_to_string(&pid) {
+        assert!(!process::alive(pid.trim().parse().unwrap()));
+    }
     repository.write(".gitattributes", "slow filter=slow\n");
     repository.commit("slow");
     repository.git(&["config", "filter.slow.clean", "sleep 1000"]);

@@ -123,6 +123,33 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
     assert_eq!(answer["merge"]["worktree_removed"], true, "{answer:#}");
 }
 
+/// The repository of a submodule is removed with the worktree, so that no ref can keep them.
+#[test]
+fn abandoned_commit_in_a_submodule_keeps_its_worktree() {
+    let repository = with_submodules(true);
+    let amend = COMMIT.replace("-m work", "--amend -m other");
+    let script = format!(
+        "cd lib; git switch -q -c own; echo one > text; {COMMIT}; echo two > text; {amend}; \
+         git push -q origin own; cd ..; {COMMIT}"
+    );
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "succeeded", "merged");
+    let says =
+        "its submodule `lib` has commits that are on no branch; `git log -g` shows them there";
+    assert!(detail.ends_with(says), "{detail}");
+    let lib = repository.worktree(&task).join("lib");
+    assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "two\n");
+    // Once a branch has it on the remote too, nothing is lost.
+    let one = git_in(&repository.host, &lib, &["rev-parse", "HEAD@{1}"]);
+    git_in(
+        &repository.host,
+        &lib,
+        &["push", "-q", "origin", &format!("{one}:refs/heads/one")],
+    );
+    let cleaned = repository.host.json(["worktree", "clean"]);
+    assert_eq!(cleaned["removed"][0]["task"], task["id"], "{cleaned:#}");
+}
+
 #[test]
 fn ignored_files_in_a_submodule_are_kept() {
     let repository = with_submodules(true);
