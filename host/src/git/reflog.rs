@@ -1,12 +1,12 @@
-//! Reads git's notes about the past of a checkout.
+//! Reads git's notes about earlier states of a checkout.
 
 use std::fs;
 
 use super::{Commit, Git, GitError};
 
 impl Git {
-    /// The last commit that was checked out here, if git has noted one. Read from the file: git has
-    /// no command for it once the branch is deleted.
+    /// The last commit that was checked out here, if git has noted it. It is read from the file,
+    /// because git has no command for it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
@@ -17,8 +17,8 @@ impl Git {
     }
 }
 
-/// Parses the last line. Lines begin with the commit before and the one after; the hash for no
-/// commit is all zeros.
+/// Parses the last line. Each line begins with the commit before the change and the commit after
+/// it. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');

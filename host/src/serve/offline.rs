@@ -1,4 +1,5 @@
-//! A host within this process for reading if no host runs: it runs nothing and leaves no trace.
+//! A host within this process that reads requests if no other host runs. It runs no task and leaves
+//! nothing behind.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// Must be called within a runtime. A host that starts meanwhile is not disturbed.
+/// Creates the host. Must be called within a runtime. If a real host starts in the meantime, it is
+/// not disturbed.
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     if layout.to_be_placed().exists() {
@@ -61,7 +63,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     })))
 }
 
-/// Shows an attempt as finishing if its process has ended since the last host. The next host
+/// Shows an attempt as finishing if its process has ended since the last host ended. The next host
 /// records the end.
 fn without_ended_process(task: &mut Task) {
     let State::Running { phase, .. } = &mut task.state else {

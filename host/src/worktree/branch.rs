@@ -1,7 +1,8 @@
 //! Names and owners of tasks' branches.
 //!
-//! A name tells the subject of a task but proves nothing. The owner of a branch is named by the
-//! record of its worktree or, without a record, by the task itself.
+//! The name of a branch shows the subject of a task, but does not prove whose branch it is. The
+//! owner of a branch is named by the record of its worktree or, if there is no record, by the task
+//! itself.
 
 use std::path::Path;
 
@@ -14,17 +15,17 @@ use claudine_domain::{
 use super::{WorktreeError, Worktrees};
 use crate::git::{BranchRef, Commit, Git};
 
-/// The longest part of a branch's name that is made from the task's name or prompt.
+/// Maximum length of the part of a branch's name that is made from the task's name or prompt.
 const STEM_CHARS: usize = 40;
-/// The most words of a prompt in a name.
+/// Maximum number of words of a prompt in a name.
 const STEM_WORDS: usize = 6;
-/// The most branches that have the same name with different numbers; further ones are named by task
-/// id.
+/// Maximum number of branches with the same name and different numbers. Further branches are named
+/// by task id.
 const MOST_ALIKE: usize = 1_000;
 
 impl Worktrees {
-    /// A free name for a task's new branch, if none was asked for: the name that it had before, if
-    /// that is free, else the planned one, with a number if necessary.
+    /// A free name for a task's new branch, if the user named none. The name that the branch had
+    /// before is used if it is free, else the planned name, with a number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -55,8 +56,8 @@ impl Worktrees {
     }
 
     /// The branch on which a task has worked, and its commit, if the record of its worktree is
-    /// lost: backups have no records. The name alone proves nothing, since another task may have it
-    /// by now.
+    /// lost, since backups have no records. The name of the branch proves nothing, since another
+    /// task's branch may have this name by now.
     pub(super) async fn own_branch(
         &self,
         repository: &Git,
@@ -80,8 +81,8 @@ impl Worktrees {
         {
             return Ok(None);
         }
-        // A merged branch is no longer needed, and the next branch of that name also contains its
-        // commits.
+        // A merged branch is no longer needed, and a later branch of the same name would contain
+        // its commits too.
         let base = worktree.base.as_ref().map(BranchRef::named);
         let base = match base {
             Some(base) => repository.branch_commit(&base).await?,
@@ -110,8 +111,8 @@ fn last_commit(task: &Task) -> Option<Commit> {
     commits.next()
 }
 
-/// The part of a branch's name that tells its subject: from the task's name, else from the first
-/// words of its prompt. `None` if neither contains a usable character.
+/// The part of a branch's name that shows the subject. It is made from the task's name, or else
+/// from the first words of the prompt. `None` if neither contains a usable character.
 pub(crate) fn stem_of(name: Option<&str>, summary: &str) -> Option<String> {
     name.and_then(stem).or_else(|| stem(summary))
 }

@@ -33,7 +33,7 @@ pub(crate) enum WorktreeError {
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
     NoBranchToMergeInto { base: String },
-    #[error("--merge auto would change {}, where `{branch}` is checked out, and that has changes that are not committed: {files}", checkout.display())]
+    #[error("--merge auto would change {}, where `{branch}` is checked out with changes that are not committed: {files}", checkout.display())]
     Dirty {
         checkout: PathBuf,
         branch: BranchRef,
@@ -53,7 +53,7 @@ pub(crate) enum WorktreeError {
     },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
-    #[error("its submodules cannot be checked out: {0}")]
+    #[error("the submodules of the worktree cannot be checked out: {0}")]
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
@@ -82,9 +82,11 @@ impl WorktreeError {
             ),
             Self::BranchInTheWay { .. } => Some("name another one with --branch"),
             Self::LedAway { .. } => Some(
-                "limit that setting to the main checkout, in which you run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
+                "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),
-            Self::InUse { .. } => Some("end that first, or choose --merge manual, pr or patch"),
+            Self::InUse { .. } => {
+                Some("end the rebase or bisect first, or choose --merge manual, pr or patch")
+            }
             Self::Hidden { .. } => {
                 Some("submit the task in that checkout, or choose --merge manual, pr or patch")
             }
@@ -107,7 +109,7 @@ impl WorktreeError {
         }
     }
 
-    /// Whether the present state is in the way of the request.
+    /// Whether the request conflicts with the present state.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,
@@ -127,14 +129,14 @@ impl WorktreeError {
         matches!(
             self,
             Self::Io { .. }
-                // The remotes of submodules may not answer at the moment.
+                // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
     }
 }
 
-/// Turns an I/O error into one that names the action and the path.
+/// Turns an I/O error into an error that names the action and the path.
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorktreeError {
     let path = path.to_owned();
     move |source| WorktreeError::Io { what, path, source }
