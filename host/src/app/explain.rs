@@ -19,7 +19,7 @@ use super::{
     steps::{failed_merge, steps},
     view::Why,
 };
-use crate::{clock::rfc3339, text::shell_word};
+use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -176,7 +176,12 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let suspended = suspended_supervisor.map(|pid| {
                 format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
             });
-            let reasons = std::iter::once(running(phase)).chain(suspended).chain(held);
+            let running = if queue.no_host {
+                running_without_host(phase, unrecorded::is_marked(task))
+            } else {
+                running(phase)
+            };
+            let reasons = std::iter::once(running).chain(suspended).chain(held);
             (*since, reasons.collect())
         }
     };
@@ -316,6 +321,22 @@ fn running(phase: &Phase) -> String {
             "finishing: reading the last output and ending its processes".to_owned()
         }
     }
+}
+
+/// The same if no host runs: what only a host does waits for the next one.
+fn running_without_host(phase: &Phase, is_unrecorded: bool) -> String {
+    let what = match phase {
+        _ if is_unrecorded => {
+            "its process has ended; the next host reads the rest of its output and records the end"
+        }
+        Phase::Preparing => "it was being prepared when the host ended; the next host goes on",
+        Phase::Finishing => "it was finishing when the host ended; the next host goes on",
+        Phase::Settling => "ended; the next host commits, merges or pushes its changes",
+        Phase::Assigned | Phase::Starting | Phase::Live | Phase::Stopping(_) => {
+            return running(phase);
+        }
+    };
+    format!("{what} (`claudine up` starts one)")
 }
 
 pub(super) fn stop_word(why: &StopWhy) -> String {

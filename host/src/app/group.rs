@@ -152,6 +152,12 @@ fn with_tasks(
             view.queued += count;
         }
     }
+    for task in reader.unrecorded()? {
+        let group = task.request.group.as_deref();
+        if let Some(view) = group.and_then(|group| groups.get_mut(group)) {
+            view.running = view.running.saturating_sub(1);
+        }
+    }
     for group in groups.values_mut() {
         for statuses in [&[Status::Running][..], &QUEUED] {
             let filter = Filter {

@@ -112,6 +112,7 @@ impl Host {
             watch,
         } = parts;
         let reading = TaskTracker::new();
+        let no_host = engine.snapshot().no_host;
         let mode = match settings.begin {
             Begin::Usual | Begin::Paused => None,
             Begin::Draining => Some(DownMode::Drain),
@@ -123,7 +124,11 @@ impl Host {
         Self {
             engine,
             ids: Mutex::default(),
-            reader: Arc::new(Reader { store, layout }),
+            reader: Arc::new(Reader {
+                store,
+                layout,
+                no_host,
+            }),
             plugins,
             transcripts,
             environments,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Number of pieces read ahead of a slow client.
-const AHEAD: usize = 16;
+const AHEAD: usize = 2;
 /// Time between two checks for the end of an attempt that has no event, as when its account is
 /// parked.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -140,7 +140,7 @@ impl Host {
         if let Some(channel) = reading.channel {
             reader = reader.channel(channel);
         }
-        let mut log = AsideReader::from(reader);
+        let mut log = AsideReader::from(reader.sparing());
         let watch = reading.follow.then(|| self.watch.clone());
         let opened = log.read(move |reader| {
             let grown = watch.map(|watch| watch.subscribe(reader.path()));

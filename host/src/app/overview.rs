@@ -251,6 +251,8 @@ fn counts(reader: &Reader) -> Result<Counts, AppError> {
             Status::Done(_) => {}
         }
     }
+    let unrecorded = reader.unrecorded()?.len() as u64;
+    counts.running = counts.running.saturating_sub(unrecorded);
     Ok(counts)
 }
 

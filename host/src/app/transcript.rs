@@ -48,7 +48,8 @@ impl Items {
                 let opening = host.transcripts.end(&output, channel, lines, true);
                 let opened = opening.await.map_err(|error| unreadable(&error))?;
                 let Opened { end, .. } = opened;
-                (log, transcriber, read) = (opened.log, opened.transcriber, end.items);
+                log = opened.log.sparing();
+                (transcriber, read) = (opened.transcriber, end.items);
             }
             Some(Begin::Offset(stdout)) => {
                 let stderr = stderr_from.unwrap_or(stdout);

@@ -30,15 +30,25 @@ pub(crate) use crate::transcript::{Item, LogChannel, Place};
 /// Words for the states of tasks.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
 /// Words for the phases of running tasks; null for other tasks.
-const PHASES: [Option<&str>; 7] = [
+pub(super) const PHASES: [Option<&str>; 8] = [
     Some("preparing"),
     Some("starting"),
     Some("live"),
     Some("stopping"),
     Some("finishing"),
     Some("settling"),
+    Some(ENDED_PHASE),
     None,
 ];
+/// The phase of a task whose process has ended while no host ran: the next host records the end.
+pub(crate) const ENDED_PHASE: &str = "ended";
+
+impl TaskRow {
+    /// Whether its process has ended while no host ran.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase.as_deref() == Some(ENDED_PHASE)
+    }
+}
 
 /// A task in a list, without long fields. Unset fields are left out.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +63,7 @@ pub(crate) struct TaskRow {
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
     /// Phase of a running task: `preparing`, `starting`, `live`, `stopping`, `finishing`,
-    /// `settling`.
+    /// `settling`; `ended` if its process has ended while no host ran, which the next host records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,

@@ -14,7 +14,10 @@ use super::{
     CapacityNow, Engine, EngineError, INBOX, Machine, Message, Snapshot, commit::remember_since,
     finishes::Finishes, waits::Waits,
 };
-use crate::{clock, store::Store};
+use crate::{
+    clock,
+    store::{Store, unrecorded},
+};
 
 /// The time between two readings of the machine. The use of processors is the difference between
 /// two readings.
@@ -52,7 +55,11 @@ async fn answer<M: Machine>(
 ) {
     let board = || -> Result<Board, EngineError> {
         let stored = store.load(remember_since());
-        let stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        let mut stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        // Tasks whose processes have ended take no slot any more.
+        stored
+            .unfinished
+            .retain(|task| !unrecorded::is_marked(task));
         Ok(Board::new(
             stored,
             limits,

@@ -41,6 +41,7 @@ pub(crate) use self::{
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
+    reflog::KeptCommits,
     refs::{Resolved, Unmakable},
     work::Merged,
 };

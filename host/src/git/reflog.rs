@@ -1,10 +1,131 @@
-//! Reads git's notes about earlier states of a checkout.
+//! Reads git's notes about earlier states of a checkout, and keeps the commits that only these
+//! notes name.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use super::{Commit, Git, GitError};
+use claudine_domain::time::Timestamp;
+
+use super::{
+    Commit, Git, GitError,
+    spec::{LIST_BYTES, LONG, Spec},
+};
+
+/// Maximum number of commits in the arguments of one command.
+const COMMITS_MAX: usize = 1_000;
+
+/// Commits that one of our refs keeps.
+pub(crate) struct KeptCommits {
+    by: Commit,
+    pub(crate) since: Timestamp,
+}
 
 impl Git {
+    /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
+    /// git forgets such commits with the checkout. The ref gets a commit whose parents are these
+    /// commits, and the commit that the ref had before. `known` are commits that something else
+    /// keeps. Returns whether the ref exists.
+    pub(crate) async fn keep_abandoned(
+        &self,
+        name: &str,
+        known: &[&Commit],
+        message: &str,
+    ) -> Result<bool, GitError> {
+        let past = self.past(known).await?;
+        if past.is_empty() {
+            return Ok(false);
+        }
+        let abandoned = self.only_noted(&past, known).await?;
+        let before = self.commit_of(name).await?;
+        if abandoned.is_empty() {
+            return Ok(before.is_some());
+        }
+        let mut keeper = before.clone();
+        for some in abandoned.chunks(COMMITS_MAX) {
+            let parents: Vec<&Commit> = keeper.iter().chain(some).collect();
+            let tree = format!("{}^{{tree}}", some[0].hash());
+            keeper = Some(self.commit_tree(&tree, &parents, message).await?);
+        }
+        let [new, old] = [&keeper, &before].map(|it| it.as_ref().map_or("", Commit::hash));
+        let spec = Spec::changes(["update-ref", "-m", "claudine: kept", name, new, old]);
+        self.change(&spec).await?;
+        Ok(true)
+    }
+
+    /// The commits that were checked out here, the last one first.
+    async fn past(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
+        let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
+        let output = self
+            .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
+            .await?;
+        let lines = String::from_utf8_lossy(&output);
+        let mut seen: BTreeSet<&str> = known.iter().map(|it| it.hash()).collect();
+        let new = lines.lines().filter(|line| seen.insert(*line));
+        Ok(new.filter_map(Commit::parse).collect())
+    }
+
+    /// The commits among `past` and their ancestors that no ref has, without those from which
+    /// another of them can be reached.
+    async fn only_noted(
+        &self,
+        past: &[Commit],
+        known: &[&Commit],
+    ) -> Result<Vec<Commit>, GitError> {
+        let (mut found, mut parents) = (BTreeSet::new(), BTreeSet::new());
+        for some in past.chunks(COMMITS_MAX) {
+            let spec = Spec::reads(["rev-list", "--ignore-missing", "--parents"]);
+            let spec = some.iter().fold(spec, |spec, it| spec.arg(it.hash()));
+            let others = [
+                "--not",
+                "--branches",
+                "--tags",
+                "--remotes",
+                "--glob=refs/claudine",
+            ];
+            let spec = others.iter().fold(spec, |spec, it| spec.arg(it));
+            let spec = known.iter().fold(spec, |spec, it| spec.arg(it.hash()));
+            let spec = spec.of_true_history().limit(LONG).kept_bytes(LIST_BYTES);
+            let output = self.output(&spec).await?;
+            for line in String::from_utf8_lossy(&output).lines() {
+                let mut words = line.split(' ').map(str::to_owned);
+                found.extend(words.next());
+                parents.extend(words);
+            }
+        }
+        let is_last = |it: &&Commit| found.contains(it.hash()) && !parents.contains(it.hash());
+        Ok(past.iter().filter(is_last).cloned().collect())
+    }
+
+    /// The commits that this ref keeps; `None` if the ref does not exist.
+    pub(crate) async fn kept_commits(&self, name: &str) -> Result<Option<KeptCommits>, GitError> {
+        let format = "--format=%(objectname) %(creatordate:unix)";
+        let spec = Spec::reads(["for-each-ref", format, name]);
+        let line = self.line(&spec).await?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        let parsed = line.split_once(' ').and_then(|(commit, seconds)| {
+            let seconds: u64 = seconds.parse().ok()?;
+            let by = Commit::parse(commit)?;
+            let since = Timestamp(seconds.saturating_mul(1_000));
+            Some(KeptCommits { by, since })
+        });
+        let unreadable = || GitError::Unreadable {
+            called: spec.called(),
+            printed: line.clone(),
+        };
+        parsed.map(Some).ok_or_else(unreadable)
+    }
+
+    /// Deletes the ref, so that git may forget the commits that it keeps.
+    pub(crate) async fn forget_commits(
+        &self,
+        name: &str,
+        kept: &KeptCommits,
+    ) -> Result<(), GitError> {
+        let spec = Spec::changes(["update-ref", "-d", name, kept.by.hash()]);
+        self.change(&spec).await.map(drop)
+    }
+
     /// The last commit that was checked out here, if git has noted it. It is read from the file,
     /// because git has no command for it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {

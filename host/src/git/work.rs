@@ -102,24 +102,17 @@ impl Git {
         }
     }
 
-    /// Creates the commit of a merge. No ref points to it yet.
+    /// Creates a commit with these parents. No ref points to it yet.
     pub(crate) async fn commit_tree(
         &self,
         tree: &str,
-        parents: [&Commit; 2],
+        parents: &[&Commit],
         message: &str,
     ) -> Result<Commit, GitError> {
-        let spec = Spec::changes([
-            "commit-tree",
-            "--no-gpg-sign",
-            "-p",
-            parents[0].hash(),
-            "-p",
-            parents[1].hash(),
-            "-m",
-            message,
-            tree,
-        ]);
+        let spec = Spec::changes(["commit-tree", "--no-gpg-sign", "-m", message]);
+        let parents = parents.iter();
+        let spec = parents.fold(spec, |spec, parent| spec.arg("-p").arg(parent.hash()));
+        let spec = spec.arg(tree);
         let output = self.change(&spec).await?;
         let line = String::from_utf8_lossy(&output);
         read_commit(&spec, line.trim_end())

@@ -42,7 +42,7 @@ fn run(args: &[OsString]) -> Result<(), String> {
 
 fn limit() -> rustix::io::Result<()> {
     let set = |resource, wanted: u64| {
-        // A hard limit that is already lower stays.
+        // A hard limit that is already lower is kept.
         let maximum = getrlimit(resource)
             .maximum
             .map_or(wanted, |maximum| maximum.min(wanted));

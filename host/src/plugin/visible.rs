@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Manifest;
 
-/// Filters the variables by the manifest.
+/// Returns the variables that the manifest names.
 pub(crate) fn visible(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,

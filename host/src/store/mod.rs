@@ -13,6 +13,7 @@ mod filter;
 mod record;
 mod reference;
 pub(crate) mod sqlite;
+pub(crate) mod unrecorded;
 
 #[cfg(test)]
 mod conformance;

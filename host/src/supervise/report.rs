@@ -3,7 +3,7 @@
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
 /// A report to the engine. A supervisor repeats its reports after each reconnection until their
-/// attempt is acknowledged; [`super::Supervisors`] passes each on once.
+/// attempt is acknowledged; [`super::Supervisors`] passes each report on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
     /// The child runs. Not sent for a child that ended within two milliseconds, whose
@@ -18,7 +18,7 @@ pub(crate) enum Report {
         class: NotStartedClass,
         message: String,
     },
-    /// The leader ended. With `ended`, the output is drained too and nothing of the attempt is
+    /// The leader ended. If `ended` is set, the output is drained too and nothing of the attempt is
     /// alive.
     Exited {
         child: ChildId,
@@ -45,7 +45,7 @@ pub(crate) enum Report {
         children: Vec<ChildId>,
     },
     /// A supervisor that had been silent since this host began has answered, or is known to be
-    /// dead. It has these attempts beside those in its notes.
+    /// dead. `found` holds those of its attempts that are not in its notes.
     Reached { found: Vec<Found> },
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum FoundState {
         start_time: u64,
     },
     Exited(Exit),
-    /// Its supervisor died before it ended. It has been ended since; how it would have ended is
-    /// unknown.
+    /// The child's supervisor died before the child ended. The child has been ended since; its own
+    /// outcome is unknown.
     Lost,
 }

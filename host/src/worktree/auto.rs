@@ -123,7 +123,7 @@ impl Work {
                 let message = self.message.of_merge(&self.record);
                 Ok(Ok(self
                     .git
-                    .commit_tree(&tree, [old, tip], &message)
+                    .commit_tree(&tree, &[old, tip], &message)
                     .await?))
             }
             Merged::Conflict(files) => {

@@ -44,6 +44,8 @@ impl Worktrees {
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
+            let with_name = git.clone().with_identity().await?;
+            record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
             repository.forget_missing(git.dir()).await?;
@@ -58,6 +60,10 @@ impl Worktrees {
             // merge needs the base.
             let branch = repository.branch_commit(&record.branch).await?;
             if branch.is_some() && !record.is_dropped {
+                return Ok(None);
+            }
+            // The ref of the kept commits is known only from the record, so the record is kept too.
+            if record.has_kept(&repository).await? {
                 return Ok(None);
             }
         }

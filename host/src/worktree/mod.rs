@@ -5,9 +5,9 @@
 //! worktree is made when the first attempt starts, and kept for further attempts. When the task has
 //! succeeded, its work is merged, pushed, written to a patch, or left, as the user asked.
 //! Uncommitted work is never removed. A branch is removed only if its base has everything that is
-//! on it. Each step first finds out which parts of it are already done, so that another host can
-//! continue if a host was killed in the middle. Beside each worktree there is a record of it, which
-//! outlives the task.
+//! on it. Commits that are on no branch are kept by a ref. Each step first finds out which parts of
+//! it are already done, so that another host can continue if a host was killed in the middle.
+//! Beside each worktree there is a record of it, which outlives the task.
 
 mod again;
 mod auto;
@@ -17,6 +17,7 @@ mod clean;
 mod create;
 mod diff;
 mod error;
+mod keep;
 mod list;
 mod message;
 mod plan;

@@ -274,7 +274,15 @@ impl Worktrees {
         let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
             let why = match work.remove(&repository).await {
-                Ok(Removal::Removed) => None,
+                Ok(Removal::Removed(kept)) => {
+                    if let Some(kept) = kept {
+                        merge.detail = format!(
+                            "{}; commits of the worktree that are on no branch are kept: `git log {kept}`",
+                            merge.detail
+                        );
+                    }
+                    None
+                }
                 // The text of the merge already gives the reason.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
@@ -324,7 +332,9 @@ impl Worktrees {
 
 /// The result of removing a worktree.
 enum Removal {
-    Removed,
+    /// The worktree was removed. If it had commits that are on no branch, this is the ref that
+    /// keeps them.
+    Removed(Option<String>),
     /// The worktree has uncommitted changes, so it was not removed.
     LeftUncommitted,
     Refused(String),
@@ -345,8 +355,9 @@ impl Work {
                 "{ignored}; `claudine worktree clean --ignored` removes it with them"
             )));
         }
+        let kept = self.record.keep_abandoned(&self.git).await?;
         repository.remove_worktree(&self.path, &look).await?;
-        Ok(Removal::Removed)
+        Ok(Removal::Removed(kept))
     }
 
     /// Refuses a worktree in which another branch or commit is checked out. Returns the reason.

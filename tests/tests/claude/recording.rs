@@ -75,10 +75,10 @@ const FILES: &[(&str, &str)] = &[
         "test:\n\
          \t@python3 -B -m unittest -q test_dates\n\
          lint:\n\
-         \t@until test -e ../lint; do sleep 0.05; done\n\
+         \t@until test -e ../lint; do sleep 0.1; done\n\
          \t@! grep -n TODO dates.py\n\
          release:\n\
-         \t@until test -e ../release; do sleep 0.05; done\n\
+         \t@until test -e ../release; do sleep 0.1; done\n\
          \t@echo released\n",
     ),
     (

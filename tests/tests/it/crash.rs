@@ -26,7 +26,7 @@ const KILLS: usize = 30;
 fn chatty(n: usize) -> String {
     format!(
         "echo begun >> runs.{n}; i=0; \
-         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.02; done; \
+         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.1; done; \
          echo ended >> runs.{n}"
     )
 }
@@ -280,7 +280,7 @@ fn unrecorded_start_is_found_by_the_next_host() {
         .unwrap();
     let mut said = BufReader::new(holder.stdout.take().unwrap()).lines();
     assert_eq!(said.next().unwrap().unwrap(), "ready");
-    let id = host.script("echo $$ > pid; : > up; until test -e go; do sleep 0.02; done");
+    let id = host.script("echo $$ > pid; : > up; until test -e go; do sleep 0.1; done");
     assert_eq!(said.next().unwrap().unwrap(), "held");
     host.kill_host();
     drop(holder.stdin.take());

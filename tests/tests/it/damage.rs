@@ -144,7 +144,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
         .data_dir(disk.dir.join("data"))
         .config("disk_reserve = \"4M\"\n")
         .build();
-    let writer = host.script("until test -e go; do sleep 0.02; done; seq 1 5000000");
+    let writer = host.script("until test -e go; do sleep 0.1; done; seq 1 5000000");
     let other = host.script("exec sleep 600");
     host.live(&writer);
     host.live(&other);

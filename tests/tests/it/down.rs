@@ -7,7 +7,7 @@ use claudine_tests::{TestHost, process::alive, wait_for};
 #[test]
 fn down_leaves_tasks_running() {
     let host = TestHost::new();
-    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     let before = host.host_pid().unwrap();
     host.run(["down"]).check();
@@ -29,7 +29,7 @@ fn down_leaves_tasks_running() {
 #[test]
 fn task_that_ends_without_a_host_keeps_its_outcome() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through; exit 9");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through; exit 9");
     let pid = host.live(&id);
     host.run(["down"]).check();
     fs::write(host.work().join("go"), "").unwrap();
@@ -62,7 +62,7 @@ fn time_limit_is_enforced_without_a_host() {
 #[test]
 fn drain_waits_for_running_tasks_and_starts_none() {
     let host = TestHost::builder().slots(1).build();
-    let first = host.script("until test -e go; do sleep 0.02; done");
+    let first = host.script("until test -e go; do sleep 0.1; done");
     host.live(&first);
     let second = host.script("echo ran >> second");
     let mut drain = host
@@ -98,9 +98,9 @@ fn begin_and_leave(host: &TestHost, way: &str) {
 #[test]
 fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
     let host = TestHost::builder().slots(1).build();
-    let first = host.script("until test -e go; do sleep 0.02; done");
+    let first = host.script("until test -e go; do sleep 0.1; done");
     host.live(&first);
-    let second = host.script("until test -e go2; do sleep 0.02; done");
+    let second = host.script("until test -e go2; do sleep 0.1; done");
     begin_and_leave(&host, "--drain");
     host.run(["run", "--", "true"])
         .code(125)
@@ -124,7 +124,7 @@ fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
 #[test]
 fn drain_completes_without_a_client() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let pid = host.host_pid().unwrap();
     begin_and_leave(&host, "--drain");
@@ -250,7 +250,7 @@ fn drain_without_a_host_waits_for_processes_of_earlier_hosts() {
         "--name",
         "suite",
         "--script",
-        "until test -e go; do sleep 0.02; done",
+        "until test -e go; do sleep 0.1; done",
     ]);
     host.live(&id);
     let waits = host.script("echo ran >> ran");

@@ -112,7 +112,7 @@ fn events_are_told_in_order() {
 #[test]
 fn follower_of_a_task_ends_with_it() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let mut following = Following::start(&host, &[&id]);
     assert_eq!(

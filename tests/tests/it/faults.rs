@@ -35,7 +35,7 @@ fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_goes_on() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     take_over(&host);
     // The next write fails.
@@ -109,7 +109,7 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
 #[test]
 fn silent_supervisor_keeps_no_host_from_starting() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();

@@ -150,7 +150,7 @@ fn dependencies_can_be_given_to_delegate_and_run() {
 #[test]
 fn waiting_tasks_go_on_after_a_kill_of_the_host() {
     let host = TestHost::new();
-    let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.02; done'}\n");
+    let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.1; done'}\n");
     for number in 1..20 {
         let before = number - 1;
         writeln!(

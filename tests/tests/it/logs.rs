@@ -55,7 +55,7 @@ fn logs_of_one_stream_or_the_last_lines_can_be_selected() {
 fn logs_can_be_selected_by_time_offset_and_attempt() {
     let host = TestHost::new();
     let id = host.script(
-        "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.02; done; echo after; touch again",
+        "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.1; done; echo after; touch again",
     );
     wait_for("the first line to be read", || {
         let log = host.run(["logs", &id]).ok();
@@ -94,7 +94,7 @@ fn logs_can_be_selected_by_time_offset_and_attempt() {
 #[test]
 fn following_ends_with_the_task() {
     let host = TestHost::new();
-    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     host.live(&id);
     let mut follow = host.command(["logs", &id, "-f"]);
     let mut follow = follow

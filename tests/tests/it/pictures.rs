@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const RELEASE: &str = "\
 - {name: fetch, script: 'true'}
-- {name: build, script: 'until test -e go; do sleep 0.02; done', dependencies: [fetch]}
+- {name: build, script: 'until test -e go; do sleep 0.1; done', dependencies: [fetch]}
 - {name: lint, script: 'exit 3', dependencies: [fetch]}
 - {name: publish, script: 'true', dependencies: [build]}
 - {name: 'say \"hi\" & <b>', script: 'true', dependencies: [lint]}

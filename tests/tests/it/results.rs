@@ -116,7 +116,7 @@ fn inputs_survive_a_restart_and_contain_long_outputs_completely() {
     host.finished(long.trim());
     let script = r#"
         : > started
-        until test -e go; do sleep 0.05; done
+        until test -e go; do sleep 0.1; done
         cmp "$CLAUDINE_INPUT_LONG/output" - <<EOF || exit 9
 $(seq 300000)
 EOF"#;

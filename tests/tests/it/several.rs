@@ -252,7 +252,7 @@ fn graph_of_a_single_task_contains_all_connected_tasks() {
 #[test]
 fn graph_is_shown_with_counts_until_it_ends() {
     let host = TestHost::new();
-    let graph = "- {name: build, script: 'until test -e go; do sleep 0.02; done'}\n\
+    let graph = "- {name: build, script: 'until test -e go; do sleep 0.1; done'}\n\
                  - {name: ship, script: 'exit 3', dependencies: [build]}\n";
     fs::write(host.work().join("graph.yaml"), graph).unwrap();
     let command = ["submit", "graph.yaml", "--name", "release"];

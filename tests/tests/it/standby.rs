@@ -24,7 +24,7 @@ fn time_limit_counts_from_the_start_and_not_from_standby() {
 fn task_cancelled_or_held_on_standby_has_no_attempt() {
     let host = TestHost::builder().slots(1).build();
     let gate = host.work().join("gate");
-    let first = host.script("until [ -e gate ]; do sleep 0.01; done");
+    let first = host.script("until [ -e gate ]; do sleep 0.1; done");
     host.live(&first);
     let behind: Vec<String> = (0..3)
         .map(|n| host.script(&format!("echo {n} >> order")))

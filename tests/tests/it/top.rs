@@ -31,7 +31,7 @@ fn running(host: &TestHost) -> String {
         "--name",
         "build",
         "--script",
-        "echo compiling everything; until test -e go; do sleep 0.02; done",
+        "echo compiling everything; until test -e go; do sleep 0.1; done",
     ]);
     host.live(&id);
     id

@@ -157,7 +157,7 @@ fn escaped_processes_are_ended_with_their_task() {
         );
     };
     let all_noted = format!(
-        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.02; done",
+        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.1; done",
         ESCAPES.len()
     );
     check(&format!("{all_noted}; exit 0"), false, "succeeded");

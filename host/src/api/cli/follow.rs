@@ -70,7 +70,7 @@ pub(super) async fn to_its_end(
 /// The unfinished task that is likely to end first.
 fn next_to_end(graph: &Graph) -> Option<&Node> {
     let mut left = graph.nodes.iter().filter(|node| node.outcome.is_none());
-    let running = left.clone().find(|node| node.state == "running");
+    let running = left.clone().find(|node| node.is_running());
     running.or_else(|| left.next())
 }
 

@@ -60,7 +60,7 @@ impl Serve {
         let mut lost = None;
         let mut ready = |host: &HostInfo| {
             let said = if self.background {
-                announce(wiring, &Announcement::Ready(host.clone()))
+                announce(wiring, &Announcement::Ready(Box::new(host.clone())))
             } else if common.json() {
                 output::json(host)
             } else {

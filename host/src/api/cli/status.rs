@@ -17,7 +17,10 @@ use super::{
     text, times, transcript,
 };
 use crate::{
-    app::{AttemptView, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView, graph::Shade},
+    app::{
+        AttemptView, ENDED_PHASE, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView,
+        graph::Shade,
+    },
     text::{columns, shell_word, short_id},
 };
 
@@ -138,10 +141,11 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     for (name, time) in moments(task, now) {
         lines.add(name, &time);
     }
-    for attempt in &task.attempts {
+    for (place, attempt) in (1..).zip(&task.attempts) {
+        let is_unrecorded = task.has_ended() && place == task.attempts.len();
         lines.add_painted(
             &format!("Attempt {}", attempt.number),
-            &attempt_line(attempt, look, now),
+            &attempt_line(attempt, is_unrecorded, look, now),
         );
         let revised = (!attempt.revised.is_empty()).then(|| listed(&attempt.revised));
         lines.add_some("With", revised.as_deref());
@@ -225,20 +229,28 @@ fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
 }
 
 /// `✓ 3.8s  $0.02  session 0b6b, claude-opus`
-fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
+///
+/// `is_unrecorded` says that its process has ended while no host ran.
+fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Timestamp) -> Painted {
     let outcome = attempt.outcome.as_deref();
-    let shade = Shade::of(outcome, "running");
+    let state = if is_unrecorded { "waiting" } else { "running" };
+    let shade = Shade::of(outcome, state, None);
     let mut line = Painted::default();
     line.push_in(look.colours.then_some(shade.ansi()), shade.mark());
     let started = attempt.started_at.as_deref();
     let took = times::took(started, attempt.finished_at.as_deref(), now);
-    if let Some(took) = took {
+    if let Some(took) = took.filter(|_| !is_unrecorded) {
         line.push(&format!(" {took}"));
     }
     if let Some(cost) = attempt.cost_usd.filter(|cost| *cost > 0.0) {
         line.push(&format!("  {}", text::usd(cost)));
     }
     let ended = (outcome != Some("succeeded") || attempt.reason.is_some()).then(|| end_of(attempt));
+    let ended = if is_unrecorded {
+        Some(ENDED_PHASE.to_owned())
+    } else {
+        ended
+    };
     let by_hand = attempt.by_hand.then(|| "merged by hand".to_owned());
     let pid = attempt.pid.filter(|_| outcome.is_none());
     let pid = pid.map(|pid| format!("pid {pid}"));

@@ -22,14 +22,14 @@ pub(super) fn state(task: &TaskRow) -> String {
 
 /// A symbol for the state.
 pub(super) fn mark(task: &TaskRow) -> &'static str {
-    Shade::of(task.outcome.as_deref(), &task.state).mark()
+    Shade::of(task.outcome.as_deref(), &task.state, task.phase.as_deref()).mark()
 }
 
 /// Symbol and colour for the word of a state or an outcome.
 pub(super) fn look_of_word(word: &str) -> (&'static str, Colour) {
     let shade = match word {
-        "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word),
-        outcome => Shade::of(Some(outcome), "done"),
+        "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word, None),
+        outcome => Shade::of(Some(outcome), "done", None),
     };
     let colour = match shade {
         Shade::Waiting => Colour::Yellow,
@@ -48,7 +48,7 @@ pub(super) fn colour(task: &TaskRow) -> Colour {
         (Some("succeeded"), _) => Colour::Green,
         (Some("cancelled" | "skipped"), _) => Colour::Grey,
         (Some(_), _) => Colour::Red,
-        (None, "running") => Colour::Cyan,
+        (None, "running") if !task.has_ended() => Colour::Cyan,
         (None, "held") => Colour::Magenta,
         _ => Colour::Yellow,
     }

@@ -29,6 +29,10 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
     }
+    // Nobody knows when that was.
+    if task.has_ended() {
+        return None;
+    }
     took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 

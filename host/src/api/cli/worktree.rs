@@ -123,7 +123,8 @@ Examples:
     ///
     /// Worktrees of running tasks and uncommitted changes are kept, and the reason is printed. So
     /// is a worktree with new files that git ignores (build output, reports, `.env`), without
-    /// --ignored.
+    /// --ignored. Commits that a worktree leaves on no branch are kept below refs/claudine/ for 30
+    /// days.
     Clean {
         /// Also remove unmerged worktrees; the branch is kept.
         #[arg(long)]

@@ -50,7 +50,7 @@ const LOG_END_BYTES: usize = 2_000;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::api) enum Announcement {
-    Ready(HostInfo),
+    Ready(Box<HostInfo>),
     Failed(AppError),
 }
 
@@ -298,7 +298,8 @@ fn this_program() -> io::Result<PathBuf> {
 fn nobody_listens(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        // A host that ends resets the connections that it has not accepted.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
     )
 }
 

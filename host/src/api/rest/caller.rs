@@ -41,7 +41,7 @@ impl FromRequestParts<Shared> for By {
         // Every connection provides it.
         let connected = connected.ok_or_else(|| invalid("the request came by no connection"))?;
         let recognised = shared.host.recognise(&connected.peer);
-        let caller = connected.caller.get_or_init(|| recognised).await;
+        let caller = connected.caller.get_or_try_init(|| recognised).await?;
         Ok(Self(Arc::new(caller.by(via))))
     }
 }

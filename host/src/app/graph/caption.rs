@@ -7,7 +7,10 @@ use super::{
     shade::Shade,
     shape::{is_unknown, remaining_ms},
 };
-use crate::text::{fit, harmless, span};
+use crate::{
+    app::view::ENDED_PHASE,
+    text::{fit, harmless, span},
+};
 
 /// The condition that is not written on edges, to save space.
 pub(super) const USUAL: &str = "succeeded";
@@ -23,12 +26,12 @@ pub(super) fn title(node: &Node, most: usize) -> String {
     fit(title, most)
 }
 
-/// The outcome, or the state if there is none.
+/// The outcome, or the state if there is none. A process that has ended without a host is not
+/// running.
 pub(super) fn state(node: &Node) -> String {
-    fit(
-        &harmless(node.outcome.as_deref().unwrap_or(&node.state)),
-        24,
-    )
+    let ended = node.phase.as_deref().filter(|phase| *phase == ENDED_PHASE);
+    let word = node.outcome.as_deref().or(ended);
+    fit(&harmless(word.unwrap_or(&node.state)), 24)
 }
 
 /// `12s`; `5.0s of ~20s` while it is running; `~20s` before that.

@@ -1,5 +1,7 @@
 //! Categories of tasks by state. Every output form has its own colours for them.
 
+use crate::app::view::ENDED_PHASE;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Shade {
     /// Not running yet, for any reason.
@@ -33,13 +35,14 @@ impl Shade {
     ];
 
     /// A state that only later versions know is shown as waiting.
-    pub(crate) fn of(outcome: Option<&str>, state: &str) -> Self {
+    /// So is a task whose process has ended without a host: it waits for one.
+    pub(crate) fn of(outcome: Option<&str>, state: &str, phase: Option<&str>) -> Self {
         match (outcome, state) {
             (Some("succeeded"), _) => Self::Succeeded,
             (Some("upstream_failed"), _) => Self::UpstreamFailed,
             (Some("cancelled" | "skipped"), _) => Self::Dropped,
             (Some(_), _) => Self::Failed,
-            (None, "running") => Self::Running,
+            (None, "running") if phase != Some(ENDED_PHASE) => Self::Running,
             (None, "held") => Self::Held,
             _ => Self::Waiting,
         }

@@ -176,7 +176,7 @@ pub(super) fn remaining_ms(node: &Node) -> u64 {
         return 0;
     }
     let expected = node.expected_ms.unwrap_or(0);
-    let elapsed = if node.state == "running" {
+    let elapsed = if node.is_running() {
         node.elapsed_ms.unwrap_or(0)
     } else {
         0

@@ -117,10 +117,10 @@ async fn a_granted_name_is_resolved_outside_the_workspace() {
         .await
         .unwrap_err();
     assert!(
-        own.starts_with("spawn after 0: `own` is only found in the task's workspace"),
+        own.starts_with("spawn after 0: `own` is found only in the task's workspace"),
         "{own}"
     );
-    // A name keeps its file until the attempt ends.
+    // A name means the same file until the attempt ends.
     let remove = json!({"argv": ["tool"], "cwd": house.path("work/sub")});
     assert_eq!(
         house.start(vec![tool, remove]).await,

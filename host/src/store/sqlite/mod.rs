@@ -76,8 +76,8 @@ enum Access {
     Unattended(Unattended, Correction),
 }
 
-/// Function that brings a task up to date that was read without a host.
-pub(crate) type Correction = fn(&mut Task);
+/// Function that corrects a task that was read without a host.
+type Correction = Box<dyn Fn(&mut Task) + Send + Sync>;
 
 impl SqliteStore {
     /// Opens the database at `path`. Creates the database if there is none, and migrates it to this
@@ -107,10 +107,14 @@ impl SqliteStore {
     /// The database need not exist, and a host may start at any time. A database with another
     /// schema is refused when it is read. Each unfinished task is passed to `correct` before it is
     /// shown.
-    pub(crate) fn open_unattended(path: &Path, correct: Correction) -> Self {
+    pub(crate) fn open_unattended(
+        path: &Path,
+        correct: impl Fn(&mut Task) + Send + Sync + 'static,
+    ) -> Self {
+        let unattended = Unattended::new(path.to_owned());
         Self {
             path: path.to_owned(),
-            readers: Access::Unattended(Unattended::new(path.to_owned()), correct),
+            readers: Access::Unattended(unattended, Box::new(correct)),
             writer: None,
         }
     }
@@ -159,7 +163,7 @@ impl SqliteStore {
     }
 
     fn correct<'a>(&self, tasks: impl IntoIterator<Item = &'a mut Task>) {
-        if let Access::Unattended(_, correct) = self.readers {
+        if let Access::Unattended(_, correct) = &self.readers {
             tasks.into_iter().for_each(correct);
         }
     }
@@ -200,7 +204,9 @@ impl Store for SqliteStore {
     }
 
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
-        self.read(|reader| load::stored(reader, remember_since))
+        let mut stored = self.read(|reader| load::stored(reader, remember_since))?;
+        self.correct(&mut stored.unfinished);
+        Ok(stored)
     }
 
     /// Commits a batch. On a full disk, the log may have no room for the batch, while the file has

@@ -160,7 +160,7 @@ impl LogReader {
                 let Some(header) = self.header()? else {
                     continue;
                 };
-                let payload = self.payload(header, 0)?;
+                let payload = self.payload(0, header.length.into())?;
                 for (index, byte) in payload.iter().enumerate().rev() {
                     if *byte == b'\n' && !at_end {
                         left -= 1;

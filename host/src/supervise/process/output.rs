@@ -32,7 +32,7 @@ enum Turn {
     More,
     /// The pipe is empty at the moment.
     Empty,
-    /// All writers have closed the pipe, and so have we.
+    /// All writers have closed the pipe, and this process has closed its reading end.
     Closed,
     /// The log could not be written.
     Held,
@@ -64,7 +64,8 @@ impl Supervisor {
         attempt.map_or(0, |attempt| attempt.log.bytes(child, channel))
     }
 
-    /// How many bytes are in a pipe now. If that cannot be told, one turn has to be enough.
+    /// How many bytes are in a pipe now. If the number cannot be found out, one turn has to be
+    /// enough.
     fn waiting(&mut self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
         let attempt = self.attempts.get_mut(&no);
         let child = attempt.and_then(|attempt| attempt.children.get_mut(&child));

@@ -162,7 +162,7 @@ impl Supervisor {
             supervisor: supervisor_number(self.identity.pid, self.identity.start_time),
             attempt: no.0,
         };
-        // Without a tag the marker in the environment has to do.
+        // Without a tag, the marker in the environment has to be enough.
         if let Err(error) = tag.hand_on() {
             eprintln!("{} is started without a tag: {error}", start.child);
         }

@@ -1,5 +1,5 @@
-//! Ends an attempt with the ladder of gentle signals, then KILL; keeps the deadlines that begin
-//! this while no host is connected.
+//! Ends an attempt: sends the signals of a ladder and then KILL. Also enforces the attempts'
+//! deadlines, even while no host is connected.
 
 use std::time::Duration;
 
@@ -140,9 +140,9 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine, as listed a moment ago at most: when a thousand attempts are
-    /// killed at once, not each of them reads the list. A process that is missing from it is found
-    /// as a stray once its parent has died.
+    /// The processes of the machine. The list may be a moment old, so that a thousand attempts
+    /// killed at once need not each read it. A process that is missing from the list is found as a
+    /// stray once its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
         let (usable_until, processes) = &mut self.processes;

@@ -82,8 +82,8 @@ impl Strays {
 }
 
 impl Supervisor {
-    /// Updates the list of strays. Costs one read if there are none. `false` if the list is
-    /// incomplete, so that a missing stray proves nothing.
+    /// Updates the list of strays. Costs one read if there are no strays. Returns `false` if the
+    /// list is incomplete: the absence of strays then proves nothing.
     pub(super) fn look(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
@@ -142,7 +142,7 @@ impl Supervisor {
             // A marker that names no attempt here may be forged.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
-                // The host that started it looks after it.
+                // The host that started the process looks after it.
                 Some(Tag::Host { .. }) => Owner::Nobody,
                 Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {
                     Owner::Attempt(AttemptNo(attempt))

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-pub(in crate::supervise) use crate::proc_stat::{Stat, stat};
+pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
 /// The marker that every child carries; its value is the attempt's id.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
@@ -53,11 +53,21 @@ pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
+/// The markers of a process; none if they cannot be read.
 pub(in crate::supervise) fn marks(pid: u32) -> Marks {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return Marks::default();
+    try_marks(pid).unwrap_or_default()
+}
+
+/// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
+pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
+    let environment = match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        environment => environment?,
     };
+    Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
+}
+
+fn marks_in(environment: &[u8]) -> Marks {
     let mut marks = Marks::default();
     for variable in environment.split(|byte| *byte == 0) {
         let Some(equals) = variable.iter().position(|byte| *byte == b'=') else {
@@ -114,8 +124,8 @@ impl OwnChildren {
     }
 }
 
-/// Those of `processes` that are at or below `roots`, without detached ones and processes below
-/// these.
+/// The `roots` and all their descendants among `processes`, without detached processes and their
+/// descendants.
 pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();

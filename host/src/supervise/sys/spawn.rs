@@ -62,7 +62,7 @@ impl CStrings {
 /// ignored signals would stay ignored.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
-    /// PIPE only: Rust's runtime ignores it, and a supervisor ignores nothing else.
+    /// PIPE only: Rust's runtime ignores this signal, and a supervisor ignores no other.
     Pipe,
     /// All, for a start by a process that did not choose its own dispositions (`nohup`).
     All,
@@ -81,9 +81,9 @@ pub(in crate::supervise) struct Spawn<'a> {
 }
 
 impl Spawn<'_> {
-    /// Starts it as the leader of a new session and group, with an empty signal mask. Descriptors
-    /// other than stdio must be close-on-exec. The error is that of the step that failed in the
-    /// child; it does not tell which one.
+    /// Starts the program as the leader of a new session and group, with an empty signal mask.
+    /// Descriptors other than stdio must be close-on-exec. The error is that of the step that
+    /// failed in the child; it does not tell which step.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
@@ -151,8 +151,8 @@ impl Spawn<'_> {
             unsafe { libc::execve(path.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
             Err(io::Error::last_os_error())
         };
-        // SAFETY: the caller has one thread, so its child may do anything that the caller may. By
-        // then the mask is empty and PIPE has its default.
+        // SAFETY: the caller has one thread, so its child may do anything that the caller may. When
+        // `begin` runs, the signal mask is empty and PIPE has its default disposition.
         unsafe { command.pre_exec(begin) };
         Ok(command.spawn()?.id())
     }
@@ -196,7 +196,8 @@ impl Spawn<'_> {
     }
 }
 
-/// Turns the result into an error: these functions return the error instead of setting `errno`.
+/// Turns a result into an error: the `posix_spawn` functions return the error number instead of
+/// setting `errno`.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())

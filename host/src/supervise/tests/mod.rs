@@ -87,7 +87,7 @@ impl Host {
         Self::open_by(dir, epoch, program).await
     }
 
-    /// Opens it with a supervisor that this program starts.
+    /// Opens the lab; `program` is the executable that runs its supervisors.
     pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let environment = std::env::vars_os().collect();
         let settings = Settings {
@@ -143,7 +143,9 @@ impl Host {
                     pid,
                     start_time,
                 } if of == *child => return (pid, start_time),
-                Report::Exited { child: of, .. } if of == *child => panic!("it ended at once"),
+                Report::Exited { child: of, .. } if of == *child => {
+                    panic!("the child ended before its start was reported")
+                }
                 _ => {}
             }
         }
@@ -334,7 +336,7 @@ impl Drop for Place {
             };
             for process in procfs::all().unwrap() {
                 if process.parent == identity.pid || process.pid == identity.pid {
-                    // An error means that it has ended already, as wanted.
+                    // An error means that the process has ended already, as wanted.
                     sys::signals::kill_pinned(process.pid, process.start_time).ok();
                 }
             }

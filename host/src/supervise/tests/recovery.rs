@@ -1,5 +1,5 @@
-//! A killed supervisor: nothing is left alive, nothing of others is touched, and what is known is
-//! reported truthfully.
+//! A killed supervisor: none of its processes stays alive, no other process is touched, and what is
+//! known of its attempts is reported truthfully.
 
 use super::*;
 use crate::supervise::sys::signals;
@@ -76,7 +76,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// All processes below it, detached or not.
+/// All processes below `root`, detached or not.
 fn family_of(root: u32) -> Vec<u32> {
     let processes = procfs::all().unwrap();
     let children = processes
@@ -106,7 +106,7 @@ async fn a_new_host_after_both_died_learns_the_recorded_outcomes() {
     kill(supervisor);
 
     for epoch in [2, 3] {
-        // The second host finds the same, since the first acknowledged nothing.
+        // The second host finds the same outcomes as the first, which acknowledged nothing.
         let mut host = Host::open(dir.path(), epoch).await;
         host.found
             .sort_by(|one, other| one.attempt.cmp(&other.attempt));

@@ -38,8 +38,8 @@ async fn peak_memory_is_the_childs_own() {
             "{script}: {peak:?}"
         );
     };
-    // `dd` holds a whole block in memory. A small one is smaller than the supervisor, whose own
-    // size the kernel then counts.
+    // `dd` holds a whole block in memory. A `dd` with a small block is smaller than the supervisor,
+    // so the kernel counts the supervisor's size instead.
     let dd = |mib: u32| format!("exec dd if=/dev/zero of=/dev/null bs={mib}M count=1 status=none");
     check("t.1", "exit 0", None).await;
     check("t.2", &dd(128), Some(128 << 20)).await;
@@ -226,7 +226,7 @@ async fn a_failed_start_says_why() {
 }
 
 #[tokio::test]
-async fn input_and_environment_are_as_given() {
+async fn a_child_gets_the_input_and_environment_of_its_start() {
     let mut lab = Lab::new().await;
     let input = lab.dir.path().join("input");
     std::fs::write(&input, b"half a prompt\nis none").unwrap();
@@ -308,10 +308,10 @@ async fn a_child_has_the_bounds_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn a_child_begins_with_clean_descriptors_signals_and_limits() {
+async fn a_child_inherits_no_descriptors_signal_settings_or_limits_of_the_supervisor() {
     let mut lab = Lab::new().await;
     let script = "ls /proc/self/fd | tr '\\n' ' '; echo; awk '/^Sig(Ign|Blk)/ { print $2 }' /proc/self/status; ulimit -n";
-    // With bounds of its own it is started in another way.
+    // A child with its own bounds is started in another way.
     for (key, bounds) in [("t.1", None), ("t.2", Some("nice=19"))] {
         let mut start = lab.script(key, script);
         start.bounds = bounds.map(|text| text.parse().unwrap());
@@ -320,7 +320,7 @@ async fn a_child_begins_with_clean_descriptors_signals_and_limits() {
         let [descriptors, blocked, ignored, limit] = text.lines().collect::<Vec<_>>()[..] else {
             panic!("{text}")
         };
-        // The fourth descriptor is that of the directory being listed.
+        // The fourth descriptor belongs to `ls` itself, for the directory that it lists.
         assert_eq!(
             (descriptors, blocked),
             ("0 1 2 3 ", "0000000000000000"),

@@ -76,7 +76,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
 #[test]
 fn checkout_that_is_clean_again_is_updated() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
     let host = &repository.host;
     host.live(&id);
@@ -191,7 +191,7 @@ fn restored_task_continues_on_its_branch() {
 fn dependants_run_after_a_merge_by_hand() {
     let repository = Repository::new();
     let host = &repository.host;
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo said; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo said; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     let after = |options: &[&str], script: &str| {
         let arguments = ["run"].iter().chain(options);

@@ -75,6 +75,86 @@ fn uncommitted_changes_are_never_removed() {
     assert!(repository.worktree(&failed).exists());
 }
 
+/// With a worktree git also forgets which commits were checked out there.
+#[test]
+fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let kept = || repository.git(&["for-each-ref", "refs/claudine"]);
+    let plain = repository.done(&["--merge", "auto"], &format!("echo 1 > plain; {COMMIT}"));
+    merged(&plain, "succeeded", "merged");
+    assert_eq!(kept(), "", "all of it was merged");
+
+    let commit = |file: &str| format!("date +%N > {file}; {COMMIT}; git rev-parse HEAD");
+    let amend = COMMIT.replace("-m work", "--amend -m other");
+    let script = [
+        "git checkout -q --detach".to_owned(),
+        commit("adrift"),
+        commit("adrift"),
+        "git checkout -q -".to_owned(),
+        commit("file"),
+        amend,
+        commit("file"),
+        "git reset -q --hard HEAD~1".to_owned(),
+    ]
+    .join("; ");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let id = task["id"].as_str().unwrap();
+    let name = format!("refs/claudine/{id}");
+    let detail = merged(&task, "succeeded", "merged");
+    assert!(
+        detail.contains(&format!("are kept: `git log {name}`")),
+        "{detail}"
+    );
+    assert!(!repository.worktree(&task).exists());
+    let exist = |task: &Value| {
+        repository.git(&["gc", "-q", "--prune=now"]);
+        let made: Vec<&str> = task["output"].as_str().unwrap().lines().collect();
+        assert_eq!(made.len(), 4, "{made:?}");
+        for commit in made {
+            repository.git(&["cat-file", "-e", commit]);
+            repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+        }
+    };
+    exist(&task);
+    // The next attempt adds its own.
+    host.run(["retry", id]).check();
+    let next = host.finished(id);
+    exist(&task);
+    exist(&next);
+    assert_eq!(kept().lines().count(), 1);
+    host.run(["worktree", "clean", "--all"]).check();
+    assert_eq!(kept().lines().count(), 1);
+    // After their time they are given up.
+    let tree = format!("{name}^{{tree}}");
+    let old = host
+        .other("git")
+        .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
+        .args(["commit-tree", "-p", &name, "-m", "old", &tree])
+        .env("GIT_COMMITTER_DATE", "@1700000000 +0000")
+        .current_dir(repository.path())
+        .output()
+        .unwrap();
+    let old = String::from_utf8(old.stdout).unwrap();
+    repository.git(&["update-ref", &name, old.trim()]);
+    host.run(["worktree", "clean"]).check();
+    assert_eq!(kept(), "");
+    assert_eq!(host.json(["worktree", "list"]), json!([]));
+
+    // Commits without a branch, in a worktree that a person removes.
+    let task = repository.done(
+        &["--keep-worktree"],
+        &format!("{script}; git reset -q --hard main"),
+    );
+    host.run(["worktree", "clean"]).check();
+    assert!(!repository.worktree(&task).exists());
+    let name = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+    repository.git(&["gc", "-q", "--prune=now"]);
+    for commit in task["output"].as_str().unwrap().lines() {
+        repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+    }
+}
+
 /// A task continues on a branch that remains; merged work is continued from the base.
 #[test]
 fn cleaned_up_task_continues_from_its_branch_or_the_base() {

@@ -165,7 +165,7 @@ fn next_attempt_continues_in_the_same_worktree() {
 #[test]
 fn task_in_a_worktree_outlives_its_host() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo two > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo two > file";
     let id = repository.submit(&["--merge", "auto"], script);
     repository.host.live(&id);
     repository.host.kill_host();

@@ -53,7 +53,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     repository.write("scratch", "not committed\n");
     let id = repository.submit(
         &["--merge", "auto", "--base", "main", "--branch", "fix"],
-        "until test -e go; do sleep 0.02; done; rm go; echo two > file",
+        "until test -e go; do sleep 0.1; done; rm go; echo two > file",
     );
     repository.host.live(&id);
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
@@ -85,7 +85,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
 #[test]
 fn conflict_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     let deploy = repository.host.text([
         "run",
@@ -148,7 +148,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
 #[test]
 fn checkout_that_was_changed_meanwhile_is_left_unchanged() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
     repository.host.live(&id);
     repository.write("sub/file", "mine\n");
@@ -351,7 +351,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     for message in ["second", "third"] {
         repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
     }
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let begin = || {
         let id = repository.submit(&["--merge", "auto"], script);
         repository.host.live(&id);

@@ -22,7 +22,7 @@ if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "
     echo x >> "$here/count"
     if test "$(wc -l < "$here/count")" -eq "$(cat "$here/hold")"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
-        until test -e "$here/go"; do sleep 0.02; done
+        until test -e "$here/go"; do sleep 0.1; done
     fi
 fi
 exec REAL_GIT "$@"
