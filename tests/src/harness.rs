@@ -98,7 +98,8 @@ impl HostBuilder {
         self
     }
 
-    /// Starts without a data directory. By default there is one with the compiled built-in plugins.
+    /// Starts without a data directory. By default, the host gets one that contains the compiled
+    /// built-in plugins.
     #[must_use]
     pub fn from_nothing(mut self) -> Self {
         self.from_nothing = true;
@@ -108,7 +109,7 @@ impl HostBuilder {
     /// Creates the directories. The first command that needs a host starts it.
     #[must_use]
     pub fn build(self) -> TestHost {
-        // The path is short: that of a Unix socket is limited to 108 bytes.
+        // The path is short, because the path of a Unix socket is limited to 108 bytes.
         let root = tempfile::Builder::new()
             .prefix("cdn-")
             .tempdir()
@@ -202,7 +203,7 @@ impl TestHost {
         self.root().join("config")
     }
 
-    /// Makes later commands use another binary, as after an upgrade.
+    /// Makes later commands use another binary, as an upgrade does.
     pub fn use_binary(&mut self, path: PathBuf) {
         self.binary = path;
     }
@@ -273,8 +274,8 @@ impl TestHost {
         self.run(arguments).ok().text()
     }
 
-    /// Runs a command that must succeed, with `--json` before any `--` in its arguments; returns
-    /// its answer.
+    /// Runs a command that must succeed; returns its answer as JSON. Adds `--json` before any `--`
+    /// in the arguments.
     #[track_caller]
     pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
         let mut arguments: Vec<OsString> = arguments
@@ -384,13 +385,13 @@ impl TestHost {
 
     /// Stops the host and its tasks. Returns the processes that are left nevertheless.
     fn end(&self) -> Vec<process::Found> {
-        // Even without a host, its running tasks are ended.
+        // The tasks of a host that has died are ended too.
         if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
-            // A failure shows in the processes that are left, which is what counts.
+            // An error of the command is ignored, because it shows in the processes that are left.
             if let Ok(mut down) = down.spawn()
                 && command::ends_within(&mut down, Duration::from_secs(30)).is_none()
             {

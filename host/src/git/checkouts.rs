@@ -59,8 +59,7 @@ impl Git {
         branch: &BranchRef,
         main: Option<&Path>,
     ) -> Result<Vec<Checkout>, GitError> {
-        let spec = Spec::reads(["worktree", "list", "--porcelain", "-z"]);
-        let entries = entries(&String::from_utf8_lossy(&self.output(&spec).await?));
+        let entries = self.entries().await?;
         let repository = self.common_dir().await?;
         let mut found = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
@@ -90,6 +89,27 @@ impl Git {
             });
         }
         Ok(found)
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, GitError> {
+        let spec = Spec::reads(["worktree", "list", "--porcelain", "-z"]);
+        Ok(entries(&String::from_utf8_lossy(
+            &self.output(&spec).await?,
+        )))
+    }
+
+    /// The directory to which somebody has moved this checkout with git. It is found by the name of
+    /// its git directory, which remains the one that was derived from the first directory.
+    pub(crate) async fn moved_to(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
+        let git_dirs = self.common_dir().await?.join("worktrees");
+        let Some(git_dir) = path.file_name().map(|name| git_dirs.join(name)) else {
+            return Ok(None);
+        };
+        let linked = self.entries().await?.into_iter().skip(1);
+        let mut others = linked.filter(|entry| !entry.is_gone && entry.path != path);
+        let moved = others
+            .find(|entry| git_dir_of(&entry.path).is_some_and(|found| is_same(&found, &git_dir)));
+        Ok(moved.map(|entry| entry.path))
     }
 
     /// The main checkout of a repository; `None` if it cannot be found.

@@ -48,6 +48,11 @@ impl Git {
         Ok(parse(&self.output(&spec).await?))
     }
 
+    /// The submodules of this checkout, by their paths.
+    pub(crate) async fn submodules(&self) -> Result<Vec<String>, GitError> {
+        Ok(self.listed().await?.links)
+    }
+
     /// The changed files among the files whose changes git was told to ignore. A missing file
     /// counts as unchanged, since in a sparse checkout most files are missing.
     pub(super) async fn changed_unwatched(
@@ -151,7 +156,7 @@ impl Git {
     }
 }
 
-fn remove_index(path: &Path) {
+pub(super) fn remove_index(path: &Path) {
     for path in [path.to_owned(), path.with_extension("index.lock")] {
         if let Err(error) = fsx::remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "a temporary index cannot be removed");

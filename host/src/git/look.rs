@@ -204,6 +204,9 @@ impl Git {
             Tips::Commits => Some(format!(
                 "its submodule `{path}` has commits that are on no remote"
             )),
+            Tips::Abandoned => Some(format!(
+                "its submodule `{path}` has commits that are on no branch; `git log -g` shows them there"
+            )),
             Tips::Stash => Some(format!("its submodule `{path}` has a stash")),
         };
         Ok(Some(place.git_dir))

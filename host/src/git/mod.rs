@@ -15,6 +15,7 @@ mod look;
 mod names;
 mod patch;
 mod place;
+mod put_back;
 mod reflog;
 mod refs;
 mod settings;
@@ -41,7 +42,7 @@ pub(crate) use self::{
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
-    reflog::KeptCommits,
+    put_back::PutBack,
     refs::{Resolved, Unmakable},
     work::Merged,
 };

@@ -6,12 +6,19 @@ use std::{collections::BTreeSet, fs};
 use claudine_domain::time::Timestamp;
 
 use super::{
-    Commit, Git, GitError,
+    BranchRef, Commit, Git, GitError,
     spec::{LIST_BYTES, LONG, Spec},
 };
 
 /// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
+
+/// A move of a branch.
+pub(crate) struct Move {
+    pub(crate) to: Commit,
+    /// The reason that git noted for the move.
+    pub(crate) why: String,
+}
 
 /// Commits that one of our refs keeps.
 pub(crate) struct KeptCommits {
@@ -30,11 +37,7 @@ impl Git {
         known: &[&Commit],
         message: &str,
     ) -> Result<bool, GitError> {
-        let past = self.past(known).await?;
-        if past.is_empty() {
-            return Ok(false);
-        }
-        let abandoned = self.only_noted(&past, known).await?;
+        let abandoned = self.abandoned(known).await?;
         let before = self.commit_of(name).await?;
         if abandoned.is_empty() {
             return Ok(before.is_some());
@@ -51,8 +54,9 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here, the last one first.
-    async fn past(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
+    /// The commits that were checked out here but are on no branch, tag or remote, without those
+    /// from which another of them can be reached.
+    pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
             .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
@@ -60,7 +64,8 @@ impl Git {
         let lines = String::from_utf8_lossy(&output);
         let mut seen: BTreeSet<&str> = known.iter().map(|it| it.hash()).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
-        Ok(new.filter_map(Commit::parse).collect())
+        let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
+        self.only_noted(&past, known).await
     }
 
     /// The commits among `past` and their ancestors that no ref has, without those from which
@@ -81,7 +86,7 @@ impl Git {
                 "--remotes",
                 "--glob=refs/claudine",
             ];
-            let spec = others.iter().fold(spec, |spec, it| spec.arg(it));
+            let spec = others.iter().fold(spec, Spec::arg);
             let spec = known.iter().fold(spec, |spec, it| spec.arg(it.hash()));
             let spec = spec.of_true_history().limit(LONG).kept_bytes(LIST_BYTES);
             let output = self.output(&spec).await?;
@@ -93,6 +98,28 @@ impl Git {
         }
         let is_last = |it: &&Commit| found.contains(it.hash()) && !parents.contains(it.hash());
         Ok(past.iter().filter(is_last).cloned().collect())
+    }
+
+    /// The moves of a branch since it was made, as git has noted them. Git forgets these notes with
+    /// the branch, and may be configured to make none.
+    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
+        let arguments = [
+            "log",
+            "--walk-reflogs",
+            "--no-show-signature",
+            "--format=%H %gs",
+        ];
+        let spec = Spec::reads(arguments).arg(branch.full()).arg("--");
+        let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
+        let lines = String::from_utf8_lossy(&output);
+        let moves = lines.lines().filter_map(|line| {
+            let (to, why) = line.split_once(' ').unwrap_or((line, ""));
+            Some(Move {
+                to: Commit::parse(to)?,
+                why: why.to_owned(),
+            })
+        });
+        Ok(moves.collect())
     }
 
     /// The commits that this ref keeps; `None` if the ref does not exist.

@@ -21,6 +21,9 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
+    /// Only git's notes about the checkout have such commits, for example the ones from before an
+    /// amend.
+    Abandoned,
     Stash,
 }
 
@@ -55,6 +58,13 @@ impl Git {
     /// ignored, although git would prefer it: a base must be a branch into which work can be
     /// merged.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
+        // As in git, these names come before any branch with such a name.
+        if name == "HEAD" || name == "@" {
+            return self.checked_out().await;
+        }
+        if name.ends_with("_HEAD") && !name.contains('/') {
+            return self.resolve_as_git(name).await;
+        }
         // A whole hash means the commit, even if a branch is named like it.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;
@@ -252,11 +262,14 @@ impl Git {
             "--not",
             "--remotes",
         ]);
-        if self.line(&spec.of_true_history()).await?.is_empty() {
-            Ok(Tips::Elsewhere)
-        } else {
-            Ok(Tips::Commits)
+        if !self.line(&spec.of_true_history()).await?.is_empty() {
+            return Ok(Tips::Commits);
         }
+        Ok(if self.abandoned(&[]).await?.is_empty() {
+            Tips::Elsewhere
+        } else {
+            Tips::Abandoned
+        })
     }
 
     /// Whether there are commits that only this checkout's own refs contain. These refs are deleted
@@ -274,21 +287,15 @@ impl Git {
         Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Creates a branch, unless a branch of this name exists.
+    /// Creates a branch, unless a branch of this name exists. Git notes the reason `why`.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
         commit: &Commit,
+        why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = [
-            "update-ref",
-            "-m",
-            "claudine: made",
-            &full,
-            commit.hash(),
-            "",
-        ];
+        let arguments = ["update-ref", "-m", why, &full, commit.hash(), ""];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 

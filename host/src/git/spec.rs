@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    At,
+    At, Commit,
     environment::Variables,
     settings::{self, FIXED, NO_HOOKS},
 };
@@ -68,6 +68,8 @@ pub(super) struct Spec {
     pub(super) kept_bytes: usize,
     /// The index to use instead of the checkout's.
     index: Option<OsString>,
+    /// The commit from which attributes of files are read, in place of the checkout.
+    attributes: Option<String>,
     /// Whether replaced commits are ignored when history is read.
     is_true: bool,
     /// Settings that apply only to this command.
@@ -85,6 +87,7 @@ impl Spec {
             limit: SHORT,
             kept_bytes: KEPT_BYTES,
             index: None,
+            attributes: None,
             is_true: false,
             settings: Vec::new(),
         }
@@ -132,6 +135,15 @@ impl Spec {
         }
     }
 
+    /// Reads the attributes of files from this commit. Git before 2.41 still reads them from the
+    /// checkout.
+    pub(super) fn attributes_of(self, commit: &Commit) -> Self {
+        Self {
+            attributes: Some(commit.hash().to_owned()),
+            ..self
+        }
+    }
+
     /// Ignores replaced commits, for questions that decide whether a branch is still needed. Anyone
     /// with write access to a repository can replace a commit by another one with other parents.
     pub(super) fn of_true_history(self) -> Self {
@@ -174,6 +186,9 @@ impl Spec {
         }
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
+        }
+        if let Some(commit) = &self.attributes {
+            command.env("GIT_ATTR_SOURCE", commit);
         }
         if self.is_true {
             command.env("GIT_NO_REPLACE_OBJECTS", "1");

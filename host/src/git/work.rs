@@ -77,7 +77,9 @@ impl Git {
             .map(drop)
     }
 
-    /// Merges in memory: no checkout, branch or index changes.
+    /// Merges in memory: no checkout, branch or index is changed. As in a person's own merge into
+    /// `ours`, the attributes in `ours` decide how files are merged. Attributes that a task has
+    /// written do not count.
     pub(crate) async fn merge_trees(
         &self,
         ours: &Commit,
@@ -92,7 +94,7 @@ impl Git {
             ours.hash(),
             theirs.hash(),
         ]);
-        let spec = spec.limit(LONG);
+        let spec = spec.attributes_of(ours).limit(LONG);
         let finished = self.run(&spec).await?;
         let mut parts = names(&finished.stdout).into_iter();
         match (finished.status.code(), parts.next()) {

@@ -13,7 +13,10 @@ use claudine_domain::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{WorktreeError, Worktrees, message::Message, record};
-use crate::git::{BranchRef, Commit, Git};
+use crate::{
+    fsx,
+    git::{BranchRef, Commit, Git},
+};
 
 /// A request to merge the work of a task that has ended.
 pub(crate) struct Again<'a> {
@@ -94,23 +97,27 @@ impl Worktrees {
         let id = held.task;
         let git = self.git(self.path(id), again.variables.clone());
         let record = self.record(id).await?;
-        let branch = match &record {
-            Some(record) if !record.is_dropped => {
+        let own = match &record {
+            // If the worktree exists, a later step checks that it is on the branch.
+            Some(record) if fsx::is_taken(git.dir()) => Ok(record),
+            Some(record) => {
                 let repository = git.in_repository(&record.repository);
-                repository.branch_commit(&record.branch).await?
+                let tip = record.own_tip(&repository, again.task).await;
+                let gone = || WorktreeError::BranchGone {
+                    branch: record.branch.clone(),
+                };
+                tip.and_then(|tip| tip.map(|_| record).ok_or_else(gone))
             }
-            _ => None,
+            None => Err(WorktreeError::NoWorktree { task: id }),
         };
-        let (Some(record), Some(_)) = (&record, branch) else {
-            if let Some(merge) = merged_elsewhere(&git, &again).await? {
-                return Ok(merge);
+        let record = match own {
+            Ok(record) => record.clone(),
+            Err(error) => {
+                let merge = merged_elsewhere(&git, &again).await?;
+                return merge.ok_or(error);
             }
-            let gone = |record: record::Record| WorktreeError::BranchGone {
-                branch: record.branch,
-            };
-            return Err(record.map_or(WorktreeError::NoWorktree { task: id }, gone));
         };
-        let (record, message) = (record.clone(), again.message(id));
+        let message = again.message(id);
         let mut work = self.begin(git, record, again.strategy, message).await?;
         let mut merge = self.carry_out(&work).await?;
         // The result is written before the worktree is removed. It is written again once the result

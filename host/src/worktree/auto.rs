@@ -10,7 +10,10 @@ use super::{
     WorktreeError,
     settle::{Done, Work},
 };
-use crate::git::{BranchRef, Commit, Merged, Standing, shortened};
+use crate::{
+    git::{BranchRef, Commit, Merged, PutBack, Standing, shortened},
+    text::shell_word,
+};
 
 /// How often the merge is started again if the base has moved during it.
 const TRIES: usize = 5;
@@ -97,6 +100,7 @@ impl Work {
                 "{place}, which has changes that are not committed"
             )));
         }
+        let step = there.step(old, new).await?;
         let Err(error) = there.fast_forward(base, new).await else {
             return Ok(None);
         };
@@ -104,7 +108,24 @@ impl Work {
         // checks again.
         let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(old)
             && there.head_branch().await?.as_ref() == Some(base);
-        Ok(is_as_it_was.then(|| format!("{place}, which cannot be updated: {error}")))
+        if !is_as_it_was {
+            return Ok(None);
+        }
+        let shown = shell_word(&checkout.path.display().to_string());
+        let files = match there.put_back(&step).await {
+            Ok(PutBack::Unchanged) => String::new(),
+            Ok(PutBack::Done) => "; its files were put back".to_owned(),
+            Ok(PutBack::Left(files)) => format!(
+                "; git has stopped half-way, and these files there could not be put back: {}; `git -C {shown} restore FILE` puts a file back, `git -C {shown} status` shows all",
+                shortened(&files)
+            ),
+            Err(error) => format!(
+                "; git may have stopped half-way, and the files there could not be put back: {error}; `git -C {shown} status` shows them"
+            ),
+        };
+        Ok(Some(format!(
+            "{place}, which cannot be updated: {error}{files}"
+        )))
     }
 
     /// The commit to which the base must be moved, or the conflicting files and advice.

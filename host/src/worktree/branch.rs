@@ -12,7 +12,7 @@ use claudine_domain::{
     worktree::{Worktree, branch_by_id},
 };
 
-use super::{WorktreeError, Worktrees};
+use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{BranchRef, Commit, Git};
 
 /// Maximum length of the part of a branch's name that is made from the task's name or prompt.
@@ -22,6 +22,10 @@ const STEM_WORDS: usize = 6;
 /// Maximum number of branches with the same name and different numbers. Further branches are named
 /// by task id.
 const MOST_ALIKE: usize = 1_000;
+
+/// The beginning of the note that git makes about a branch that was made for a task. Earlier
+/// versions did not add the id of the task.
+const MADE: &str = "claudine: made";
 
 impl Worktrees {
     /// A free name for a task's new branch, if the user named none. The name that the branch had
@@ -73,7 +77,7 @@ impl Worktrees {
         if branch == by_id {
             return Ok(Some((branch, tip)));
         }
-        let Some(last) = last_commit(task) else {
+        let Some(last) = last_commit(task, &branch) else {
             return Ok(None);
         };
         if repository.commit_of(last.hash()).await?.is_none()
@@ -96,8 +100,81 @@ impl Worktrees {
     }
 }
 
-/// The last commit of the task's work, if it is known.
-fn last_commit(task: &Task) -> Option<Commit> {
+impl Record {
+    /// The commit of the task's branch; `None` if the branch no longer exists. Used if no worktree
+    /// is on the branch: somebody else may have made a branch of the same name since. Such a branch
+    /// is refused.
+    pub(super) async fn own_tip(
+        &self,
+        git: &Git,
+        task: Option<&Task>,
+    ) -> Result<Option<Commit>, WorktreeError> {
+        if self.is_dropped {
+            return Ok(None);
+        }
+        let Some(tip) = git.branch_commit(&self.branch).await? else {
+            return Ok(None);
+        };
+        let noted = [
+            self.merged_tip(),
+            self.tip.clone(),
+            task.and_then(|task| last_commit(task, &self.branch)),
+        ];
+        let noted: Vec<Commit> = noted.into_iter().flatten().collect();
+        if self.is_its_own(git, &tip, &noted).await? {
+            return Ok(Some(tip));
+        }
+        Err(WorktreeError::BranchReplaced {
+            branch: self.branch.clone(),
+            last: noted.into_iter().next(),
+        })
+    }
+
+    /// Whether the branch at `tip` is the task's. It is if one of these commits was on it. Commits
+    /// that its base has prove nothing, since every new branch has them.
+    async fn is_its_own(
+        &self,
+        git: &Git,
+        tip: &Commit,
+        noted: &[Commit],
+    ) -> Result<bool, WorktreeError> {
+        let mut has_work = false;
+        for commit in noted {
+            if git.commit_of(commit.hash()).await?.is_none() {
+                has_work = true;
+            } else if !self.is_merged(git, commit).await? {
+                has_work = true;
+                if git.is_ancestor(commit, tip).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        // A person may have rebased the branch.
+        let moves = git.moves(&self.branch).await?;
+        if moves.is_empty() && !has_work {
+            return Ok(git.is_ancestor(&self.base_commit, tip).await?);
+        }
+        let made = self.made();
+        Ok(moves.iter().any(|it| {
+            let is_old = !has_work && it.why == MADE;
+            it.why == made || is_old || has_work && noted.contains(&it.to)
+        }))
+    }
+
+    /// The note that git made when the branch was created.
+    pub(super) fn made(&self) -> String {
+        format!("{MADE} for {}", self.task)
+    }
+
+    /// The commit of the branch at the last merge.
+    pub(super) fn merged_tip(&self) -> Option<Commit> {
+        let work = self.last_merge()?.work.as_ref()?;
+        Commit::parse(&work.to)
+    }
+}
+
+/// The last commit of the task's work on this branch, if it is known.
+fn last_commit(task: &Task, branch: &BranchRef) -> Option<Commit> {
     let ended = task
         .attempts
         .iter()
@@ -105,7 +182,9 @@ fn last_commit(task: &Task) -> Option<Commit> {
         .filter_map(|it| it.ended.as_ref());
     let mut commits = ended.filter_map(|ended| {
         let work = ended.merge.as_ref().and_then(|merge| merge.work.as_ref());
-        let left = || ended.git.as_ref()?.commit.as_deref();
+        let git = ended.git.as_ref();
+        let git = git.filter(|git| git.branch.as_deref() == Some(branch.name()));
+        let left = || git?.commit.as_deref();
         Commit::parse(work.map(|work| work.to.as_str()).or_else(left)?)
     });
     commits.next()

@@ -44,11 +44,21 @@ impl Worktrees {
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
+            // Once the worktree is removed, only this commit shows which branch is the task's.
+            record.tip = repository.branch_commit(&record.branch).await?;
+            self.write_record(record).await?;
             let with_name = git.clone().with_identity().await?;
             record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
+            if let Some(to) = repository.moved_to(git.dir()).await? {
+                return Ok(Some(format!("it was moved to {}", to.display())));
+            }
             repository.forget_missing(git.dir()).await?;
+            match record.own_tip(&repository, None).await {
+                Err(WorktreeError::BranchReplaced { .. }) => return Ok(None),
+                tip => tip?,
+            };
         }
         if record.repository.exists() {
             match self.drop_branch(record, &repository).await {

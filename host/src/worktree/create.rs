@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use claudine_domain::{attempt::Attempt, id::TaskId, task::Task, worktree::Worktree};
+use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, record::Record, settle::refuse_moved};
 use crate::{
     fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
@@ -52,7 +52,7 @@ impl Worktrees {
             // This is boxed, because many attempts hold this future while they wait, and few reach
             // this point.
             Some(record) if record.is_ready => {
-                Box::pin(self.find(&git, task.id, worktree, record)).await?
+                Box::pin(self.find(&git, task, worktree, record)).await?
             }
             known => Box::pin(self.make(&git, task, worktree, known)).await?,
         };
@@ -72,10 +72,11 @@ impl Worktrees {
     async fn find(
         &self,
         git: &Git,
-        task: TaskId,
+        task: &Task,
         worktree: &Worktree,
         mut record: Record,
     ) -> Result<BranchRef, WorktreeError> {
+        record.tip = record.merged_tip().or(record.tip);
         let settled = record.settled.take().is_some();
         if record.again.take().is_some() || settled {
             self.write_record(&record).await?;
@@ -93,15 +94,17 @@ impl Worktrees {
     async fn make_again(
         &self,
         git: &Git,
-        task: TaskId,
+        task: &Task,
         worktree: &Worktree,
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, task.id, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
-        let tip = match repository.branch_commit(&record.branch).await? {
-            Some(tip) if !record.is_dropped => Some(tip),
-            _ => None,
+        let tip = match record.own_tip(&repository, Some(task)).await {
+            // The branch gets another name.
+            Err(WorktreeError::BranchReplaced { .. }) if !record.is_named => None,
+            tip => tip?,
         };
         if let Some(tip) = tip {
             refuse_in_use(&repository, &record.branch).await?;
@@ -114,13 +117,16 @@ impl Worktrees {
         }
         if !record.is_named {
             let had = Some(&record.branch);
-            let branch = self.free_branch(&repository, task, worktree, had).await?;
-            record.branch = branch;
+            let branch = self.free_branch(&repository, task.id, worktree, had);
+            record.branch = branch.await?;
         }
+        record.tip = None;
         record.is_dropped = false;
         self.write_record(record).await?;
         let start = record.base_commit.clone();
-        repository.make_branch(&record.branch, &start).await?;
+        repository
+            .make_branch(&record.branch, &start, &record.made())
+            .await?;
         self.fill(git, record, &start).await
     }
 
@@ -174,6 +180,7 @@ impl Worktrees {
             branch,
             base: worktree.base.clone().map(BranchRef::named),
             base_commit,
+            tip: None,
             is_named: worktree.branch.is_some(),
             is_dropped: false,
             is_ready: false,
@@ -187,7 +194,9 @@ impl Worktrees {
                 tip
             } else {
                 let start = record.base_commit.clone();
-                repository.make_branch(&record.branch, &start).await?;
+                repository
+                    .make_branch(&record.branch, &start, &record.made())
+                    .await?;
                 start
             };
             self.fill(git, &mut record, &tip).await
@@ -260,6 +269,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        refuse_moved(&repository, record.task, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
         self.fill(git, record, tip).await

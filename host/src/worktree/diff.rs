@@ -37,7 +37,7 @@ impl Worktrees {
             } else {
                 git.in_repository(&record.repository)
             };
-            if let Some(changed) = live(&git, record, noted.as_ref(), wanted).await? {
+            if let Some(changed) = live(&git, record, task, noted.as_ref(), wanted).await? {
                 return Ok(changed);
             }
         }
@@ -72,16 +72,18 @@ impl Worktrees {
 async fn live(
     git: &Git,
     record: &Record,
+    task: Option<&Task>,
     noted: Option<&(Commit, Commit)>,
     wanted: Wanted<'_>,
 ) -> Result<Option<Changed>, WorktreeError> {
     let is_there = git.dir() != record.repository;
     let tip = if is_there {
         git.commit_of("HEAD").await?
-    } else if record.is_dropped {
-        None
     } else {
-        git.branch_commit(&record.branch).await?
+        match record.own_tip(git, task).await {
+            Err(WorktreeError::BranchReplaced { .. }) => None,
+            tip => tip?,
+        }
     };
     let Some(tip) = tip else { return Ok(None) };
     // After the merge, only the record shows where the branch diverged from its base.

@@ -7,7 +7,10 @@ use std::{
 
 use claudine_domain::id::TaskId;
 
-use crate::git::{BranchRef, GitError, Standing};
+use crate::{
+    git::{BranchRef, Commit, GitError, Standing},
+    text::{shell_line, shell_word},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorktreeError {
@@ -63,6 +66,27 @@ pub(crate) enum WorktreeError {
     CommitGone { commit: String },
     #[error("branch `{branch}` is gone: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
+    #[error(
+        "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task}` tries again",
+        to.display(),
+        shell_line(&[
+            "git", "-C", &to.to_string_lossy(), "worktree", "move", ".", &from.to_string_lossy()
+        ])
+    )]
+    Moved {
+        task: TaskId,
+        from: PathBuf,
+        to: PathBuf,
+    },
+    #[error(
+        "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
+        way_back(branch, last.as_ref())
+    )]
+    BranchReplaced {
+        branch: BranchRef,
+        /// The last commit of the task's branch.
+        last: Option<Commit>,
+    },
     #[error("{what} {}: {source}", path.display())]
     Io {
         what: &'static str,
@@ -121,6 +145,8 @@ impl WorktreeError {
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
+                | Self::BranchReplaced { .. }
+                | Self::Moved { .. }
         )
     }
 
@@ -133,6 +159,19 @@ impl WorktreeError {
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
+    }
+}
+
+/// How the task's branch can get its name back.
+fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
+    let name = shell_word(branch.name());
+    let rename = format!("`git branch -m {name} NEW` frees its name");
+    match last {
+        Some(last) => format!(
+            "{rename}, and `git branch {name} {}` makes the task's branch again",
+            last.hash()
+        ),
+        None => rename,
     }
 }
 

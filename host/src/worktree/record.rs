@@ -27,6 +27,11 @@ pub(super) struct Record {
     pub(super) base: Option<BranchRef>,
     /// The commit at which the branch diverged from its base.
     pub(super) base_commit: Commit,
+    /// The branch's last known commit, noted when the worktree was removed or another attempt
+    /// began. It distinguishes the branch from another one that somebody made later under the same
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tip: Option<Commit>,
     /// Whether the user named the branch. If so, it is never deleted.
     #[serde(default)]
     pub(super) is_named: bool,

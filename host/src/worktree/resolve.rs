@@ -139,8 +139,7 @@ impl Worktrees {
         let git = self.git(self.path(task), again.variables.clone());
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
-            let tip = repository.branch_commit(&record.branch).await?;
-            let Some(tip) = tip.filter(|_| !record.is_dropped) else {
+            let Some(tip) = record.own_tip(&repository, again.task).await? else {
                 return Err(WorktreeError::BranchGone {
                     branch: record.branch,
                 });

@@ -13,6 +13,7 @@ use std::{
 };
 
 use claudine_domain::{
+    attempt::GitState,
     id::TaskId,
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
@@ -111,9 +112,15 @@ impl Worktrees {
             } else {
                 format!("on branch `{branch}`")
             };
-            let detail = format!("{error}; the work is {place}");
+            let detail = match &error {
+                WorktreeError::BranchReplaced { .. } | WorktreeError::Moved { .. } => {
+                    error.to_string()
+                }
+                _ => format!("{error}; the work is {place}"),
+            };
+            let why = detail.split("; ").next().unwrap_or_default();
             Merge {
-                brief: Some(harmless(&error.to_string())),
+                brief: Some(harmless(why)),
                 ..Merge::new(strategy, MergeState::Refused, detail)
             }
         })
@@ -131,6 +138,10 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        if !fsx::is_taken(git.dir()) {
+            let repository = git.in_repository(&record.repository);
+            record.own_tip(&repository, None).await?;
+        }
         let message = Message::new(task, worktree.message.as_deref(), title);
         let mut work = self.begin(git, record, worktree.merge, message).await?;
         let merge = match &work.record.settled {
@@ -161,7 +172,9 @@ impl Worktrees {
             git.own_place(&record.repository).await?;
             git
         } else {
-            git.in_repository(&record.repository)
+            let repository = git.in_repository(&record.repository);
+            refuse_moved(&repository, record.task, &path).await?;
+            repository
         };
         Ok(Work {
             task: record.task,
@@ -398,15 +411,50 @@ impl Work {
         if let Some(done) = self.refuse_astray().await? {
             return Ok(Some(done));
         }
-        let branch = &self.record.branch;
-        let manual = self.strategy == MergeStrategy::Manual;
         let place = self.path.display();
-        let state = self.git.status().await?;
-        // A merge whose resolution equals the branch changes no file, but must still be committed.
-        if state.dirty_count == 0 && (manual || !self.git.is_merging().await?) {
+        let manual = self.strategy == MergeStrategy::Manual;
+        let mut left = self.git.status().await?;
+        // The second round is needed because git, when it commits a merge, brings back the changes
+        // that were set aside for it (`git merge --autostash`).
+        for is_first in [true, false] {
+            // A merge whose resolution equals the branch changes no file, but must still be
+            // committed.
+            if left.dirty_count == 0 && (!is_first || manual || !self.git.is_merging().await?) {
+                return Ok(None);
+            }
+            if let Some(done) = self.refuse_to_commit(&left).await? {
+                return Ok(Some(done));
+            }
+            let message = if self.git.is_merging().await? {
+                self.message.of_base_merged(&self.record)
+            } else {
+                self.message.of_work()
+            };
+            self.git.commit_all(&message).await?;
+            left = self.git.status().await?;
+        }
+        if left.dirty_count == 0 {
             return Ok(None);
         }
-        if manual {
+        let submodules = self.git.submodules().await?;
+        let files = shortened(&left.dirty);
+        let detail = if left.dirty.iter().all(|path| submodules.contains(path)) {
+            format!(
+                "some changes in the worktree {place} cannot be committed there; changes inside a submodule must be committed in the submodule: {files}"
+            )
+        } else {
+            format!(
+                "some files in the worktree {place} are changed again after all changes were committed: {files}; something still writes to them, or a filter never gives the same content"
+            )
+        };
+        Ok(Some((MergeState::Refused, detail).into()))
+    }
+
+    /// Returns why these changes must not be committed; `None` if they may be.
+    async fn refuse_to_commit(&self, state: &GitState) -> Result<Option<Done>, WorktreeError> {
+        let branch = &self.record.branch;
+        let place = self.path.display();
+        if self.strategy == MergeStrategy::Manual {
             let detail = format!(
                 "{} not committed in the worktree {place}, which stays (branch `{branch}`)",
                 text_of_changes(state.dirty_count)
@@ -424,26 +472,12 @@ impl Work {
             return Ok(Some(Done::conflict(conflicts, detail)));
         }
         let foreign = self.git.foreign_repositories().await?;
-        if !foreign.is_empty() {
-            let detail = format!(
-                "the worktree {place} contains other repositories, which cannot be committed: {}; move them elsewhere, or let git ignore them",
-                shortened(&foreign)
-            );
-            return Ok(Some((MergeState::Refused, detail).into()));
-        }
-        let message = if self.git.is_merging().await? {
-            self.message.of_base_merged(&self.record)
-        } else {
-            self.message.of_work()
-        };
-        self.git.commit_all(&message).await?;
-        let left = self.git.status().await?;
-        if left.dirty_count == 0 {
+        if foreign.is_empty() {
             return Ok(None);
         }
         let detail = format!(
-            "some changes in the worktree {place} cannot be committed there; changes inside a submodule must be committed in the submodule: {}",
-            shortened(&left.dirty)
+            "the worktree {place} contains other repositories, which cannot be committed: {}; move them elsewhere, or let git ignore them",
+            shortened(&foreign)
         );
         Ok(Some((MergeState::Refused, detail).into()))
     }
@@ -505,6 +539,20 @@ impl Record {
             Some(base) => Ok(git.is_ancestor(tip, &base).await?),
             None => Ok(false),
         }
+    }
+}
+
+/// Refuses a worktree that somebody (perhaps its task) has moved elsewhere with git, because it may
+/// have uncommitted changes there.
+pub(super) async fn refuse_moved(
+    repository: &Git,
+    task: TaskId,
+    path: &Path,
+) -> Result<(), WorktreeError> {
+    let from = path.to_owned();
+    match repository.moved_to(path).await? {
+        Some(to) => Err(WorktreeError::Moved { task, from, to }),
+        None => Ok(()),
     }
 }
 

@@ -129,7 +129,7 @@ fn wait_for_several_returns_the_first_nonzero_code() {
         .collect();
     drop(host.run(["wait", &ids[0], &ids[1], &ids[2]]).code(4));
     drop(host.run(["wait", &ids[0]]).code(0));
-    // An ended task is reported even with the shortest time limit.
+    // Even with the shortest time limit, the end of a task that has ended is reported.
     drop(host.run(["wait", "--timeout", "0", &ids[1]]).code(4));
     let runs = host.script("sleep 600");
     drop(
@@ -141,7 +141,7 @@ fn wait_for_several_returns_the_first_nonzero_code() {
 #[test]
 fn cancelled_task_leaves_no_process_alive() {
     let host = TestHost::new();
-    // A child in its own session, and one that ignores the polite signal.
+    // The task has a child in its own session, and a child that ignores the first signal.
     let id = host
         .script("setsid sleep 600 & (trap '' TERM INT; exec sleep 600) & echo up; exec sleep 600");
     host.live(&id);
@@ -344,7 +344,7 @@ fn urgent_tasks_start_first() {
     for id in &ids {
         host.finished(id);
     }
-    // One task may have been reserved before the others came.
+    // One task may have been put on standby before the others were submitted.
     let order = fs::read_to_string(host.work().join("order")).unwrap();
     assert!(
         ["P0\nP1\nP2\n", "P2\nP0\nP1\n"].contains(&order.as_str()),

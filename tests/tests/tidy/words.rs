@@ -13,7 +13,7 @@ use crate::{
 
 /// Banned phrases with their replacements.
 const BANNED: &[(&str, &str)] = &[
-    // Syntax of another language in English words.
+    // Phrases with the syntax of another language.
     ("at the utmost", "at most"),
     ("to the utmost", "as far as possible"),
     ("the utmost", "the most"),
@@ -47,7 +47,7 @@ const BANNED: &[(&str, &str)] = &[
     ("comes into question", "is possible"),
     ("worked off", "done, or processed"),
     ("informations", "information"),
-    // Help and messages: the noun of the trade, not a clause about it.
+    // Clauses in help and messages where the trade has a noun.
     ("end it after", "time limit"),
     ("end it when", "kill it after, or limit"),
     ("give it up when", "give up if"),

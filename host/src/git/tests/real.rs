@@ -27,7 +27,10 @@ async fn worktree(person: &Person, branch: &str) -> Git {
     let branch = BranchRef::named(branch);
     let commit = person.commit("main").await;
     let repository = repository(person);
-    repository.make_branch(&branch, &commit).await.unwrap();
+    repository
+        .make_branch(&branch, &commit, "made")
+        .await
+        .unwrap();
     let git = repository.in_dir(person.home().join("tree"));
     repository.add_worktree(git.dir(), &commit).await.unwrap();
     git.stand_on(&branch).await.unwrap();
@@ -114,6 +117,12 @@ async fn names_are_resolved_as_written() {
     let here = person.at(".").checked_out().await.unwrap().unwrap();
     assert_eq!(here.commit, second);
     assert_eq!(here.branch, Some(BranchRef::named("main")));
+    check("HEAD", Some((&second, Some("main")))).await;
+    check("HEAD~1", Some((&first, None))).await;
+    person.git(&["update-ref", "refs/heads/ORIG_HEAD", first.hash()]);
+    check("ORIG_HEAD", Some((&first, Some("ORIG_HEAD")))).await;
+    person.git(&["update-ref", "ORIG_HEAD", second.hash()]);
+    check("ORIG_HEAD", Some((&second, None))).await;
     for nothing in [
         "",
         "nowhere",

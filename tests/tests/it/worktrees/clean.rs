@@ -179,7 +179,7 @@ fn cleaned_up_task_continues_from_its_branch_or_the_base() {
     assert_eq!(auto["output"], "theirs\n");
 }
 
-/// Its own work is not merged again.
+/// The task's earlier work is not merged again.
 #[test]
 fn merged_and_cleaned_up_task_starts_from_the_current_base() {
     let repository = Repository::new();
@@ -258,8 +258,8 @@ fn ignored_files_keep_their_worktree_until_their_removal_is_requested() {
     );
 }
 
-/// Git would also forget worktrees whose directories are elsewhere for a while, and their commits
-/// and staged changes with them.
+/// A `git worktree prune` would also forget worktrees whose directories were moved for a while,
+/// together with their commits and staged changes.
 #[test]
 fn other_missing_worktrees_stay_known_to_git() {
     let repository = Repository::new();
