@@ -32,7 +32,7 @@ fn start_times_are_in_the_time_zone_of_the_command() {
     assert!(until.ends_with("T18:30:00.000Z"), "{until}");
 
     let refused = host.run(["run", "--at", "yesterday", "--", "true"]).code(2);
-    refused.says(&["`yesterday` was ", " ago; give a time to come"]);
+    refused.says(&["`yesterday` was ", " ago; give a time in the future"]);
 }
 
 #[test]

@@ -606,7 +606,10 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
             "true",
         ])
         .code(REFUSED)
-        .says(&["`main`, which is being rebased in", "end that first"]);
+        .says(&[
+            "`main`, which is being rebased in",
+            "end the rebase or bisect first",
+        ]);
     repository.git(&["rebase", "--abort"]);
     let id = begin();
     repository.git(&["bisect", "start", "main", "main~2"]);

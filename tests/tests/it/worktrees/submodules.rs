@@ -59,8 +59,9 @@ fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     assert_eq!(task["outcome"], "failed", "{task:#}");
     let message = task["reason"]["message"].as_str().unwrap();
     assert!(
-        message.starts_with("its submodules cannot be checked out: `git submodule` failed:")
-            && message.contains("transport 'file' not allowed"),
+        message.starts_with(
+            "the submodules of the worktree cannot be checked out: `git submodule` failed:"
+        ) && message.contains("transport 'file' not allowed"),
         "{message}"
     );
     assert!(!repository.worktree(&task).exists());
