@@ -2,10 +2,10 @@
 //! them is ended.
 //!
 //! Signals only processes that are proven to be the dead supervisor's. Pid and start time within
-//! this boot prove a leader; a leader that still exists proves its group and its session, whose
-//! number is its pid; the marker in the environment or the tag proves any other process. All these
-//! processes are killed: the supervisor's pipes died with it, so nothing would be gained by letting
-//! the processes run on.
+//! this boot prove a leader, and a stray that the supervisor has seen. As long as such a process
+//! exists it proves its group and its session, whose number is its pid. The marker in the
+//! environment or the tag proves any other process. All these processes are killed: the
+//! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -67,6 +67,8 @@ pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
 struct Journal {
     supervisor: Option<Identity>,
     attempts: BTreeMap<AttemptKey, AttemptState>,
+    /// The strays that the supervisor has seen, with their start times.
+    strays: Vec<(u32, u64)>,
 }
 
 impl Journal {
@@ -98,6 +100,7 @@ impl Journal {
                     state.ended = Some(EndedState { swept, alive });
                 }
             }
+            Message::Stray { pid, start_time } => self.strays.push((pid, start_time)),
             Message::Forgotten { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -209,7 +212,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     Ok(ended.len())
 }
 
-/// The leaders that were started, with their start times.
+/// The leaders that were started and the strays that were seen, with their start times.
 fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     let children = journal.attempts.values().flat_map(|state| &state.children);
     children
@@ -220,6 +223,7 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })
+        .chain(journal.strays.iter().copied())
         .collect()
 }
 

@@ -437,7 +437,8 @@ impl Supervisor {
         let lines = self
             .attempts
             .values()
-            .map(|attempt| Message::Attempt(attempt.view()));
+            .map(|attempt| Message::Attempt(attempt.view()))
+            .chain(self.strays.lines());
         if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
             eprintln!(
                 "cannot rewrite the journal in {}: {error}",
