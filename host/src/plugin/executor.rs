@@ -208,10 +208,10 @@ impl Executor {
 
     /// Takes all seats of the pool.
     #[cfg(test)]
-    pub(crate) fn fill_pool(&self) -> Vec<OwnedSemaphorePermit> {
-        let wasm = self.shared.wasm().expect("the engine starts");
+    pub(crate) fn fill_pool(&self) -> Result<Vec<OwnedSemaphorePermit>, PluginError> {
+        let wasm = self.shared.wasm()?;
         assert_eq!(wasm.allocation, Allocation::Pooled);
-        std::iter::from_fn(|| wasm.seat()).collect()
+        Ok(std::iter::from_fn(|| wasm.seat()).collect())
     }
 
     async fn load(&self, wasm: &Wasm) -> Result<Loaded, PluginError> {

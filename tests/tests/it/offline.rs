@@ -165,6 +165,7 @@ fn task_whose_process_ended_without_a_host_is_counted_and_shown_as_running_nowhe
         vec!["graph", id],
         vec!["top"],
         vec!["status", id],
+        vec!["why", id],
         vec!["list"],
     ] {
         let shown = host.text(&look);

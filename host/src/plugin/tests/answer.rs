@@ -90,7 +90,7 @@ async fn instance_runs_beyond_the_pool_if_that_is_full() {
     let house = House::with(&Wat::good().component());
     let pooled = open(house.dir.path(), Wasm::start);
     let executor = pooled.executor("guest").unwrap();
-    let seats = executor.fill_pool();
+    let seats = executor.fill_pool().unwrap();
     assert_eq!(seats.len(), usize::try_from(POOLED).unwrap());
     let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
     assert_eq!(ran.cause, "success");

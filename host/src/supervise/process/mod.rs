@@ -59,6 +59,7 @@ use super::protocol::{Identity, Message};
 use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
+use super::sys::spawn::reset_execution;
 use super::sys::tag::Tag;
 use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
@@ -207,6 +208,9 @@ impl Supervisor {
             .write(true)
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
+        if let Err(error) = reset_execution() {
+            eprintln!("the personality and the timer slack stay the starter's: {error}");
+        }
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
         let identity = own_identity()?;
