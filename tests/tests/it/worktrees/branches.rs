@@ -113,7 +113,7 @@ fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
     let task = failed("one");
     let commit = task["output"].as_str().unwrap().trim();
     let mine = replaced("claudine/one");
-    let restored = format!("`git branch claudine/one {commit}` makes the task's again");
+    let restored = format!("`git branch claudine/one {commit}` makes the task's branch again");
     for verb in ["merge", "resolve"] {
         host.run(["worktree", verb, "one"]).code(REFUSED).says(&[
             "branch `claudine/one` is not the task's",
