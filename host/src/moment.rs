@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn future_times_are_parsed() {
+    fn times_are_parsed_as_the_nearest_future_ones() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Future, Some(expected));
         };
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn past_times_are_parsed() {
+    fn times_are_parsed_as_the_nearest_past_ones() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Past, Some(expected));
         };

@@ -154,7 +154,7 @@ pub(crate) fn of_attempt(
     })
 }
 
-/// Result of an agent.
+/// The result that an agent gave.
 fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, CheckpointError> {
     #[derive(serde::Deserialize)]
     struct Outputs {

@@ -35,7 +35,7 @@ pub(crate) use self::{
 use self::{show::Origin, values::Setting};
 use crate::units;
 
-/// Variable with the data directory.
+/// Variable that contains the path of the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
 /// Variable with the path of the configuration file.
 pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";

@@ -35,8 +35,8 @@ struct Sides {
 }
 
 impl Git {
-    /// Begins to merge a branch into the branch that is checked out here. Does not commit, even if
-    /// there are no conflicts.
+    /// Begins to merge a branch into the branch that is checked out here. Does not commit the
+    /// merge, even if there are no conflicts.
     pub(crate) async fn begin_merge(
         &self,
         branch: &BranchRef,

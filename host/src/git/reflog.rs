@@ -55,7 +55,7 @@ impl Git {
     }
 
     /// The commits that were checked out here but are on no branch, tag or remote, without those
-    /// from which another of them can be reached.
+    /// that can be reached from another of them.
     pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
@@ -68,8 +68,8 @@ impl Git {
         self.only_noted(&past, known).await
     }
 
-    /// The commits among `past` and their ancestors that no ref has, without those from which
-    /// another of them can be reached.
+    /// The commits among `past` and their ancestors that no ref has, without those that can be
+    /// reached from another of them.
     async fn only_noted(
         &self,
         past: &[Commit],

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_become_variables() {
+    fn settings_of_git_are_passed_as_variables() {
         let variables = as_variables([("a.b", "c"), NO_HOOKS]);
         let expected = [
             ("GIT_CONFIG_KEY_0", "a.b"),

@@ -164,7 +164,8 @@ impl Spec {
         format!("{} {}", self.program.name(), verb.display())
     }
 
-    /// The command line and its environment, which inherits nothing.
+    /// The command with its arguments and its environment. Nothing is inherited from this process's
+    /// environment.
     pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
         let mut command = Command::new(self.program.name());
         command

@@ -16,7 +16,8 @@ const NAMED_BYTES: usize = 8 << 10;
 /// How changes inside submodules are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
-    /// They count as changes, since they would be lost with the checkout.
+    /// Changes inside submodules count as changes of the checkout, since they would be lost with
+    /// it.
     Inside,
     /// A submodule counts as changed only if another commit is checked out in it, since our
     /// commands do not change its files.

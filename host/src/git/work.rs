@@ -152,8 +152,8 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether tracked files are changed here. A fast-forward leaves untracked files alone, or is
-    /// refused by git.
+    /// Whether tracked files are changed here. Untracked files need no check: a fast-forward does
+    /// not change them, or git refuses it.
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "status",

@@ -90,7 +90,7 @@ impl Socket {
             self.watch();
             if !claimed.holds() {
                 return format!(
-                    "its data directory {} was removed",
+                    "the data directory {} was removed",
                     self.layout.root().display()
                 );
             }

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn excess_lines_are_skipped() {
+    fn lines_beyond_the_requested_number_are_skipped() {
         let item = Item {
             skip_lines: 2,
             ..item(Kind::Text, "1\n2\n3")

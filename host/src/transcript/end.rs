@@ -192,7 +192,7 @@ impl Transcripts {
         })
     }
 
-    /// The last lines as text without colours, up to a size limit.
+    /// The last lines as text without colours, cut to a size limit.
     pub(crate) async fn last_text(
         &self,
         output: &Output,

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_details_are_ignored() {
+    fn invalid_details_of_an_item_are_ignored() {
         let item = made(&[("tool", "Bash"), ("failed", "true"), ("cost-usd", "0.5")]);
         assert_eq!(item.tool.as_deref(), Some("Bash"));
         assert_eq!((item.failed, item.cost_usd), (true, Some(0.5)));

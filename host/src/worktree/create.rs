@@ -102,7 +102,7 @@ impl Worktrees {
         refuse_moved(&repository, task.id, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
-            // The branch gets another name.
+            // The branch is made under another name.
             Err(WorktreeError::BranchReplaced { .. }) if !record.is_named => None,
             tip => tip?,
         };

@@ -29,8 +29,8 @@ impl Record {
         Ok(is_kept.then_some(name))
     }
 
-    /// Deletes the ref once its commits were kept long enough. Returns whether commits are still
-    /// kept.
+    /// Deletes the ref once its commits have been kept long enough. Returns whether the ref still
+    /// exists.
     pub(super) async fn has_kept(&self, repository: &Git) -> Result<bool, WorktreeError> {
         let name = self.kept_ref();
         let Some(kept) = repository.kept_commits(&name).await? else {

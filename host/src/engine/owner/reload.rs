@@ -215,7 +215,7 @@ impl Owner {
     fn recover_one(&mut self, attempt: AttemptId) {
         let task = self.board.task(attempt.task);
         let Some(found) = task.and_then(|task| self.attempts.found(attempt, task)) else {
-            // Starting it again could make it run twice.
+            // Starting the attempt again could make it run twice.
             tracing::warn!(%attempt, "the attempt waits for a supervisor that does not answer");
             self.unsure.insert(attempt);
             return;

@@ -153,7 +153,7 @@ fn profiles_are_replaced_and_removed_with_a_batch() {
 }
 
 #[test]
-fn documents_are_replaced() {
+fn a_document_is_replaced_by_a_later_one_with_its_key() {
     check(|store| {
         let mut leader = Leader::of(store);
         let attempt = |number| AttemptId {

@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn lists_are_filtered() {
+fn lists_are_filtered_by_status_label_name_executor_and_parent() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());

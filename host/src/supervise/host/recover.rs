@@ -177,8 +177,8 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
-    // Reading the list of processes takes time, and may miss one that was forked meanwhile. So only
-    // two empty looks in a row count.
+    // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
+    // no process is left only if two looks in a row find none.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);

@@ -36,8 +36,8 @@ impl Stray {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// Unknown, because the stray gave up marker, session, group and tag. It belongs to one of the
-    /// attempts that ran when it appeared, and is ended with the last of them.
+    /// Unknown, because the stray gave up marker, session, group and tag. The stray belongs to one
+    /// of the attempts that ran when it appeared, and is ended with the last of these attempts.
     OneOf(Vec<AttemptNo>),
     /// None: it was detached on purpose, belongs to another supervisor, or was given up.
     Nobody,
