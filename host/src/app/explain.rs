@@ -14,7 +14,7 @@ use claudine_domain::{
 
 use super::{
     limit_view::{limit_text, past_limit_text},
-    present::held_by,
+    present::{held_by, phase},
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, steps},
     view::Why,
@@ -195,6 +195,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     Why {
         id: task.id.to_string(),
         state: task.state.as_str().to_owned(),
+        phase: phase(task),
         since: since_text(since),
         reasons: reasons
             .into_iter()

@@ -532,6 +532,10 @@ pub(crate) struct Why {
     pub(crate) id: String,
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
+    /// Phase of a running task, as in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = PHASES))]
+    pub(crate) phase: Option<String>,
     /// Time since which the task is in this state.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,

@@ -1,7 +1,8 @@
 //! Names and owners of tasks' branches.
 //!
-//! A name tells the subject of a task but proves nothing. The owner of a branch is named by the
-//! record of its worktree or, without a record, by the task itself.
+//! The name of a branch shows the subject of a task, but does not prove whose branch it is. The
+//! owner of a branch is named by the record of its worktree or, if there is no record, by the task
+//! itself.
 
 use std::path::Path;
 
@@ -11,20 +12,24 @@ use claudine_domain::{
     worktree::{Worktree, branch_by_id},
 };
 
-use super::{WorktreeError, Worktrees};
+use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{BranchRef, Commit, Git};
 
-/// The longest part of a branch's name that is made from the task's name or prompt.
+/// Maximum length of the part of a branch's name that is made from the task's name or prompt.
 const STEM_CHARS: usize = 40;
-/// The most words of a prompt in a name.
+/// Maximum number of words of a prompt in a name.
 const STEM_WORDS: usize = 6;
-/// The most branches that have the same name with different numbers; further ones are named by task
-/// id.
+/// Maximum number of branches with the same name and different numbers. Further branches are named
+/// by task id.
 const MOST_ALIKE: usize = 1_000;
 
+/// The beginning of the note that git makes about a branch that was made for a task. Earlier
+/// versions did not add the id of the task.
+const MADE: &str = "claudine: made";
+
 impl Worktrees {
-    /// A free name for a task's new branch, if none was asked for: the name that it had before, if
-    /// that is free, else the planned one, with a number if necessary.
+    /// A free name for a task's new branch, if the user named none. The name that the branch had
+    /// before is used if it is free, else the planned name, with a number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -55,8 +60,8 @@ impl Worktrees {
     }
 
     /// The branch on which a task has worked, and its commit, if the record of its worktree is
-    /// lost: backups have no records. The name alone proves nothing, since another task may have it
-    /// by now.
+    /// lost, since backups have no records. The name of the branch proves nothing, since another
+    /// task's branch may have this name by now.
     pub(super) async fn own_branch(
         &self,
         repository: &Git,
@@ -72,7 +77,7 @@ impl Worktrees {
         if branch == by_id {
             return Ok(Some((branch, tip)));
         }
-        let Some(last) = last_commit(task) else {
+        let Some(last) = last_commit(task, &branch) else {
             return Ok(None);
         };
         if repository.commit_of(last.hash()).await?.is_none()
@@ -80,8 +85,8 @@ impl Worktrees {
         {
             return Ok(None);
         }
-        // A merged branch is no longer needed, and the next branch of that name also contains its
-        // commits.
+        // A merged branch is no longer needed, and a later branch of the same name would contain
+        // its commits too.
         let base = worktree.base.as_ref().map(BranchRef::named);
         let base = match base {
             Some(base) => repository.branch_commit(&base).await?,
@@ -95,8 +100,81 @@ impl Worktrees {
     }
 }
 
-/// The last commit of the task's work, if it is known.
-fn last_commit(task: &Task) -> Option<Commit> {
+impl Record {
+    /// The commit of the task's branch; `None` if the branch no longer exists. Used if no worktree
+    /// is on the branch: somebody else may have made a branch of the same name since. Such a branch
+    /// is refused.
+    pub(super) async fn own_tip(
+        &self,
+        git: &Git,
+        task: Option<&Task>,
+    ) -> Result<Option<Commit>, WorktreeError> {
+        if self.is_dropped {
+            return Ok(None);
+        }
+        let Some(tip) = git.branch_commit(&self.branch).await? else {
+            return Ok(None);
+        };
+        let noted = [
+            self.merged_tip(),
+            self.tip.clone(),
+            task.and_then(|task| last_commit(task, &self.branch)),
+        ];
+        let noted: Vec<Commit> = noted.into_iter().flatten().collect();
+        if self.is_its_own(git, &tip, &noted).await? {
+            return Ok(Some(tip));
+        }
+        Err(WorktreeError::BranchReplaced {
+            branch: self.branch.clone(),
+            last: noted.into_iter().next(),
+        })
+    }
+
+    /// Whether the branch at `tip` is the task's. It is if one of these commits was on it. Commits
+    /// that its base has prove nothing, since every new branch has them.
+    async fn is_its_own(
+        &self,
+        git: &Git,
+        tip: &Commit,
+        noted: &[Commit],
+    ) -> Result<bool, WorktreeError> {
+        let mut has_work = false;
+        for commit in noted {
+            if git.commit_of(commit.hash()).await?.is_none() {
+                has_work = true;
+            } else if !self.is_merged(git, commit).await? {
+                has_work = true;
+                if git.is_ancestor(commit, tip).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        // A person may have rebased the branch.
+        let moves = git.moves(&self.branch).await?;
+        if moves.is_empty() && !has_work {
+            return Ok(git.is_ancestor(&self.base_commit, tip).await?);
+        }
+        let made = self.made();
+        Ok(moves.iter().any(|it| {
+            let is_old = !has_work && it.why == MADE;
+            it.why == made || is_old || has_work && noted.contains(&it.to)
+        }))
+    }
+
+    /// The note that git made when the branch was created.
+    pub(super) fn made(&self) -> String {
+        format!("{MADE} for {}", self.task)
+    }
+
+    /// The commit of the branch at the last merge.
+    pub(super) fn merged_tip(&self) -> Option<Commit> {
+        let work = self.last_merge()?.work.as_ref()?;
+        Commit::parse(&work.to)
+    }
+}
+
+/// The last commit of the task's work on this branch, if it is known.
+fn last_commit(task: &Task, branch: &BranchRef) -> Option<Commit> {
     let ended = task
         .attempts
         .iter()
@@ -104,14 +182,16 @@ fn last_commit(task: &Task) -> Option<Commit> {
         .filter_map(|it| it.ended.as_ref());
     let mut commits = ended.filter_map(|ended| {
         let work = ended.merge.as_ref().and_then(|merge| merge.work.as_ref());
-        let left = || ended.git.as_ref()?.commit.as_deref();
+        let git = ended.git.as_ref();
+        let git = git.filter(|git| git.branch.as_deref() == Some(branch.name()));
+        let left = || git?.commit.as_deref();
         Commit::parse(work.map(|work| work.to.as_str()).or_else(left)?)
     });
     commits.next()
 }
 
-/// The part of a branch's name that tells its subject: from the task's name, else from the first
-/// words of its prompt. `None` if neither contains a usable character.
+/// The part of a branch's name that shows the subject. It is made from the task's name, or else
+/// from the first words of the prompt. `None` if neither contains a usable character.
 pub(crate) fn stem_of(name: Option<&str>, summary: &str) -> Option<String> {
     name.and_then(stem).or_else(|| stem(summary))
 }

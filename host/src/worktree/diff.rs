@@ -1,5 +1,6 @@
-//! The changes of a task: its branch against its base, with uncommitted changes. After the merge,
-//! and once worktree and branch are gone, the commits in the record are compared.
+//! The changes of a task: the difference between its branch and the base, with uncommitted changes.
+//! After the merge, and if worktree and branch no longer exist, the commits in the record are
+//! compared.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::git::{Commit, Diff, Git, Wanted};
 pub(crate) struct Changed {
     pub(crate) branch: String,
     pub(crate) from: String,
-    /// `None` if the diff includes the files in the worktree.
+    /// Commit at the end of the diff; `None` if the diff includes the files in the worktree.
     pub(crate) to: Option<String>,
     pub(crate) diff: Diff,
 }
@@ -36,7 +37,7 @@ impl Worktrees {
             } else {
                 git.in_repository(&record.repository)
             };
-            if let Some(changed) = live(&git, record, noted.as_ref(), wanted).await? {
+            if let Some(changed) = live(&git, record, task, noted.as_ref(), wanted).await? {
                 return Ok(changed);
             }
         }
@@ -67,23 +68,25 @@ impl Worktrees {
     }
 }
 
-/// The changes of the present branch, with the files in its worktree if that exists.
+/// The changes of the present branch, with the files in its worktree if the worktree exists.
 async fn live(
     git: &Git,
     record: &Record,
+    task: Option<&Task>,
     noted: Option<&(Commit, Commit)>,
     wanted: Wanted<'_>,
 ) -> Result<Option<Changed>, WorktreeError> {
     let is_there = git.dir() != record.repository;
     let tip = if is_there {
         git.commit_of("HEAD").await?
-    } else if record.is_dropped {
-        None
     } else {
-        git.branch_commit(&record.branch).await?
+        match record.own_tip(git, task).await {
+            Err(WorktreeError::BranchReplaced { .. }) => None,
+            tip => tip?,
+        }
     };
     let Some(tip) = tip else { return Ok(None) };
-    // After the merge only the record tells where the branch left its base.
+    // After the merge, only the record shows where the branch diverged from its base.
     let from = match noted {
         Some((from, to)) if *to == tip => from.clone(),
         _ => record.parting(git, &tip).await?,

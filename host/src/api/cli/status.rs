@@ -28,13 +28,13 @@ use crate::{
 const COMMIT_DIGITS: usize = 10;
 /// The executor whose sessions a person can continue.
 const CLAUDE: &str = "claude";
-/// Width limit of a command with its purpose, so that it fits next to the labels.
+/// Width limit of a command with its purpose, so that both fit next to the labels.
 const STEP_COLUMNS: usize = 80 - 11;
 /// Limit of the uncommitted files that are named.
 const NAMED: usize = 5;
 /// Number of last output lines that are shown.
 const END_LINES: u64 = 20;
-/// Lines read for a longer result, which may be among the last lines.
+/// Limit of the lines that are read in addition because they may belong to the result.
 const LONGEST_RESULT_LINES: usize = 500;
 
 /// Show the state, request, attempts and result of a task.
@@ -58,7 +58,8 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            // The result is shown below the last lines, and takes up some of them.
+            // The result is left out among the last lines, because it is shown below them. As many
+            // lines more are read as the result has.
             let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
                 lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),
@@ -194,7 +195,7 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
         _ => {}
     }
-    // What an earlier attempt took says nothing of a task that waits for the next one.
+    // The run time of an earlier attempt says nothing about a task that waits for its next attempt.
     let word = match &*task.state {
         "done" if !task.merged_by_hand => Some("after"),
         "running" => Some("for"),
@@ -207,7 +208,8 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     state
 }
 
-/// Times of submission and of the last attempt, and how long the task was queued at first.
+/// Times of submission and of the last attempt, and how long the task was queued before its first
+/// attempt.
 fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = |time: &str| times::at_and_distance(time, now);
     let mut moments = vec![("Created", at(&task.created_at))];
@@ -228,9 +230,9 @@ fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
     moments
 }
 
-/// `✓ 3.8s  $0.02  session 0b6b, claude-opus`
+/// The line of an attempt: `✓ 3.8s  $0.02  session 0b6b, claude-opus`.
 ///
-/// `is_unrecorded` says that its process has ended while no host ran.
+/// `is_unrecorded` says that the attempt's process ended while no host ran.
 fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Timestamp) -> Painted {
     let outcome = attempt.outcome.as_deref();
     let state = if is_unrecorded { "waiting" } else { "running" };
@@ -267,7 +269,7 @@ fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Tim
 /// The reason, with its class unless steps to resolve it are shown.
 fn reason(task: &TaskView) -> Option<String> {
     let reason = task.reason.as_ref()?;
-    // The line of the state says it already.
+    // The line of the state already shows this message.
     if task.outcome.as_deref() == Some(&*reason.message) {
         return None;
     }
@@ -291,7 +293,7 @@ fn end_of(attempt: &AttemptView) -> String {
     format!("{outcome}: {message}")
 }
 
-/// Commands to copy that lead to the worktree, the changes and the session.
+/// Commands that lead to the worktree, the changes and the session, for a person to copy.
 fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     let id = short_id(&task.id);
     let path = task.worktree.as_ref().and_then(|it| it.path.as_ref());
@@ -305,7 +307,7 @@ fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     }
     let mut sessions = task.attempts.iter().rev();
     let session = sessions.find_map(|attempt| attempt.session_id.as_ref());
-    // A session can be continued only when the task has ended.
+    // A session can be continued only after the task has ended.
     let is_free = task.finished_at.is_some() && task.executor == CLAUDE;
     if let Some(session) = session.filter(|_| is_free) {
         let inside = task.worktree.as_ref().map_or("", |it| it.inside.as_str());
@@ -340,7 +342,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     ))
 }
 
-/// The result of a merge. Its detail, if there is one, says everything.
+/// The result of a merge. If the merge has a detail, nothing else is shown.
 pub(super) fn merge_line(merge: &Merge) -> String {
     match merge.state {
         MergeState::Merged => merge.detail.clone(),
@@ -381,7 +383,7 @@ fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) ->
     parts.join(" · ")
 }
 
-/// Tools that the agent was denied, which is often why a success is incomplete.
+/// Tools that the agent was denied. Denials are often the reason why a success is incomplete.
 pub(super) fn denied(task: &TaskView) -> Option<String> {
     let denials = task.outputs.as_ref()?.get("denials")?.as_array()?;
     let tools: Vec<String> = denials.iter().map(denial).collect();

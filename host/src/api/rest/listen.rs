@@ -40,8 +40,8 @@ use crate::{
 /// Time limit for the head of a request, and for an idle connection. Clients keep idle connections
 /// for less time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// Time limit of connections at a shutdown: long enough to write pending answers, but followers do
-/// not delay it.
+/// Time limit of connections at a shutdown: long enough to write pending answers, and short enough
+/// that followers do not delay the shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Time limit at a shutdown for a connection that writes nothing: its client does not read, or has
 /// sent only half of a request.
@@ -49,15 +49,16 @@ const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
 /// Time limit at a shutdown for handlers to answer. All decisions have been made by then, so any
 /// answer is already on its way.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
-/// Time limit for a client that reads nothing of its answer, which the host keeps meanwhile.
+/// Time limit for a client that reads nothing of its answer. The host keeps the answer meanwhile.
 const READ_LIMIT: Duration = Duration::from_mins(1);
-/// Bytes of an answer that are kept ready for a slow client, and limit of the head of a request.
+/// Limit of the bytes of an answer that are buffered for a slow client, and of a request's head.
 const BUFFERED_BYTES: usize = 96 << 10;
 /// Pause after a failed `accept`, such as for lack of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
-/// listener when the socket was created anew; if it ends before the shutdown, that is an error.
+/// listener each time the socket is created anew; if `listeners` ends before the shutdown, the
+/// result is an error.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
@@ -117,7 +118,7 @@ pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection within this process broke off");
         }
-        // Held until now, because dropping it would announce a shutdown.
+        // Kept until now, because dropping it would announce a shutdown.
         drop(goes_down);
     });
 }
@@ -141,7 +142,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
-            tracing::warn!(%error, "a connection does not say whose it is");
+            tracing::warn!(%error, "the user at the other end of a connection is not known");
             return;
         }
     };
@@ -196,8 +197,8 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     tracing::debug!(%error, ?ended, "a connection broke off");
 }
 
-/// Answers a first request that hyper did not understand. hyper itself answers with a status alone,
-/// `unasked`, or not at all.
+/// Answers a first request that hyper did not understand. hyper's own answer is a status without a
+/// reason (`unasked`), or empty.
 async fn not_understood(
     mut stream: UnixStream,
     unasked: &[u8],
@@ -208,7 +209,8 @@ async fn not_understood(
     let status = status.and_then(|digits| StatusCode::from_bytes(digits).ok());
     let status = status.unwrap_or(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
     let message = format!("the request is not understood: {error}");
-    let hint = "the host speaks HTTP/1.1; a head has at most 100 headers, an address 65,534 bytes";
+    let hint =
+        "the host speaks HTTP/1.1, with at most 100 headers and an address of at most 65,534 bytes";
     let refusal = AppError::new(ErrorKind::Invalid, message).hint(hint);
     let answer = answer::with_version(Refusal(refusal).into_response()).await;
     let (head, body) = answer.into_parts();
@@ -246,8 +248,8 @@ async fn answer_to(
                     format!("the host failed at this request: {said}"),
                 )
                 .hint(
-                    "this is an error in Claudine; whether it did what was asked is not known: look \
-                     at `claudine list` before asking again",
+                    "this is an error in Claudine; the request may have been carried out: look at \
+                     `claudine list` before asking again",
                 )
             }
         },
@@ -267,7 +269,7 @@ fn going_down_before() -> AppError {
 fn said_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a word")
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
@@ -328,7 +330,7 @@ mod tests {
             client.write_all(request).await.unwrap();
             serving.await.unwrap();
             let mut answer = Vec::new();
-            // The host did not read all, so the end of the connection is an error.
+            // The host did not read the whole request, so the connection ends with an error.
             client.read_to_end(&mut answer).await.ok();
             let answer = String::from_utf8(answer).unwrap();
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -23,7 +23,8 @@ use crate::clock;
 const UNASKED_BYTES: usize = 4 << 10;
 
 /// A stream that counts the bytes written to it. Bytes that are written before any request has been
-/// understood are kept instead: they are hyper's answer to a malformed one, which has no body.
+/// understood are kept and not sent: they are hyper's answer to a malformed request, and that
+/// answer has no body.
 pub(super) struct Watched<S> {
     stream: S,
     state: Arc<State>,
@@ -33,7 +34,8 @@ pub(super) struct Watched<S> {
 #[derive(Default)]
 struct State {
     written: AtomicU64,
-    /// The monotonic time in milliseconds since when the client reads nothing; 0 if it does.
+    /// The monotonic time in milliseconds since which the client has read nothing;
+    /// 0 if the client reads.
     blocked_since: AtomicU64,
     /// Notified when the client stops reading.
     blocked: Notify,
@@ -41,7 +43,7 @@ struct State {
     is_asked: AtomicBool,
 }
 
-/// What is known of a stream.
+/// State of a [`Watched`] stream, for the task that serves the connection.
 pub(super) struct Progress(Arc<State>);
 
 impl<S> Watched<S> {
@@ -56,7 +58,7 @@ impl<S> Watched<S> {
         (watched, progress)
     }
 
-    /// The stream, and what hyper has answered although no request was understood.
+    /// The stream, and the bytes of hyper's answer if no request was understood.
     pub(super) fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.unasked)
     }
@@ -99,7 +101,7 @@ impl<S> Watched<S> {
     }
 }
 
-/// The monotonic time, at least 1.
+/// The monotonic time in milliseconds; at least 1, because 0 means that the client reads.
 fn now_ms() -> u64 {
     let now = clock::monotonic().as_millis();
     u64::try_from(now).unwrap_or(u64::MAX).max(1)
@@ -126,8 +128,8 @@ impl Progress {
         }
     }
 
-    /// Resolves when there has been something to write for this time, and the client has read
-    /// nothing of it.
+    /// Resolves when bytes have been waiting to be written for this time, and the client has read
+    /// none of them.
     pub(super) async fn blocks(&self, limit: Duration) {
         loop {
             self.0.blocked.notified().await;
@@ -192,7 +194,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.unasked.is_empty() {
-            // The answer is still to be written.
+            // The stream stays open, because the caller still writes an answer with a reason.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(context)
@@ -213,7 +215,7 @@ mod tests {
         let (mut client, host) = tokio::io::duplex(4);
         let (mut stream, progress) = Watched::new(host);
         progress.note_asked();
-        // Nothing is to be written: the client may wait for a host that has nothing to say.
+        // Nothing is to be written, so the client does not block, however long it waits.
         assert!(
             clock::within(LIMIT * 4, progress.blocks(LIMIT))
                 .await
@@ -226,7 +228,7 @@ mod tests {
                 .is_none()
         );
 
-        // It reads in time.
+        // The client reads in time.
         let mut read = [0; 4];
         let (written, read) = tokio::join!(stream.write_all(b"more"), async {
             tokio::task::yield_now().await;
@@ -239,7 +241,7 @@ mod tests {
                 .is_none()
         );
 
-        // It reads no more.
+        // The client stops reading.
         let blocks = tokio::select! {
             _ = stream.write_all(b"even more") => false,
             () = progress.blocks(LIMIT) => true,

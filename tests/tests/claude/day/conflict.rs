@@ -1,4 +1,5 @@
-//! Two agents have changed the same line: the messages on the screen, and how a person resolves it.
+//! Two agents have changed the same line: the messages on the screen, and how a person resolves the
+//! conflict.
 
 use super::{Day, Tasks};
 
@@ -38,7 +39,7 @@ impl Day {
         ]);
     }
 
-    /// Resolves it with the first step that `status` names, in a shell in the worktree.
+    /// Resolves the conflict with the first step that `status` names, in a shell in the worktree.
     pub(super) fn resolves_it(&self, tasks: &Tasks) {
         let Tasks {
             currency, notes, ..
@@ -62,7 +63,7 @@ impl Day {
             .types("echo 'total_eur = sum(prices) * 100' > cart.py");
         self.shell.types("exit").has(&[
             "merged `claudine/currency` into `main`",
-            &format!("{currency} has succeeded; revived 1 dependant"),
+            &format!("{currency} has succeeded; 1 dependant can run again"),
         ]);
         let line = format!("✓ notes ({notes}) succeeded");
         self.shell

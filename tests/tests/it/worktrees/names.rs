@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use super::{COMMIT, Repository, git_in, merged};
 
 #[test]
@@ -12,7 +14,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
     for (branch, script) in [
         ("v2", "echo v2 > v2".to_owned()),
         ("heads/v3", "echo v3 > v3".to_owned()),
-        // A tag with the name of its own branch.
+        // The task makes a tag with the name of its own branch.
         ("own", format!("echo own > own; {COMMIT}; git tag own main")),
     ] {
         let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
@@ -25,7 +27,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
         assert_eq!(text, format!("{name}\n"));
     }
     repository.is_untouched();
-    // Its worktree is made from the branch again, not from the tag.
+    // A later worktree of a task is made from its branch, not from the tag of that name.
     let task = repository.done(
         &["--branch", "again"],
         &format!("echo again >> again; {COMMIT}"),
@@ -55,6 +57,15 @@ fn base_means_the_branch_of_that_name() {
     merged(&task, "succeeded", "merged");
     assert_eq!(task["output"], "branch\n");
     assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
+    // As a base, `HEAD` means what is checked out, not a branch named `HEAD`.
+    repository.git(&["update-ref", "refs/heads/HEAD", "refs/heads/v1"]);
+    let main = repository.git(&["rev-parse", "refs/heads/main"]);
+    for base in [&[][..], &["--base", "HEAD"], &["--base", "@"]] {
+        let task = repository.done(base, "true");
+        let worktree = &task["worktree"];
+        let found = (&worktree["base"], &worktree["base_commit"]);
+        assert_eq!(found, (&json!("main"), &json!(main)), "{base:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,328 @@
+//! Restores a checkout after git has failed in the middle of a fast-forward. Git itself leaves the
+//! files that it has written, and may leave its changed index too.
+
+use std::{collections::BTreeSet, fs, io, path::Path};
+
+use super::{
+    Commit, Git, GitError,
+    index::remove_index,
+    names,
+    spec::{LIST_BYTES, LONG, Spec},
+};
+
+/// Maximum number of files in the arguments of one command.
+const FILES_MAX: usize = 500;
+
+/// A step of a checkout from one commit to a later one.
+pub(crate) struct Step {
+    old: Commit,
+    new: Commit,
+    /// The files that differ between the two commits, without those that stand in the way of the
+    /// step.
+    files: Vec<Changed>,
+}
+
+/// A file that differs between two commits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Changed {
+    path: String,
+    in_old: bool,
+    in_new: bool,
+}
+
+/// What was found after a step had failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PutBack {
+    /// Git had changed nothing.
+    Unchanged,
+    Done,
+    /// These files could not be restored.
+    Left(Vec<String>),
+}
+
+impl Git {
+    /// Reads a step before it is tried. A file that exists here but not in the old commit belongs
+    /// to a person: git refuses the step, and the file must be kept.
+    pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
+        let spec = Spec::reads([
+            "diff-tree",
+            "-r",
+            "-z",
+            "--name-status",
+            "--no-renames",
+            "--ignore-submodules=all",
+            old.hash(),
+            new.hash(),
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let mut files = changed(&self.output(&spec).await?);
+        let files = self.look_at_files(move |top| {
+            files.retain(|file| file.in_old || !is_there(&top.join(&file.path)));
+            files
+        });
+        Ok(Step {
+            old: old.clone(),
+            new: new.clone(),
+            files: files.await?,
+        })
+    }
+
+    /// Restores this checkout, which is at the old commit, after the step has failed. Writes only
+    /// files that are missing or equal those of the new commit. A person may have changed any other
+    /// file.
+    pub(crate) async fn put_back(&self, step: &Step) -> Result<PutBack, GitError> {
+        if self.not_as_old(step).await?.is_empty() {
+            return Ok(PutBack::Unchanged);
+        }
+        let arguments = ["read-tree", "-m", "-i"];
+        let back = Spec::changes(arguments).arg(step.new.hash());
+        self.change(&back.arg(step.old.hash()).limit(LONG)).await?;
+        let found = self.not_as_old(step).await?;
+        if found.is_empty() {
+            return Ok(PutBack::Done);
+        }
+        let other = self.not_as_new(step).await?;
+        let (theirs, ours): (Vec<Changed>, Vec<Changed>) = found
+            .into_iter()
+            .partition(|file| other.contains(&file.path));
+        let theirs: Vec<String> = theirs.into_iter().map(|file| file.path).collect();
+        self.restore(ours, theirs).await?;
+        let left = self.not_as_old(step).await?;
+        if left.is_empty() {
+            return Ok(PutBack::Done);
+        }
+        Ok(PutBack::Left(left.into_iter().map(|it| it.path).collect()))
+    }
+
+    /// The files of a step that differ from the old commit, either here or in the index.
+    async fn not_as_old(&self, step: &Step) -> Result<Vec<Changed>, GitError> {
+        let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
+        // This command fails if a file is changed.
+        self.run(&refresh.limit(LONG)).await?;
+        let arguments = [
+            "diff-index",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+            step.old.hash(),
+        ];
+        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+        let changed = names(&self.output(&spec).await?);
+        let changed: BTreeSet<String> = changed.into_iter().collect();
+        let files = step.files.clone();
+        self.look_at_files(move |top| {
+            let differs = |file: &Changed| {
+                changed.contains(&file.path) || !file.in_old && is_there(&top.join(&file.path))
+            };
+            files.into_iter().filter(differs).collect()
+        })
+        .await
+    }
+
+    /// The files of a step that exist here but differ from the new commit.
+    async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
+        let fresh = self.place().await?.git_dir.join("claudine.index");
+        // An interrupted look may have left the index or its lock.
+        remove_index(&fresh);
+        let found = self.differing(&fresh, &step.new).await;
+        remove_index(&fresh);
+        let (differing, files) = (found?, step.files.clone());
+        self.look_at_files(move |top| {
+            let is_other = |file: &Changed| {
+                let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
+                    return false;
+                };
+                // In the new commit, a directory may stand in place of the file.
+                let is_as_new = if file.in_new {
+                    !differing.contains(&file.path)
+                } else {
+                    found.is_dir()
+                };
+                !is_as_new
+            };
+            let other = files.into_iter().filter(is_other);
+            other.map(|file| file.path).collect()
+        })
+        .await
+    }
+
+    async fn differing(&self, index: &Path, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
+        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
+        self.change(&read.limit(LONG)).await?;
+        let arguments = [
+            "diff",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-relative",
+            "--ignore-submodules=all",
+        ];
+        let spec = Spec::reads(arguments).index(index);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(names(&self.output(&spec).await?).into_iter().collect())
+    }
+
+    /// Removes the files that the old commit does not have, and writes the others from the index.
+    async fn restore(&self, ours: Vec<Changed>, theirs: Vec<String>) -> Result<(), GitError> {
+        let old = self.look_at_files(move |top| {
+            let (old, new): (Vec<Changed>, Vec<Changed>) =
+                ours.into_iter().partition(|file| file.in_old);
+            for file in new {
+                if let Err(error) = remove_with_parents(top, &file.path) {
+                    tracing::warn!(file = file.path, %error, "a file cannot be put back");
+                }
+            }
+            // A person's directory must not be replaced by a file, nor a file by a directory.
+            let is_free = |path: &String| {
+                let below = |their: &String| {
+                    let rest = path.strip_prefix(their.as_str());
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                };
+                !top.join(path).is_dir() && !theirs.iter().any(below)
+            };
+            let paths = old.into_iter().map(|file| file.path);
+            paths.filter(is_free).collect::<Vec<String>>()
+        });
+        let write = async |files: &[String]| {
+            let spec = Spec::changes(["checkout-index", "--quiet", "--force", "-u", "--"]);
+            let spec = files.iter().fold(spec, Spec::arg);
+            self.change(&spec.limit(LONG)).await.map(drop)
+        };
+        for some in old.await?.chunks(FILES_MAX) {
+            if write(some).await.is_ok() {
+                continue;
+            }
+            // Git ends at the first file that it cannot write. The caller lists the files that are
+            // not restored.
+            for file in some {
+                if let Err(error) = write(std::slice::from_ref(file)).await {
+                    tracing::warn!(%file, %error, "a file cannot be put back");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parses pairs of a letter and a path.
+fn changed(output: &[u8]) -> Vec<Changed> {
+    let words = names(output);
+    let pairs = words.chunks_exact(2);
+    let files = pairs.map(|pair| Changed {
+        path: pair[1].clone(),
+        in_old: pair[0] != "A",
+        in_new: pair[0] != "D",
+    });
+    files.collect()
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Removes a file, and the directories that have become empty.
+fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
+    let path = top.join(file);
+    // Git makes an empty directory for a submodule.
+    if path.symlink_metadata()?.is_dir() {
+        fs::remove_dir(&path)?;
+    } else {
+        fs::remove_file(&path)?;
+    }
+    let parents = path.ancestors().skip(1);
+    for parent in parents.take_while(|parent| *parent != top) {
+        // This fails at the first directory with other files.
+        if fs::remove_dir(parent).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::git::tests::Person;
+
+    /// A repository at its first commit, and the step to the second commit.
+    async fn step(person: &Person) -> Step {
+        person.git(&["init", "-q", "-b", "main"]);
+        for path in ["changed", "gone", "deep/gone", "dir", "same"] {
+            person.write(path, "one\n");
+        }
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "first"]);
+        let old = person.commit("HEAD").await;
+        person.write("changed", "two\n");
+        person.write("new/deep/file", "two\n");
+        person.git(&["rm", "-q", "gone", "deep/gone", "dir"]);
+        person.write("dir/file", "two\n");
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "second"]);
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    /// Changes the files to those of the new commit, with or without the index.
+    fn half(person: &Person, step: &Step, with_index: bool) {
+        person.git(&["read-tree", "-m", "-u", step.old.hash(), step.new.hash()]);
+        if !with_index {
+            person.git(&["read-tree", step.old.hash()]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_half_changed_checkout_is_put_back() {
+        for with_index in [true, false] {
+            let person = Person::new("");
+            let step = step(&person).await;
+            let git = person.at(".");
+            let back = async || git.put_back(&step).await.unwrap();
+            assert_eq!(back().await, PutBack::Unchanged);
+            half(&person, &step, with_index);
+            fs::remove_file(person.work().join("changed")).unwrap();
+            assert_eq!(back().await, PutBack::Done);
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!person.work().join("new").exists());
+            assert_eq!(back().await, PutBack::Unchanged);
+        }
+    }
+
+    #[tokio::test]
+    async fn files_of_a_person_are_left_as_they_are() {
+        for with_index in [true, false] {
+            let person = Person::new("");
+            let step = step(&person).await;
+            half(&person, &step, with_index);
+            let mine = ["changed", "gone", "new/deep/file", "dir/file", "dir/mine"];
+            for path in mine {
+                person.write(path, "mine\n");
+            }
+            let left = person.at(".").put_back(&step).await.unwrap();
+            let names = ["changed", "dir", "dir/file", "gone", "new/deep/file"];
+            let names = names.map(str::to_owned).to_vec();
+            assert_eq!(left, PutBack::Left(names));
+            for path in mine {
+                let text = fs::read_to_string(person.work().join(path)).unwrap();
+                assert_eq!(text, "mine\n", "{path}");
+            }
+            assert!(person.work().join("deep/gone").exists());
+            assert_eq!(person.git(&["diff", "--cached", "--name-only"]), "");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_in_the_way_beforehand_is_nobodys_change() {
+        let person = Person::new("");
+        let old = step(&person).await;
+        person.write("new/deep/file", "two\n");
+        let step = person.at(".").step(&old.old, &old.new).await.unwrap();
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, PutBack::Unchanged);
+        assert!(person.work().join("new/deep/file").exists());
+    }
+}
