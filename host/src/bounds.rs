@@ -76,7 +76,7 @@ impl Bounds {
             // limits than not to run it at all.
             std::fs::write(OOM_SCORE_ADJ, adjustment.to_string()).unwrap_or_default();
         }
-        // The niceness is set before its limit.
+        // The niceness is set before the limit on niceness.
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }

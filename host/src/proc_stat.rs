@@ -1,6 +1,6 @@
 //! Reads `/proc/PID/stat`.
 //!
-//! Pids are reused, so a caller that keeps a pid across a wait must keep the start time with it.
+//! Pids are reused, so a caller that keeps a pid while it waits must keep the start time with it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Whether the process has ended and has not been reaped.
+    /// Whether the process has ended but has not been reaped.
     pub(crate) fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
@@ -33,12 +33,12 @@ impl Stat {
     }
 }
 
-/// Reads the state of a process; `None` if it does not exist or cannot be read.
+/// Reads the state of a process; `None` if the process does not exist or its state cannot be read.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     try_stat(pid).ok().flatten()
 }
 
-/// Reads the state of a process; `None` if it does not exist.
+/// Reads the state of a process; `None` if the process does not exist.
 pub(crate) fn try_stat(pid: u32) -> io::Result<Option<Stat>> {
     let read = || {
         let mut file = File::open(format!("/proc/{pid}/stat"))?;
@@ -49,8 +49,8 @@ pub(crate) fn try_stat(pid: u32) -> io::Result<Option<Stat>> {
     Ok(unless_gone(read())?.flatten())
 }
 
-/// The answer of `/proc` about a process: `None` if the process has ended. For lack of descriptors
-/// or memory nothing can be said about it, which is an error.
+/// What `/proc` says about a process: `None` if the process has ended. If descriptors or memory are
+/// lacking, nothing is known about the process, which is an error.
 pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(found) => Ok(Some(found)),
@@ -64,13 +64,13 @@ pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether this process is alive, and no other one that got its pid later.
+/// Whether this process is alive. Another process that got its pid later does not count.
 pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
     stat(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
 }
 
-/// The name of the command is in parentheses and may contain any byte, including parentheses and
-/// newlines, so the fields are counted from the last closing one.
+/// Parses the fields. The name of the command is in parentheses and may contain any byte, even
+/// parentheses and newlines, so the fields are counted from the last closing parenthesis.
 fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
     let after = text.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(&text[after..]).ok()?;

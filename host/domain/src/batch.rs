@@ -25,7 +25,7 @@ pub type BatchNumber = u64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentKey {
-    /// The request to the executor, JSON.
+    /// The request for the executor, JSON.
     Spec(TaskId),
     /// The executor's outputs, JSON.
     Outputs(AttemptId),

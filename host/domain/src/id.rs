@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The clock stands still, goes on, or is set back a little.
+        /// The clock stands still, advances, or is set back a little.
         #[test]
         fn ids_sort_by_creation(
             moments in proptest::collection::vec((0..3_000u64, any::<u128>()), 2..200),

@@ -133,7 +133,7 @@ mod tests {
 
     /// Code, command line and store use the same words.
     #[test]
-    fn each_outcome_has_one_word() {
+    fn each_outcome_has_the_same_word_in_code_store_and_command_line() {
         use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut, UpstreamFailed};
         for outcome in [
             Succeeded,

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_has_one_word_and_includes_those_before_it() {
+    fn each_step_has_one_word_and_includes_all_lower_steps() {
         for step in Step::ALL {
             assert_eq!(stored(step), step.as_str());
         }

@@ -1,4 +1,4 @@
-//! Retries of failed attempts, and their delays.
+//! Retries of failed attempts, and the delays before them.
 
 use std::time::Duration;
 

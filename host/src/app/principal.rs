@@ -18,13 +18,14 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
-    /// `None` if it has ended, or is in a pid namespace that is invisible to this host. The message
-    /// of an error if this host could not look.
+    /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
+    /// host. An error message if this host could not look.
     process: Result<Option<Arc<Handle>>, String>,
 }
 
 impl Peer {
-    /// Must be created as soon as the connection is accepted, so that reuse of the pid is noticed.
+    /// Opens the process. Must be called as soon as the connection is accepted, so that a reuse of
+    /// the pid is noticed.
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
@@ -55,7 +56,7 @@ impl Caller {
     };
 
     /// A process in an attempt of this task. A command acts for its submitter, but an agent acts on
-    /// its own, and so does whatever git starts for the host, such as a hook.
+    /// its own, and so does a program that git starts for the host, such as a hook.
     fn within(task: &Task, side: Side) -> Self {
         let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
@@ -79,7 +80,8 @@ impl Caller {
 }
 
 impl Host {
-    /// Identifies the caller behind a connection. Fails if that is not possible at the moment.
+    /// Identifies the caller behind a connection. Returns an error if this is not possible at the
+    /// moment.
     pub(crate) async fn recognise(&self, peer: &Peer) -> Result<Caller, AppError> {
         let own = rustix::process::geteuid().as_raw();
         if peer.uid != own {
@@ -90,13 +92,13 @@ impl Host {
             return Ok(Caller::SOME_AGENT);
         };
         let supervisors = self.reader.layout.supervisors();
-        // On a thread that may block, because reading another process's environment may wait for a
-        // disk.
+        // Runs on a thread that may block, because reading another process's environment may wait
+        // for a disk.
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
         let looked = looked.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         let found = match looked.map_err(|error| unseen(&error.to_string()))? {
             Whereabouts::Outside { marker: None } => return Ok(Caller::OWNER),
-            // Started by git for a request whose supervisor has died.
+            // Git started the process for a request, and the supervisor of git has died.
             Whereabouts::Outside {
                 marker: Some(marker),
             } if is_of_a_host(&marker) => None,
@@ -134,9 +136,9 @@ impl Host {
 
 /// The error for a caller that is not looked at, whoever it may be.
 fn unseen(error: &str) -> AppError {
-    let message = format!("the host cannot see who asks: {error}");
+    let message = format!("the host cannot identify the caller: {error}");
     AppError::new(ErrorKind::Unavailable, message).hint(
-        "ask again; a host whose limit on open files (`ulimit -Hn`) is higher serves more at a time",
+        "try again; with a higher limit of open files (`ulimit -Hn`) a host serves more callers at a time",
     )
 }
 
@@ -145,8 +147,7 @@ fn is_of_a_host(marker: &str) -> bool {
     owner == Some(HOST)
 }
 
-/// Parses a marker: that of an attempt, or with a `+` that of a command run by the host for an
-/// attempt.
+/// Parses a marker: of an attempt or, with a `+`, of a command that the host runs for an attempt.
 fn marked(marker: &str) -> Option<(AttemptId, Side)> {
     let (attempt, side) = match marker.split_once('+') {
         Some((attempt, _)) => (attempt, Side::Host),

@@ -38,7 +38,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The tasks in state `running` whose processes have ended, which no host has recorded.
+    /// The tasks in state `running` whose processes have ended, if no host has recorded these ends.
     pub(super) fn unrecorded(&self) -> Result<Vec<Task>, AppError> {
         if !self.no_host {
             return Ok(Vec::new());
@@ -138,7 +138,7 @@ impl Reader {
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
-        // From the last finished attempt, since a later one has no results yet.
+        // The results are from the last finished attempt, because a later attempt has none yet.
         if let Some(ended) = latest_first.clone().find(|it| it.ended.is_some()) {
             view.outputs = document(DocumentKey::Outputs(attempt_id(task, ended.number)))?;
         }

@@ -62,7 +62,7 @@ impl Items {
                 let begun = log.read(move |reader| {
                     reader.begin(begin)?;
                     let at = reader.offset();
-                    // An item that is complete at this position may have begun before it.
+                    // An item that is complete at this position may have begun before the position.
                     let line = line_at(reader, at)?;
                     reader.begin(Begin::Offset(line.unwrap_or(at)))?;
                     Ok((at, line))

@@ -1,4 +1,5 @@
-//! Reads git's notes about the past of a checkout, and keeps the commits that only these know.
+//! Reads git's notes about earlier states of a checkout, and keeps the commits that only these
+//! notes name.
 
 use std::{collections::BTreeSet, fs};
 
@@ -9,41 +10,34 @@ use super::{
     spec::{LIST_BYTES, LONG, Spec},
 };
 
-/// The most commits in the arguments of one command.
+/// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
 
-/// The beginning of git's note about a move of a branch by us.
-const OURS: &str = "claudine: ";
-
-/// The past of a branch.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Moves {
-    pub(crate) to: Vec<Commit>,
-    pub(crate) is_ours: bool,
+/// A move of a branch.
+pub(crate) struct Move {
+    pub(crate) to: Commit,
+    /// The reason that git noted for the move.
+    pub(crate) why: String,
 }
 
-/// Commits that a ref of ours keeps.
+/// Commits that one of our refs keeps.
 pub(crate) struct KeptCommits {
     by: Commit,
     pub(crate) since: Timestamp,
 }
 
 impl Git {
-    /// Keeps the commits that were checked out here and are on no branch, tag or remote: git
-    /// forgets them with the checkout. The ref gets a commit that has them as its parents, and
-    /// those that it kept before. `known` are commits that others keep. Returns whether the ref
-    /// exists.
+    /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
+    /// git forgets such commits with the checkout. The ref gets a commit whose parents are these
+    /// commits, and the commit that the ref had before. `known` are commits that something else
+    /// keeps. Returns whether the ref exists.
     pub(crate) async fn keep_abandoned(
         &self,
         name: &str,
         known: &[&Commit],
         message: &str,
     ) -> Result<bool, GitError> {
-        let past = self.past(known).await?;
-        if past.is_empty() {
-            return Ok(false);
-        }
-        let abandoned = self.only_noted(&past, known).await?;
+        let abandoned = self.abandoned(known).await?;
         let before = self.commit_of(name).await?;
         if abandoned.is_empty() {
             return Ok(before.is_some());
@@ -60,8 +54,9 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here, the last one first.
-    async fn past(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
+    /// The commits that were checked out here but are on no branch, tag or remote, without those
+    /// that can be reached from another of them.
+    pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
             .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
@@ -69,10 +64,12 @@ impl Git {
         let lines = String::from_utf8_lossy(&output);
         let mut seen: BTreeSet<&str> = known.iter().map(|it| it.hash()).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
-        Ok(new.filter_map(Commit::parse).collect())
+        let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
+        self.only_noted(&past, known).await
     }
 
-    /// The last ones of these commits and their ancestors that no ref has.
+    /// The commits among `past` and their ancestors that no ref has, without those that can be
+    /// reached from another of them.
     async fn only_noted(
         &self,
         past: &[Commit],
@@ -103,9 +100,9 @@ impl Git {
         Ok(past.iter().filter(is_last).cloned().collect())
     }
 
-    /// The places where a branch has been since it was made, and whether one of these moves was
-    /// ours. Git forgets them with the branch, and may be configured to note nothing.
-    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Moves, GitError> {
+    /// The moves of a branch since it was made, as git has noted them. Git forgets these notes with
+    /// the branch, and may be configured to make none.
+    pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
         let arguments = [
             "log",
             "--walk-reflogs",
@@ -114,16 +111,18 @@ impl Git {
         ];
         let spec = Spec::reads(arguments).arg(branch.full()).arg("--");
         let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
-        let mut moves = Moves::default();
-        for line in String::from_utf8_lossy(&output).lines() {
-            let (commit, why) = line.split_once(' ').unwrap_or((line, ""));
-            moves.to.extend(Commit::parse(commit));
-            moves.is_ours |= why.starts_with(OURS);
-        }
-        Ok(moves)
+        let lines = String::from_utf8_lossy(&output);
+        let moves = lines.lines().filter_map(|line| {
+            let (to, why) = line.split_once(' ').unwrap_or((line, ""));
+            Some(Move {
+                to: Commit::parse(to)?,
+                why: why.to_owned(),
+            })
+        });
+        Ok(moves.collect())
     }
 
-    /// The commits that this ref keeps; `None` if there is no such ref.
+    /// The commits that this ref keeps; `None` if the ref does not exist.
     pub(crate) async fn kept_commits(&self, name: &str) -> Result<Option<KeptCommits>, GitError> {
         let format = "--format=%(objectname) %(creatordate:unix)";
         let spec = Spec::reads(["for-each-ref", format, name]);
@@ -144,7 +143,7 @@ impl Git {
         parsed.map(Some).ok_or_else(unreadable)
     }
 
-    /// Gives up the commits that a ref keeps.
+    /// Deletes the ref, so that git may forget the commits that it keeps.
     pub(crate) async fn forget_commits(
         &self,
         name: &str,
@@ -154,8 +153,8 @@ impl Git {
         self.change(&spec).await.map(drop)
     }
 
-    /// The last commit that was checked out here, if git has noted one. Read from the file: git has
-    /// no command for it once the branch is deleted.
+    /// The last commit that was checked out here, if git has noted it. It is read from the file,
+    /// because git has no command for it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
@@ -166,8 +165,8 @@ impl Git {
     }
 }
 
-/// Parses the last line. Lines begin with the commit before and the one after; the hash for no
-/// commit is all zeros.
+/// Parses the last line. Each line begins with the commit before the change and the commit after
+/// it. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');

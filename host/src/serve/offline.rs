@@ -1,4 +1,5 @@
-//! A host within this process for reading if no host runs: it runs nothing and leaves no trace.
+//! A host within this process that reads requests if no other host runs. It runs no task and leaves
+//! nothing behind.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// Must be called within a runtime. A host that starts meanwhile is not disturbed.
+/// Creates the host. Must be called within a runtime. If a real host starts in the meantime, it is
+/// not disturbed.
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     if layout.to_be_placed().exists() {
@@ -60,8 +62,8 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     })))
 }
 
-/// Marks a task whose process has ended since the last host: the next host records that. A process
-/// that nobody has recorded is alive as long as a supervisor is.
+/// Marks a task whose process has ended since the last host ended. The next host records the end.
+/// If no leader is recorded, the attempt counts as alive as long as a supervisor is.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;

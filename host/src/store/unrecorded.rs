@@ -1,5 +1,5 @@
-//! Tasks whose processes have ended while no host ran, so that nobody has recorded it. Only a
-//! reading without a host meets such tasks: a host records the ends when it starts.
+//! Tasks whose processes ended while no host ran. No host has recorded these ends yet. Such tasks
+//! are met only by a read without a host, because a host records the ends when it starts.
 
 use claudine_domain::{
     attempt::Phase,
@@ -15,12 +15,13 @@ pub(crate) fn mark(task: &mut Task) {
     if let Some(attempt) = task.attempts.last_mut() {
         attempt.leader = None;
         attempt.doing = None;
-        // A task that a host has started always has one.
+        // The attempt of a task that a host has started always has this time, so its absence is the
+        // mark.
         attempt.started_monotonic = None;
     }
 }
 
-/// Whether the task has that mark.
+/// Whether [`mark`] has marked the task.
 pub(crate) fn is_marked(task: &Task) -> bool {
     let attempt = task.last_attempt();
     matches!(task.phase(), Some(Phase::Finishing))

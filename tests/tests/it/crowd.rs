@@ -9,14 +9,15 @@ use std::{
 
 use claudine_tests::{TestHost, command, harness::binary, wait_for};
 
-/// Limit for a command beside a crowd: a second. A build without optimisation takes several times
-/// as long to read the crowd's requests, and other tests run at the same time.
+/// Time limit for a command while a crowd of clients is connected: a second. A build without
+/// optimisation takes several times as long to read the crowd's requests, and other tests run at
+/// the same time.
 const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
-/// On a busy machine, the limit is this multiple of the time without a crowd, which is about 15 ms
-/// on a free machine.
+/// On a busy machine, the limit is this multiple of a command's time without a crowd (about 15 ms
+/// on an idle machine).
 const TIMES: u32 = 60;
 
-/// Runs commands, and fails if one takes too long.
+/// Runs commands, and fails if a command takes too long.
 struct Quick<'a> {
     host: &'a TestHost,
     limit: Duration,
@@ -71,7 +72,7 @@ fn two_thousand_waiting_clients_are_all_served() {
             .unwrap();
         let mut answer = [0; 4096];
         let mut text = Vec::new();
-        // A client without room to wait was answered early, and would ask again.
+        // A client for which there was no room to wait got an early answer, and asks again.
         while !text.windows(7).any(|part| part == b"\"state\"") {
             let length = stream.read(&mut answer).unwrap();
             assert!(length > 0, "cut off: {:?}", String::from_utf8_lossy(&text));
@@ -110,7 +111,7 @@ fn idle_and_slow_clients_keep_no_others_out() {
     assert_eq!(host.finished(&ids[0])["outcome"], "cancelled");
     quick.run(&["down"]);
     assert!(host.host_pid().is_none());
-    // The next host has the other task, which ran on.
+    // The next host still has the other task, which went on running.
     host.run(["cancel", &ids[1]]).check();
     assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
 }
@@ -141,7 +142,7 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
     for mut stream in &stalled {
         stream.read_exact(&mut [0]).unwrap();
     }
-    // The host reads ahead until it has to wait for its clients.
+    // The host reads the log ahead until it has to wait for its clients.
     let mut seen = (0, 0);
     let after = wait_for("the host to read no more", || {
         let now = rss_mib(pid);
@@ -159,8 +160,8 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
 }
 
-/// The host makes room for one connection at a time, and then has no descriptor left to look at the
-/// process behind it.
+/// The host makes room for one connection at a time, and then has no descriptor left with which to
+/// find out whose process is behind the connection.
 #[test]
 fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
     let host = TestHost::new();
@@ -172,7 +173,7 @@ fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
     let unseen = (0..20).filter(|_| {
         let said = host.run(["hold", "nobody"]).complaint();
         assert!(!said.contains("agent"), "{said}");
-        said.contains("the host cannot see who asks")
+        said.contains("the host cannot identify the caller")
     });
     let unseen = unseen.count();
     drop(idle);

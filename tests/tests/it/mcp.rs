@@ -304,7 +304,7 @@ fn several_clients_and_calls_share_one_host() {
     let host = host();
     let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
     let id = delegate(&mut clients[0], "until test -e go; do sleep 0.1; done");
-    // A waiting call delays no others, neither on its own connection nor elsewhere.
+    // A waiting call delays no other calls, neither on its own connection nor on others.
     let answers = clients[1].call_at_once(&[
         ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
         ("TaskStatus", json!({ "taskId": id })),
@@ -373,7 +373,7 @@ fn inspector_lists_and_calls_tools() {
     let waited = &waited["structuredContent"];
     assert_eq!(waited["done"], true, "{waited:#}");
     assert_eq!(waited["tasks"][1]["taskId"], id, "{waited:#}");
-    // The Inspector checks each answer against the tool's schema, errors included.
+    // The Inspector checks each answer against the tool's schema, including errors.
     let refused = call("TaskStatus", &["taskId=task_00000000000000000000000000"]);
     let shown = format!("{refused}");
     assert!(

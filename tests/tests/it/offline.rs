@@ -1,4 +1,4 @@
-//! Reading tasks while no host runs: the answers, and that nothing else happens.
+//! Reading tasks while no host runs: checks the answers, and that nothing else happens.
 
 use std::{
     collections::BTreeMap,
@@ -57,7 +57,7 @@ fn gone(host: &TestHost) {
     });
 }
 
-/// The answer without its facts about the host, which differ.
+/// The answer without its facts about the host, which differ if no host runs.
 fn without_host(mut answer: Value) -> Value {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("queue");
@@ -136,7 +136,7 @@ fn running_task_is_shown_and_followed_without_a_host() {
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none(), "a host was started");
-    // Only a host records the end, but nobody is told that the process still runs.
+    // Only a host records the end, but no command claims that the process still runs.
     let ended = host.status(&id);
     assert_eq!(ended["phase"], "ended");
     assert_eq!(ended["attempts"][0]["pid"], Value::Null);
@@ -165,6 +165,7 @@ fn task_whose_process_ended_without_a_host_is_counted_and_shown_as_running_nowhe
         vec!["graph", id],
         vec!["top"],
         vec!["status", id],
+        vec!["why", id],
         vec!["list"],
     ] {
         let shown = host.text(&look);
@@ -240,8 +241,8 @@ fn set(database: &Path, pragma: &str, value: &str) {
     assert!(python.args([pragma, value]).status().unwrap().success());
 }
 
-/// The state left by a first host that is killed before it has created the tables, which readers
-/// may meet.
+/// Readers may meet a database without tables: the first host leaves it if it is killed before it
+/// has created them.
 #[test]
 fn database_without_tables_is_read_as_an_empty_queue() {
     let host = TestHost::new();

@@ -59,7 +59,7 @@ fn host_started_by_pause_starts_no_task_first() {
 }
 
 #[test]
-fn typo_makes_no_group() {
+fn misspelt_name_creates_no_group() {
     let host = TestHost::new();
     host.run(["group", "set", "gpu", "--limit", "1"]).check();
     for verb in [
@@ -82,7 +82,7 @@ fn typo_makes_no_group() {
             .collect()
     };
     assert_eq!(names(), ["gpu"]);
-    // A task makes its group, which exists until the task has ended.
+    // A task creates its group, which exists until the task has ended.
     host.run([
         "run", "--hold", "--group", "nightly", "--name", "n", "--", "true",
     ])

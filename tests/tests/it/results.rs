@@ -1,5 +1,5 @@
-//! Results passed on: from a task to those that use its output, and from an attempt to the one that
-//! continues it.
+//! Results that are passed on: from a task to the tasks that use its output, and from an attempt to
+//! the attempt that continues it.
 
 use std::fs;
 
@@ -58,7 +58,7 @@ fn command_gets_the_output_of_other_tasks_in_files() {
     assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// The task had succeeded before it was retried; its last end counts.
+/// The task had succeeded before it was retried and cancelled; its last end counts.
 #[test]
 fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
     let host = TestHost::new();

@@ -15,7 +15,7 @@ fn binary_can_be_replaced_while_tasks_run() {
     let supervisors = host.supervisor_pids();
     assert_eq!(supervisors.len(), 1);
 
-    // A package manager also moves the new file over the old one.
+    // Like a package manager, moves the new file over the old one.
     let new = host.root().join("claudine.new");
     fs::copy(binary(), &new).unwrap();
     fs::rename(&new, &installed).unwrap();

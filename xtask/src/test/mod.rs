@@ -112,11 +112,19 @@ pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     cargo
 }
 
+/// Number of tests that run at once. More than there are cores, because a test of a host waits for
+/// other processes a fifth of its time.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores + cores.div_ceil(2)
+}
+
 /// Runs all tests of all packages. Sets `summary` to the runner's own summary line, whether the
 /// tests pass or not.
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
     let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {
-        workspace("nextest run", "--no-fail-fast")
+        let threads = format!("--no-fail-fast --test-threads {}", threads());
+        workspace("nextest run", &threads)
     } else {
         eprintln!(
             "cargo-nextest is not installed: `cargo test` runs the tests, without a limit on the time of each"

@@ -61,7 +61,7 @@ impl Board {
         })
     }
 
-    /// Puts a finished task back on the board for the rest of this step.
+    /// Puts a finished task back on the board until this step ends.
     fn reopen(&mut self, now: Now, mut task: Task) {
         let id = task.id;
         task.retry_at = None;

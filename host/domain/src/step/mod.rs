@@ -65,7 +65,7 @@ pub enum Input {
     },
     /// Run a finished task again. The task is passed as stored.
     Retry(Box<Retry>),
-    /// Start a task that waits for a time at once.
+    /// Start a task at once although it is waiting for a time.
     TryNow {
         task: TaskId,
     },

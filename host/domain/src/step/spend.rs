@@ -192,7 +192,8 @@ impl Board {
                 // The task has already ended because of a task earlier in this loop.
                 continue;
             };
-            // No attempt of an agent is reserved, so a running one has or will have a process.
+            // No attempt of an agent is reserved, so a running agent has a process or will have
+            // one.
             if let State::Running { .. } = &task.state {
                 self.stop_over_budget(now, id, message.to_owned());
             } else {

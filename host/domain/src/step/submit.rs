@@ -28,7 +28,7 @@ struct Looked {
 }
 
 impl Board {
-    /// Checks everything before it changes anything.
+    /// Checks the whole submission before anything is changed.
     pub(super) fn submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
         let Looked {
             accepted,

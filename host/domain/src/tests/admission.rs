@@ -460,7 +460,7 @@ fn own_tasks_do_not_count_as_load_of_other_programs() {
         desk.pass(PATIENCE);
         started.extend(starts(&desk.turn()));
     }
-    // Together with the first task they use 3.2 cores.
+    // Together with the first task, these builds use 3.2 cores.
     assert_eq!(started, builds[..3]);
 }
 

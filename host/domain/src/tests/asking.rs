@@ -1,4 +1,4 @@
-//! Principals: events name them, and only the holder or the owner releases a hold.
+//! Principals: events name them, and only a task's holder or the owner can release a held task.
 
 use std::sync::Arc;
 

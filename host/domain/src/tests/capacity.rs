@@ -298,7 +298,7 @@ fn burst_of_an_unknown_class_doubles_from_window_to_window() {
 }
 
 #[test]
-fn fixed_slots_have_no_ramp() {
+fn fixed_slots_start_a_burst_of_an_unknown_class_at_once() {
     let mut capacity = capacity(fixed(100), None);
     capacity.observe(reading());
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 100);

@@ -78,7 +78,7 @@ fn each_condition_is_met_only_by_its_outcomes() {
 }
 
 #[test]
-fn conditions_have_names() {
+fn each_condition_has_one_name() {
     let check = |condition: Condition, word: &str| assert_eq!(condition.as_str(), word);
     check(Condition::Succeeded, "succeeded");
     check(Condition::Completed, "completed");

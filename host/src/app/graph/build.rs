@@ -60,11 +60,11 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
-    // For an attempt that is to be followed by another, the time until its end counts.
+    // If another attempt is to follow, the run time still ends with the last attempt.
     let ended_at = last
         .and_then(|attempt| attempt.ended.as_ref())
         .map(|ended| ended.at);
-    // Nobody knows when a process ended whose end is not recorded.
+    // If the end of a process is not recorded, its time is unknown.
     let running_to = (!unrecorded::is_marked(task)).then_some(now);
     let until = finished_at.or(ended_at).or(running_to);
     Node {

@@ -6,7 +6,7 @@
 
 #![allow(
     clippy::format_push_string,
-    reason = "forms are put together from pieces, and `write!` would give each of them a result that cannot be an error"
+    reason = "forms are put together from pieces, and each `write!` would return a result that is never an error"
 )]
 
 mod build;

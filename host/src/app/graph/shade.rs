@@ -34,8 +34,8 @@ impl Shade {
         Self::Dropped,
     ];
 
-    /// A state that only later versions know is shown as waiting.
-    /// So is a task whose process has ended without a host: it waits for one.
+    /// A state that only later versions know is shown as waiting. A task whose process has ended
+    /// without a host is shown as waiting too, because it waits for a host.
     pub(crate) fn of(outcome: Option<&str>, state: &str, phase: Option<&str>) -> Self {
         match (outcome, state) {
             (Some("succeeded"), _) => Self::Succeeded,
@@ -48,7 +48,7 @@ impl Shade {
         }
     }
 
-    /// Name of its class in forms with classes.
+    /// Name of the category's class in forms with classes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -87,7 +87,7 @@ impl Shade {
         }
     }
 
-    /// Symbol that identifies it without colours.
+    /// Symbol that identifies the category without colours.
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Waiting => "○",

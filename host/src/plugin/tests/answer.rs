@@ -86,11 +86,11 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
 }
 
 #[tokio::test]
-async fn instance_runs_beyond_the_pool_if_that_is_full() {
+async fn instance_runs_beyond_the_pool_if_the_pool_is_full() {
     let house = House::with(&Wat::good().component());
     let pooled = open(house.dir.path(), Wasm::start);
     let executor = pooled.executor("guest").unwrap();
-    let seats = executor.fill_pool();
+    let seats = executor.fill_pool().unwrap();
     assert_eq!(seats.len(), usize::try_from(POOLED).unwrap());
     let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
     assert_eq!(ran.cause, "success");

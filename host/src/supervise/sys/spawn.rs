@@ -5,6 +5,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_short};
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -58,11 +59,39 @@ impl CStrings {
     }
 }
 
+/// Signals that the C library uses itself. `sigaddset` refuses them, and `posix_spawn` leaves those
+/// ignored in the child that are not in the set of defaults.
+const OF_THE_C_LIBRARY: [usize; 2] = [32, 33];
+/// The timer slack of a process whose starter has not changed it.
+const TIMER_SLACK_NS: Option<NonZeroU64> = NonZeroU64::new(50_000);
+
+/// Gives this process, and so its children, the usual personality and timer slack. It inherited
+/// them from whoever started the host, who need not be the submitter of a task.
+#[allow(unsafe_code, reason = "personality has no safe wrapper")]
+pub(in crate::supervise) fn reset_execution() -> io::Result<()> {
+    // SAFETY: the call takes a number and changes no memory.
+    if unsafe { libc::personality(0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(rustix::thread::set_current_timer_slack(TIMER_SLACK_NS)?)
+}
+
+/// Adds a signal to a set, whichever it is.
+#[allow(unsafe_code, reason = "`sigaddset` refuses some signals")]
+unsafe fn add(set: *mut libc::sigset_t, signal: usize) {
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    let index = signal - 1;
+    // SAFETY: the caller hands over an initialised set, which is an array of these words with one
+    // bit for each signal, in this order, with every C library.
+    unsafe { *set.cast::<libc::c_ulong>().add(index / BITS) |= 1 << (index % BITS) };
+}
+
 /// The signals that are set to their defaults in the child. (Handlers are always reset by `exec`;
 /// ignored signals would stay ignored.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
-    /// PIPE only: Rust's runtime ignores this signal, and a supervisor ignores no other.
+    /// PIPE, which Rust's runtime ignores, and the signals of the C library. A supervisor ignores
+    /// no others.
     Pipe,
     /// All, for a start by a process that did not choose its own dispositions (`nohup`).
     All,
@@ -122,7 +151,7 @@ impl Spawn<'_> {
     }
 
     /// Like [`Self::run`], but runs `before` in the child before its program begins. For steps that
-    /// the caller could not undo in itself. Only for a process with one thread.
+    /// the caller could not undo if it took them itself. Only for a process with one thread.
     #[allow(
         unsafe_code,
         reason = "running code in the child and then exec have no safe wrapper"
@@ -184,6 +213,9 @@ impl Spawn<'_> {
                 Defaults::Pipe => libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE),
                 Defaults::All => libc::sigfillset(set.as_mut_ptr()),
             };
+            for signal in OF_THE_C_LIBRARY {
+                add(set.as_mut_ptr(), signal);
+            }
             check(libc::posix_spawnattr_setsigdefault(
                 attributes,
                 set.as_ptr(),

@@ -127,9 +127,9 @@ fn conflict_changes_nothing_and_stops_dependants() {
     let short = &id[id.len() - 6..];
     let steps = format!(
         "Reason     merge conflict in file\n           \
-         1. claudine worktree resolve {short}  # resolve it in a shell\n           \
-         2. claudine enter {short}  # look around in its worktree\n           \
-         3. claudine diff {short}  # see what it has changed\n"
+         1. claudine worktree resolve {short}  # resolve the conflict in a shell\n           \
+         2. claudine enter {short}  # look around in the worktree\n           \
+         3. claudine diff {short}  # see what the task has changed\n"
     );
     assert!(text.contains(&steps), "{text}");
     assert!(text.contains("  failed: merge conflict\n"), "{text}");
@@ -138,7 +138,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
     assert!(list.contains("  merge conflict in file  "), "{list}");
-    // After a merge by hand it is no longer needed.
+    // After a merge by hand, the task's worktree and branch are no longer needed.
     repository.git(&["merge", "-q", "-X", "ours", branch]);
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], id, "{cleaned:#}");
@@ -198,7 +198,8 @@ fn tasks_of_a_graph_build_on_merged_work() {
     repository.is_untouched();
 }
 
-/// A git that kills the host once: after it has moved a base, before the host can record that.
+/// A git that kills the host once: after it has moved a base, and before the host can record the
+/// move.
 struct Deadly {
     repository: Repository,
     killed: PathBuf,
@@ -247,7 +248,7 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is done, but its task does not know: the next request ends the task.
+/// The merge is done, but not recorded for its task: the next request ends the task.
 #[test]
 fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
     let deadly = Deadly::new();
@@ -287,7 +288,157 @@ fn merge_with_git_alone_ends_the_task_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// Git may fail when it has written some files already, and its index too.
+/// As in a person's own merge; and as everything that git starts, they have a supervisor.
+#[test]
+fn merge_drivers_of_the_base_decide_how_files_are_merged() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let (driver, chain) = (host.root().join("driver"), host.root().join("chain"));
+    // Notes the processes above it, and takes lines of both sides.
+    let text = format!(
+        "#!/bin/sh\npid=$$\nwhile test \"$pid\" -gt 1; do echo \"$pid\"; \
+         pid=$(sed 's/.*) . \\([0-9]*\\) .*/\\1/' \"/proc/$pid/stat\"); done > {}\n\
+         sort -u \"$1\" \"$2\" > \"$1.new\" && mv \"$1.new\" \"$1\"\n",
+        chain.display()
+    );
+    write_script(&driver, &text);
+    let command = format!("{} %A %B", driver.display());
+    repository.git(&["config", "merge.sorted.driver", &command]);
+    let attributes = "lock merge=sorted\nlist merge=union\n";
+    repository.write(".gitattributes", attributes);
+    for file in ["lock", "list"] {
+        repository.write(file, "0\n");
+    }
+    repository.commit("attributes");
+
+    let go = host.root().join("go");
+    let both = |name: &str, script: &str, files: &[&str]| {
+        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let options = ["--merge", "auto", "--name", name];
+        let id = repository.submit(&options, &format!("{script}; {waits}"));
+        host.live(&id);
+        for file in files {
+            repository.write(file, &format!("0\nmine {name}\n"));
+        }
+        repository.commit("mine");
+        fs::write(&go, "").unwrap();
+        let task = host.finished(&id);
+        fs::remove_file(&go).unwrap();
+        task
+    };
+    let script = "echo theirs >> lock; echo theirs >> list";
+    let task = both("one", script, &["lock", "list"]);
+    merged(&task, "succeeded", "merged");
+    let read = |file: &str| fs::read_to_string(repository.path().join(file)).unwrap();
+    assert_eq!(read("lock"), "0\nmine one\ntheirs\n");
+    assert_eq!(read("list"), "0\nmine one\ntheirs\n");
+    repository.is_untouched();
+    let above = fs::read_to_string(&chain).unwrap();
+    let above: Vec<u32> = above.lines().map(|pid| pid.parse().unwrap()).collect();
+    let supervisors = host.supervisor_pids();
+    assert!(
+        above.iter().any(|pid| supervisors.contains(pid)),
+        "{above:?} {supervisors:?}"
+    );
+
+    // A task cannot have its conflicts resolved by attributes of its own.
+    let script = "echo 'file merge=union' >> .gitattributes; echo theirs > file";
+    let task = both("two", script, &["file"]);
+    let detail = merged(&task, "failed", "conflict");
+    assert!(
+        detail.contains("conflicts with `main` in file;"),
+        "{detail}"
+    );
+    repository.is_untouched();
+}
+
+/// Git brings them back with the commit of that merge.
+#[test]
+fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
+    let repository = Repository::new();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("other", "other\n");
+    repository.commit("other");
+    repository.git(&["switch", "-q", "main"]);
+    let script = "echo mine > file; git -c user.name=T -c user.email=t@example.org \
+                  merge -q --autostash --no-commit --no-ff other; cat file";
+    let task = repository.done(&["--merge", "auto"], script);
+    assert_eq!(task["output"], "one\n", "the change was set aside");
+    merged(&task, "succeeded", "merged");
+    repository.is_untouched();
+    for (file, text) in [("file", "mine\n"), ("other", "other\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
+    // If both have changed a file, that is a conflict.
+    repository.git(&["switch", "-q", "other"]);
+    repository.write("sub/file", "theirs\n");
+    repository.commit("theirs");
+    repository.git(&["switch", "-q", "main"]);
+    let script = script.replace("mine > file", "again > sub/file");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "conflict");
+    assert!(detail.contains("are not resolved: sub/file"), "{detail}");
+    repository.is_untouched();
+}
+
+/// Its changes are neither merged nor lost, and the message tells how to continue.
+#[test]
+fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; git worktree move . {}",
+            moved.display()
+        );
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert_eq!(
+            task["reason"]["message"],
+            format!(
+                "the worktree was moved to {}, where nothing is done with it",
+                moved.display()
+            )
+        );
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        let cleaned = host.json(["worktree", "clean", "--all"]);
+        let why = format!("it was moved to {}", moved.display());
+        assert_eq!(cleaned["left"][0]["why"], why, "{cleaned:#}");
+        for again in [
+            &["worktree", "merge", name][..],
+            &["worktree", "resolve", name],
+        ] {
+            host.run(again).code(REFUSED).says(&["was moved to"]);
+        }
+        host.run(["retry", name]).check();
+        let task = host.finished(name);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let text = fs::read_to_string(moved.join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+
+        let back = detail.split('`').nth(1).unwrap();
+        let moves = host.other("sh").args(["-c", back]).output().unwrap();
+        assert!(moves.status.success(), "{back}: {moves:?}");
+        let worktree = repository.worktree(&task);
+        git_in(
+            host,
+            &worktree,
+            &["checkout", "-q", &format!("claudine/{name}")],
+        );
+        host.run(["worktree", "merge", name]).check();
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+    }
+}
+
+/// Git may fail after it has written some of the files, or even its index.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {
     let repository = Repository::new();
@@ -318,7 +469,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
         assert_eq!(status, "## main\n?? mine");
     };
 
-    // The index is not written: git ends at a file that it cannot write.
+    // Git fails before it writes the index, because it cannot write a file.
     let fails_at_two = "text=$(cat); test \"$text\" != two && echo \"$text\"";
     repository.git(&["config", "filter.broken.required", "true"]);
     repository.git(&["config", "filter.broken.clean", "cat"]);
@@ -327,7 +478,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     let task = failed(script, says);
     untouched();
 
-    // The index is written: git cannot move the branch.
+    // Git fails after it has written the index, because it cannot move the branch.
     repository.git(&["config", "filter.broken.smudge", "cat"]);
     let notes = repository.path().join(".git/logs/refs/heads/main");
     fs::rename(&notes, host.root().join("notes")).unwrap();
@@ -338,7 +489,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     fs::remove_dir_all(&notes).unwrap();
     fs::rename(host.root().join("notes"), &notes).unwrap();
 
-    // A file that cannot be put back either is named.
+    // If a file cannot be put back, the message names the file.
     let fails = format!("cat; ! test -e {}", fail.display());
     repository.git(&["config", "filter.broken.smudge", &fails]);
     let until = format!("{script}; touch {}", fail.display());
@@ -352,7 +503,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     repository.git(&["restore", "filtered"]);
     untouched();
 
-    // Nothing is in the way of another try.
+    // A later merge succeeds.
     let id = task["id"].as_str().unwrap();
     host.run(["worktree", "merge", id]).check();
     untouched();
@@ -441,7 +592,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     let editor = "sequence.editor=echo break >";
     repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
     end(&id, "`main` is being rebased in ");
-    // New tasks on it are refused as well.
+    // New tasks to be merged into this branch are refused as well.
     repository
         .host
         .run([
@@ -455,7 +606,10 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
             "true",
         ])
         .code(REFUSED)
-        .says(&["`main`, which is being rebased in", "end that first"]);
+        .says(&[
+            "`main`, which is being rebased in",
+            "end the rebase or bisect first",
+        ]);
     repository.git(&["rebase", "--abort"]);
     let id = begin();
     repository.git(&["bisect", "start", "main", "main~2"]);
@@ -474,7 +628,7 @@ fn checkout_with_a_separate_git_directory_is_updated() {
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // From another checkout the first one cannot be found.
+    // Git in another checkout cannot find the first checkout.
     let other = repository.host.home().join("other");
     repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
     let other = other.to_str().unwrap();
@@ -532,7 +686,7 @@ fn nested_repository_is_not_merged_as_a_hash() {
         "{detail}"
     );
     assert!(repository.worktree(&task).join("inner/x").exists());
-    // A commit by the task itself does not help.
+    // If the task itself commits the nested repository, the merge is refused too.
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");

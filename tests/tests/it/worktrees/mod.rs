@@ -24,11 +24,11 @@ use std::{
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
-/// Something that exists is in the way.
+/// Exit code if something that exists is in the way.
 const REFUSED: i32 = 125;
-/// The command line or the request is invalid in any state.
+/// Exit code if the command line or the request is invalid in any state.
 const USAGE: i32 = 2;
-/// For scripts: commits all changes.
+/// Shell commands, for use in scripts, that commit all changes.
 const COMMIT: &str =
     "git add -A && git -c user.name=T -c user.email=t@example.org commit -q -m work";
 

@@ -79,7 +79,7 @@ pub(super) enum Happening {
     Slots(u32),
     /// The next start is lost before it reaches the supervisor.
     LoseNextStart,
-    /// The engine's work after each round of inputs.
+    /// The engine does the work that follows each round of inputs.
     Turn,
     Commit,
     FailCommit,
@@ -148,7 +148,7 @@ pub(super) enum Sign {
 pub(super) enum End {
     Success,
     Exit,
-    /// The executor ended the attempt because its budget was spent.
+    /// The executor ended the attempt because the attempt's budget was spent.
     Budget,
     Limit(Option<Duration>),
     /// The attempt succeeds, but merging its work conflicts if there is a worktree.
