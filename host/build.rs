@@ -1,8 +1,8 @@
 //! Puts the built-in components into the binary.
 //!
-//! `CLAUDINE_PLUGINS` names a folder with `<name>.wasm` and `<name>.toml` for each. Without it the
-//! table is empty: a plain `cargo build` works, and the host says at its start that it has no
-//! executors.
+//! `CLAUDINE_PLUGINS` names a folder with `<name>.wasm` and `<name>.toml` for each component.
+//! Without this variable the table is empty: a plain `cargo build` works, and the host says at its
+//! start that it has no executors.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -24,10 +24,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Links the binary to a fixed address where that can be done.
+/// Links the binary to a fixed address, if the target supports that.
 ///
-/// Most commands live for a millisecond or two, and the fifty thousand relocations of a
-/// position-independent binary of this size (each table of methods has some) would be half of it.
+/// Most commands live for a millisecond or two, and half of this time would go into the fifty
+/// thousand relocations of a position-independent binary of this size (each table of methods has
+/// some).
 fn fixed_address() {
     let variable = |name: &str| env::var(name).unwrap_or_default();
     if variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ENV") == "gnu" {

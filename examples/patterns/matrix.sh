@@ -1,6 +1,6 @@
 #!/bin/sh
 # Matrix: a program writes the graph, one line of JSON per task. Each combination is a task, and one
-# more waits for all of them.
+# more task waits for all of them.
 #
 #   ./matrix.sh | claudine submit -
 #

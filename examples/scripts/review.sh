@@ -1,6 +1,6 @@
 #!/bin/sh
-# Has an agent review the last commit, and prints its answer. `--allowed-tools` lists tools that it
-# may use without approval, since nobody is there to approve.
+# Has an agent review the last commit, and prints its answer. `--allowed-tools` lists the tools that
+# the agent may use without approval, since nobody is there to approve.
 set -eu
 
 id=$(git show HEAD | cat "$(dirname "$0")/review.md" - |

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs three commands side by side, waits for all of them and shows the logs of those that failed.
-# Exits with the first code that is not 0.
+# Runs three commands side by side, waits for all of them and shows the logs of the commands that
+# failed. Exits with the first exit code that is not 0.
 set -u
 
 fmt=$(claudine run --name fmt -- cargo fmt --check)

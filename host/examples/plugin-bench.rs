@@ -1,5 +1,5 @@
-//! `plugin-bench FOLDER [LIVE]`: what plugins cost. `cargo xtask bench` runs it on the plugins that
-//! it has built.
+//! `plugin-bench FOLDER [LIVE]`: measures what plugins cost. `cargo xtask bench` runs it on the
+//! plugins that it has built.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,10 @@
-//! Limits the memory that the C library's allocator keeps after it was freed.
+//! Limits the freed memory that the C library's allocator keeps.
 //!
 //! glibc creates up to eight arenas per core as threads start, and memory freed in one arena is not
-//! used for another: after an hour of mixed work 16 arenas held 26 MiB for 14 MiB in use, and were
-//! still growing. Two arenas are enough for the host's few threads. Memory freed below a newer
-//! allocation also stays with the process unless it is given back.
+//! used for another. After an hour of mixed work, 16 arenas held 26 MiB while 14 MiB were in use,
+//! and they were still growing. Two arenas are enough for the host's few threads. In addition,
+//! memory that was freed below a newer allocation stays with the process unless it is explicitly
+//! given back.
 
 /// Limits the number of arenas. Must be called before a second thread starts. Does nothing on
 /// systems other than Linux with glibc.
@@ -11,8 +12,8 @@ pub(crate) fn limit_arenas() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const ARENAS: libc::c_int = 2;
-        // SAFETY: `mallopt` takes two numbers and touches no memory of ours.
-        #[allow(unsafe_code, reason = "there is no safe form of it")]
+        // SAFETY: `mallopt` takes two numbers and uses no memory of ours.
+        #[allow(unsafe_code, reason = "this call has no safe wrapper")]
         let taken = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
         if taken != 1 {
             tracing::debug!("the number of arenas cannot be set");
@@ -20,13 +21,13 @@ pub(crate) fn limit_arenas() {
     }
 }
 
-/// Returns free memory to the system; takes some ten milliseconds for hundreds of MiB. Does nothing
-/// on systems other than Linux with glibc.
+/// Returns free memory to the system. This takes some ten milliseconds for hundreds of MiB. Does
+/// nothing on systems other than Linux with glibc.
 pub(crate) async fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: `malloc_trim` takes a number and touches only what is free.
-        #[allow(unsafe_code, reason = "there is no safe form of it")]
+        // SAFETY: `malloc_trim` takes a number and uses only free memory.
+        #[allow(unsafe_code, reason = "this call has no safe wrapper")]
         let trim = || unsafe { libc::malloc_trim(0) };
         if let Err(error) = tokio::task::spawn_blocking(trim).await {
             tracing::debug!(%error, "memory was not given back");

@@ -7,12 +7,12 @@ use std::{
     path::PathBuf,
 };
 
-/// Enough for some thousand state changes.
+/// Size of the file, enough for some thousand state changes.
 const BALLAST_BYTES: u64 = 8 << 20;
 /// Free space from which the file is created again and new tasks are accepted again.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
-/// Space that a start needs for a transaction, the store's index and the host file. With less free
-/// space it uses that of the ballast.
+/// Space that a start needs for a transaction, the store's index and the host file. If less is
+/// free, the start uses the space of the ballast.
 pub(crate) const START_BYTES: u64 = 1 << 20;
 
 pub(crate) struct Ballast {
@@ -21,8 +21,8 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Creates the file if there is enough space; otherwise the disk counts as full. The file is
-    /// deleted if there is not even enough space for a start.
+    /// Creates the file if there is enough space. Otherwise the disk counts as full, and the file
+    /// is deleted if there is not even enough space for a start.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
         let there = std::fs::metadata(&ballast.path).is_ok_and(|meta| meta.len() == BALLAST_BYTES);

@@ -1,8 +1,9 @@
 //! Properties of a process besides its environment and umask: limits (`ulimit`), niceness and other
 //! scheduling, and the adjustment of the OOM killer.
 //!
-//! A task inherits those of its submitter, not those of the user who started the host. They are
-//! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited.
+//! A task inherits these properties from its submitter, not from the user who started the host. The
+//! properties are encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means
+//! unlimited.
 
 mod scheduling;
 
@@ -15,8 +16,8 @@ use self::scheduling::Scheduling;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
-/// All limits except the one on file locks, which has no effect and in which supervisors keep their
-/// tags.
+/// All limits except the limit on file locks, which has no effect and in which supervisors keep
+/// their tags.
 const LIMITS: [(&str, Resource); 15] = [
     ("as", Resource::As),
     ("core", Resource::Core),
@@ -35,13 +36,13 @@ const LIMITS: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
-/// Missing values are left unchanged.
+/// Properties of a process. Missing values are left unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Bounds {
     nice: Option<i32>,
     oom_score_adj: Option<i32>,
-    /// Limits in the order of the table.
+    /// Limits in the order of [`LIMITS`].
     limits: [Option<Rlimit>; LIMITS.len()],
     scheduling: Scheduling,
 }
@@ -57,7 +58,7 @@ impl Bounds {
         }
     }
 
-    /// The same with another soft limit of open files.
+    /// Returns the same bounds with another soft limit on open files.
     pub(crate) fn with_descriptors(mut self, soft: Option<u64>) -> Self {
         for ((_, resource), limit) in LIMITS.iter().zip(&mut self.limits) {
             if let (Resource::Nofile, Some(limit)) = (resource, limit) {
@@ -67,14 +68,15 @@ impl Bounds {
         self
     }
 
-    /// Applies them to this process as far as permitted: only root can loosen inherited limits.
+    /// Applies the bounds to this process as far as permitted: only root can loosen inherited
+    /// limits.
     pub(crate) fn take_on(&self) {
         if let Some(adjustment) = self.oom_score_adj {
-            // Errors are ignored here and below, because a task should rather run with other limits
-            // than not at all.
+            // Errors are ignored here and below, because it is better to run a task with other
+            // limits than not to run it at all.
             std::fs::write(OOM_SCORE_ADJ, adjustment.to_string()).unwrap_or_default();
         }
-        // Set before the limit on niceness.
+        // The niceness is set before the limit on niceness.
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }
@@ -89,7 +91,7 @@ impl Bounds {
     }
 }
 
-/// Reduces a limit to the own hard limit.
+/// Reduces a limit to this process's hard limit.
 fn within(wanted: Rlimit, own: Rlimit) -> Rlimit {
     let least = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -127,7 +129,7 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// The text does not encode bounds.
+/// Error: the text does not encode bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not the bounds of a process")]
 pub(crate) struct NoBounds;

@@ -28,8 +28,7 @@ pub(crate) fn wall() -> Timestamp {
 #[cfg(test)]
 static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
-/// Makes wall time jump within this process, as if somebody had set the clock, without notifying
-/// anyone.
+/// Makes wall time jump within this process, as if somebody had set the clock. Nobody is notified.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
     JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);
@@ -43,12 +42,12 @@ pub(crate) fn wall_us() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// [`monotonic`] in the type of the domain.
+/// The value of [`monotonic`] in the type of the domain.
 pub(crate) fn monotonic_ms() -> MonotonicMs {
     MonotonicMs(millis(monotonic()))
 }
 
-/// Time since the machine started, without suspensions.
+/// Time since the machine started, without the time for which it was suspended.
 pub(crate) fn monotonic() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -67,8 +66,8 @@ pub(crate) fn boot_id() -> Arc<str> {
         .clone()
 }
 
-/// The time zone in which people here read and write times: that of `TZ`, or else the machine's, or
-/// else UTC.
+/// The time zone in which people here read and write times: the zone in `TZ`, or else the
+/// machine's, or else UTC.
 pub(crate) fn zone() -> jiff::tz::TimeZone {
     crate::zone::local()
 }
@@ -77,22 +76,22 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Waits for a future for at most this time.
+/// Waits for a future, but at most for this time.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()
 }
 
-/// RFC 3339 in UTC, with milliseconds.
+/// Formats a time as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(millis) {
         Ok(time) => format!("{time:.3}"),
-        // Only for years after 9999, which do not occur here.
+        // This happens only for years after 9999, which do not occur here.
         Err(_) => jiff::Timestamp::MAX.to_string(),
     }
 }
 
-/// Parses an RFC 3339 time with any offset. None for times before 1970.
+/// Parses an RFC 3339 time with any offset. Returns `None` for times before 1970.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(time.as_millisecond()).ok().map(Timestamp)

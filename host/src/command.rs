@@ -1,12 +1,12 @@
 //! Runs the host's own commands besides tasks: git, probes of executors, the compiler of
 //! components.
 //!
-//! Each has a time limit. A command for an attempt or a request is a child of a supervisor: see
-//! [`supervised_by`]. Others, such as probes, are children of this process. Commands that only read
-//! are killed at their time limit or when nobody waits any more, and leave nothing behind except
-//! what a hostile command detached from its process group. Commands that change something are
-//! awaited to their end, so that their result is known. Remaining processes are found by their tag
-//! and ended: see `supervise::Own`.
+//! Each command has a time limit. A command for an attempt or a request is a child of a supervisor:
+//! see [`supervised_by`]. Other commands, such as probes, are children of this process. Commands
+//! that only read are killed at their time limit, or as soon as nobody waits for them any more.
+//! They leave no process behind, unless a hostile command detached one from its process group.
+//! Commands that change something are awaited to their end, so that their result is known.
+//! Remaining processes are found by their tag and ended: see `supervise::Own`.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// Fate of a command when nobody waits for it any more.
+/// What happens to a command if nobody waits for it any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abandoned {
     /// The process group is killed, and the command is reaped.
@@ -50,7 +50,7 @@ pub(crate) enum Abandoned {
 /// A command to be run elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
-    /// The program, which is searched in the `PATH` of `env`, and its arguments.
+    /// The program and its arguments. The program is searched for in the `PATH` of `env`.
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
     /// The whole environment.
@@ -60,10 +60,10 @@ pub(crate) struct Order {
     pub(crate) abandoned: Abandoned,
 }
 
-/// Result of a command; none if it was ended at its time limit.
+/// Result of a command; none if the command was ended at its time limit.
 pub(crate) type Outcome = io::Result<Option<Finished>>;
 
-/// Runs commands elsewhere than as children of this process.
+/// Runs commands somewhere else than as children of this process.
 pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
 }
@@ -94,8 +94,8 @@ tokio::task_local! {
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Does some work with all of its commands run elsewhere, at any depth, so that code that runs a
-/// command need not know for whom.
+/// Does some work and runs all of its commands elsewhere, at any depth. So code that runs a command
+/// need not know for whom the command is.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }
@@ -103,15 +103,15 @@ pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work
 /// Commands that continue even if nobody waits for them any more.
 static SEEN_TO: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Returns when no command that changes something is running. Called at the end of the host.
+/// Returns once no command that changes something is running. Called at the end of the host.
 pub(crate) async fn all_seen_to() {
     SEEN_TO.close();
     SEEN_TO.wait().await;
     SEEN_TO.reopen();
 }
 
-/// Runs a command until it ends or reaches its time limit. Keeps this many bytes of each output,
-/// and discards the rest, so that the command never blocks on a full pipe.
+/// Runs a command until it ends or reaches its time limit. Keeps this many bytes of each output and
+/// discards everything after them, so that the command never blocks on a full pipe.
 pub(crate) async fn finish_within(
     command: Command,
     kept_bytes: usize,
@@ -150,7 +150,7 @@ async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome
     if let Some(finished) = clock::within(limit, &mut ending).await {
         return finished.map(Some);
     }
-    // Both can fail only because the command has just ended.
+    // Both calls can fail only because the command has just ended.
     kill_process_group(group, Signal::TERM).unwrap_or_default();
     if clock::within(GRACE, &mut ending).await.is_none() {
         kill_process_group(group, Signal::KILL).unwrap_or_default();
@@ -247,14 +247,15 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.1 == Abandoned::Killed && matches!(self.0.try_wait(), Ok(None)) {
-            // Both can fail only because the child has ended, and then nothing needs to be killed.
+            // Both calls can fail only because the child has ended. Nothing needs to be killed
+            // then.
             kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
             drop(self.0.wait());
         }
     }
 }
 
-/// Reads to the end and keeps the beginning.
+/// Reads a pipe to its end and keeps the beginning.
 async fn read(pipe: Option<OwnedFd>, kept_bytes: usize) -> io::Result<Vec<u8>> {
     let Some(pipe) = pipe else {
         return Ok(Vec::new());
@@ -282,8 +283,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         let mut command = Command::new("sh");
-        // The second shell holds the write end open until it is killed; only then does a reader see
-        // the end of the file.
+        // The second shell holds the write end open until it is killed. Only after that does a
+        // reader see the end of the file.
         command
             .arg("-c")
             .arg("mkfifo \"$0\"; (exec 3>\"$0\"; sleep 1000) & wait")
@@ -327,7 +328,7 @@ mod tests {
         let late = run(polite, Duration::from_millis(300)).await.unwrap();
         assert!(late.is_none());
         assert!(dir.path().join("polite").exists());
-        // Nobody waits for the command any more, but it writes its file all the same.
+        // Nobody waits for the command any more, but it still writes its file.
         let slow = tokio::spawn(run(
             "echo > begun; until test -e go; do sleep 0.02; done; echo > written",
             long,

@@ -6,8 +6,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     hex_of(&[bytes])
 }
 
-/// The digest of several pieces, each preceded by its length, so that moving a byte between pieces
-/// changes the digest.
+/// The digest of several pieces. Each piece is preceded by its length, so that moving a byte from
+/// one piece to another changes the digest.
 pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for piece in pieces {

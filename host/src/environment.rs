@@ -1,9 +1,9 @@
-//! Environments of tasks, stored in files named by their digest, so that two thousand tasks with
-//! one environment share a file.
+//! Environments of tasks. Each is stored in a file named by its digest, so that two thousand tasks
+//! with the same environment share a file.
 //!
 //! Environments are never printed. A file is written and synced before it is renamed, so that a
-//! name always stands for a complete environment; this happens before the task that refers to it is
-//! committed.
+//! name always stands for a complete environment. The file exists before a task that refers to it
+//! is committed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -32,7 +32,7 @@ pub(crate) struct Environment {
     /// `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt, from
     /// which the host determines the parent before it removes the marker.
     pub(crate) base: BTreeMap<String, String>,
-    /// Variables given by name (`--env K=V`), which override `base` and ignore `env.exclude`.
+    /// Variables given by name (`--env K=V`). They override `base` and ignore `env.exclude`.
     #[serde(default)]
     pub(crate) set: BTreeMap<String, String>,
 }
@@ -40,13 +40,13 @@ pub(crate) struct Environment {
 pub(crate) struct Environments {
     layout: Layout,
     rules: EnvRules,
-    /// Digest of the environment for tasks that were restored without their own.
+    /// Digest of the environment that is used for tasks restored without their own.
     stand_in: Option<String>,
-    /// Number of holds on each environment that was handed out, which may not yet be named by a
-    /// stored task.
+    /// Number of holds on each environment that was handed out. No stored task may name such an
+    /// environment yet.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
-    /// The last environments that were handed out or read, newest last, because consecutive tasks
-    /// usually have the same.
+    /// The environments that were handed out or read last, the newest at the end, because
+    /// consecutive tasks usually have the same environment.
     recent: Mutex<VecDeque<Recent>>,
 }
 
@@ -55,8 +55,8 @@ type Recent = (String, Variables);
 
 const RECENT: usize = 8;
 
-/// The environment of a task. Its file is not removed while this exists, so it must be held until
-/// the task is durable.
+/// The environment of a task. Its file is not removed while this value exists, so the value must be
+/// held until the task is durable.
 pub(crate) struct Kept {
     pub(crate) digest: Arc<str>,
     pub(crate) variables: Variables,
@@ -74,7 +74,8 @@ struct Hold {
 }
 
 impl Hold {
-    /// Takes a hold; returns whether it is the first since the last look at released environments.
+    /// Takes a hold. Returns whether it is the first since environments without holds were last
+    /// recorded.
     fn take(environments: &Arc<Environments>, digest: &Arc<str>) -> (Self, bool) {
         let mut handed_out = lock(&environments.handed_out);
         let is_first = !handed_out.contains_key(digest);
@@ -95,7 +96,7 @@ impl Drop for Hold {
     }
 }
 
-/// A look at the environments without holds, taken before a prune.
+/// A record of the environments without holds, made before a prune.
 pub(crate) struct LetGo(usize);
 
 impl LetGo {
@@ -125,19 +126,19 @@ impl Environments {
         }
     }
 
-    /// Removes variables that tasks do not get, and stores the rest on disk.
+    /// Removes variables that tasks do not get, and stores all others on disk.
     pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
         let umask = umask_in(&environment.base);
         let bounds = bounds_in(&environment.base);
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest: Arc<str> = digest::hex(&bytes).into();
-        // Held first, so that it is not pruned from here on. Written again if an earlier write
-        // failed.
+        // The environment is held first, so that it is not pruned from here on. It is written again
+        // if an earlier write failed.
         let (hold, is_first) = Hold::take(self, &digest);
         if is_first || !self.has(&digest) {
             let (this, digest) = (Arc::clone(self), digest.clone());
-            // On a thread that may block, because it waits for the disk.
+            // The write runs on a thread that may block, because it waits for the disk.
             let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));
             write
                 .await
@@ -164,7 +165,7 @@ impl Environments {
         variables
     }
 
-    /// The same as [`Environments::keep`] without a runtime; returns the digest.
+    /// Does the same as [`Environments::keep`] without a runtime. Returns the digest.
     pub(crate) fn keep_blocking(&self, environment: Environment) -> io::Result<String> {
         let bytes = encode(&self.given_to_tasks(environment));
         let digest = digest::hex(&bytes);
@@ -172,8 +173,8 @@ impl Environments {
         Ok(digest)
     }
 
-    /// The file with a task's environment: its own, or if it was restored without that, that of the
-    /// restoring command.
+    /// The file with a task's environment. If the task was restored without its own environment,
+    /// this is the file with the environment of the restoring command.
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
@@ -186,8 +187,8 @@ impl Environments {
         self.layout.environment(digest).exists()
     }
 
-    /// Whether a task with this environment runs in that of the restoring command, because its own
-    /// was not in the backup.
+    /// Whether a task with this environment runs in the environment of the restoring command,
+    /// because its own was not in the backup.
     pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
         self.stand_in.is_some() && !self.has(digest)
     }
@@ -198,7 +199,7 @@ impl Environments {
         kept: &Kept,
         set: &BTreeMap<String, String>,
     ) -> io::Result<Kept> {
-        // The stored variables were filtered already and are not filtered again.
+        // The stored variables were already filtered, and are not filtered again.
         let variables = kept.variables.iter().chain(set);
         let with = self
             .keep(Environment {
@@ -215,7 +216,7 @@ impl Environments {
         })
     }
 
-    /// The environment if it is one of the last few; does not read the disk.
+    /// The environment, if it is among the last few. Does not read the disk.
     pub(crate) fn recent(&self, digest: &str) -> Option<Variables> {
         let recent = lock(&self.recent);
         let found = recent.iter().find(|(known, _)| known == digest);
@@ -240,7 +241,7 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Takes a look at the environments without holds. A task submitted with one of them is among
+    /// Records the environments without holds. A task that was submitted with one of them is among
     /// the engine's inputs by now, so it is stored with the next batch or never.
     pub(crate) fn let_go(&self) -> LetGo {
         let mut handed_out = lock(&self.handed_out);
@@ -249,9 +250,9 @@ impl Environments {
         LetGo(before - handed_out.len())
     }
 
-    /// Removes environments that have no hold and are named by no stored task. `in_use` must be
-    /// read after everything in progress at the time of `let_go` is stored. Environments handed out
-    /// since then are kept.
+    /// Removes environments that have no hold and that no stored task names. `in_use` must be read
+    /// after everything in progress at the time of `let_go` is stored. Environments that were
+    /// handed out after `let_go` are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
         let mut unused = Vec::new();
@@ -265,7 +266,8 @@ impl Environments {
             }
         }
         for (name, path) in unused {
-            // Locked separately for each, so that handing one out waits for one removal at most.
+            // The lock is taken separately for each removal, so that handing out an environment
+            // waits for at most one.
             let handed_out = lock(&self.handed_out);
             if !handed_out.contains_key(name.as_str())
                 && let Err(error) = fs::remove_file(path)
@@ -281,7 +283,7 @@ impl Environments {
         if path.exists() {
             return Ok(());
         }
-        // The task that names it is stored later.
+        // The task that names this file is stored later.
         fsx::replace(&path, Lasting::PowerCut, bytes).map(drop)
     }
 }
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_restored_without_its_environment_gets_that_of_the_restoring_command() {
+    fn a_task_restored_without_its_environment_gets_the_one_of_the_restoring_command() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -375,14 +377,14 @@ mod tests {
         let refused = keep("refused").await.digest.clone();
         let let_go = environments.let_go();
         assert!(!let_go.is_nothing());
-        // The task is submitted between the look and the removal.
+        // The task is submitted after the record is made and before the removal.
         let late = keep("late").await.digest.clone();
         environments.prune(let_go, &[named.to_string()]).unwrap();
         for stays in [&held.digest, &again.digest, &named, &late] {
             assert!(is_there(stays));
         }
         assert!(!is_there(&refused));
-        // A removed one is written again for the next task.
+        // An environment that was removed is written again for the next task.
         assert!(is_there(&keep("refused").await.digest));
         drop((held, again));
         environments.prune(environments.let_go(), &[]).unwrap();

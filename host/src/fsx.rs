@@ -9,21 +9,22 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// Durability of the replacement of a file. In both cases readers see the old file or the new one,
-/// never a part of either.
+/// Durability of the replacement of a file. In both cases, readers see either the whole old file or
+/// the whole new one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lasting {
-    /// Survives the end of this process. After a power cut the file may be the old one or empty,
-    /// which is fine for files that are written or checked at the next start. Nothing is synced.
+    /// The replacement survives the end of this process. After a power cut the file may be the old
+    /// one or empty. This is sufficient for files that are written or checked at the next start.
+    /// Nothing is synced.
     Process,
-    /// Survives a power cut once the call has returned: the bytes are synced before the file gets
-    /// its name, and the directory after that.
+    /// The replacement survives a power cut once the call has returned: the bytes are synced before
+    /// the file gets its name, and the directory after that.
     PowerCut,
 }
 
-/// Replaces or creates a file; returns the new one, which can be appended to.
+/// Replaces or creates a file. Returns the new file, to which more can be appended.
 pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
-    // A temporary file is readable by its owner only, and is removed on an error.
+    // Only its owner can read a temporary file, and the file is removed on an error.
     let mut fresh = tempfile::Builder::new()
         .prefix(".new-")
         .append(true)
@@ -43,7 +44,7 @@ fn persist(fresh: NamedTempFile, path: &Path, lasting: Lasting) -> io::Result<Fi
     Ok(file)
 }
 
-/// Renames a file that was written by other code.
+/// Renames a file that other code has written.
 pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()> {
     if lasting == Lasting::PowerCut {
         File::open(from)?.sync_all()?;
@@ -55,13 +56,13 @@ pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()>
     Ok(())
 }
 
-/// Whether anything has this path, even a link that leads nowhere.
+/// Whether anything has this path, even a link whose target does not exist.
 pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Writes a file for a reader that learns of it afterwards. Nothing is synced, and an earlier
-/// reader may see any part.
+/// Writes a file for a reader that learns of the file only afterwards. Nothing is synced, and a
+/// reader that opens it earlier may see any part of it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private()
         .create(true)
@@ -71,7 +72,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .write_all(bytes)
 }
 
-/// Options for opening a file; if it is created, only its owner may read and write it.
+/// Options for opening a file. If the file is created, only its owner may read and write it.
 pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
@@ -83,7 +84,7 @@ pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     private().create(true).append(true).open(path)
 }
 
-/// Creates a directory that only its owner may enter, and its parents.
+/// Creates a directory that only its owner may enter, and the missing directories above it.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
@@ -93,7 +94,7 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_file(path))
 }
 
-/// Removes a directory with its contents. It is not an error if it does not exist.
+/// Removes a directory with its contents. It is not an error if the directory does not exist.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_dir_all(path))
 }
@@ -105,7 +106,7 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The entries of a directory, sorted by name; none if it does not exist.
+/// The entries of a directory, sorted by name; none if the directory does not exist.
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -117,7 +118,7 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The resolved path, as far as it exists; the rest is kept unchanged.
+/// Resolves the part of a path that exists. The part that does not exist is kept unchanged.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let real = |place: &Path| {
         let there = fs::canonicalize(place).ok()?;
@@ -129,14 +130,14 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
-/// Bytes that an unprivileged process may still write to the file system of `path`.
+/// Number of bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Whether there is space for this many bytes; true if that is unknown, because writing will show
-/// it.
+/// Whether there is space for this many bytes. Also true if the free space is unknown, because the
+/// write itself will show whether it fits.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
     free_bytes(path).map_or(true, |free| free >= bytes)
 }
@@ -170,7 +171,8 @@ mod tests {
             assert_eq!(io::read_to_string(old).unwrap(), "first");
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
             assert_eq!(mode(&path), 0o600);
-            // An open file is still the new one after another replacement.
+            // The file that the first call returned is no longer at this path, so appending to it
+            // changes nothing here.
             file.write_all(b" and more").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
         }

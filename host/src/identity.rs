@@ -1,8 +1,8 @@
-//! Identifies the process of a data directory's host for processes that cannot ask it: the holder
-//! of the lock writes its identity into the lock file.
+//! Identifies the process of a data directory's host for processes that cannot ask the host: the
+//! holder of the lock writes its identity into the lock file.
 //!
-//! Pids are reused, so the start time is recorded too; within one boot both together identify a
-//! process.
+//! Pids are reused, so the start time is recorded too. Within one boot, pid and start time together
+//! identify a process.
 
 use std::{
     fs::{self, File},
@@ -27,10 +27,10 @@ pub(crate) struct HostProcess {
 }
 
 impl HostProcess {
-    /// Records this process, which must hold the lock.
+    /// Records this process. It must hold the lock.
     pub(crate) fn note(lock: &mut File) -> io::Result<()> {
         let pid = std::process::id();
-        let unseen = || io::Error::other("/proc is not mounted, or not for us");
+        let unseen = || io::Error::other("/proc is not mounted, or does not show this process");
         let this = Self {
             pid,
             start_time: proc_stat::stat(pid).ok_or_else(unseen)?.start_time,
@@ -53,12 +53,13 @@ impl HostProcess {
         self.stat().is_some_and(|stat| !stat.is_zombie())
     }
 
-    /// Whether the process is stopped by a signal, so that it does not answer.
+    /// Whether the process is stopped by a signal, and so cannot answer.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stat().is_some_and(|stat| stat.is_stopped())
     }
 
-    /// `None` if the process has ended, even if another one has its pid now.
+    /// The process's entry in `/proc`; `None` if the process has ended, even if another process has
+    /// its pid now.
     fn stat(&self) -> Option<Stat> {
         if *self.boot_id != *clock::boot_id() {
             return None;
@@ -78,7 +79,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         assert_eq!(HostProcess::of(&layout), None);
         let mut lock = File::create(layout.lock()).unwrap();
-        // The record of an earlier host is longer.
+        // The record of an earlier host may be longer.
         lock.write_all(&[b' '; 500]).unwrap();
         HostProcess::note(&mut lock).unwrap();
         let host = HostProcess::of(&layout).unwrap();

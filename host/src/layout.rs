@@ -11,7 +11,7 @@ use claudine_domain::id::{AttemptId, TaskId};
 
 use crate::fsx;
 
-/// Length limit of a path in a socket address on Linux, without the final NUL.
+/// Length limit of a path in a socket address on Linux, without the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
 #[derive(Clone, Debug)]
@@ -49,27 +49,28 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
-    /// A restore in progress; removed by the next host or restore.
+    /// A restore in progress. The next host or restore removes this directory if it is left behind.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.root.join("restoring")
     }
 
-    /// A complete restore; the next process that holds the lock moves its contents into place.
+    /// A complete restore. The next process that holds the lock moves the contents of this
+    /// directory into place.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
     }
 
-    /// The record of the restore that the queue comes from.
+    /// The record of the restore from which the queue was made.
     pub(crate) fn restored_file(&self) -> PathBuf {
         self.root.join("restored.json")
     }
 
-    /// Locked by the host of this directory.
+    /// File that the host of this directory locks.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    /// Properties of the host: pid, version, socket.
+    /// File with properties of the host: pid, version, socket.
     pub(crate) fn host_file(&self) -> PathBuf {
         self.root.join("host.json")
     }
@@ -78,7 +79,7 @@ impl Layout {
         self.root.join("host.log")
     }
 
-    /// Attempts whose logs will be removed with their tasks.
+    /// File with the attempts whose logs are to be removed with their tasks.
     pub(crate) fn forgetting(&self) -> PathBuf {
         self.root.join("forgetting")
     }
@@ -107,35 +108,36 @@ impl Layout {
         self.root.join("logs")
     }
 
-    /// Output of an attempt. The last two characters of the task's id distribute the files over
-    /// directories.
+    /// File with the output of an attempt. The files are distributed over directories by the last
+    /// two characters of the task's id.
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
         let task = attempt.task.to_string();
         let shard = task.get(task.len() - 2..).unwrap_or("00");
         self.logs().join(shard).join(format!("{attempt}.log"))
     }
 
-    /// The attempt and the segment of a log with this file name; segments count from 0.
+    /// Attempt and segment of the log with this file name. Segments are counted from 0.
     pub(crate) fn attempt_of_log(name: &str) -> Option<(AttemptId, u32)> {
         let (attempt, segment) = name.split_once(".log")?;
         let number = match segment {
             "" => 0,
             segment => segment.strip_prefix('.')?.parse().ok().filter(|n| *n > 0)?,
         };
-        // Each log has exactly one valid name.
+        // Each log has exactly one valid file name.
         let same = segment.is_empty() || segment == format!(".{number}");
         let attempt = attempt.parse().ok()?;
         same.then_some((attempt, number))
     }
 
-    /// Output of a command that the host runs for an attempt. It is next to the attempt's log, and
-    /// removed with that.
+    /// File with the output of a command that the host runs for an attempt. The file is next to the
+    /// attempt's log, and is removed with the log.
     pub(crate) fn command_log(&self, attempt: AttemptId, command: &str) -> PathBuf {
         let log = self.log(attempt);
         log.with_extension(format!("log-{command}"))
     }
 
-    /// Output of commands that the host runs for no attempt, while they run.
+    /// Directory with the output of commands that the host runs for no attempt. Each file exists
+    /// while its command runs.
     pub(crate) fn commands(&self) -> PathBuf {
         self.root.join("commands")
     }
@@ -148,12 +150,12 @@ impl Layout {
         self.root.join("stdin")
     }
 
-    /// Input of a child.
+    /// File with the input of a child.
     pub(crate) fn stdin_file(&self, attempt: AttemptId, child: u16) -> PathBuf {
         self.stdin().join(format!("{attempt}.{child}"))
     }
 
-    /// Results of other tasks that are passed to an attempt.
+    /// Directory with results of other tasks that are passed to an attempt.
     pub(crate) fn inputs(&self, attempt: AttemptId) -> PathBuf {
         self.all_inputs().join(attempt.to_string())
     }
@@ -162,12 +164,12 @@ impl Layout {
         self.root.join("inputs")
     }
 
-    /// The boot in which these files were written.
+    /// File with the id of the boot in which the inputs of attempts were written.
     pub(crate) fn inputs_boot(&self) -> PathBuf {
         self.root.join("inputs.boot")
     }
 
-    /// Worktrees of tasks and their records. Created with the first one.
+    /// Directory with the worktrees of tasks and their records. Created with the first worktree.
     pub(crate) fn worktrees(&self) -> PathBuf {
         self.root.join("worktrees")
     }
@@ -185,8 +187,9 @@ impl Layout {
         self.worktrees().join(format!("{task}.patch"))
     }
 
-    /// The host's socket: in the data directory, or if that path is too long for a socket address,
-    /// in a private directory in `/tmp` whose name is derived from the path of the data directory.
+    /// The host's socket. It is in the data directory. If its path there would be too long for a
+    /// socket address, it is in a private directory in `/tmp`, whose name is derived from the path
+    /// of the data directory.
     pub(crate) fn socket(&self) -> PathBuf {
         let near = self.root.join("host.sock");
         if near.as_os_str().len() <= SOCKET_PATH_MAX {
@@ -195,8 +198,8 @@ impl Layout {
         self.short_dir().join("host.sock")
     }
 
-    /// Creates the directory of the socket if it is not the data directory, and refuses one that
-    /// others can use.
+    /// Creates the directory of the socket if this is not the data directory. Refuses a directory
+    /// that others can use.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
@@ -205,16 +208,16 @@ impl Layout {
         self.check_socket_dir()
     }
 
-    /// Refuses a socket that somebody else could have put there. In `/tmp` the name of the
-    /// directory can be guessed, so links are not followed there; the data directory may be a link
-    /// made by the user.
+    /// Refuses a socket that somebody else could have put there. In `/tmp` anyone can guess the
+    /// name of the directory, so links are not followed there. The data directory may be a link
+    /// that the user made.
     pub(crate) fn check_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         let Some(dir) = socket.parent() else {
             return Ok(());
         };
         let (meta, forbidden) = if dir == self.root {
-            // Before its first host the directory has the mode chosen by the user.
+            // Before the first host runs in it, the directory has the mode that the user chose.
             let is_used = fs::symlink_metadata(&socket).is_ok();
             (fs::metadata(dir)?, if is_used { 0o022 } else { 0 })
         } else {
@@ -292,7 +295,7 @@ mod tests {
         let short = far.socket().parent().unwrap().to_owned();
         check(&far, &short, 0o750, false);
         check(&far, &short, 0o700, true);
-        // A link to a valid directory.
+        // The socket's directory is a link to a valid directory.
         fs::remove_dir(&short).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink(dir.path(), &short).unwrap();

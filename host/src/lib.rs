@@ -2,7 +2,7 @@
 //!
 //! Tasks come from an agent, a terminal or a program, are kept in a durable queue, and are run by
 //! executors that are WebAssembly components. `ARCHITECTURE.md` describes the modules and their
-//! invariants; this file only connects them.
+//! invariants. This file only connects the modules.
 
 mod allocator;
 mod api;
@@ -64,8 +64,8 @@ use crate::{
 
 /// Runs the program with the arguments of the process, the first of which is its name.
 ///
-/// Calls that must be fast or must not touch anything (the version, the supervisor, the compiler of
-/// components) are handled first.
+/// Calls that must be fast, or that must not use the data directory (the version, the supervisor,
+/// the compiler of components) are handled first.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("--version" | "-V") if arguments.len() == 2 => {
@@ -184,15 +184,15 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
         .map_err(|error| failed(&error))
 }
 
-/// Creates a host within this process for reading requests, if none runs.
+/// Creates a host within this process, with which requests can be read, if no host runs.
 fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     serve::offline(settings)
 }
 
-/// Restores a backup. The backup is read completely before anything is written, and a running host
-/// or an existing queue is refused even before that.
+/// Restores a backup. The backup is read completely before anything is written. If a host runs or a
+/// queue exists, the restore is refused before the backup is read.
 fn restore(
     overrides: &Overrides,
     file: &Path,

@@ -2,12 +2,13 @@
 //! RFC 3339 with a zone.
 //!
 //! Times without a zone are in the local time of the given zone. A time skipped when the clock is
-//! set forward is shifted by the same amount: 02:30 becomes 03:30. Of a time that occurs twice when
-//! the clock is set back, the first is meant, or the second if only that is still in the future.
+//! set forward is shifted by the same amount: 02:30 becomes 03:30. If a time occurs twice because
+//! the clock is set back, the first is meant, unless a future time is needed and only the second is
+//! still in the future.
 //!
-//! A time without a day is the nearest in the direction that the caller needs: `18:00` is the next
-//! one for a start, and the last one for the beginning of a list. A day without a time is its
-//! beginning.
+//! A time without a day is the nearest one in the direction that the caller needs: `18:00` is the
+//! next one for a start, and the last one for the beginning of a list. A day without a time means
+//! the beginning of that day.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ const WEEK_DAYS: i8 = 7;
 /// Length limit of a quoted text.
 const SHOWN_CHARS: usize = 60;
 
-/// Whether an ambiguous time is meant to be in the past or the future.
+/// Whether an ambiguous time is to be found in the past or in the future.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Toward {
     Past,
@@ -62,7 +63,9 @@ pub(crate) fn moment(
         Some(Nearest::At(at)) => Ok(at),
         Some(Nearest::Over(at)) => {
             let ago = text::span(Duration::from_millis(now.0.saturating_sub(at.0)));
-            Err(format!("`{shown}` was {ago} ago; give a time to come"))
+            Err(format!(
+                "`{shown}` was {ago} ago; give a time in the future"
+            ))
         }
         None => Err(format!(
             "`{shown}` is not a time: expected {}",
@@ -89,10 +92,10 @@ fn timestamp(at: jiff::Timestamp) -> Option<Timestamp> {
     u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }
 
-/// Parses a duration before or after now. A plain number is seconds if a sign or word shows that a
-/// duration is meant.
+/// Parses a duration before or after now. A number without a unit means seconds if a sign or word
+/// shows that a duration is meant.
 fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
-    // Excludes texts such as `18:00:30`, which is also a valid duration.
+    // This excludes texts such as `18:00:30`, which would also be a valid duration.
     if text.contains(':') {
         return None;
     }
@@ -114,7 +117,7 @@ fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// A day as written.
+/// A day in the form in which it was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Day {
     /// Number of days after today.
@@ -123,7 +126,7 @@ enum Day {
     Date(Date),
 }
 
-/// Day and time in a text, at least one of them.
+/// Day and time in a text. At least one of the two is present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Words {
     day: Option<Day>,
@@ -172,7 +175,7 @@ impl Words {
     fn nearest(self, toward: Toward, now: Timestamp, zone: &TimeZone) -> Option<Nearest> {
         let today = civil(now, zone)?.date();
         let time = self.time.unwrap_or_default();
-        // Candidate days, relative to today, the nearest first.
+        // Candidate days as numbers relative to today, the nearest first.
         let days = match (self.day, toward) {
             (None, Toward::Future) => [0, 1],
             (None, Toward::Past) => [0, -1],
@@ -212,7 +215,7 @@ impl Words {
 /// The times at which a clock shows a given time of day.
 struct Shown {
     first: Timestamp,
-    /// Equal to the first, except for a time that occurs twice.
+    /// The second time. Equal to the first, unless the time of day occurs twice.
     second: Timestamp,
 }
 
@@ -250,15 +253,16 @@ fn day(word: &str) -> Option<Day> {
         "fri" | "friday" => Day::Week(Weekday::Friday),
         "sat" | "saturday" => Day::Week(Weekday::Saturday),
         "sun" | "sunday" => Day::Week(Weekday::Sunday),
-        // Only dates of this length, because the parser would also accept a time after the date and
-        // ignore it.
+        // Only dates of this length are accepted, because the parser would ignore a time that
+        // follows the date.
         date if date.len() == "2026-11-22".len() => Day::Date(date.parse().ok()?),
         _ => return None,
     };
     Some(day)
 }
 
-/// `18:00`, `18:00:30`, `9am`, `9:30pm`, `noon`, `midnight`. A plain number is not a time.
+/// Parses `18:00`, `18:00:30`, `9am`, `9:30pm`, `noon` or `midnight`. A number without minutes or
+/// `am` is not a time.
 fn time(word: &str) -> Option<Time> {
     match word {
         "noon" => return Time::new(12, 0, 0, 0).ok(),
@@ -302,11 +306,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    /// UTC+1, in summer UTC+2, as in Berlin. A rule, so that no time zone data of the machine is
-    /// needed.
+    /// UTC+1, and UTC+2 in summer, as in Berlin. The zone is given as a rule, so that no time zone
+    /// data of the machine is needed.
     const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
-    /// Parses a text at a given time in Berlin; returns the result with its offset.
+    /// Parses a text at a given time in Berlin. Returns the result with its offset.
     fn read(text: &str, toward: Toward, now: &str) -> Result<String, String> {
         let zone = TimeZone::posix(BERLIN).unwrap();
         let now = clock::parse_rfc3339(now).unwrap();
@@ -316,7 +320,7 @@ mod tests {
         Ok(at.strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string())
     }
 
-    /// A Thursday evening.
+    /// A Thursday evening in Berlin.
     const NOW: &str = "2026-11-26T20:20:00+01:00";
 
     fn check(text: &str, toward: Toward, expected: Option<&str>) {
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn future_times_are_parsed() {
+    fn times_are_parsed_as_the_nearest_future_ones() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Future, Some(expected));
         };
@@ -354,7 +358,8 @@ mod tests {
         check("2026-11-27 6pm", "Fri 2026-11-27 18:00:00");
         check("2026-11-27T06:00:00", "Fri 2026-11-27 06:00:00");
         check("2026-11-27 06:00", "Fri 2026-11-27 06:00:00");
-        // A full date and time is accepted even in the past, because programs write those.
+        // A full date and time is accepted even if it is in the past, because programs write such
+        // times.
         check("2026-11-25T06:00", "Wed 2026-11-25 06:00:00");
         check("2026-11-27T06:00:00Z", "Fri 2026-11-27 07:00:00");
         check("2026-11-27T06:00-05:00", "Fri 2026-11-27 12:00:00");
@@ -366,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn past_times_are_parsed() {
+    fn times_are_parsed_as_the_nearest_past_ones() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Past, Some(expected));
         };
@@ -445,11 +450,11 @@ mod tests {
         );
         check(
             "today 06:00",
-            "`today 06:00` was 14h20m ago; give a time to come",
+            "`today 06:00` was 14h20m ago; give a time in the future",
         );
         check(
             "yesterday",
-            "`yesterday` was 1d20h ago; give a time to come",
+            "`yesterday` was 1d20h ago; give a time in the future",
         );
         let long = read(&"x".repeat(10_000), Toward::Past, NOW).unwrap_err();
         assert!(long.len() < 200, "{long}");
@@ -468,7 +473,8 @@ mod tests {
         check("2026-03-29T02:30", Toward::Future, before, skipped);
         let noon = "2026-03-29T12:00:00+02:00";
         check("02:30", Toward::Past, noon, skipped);
-        // The next day has that time again, and a day of 23 hours is a whole day.
+        // The next day has the skipped time of day again, and a day of 23 hours counts as a whole
+        // day.
         let next = "Mon 2026-03-30 02:30:00 +02:00";
         check("02:30", Toward::Future, noon, next);
         let start = "Sun 2026-03-29 00:00:00 +01:00";
@@ -477,7 +483,7 @@ mod tests {
 
     /// On 25 October 2026 clocks go from 03:00 back to 02:00.
     #[test]
-    fn of_a_time_that_occurs_twice_the_first_is_meant() {
+    fn first_of_two_equal_times_of_a_day_is_meant() {
         let check = |text: &str, toward: Toward, now: &str, expected: &str| {
             assert_eq!(read(text, toward, now).as_deref(), Ok(expected), "{text:?}");
         };
@@ -486,7 +492,7 @@ mod tests {
             "Sun 2026-10-25 02:30:00 +01:00",
         );
         let (before, after) = ("2026-10-24T20:00:00+02:00", "2026-10-25T12:00:00+01:00");
-        // At this time the first 02:30 is in the future, and so is the second.
+        // At this time both the first and the second 02:30 are in the future.
         let between = "2026-10-25T02:10:00+01:00";
         check("02:30", Toward::Future, before, first);
         check("2026-10-25 02:30", Toward::Future, before, first);

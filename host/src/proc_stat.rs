@@ -1,9 +1,11 @@
 //! Reads `/proc/PID/stat`.
 //!
-//! Pids are reused, so a caller that keeps a pid across a wait must keep the start time with it.
+//! Pids are reused, so a caller that keeps a pid while it waits must keep the start time with it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+
+use rustix::io::Errno;
 
 /// The fields that are needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Whether the process has ended and has not been reaped.
+    /// Whether the process has ended but has not been reaped.
     pub(crate) fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
@@ -31,21 +33,44 @@ impl Stat {
     }
 }
 
-/// Reads the state of a process; `None` if it does not exist.
+/// Reads the state of a process; `None` if the process does not exist or its state cannot be read.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
-    let mut buffer = [0; 1024];
-    let length = file.read(&mut buffer).ok()?;
-    parse(pid, &buffer[..length])
+    try_stat(pid).ok().flatten()
 }
 
-/// Whether this process is alive, and no other one that got its pid later.
+/// Reads the state of a process; `None` if the process does not exist.
+pub(crate) fn try_stat(pid: u32) -> io::Result<Option<Stat>> {
+    let read = || {
+        let mut file = File::open(format!("/proc/{pid}/stat"))?;
+        let mut buffer = [0; 1024];
+        let length = file.read(&mut buffer)?;
+        Ok(parse(pid, &buffer[..length]))
+    };
+    Ok(unless_gone(read())?.flatten())
+}
+
+/// What `/proc` says about a process: `None` if the process has ended. If descriptors or memory are
+/// lacking, nothing is known about the process, which is an error.
+pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this process is alive. Another process that got its pid later does not count.
 pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
     stat(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
 }
 
-/// The name of the command is in parentheses and may contain any byte, including parentheses and
-/// newlines, so the fields are counted from the last closing one.
+/// Parses the fields. The name of the command is in parentheses and may contain any byte, even
+/// parentheses and newlines, so the fields are counted from the last closing parenthesis.
 fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
     let after = text.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(&text[after..]).ok()?;
@@ -79,6 +104,18 @@ mod tests {
         assert_eq!((stat.parent, stat.group, stat.session), (3, 4, 5));
         assert_eq!((stat.start_time, stat.rss_pages), (987, 55));
         assert!(!stat.is_zombie() && !stat.is_stopped());
+    }
+
+    #[test]
+    fn only_a_process_that_has_ended_is_gone() {
+        let read = |error: Errno| unless_gone::<()>(Err(error.into())).map_err(|it| it.kind());
+        assert_eq!(read(Errno::NOENT), Ok(None));
+        assert_eq!(read(Errno::SRCH), Ok(None));
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS] {
+            assert_eq!(read(error), Err(io::Error::from(error).kind()));
+        }
+        assert!(try_stat(std::process::id()).is_ok_and(|stat| stat.is_some()));
+        assert!(try_stat(0).is_ok_and(|stat| stat.is_none()));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Random numbers from the kernel.
 
-/// 128 random bits.
+/// Returns 128 random bits.
 pub(crate) fn bits_128() -> u128 {
     let mut bytes = [0u8; 16];
     let mut filled = 0;
     while filled < bytes.len() {
-        // Fails only before the kernel's pool is ready, when it is called again, or on kernels
-        // older than 2014.
+        // The call fails only on kernels older than 2014, or before the kernel's pool is ready. In
+        // the second case it is made again.
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
@@ -16,7 +16,7 @@ pub(crate) fn bits_128() -> u128 {
     u128::from_ne_bytes(bytes)
 }
 
-/// 64 random bits in hexadecimal, for names of temporary files.
+/// Returns 64 random bits in hexadecimal, for names of temporary files.
 pub(crate) fn hex_64() -> String {
     format!("{:016x}", bits_128() >> 64)
 }

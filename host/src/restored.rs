@@ -16,14 +16,14 @@ pub(crate) struct Restored {
     pub(crate) taken_at: Timestamp,
     /// Time of the restore.
     pub(crate) at: Timestamp,
-    /// Digest of the environment of the restoring command, for tasks whose own was not in the
-    /// backup.
+    /// Digest of the environment of the restoring command. It is used for tasks whose own
+    /// environment was not in the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,
 }
 
 impl Restored {
-    /// `None` if the queue was not restored.
+    /// Reads the record; `None` if the queue was not restored.
     pub(crate) fn read(layout: &Layout) -> io::Result<Option<Self>> {
         match fs::read(layout.restored_file()) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
@@ -32,8 +32,8 @@ impl Restored {
         }
     }
 
-    /// The same for callers that cannot report an error; after one the queue counts as not
-    /// restored.
+    /// Reads the record for callers that cannot report an error. After an error the queue counts as
+    /// not restored.
     pub(crate) fn known(layout: &Layout) -> Option<Self> {
         Self::read(layout).unwrap_or_else(|error| {
             let path = layout.restored_file();

@@ -1,8 +1,8 @@
-//! Removes what finished long ago: tasks, their documents, events and logs, and environments that
-//! no task names any more.
+//! Removes old data: tasks that finished long ago, with their documents, events and logs, and
+//! environments that no task names any more.
 //!
-//! Candidates are read from the store and removed with a batch of the engine, which knows later
-//! changes. Unfinished tasks and everything they need are kept.
+//! Candidates are read from the store. They are removed in a batch of the engine, which knows
+//! whether they have changed since. Unfinished tasks and everything they need are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,12 +30,12 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_hours(1);
-/// Number of tasks removed in one transaction, which delays other commits.
+/// Number of tasks that are removed in one transaction. Other commits wait for this transaction.
 const TASKS_AT_ONCE: usize = 500;
-/// Number of events removed in one transaction.
+/// Number of events that are removed in one transaction.
 const EVENTS_AT_ONCE: usize = 8_000;
 
-/// Everything needed to remove old data.
+/// Everything that is needed to remove old data.
 pub(crate) struct Retention {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
@@ -43,8 +43,8 @@ pub(crate) struct Retention {
     pub(crate) environments: Arc<Environments>,
     /// Retention of finished tasks.
     pub(crate) keep: Duration,
-    /// Time of the restore from a backup: the whole queue is kept for the retention time from then
-    /// on.
+    /// Time of the restore from a backup. The whole queue is kept for the retention time after the
+    /// restore.
     pub(crate) restored_at: Option<Timestamp>,
 }
 
@@ -65,7 +65,7 @@ enum ForgetError {
 }
 
 impl Retention {
-    /// Removes old data once an hour, for as long as it is polled.
+    /// Removes old data once an hour, as long as this future is polled.
     pub(crate) async fn run(self) {
         let this = Arc::new(self);
         loop {
@@ -83,7 +83,7 @@ impl Retention {
         }
     }
 
-    /// Removes everything that may be removed now; returns the number of tasks.
+    /// Removes everything that may be removed now. Returns the number of removed tasks.
     async fn forget(self: &Arc<Self>, now: Timestamp) -> Result<usize, ForgetError> {
         self.blocking(Self::finish_earlier).await?;
         let before = |age| Timestamp(now.0.saturating_sub(millis(age)));
@@ -95,7 +95,7 @@ impl Retention {
             return Ok(0);
         }
         let let_go = self.environments.let_go();
-        // The answer comes after everything in progress is stored.
+        // The answer is sent only after everything in progress is stored.
         let count = self.forget_tasks(old).await?;
         self.forget_events(old.finished_before).await?;
         if count > 0 || !let_go.is_nothing() {
@@ -130,8 +130,8 @@ impl Retention {
         }
     }
 
-    /// Removes old events, also those of unfinished tasks, because a task may have more than fit in
-    /// one transaction with it.
+    /// Removes old events, even events of unfinished tasks. They are removed separately, because a
+    /// task may have more events than fit in the transaction that removes the task.
     async fn forget_events(self: &Arc<Self>, older_than: Timestamp) -> Result<(), ForgetError> {
         loop {
             let last = self
@@ -164,8 +164,8 @@ impl Retention {
         tokio::task::spawn_blocking(move || work(&this)).await?
     }
 
-    /// Finds the next tasks to remove, and notes their logs, so that the next host can remove them
-    /// if this one crashes in between.
+    /// Finds the next tasks to remove, and notes their logs. If this host crashes before it has
+    /// removed the logs, the next host can do so.
     fn note_old(
         &self,
         old: Old,
@@ -201,7 +201,7 @@ impl Retention {
             lines => lines?,
         };
         let mut noted: BTreeMap<TaskId, Vec<AttemptId>> = BTreeMap::new();
-        // The last line may be incomplete; its task is then still stored.
+        // The last line may be incomplete. Its task is still stored in that case.
         for attempt in lines.lines().filter_map(|line| line.parse().ok()) {
             let AttemptId { task, .. } = attempt;
             noted.entry(task).or_default().push(attempt);
@@ -216,7 +216,7 @@ impl Retention {
         Ok(())
     }
 
-    /// Removes the log of an attempt with all of its segments.
+    /// Removes the log of an attempt, with all segments of the log.
     fn remove_log(&self, attempt: AttemptId) {
         let path = self.layout.log(attempt);
         if let (Some(dir), Some(name)) = (path.parent(), path.file_name())
@@ -227,7 +227,7 @@ impl Retention {
     }
 }
 
-/// Removes all matching files; returns the first error.
+/// Removes all matching files. Returns the first error.
 fn remove_beginning_with(dir: &Path, name: &str) -> io::Result<()> {
     let begins = |path: &Path| {
         let found = path.file_name().unwrap_or_default();
@@ -262,7 +262,7 @@ mod tests {
     const KEEP: Duration = Duration::from_hours(1);
     const OLD: Timestamp = Timestamp(1_000);
 
-    /// A data directory and a store whose tasks finished long ago.
+    /// A data directory, and a store with tasks that finished long ago.
     struct World {
         dir: tempfile::TempDir,
         store: Arc<MemoryStore>,
@@ -288,7 +288,7 @@ mod tests {
             Arc::new(Environments::new(self.layout(), EnvRules::default()))
         }
 
-        /// The retention of a new host, which has handed out no environment.
+        /// The retention of a new host that has handed out no environment.
         fn retention(&self) -> (Arc<Retention>, Fixture) {
             self.retention_after(None)
         }
@@ -331,7 +331,7 @@ mod tests {
             kept.unwrap().digest.to_string()
         }
 
-        /// Stores a task with a log; returns the path of the log.
+        /// Stores a task with a log. Returns the path of the log.
         fn put(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) -> std::path::PathBuf {
             let mut task = crate::store::sample_task(1);
             task.id = id;
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(
             retention.forget(due).await.unwrap(),
             0,
-            "not a moment before its time"
+            "nothing is removed before its time"
         );
         let after = Timestamp(due.0 + 1);
         assert_eq!(retention.forget(after).await.unwrap(), 1);
@@ -421,15 +421,19 @@ mod tests {
         let paths = [&stored, &refused].map(|kept| world.layout().environment(&kept.digest));
         let are_there = || paths.clone().map(|path| path.exists());
         retention.forget(OLD).await.unwrap();
-        assert_eq!(are_there(), [true, true], "their tasks may come yet");
+        assert_eq!(
+            are_there(),
+            [true, true],
+            "tasks with these environments may still be submitted"
+        );
         drop((stored, refused));
         retention.forget(OLD).await.unwrap();
         assert_eq!(are_there(), [true, false]);
     }
 
-    /// Retention counts from the restore, however old the task is.
+    /// The retention time counts from the restore, however old the task is.
     #[tokio::test]
-    async fn restored_tasks_are_kept_from_the_restore_on() {
+    async fn restored_tasks_are_kept_for_the_retention_time_after_the_restore() {
         let mut world = World::new();
         world.put(TaskId::new(1, 1), |_| {});
         let after = Timestamp(OLD.0 + millis(KEEP) + 1);

@@ -1,4 +1,4 @@
-//! Runs a host from start to end: connects its parts, and nothing else.
+//! Runs a host from start to end. This file only connects the parts of the host.
 
 mod claim;
 mod error;
@@ -43,12 +43,13 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// Time limit for storing the last decisions. Those that are not stored were reported to nobody,
-/// and supervisors report to the next host again.
+/// Time limit for storing the last decisions. Decisions that are not stored were reported to
+/// nobody, and supervisors send their reports to the next host again.
 const LAST_COMMITS: Duration = Duration::from_secs(30);
-/// Time limit for writing the last answers, slightly above the server's own.
+/// Time limit for sending the last answers, slightly above the server's own limit.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Time limit at a start for storing the ends that it found, which takes a commit or two.
+/// Time limit for storing, at the start, the ends of attempts that were found. One or two commits
+/// are enough for this.
 const WRITING_OFF: Duration = Duration::from_secs(5);
 
 const ENGINE: &str = "the engine";
@@ -61,8 +62,8 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeE
     move |source| ServeError::Io { what, path, source }
 }
 
-/// Runs a host until it is asked to shut down, or fails. `descriptors` is the soft limit of open
-/// files for children; `ready` is called once the host answers.
+/// Runs a host until it is asked to shut down, or fails. `descriptors` is the soft limit on open
+/// files for children. `ready` is called once the host answers.
 pub(crate) fn run(
     claimed: &Arc<Claimed>,
     settings: Settings,
@@ -80,7 +81,7 @@ pub(crate) fn run(
         .build()
         .map_err(ServeError::Runtime)?;
     let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
-    // Clients that still follow or wait notice the closed connection.
+    // Clients that still follow or wait notice that their connection is closed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
@@ -149,7 +150,8 @@ async fn wire(
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Wired, ServeError> {
     let started_at = clock::wall();
-    // First, because on a full disk the store cannot be opened without it.
+    // The ballast is opened first, because on a full disk the store cannot be opened without its
+    // space.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
     let has_room = !ballast.is_freed();
     if backup::place(layout).map_err(io_error(
@@ -223,8 +225,8 @@ async fn wire(
     parts.spawn(
         "the warming of plugins",
         until(shutdown, async move {
-            // Compiled code is stored on disk; on a full disk it would use up the space reserved
-            // for cancels and ends.
+            // Compiled code is stored on disk. If the disk is full, it would use up the space that
+            // is reserved for cancellations and ends.
             if has_room {
                 warmed.warm().await;
             }
@@ -263,7 +265,7 @@ async fn wire(
     })
 }
 
-/// Opens the socket, and begins to watch for reasons to end the host.
+/// Opens the socket, and begins to wait for reasons to end the host.
 fn open_up(
     claimed: &Arc<Claimed>,
     host: &Arc<Host>,
@@ -329,7 +331,7 @@ async fn router_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Ov
     }
 }
 
-/// TERM and INT leave attempts running, as `down` does.
+/// Waits for a signal to end the host. Like `down`, TERM and INT leave attempts running.
 fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
     let listen = |kind| signal(kind).map_err(ServeError::Signals);
     let mut term = listen(SignalKind::terminate())?;
@@ -340,14 +342,14 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
             tokio::select! {
                 _ = term.recv() => return Over::Down(DownMode::Leave),
                 _ = int.recv() => return Over::Down(DownMode::Leave),
-                // A closed terminal is no reason to end.
+                // A closed terminal is no reason to end the host.
                 _ = hangup.recv() => {}
             }
         }
     })
 }
 
-/// Marks all processes that the host starts for itself or for people from here on.
+/// Marks all processes that the host starts, from here on, for itself or for requests.
 fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
     let own = Own::begin(&layout.lock());
     if let Err(error) = &own {
@@ -356,14 +358,15 @@ fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
     own.ok().map(Arc::new)
 }
 
-/// Removes files of an earlier boot: its processes are gone, and the files may be incomplete.
+/// Removes files of an earlier boot. The processes that used them no longer exist, and the files
+/// may be incomplete.
 fn forget_other_boots(layout: &Layout) {
     if let Err(error) = checkpoint::files::forget_other_boots(layout, &clock::boot_id()) {
         tracing::warn!(%error, "files that were passed to attempts of an earlier boot cannot be removed");
     }
 }
 
-/// Shuts the parts down. `mode` is how the host was asked to end, if it was.
+/// Shuts the parts down. `mode` says how the host was asked to end, if it was asked.
 async fn wind_down(
     wired: Wired,
     mut parts: Parts,
@@ -392,7 +395,7 @@ async fn wind_down(
             tracing::warn!(%error, "the supervisors cannot be told to end");
         }
     }
-    // Running attempts keep the router alive; both end with the runtime.
+    // Running attempts keep the router alive. Both attempts and router end with the runtime.
     if clock::within(LAST_COMMANDS, supervisors.flush())
         .await
         .is_none()
@@ -464,7 +467,7 @@ fn open_plugins(
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
     let text = serde_json::to_string(info).map_err(io::Error::from);
-    // The next host writes it again.
+    // The next host writes the file again.
     text.and_then(|text| fsx::replace(&path, Lasting::Process, (text + "\n").as_bytes()))
         .map(drop)
         .map_err(io_error("cannot write", &path))

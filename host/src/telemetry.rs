@@ -1,7 +1,7 @@
 //! The host's own log: lines with time, level and message, on standard error in the foreground and
 //! in `host.log` in the background.
 //!
-//! A full file is renamed and a new one is started, so that the size of both together is bounded
+//! A full file is renamed and a new one is started. So the size of both together is bounded,
 //! however much a guest logs. Text is escaped here, because lines quote file names, git and guests.
 
 use std::{
@@ -22,7 +22,7 @@ use tracing_subscriber::{
 use crate::{fsx::append_private, text::line_of_log};
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
-/// Length limit of a message or field, such as a guest's line.
+/// Length limit of a message or field, such as a line that a guest logged.
 const FIELD_BYTES: usize = 16 << 10;
 
 /// Destination of the log.
@@ -33,7 +33,7 @@ pub(crate) enum Sink<'a> {
 
 /// Sets up the log, once for each process. `level` was validated with the settings.
 pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
-    // wasmtime and its compiler log nothing useful to people at these levels.
+    // wasmtime and its compiler log nothing useful to users at these levels.
     let filter = EnvFilter::new(format!("warn,claudine={level}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -52,7 +52,7 @@ pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
     set.map_err(io::Error::other)
 }
 
-/// Formats messages and fields as usual, but escaped.
+/// Formats messages and fields as usual, and escapes them.
 struct Harmless;
 
 impl<'writer> FormatFields<'writer> for Harmless {
@@ -114,10 +114,11 @@ impl LogFile {
 }
 
 impl Write for LogFile {
-    /// Writes a line, which is never split between two files.
+    /// Writes a line. A line is never split between two files.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.bytes >= self.most_bytes && self.begin_anew().is_err() {
-            // Continues with the current file; the next try is after the same number of bytes.
+            // Writing continues in the current file. The next try follows after the same number of
+            // bytes.
             self.bytes = 0;
         }
         let written = self.file.write(line)?;
@@ -146,7 +147,7 @@ mod tests {
         }
         assert_eq!(read(&path), "four\n");
         assert_eq!(read(&path.with_extension("log.old")), "one two\nthree\n");
-        // A new start counts the existing bytes.
+        // After a restart, the existing bytes count too.
         let mut log = LogFile::open(&path, 3).unwrap();
         log.write_all(b"five\n").unwrap();
         assert_eq!(read(&path), "five\n");

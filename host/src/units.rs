@@ -28,8 +28,8 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from(span.to_duration(days).ok()?).ok()
 }
 
-/// Formats a duration in the same syntax: `7d`, `1h30m`, and `1m30s` for 90 s. Exact to a
-/// millisecond.
+/// Formats a duration in the syntax of [`duration`]: `7d`, `1h30m`, and `1m30s` for 90 s. Exact to
+/// a millisecond.
 pub(crate) fn duration_word(duration: Duration) -> String {
     const UNITS: [(u128, &str); 5] = [
         (24 * 60 * 60 * 1000, "d"),
@@ -55,8 +55,8 @@ pub(crate) fn duration_word(duration: Duration) -> String {
     }
 }
 
-/// Parses a number of digits with an optional point, without sign or exponent. Words such as `inf`
-/// are refused, because JSON has no such number, and such a limit would mean none.
+/// Parses digits with an optional point, without a sign or exponent. Words such as `inf` are
+/// refused, because JSON has no such number, and because such a limit would be no limit.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
     let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -86,7 +86,7 @@ pub(crate) fn size(text: &str) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// Formats a size exactly, in the same syntax: `10M`, `1G`, `1000`.
+/// Formats a size exactly, in the syntax of [`size`]: `10M`, `1G`, `1000`.
 pub(crate) fn size_word(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     let unit = units
@@ -103,22 +103,22 @@ pub(crate) fn dollars(micro_usd: u64) -> f64 {
     micro_usd as f64 / MICRO
 }
 
-/// Converts dollars to millionths; none if the amount is invalid.
+/// Converts dollars to millionths. Returns `None` if the amount is invalid.
 pub(crate) fn micro_usd(dollars: f64) -> Option<u64> {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "not negative, and a cast of what is too much gives the most there is"
+        reason = "the number is not negative, and a cast of a number that is too large gives the largest integer"
     )]
     (dollars.is_finite() && dollars >= 0.0).then(|| (dollars * MICRO).round() as u64)
 }
 
-/// `$1.50`
+/// Formats an amount as `$1.50`.
 pub(crate) fn dollars_text(dollars: f64) -> String {
     format!("${}", Usd(micro_usd(dollars).unwrap_or_default()))
 }
 
-/// `1.5 GiB`
+/// Formats a size as `1.5 GiB`.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed_with_units_or_as_seconds() {
         let check = |text: &str, expected: Option<u64>| {
             assert_eq!(
                 duration(text),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed_with_binary_suffixes() {
         let check = |text: &str, expected: Option<u64>| assert_eq!(size(text), expected, "{text}");
         check("10485760", Some(10_485_760));
         check("10M", Some(10 << 20));

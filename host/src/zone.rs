@@ -1,7 +1,7 @@
-//! The local time zone: `TZ` if it is set, or else that of the machine, or else UTC.
+//! The local time zone: `TZ` if it is set, or else the machine's zone, or else UTC.
 //!
-//! Only one file of the time zone database is read, and only when needed; libraries scan the whole
-//! database.
+//! Only one file of the time zone database is read, and only if it is needed. Libraries scan the
+//! whole database instead.
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
@@ -23,7 +23,7 @@ pub(crate) fn local() -> TimeZone {
 }
 
 fn find() -> Option<TimeZone> {
-    // Results of unit tests must not depend on where they run.
+    // Results of unit tests must not depend on the zone of the machine on which they run.
     if cfg!(test) {
         return None;
     }
@@ -38,7 +38,7 @@ fn find() -> Option<TimeZone> {
 fn named(name: &str) -> Option<TimeZone> {
     let name = name.strip_prefix(':').unwrap_or(name);
     let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.to_owned());
-    // `join` with an absolute path returns that path.
+    // If `name` is an absolute path, `join` returns it unchanged.
     let path = PathBuf::from(database).join(name);
     of_file(name, path).or_else(|| TimeZone::posix(name).ok())
 }

@@ -26,7 +26,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Panics with both streams unless the command ended with this code.
+    /// Panics unless the command ended with this exit code; the message shows both output streams.
     #[track_caller]
     #[must_use = "or call `check`"]
     pub fn code(self, expected: i32) -> Self {
@@ -37,7 +37,7 @@ impl Ran {
         self
     }
 
-    /// Panics with both streams unless the command succeeded.
+    /// Panics unless the command succeeded; the message shows both output streams.
     #[track_caller]
     #[must_use = "or call `check`"]
     pub fn ok(self) -> Self {
@@ -73,7 +73,7 @@ impl Ran {
         }
     }
 
-    /// Panics unless standard error contains all of these.
+    /// Panics unless standard error contains all of these pieces.
     #[track_caller]
     pub fn says(&self, pieces: &[&str]) {
         let complaint = self.complaint();
@@ -115,7 +115,7 @@ pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Ran {
     let mut stderr = child.stderr.take().expect("piped");
     let (status, stdout, stderr) = thread::scope(|scope| {
         scope.spawn(move || match stdin.write_all(input) {
-            // A command may refuse before it has read everything.
+            // A command that refuses its input may end before it has read all of it.
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => panic!("cannot write to the command: {error}"),

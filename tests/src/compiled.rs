@@ -1,13 +1,14 @@
 //! Machine code of the built-in plugins, compiled by the first test's host and shared with all
-//! later tests: otherwise hundreds of hosts would each spend seconds on it.
+//! later tests. Without it, hundreds of hosts would each spend seconds on compiling.
 //!
-//! A host accepts a file only with the digest beside it, so copies are checked as usual.
+//! A host accepts a file only if its digest is beside it, so copies are checked as usual.
 
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use tempfile::NamedTempFile;
 
-/// The code and its digest, in the order of copying: only the digest makes an entry valid.
+/// File extensions of the code and its digest. The digest is copied last, because only the digest
+/// makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
 
 /// Copies the shared code into the data directory, which is created if it is missing.

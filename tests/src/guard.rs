@@ -15,7 +15,7 @@ use crate::{
     wait::{PATIENCE, wait_at_most},
 };
 
-/// Follows the directory's path if the test has reached its own end.
+/// The byte that a test sends after the directory's path if it reaches its own end.
 const ENDED: u8 = b'\n';
 
 /// A process that outlives the test. It notices the test's end by the end of its input.
@@ -25,15 +25,15 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard. It reads the directory from its input: as an argument, it would make the
-    /// guard one of the processes that it looks for.
+    /// Starts the guard. The guard reads the directory from its input: with the directory as an
+    /// argument, the guard would be one of the processes that it looks for.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A killed test takes its process group along.
+            // The guard has its own process group, because a killed test's group is killed with it.
             .process_group(0)
             .current_dir("/")
             .spawn()?;
@@ -44,7 +44,7 @@ impl Guard {
         Ok(Self { process, input })
     }
 
-    /// Ends the guard: nothing is left for it to do.
+    /// Ends the guard, which has nothing left to do.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Some(mut input) = self.input.take() {
             input.write_all(&[ENDED])?;

@@ -2,8 +2,8 @@
 //! directory, nothing of the developer's environment reaches it, and when the test ends, none of
 //! its processes may be left alive.
 //!
-//! The harness drives the binary as a user does. Of the host's files it reads only `host.json`, if
-//! a test needs the pid to kill.
+//! The harness drives the binary as a user does. Of the host's files it reads only those that name
+//! pids and, if a test fails, the log.
 
 use std::{
     collections::BTreeMap,
@@ -69,8 +69,8 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// Sets a variable for every command of this host, and so for the host that the first of them
-    /// starts.
+    /// Sets a variable for every command of this host, and so for the host that the first of these
+    /// commands starts.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
@@ -98,7 +98,8 @@ impl HostBuilder {
         self
     }
 
-    /// Starts without a data directory. By default there is one with the compiled built-in plugins.
+    /// Starts without a data directory. By default, the host gets one that contains the compiled
+    /// built-in plugins.
     #[must_use]
     pub fn from_nothing(mut self) -> Self {
         self.from_nothing = true;
@@ -108,7 +109,7 @@ impl HostBuilder {
     /// Creates the directories. The first command that needs a host starts it.
     #[must_use]
     pub fn build(self) -> TestHost {
-        // The path is short: that of a Unix socket is limited to 108 bytes.
+        // The path is short, because the path of a Unix socket is limited to 108 bytes.
         let root = tempfile::Builder::new()
             .prefix("cdn-")
             .tempdir()
@@ -202,7 +203,7 @@ impl TestHost {
         self.root().join("config")
     }
 
-    /// Makes later commands use another binary, as after an upgrade.
+    /// Makes later commands use another binary, as an upgrade does.
     pub fn use_binary(&mut self, path: PathBuf) {
         self.binary = path;
     }
@@ -273,8 +274,8 @@ impl TestHost {
         self.run(arguments).ok().text()
     }
 
-    /// Runs a command that must succeed, with `--json` before any `--` in its arguments; returns
-    /// its answer.
+    /// Runs a command that must succeed; returns its answer as JSON. Adds `--json` before any `--`
+    /// in the arguments.
     #[track_caller]
     pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
         let mut arguments: Vec<OsString> = arguments
@@ -355,7 +356,7 @@ impl TestHost {
             .collect()
     }
 
-    /// Kills the host with `kill -9`; returns its pid once it is gone. Panics if there is none.
+    /// Kills the host with `kill -9`; returns its pid once it is gone. Panics if no host runs.
     #[track_caller]
     pub fn kill_host(&self) -> u32 {
         let pid = self.host_pid().expect("a host is running");
@@ -384,13 +385,13 @@ impl TestHost {
 
     /// Stops the host and its tasks. Returns the processes that are left nevertheless.
     fn end(&self) -> Vec<process::Found> {
-        // Even without a host, its running tasks are ended.
+        // The tasks of a host that has died are ended too.
         if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
-            // A failure shows in the processes that are left, which is what counts.
+            // An error of the command is ignored, because it shows in the processes that are left.
             if let Ok(mut down) = down.spawn()
                 && command::ends_within(&mut down, Duration::from_secs(30)).is_none()
             {

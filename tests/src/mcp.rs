@@ -1,5 +1,5 @@
-//! MCP clients by others: the official Python client, kept open and driven call by call, and the
-//! command line of the Inspector.
+//! MCP clients of other projects: the official Python client, kept open and driven call by call,
+//! and the command line of the Inspector.
 //!
 //! `cargo xtask test` installs both and names them in the environment.
 

@@ -12,21 +12,21 @@ pub struct Found {
     pub command: String,
 }
 
-/// Whether the process exists and is not just a zombie. If its main thread has ended, others may
-/// still hold its open files.
+/// Whether the process exists and is not just a zombie. A process whose main thread has ended
+/// counts as alive if it has other threads, which may hold its files open.
 pub fn alive(pid: u32) -> bool {
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     state(pid).is_some_and(|state| state != 'X' && (state != 'Z' || threads() > 1))
 }
 
-/// The letter after the command's name in `/proc/PID/stat`. The name may contain anything, so this
-/// looks after its last parenthesis.
+/// The letter after the command's name in `/proc/PID/stat`. The name may contain anything, so the
+/// search begins after the last closing parenthesis.
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Its start, in ticks since boot: together with the pid it identifies a process.
+/// Start of the process in ticks since boot. Together with the pid, it identifies the process.
 pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?
@@ -71,7 +71,8 @@ pub fn of_data_dir(dir: &Path) -> Vec<Found> {
         if pid == std::process::id() || !alive(pid) {
             continue;
         }
-        // A process may end meanwhile, or belong to another user: then it is not ours.
+        // The file cannot be read if the process has ended or belongs to another user. Such a
+        // process does not belong to the test.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let carries = environment

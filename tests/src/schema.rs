@@ -1,5 +1,5 @@
-//! Checks JSON against a schema, for the keywords that published schemas use. It is stricter: a
-//! field that the schema lacks is also a fault.
+//! Checks JSON against a schema, for the keywords that published schemas use. The check is stricter
+//! than the schema: a field that the schema does not mention is a fault too.
 
 use std::collections::BTreeSet;
 
@@ -127,7 +127,7 @@ fn is_time(text: &str) -> bool {
     !date.is_empty() && alike && rest.ends_with('Z')
 }
 
-/// Fields that an object may have; none if it may have any.
+/// Fields that an object may have; `None` if it may have any field.
 fn known(root: &Value, schema: &Value) -> Option<BTreeSet<String>> {
     let Value::Object(schema) = schema else {
         return None;

@@ -37,7 +37,7 @@ struct Written {
 pub struct Terminal {
     master: OwnedFd,
     written: Arc<Mutex<Written>>,
-    /// Ends once nobody has the terminal open any more.
+    /// The thread that reads the output. It ends once nobody has the terminal open any more.
     reader: thread::JoinHandle<()>,
     child: Child,
 }
@@ -49,7 +49,7 @@ impl Terminal {
         Self::start_with(host, arguments, size, &[])
     }
 
-    /// Starts it with additional variables.
+    /// Starts a `claudine` command with additional variables on a terminal of this size.
     #[track_caller]
     pub fn start_with(
         host: &TestHost,
@@ -83,7 +83,7 @@ impl Terminal {
             .open(name)
             .expect("the other end");
         let same = || slave.try_clone().expect("a descriptor");
-        // `setsid` makes it the command's controlling terminal, with its signals.
+        // `setsid` makes this the command's controlling terminal, which sends it signals.
         let mut command = host.other("setsid");
         command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
@@ -135,7 +135,7 @@ impl Terminal {
         written.pieces.clone()
     }
 
-    /// Waits until the screen shows all of these.
+    /// Waits until the screen shows all of these texts.
     #[track_caller]
     pub fn shows(&self, pieces: &[&str]) -> String {
         let shown = wait_at_most(PATIENCE, || {
@@ -182,7 +182,7 @@ impl Terminal {
         });
     }
 
-    /// Waits for its end, and until the screen shows all of its output.
+    /// Waits until the command has ended and the screen shows all of its output.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let ended = command::ends_within(&mut self.child, PATIENCE);

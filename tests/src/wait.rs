@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time after which an unmet condition fails the test. It is long, so that a busy machine fails no
-/// test; a condition that is met costs nothing.
+/// Time after which an unmet condition fails the test. The time is long, so that no test fails
+/// because the machine is busy; a condition that is met ends the wait at once.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls `look` until it returns something, and panics with `what` after [`PATIENCE`].
@@ -19,7 +19,7 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Calls `look` until it returns something, or until `patience` is over; without a panic.
+/// Calls `look` until it returns something; returns `None`, without a panic, after `patience`.
 pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(2);
@@ -44,7 +44,7 @@ pub fn any_moment_within(most: Duration, random: &mut Random) {
 pub struct Random(u64);
 
 impl Random {
-    /// Seeds it from `CLAUDINE_TEST_SEED`, else from the clock.
+    /// Random numbers with the seed in `CLAUDINE_TEST_SEED`, else with a seed from the clock.
     #[track_caller]
     pub fn seeded() -> Self {
         let seed: u64 = match std::env::var("CLAUDINE_TEST_SEED") {

@@ -1,5 +1,5 @@
-//! `cargo xtask build`: the built-in plugins as components, then the host with the components in
-//! it.
+//! `cargo xtask build`: builds the built-in plugins as components, then the host with these
+//! components in it.
 //!
 //! Cargo decides whether anything must be rebuilt, for plugins and the host alike.
 
@@ -19,13 +19,13 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// The binary to measure: that of `CLAUDINE_BIN`, else a release build.
+/// The binary to measure: the one that `CLAUDINE_BIN` names, else a release build.
 pub(crate) fn ready() -> Result<PathBuf> {
     named_or(Profile::Release)
 }
 
-/// The binary for demonstrations: that of `CLAUDINE_BIN`, else a debug build, which costs a third
-/// of a release build and shares its dependencies with the tests.
+/// The binary for demonstrations: the one that `CLAUDINE_BIN` names, else a debug build, which
+/// takes a third of a release build's time and shares its dependencies with the tests.
 pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Debug)
 }
@@ -39,13 +39,14 @@ fn named_or(profile: Profile) -> Result<PathBuf> {
     }
 }
 
-/// Builds plugins and host; returns the path of the binary.
+/// Builds the plugins and the host; returns the path of the binary.
 pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
     host_and(profile, &[])
 }
 
-/// Builds them with other programs of this package, in one run: dependencies get their features
-/// from everything that is built together, and would otherwise be compiled twice.
+/// Builds the plugins and the host together with other programs of this package. All are built in
+/// one run, because the features of a dependency follow from everything that is built together; in
+/// separate runs it would be compiled twice.
 pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
     plugins()?;
@@ -95,7 +96,7 @@ pub(crate) fn plugins() -> Result<()> {
     Ok(())
 }
 
-/// The test that is skipped without Debian's Rust, with the way to have it run.
+/// The test that is skipped without Debian's Rust, and how to have it run.
 pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
     let debian = Path::new("/etc/debian_version").exists();
     let found = Toolchain::find(&checkout::root(), &[Way::Distribution], &mut |_| ()).is_ok();
@@ -103,7 +104,7 @@ pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
         .then_some("debians_rust_builds_the_plugin_too: apt-get install rustc-web rust-web-src")
 }
 
-/// A toolchain for WebAssembly; if there is none, Debian's packages are installed.
+/// The machine's toolchain for WebAssembly; if it has none, Debian's packages are installed.
 fn toolchain(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     let root = checkout::root();
     if let Ok(found) = Toolchain::find(&root, &Way::USUAL, say) {

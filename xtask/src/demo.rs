@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: shows Claudine on this machine in half a minute. Real commands side by side,
-//! an agent if one is installed, and the death of the host under them.
+//! `cargo xtask demo`: shows Claudine on this machine in half a minute: real commands side by side,
+//! an agent if one is installed, and the death of the host while they run.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::{
     trial::{Trial, alive, until},
 };
 
-/// Long enough to outlive a host, short enough to watch.
+/// A command that runs long enough to outlive a host, and short enough to watch.
 const COUNT: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do echo \"step $i of 10\"; sleep 1; done";
 
 pub(crate) fn run() -> Result<()> {
@@ -76,7 +76,7 @@ pub(crate) fn run() -> Result<()> {
     let mut names = vec!["count", "words", "disk", "fails", "too-long"];
     names.extend(agent);
     for name in &names {
-        // Its exit code is that of the task, shown below.
+        // The exit code of `wait` is that of the task, which is shown below.
         let _ = trial.command(["wait", name]).output()?;
     }
     show(&trial, &["list"])?;
@@ -132,8 +132,8 @@ fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
     Ok(Some("agent"))
 }
 
-/// The process of the task `count`, or `None` once it has ended; `None` outside while neither is
-/// known.
+/// The process of the task `count`, or `None` once it has ended; the outer `None` if neither is
+/// known yet.
 #[allow(
     clippy::option_option,
     reason = "the outer one tells whether it is known yet"

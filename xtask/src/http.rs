@@ -1,5 +1,5 @@
 //! Just enough HTTP/1.1 to query the host over its Unix socket without the overhead of a library in
-//! the measurement: one connection, kept open, one request at a time.
+//! the measurement: one connection, which is kept open, with one request at a time.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -85,7 +85,7 @@ impl Connection {
         Ok((status, body))
     }
 
-    /// Reads one chunk; returns false at the last.
+    /// Reads one chunk; returns `false` for the last one.
     fn chunk(&mut self, body: &mut Vec<u8>) -> Result<bool> {
         let line = self.line()?;
         let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16)?;

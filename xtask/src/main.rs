@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. Each has its own
-//! file; this one parses the arguments.
+//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. Each command has its
+//! own file; this file parses the arguments.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! `cargo xtask mutants`: does a test fail if a line of the rules is broken?
+//! `cargo xtask mutants`: checks that a test fails if a line of the rules is changed.
 //!
 //! cargo-mutants changes `host/domain` in one place at a time and runs its tests against each
-//! change. The exceptions, with reasons, are in `.cargo/mutants.toml`. It works on a copy of the
-//! checkout, with its own build directory.
+//! change. The exceptions, with reasons, are in `.cargo/mutants.toml`. The program works on a copy
+//! of the checkout, with its own build directory.
 
 use std::{env, path::PathBuf};
 
@@ -13,11 +13,11 @@ use crate::{
     program::{cargo, command, run as run_command, succeeds},
 };
 
-/// The version for which the configuration is written.
+/// The version of cargo-mutants for which the configuration is written.
 const VERSION: &str = "27.1.0";
 
-/// Number of random histories per mutant: enough to find nearly everything that they can find, few
-/// enough for some hundred mutants.
+/// Number of random histories per mutant: enough to catch nearly every mutant that random histories
+/// can catch, and few enough for some hundred mutants.
 const HISTORIES: &str = "150";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -33,8 +33,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut mutants = cargo(selection);
     mutants.arg(checkout::target());
     if succeeds(&mut cargo(["nextest", "--version"])) {
-        // The first failing test is enough, and one that loops delays nothing: this halves the
-        // time.
+        // A mutant's run ends with the first failing test, so that a test that loops delays
+        // nothing: this halves the time.
         mutants.args([
             "--test-tool=nextest",
             "--cargo-test-arg=--max-fail=1:immediate",
@@ -42,16 +42,16 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     mutants.args(more);
     mutants.env("PATH", path).env("PROPTEST_CASES", HISTORIES);
-    // A mutant is caught by the first history that it breaks. That history is not kept, since it
-    // would otherwise be tried against the next mutants.
+    // A mutant is caught by the first history that it breaks. The history is not kept, since a kept
+    // history would also be tried against the next mutants.
     mutants.env("PROPTEST_MAX_SHRINK_ITERS", "0");
     mutants.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
-    // The changed copy must not be built into the original's directory.
+    // The changed copy must not be built into the original checkout's target directory.
     mutants.env_remove("CARGO_TARGET_DIR");
     run_command(&mut mutants)
 }
 
-/// Place of installation if the machine has none.
+/// Where cargo-mutants is installed if the machine does not have it.
 fn tools() -> PathBuf {
     checkout::target().join("tools")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A `cargo` of the toolchain that runs this, in the root of the checkout.
+/// A `cargo` command of the toolchain that runs this program, in the root of the checkout.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments).current_dir(super::checkout::root());
@@ -24,7 +24,7 @@ pub(crate) fn command<A: AsRef<OsStr>>(
     command
 }
 
-/// Runs the command with its output shown; fails unless it succeeds.
+/// Runs the command with its output shown; returns an error unless the command succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line_of(command);
     eprintln!("$ {line}");

@@ -1,5 +1,5 @@
-//! Installs what a build or a test needs and the machine lacks. Existing programs are used;
-//! anything that cannot be installed is an error.
+//! Installs what a build or a test needs and the machine lacks. Existing programs are used. A
+//! program that is missing and cannot be installed is an error.
 //!
 //! Debian packages are installed with `apt-get`, if this runs as root or `sudo` needs no password.
 //! Everything else goes to a cache directory of the user, outside the checkout.
@@ -25,18 +25,18 @@ const MCP_CLIENT: &str = "mcp==2.3.0";
 
 /// Tools that the tests find through environment variables.
 pub(crate) struct Tools {
-    /// The `claude` of the npm package.
+    /// The program `claude` of the npm package.
     pub(crate) claude: PathBuf,
     /// A Python that can import the official `mcp` client.
     pub(crate) python: PathBuf,
     /// The script of the MCP Inspector.
     pub(crate) inspector: PathBuf,
-    /// A Node that is new enough for both npm packages.
+    /// A Node.js that is new enough for both npm packages.
     pub(crate) node: PathBuf,
 }
 
 impl Tools {
-    /// The variables through which the tests find them.
+    /// The environment variables through which the tests find the tools.
     pub(crate) fn variables(&self) -> [(&'static str, &Path); 4] {
         [
             ("CLAUDINE_TEST_CLAUDE", &self.claude),
@@ -47,7 +47,7 @@ impl Tools {
     }
 }
 
-/// `cargo xtask setup`: for running single tests by hand.
+/// `cargo xtask setup`: prints the shell exports for running single tests by hand.
 pub(crate) fn print_exports() -> Result<()> {
     for (name, path) in tools()?.variables() {
         println!("export {name}='{}'", path.display());
@@ -76,7 +76,7 @@ pub(crate) fn tools() -> Result<Tools> {
     })
 }
 
-/// The machine's Node if it is new enough, else one from npm.
+/// The machine's Node.js if it is new enough, else one from npm.
 fn node(cache: &Path) -> Result<PathBuf> {
     let version = output(&mut command("node", ["--version"]))?;
     let major = version

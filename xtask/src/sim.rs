@@ -1,10 +1,10 @@
-//! `cargo xtask sim`: thousands of random histories of the queue, optimised.
+//! `cargo xtask sim`: runs thousands of random histories of the queue, in an optimised build.
 //!
 //! A history runs the real domain in a world with failures: hosts crash with or without their batch
 //! on disk, alone, with their supervisor or with the whole machine; commits fail; starts are lost;
 //! reports come late, twice and out of order; clocks jump. After each step the invariants are
-//! checked: see `host/domain/src/tests/world/check.rs`. A history that breaks one is shrunk,
-//! printed, and kept in `host/domain/proptest-regressions`, and from then on tried first.
+//! checked: see `host/domain/src/tests/world/check.rs`. A history that breaks an invariant is
+//! shrunk, printed and kept in `host/domain/proptest-regressions`; later runs try it first.
 
 use std::{process::Stdio, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::program::{cargo, run as run_command};
 
 /// Default number of histories per profile in `cargo xtask sim`.
 const HISTORIES: u32 = 20_000;
-/// Kinds of histories: one with everything, and others that concentrate on what often fails
-/// together.
+/// Kinds of histories: one kind with every event, and kinds that concentrate on events that often
+/// fail together.
 const PROFILES: [&str; 3] = [
     "tests::history::any_history_keeps_the_rules",
     "tests::history::history_of_retries_holds_and_groups_keeps_the_rules",
     "tests::history::history_of_parents_and_waits_keeps_the_rules",
 ];
-/// Number of histories per profile in the test command.
+/// Number of histories per profile in `cargo xtask test`.
 pub(crate) const HISTORIES_IN_TESTS: u32 = 2_000;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -75,12 +75,12 @@ pub(crate) fn histories(count: u32) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of all ended children, as the kernel counts it: the rest of the machine's load is
+/// Processor time of all ended children, as the kernel counts it. The load of other processes is
 /// not included.
 fn time_of_children() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // After the command's name, which may contain anything; `cutime` and `cstime` are the 14th and
-    // 15th fields.
+    // Reads the fields after the command's name, which may contain anything; among these, `cutime`
+    // and `cstime` are numbers 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: Vec<u64> = fields
         .split_whitespace()

@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: mixed load for a given time, and whether anything grows meanwhile. The first
-//! quarter is warm-up; the other three are compared.
+//! `cargo xtask soak`: runs mixed load for a given time, and shows whether anything grows. The
+//! first quarter of the time is warm-up; the later quarters are compared.
 
 use std::{
     fs,
@@ -228,8 +228,8 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
         "  memory of the supervisor: {:+.2} MiB an hour",
         slope(&kept, |sample| sample.supervisor_kib) / 1024.0
     );
-    // Tasks come and go, so one sample says little: the minima of the first and the last sixth show
-    // what remains.
+    // A single sample says little, because tasks begin and end all the time. The minima of the
+    // first and the last sixth show what grew.
     let sixth = (kept.len() / 6).max(1);
     let least = |samples: &[&Sample], of: fn(&Sample) -> usize| {
         samples.iter().map(|sample| of(sample)).min().unwrap_or(0)

@@ -23,7 +23,8 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Uses the caller's environment with another data directory, and these variables in addition.
+    /// Makes a trial with the caller's environment, its own data directory, and these additional
+    /// variables.
     pub(crate) fn new(binary: &Path, variables: &[(&str, &str)]) -> Result<Self> {
         let root = tempfile::Builder::new()
             .prefix("claudine-")
@@ -49,7 +50,7 @@ impl Trial {
         self.root().join("data")
     }
 
-    /// Working directory of its tasks.
+    /// Working directory of the trial's tasks.
     pub(crate) fn work(&self) -> PathBuf {
         self.root().join("work")
     }
@@ -83,10 +84,10 @@ impl Trial {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Value> {
         let text = self.output(arguments)?;
-        serde_json::from_str(&text).with_context(|| format!("this is not JSON: {text}"))
+        serde_json::from_str(&text).with_context(|| format!("the answer is not JSON: {text}"))
     }
 
-    /// Starts the host, unless it runs, and connects to it.
+    /// Starts the host unless it runs already, and connects to it.
     pub(crate) fn connect(&self) -> Result<Connection> {
         let up = self.json(["up", "--json"])?;
         let url = up["url"].as_str().context("`up --json` names no url")?;
@@ -124,7 +125,7 @@ impl Trial {
     pub(crate) fn kill_host(&self) -> Result<u32> {
         let pid = self.host_pid()?;
         kill(pid)?;
-        until("the killed host to be gone", || (!alive(pid)).then_some(()))?;
+        until("the end of the killed host", || (!alive(pid)).then_some(()))?;
         Ok(pid)
     }
 
@@ -159,7 +160,7 @@ impl Drop for Trial {
         if let Err(error) = down.status() {
             eprintln!("cannot stop the host: {error}");
         }
-        if until("everything to have ended", || {
+        if until("the end of all processes", || {
             self.processes().is_empty().then_some(())
         })
         .is_err()
@@ -174,7 +175,7 @@ impl Drop for Trial {
     }
 }
 
-/// Calls `look` until it returns something, for a minute at most.
+/// Calls `look` until it returns something, for at most a minute.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {

@@ -89,7 +89,8 @@ fn board(stored: Stored) -> Board {
     Board::new(stored, limits, bounds, "boot".into())
 }
 
-/// Runs all tasks; returns the time that each end took, with everything that followed from it.
+/// Runs all tasks. Returns the time that each end took, including everything that followed from the
+/// end.
 fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     let mut wakes = Vec::new();
     loop {
@@ -120,8 +121,8 @@ fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     Ok(wakes)
 }
 
-/// Makes the task with this number: it depends on up to ten earlier tasks, picked by a fixed
-/// scattering rule.
+/// Makes the task with this number. The task depends on up to ten earlier tasks, which a fixed rule
+/// picks.
 fn submission(number: u64, spec: &Arc<[u8]>) -> Submission {
     let upstream = |edge: u64| {
         let scattered = number

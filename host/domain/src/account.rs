@@ -1,5 +1,5 @@
-//! Usage limits of accounts: which account is at one, until when, and which attempt tries first
-//! afterwards.
+//! Usage limits of accounts: which account has met a limit, until when, and which attempt tries
+//! first afterwards.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::AttemptId, time::Timestamp};
 
-/// First wait if the service did not say when the limit ends. It doubles each time the limit still
-/// holds.
+/// First wait if the service did not say when the limit ends. The wait doubles each time the limit
+/// still holds.
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
 /// Longest wait if the service did not say when the limit ends.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
@@ -16,22 +16,23 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// day for clocks that differ. A wrong end would otherwise park the account's tasks for ever.
 pub const LONGEST_TOLD: Duration = Duration::from_hours(8 * 24);
 /// Shortest wait, whatever the service says: a service that answers "at once" would otherwise be
-/// asked endlessly. It doubles each time the limit is met again, up to [`FIRST_WAIT`].
+/// asked endlessly. The wait doubles each time the limit is met again, up to [`FIRST_WAIT`].
 pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An account at a usage limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Parked {
     pub until: Timestamp,
-    /// Number of times in a row that the limit was met without its end being told.
+    /// Number of times in a row that the limit was met and the service did not say when the limit
+    /// ends.
     pub guesses: u32,
     /// Number of times in a row that the limit was met again after a wait.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub times: u32,
-    /// The attempt that goes first after `until`; the others wait for its result.
+    /// Attempt that starts first after `until`. The account's other attempts wait for its result.
     #[serde(default)]
     pub probe: Option<AttemptId>,
-    /// The limit in a word or two, if the executor named it.
+    /// Name of the limit in a word or two, if the executor gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
 }
@@ -46,10 +47,10 @@ impl Parked {
         }
     }
 
-    /// Parks the account from `now`, for the time that the service said; otherwise for a wait that
-    /// doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that run together report the same
-    /// limit several times: while the account is parked, a report lengthens the wait only if it
-    /// names a later end.
+    /// Parks the account from `now`, for the time that the service named or, if it named none, for
+    /// a wait that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that run together
+    /// report the same limit several times: while the account is parked, a report lengthens the
+    /// wait only if it names a later end.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_with_an_end_lasts_until_then_and_resets_the_guesses() {
+    fn limit_with_a_known_end_lasts_until_that_end_and_resets_the_guesses() {
         let guessed = Parked::from_limit(Timestamp(0), None, None);
         let told = Parked::from_limit(Timestamp(10), Some(Duration::from_secs(90)), Some(&guessed));
         assert_eq!(
@@ -131,13 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn limit_said_to_be_over_at_once_is_waited_for_longer_each_time() {
+    fn limit_repeatedly_reported_as_over_at_once_is_waited_for_longer_each_time() {
         let mut now = Timestamp(1_000);
         let mut parked = None;
         let mut waits = Vec::new();
         for _ in 0..11 {
             let again = Parked::from_limit(now, Some(Duration::ZERO), parked.as_ref());
-            // A report by an attempt that ran at the same time counts once.
+            // A second report of the same limit, by an attempt that ran at the same time, changes
+            // nothing.
             let beside = Parked::from_limit(now, Some(Duration::ZERO), Some(&again));
             assert_eq!(beside, again);
             waits.push((again.until.0 - now.0) / 1_000);

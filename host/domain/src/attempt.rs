@@ -10,7 +10,7 @@ use crate::{
     worktree::Merge,
 };
 
-/// Reason to stop a running attempt. It decides the outcome; the exit code does not.
+/// Reason to stop a running attempt. This reason decides the outcome; the exit code does not.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopWhy {
@@ -19,15 +19,15 @@ pub enum StopWhy {
     },
     /// The attempt ran longer than its `timeout`.
     Timeout,
-    /// Its worktree or executor was not ready in time.
+    /// The attempt's worktree or executor was not ready in time.
     PrepareTimeout,
-    /// Its work was not settled in time.
+    /// The attempt's work was not settled in time.
     SettleTimeout,
     /// The attempt gave no sign of life within its `start_timeout`.
     StartTimeout,
-    /// The attempt gave no output for its `idle_timeout`.
+    /// The attempt wrote no output for its `idle_timeout`.
     IdleTimeout,
-    /// Its budget is spent.
+    /// The attempt's budget is spent.
     Budget {
         message: String,
     },
@@ -37,19 +37,20 @@ pub enum StopWhy {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Reserved before a slot is free, so that no commit lies between one exit and the next start.
-    /// The task is shown as ready.
+    /// The attempt is reserved before a slot is free, so that no commit lies between one exit and
+    /// the next start. The task is shown as ready.
     Assigned,
-    /// Its worktree and its executor's code are being made. No process was started yet.
+    /// The attempt's worktree and the executor's code are being made. No process was started yet.
     Preparing,
-    /// Its first process may be started, and has given no sign of life.
+    /// The attempt's first process may have been started, but has given no sign of life.
     Starting,
     Live,
     Stopping(StopWhy),
-    /// Its executor has answered, its output is drained and its leftover processes are ended.
+    /// The executor has answered. The attempt's output is being drained and its leftover processes
+    /// are being ended.
     Finishing,
-    /// None of its processes is alive, and its ending is known: its work is committed, merged,
-    /// pushed or written.
+    /// No process of the attempt is alive, and its ending is known. Its work is being committed,
+    /// merged, pushed or written.
     Settling,
 }
 
@@ -57,7 +58,7 @@ pub enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Leader {
     pub pid: u32,
-    /// Clock ticks since boot, as the kernel reports them.
+    /// Start time in clock ticks since boot, as the kernel reports it.
     pub start_time: u64,
 }
 
@@ -66,9 +67,9 @@ pub struct Leader {
 pub struct Usage {
     pub wall_ms: u64,
     pub cpu_ms: Option<u64>,
-    /// Largest resident set: of one process as the kernel counted it, or of all of them as sampled
-    /// twice a second. None if every process was too small (a few MiB) and too short to be
-    /// measured.
+    /// Peak of resident memory: the larger of the largest process, as counted by the kernel, and
+    /// the sum of all processes, as sampled twice a second. None if every process was too small (a
+    /// few MiB) and too short to be measured.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -96,7 +97,7 @@ pub struct GitState {
     /// Number of all uncommitted changes.
     #[serde(default)]
     pub dirty_count: u64,
-    /// Reason why git could not report its state.
+    /// Reason why git could not report the directory's state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -113,35 +114,35 @@ pub struct Ending {
     /// The executor's results, JSON. The store keeps them as a separate document.
     #[serde(skip)]
     pub outputs: Option<Arc<[u8]>>,
-    /// State of the directory it worked in, if that was read.
+    /// State of the attempt's working directory, if it was read.
     pub git: Option<Box<GitState>>,
-    /// Result of merging its work, if it succeeded in a worktree. `cause` already takes it into
-    /// account.
+    /// Result of merging the attempt's work, if the attempt succeeded in a worktree. `cause`
+    /// already takes this result into account.
     pub merge: Option<Box<Merge>>,
     /// Number of tool calls that were denied to an agent.
     #[serde(default)]
     pub denied: u32,
-    /// Number of files changed in its worktree.
+    /// Number of files changed in the attempt's worktree.
     #[serde(default)]
     pub files: Option<u64>,
     /// Time until a usage limit ends, if the service said so.
     pub retry_after: Option<Duration>,
-    /// The usage limit that it met, in a word or two, if its executor named it.
+    /// Name of the usage limit that the attempt met, in a word or two, if the executor gave one.
     #[serde(default)]
     pub limit: Option<String>,
-    /// Reason for which the supervisor stopped it, with or without a host.
+    /// Reason for which the supervisor stopped the attempt, whether or not a host was running.
     pub stopped: Option<StopWhy>,
-    /// No supervisor received the start, or ever will: nothing of the attempt has happened, and the
-    /// task goes back to `ready`.
+    /// No supervisor has received the start or ever will: nothing of the attempt has happened, and
+    /// the task goes back to `ready`.
     pub never_received: bool,
-    /// The machine had no room for its first process (descriptors, processes, memory): nothing of
-    /// the attempt has happened, and a later try may work.
+    /// The machine had no room for the attempt's first process (descriptors, processes, memory):
+    /// nothing of the attempt has happened, and a later try may work.
     #[serde(default)]
     pub no_room: bool,
 }
 
 impl Ending {
-    /// An end with nothing but a cause and a message.
+    /// An ending that has only a cause and a message.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause,
@@ -186,19 +187,19 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
-    /// For an agent in a repository.
+    /// State of the agent's working directory, if the directory is in a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
-    /// Result of merging its work, if it succeeded in a worktree.
+    /// Result of merging the attempt's work, if the attempt succeeded in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<Box<Merge>>,
     /// Number of tool calls that were denied to an agent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub denied: u32,
-    /// Number of files changed in its worktree, if it had one.
+    /// Number of files changed in the attempt's worktree, if the attempt had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// Its start was never received, so it does not count as an attempt.
+    /// Whether the attempt's start was never received. Such a start does not count as an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
 }
@@ -209,34 +210,36 @@ pub struct Attempt {
     pub assigned_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// Monotonic time of the start, and the clock it was read from. Deadlines count from it.
+    /// Monotonic time of the start, and the clock from which this time was read. Deadlines count
+    /// from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
-    /// Time of its first sign of life.
+    /// Time of the attempt's first sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<Timestamp>,
-    /// Current activity as its executor last reported it; none once it has ended.
+    /// Current activity as the executor last reported it; none once the attempt has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// Amount it may spend, in millionths of a US dollar: what was left of its budgets at its
-    /// start. None without a budget.
+    /// Amount that the attempt may spend, in millionths of a US dollar: what was left of all its
+    /// budgets at its start. None without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_cost_micro_usd: Option<u64>,
-    /// Cost so far, while it runs.
+    /// Cost so far, while the attempt runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
-    /// Its ending, while its work is being settled: a later host continues from it, since no
-    /// process is left to report it.
+    /// The attempt's ending, while its work is being settled. A later host continues from this
+    /// ending, since no process is left to report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
-    /// Branch of its worktree.
+    /// Branch of the attempt's worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
-    /// No executor ran: somebody merged the previous attempt's work by hand.
+    /// Whether somebody merged the previous attempt's work by hand. No executor ran this attempt
+    /// then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,7 +266,8 @@ impl Attempt {
         }
     }
 
-    /// The attempt of a task whose work somebody merged by hand. It begins and ends at once.
+    /// Makes the attempt of a task whose work somebody merged by hand. This attempt begins and ends
+    /// at the same moment.
     pub fn merged_by_hand(number: u32, at: Timestamp, merge: Merge) -> Self {
         Self {
             started_at: Some(at),
@@ -286,7 +290,7 @@ impl Attempt {
         }
     }
 
-    /// Cost in millionths of a US dollar, if its executor reported it.
+    /// Cost in millionths of a US dollar, if the executor reported it.
     pub fn cost_micro_usd(&self) -> Option<u64> {
         let at_its_end = self.ended.as_ref().and_then(|ended| ended.cost_micro_usd);
         at_its_end.or(self.cost_so_far_micro_usd)

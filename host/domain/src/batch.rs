@@ -25,11 +25,11 @@ pub type BatchNumber = u64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentKey {
-    /// The request to the executor, JSON.
+    /// The request for the executor, JSON.
     Spec(TaskId),
     /// The executor's outputs, JSON.
     Outputs(AttemptId),
-    /// The state that `resume` is given.
+    /// State that is passed to the executor's `resume`.
     Checkpoint(AttemptId),
     /// Message for an attempt that continues an earlier one, UTF-8.
     Context(TaskId),
@@ -38,9 +38,9 @@ pub enum DocumentKey {
 /// Rows removed because of their age.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pruned {
-    /// Finished tasks. Everything that belongs to them goes too, except their events.
+    /// Finished tasks. Everything that belongs to them is removed too, except their events.
     pub tasks: Vec<TaskId>,
-    /// Events up to this number are removed; none if 0.
+    /// Number of the last event that is removed, after all earlier ones; 0 if none is removed.
     pub events_to: u64,
     /// Ledger sums that began before this time are removed.
     pub spent_before: Option<Timestamp>,
@@ -59,16 +59,16 @@ pub struct Batch {
     pub number: BatchNumber,
     /// Changed tasks, each once, in their state at the end of the batch.
     pub tasks: Vec<Arc<Task>>,
-    /// Dependencies of new tasks. They never change afterwards.
+    /// Dependencies of new tasks. A task's dependencies never change afterwards.
     pub dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
-    /// Groups that were set, `None` if nothing is set any more.
+    /// Groups whose settings changed, with `None` if a group has no settings any more.
     pub groups: Vec<(String, Option<Group>)>,
     /// Settings of the whole queue, if they changed.
     pub queue: Option<Queue>,
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
-    /// Accounts at a usage limit, `None` if the limit is over.
+    /// Accounts that met a usage limit, with `None` if an account's limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
-    /// Profiles that changed, `None` if a class was forgotten.
+    /// Profiles that changed, with `None` if a class was forgotten.
     pub profiles: Vec<(ProfileKey, Option<Profile>)>,
     /// Sums of the ledger, in millionths of a US dollar.
     pub spent: Vec<(Scope, u64)>,
@@ -84,17 +84,18 @@ pub enum Action {
     Spawn(AttemptId),
     /// Settle the work of an attempt whose ending is durable.
     Settle(AttemptId),
-    /// Take up an attempt that an earlier host started.
+    /// Take over an attempt that an earlier host started.
     Resume(AttemptId),
     Stop {
         attempt: AttemptId,
         why: StopWhy,
     },
-    /// Release an attempt whose end is durable: its reports may be forgotten. A release is lost
-    /// with its host, or with a batch that fails. So after each load of a board every end without a
-    /// release is reported again, even that of a finished task.
+    /// Release an attempt whose end is durable: its reports may be forgotten. A release is lost if
+    /// its host dies or if its batch fails. So each time a board is loaded, every end that was not
+    /// released is reported again, even the end of a finished task.
     Release(AttemptId),
-    /// Let the guest continue that waits for the checkpoint with this number: it is durable.
+    /// Let the guest that waits for the checkpoint with this number continue: the checkpoint is
+    /// durable.
     CheckpointStored {
         attempt: AttemptId,
         number: u64,

@@ -46,8 +46,8 @@ use crate::{
 /// Time after which a waiting task ranks equal to a new one of the next higher priority: waiting
 /// tasks rise, so none starves.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
-/// Default limit for preparing an attempt, and for settling its work. Git may wait for the network,
-/// and for others that work in the same repository.
+/// Default time limit for preparing an attempt, and for settling its work. Git may have to wait for
+/// the network, and for other processes that work in the same repository.
 pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
 /// Time for which an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
@@ -63,13 +63,13 @@ pub struct Bounds {
     pub unfinished: usize,
     /// Maximum number of dependencies of a task.
     pub dependencies: usize,
-    /// Maximum number of attempts of a task, including those that a person asks for: the task's row
-    /// holds them all and is rewritten with each.
+    /// Maximum number of attempts of a task, including the attempts that a person asks for. All of
+    /// them are in the task's row, which is rewritten with each.
     pub attempts: usize,
     /// Maximum number of groups with settings.
     pub groups: usize,
     /// Number of tasks that ran again whose newest end is remembered: as many as may end while a
-    /// copy of one of them is on its way from the store to the board.
+    /// copy of such a task is read from the store and passed to the board.
     pub remembered_ends: usize,
     /// Time limit for preparing an attempt.
     pub prepare: Duration,
@@ -93,8 +93,9 @@ impl Default for Bounds {
     }
 }
 
-/// Place in the order of starts: by the time at which the task became ready, where a lower priority
-/// counts as a later time. It does not change while a task waits, so nothing is ever sorted again.
+/// Place in the order of starts. Tasks are sorted by the time at which they became ready, and a
+/// lower priority counts as a later time. A place does not change while its task waits, so nothing
+/// is ever sorted again.
 pub(crate) type Rank = (u64, TaskId);
 
 fn unreadable_tasks(rows: &[Unreadable]) -> BTreeMap<TaskId, Unreadable> {
@@ -123,13 +124,14 @@ pub struct Remembered {
     pub at: Timestamp,
 }
 
-/// A row that cannot be read. It stays as it is, since another version may be able to read it.
+/// A row that cannot be read. The row is left unchanged, since another version may be able to read
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unreadable {
     /// Kind of row, in a word: `task`, `group`, `profile`.
     pub what: &'static str,
     pub key: String,
-    /// Id of the unfinished task, if this is the row of one.
+    /// Id of the unfinished task, if the row holds one.
     pub task: Option<TaskId>,
     pub reason: String,
 }
@@ -170,13 +172,13 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// The only owner of unfinished work. Maps that are read for each edge of a graph are hashed, the
+/// The only owner of unfinished work. Maps that are read for each edge of a graph are hashed, all
 /// others sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
-    /// Name of the clock that monotonic times are read from. It is stored beside each of them,
-    /// since times of another clock mean nothing. On one machine it names a boot.
+    /// Name of the clock from which monotonic times are read. The name is stored beside each time,
+    /// since a time of another clock means nothing. On one machine the name stands for a boot.
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
@@ -184,18 +186,18 @@ pub struct Board {
     /// finishing, settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
-    /// Attempts that keep others with the same key from starting, until their first sign of life or
-    /// their end.
+    /// Tasks whose attempt keeps other attempts with the same key from starting, until its first
+    /// sign of life or its end.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
     /// Tasks whose running attempt waits for its own descendants. Not stored: the waits end with
     /// the host.
     pub(crate) suspended: BTreeSet<TaskId>,
-    /// Unfinished descendants of each task, finished or not, at any depth.
+    /// Unfinished descendants, at any depth, of each task. The task itself may be finished.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    /// Unfinished dependants of each task, finished or not.
+    /// Unfinished dependants of each task. The task itself may be finished.
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
-    /// Position in its dependencies of each blocked task: all earlier ones have met their
-    /// condition.
+    /// Position of each blocked task in its list of dependencies. All dependencies before that
+    /// position have met their conditions.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
     /// Blocked tasks with a reserved attempt, with the batch in which it was reserved.
     pub(crate) chosen: BTreeMap<TaskId, BatchNumber>,
@@ -206,10 +208,11 @@ pub struct Board {
     pub(crate) configured_slots: Slots,
     /// Running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// Time from which the limit of each attempt's phase counts. Not stored: the next host hears
-    /// reports late, and prepares again what was being prepared.
+    /// Time from which the limit of each attempt's phase counts. Not stored: after a restart,
+    /// reports arrive late, and attempts that were being prepared are prepared again.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
-    /// Prepared attempts that wait for their turn to start. Not stored: they report it again.
+    /// Prepared attempts that wait for their turn to start. Not stored: after a restart, such an
+    /// attempt reports again that it is prepared.
     pub(crate) prepared: BTreeSet<TaskId>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
@@ -291,7 +294,7 @@ impl Board {
                 request.share(last);
             }
             last = Some(task.request.clone());
-            // Rows of earlier versions have this in their state only.
+            // Rows of earlier versions have this time only in their state.
             if let State::Held { since } = task.state {
                 task.held.get_or_insert(since);
             }
@@ -318,7 +321,7 @@ impl Board {
         }
     }
 
-    /// Whether a task has not ended, or may not have because its row cannot be read.
+    /// Whether a task has not ended, or may not have ended because its row cannot be read.
     pub(crate) fn is_open(&self, id: TaskId) -> bool {
         self.tasks.contains_key(&id) || self.unreadable.contains_key(&id)
     }
@@ -346,7 +349,8 @@ impl Board {
         self.running.len()
     }
 
-    /// Number of slots in use: running attempts, less those that wait for their own descendants.
+    /// Number of slots in use: running attempts, except the ones that wait for their own
+    /// descendants.
     pub fn slots_in_use(&self) -> usize {
         self.running.len() - self.suspended.len()
     }
@@ -359,8 +363,8 @@ impl Board {
         &self.capacity
     }
 
-    /// Reason why each waiting lane is not admitted. It looks at every lane, which is too much for
-    /// each round.
+    /// Reason why each waiting lane is not admitted. This method looks at every lane, which takes
+    /// too long to be done in each round.
     pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
         let lanes = self.lanes.iter();
         lanes
@@ -368,7 +372,7 @@ impl Board {
             .collect()
     }
 
-    /// Reason why this task is not started, if it waits for a slot and is not admitted.
+    /// Reason why this task is not started, if the task waits for a slot and is not admitted.
     pub fn refusal_of(&self, task: &Task, now: Now) -> Option<Refusal> {
         self.refusal_of_lane(&self.lane(task), now)
     }
@@ -377,8 +381,8 @@ impl Board {
         &self.groups
     }
 
-    /// Number of places in use in a group: its running attempts, less those that wait for their own
-    /// descendants.
+    /// Number of places in use in a group: the group's running attempts, except the ones that wait
+    /// for their own descendants.
     pub fn running_in_group(&self, group: &str) -> usize {
         let running = self.in_group.get(group).into_iter().flatten();
         running.filter(|id| !self.suspended.contains(id)).count()
@@ -397,7 +401,7 @@ impl Board {
     }
 
     /// Next times at which [`Input::Tick`](crate::step::Input::Tick) changes something, by the
-    /// monotonic and by the wall clock.
+    /// monotonic clock and by the wall clock.
     pub fn next_tick(&self) -> (Option<MonotonicMs>, Option<Timestamp>) {
         let clock = self.clocks.first().map(|(at, ..)| *at);
         let settled = if self.standing.is_empty() {
@@ -417,8 +421,8 @@ impl Board {
         self.pending.number
     }
 
-    /// Whether the batch being filled would write anything. If not, its effects wait for earlier
-    /// batches only, and [`Board::take_released`] returns them.
+    /// Whether the batch being filled would write anything. If not, its effects wait only for
+    /// earlier batches, and [`Board::take_released`] returns these effects.
     pub fn has_pending(&self) -> bool {
         let pending = &self.pending;
         !(pending.changed.is_empty()
@@ -433,9 +437,9 @@ impl Board {
             && pending.pruned.is_empty())
     }
 
-    /// Whether something waits for the batch being filled, where `durable` is the last batch on
-    /// disk: an attempt to start, take up or stop, a guest at a checkpoint, or slots that will soon
-    /// run out of reserved attempts.
+    /// Whether something waits for the batch being filled: an attempt to start, take over or stop,
+    /// a guest at a checkpoint, or slots that will soon run out of reserved attempts. `durable` is
+    /// the last batch on disk.
     pub fn is_commit_urgent(&self, durable: BatchNumber) -> bool {
         let waits = |effect: &Effect| {
             effect.after == self.pending.number && !matches!(effect.action, Action::Release(_))
@@ -448,8 +452,8 @@ impl Board {
         self.pending.finished.keys().copied()
     }
 
-    /// Closes the batch. Returns it with the effects that follow once it and all earlier ones are
-    /// durable.
+    /// Closes the batch. Returns it with the effects that follow once this batch and all earlier
+    /// ones are durable.
     pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
         let next = Pending {
             number: self.pending.number + 1,
@@ -495,7 +499,7 @@ impl Board {
         (batch, pending.effects)
     }
 
-    /// Takes the effects out of the batch being filled that wait only for batches up to `durable`.
+    /// Takes from the batch being filled the effects that wait only for batches up to `durable`.
     pub fn take_released(&mut self, durable: BatchNumber) -> Vec<Effect> {
         let (released, kept) = std::mem::take(&mut self.pending.effects)
             .into_iter()
@@ -539,8 +543,8 @@ impl Board {
         }
     }
 
-    /// Adds a task. Its edges are added by [`Board::index_dependencies`], together with those of
-    /// the tasks that come with it.
+    /// Adds a task. Its edges are added by [`Board::index_dependencies`], together with the edges
+    /// of the tasks that are added at the same time.
     pub(crate) fn insert(&mut self, task: Task) {
         let task = Arc::new(task);
         self.index(&task);
@@ -574,8 +578,8 @@ impl Board {
         self.pending.accounts.insert(key);
     }
 
-    /// Remembers a submission. Of two under one key the later counts: the earlier was forgotten
-    /// before it.
+    /// Remembers a submission. Of two submissions under one key the later counts: the earlier was
+    /// already forgotten when the later was accepted.
     pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
         if let Some(known) = self.remembered.get(&key) {
             if known.at > remembered.at {

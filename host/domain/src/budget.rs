@@ -1,12 +1,12 @@
-//! Budgets of tasks, and what they have spent.
+//! Budgets of tasks, and the amounts that were spent.
 //!
 //! A task's budget is in its request, its spending in its attempts. The spending of a graph or a
-//! day is kept in a ledger, since finished tasks are not on the board; it is written in the
-//! transaction of the cost that it counts. A task's own budget applies to every executor that
-//! reports costs; those of a graph and of a day apply to agents only.
+//! day is kept in a ledger, since finished tasks are not on the board. A cost is added to the
+//! ledger in the transaction that stores the cost. A task's own budget applies to every executor
+//! that reports costs; the budgets of graphs and days apply only to agents.
 //!
-//! An attempt is told at its start what is left of all its budgets. Nothing is reserved: of agents
-//! that run side by side, each may spend what was left when it started.
+//! An attempt is told at its start what is left of all its budgets. Nothing is reserved: if several
+//! agents run at the same time, each may spend the whole amount that was left at its start.
 
 use std::fmt;
 
@@ -35,13 +35,13 @@ impl Day {
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
-    /// The tasks that were submitted together, and those submitted from within them; named by the
-    /// first of them.
+    /// The tasks of one submission, and all tasks submitted from within them. The id is that of the
+    /// first task.
     Graph(TaskId),
 }
 
 impl Scope {
-    /// Whether the subject of the sum began before that time.
+    /// Whether the subject of the sum began before the given time.
     pub fn began_before(self, at: Timestamp) -> bool {
         match self {
             Self::Day(day) => day < Day::of(at),
@@ -104,8 +104,8 @@ impl fmt::Display for Spent {
     }
 }
 
-/// An amount in millionths of a US dollar. Shown with at least two decimals and no trailing zeros
-/// after those.
+/// An amount in millionths of a US dollar, shown with at least two decimals and without trailing
+/// zeros after the second.
 pub struct Usd(pub u64);
 
 impl fmt::Display for Usd {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_show_cents_and_smaller_digits_if_not_zero() {
+    fn amounts_always_show_cents_and_show_smaller_digits_only_if_not_zero() {
         let check = |micro, expected: &str| assert_eq!(Usd(micro).to_string(), expected);
         check(0, "0.00");
         check(1_500_000, "1.50");

@@ -15,21 +15,21 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// Per cent of time stalled on memory, over ten seconds, at which admission stops; before the
-/// kernel starts to kill.
+/// Share of the last ten seconds stalled on memory, in per cent, at which admission stops. At this
+/// share the kernel does not yet kill processes.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
-/// Number of attempts of unknown classes that may settle at once while little runs. On a larger
-/// machine, the number of its cores if that is more.
+/// Number of attempts of unknown classes that may settle at the same time while few attempts run.
+/// On a machine with more cores than this, the number of cores.
 pub const RAMP: usize = 8;
 
-/// Classes predicted to need fewer cores than this are not held back by the load of others.
+/// Classes predicted to need fewer cores than this are not held back by the load of other programs.
 pub const SMALL_CORES: f64 = 0.2;
 
-/// Time that the first in line waits for the CPU before it starts despite the load.
+/// Time for which the first task in line waits for the CPU before it starts despite the load.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Upper bound for counting free places: larger numbers interest nobody.
+/// Upper bound for counting free places: nobody needs a larger number.
 const ROOM_MOST: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ pub enum Refusal {
         needed_bytes: u64,
         reserve_bytes: u64,
     },
-    /// Needs more memory than the whole machine has.
+    /// The task needs more memory than the whole machine has.
     NeverFits {
         needed_bytes: u64,
         total_bytes: u64,
@@ -114,7 +114,7 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// Attempts of unknown classes have just started in this number, and may still grow.
+    /// Several attempts of unknown classes, in this number, have just started and may still grow.
     Ramp {
         settling: usize,
     },
@@ -169,7 +169,8 @@ pub struct Capacity {
     pub(crate) profiles: Profiles,
     pub(crate) started: Started,
     reading: Option<Reading>,
-    /// Nothing is started until then, since the last start met a machine without room.
+    /// End of the pause during which nothing is started because the last start met a machine
+    /// without room.
     no_room_until: Option<MonotonicMs>,
     /// The last task that was started despite the load.
     let_pass: Option<TaskId>,
@@ -207,8 +208,8 @@ impl Capacity {
         self.no_room_until = Some(now.monotonic.after(ROOM_PAUSE));
     }
 
-    /// Next time at which admission is worth another look: an attempt has settled, or a pause is
-    /// over.
+    /// Next time at which admission should be tried again, because an attempt has settled or a
+    /// pause is over.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
         let settled = self.started.next_settled();
         settled.into_iter().chain(self.no_room_until).min()
@@ -222,15 +223,15 @@ impl Capacity {
             .map_or(0, |(_, count)| count)
     }
 
-    /// Number of further attempts of this class that would start right now, one after the other,
-    /// and the reason that would refuse the next.
+    /// Number of further attempts of this class that could be started now, and the reason for which
+    /// the next one would be refused.
     pub fn room(&self, class: &ProfileKey, running: usize) -> (usize, Option<Refusal>) {
         let mut imagined = self.clone();
         for more in 0..ROOM_MOST {
             if let Err(refusal) = imagined.admit(class, running + more) {
                 return (more, Some(refusal));
             }
-            // No real task has an id with that time.
+            // No real task has an id with this time.
             let task = TaskId::new(u64::MAX, more as u128);
             let start = Some(imagined.started.settled_at());
             imagined.started.note_start(task, class.clone(), start);
@@ -238,9 +239,10 @@ impl Capacity {
         (ROOM_MOST, None)
     }
 
-    /// Whether the first in line may start after this wait although the CPU is busy. One task
-    /// starts this way at a time: the next waits until it has settled or ended. None does if our
-    /// own tasks fill the allowed CPU, since then the load is not that of others.
+    /// Whether the first task in line may start after this wait although the CPU is busy. Only one
+    /// task at a time starts this way: the next waits until the last has settled or ended. None
+    /// starts this way if our own tasks fill the allowed CPU, since the load is not caused by other
+    /// programs then.
     pub fn lets_pass(&self, waited: Duration) -> bool {
         let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
         let Some(reading) = &self.reading else {
@@ -284,7 +286,7 @@ impl Capacity {
                 total_bytes: reading.memory_total_bytes,
             });
         }
-        // If none of ours runs, waiting would free nothing.
+        // If no attempt of ours runs, waiting would free nothing.
         if running == 0 {
             return Ok(());
         }
@@ -316,11 +318,11 @@ impl Capacity {
         Ok(())
     }
 
-    /// Memory that is free now and stays free when all running attempts reach their peaks. Settling
-    /// attempts are subtracted from the reading, which cannot show them yet. A peak may come long
-    /// after that, so learned peaks are also subtracted from the total memory, as schedulers do
-    /// that go by requests. Guesses are not: they would keep the machine empty as long as nothing
-    /// better is known.
+    /// Memory that is free now and stays free even if all running attempts reach their peaks. The
+    /// needs of settling attempts are subtracted from the reading, which cannot show them yet. An
+    /// attempt may reach its peak long after it has settled, so learned peaks are also subtracted
+    /// from the total memory, as in schedulers that plan by requests. Guessed peaks are not: as
+    /// long as nothing better is known, they would keep the machine empty.
     fn unpromised_bytes(&self, reading: &Reading) -> u64 {
         let settling: u64 = self
             .settling_needs()
@@ -344,9 +346,10 @@ impl Capacity {
             .map(|(class, count)| (count, self.profiles.need(class)))
     }
 
-    /// Lets no more attempts of unknown classes settle at once than have settled already. So a
-    /// burst doubles from one window to the next, and each part shows what the earlier ones took.
-    /// An attempt that ends meanwhile makes room at once, and teaches its class.
+    /// Allows no more attempts of unknown classes to settle at the same time than have settled
+    /// already. So a burst at most doubles from one window to the next, and each part starts when
+    /// the needs of the earlier parts can be seen. An attempt that ends in the meantime makes room
+    /// at once, and its class is no longer unknown.
     fn admit_unknown(
         &self,
         reading: &Reading,
@@ -376,14 +379,14 @@ impl Capacity {
             .sum();
         let in_use = reading.cores_in_use + settling;
         let allowed = self.allowed_cores(reading);
-        // A task that needs more than is allowed fits on an otherwise idle machine: there it is
-        // only slower.
+        // A task that needs more cores than are allowed may start on an otherwise idle machine,
+        // where it only takes longer.
         let needed = need.cores.min(allowed);
         if in_use + needed <= allowed {
             return Ok(());
         }
-        // A class that is known to be small hardly adds to the load of our larger tasks either. A
-        // guess may be far too low.
+        // A class that is known to be small hardly adds to the load of our larger tasks either. The
+        // need of an unknown class is a guess, which may be far too low.
         let is_small = need.cores < SMALL_CORES;
         let beside = if self.profiles.learned(class).is_some() {
             self.small_cores()
@@ -405,21 +408,21 @@ impl Capacity {
         reading.cores * self.limits.cpu_percent / 100.0
     }
 
-    /// Cores that one attempt of this class counts for. For an unknown class at least the bound of
-    /// small ones, since a guess may be far too low.
+    /// Number of cores as which one attempt of this class counts. An attempt of an unknown class
+    /// counts as [`SMALL_CORES`], since a guess may be far too low.
     fn counted_cores(&self, class: &ProfileKey) -> f64 {
         let learned = self.profiles.learned(class);
         learned.map_or(SMALL_CORES, |need| need.cores)
     }
 
-    /// Cores that all our running attempts count for.
+    /// Number of cores as which all our running attempts together count.
     fn own_cores(&self) -> f64 {
         let running = self.started.running_of();
         let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()
     }
 
-    /// Cores that all our running small attempts count for.
+    /// Number of cores as which all our running small attempts together count.
     fn small_cores(&self) -> f64 {
         let running = self.started.running_of();
         let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::TaskId, outcome::Outcome};
 
-/// How the task depended on must end.
+/// How the task that is depended on must end.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
@@ -39,8 +39,8 @@ impl Condition {
     }
 }
 
-/// An edge of the graph, kept with the dependent task. A task's edges are sorted by the task
-/// depended on, each once.
+/// An edge of the graph, kept with the dependent task. A task's edges are sorted by the tasks on
+/// which it depends, and name each of these tasks once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Dependency {
     pub task: TaskId,
@@ -51,6 +51,6 @@ pub struct Dependency {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
     pub outcome: Outcome,
-    /// The task that caused this end, if another one did.
+    /// The task that caused this end, if it was another task.
     pub culprit: Option<TaskId>,
 }

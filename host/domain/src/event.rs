@@ -36,39 +36,39 @@ pub enum Fact {
         attempt: u32,
         why: StopWhy,
     },
-    /// Progress that the executor reported while it ran.
+    /// Progress that the executor reported during the attempt.
     Progress {
         attempt: u32,
         progress: String,
         data: String,
     },
-    /// The task's account is at a usage limit until then.
+    /// The task's account is at a usage limit until the given time.
     Parked {
         account: AccountKey,
         until: Timestamp,
     },
-    /// A start that was never received was taken back, or a parked task may go on.
+    /// The task is ready again: its start was never received, or its wait is over.
     BackToReady,
     AttemptEnded {
         attempt: u32,
         outcome: Outcome,
         reason: Option<Reason>,
     },
-    /// A finished task gets another attempt, or its first.
+    /// A finished task gets another attempt, or its first if it never ran.
     Retried,
-    /// A finished task gets another attempt, which continues that one.
+    /// A finished task gets another attempt, which continues the given one.
     Resumed {
         from: u32,
     },
-    /// Somebody changed the task's request, from that attempt on.
+    /// Somebody changed the task's request for the given attempt and all later ones.
     Revised {
         attempt: u32,
         differences: Vec<Difference>,
     },
-    /// Somebody asked to start the task at once although it waited for a time.
+    /// Somebody asked to start the task at once, although it was waiting for a certain time.
     TriedNow,
-    /// Somebody merged by hand the work of a task that had failed by its merge: a further attempt,
-    /// which no executor ran.
+    /// Somebody merged the work of a task by hand after the merge had failed. The merge counts as a
+    /// further attempt, which no executor ran.
     MergedByHand {
         attempt: u32,
     },
@@ -82,7 +82,8 @@ pub enum Fact {
     Blocked,
     Held,
     Released,
-    /// The task was unfinished in the backup of that time; it is held since its restoration.
+    /// The task was unfinished in the backup that was made at this time. It is held since it was
+    /// restored.
     Restored {
         taken_at: Timestamp,
     },
@@ -94,12 +95,12 @@ pub enum Fact {
     },
 }
 
-/// A fact with its task and time. The store numbers them.
+/// A fact with its task and time. The store numbers the events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Event {
     pub task: TaskId,
     pub at: Timestamp,
-    /// The principal whose request caused it; none if the host itself did.
+    /// Principal whose request caused the event; none if the host itself caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Arc<Principal>>,
     #[serde(flatten)]

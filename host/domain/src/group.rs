@@ -14,10 +14,10 @@ pub enum NewLimit {
 /// Settings of a group. A group without settings has no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Group {
-    /// Maximum number of its tasks that run at once.
+    /// Maximum number of the group's tasks that run at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// None of its tasks is started; running ones go on.
+    /// Whether no task of the group is started. Running tasks go on.
     #[serde(default)]
     pub paused: bool,
 }

@@ -1,4 +1,4 @@
-//! Ids of tasks, attempts and accounts. They are generated outside, since the domain has no
+//! Ids of tasks, attempts and accounts. Ids are generated outside, since the domain has no
 //! randomness, and parsed at the edge.
 
 use std::{
@@ -9,25 +9,25 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Crockford's base32 in lower case: sorts as its number does, and lacks `i`, `l`, `o`, `u`, which
-/// are easily misread.
+/// Crockford's base32 in lower case. Its strings sort like the numbers that they encode. It lacks
+/// `i`, `l`, `o` and `u`, which are easily misread.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
 /// Bits per digit.
 pub const ID_DIGIT_BITS: usize = 5;
-/// Number of last digits by which people name a task.
+/// Number of digits at the end of an id by which people name a task.
 pub const SHORT_DIGITS: usize = 6;
 
 /// A task's id: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by
 /// creation.
 ///
-/// The bytes are big-endian. It is not a number, since 128-bit numbers are aligned to 16 bytes,
-/// which would make each edge of a graph twice as long.
+/// The bytes are big-endian. The id is not stored as a number, since 128-bit numbers are aligned to
+/// 16 bytes, which would make each edge of a graph twice as long.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId([u8; 16]);
 
-/// Hashes the random half only: it differs even if a whole graph is created in one millisecond.
+/// Hashes only the random half, which differs even if a whole graph is created in one millisecond.
 impl Hash for TaskId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [_, _, _, _, _, _, _, _, random @ ..] = self.0;
@@ -62,7 +62,7 @@ impl TaskId {
     }
 
     /// Lowest and highest id whose text starts with `prefix` (with or without `task_`), or `None`
-    /// if there can be none.
+    /// if no id can start with it.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {
         let digits = prefix.strip_prefix(PREFIX).unwrap_or(prefix);
         if digits.is_empty() || digits.len() > DIGITS {
@@ -92,8 +92,8 @@ fn value(digits: &str) -> Option<u128> {
     })
 }
 
-/// The last digits of an id. They are random, so a few of them tell tasks apart; the first digits
-/// encode the time, and all tasks of several days share them.
+/// The last digits of an id. These digits are random, so a few of them tell tasks apart. The first
+/// digits encode the time, and are the same for all tasks of several days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdEnd {
     digits: usize,
@@ -101,7 +101,7 @@ pub struct IdEnd {
 }
 
 impl IdEnd {
-    /// Parses digits in either case, fewer than a whole id has.
+    /// Parses digits in either case. There must be fewer digits than in a whole id.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.len();
         if !(1..DIGITS).contains(&digits) {
@@ -115,7 +115,8 @@ impl IdEnd {
         self.digits
     }
 
-    /// Number that the digits encode: an id's last digit is the lowest five bits of its number.
+    /// Number that the digits encode. The last digit of an id is the lowest five bits of its
+    /// number.
     pub fn value(self) -> u128 {
         self.value
     }
@@ -126,7 +127,7 @@ impl IdEnd {
     }
 }
 
-/// The whole id, or with `{:#}` the last digits, by which people name a task.
+/// Writes the whole id or, with `{:#}`, its last digits, by which people name a task.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; DIGITS];
@@ -153,8 +154,8 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// Limit up to which a clock that was set back is ignored: ids continue from the last one. Beyond
-/// it they follow the clock.
+/// Difference up to which a clock that was set back is ignored, so that ids continue from the last
+/// one. If the clock was set back further, ids follow it.
 const BACK_MS: u64 = 60_000;
 
 /// Makes the ids of one process, each greater than the last, so that they sort in order of
@@ -185,7 +186,7 @@ impl IdSequence {
     }
 }
 
-/// A text that is not an id.
+/// A string that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an id")]
 pub struct ParseIdError(String);
@@ -201,7 +202,8 @@ impl FromStr for TaskId {
     }
 }
 
-/// Id of an attempt: its task and its number, counted from 1. Its text is `task_….1`.
+/// Id of an attempt: the id of its task, and the attempt's number, counted from 1. Written as
+/// `task_….1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId {
     pub task: TaskId,
@@ -226,7 +228,7 @@ impl FromStr for AttemptId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseIdError(text.chars().take(80).collect());
         let (task, number) = text.split_once('.').ok_or_else(bad)?;
-        // Each id has one text: no sign, no leading zero.
+        // Each id is written in only one way: no sign, no leading zero.
         if !number.starts_with(|digit: char| ('1'..='9').contains(&digit)) {
             return Err(bad());
         }
@@ -269,7 +271,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The clock stands still, goes on, or is set back a little.
+        /// The clock stands still, advances, or is set back a little.
         #[test]
         fn ids_sort_by_creation(
             moments in proptest::collection::vec((0..3_000u64, any::<u128>()), 2..200),
@@ -281,8 +283,8 @@ mod tests {
                 .collect();
             prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
             let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
-            // Ids run ahead of the clock only if more than 2^16 share a millisecond, or one starts
-            // near its end.
+            // Ids are later than the clock only if more than 2^16 ids share a millisecond, or if
+            // one of them starts near the end of its range.
             prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
         }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::id::TaskId;
 
-/// Size from which it is a tree. A tree never becomes a list again.
+/// Size from which a set is a tree. A tree never becomes a list again.
 const MANY: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl Default for IdSet {
     }
 }
 
-/// Compares as sets: a tree that became small equals a list.
+/// Compares the members: a tree that became small equals a list with the same members.
 impl PartialEq for IdSet {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -31,7 +31,7 @@ impl PartialEq for IdSet {
 }
 
 impl IdSet {
-    /// Adds ids without spare capacity: a graph has one set for each of its tasks.
+    /// Adds ids without spare capacity, since a graph has one set for each of its tasks.
     pub(crate) fn extend(&mut self, ids: impl ExactSizeIterator<Item = TaskId>) {
         let list = match self {
             Self::Many(tree) => {
@@ -72,7 +72,7 @@ impl IdSet {
         }
     }
 
-    /// In ascending order.
+    /// Iterates in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = TaskId> {
         let (list, tree) = match self {
             Self::Few(list) => (Some(list), None),

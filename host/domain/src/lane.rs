@@ -8,21 +8,22 @@ use crate::{
     task::{Class, Task},
 };
 
-/// Tasks that are admitted by the same rules: if the first of a lane is refused, so are the others.
+/// Tasks that are admitted by the same rules: if the first task of a lane is refused, so are all
+/// others in it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Lane {
-    /// The profile that predicts the needs of its attempts.
+    /// Profile that predicts the needs of the lane's attempts.
     pub profile: ProfileKey,
     pub serial_start: Option<String>,
     pub account: Option<AccountKey>,
     pub group: Option<String>,
-    /// Its tasks are not reserved ahead of a free slot, since the exact moment at which they stop
-    /// being ready matters.
+    /// Whether the tasks have a queue timeout. No attempt is reserved for such a task before a slot
+    /// is free, since the exact moment at which the task stops being ready matters.
     pub has_queue_timeout: bool,
 }
 
 impl Lane {
-    /// The lane of a task, given the classes whose profiles are trusted.
+    /// Lane of a task, given the classes whose profiles are trusted.
     pub fn of(task: &Task, trusted: &BTreeSet<ProfileKey>) -> Self {
         let request = &task.request;
         Self {
@@ -34,7 +35,7 @@ impl Lane {
         }
     }
 
-    /// Whether its tasks wait for nothing but a slot.
+    /// Whether the lane's tasks wait for nothing but a slot.
     pub(crate) fn is_plain(&self) -> bool {
         self.profile.class == Class::Command
             && self.serial_start.is_none()

@@ -2,9 +2,9 @@
 //!
 //! Sans-I/O: no clock, no randomness, no async, no file. A [`board::Board`] holds all unfinished
 //! work. [`board::Board::step`] takes one input and decides. [`board::Board::seal`] closes a batch:
-//! the content of one transaction, and the effects that follow once it is durable. The caller
-//! commits the batches in order and then releases their effects; if a commit fails, it drops the
-//! board and loads another from the store.
+//! the content of one transaction, and the effects that follow once this transaction is durable.
+//! The caller commits the batches in order and then releases their effects. If a commit fails, the
+//! caller drops the board and loads another from the store.
 
 pub mod account;
 pub mod attempt;

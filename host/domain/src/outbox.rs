@@ -1,18 +1,19 @@
 //! Numbered reports: each is repeated until it is durable, and counts once.
 //!
 //! Both ends are here, and neither sends anything. The sender keeps unacknowledged reports in an
-//! [`Outbox`], and repeats them all on request, or after one could not be delivered. The receiver
-//! keeps a [`Heard`]: it drops reports that it has heard, and accepts those of a failed batch once
-//! more.
+//! [`Outbox`]. It repeats all of them on request, or after a report could not be delivered. The
+//! receiver keeps a [`Heard`]: it drops reports that it has heard, but accepts a report again if
+//! the batch with the report's effect failed.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// A report with its number among all of one sender's.
+/// A report with its number among all reports of its sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Numbered<T> {
-    /// Counted from 1.
+    /// Number of the report, counted from 1.
     pub number: u64,
-    /// No report with a lower number is sent any more: each was acknowledged or replaced.
+    /// Lowest number of a report that is still sent: every earlier report was acknowledged or
+    /// replaced.
     pub from: u64,
     pub report: T,
 }
@@ -34,7 +35,7 @@ impl<T> Default for Outbox<T> {
 }
 
 impl<T: Clone> Outbox<T> {
-    /// Keeps a report, in place of those that it replaces.
+    /// Keeps a report, and drops the reports that it replaces.
     pub fn put(&mut self, report: T, replaces: impl Fn(&T) -> bool) -> Numbered<T> {
         self.kept.retain(|(_, earlier)| !replaces(earlier));
         self.last += 1;
@@ -61,7 +62,7 @@ impl<T: Clone> Outbox<T> {
         self.kept.iter().map(|(_, report)| report)
     }
 
-    /// Forgets the report with this number: it is durable.
+    /// Forgets the report with this number, since it is durable.
     pub fn acknowledge(&mut self, number: u64) {
         if let Ok(at) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept) {
             self.kept.remove(at);
@@ -75,7 +76,7 @@ impl<T: Clone> Outbox<T> {
     }
 }
 
-/// The reports of one sender that were heard.
+/// Reports of one sender that were heard.
 #[derive(Debug, Default)]
 pub struct Heard {
     from: u64,
@@ -83,7 +84,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Whether a report is new, and so counts.
+    /// Whether a report is new and therefore counts.
     pub fn hear(&mut self, number: u64, from: u64) -> bool {
         if from > self.from {
             self.from = from;
@@ -92,7 +93,7 @@ impl Heard {
         number >= self.from && self.numbers.insert(number)
     }
 
-    /// Lets a report count again: its effect was dropped, and it will be repeated.
+    /// Lets a report count again, because its effect was dropped and the report will be repeated.
     pub fn forget(&mut self, number: u64) {
         self.numbers.remove(&number);
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a task ended. It is the outcome of its last attempt.
+/// How a task ended: the outcome of its last attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -30,7 +30,7 @@ impl Outcome {
     }
 }
 
-/// Kind of failure; retry policies refer to these.
+/// Kind of failure. Retry policies refer to these kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonClass {
@@ -41,13 +41,14 @@ pub enum ReasonClass {
     Timeout,
     /// A process could not be started.
     Spawn,
-    /// The executor itself broke: a trap, an invalid answer, a component that does not load.
+    /// The executor itself failed: a trap, an invalid answer, or a component that does not load.
     Plugin,
     Network,
     RateLimit,
     Auth,
     Invalid,
-    /// Its work could not be merged: the same lines changed elsewhere, or something is in the way.
+    /// The task's work could not be merged: the same lines changed elsewhere, or something is in
+    /// the way.
     Conflict,
     Resource,
     NoResult,
@@ -55,7 +56,7 @@ pub enum ReasonClass {
     Budget,
     Permission,
     Lost,
-    /// Somebody cancelled it.
+    /// Somebody cancelled the task.
     Cancelled,
 }
 
@@ -80,8 +81,8 @@ impl ReasonClass {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// The class that an executor names. A plugin's `denied` means a permission; an unknown name
-    /// means that the plugin is at fault.
+    /// Class for the name that an executor uses. A plugin's `denied` means a permission; an unknown
+    /// name means that the plugin is at fault.
     pub fn from_plugin(code: &str) -> Self {
         if code == "denied" {
             return Self::Permission;
@@ -132,7 +133,7 @@ mod tests {
 
     /// Code, command line and store use the same words.
     #[test]
-    fn each_outcome_has_one_word() {
+    fn each_outcome_has_the_same_word_in_code_store_and_command_line() {
         use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut, UpstreamFailed};
         for outcome in [
             Succeeded,
@@ -158,7 +159,7 @@ mod tests {
         }
         assert_eq!(ReasonClass::parse("denied"), None);
         assert_eq!(ReasonClass::parse(""), None);
-        // Plugins have their own word for one class; an unknown word means that the plugin is at
+        // Plugins have their own word for one class. An unknown word means that the plugin is at
         // fault.
         let check = |code: &str, expected| assert_eq!(ReasonClass::from_plugin(code), expected);
         check("denied", ReasonClass::Permission);

@@ -1,4 +1,4 @@
-//! Principals: who asks for something, through which channel, and what those requests may do.
+//! Principals: who makes a request, through which channel, and what the request may do.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -11,10 +11,10 @@ use crate::id::TaskId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Kind {
-    /// The user that the host runs as.
+    /// The user who runs the host.
     #[default]
     Owner,
-    /// A process of an attempt. It has no task if its attempt is not known.
+    /// A process of an attempt. The task is `None` if the attempt is not known.
     Agent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
@@ -52,7 +52,8 @@ impl Via {
     }
 }
 
-/// The author of a request. It is stored with each task, hold and event that it causes.
+/// The author of a request. The author is stored with each task, hold and event that the request
+/// causes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Principal {
     #[serde(flatten)]
@@ -61,31 +62,32 @@ pub struct Principal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub via: Via,
-    /// The settings for MCP clients limit its requests.
+    /// Whether the settings for MCP clients limit this principal's requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
 }
 
 impl Principal {
-    /// Whether it is the owner at a terminal. Older versions stored nothing else.
+    /// Whether this is the owner at a terminal. Older versions stored no other principal.
     pub fn is_owner_at_terminal(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it is the owner in person. A chat of the owner with a model is not: the model writes
-    /// the requests.
+    /// Whether this is the owner in person. The owner in a chat with a model does not count, since
+    /// the model writes the requests.
     pub fn is_person(&self) -> bool {
         self.kind == Kind::Owner && !self.restrained
     }
 
-    /// Whether two requests came from the same principal. The owner counts as one at a terminal and
-    /// through REST.
+    /// Whether two requests came from the same principal. The owner at a terminal and the owner
+    /// through REST are the same principal.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (self.kind, &self.name, self.restrained) == (other.kind, &other.name, other.restrained)
     }
 }
 
-/// As shown: `owner`, `owner via mcp`, `agent task_… via cli`, `token ci via rest`.
+/// Writes the principal as shown: `owner`, `owner via mcp`, `agent task_… via cli`,
+/// `token ci via rest`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -106,7 +108,8 @@ impl fmt::Display for Principal {
     }
 }
 
-/// Names of those who hold a task. Older versions stored none: only the owner could hold one.
+/// Names of the principals who hold a task. Older versions stored none, since only the owner could
+/// hold a task.
 pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
     if holders.is_empty() {
         return Principal::default().to_string();
@@ -115,7 +118,7 @@ pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
     names.join(", ")
 }
 
-/// How much a task can do; each step includes those before it.
+/// How much a task can do. Each step includes all earlier ones.
 #[derive(
     Clone,
     Copy,
@@ -158,7 +161,7 @@ impl Step {
 }
 
 /// Authority of a task, as its executor derives it from the request. An unknown authority counts as
-/// everything.
+/// the authority to do everything.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
 )]
@@ -170,7 +173,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Everything that the user who runs the host may do.
+    /// Authority to do everything that the user who runs the host may do.
     pub fn full() -> Self {
         Self::default()
     }
@@ -187,14 +190,14 @@ impl Authority {
         }
     }
 
-    /// Whether it includes everything that the other can do.
+    /// Whether this authority includes everything that the other can do.
     pub fn covers(&self, other: &Self) -> bool {
         self.step == Step::Full
             || (self.step >= other.step && self.extras.is_superset(&other.extras))
     }
 }
 
-/// `edit`, or `edit, network`.
+/// Writes `edit`, or `edit, network`.
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.step.as_str())?;
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_has_one_word_and_includes_those_before_it() {
+    fn each_step_has_one_word_and_includes_all_lower_steps() {
         for step in Step::ALL {
             assert_eq!(stored(step), step.as_str());
         }
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_that_an_executor_does_not_name_counts_as_full() {
+    fn unknown_authority_named_by_an_executor_counts_as_full() {
         let check = |step: &str, extras: &[&str], expected: &str| {
             let authority = Authority::of_words(step, extras.iter().copied());
             assert_eq!(authority.to_string(), expected, "{step} {extras:?}");
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_covers_any_that_is_not_greater() {
+    fn authority_covers_every_authority_that_is_not_greater() {
         let of = |step: &str, extras: &[&str]| Authority::of_words(step, extras.iter().copied());
         let check = |one: Authority, other: Authority, expected: bool| {
             assert_eq!(one.covers(&other), expected, "{one} {other}");

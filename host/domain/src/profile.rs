@@ -1,29 +1,30 @@
-//! Measured needs of attempts by class, to predict those of the next attempt.
+//! Measured needs of attempts by class, from which the needs of the next attempt are predicted.
 //!
-//! A class is an executor with a set of labels: tasks with the same labels are assumed to need the
-//! same. Each end of a measured attempt updates two profiles, that of its class and that of its
-//! executor as a whole.
+//! A class is an executor with a set of labels: tasks with the same labels are assumed to have the
+//! same needs. Each end of a measured attempt updates two profiles: the profile of its class, and
+//! the profile of its executor as a whole.
 //!
 //! **The prediction** is the 95th percentile of the last [`WINDOW`] attempts by nearest rank (the
-//! value at rank ⌈0.95 n⌉): for memory of the peaks, for the processor of the average cores in use.
-//! This is the moving window of Autopilot (Rzadca et al., *Autopilot: workload autoscaling at
-//! Google*, EuroSys 2020, 3.2.1), which also takes the mean for batch work: too little of a
-//! processor makes it slow, too little memory kills it. No margin is added; the memory reserve is
-//! one.
+//! value at rank ⌈0.95 n⌉). For memory, the percentile is taken of the peaks; for the processor, of
+//! the average number of cores in use. This is the moving window of Autopilot (Rzadca et al.,
+//! *Autopilot: workload autoscaling at Google*, EuroSys 2020, 3.2.1), which also uses averages for
+//! batch work, since too little processor time makes such work slow, while too little memory kills
+//! it. No margin is added, since the memory reserve already is a margin.
 //!
 //! **Trust**: a class with labels is trusted from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts
 //! of an executor are a mixture, in which an outlier must not decide, and below twenty samples the
 //! 95th percentile is the maximum: so an executor's own profile is trusted only from
-//! [`ENOUGH_OF_AN_EXECUTOR`] on. Until then the executor's profile stands for the class, and before
-//! that a fixed figure for each kind of executor.
+//! [`ENOUGH_OF_AN_EXECUTOR`] on. As long as a class is not trusted, its executor's profile is used
+//! instead; as long as that profile is not trusted either, a fixed figure for each kind of
+//! executor.
 //!
 //! **Blind spot**: a class whose first attempts have not ended yet may reach its peak late. The
 //! readings, the memory reserve and the stop at memory pressure protect against that.
 //!
 //! **Forgetting**: attempts older than the window do not count. With a full window, four larger
-//! attempts in a row raise the prediction, and sixty-one smaller ones lower it: the cautious way
-//! round. At most [`PROFILES`] profiles are kept. A new one replaces the untrusted class that was
-//! updated the longest ago, so labels that never return only replace one another.
+//! attempts in a row raise the prediction, but it takes sixty-one smaller ones to lower it, which
+//! is cautious. At most [`PROFILES`] profiles are kept. A new one replaces the untrusted class that
+//! was updated the longest ago, so labels that never return only replace one another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -51,12 +52,12 @@ const MIB: u64 = 1 << 20;
 /// Assumed peak of an attempt that was too small to be told from the supervisor's own memory.
 const SMALL_BYTES: u64 = 4 * MIB;
 /// Shortest time over which processor use is averaged: the time between two readings of the
-/// machine. Readings see anything shorter only together with the rest, and two milliseconds of a
-/// full core are not one core.
+/// machine. A reading does not show anything shorter by itself, and two milliseconds of a full core
+/// are not one core.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A class of attempts that are assumed to need the same. Without labels it stands for all attempts
-/// of the executor.
+/// A class of attempts that are assumed to have the same needs. A class without labels stands for
+/// all attempts of its executor.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ProfileKey {
     pub executor: Arc<str>,
@@ -83,7 +84,7 @@ impl ProfileKey {
         }
     }
 
-    /// Number of attempts from which its profile is trusted.
+    /// Number of attempts from which the profile of this class is trusted.
     pub fn enough(&self) -> usize {
         if self.labels.is_empty() {
             ENOUGH_OF_AN_EXECUTOR
@@ -101,7 +102,7 @@ pub struct Need {
 }
 
 impl Class {
-    /// Expected needs of an executor of this kind while nothing is known of it.
+    /// Expected needs of an executor of this kind while nothing is known about the executor.
     pub fn need(self) -> Need {
         match self {
             Self::Agent => Need {
@@ -140,9 +141,9 @@ impl From<Sample> for (u32, u64) {
 }
 
 impl Sample {
-    /// Measures an attempt that had a process; without one there is nothing to learn. A peak above
-    /// the machine's memory counted shared pages for each process: it is capped, since the attempt
-    /// did fit.
+    /// Measures an attempt that had a process; without a process there is nothing to learn. A peak
+    /// above the machine's memory counted shared pages once for each process. Such a peak is
+    /// capped, since the attempt did fit.
     pub(crate) fn of(usage: &Usage, memory_total_bytes: Option<u64>) -> Option<Self> {
         let cpu_ms = usage.cpu_ms?;
         let wall_ms = usage.wall_ms.max(millis(SHORTEST));
@@ -157,10 +158,10 @@ impl Sample {
 /// Profile of one class.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Profile {
-    /// Number of attempts that updated it, including those outside the window.
+    /// Number of attempts that updated the profile, including attempts outside the window.
     pub attempts: u64,
     pub taught_at: Timestamp,
-    /// Newest last.
+    /// Samples in the window, the newest last.
     samples: VecDeque<Sample>,
 }
 
@@ -179,7 +180,7 @@ impl Profile {
         self.samples.len()
     }
 
-    /// Memory peak that this percentage of the attempts do not exceed.
+    /// Memory peak that this percentage of the attempts did not exceed.
     pub fn memory_bytes(&self, percent: usize) -> u64 {
         nearest_rank(
             self.samples.iter().map(|sample| sample.memory_bytes),
@@ -187,7 +188,7 @@ impl Profile {
         )
     }
 
-    /// Cores that this percentage of the attempts do not exceed.
+    /// Number of cores that this percentage of the attempts did not exceed.
     pub fn cores(&self, percent: usize) -> f64 {
         let millicores = self.samples.iter().map(|sample| sample.millicores);
         f64::from(nearest_rank(millicores, percent)) / 1000.0
@@ -201,7 +202,7 @@ impl Profile {
     }
 }
 
-/// 0 if there are no values.
+/// Value at the nearest rank; 0 if there are no values.
 fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percent: usize) -> T {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();
@@ -212,11 +213,12 @@ fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percen
         .unwrap_or_default()
 }
 
-/// Trusted classes with labels: these are admitted by their own profiles, all others with their
-/// executor.
+/// Trusted classes with labels. These are admitted by their own profiles, all others by the profile
+/// of their executor.
 pub type Trusted = Arc<BTreeSet<ProfileKey>>;
 
-/// The class by which an attempt is admitted: its own if trusted, else its executor's.
+/// Class by which an attempt is admitted: its own class if that is trusted, else the class of all
+/// attempts of its executor.
 pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     if key.labels.is_empty() || trusted.contains(&key) {
         key
@@ -228,9 +230,9 @@ pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
 /// Changes that one ended attempt made to the profiles.
 #[derive(PartialEq, Debug, Default)]
 pub(crate) struct Taught {
-    /// Profiles to write, or to remove if they no longer exist.
+    /// Profiles to write, or to remove from the store if they no longer exist.
     pub(crate) changed: Vec<ProfileKey>,
-    /// Classes that have become trusted, or are no longer.
+    /// Classes that have become trusted or are no longer trusted.
     pub(crate) trust_of: Vec<ProfileKey>,
 }
 
@@ -273,14 +275,15 @@ impl Profiles {
         &self.trusted
     }
 
-    /// Whether the class has enough samples to go by.
+    /// Whether the class has enough samples to be trusted.
     pub fn is_trusted(&self, key: &ProfileKey) -> bool {
         self.of
             .get(key)
             .is_some_and(|profile| profile.samples.len() >= key.enough())
     }
 
-    /// Needs learned for the class, else for its executor, else nothing.
+    /// Needs learned for the class or, if there are none, for its executor; `None` if neither is
+    /// known.
     pub fn learned(&self, key: &ProfileKey) -> Option<Need> {
         let key = deciding(&self.trusted, key.clone());
         self.of
@@ -293,8 +296,9 @@ impl Profiles {
         self.learned(key).unwrap_or_else(|| key.class.need())
     }
 
-    /// Learns from an attempt that has ended. One that was cut short may not have reached its peak:
-    /// it only shows a lower bound, and counts only if that is higher than the prediction.
+    /// Learns from an attempt that has ended. An attempt that was cut short may not have reached
+    /// its peak. It shows only a lower bound, and counts only if this bound is higher than the
+    /// prediction.
     pub(crate) fn learn(
         &mut self,
         class: &ProfileKey,
@@ -351,8 +355,8 @@ impl Profiles {
         }
     }
 
-    /// The profile to replace. Those of executors, which are few, and of trusted classes, which are
-    /// hard to learn, come last.
+    /// The profile to replace. Profiles of executors, which are few, and of trusted classes, which
+    /// take long to learn, are replaced last.
     fn least_wanted(&self) -> Option<ProfileKey> {
         let wanted = |(key, profile): &(&ProfileKey, &Profile)| {
             let is_kept = key.labels.is_empty() || self.trusted.contains(*key);

@@ -1,4 +1,4 @@
-//! Settings of the whole queue. They outlive the host.
+//! Settings of the whole queue. These settings outlive the host.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{capacity::Slots, principal::Principal, time::Timestamp};
 /// Settings of the whole queue.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
-    /// Set while nothing is started; running tasks go on.
+    /// The pause, while nothing is started. Running tasks go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     /// Number of slots, in place of the configured one.

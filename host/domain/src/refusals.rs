@@ -1,4 +1,4 @@
-//! The latest refusals of admission, to show later what held work back.
+//! The latest refusals of admission, kept to show later what held tasks back.
 //!
 //! Refusals are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
 //!
@@ -15,14 +15,14 @@ pub const REMEMBERED: usize = 32;
 #[derive(Clone, PartialEq, Debug)]
 pub struct PastRefusal {
     pub lane: Lane,
-    /// Its latest form.
+    /// Latest form of the refusal.
     pub refusal: Refusal,
     pub first: Timestamp,
     pub last: Timestamp,
     pub times: u64,
 }
 
-/// Ordered by the time of the last refusal, newest last.
+/// Refusals, sorted by the time at which each was last repeated, the newest last.
 #[derive(Clone, Debug, Default)]
 pub struct PastRefusals(VecDeque<PastRefusal>);
 

@@ -1,4 +1,4 @@
-//! Retries of failed attempts, and their delays.
+//! Retries of failed attempts, and the delays before them.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub struct RetryPolicy {
     pub limit: u32,
     #[serde(default)]
     pub backoff: Backoff,
-    /// Classes that are retried. If empty, all that may be, except `lost`: nobody knows how much a
-    /// lost attempt had done.
+    /// Classes that are retried. If empty, all classes that may be retried except `lost`, since
+    /// nobody knows how much a lost attempt had done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<ReasonClass>,
 }
@@ -41,7 +41,8 @@ impl Default for Backoff {
     }
 }
 
-/// Whether a retry can help: false if it would end the same way, or is not ours to make.
+/// Whether a retry can help: false if it would end in the same way, or if Claudine must not decide
+/// on it.
 pub fn may_be_retried(class: ReasonClass) -> bool {
     !matches!(
         class,
@@ -55,8 +56,8 @@ pub fn may_be_retried(class: ReasonClass) -> bool {
 }
 
 impl RetryPolicy {
-    /// Delay before the next attempt, or `None` if none follows. `attempts` are all so far; a usage
-    /// limit parks a task that has an account.
+    /// Delay before the next attempt, or `None` if no attempt follows. `attempts` are all attempts
+    /// so far. A usage limit parks a task that has an account.
     pub(crate) fn delay_after(
         &self,
         id: AttemptId,
@@ -84,15 +85,15 @@ impl RetryPolicy {
     }
 }
 
-/// Number of allowed attempts that these have used up.
+/// Number of attempts that count towards the limit.
 pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
     let counted = attempts.iter().filter(|it| counts(it, has_account));
     u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether an attempt counts towards the limit. An attempt does not if its usage limit parked its
-/// account, if it never began, or if no executor ran. Without an account to park, a usage limit is
-/// a failure like others: otherwise nothing would stop endless retries.
+/// Whether an attempt counts towards the limit. It does not if its usage limit parked its account,
+/// if it never began, or if no executor ran. If there is no account to park, a usage limit counts
+/// like any other failure: otherwise the task would be retried endlessly.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;
@@ -107,8 +108,8 @@ fn counts(attempt: &Attempt, has_account: bool) -> bool {
 
 impl Backoff {
     /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): any
-    /// delay from zero to the grown one. The attempt's id decides, since it holds 80 random bits
-    /// and the domain has no randomness.
+    /// delay from zero to the grown delay. The attempt's id decides which one, since the id holds
+    /// 80 random bits and the domain has no randomness.
     fn delay(self, retries_before: u32, id: AttemptId) -> Duration {
         let grown = self
             .initial
@@ -137,7 +138,8 @@ mod tests {
     use super::*;
     use crate::id::TaskId;
 
-    /// Compares with published outputs of SplitMix64 for the seed 1234567, whose spread is known.
+    /// Compares with published outputs of SplitMix64 for the seed 1234567, which are known to be
+    /// evenly spread.
     #[test]
     fn ids_are_spread_as_by_splitmix64() {
         let check = |random: u128| {

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     pub option: String,
-    /// None if it was not set.
+    /// Value before the change; none if the option was not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// `model opus`, `timeout 10m (was 5m)`, `no max_turns (was 3)`
+/// Writes `model opus`, `timeout 10m (was 5m)` or `no max_turns (was 3)`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.after {
@@ -30,7 +30,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Lists several of them in a sentence.
+/// Lists the differences in a sentence.
 pub fn listed(differences: &[Difference]) -> String {
     let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
     all.join(", ")

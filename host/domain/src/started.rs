@@ -1,4 +1,5 @@
-//! Running tasks by class, and those that started too recently for readings to show their needs.
+//! Running tasks by class, and the tasks that started too recently for readings to show their
+//! needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +12,21 @@ use crate::{
     time::{MonotonicMs, Now},
 };
 
-/// Time for which a start counts by its prediction, on top of the readings.
+/// Time for which a start counts by its prediction, in addition to the readings.
 pub(crate) const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Started {
-    /// Every attempt that holds a process or will.
+    /// Every attempt that holds a process or is about to start one.
     running: BTreeMap<TaskId, ProfileKey>,
     running_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
-    /// Attempts that started recently and still run. Ended ones gave back what they used.
+    /// Attempts that started recently and still run. Attempts that have ended no longer use
+    /// anything.
     settling: BTreeMap<TaskId, MonotonicMs>,
     settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
-    /// Attempts being prepared: the process that needs resources has not started yet.
+    /// Attempts being prepared. Their process, which needs resources, has not started yet.
     preparing_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
-    /// Latest time that was passed in: starts that had settled by then no longer count.
+    /// Latest time that was passed in. Starts that had settled by this time no longer count.
     settled_at: MonotonicMs,
 }
 
@@ -47,14 +49,14 @@ impl Started {
         self.running.insert(task, class);
     }
 
-    /// Notes that an attempt of this task is prepared: until it has started, no reading shows its
-    /// needs.
+    /// Notes that an attempt of this task is being prepared. No reading shows its needs until it
+    /// has started.
     pub(crate) fn note_preparing(&mut self, task: TaskId, class: ProfileKey) {
         self.note_start(task, class.clone(), None);
         self.preparing_of.entry(class).or_default().insert(task);
     }
 
-    /// Notes that its attempt has ended, and needs nothing any more.
+    /// Notes that the task's attempt has ended and needs nothing any more.
     pub(crate) fn note_end(&mut self, task: TaskId) {
         self.note_settled(task);
         if let Some(class) = self.running.remove(&task) {
@@ -63,7 +65,8 @@ impl Started {
         }
     }
 
-    /// Whether the task's attempt is being prepared, or started too recently to show in a reading.
+    /// Whether the task's attempt is being prepared, or started too recently to be visible in a
+    /// reading.
     pub(crate) fn settles(&self, task: TaskId) -> bool {
         let prepares = |class| {
             let of_class = self.preparing_of.get(class);
@@ -99,7 +102,7 @@ impl Started {
         self.settled_at
     }
 
-    /// Time at which the next attempt has settled, so that admission is worth another look.
+    /// Time at which the next attempt has settled, so that admission should be tried again.
     pub(crate) fn next_settled(&self) -> Option<MonotonicMs> {
         self.oldest_settling()
             .map(|(start, _)| start.after(SETTLING))
@@ -117,8 +120,8 @@ impl Started {
         &self.settling_of
     }
 
-    /// Number of settling attempts of each class, with those being prepared. A class may occur
-    /// twice.
+    /// Number of settling attempts of each class, including attempts that are being prepared. A
+    /// class may occur twice.
     pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
         let settling = self.settling_of.iter();
         let settling = settling.map(|(class, starts)| (class, count(starts.len())));

@@ -18,7 +18,7 @@ use crate::{
     worktree::Worktree,
 };
 
-/// Priority; P0 goes first.
+/// Priority; P0 is the highest.
 #[derive(
     Clone,
     Copy,
@@ -40,7 +40,8 @@ pub enum Priority {
     P2,
 }
 
-/// Kind of executor. It fixes the expected needs of an attempt until something better is known.
+/// Kind of executor. It determines the expected needs of an attempt until something better is
+/// known.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
@@ -50,22 +51,23 @@ pub enum Class {
     Command,
 }
 
-/// A signal to a process group, and the time before the next step. After the last one comes KILL.
+/// A signal to a process group, and the time before the next step. The last signal is followed by
+/// KILL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rung {
     pub signal: String,
     pub wait_ms: u64,
 }
 
-/// A key under which a repeated submission returns the first task, and the digest of what was
-/// submitted.
+/// A key under which a repeated submission returns the first task, and the digest of the first
+/// submission.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Idempotency {
     pub key: String,
     pub payload_digest: String,
 }
 
-/// The graph that a task was submitted with.
+/// The graph with which a task was submitted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InGraph {
     /// First of the tasks that were submitted together.
@@ -75,9 +77,9 @@ pub struct InGraph {
     pub name: Option<String>,
 }
 
-/// The request, with the additions from its executor's manifest. Only a revision between attempts
-/// and the lifting of its start time change it. The document for the executor (the prompt, the
-/// argv) is in the store, since it may be megabytes.
+/// The request, with the additions from its executor's manifest. The request changes only if it is
+/// revised between attempts, or if its start time is lifted. The document for the executor (the
+/// prompt, the argv) is in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,27 +93,27 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     pub cwd: Arc<str>,
-    /// Tasks whose outputs it is given; it depends on each of them.
+    /// Tasks whose outputs this task is given. This task depends on each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_output_of: Vec<TaskId>,
-    /// Budget of all its attempts together, in millionths of a US dollar.
+    /// Budget of all the task's attempts together, in millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_micro_usd: Option<u64>,
-    /// Budget that it shares with others.
+    /// Budget that the task shares with other tasks of its graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_budget: Option<GraphBudget>,
-    /// None if it was submitted alone, and the request had no name.
+    /// The task's graph; none if the task was submitted alone, in a request without a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph: Option<Arc<InGraph>>,
-    /// Its own git worktree, if it works in one.
+    /// The task's own git worktree, if it works in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<Box<Worktree>>,
-    /// Lets its agent succeed even if it was denied tools and changed nothing.
+    /// Whether the task's agent may succeed even if it was denied tools and changed nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_denied: bool,
-    /// Text for lists: the start of its prompt, script or command line.
+    /// Text for lists: the start of the task's prompt, script or command line.
     pub summary: String,
-    /// The principal who submitted it.
+    /// Principal who submitted the task.
     #[serde(default, skip_serializing_if = "is_owner_at_terminal")]
     pub by: Arc<Principal>,
     /// Authority of the task, according to its executor; `None` if the executor was not asked.
@@ -120,20 +122,21 @@ pub struct Request {
     /// The task from whose attempt this one was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
-    /// The parent's ancestors, the nearest first. They are stored here because they may have ended,
-    /// and been removed, long before this task.
+    /// The parent's ancestors, the nearest first. They are stored with this task because they may
+    /// have ended and been removed long before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
-    /// Number of those whose cancellation cancels this task too: up to the first detached task.
+    /// Number of ancestors in `above_parent` whose cancellation cancels this task too: up to the
+    /// first detached task.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
-    /// A detached task is not cancelled with its parent.
+    /// Whether the task is detached. A detached task is not cancelled with its parent.
     #[serde(default)]
     pub detached: bool,
-    /// Earliest time of its start.
+    /// Earliest time at which the task may start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
-    /// Maximum time that it may be ready without being started.
+    /// Maximum time for which the task may be ready without being started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +148,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Duration>,
     pub max_output_bytes: u64,
-    /// Name of the file that holds its environment: the file's digest.
+    /// Name of the file that holds the task's environment: the file's digest.
     pub env_digest: Arc<str>,
     /// The submitter's umask, if it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +167,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A plain task of this executor, with every option left out.
+    /// A plain task for this executor, with no option set.
     pub fn new(executor: impl Into<Arc<str>>, class: Class) -> Self {
         Self {
             name: None,
@@ -204,9 +207,9 @@ impl Request {
         }
     }
 
-    /// Whether attempts have a preparation phase: there is something to make before their first
-    /// process, or their start is timed or waits for its turn. For others that phase would cost a
-    /// short command more than it tells.
+    /// Whether attempts have a preparation phase: something must be made before their first
+    /// process, or their start has a time limit or waits for its turn. For a short command without
+    /// any of these, the phase would cost more than it shows.
     pub fn is_prepared_first(&self) -> bool {
         self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
     }
@@ -233,8 +236,8 @@ impl Request {
         self.ancestors().take(attached)
     }
 
-    /// Shares equal parts with another request, so that they are in memory once: a graph of a
-    /// hundred thousand tasks has one environment.
+    /// Shares equal parts with another request, so that these parts are in memory once. For
+    /// example, a graph of a hundred thousand tasks has one environment.
     pub(crate) fn share(&mut self, other: &Self) {
         share(&mut self.executor, &other.executor);
         share(&mut self.cwd, &other.cwd);
@@ -252,7 +255,7 @@ impl Request {
         }
     }
 
-    /// Puts it into the graph whose first task is `first`.
+    /// Puts the request into the graph whose first task is `first`.
     pub(crate) fn place_in(&mut self, first: TaskId) {
         if let Some(graph) = &mut self.graph
             && graph.first != first
@@ -261,12 +264,12 @@ impl Request {
         }
     }
 
-    /// Puts it under its parent, whether that has ended or not.
+    /// Puts the request under its parent, whether or not the parent has ended.
     pub(crate) fn place_under(&mut self, parent: Option<&Task>) {
         self.parent = parent.map(|parent| parent.id);
         self.above_parent =
             parent.map_or_else(Vec::new, |parent| parent.request.ancestors().collect());
-        // Delegating does not give anybody more to spend.
+        // A task gets no more to spend by submitting others.
         if let Some(above) = parent.and_then(|parent| parent.request.graph_budget) {
             self.graph_budget = Some(above);
         }
@@ -296,16 +299,16 @@ fn is_zero(count: &usize) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
-    /// Its account is at a usage limit.
+    /// The task's account is at a usage limit.
     Account(AccountKey),
-    /// Its earliest start lies ahead.
+    /// The task's earliest start is still to come.
     StartTime,
-    /// The delay before its next attempt.
+    /// The delay before the task's next attempt has not passed.
     Retry,
 }
 
 /// State of a task. Each state holds its own data, so that impossible combinations cannot be
-/// written.
+/// written in code.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum State {
@@ -317,13 +320,14 @@ pub enum State {
         until: Timestamp,
         why: WaitingFor,
     },
-    /// Held until it is released.
+    /// The task is held until it is released.
     Held {
         since: Timestamp,
     },
     Ready {
         since: Timestamp,
-        /// Start of its queue timeout: the monotonic time, and the clock it was read from.
+        /// Start of the task's queue timeout: the monotonic time, and the clock from which it was
+        /// read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clock: Option<(MonotonicMs, Arc<str>)>,
     },
@@ -335,14 +339,15 @@ pub enum State {
         at: Timestamp,
         outcome: Outcome,
         reason: Option<Reason>,
-        /// The task whose end kept this one from running.
+        /// The task whose end kept this task from running.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         culprit: Option<TaskId>,
     },
 }
 
 impl State {
-    /// The word shown to people. A reserved attempt has not begun, so its task is still `ready`.
+    /// State in one word, as shown to people. A reserved attempt has not begun, so its task is
+    /// still `ready`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Blocked { .. } => "blocked",
@@ -359,42 +364,43 @@ impl State {
     }
 }
 
-/// A task as the board and the store hold it.
+/// A task, in the form in which the board and the store hold it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Task {
     pub id: TaskId,
     pub request: Arc<Request>,
     pub created_at: Timestamp,
     pub state: State,
-    /// Its dependencies, sorted. They are stored beside the row, since they never change and may be
-    /// a hundred thousand.
+    /// The task's dependencies, sorted. They are stored beside the row, since they never change and
+    /// there may be a hundred thousand.
     #[serde(skip, default = "no_dependencies")]
     pub dependencies: Arc<[Dependency]>,
-    /// Set once it was started: its dependencies no longer matter.
+    /// Whether the task was ever started. If so, its dependencies no longer matter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_begun: bool,
-    /// Holders; if it is held and none is named, the owner.
+    /// Principals who hold the task. If the task is held and none is named, the owner holds it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Arc<Principal>>,
-    /// Time of the backup that it was restored from, until somebody releases it.
+    /// Time of the backup from which the task was restored, until somebody releases the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<Timestamp>,
-    /// Time of the first hold. Only a release clears it; neither its end nor a retry does.
+    /// Time of the first hold. Only a release clears this time; the end of the task or a retry does
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Timestamp>,
-    /// Earliest time of the next attempt.
+    /// Earliest time of the task's next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// The attempt that the next one continues, on request.
+    /// Number of the attempt that the next one continues, if somebody asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<u32>,
-    /// Set if a restricted principal asked for it to run again: it is started like that principal's
-    /// own tasks, even if another one submitted it.
+    /// Whether a restricted principal asked to run the task again. If so, it is started like this
+    /// principal's own tasks, even if another principal submitted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
-    /// Changes to its request between attempts, the oldest first.
+    /// Changes to the task's request between attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revised: Vec<Revised>,
 }
@@ -404,7 +410,7 @@ fn no_dependencies() -> Arc<[Dependency]> {
 }
 
 impl Task {
-    /// A newly submitted task, none of whose dependencies is known to have ended.
+    /// A newly submitted task. None of its dependencies is known to have ended.
     pub fn blocked(
         id: TaskId,
         request: Arc<Request>,
@@ -433,7 +439,7 @@ impl Task {
         matches!(self.state, State::Done { .. })
     }
 
-    /// How it ended, if it has.
+    /// How the task ended, if it has.
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Done {
@@ -443,13 +449,13 @@ impl Task {
         }
     }
 
-    /// Whether a principal may release it: the owner always, others only if they are among the
-    /// holders.
+    /// Whether a principal may release the task. The owner always may, others only if they are
+    /// among the holders.
     pub fn may_be_released_by(&self, by: &Principal) -> bool {
         by.is_person() || self.holders.iter().any(|holder| holder.is_same_as(by))
     }
 
-    /// Its condition on that dependency.
+    /// The task's condition on this dependency.
     pub(crate) fn condition_on(&self, upstream: TaskId) -> Option<Condition> {
         let found = self
             .dependencies
@@ -464,18 +470,18 @@ impl Task {
         }
     }
 
-    /// Whether it has an attempt that has not ended: a running or a reserved one.
+    /// Whether the task has an attempt that has not ended: a running or a reserved one.
     pub fn has_open_attempt(&self) -> bool {
         let last = self.last_attempt();
         !self.is_done() && last.is_some_and(|last| last.ended.is_none())
     }
 
-    /// Whether its attempts read stored results of other attempts.
+    /// Whether the task's attempts read stored results of other attempts.
     pub fn reads_others(&self) -> bool {
         !self.request.with_output_of.is_empty() || self.resumes.is_some()
     }
 
-    /// Whether its next attempt was reserved before its dependencies have ended.
+    /// Whether the task's next attempt was reserved before all its dependencies had ended.
     pub(crate) fn is_chosen(&self) -> bool {
         matches!(self.state, State::Blocked { .. }) && self.has_open_attempt()
     }
@@ -504,20 +510,21 @@ impl Task {
         self.attempts.iter().rev().find(|attempt| !attempt.by_hand)
     }
 
-    /// Branch of its worktree: the one that was made, else the planned one.
+    /// Branch of the task's worktree: the branch that was made or, if none was, the planned one.
     pub fn branch(&self) -> Option<String> {
         let worktree = self.request.worktree.as_ref()?;
         let made = self.made_branch().map(str::to_owned);
         Some(made.unwrap_or_else(|| worktree.planned_branch(self.id)))
     }
 
-    /// The branch that was made for it, if it was reported; earlier versions did not.
+    /// The branch that was made for the task, if it was reported. Earlier versions did not report
+    /// it.
     pub fn made_branch(&self) -> Option<&str> {
         let mut latest_first = self.attempts.iter().rev();
         latest_first.find_map(|attempt| attempt.branch.as_deref())
     }
 
-    /// Whether it failed only because its work could not be merged.
+    /// Whether the task failed only because its work could not be merged.
     pub fn failed_by_its_merge(&self) -> bool {
         let deciding = self.deciding_attempt();
         let ended = deciding.and_then(|attempt| attempt.ended.as_ref());
@@ -527,8 +534,8 @@ impl Task {
         })
     }
 
-    /// The attempt that its state is about: the last one. None if it was tried again and ended
-    /// before another attempt began.
+    /// The attempt that decided the task's state: the last one. None if the task was run again and
+    /// ended before another attempt began.
     pub fn deciding_attempt(&self) -> Option<&Attempt> {
         let last = self.last_attempt();
         let State::Done { at, outcome, .. } = &self.state else {

@@ -1,22 +1,22 @@
-//! A task's own git worktree: what was asked for, and the result of merging its work.
+//! A task's own git worktree: the request for it, and the result of merging the task's work.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// Treatment of the branch when its task has succeeded.
+/// What is done with the branch once its task has succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {
-    /// Pushes it and opens a pull request.
+    /// The branch is pushed and a pull request is opened.
     Pr,
-    /// Merges it into its base.
+    /// The branch is merged into its base.
     Auto,
-    /// Leaves it as it is.
+    /// The branch is left as it is.
     #[default]
     Manual,
-    /// Writes its changes to a patch file.
+    /// The changes are written to a patch file.
     Patch,
 }
 
@@ -31,43 +31,43 @@ impl MergeStrategy {
     }
 }
 
-/// A requested worktree, with what git reported at the submission.
+/// A requested worktree, with the facts that git reported at the submission.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Worktree {
     /// The directory that the repository's checkouts share, usually its `.git`.
     pub repository: String,
-    /// The repository's main checkout, if git cannot find it from there: its `.git` is a link, or
-    /// names a directory elsewhere.
+    /// The repository's main checkout, if git cannot find it from `repository` because the
+    /// checkout's `.git` is a link or names another directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkout: Option<String>,
-    /// Directory within the checkout from which the task was submitted, and in which it works in
-    /// the worktree; empty for the top.
+    /// Directory within the checkout from which the task was submitted, and at the same place in
+    /// the worktree, where the task works. Empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inside: String,
     /// Name of the branch, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Branch that it starts from and is merged into; none if it starts from a commit on no branch
-    /// of this repository.
+    /// Branch from which the task's branch starts and into which it is merged. None if the task's
+    /// branch starts from a commit on no branch of this repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Commit that it starts from: that of its base at the submission.
+    /// Commit from which the task's branch starts: the base's commit at the submission.
     pub base_commit: String,
     #[serde(default)]
     pub merge: MergeStrategy,
-    /// Keeps the worktree when its task has succeeded.
+    /// Whether the worktree is kept after its task has succeeded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
-    /// Base of its branch name, below [`OWN_BRANCHES`], if no name was given. The actual branch may
-    /// have a number at its end.
+    /// Middle part of the branch's name, below [`OWN_BRANCHES`], if no name was given. The actual
+    /// name may have a number at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem: Option<String>,
-    /// Message of the commits made for it.
+    /// Message of the commits that are made for the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// First part of the branch names of tasks, followed by a slash, if no name was given.
+/// First part of the names of tasks' branches if no name was given. A slash follows it.
 pub const OWN_BRANCHES: &str = "claudine";
 
 /// A task's branch named by its id alone: used by earlier versions, and if no other name is free.
@@ -77,7 +77,7 @@ pub fn branch_by_id(task: TaskId) -> String {
 }
 
 impl Worktree {
-    /// The planned branch. The one actually made is [`Task::branch`].
+    /// The planned branch. The branch that was actually made is [`Task::branch`].
     ///
     /// [`Task::branch`]: crate::task::Task::branch
     pub fn planned_branch(&self, task: TaskId) -> String {
@@ -94,7 +94,7 @@ impl Worktree {
     }
 }
 
-/// Result for the work of a task that succeeded.
+/// What became of the work of a task that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
@@ -102,7 +102,8 @@ pub enum MergeState {
     Merged,
     /// A pull request is open.
     Opened,
-    /// Its branch was pushed; this machine lacks a program to open a pull request.
+    /// The task's branch was pushed. No pull request was opened, since this machine lacks a program
+    /// for it.
     Pushed,
     /// The work is on its branch, or uncommitted in the worktree.
     Left,
@@ -130,14 +131,14 @@ impl MergeState {
         }
     }
 
-    /// Whether the request was not carried out. Then the task has failed, since its dependants rely
-    /// on the merge.
+    /// Whether the request was not carried out. If so, the task has failed, since its dependants
+    /// rely on the merge.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Conflict | Self::Refused)
     }
 }
 
-/// The work of a task as commits: those in `to` that are not in `from`.
+/// The work of a task as commits: those that are in `to` but not in `from`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     pub from: String,
@@ -148,24 +149,24 @@ pub struct Span {
 pub struct Merge {
     pub strategy: MergeStrategy,
     pub state: MergeState,
-    /// For a person: what was done, or why not and how to proceed.
+    /// Text for people: what was done, or why it was not done and how to proceed.
     pub detail: String,
-    /// Reason why it was not done, in a few words.
+    /// Reason why the work was not merged, in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brief: Option<String>,
-    /// The first files that conflict.
+    /// The first files with conflicts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
-    /// The commits that were merged or not.
+    /// The task's commits, whether they were merged or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Span>,
-    /// The worktree was removed; the branch may remain.
+    /// Whether the worktree was removed. The branch may remain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub worktree_removed: bool,
 }
 
 impl Merge {
-    /// A merge with nothing but its strategy, state and detail.
+    /// A result that has only a strategy, a state and a detail.
     pub fn new(strategy: MergeStrategy, state: MergeState, detail: impl Into<String>) -> Self {
         Self {
             strategy,

@@ -1,8 +1,8 @@
 //! Reads JSON as agents and generators write it, and reports errors in plain words.
 //!
 //! Agents write null for an omitted field, `5.0` for 5, a list as a string with JSON in it, and
-//! numbers in place of text. These are accepted because they have only one meaning. Anything
-//! ambiguous is refused, with the name of the field and the expected type.
+//! numbers in place of strings. These forms are accepted because each has only one meaning.
+//! Anything ambiguous is refused, with the name of the field and the expected type.
 
 use serde::{
     Deserializer,
@@ -25,7 +25,7 @@ pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
     read_at(document).map_err(|wrong| {
         let path = &wrong.shown;
         let why = in_words(&wrong.said);
-        // These messages name the field already.
+        // These messages already name the field.
         if path == "." || why.starts_with("unknown field") || why.ends_with("is missing") {
             why
         } else {
@@ -34,7 +34,7 @@ pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
     })
 }
 
-/// The same, with the position of the error.
+/// Reads a document, or returns the error with its position.
 pub(super) fn read_at<T: DeserializeOwned>(document: Value) -> Result<T, Wrong> {
     serde_path_to_error::deserialize(Lenient(document)).map_err(|error| Wrong {
         path: error.path().iter().cloned().collect(),
@@ -71,7 +71,7 @@ impl Wrong {
 /// Rewords a message of serde.
 fn in_words(said: &str) -> String {
     let kind = |kind: &str| match kind {
-        "a string" | "string" => "a text".to_owned(),
+        "a string" | "string" => "a string".to_owned(),
         "a sequence" | "sequence" => "a list".to_owned(),
         "a map" | "map" => "an object".to_owned(),
         "a boolean" => "true or false".to_owned(),
@@ -83,7 +83,7 @@ fn in_words(said: &str) -> String {
             Some(("integer" | "floating point", number)) => number.trim_end_matches('`').to_owned(),
             Some(("boolean", word)) => word.trim_end_matches('`').to_owned(),
             _ => match other.strip_prefix("string ") {
-                Some(text) => format!("the text {text}"),
+                Some(text) => format!("the string {text}"),
                 None => other.to_owned(),
             },
         },
@@ -141,7 +141,7 @@ impl Lenient {
         }
     }
 
-    /// Turns a number such as `5.0` into a whole one.
+    /// Turns a number such as `5.0` into a whole number.
     fn whole(self) -> Value {
         let number = self.meant(Value::is_number);
         #[allow(
@@ -347,7 +347,7 @@ mod tests {
         };
         check(
             json!({"tail": "soon"}),
-            "`tail`: this has to be a whole number from 0, not the text \"soon\"",
+            "`tail`: this has to be a whole number from 0, not the string \"soon\"",
         );
         check(
             json!({"tail": -1}),
@@ -360,15 +360,15 @@ mod tests {
         check(json!({"tools": 5}), "`tools`: this has to be a list, not 5");
         check(
             json!({"tools": ["a", {}]}),
-            "`tools[1]`: this has to be a text, not an object",
+            "`tools[1]`: this has to be a string, not an object",
         );
         check(
             json!({"labels": {"a": null}}),
-            "`labels.a`: this has to be a text, not null",
+            "`labels.a`: this has to be a string, not null",
         );
         check(
             json!({"inner": {"detach": "maybe"}}),
-            "`inner.detach`: this has to be true or false, not the text \"maybe\"",
+            "`inner.detach`: this has to be true or false, not the string \"maybe\"",
         );
         check(json!([]), "this has to be an object, not a list");
         check(

@@ -68,7 +68,7 @@ pub(super) struct Member {
     #[serde(default, deserialize_with = "priority")]
     #[schemars(with = "Priority")]
     priority: Priority,
-    /// Working directory; a relative one is below that of the submission.
+    /// Working directory; a relative path is below the working directory of the submission.
     #[serde(default, alias = "workingDirectory", alias = "cwd")]
     working_directory: Option<String>,
     /// Environment variables.
@@ -127,7 +127,7 @@ pub(super) struct Member {
     #[serde(default, deserialize_with = "time")]
     #[schemars(with = "Option<Word>")]
     at: Option<Timestamp>,
-    /// Do not cancel the task along with the one that submits it.
+    /// Do not cancel the task along with the task that submits it.
     #[serde(default, deserialize_with = "or_default")]
     detach: bool,
     /// The same key within 24 hours means the same task.
@@ -164,7 +164,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// The request for this task. A relative working directory is below the given one.
+    /// The request for this task. A relative working directory is below `directory`.
     pub(super) fn into_task(mut self, directory: &Path) -> Result<NewTask, AppError> {
         let spec = self.document()?;
         let spec = RawValue::from_string(Value::Object(spec).to_string()).map_err(|error| {
@@ -309,7 +309,7 @@ enum OwnWorktree {
     With(WorktreeWish),
 }
 
-/// A string, or a number that is taken as text: `90` is `"90"`.
+/// A string, or a number that is read as a string: `90` is `"90"`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Word {
@@ -338,7 +338,7 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// Refuses infinite numbers and NaN: as JSON they would be null, which means no limit.
+/// Refuses infinite numbers and NaN: JSON would have null in their place, which means no limit.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     parsed(deserializer, words::dollars)
 }
@@ -500,7 +500,7 @@ mod tests {
         );
     }
 
-    /// As JSON they would be null, which means no limit.
+    /// In JSON an infinite number would be null, which means no limit.
     #[test]
     fn an_infinite_budget_is_refused() {
         for amount in [".nan", ".inf", "1e400", "-.inf", "'nan'", "-1"] {

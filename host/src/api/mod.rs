@@ -36,12 +36,12 @@ pub(crate) struct Background {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) data_dir: PathBuf,
-    /// File for its standard error.
+    /// File for the host's standard error.
     pub(crate) log: PathBuf,
 }
 
 /// Runs a host with these settings until it shuts down, in the background or not, and calls back
-/// once it is reachable.
+/// once the host is reachable.
 type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>;
 /// Builds a plugin from the source in the first directory into the second one, and reports
 /// progress. Returns the path of the component.

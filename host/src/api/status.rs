@@ -1,5 +1,5 @@
-//! Maps each kind of error to exit code, HTTP status and MCP answer, in one table. A new kind does
-//! not compile until it is added here.
+//! Maps each kind of error to exit code, HTTP status and MCP answer, in one table. Code with a new
+//! kind of error does not compile until the kind is added here.
 
 use crate::app::ErrorKind;
 

@@ -15,24 +15,24 @@ use crate::{
     units::{self, DOLLARS_EXPECTED, DURATION_EXPECTED, SIZE_EXPECTED},
 };
 
-/// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
+/// Parses a duration: `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
 pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
         .ok_or_else(|| format!("invalid duration `{text}`: expected {DURATION_EXPECTED}"))
 }
 
-/// A number of bytes: `10485760`, `10M`, `1G`.
+/// Parses a number of bytes: `10485760`, `10M`, `1G`.
 pub(in crate::api) fn size(text: &str) -> Result<u64, String> {
     units::size(text).ok_or_else(|| format!("invalid size `{text}`: expected {SIZE_EXPECTED}"))
 }
 
-/// An amount of US dollars: `5`, `0.50`.
+/// Parses an amount of US dollars: `5`, `0.50`.
 pub(in crate::api) fn dollars(text: &str) -> Result<f64, String> {
     units::decimal(text)
         .ok_or_else(|| format!("invalid amount `{text}`: expected {DOLLARS_EXPECTED}"))
 }
 
-/// `P0`, `P1`, `P2`.
+/// Parses a priority: `P0`, `P1`, `P2`.
 pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
     match text.to_ascii_uppercase().as_str() {
         "P0" => Ok(Priority::P0),
@@ -42,12 +42,12 @@ pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
     }
 }
 
-/// A future time by this process's clock: `18:00`, `tomorrow 06:00`, `+2h`, RFC 3339.
+/// Parses a future time by this process's clock: `18:00`, `tomorrow 06:00`, `+2h`, RFC 3339.
 pub(in crate::api) fn time(text: &str) -> Result<Timestamp, String> {
     moment::moment(text, Toward::Future, clock::wall(), &clock::zone())
 }
 
-/// A past time: a duration before now, a time by the local clock, or RFC 3339.
+/// Parses a past time: a duration before now, a time by the local clock, or RFC 3339.
 pub(in crate::api) fn moment(text: &str) -> Result<Timestamp, String> {
     moment::moment(text, Toward::Past, clock::wall(), &clock::zone())
 }
@@ -60,7 +60,7 @@ pub(in crate::api) struct Backoff {
     pub(in crate::api) max_ms: Option<u64>,
 }
 
-/// `FIRST[xFACTOR][..LONGEST]`: `1s`, `500msx3`, `1sx2..5m`.
+/// Parses a backoff, `FIRST[xFACTOR][..LONGEST]`: `1s`, `500msx3`, `1sx2..5m`.
 pub(in crate::api) fn backoff(text: &str) -> Result<Backoff, String> {
     let (rest, longest) = match text.split_once("..") {
         Some((rest, longest)) => (rest, Some(longest)),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn backoffs() {
+    fn a_backoff_has_a_first_delay_and_optionally_a_factor_and_a_maximum() {
         let check = |text: &str, expected: Option<(u64, Option<u32>, Option<u64>)>| {
             let found = backoff(text).ok();
             let found = found.map(|it| (it.initial_ms, it.factor, it.max_ms));

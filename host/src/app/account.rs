@@ -11,8 +11,8 @@ use claudine_domain::id::AccountKey;
 use super::error::{AppError, ErrorKind};
 use crate::{digest, fsx, plugin::Manifest};
 
-/// The account of a task in this working directory, and the key of its configuration directory, by
-/// which starts are serialised.
+/// The account of a task with this working directory, and the key of the account's configuration
+/// directory. Starts with an equal key are serialised.
 pub(super) async fn account_of(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,
@@ -22,10 +22,10 @@ pub(super) async fn account_of(
         return Ok((None, None));
     };
     let path = working_directory.join(spelt);
-    // A thread may block here, because the directory may be on a disk that does not answer.
+    // Runs on a thread that may block, because the directory may be on a disk that does not answer.
     let real = tokio::task::spawn_blocking(move || fsx::real(&path)).await;
     let real = real.map_err(|panic| {
-        let message = format!("cannot check the directory of its account: {panic}");
+        let message = format!("cannot check the directory of the task's account: {panic}");
         AppError::new(ErrorKind::Internal, message)
     })?;
     let directory = format!("{}:{}", manifest.name, real.display());

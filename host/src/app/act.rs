@@ -56,10 +56,10 @@ impl Host {
             }),
             Ok(other) => Err(AppError::new(
                 ErrorKind::Internal,
-                format!("a cancel was answered {other:?}"),
+                format!("unexpected answer to a cancel: {other:?}"),
             )),
-            // The board has only unfinished tasks and those with unfinished descendants, so this
-            // one is done or never existed.
+            // The board has only unfinished tasks and tasks with unfinished descendants, so this
+            // task is done or never existed.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
                 let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
@@ -68,8 +68,8 @@ impl Host {
         }
     }
 
-    /// Returns when the task is done, or in its current state after `limit` (at most 50 s). A wait
-    /// from inside an attempt for one of its descendants frees the attempt's slot meanwhile.
+    /// Returns the task when it is done, or after `limit` (at most 50 s) in its current state.
+    /// While an attempt waits for one of its own descendants, its slot is free for other tasks.
     pub(crate) async fn wait(
         &self,
         reference: &TaskRef,
@@ -80,11 +80,12 @@ impl Host {
             Ok(id) => id,
             Err(_) => self.task_to_show(reference).await?.id,
         };
-        // By id, because a name may mean another task after this one has ended.
+        // Uses the id, because the name may mean another task once this task has ended.
         let reference = &TaskRef(id.to_string());
         let finished = self.engine.finish_of(id);
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
-        // Subscribed before the first look, so that an end between the two is not missed.
+        // Subscribes before the first look, so that an end between subscription and look is not
+        // missed.
         let turn = self.looks.acquire().await;
         if self.task(reference).await?.is_done() {
             return self.status(reference).await;

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::engine::EngineError;
 
-/// The number of the attempt that the merge counts as, and of the dependants that can run now.
+/// The number of the attempt as which the merge counts, and the number of dependants that can run
+/// now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ByHand {
     pub(super) attempt: u32,
@@ -35,8 +36,8 @@ impl Host {
         Ok(())
     }
 
-    /// Ends a task after a successful merge; none if the task is running again, because then its
-    /// next end decides.
+    /// Ends a task after a successful merge. Returns `None` if the task is running again, because
+    /// its next end decides in this case.
     pub(super) async fn end_by_hand(
         &self,
         by: &Arc<Principal>,
@@ -71,7 +72,7 @@ impl Host {
                 Ok(other) => {
                     return Err(AppError::new(
                         ErrorKind::Internal,
-                        format!("a merge was answered {other:?}"),
+                        format!("unexpected answer to a merge: {other:?}"),
                     ));
                 }
                 Err(EngineError::Refused(
@@ -85,11 +86,11 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "its dependants change too fast to be looked up; try again",
+            "the task's dependants change too fast to be looked up; try again",
         ))
     }
 
-    /// The task with the dependants that could not run because of it.
+    /// The task with the dependants that could not run because the task failed.
     async fn failed_by_its_merge(&self, id: TaskId) -> Result<Retry, AppError> {
         let reference = TaskRef(id.to_string());
         self.read(move |reader| looked_up(reader, &reference, false))

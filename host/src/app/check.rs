@@ -131,7 +131,8 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
     name_of("the group", name)
 }
 
-/// Checks a name by which something is to be found again, also on a line of standard input.
+/// Checks a name by which people find something again; it may also stand on a line of standard
+/// input.
 pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
     text(what, name, NAME_MAX_CHARS)?;
     if name.trim() != name {
@@ -251,7 +252,7 @@ pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize,
     tokio::task::spawn_blocking(look)
         .await
         .unwrap_or_else(|panic| {
-            let message = format!("its working directory cannot be checked: {panic}");
+            let message = format!("the working directory cannot be checked: {panic}");
             Err((0, AppError::new(ErrorKind::Internal, message)))
         })
 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// Number of tasks read at a time.
 const PAGE: usize = 1_000;
-/// Label for tasks without one.
+/// Name of the group of tasks without a label.
 const UNLABELLED: &str = "(no label)";
 
 /// Grouping of costs.
@@ -31,7 +31,7 @@ pub(crate) enum CostBy {
     /// Days in UTC, as for the daily budget.
     #[default]
     Day,
-    /// Labels; a task with several counts for each.
+    /// A task with several labels counts for each of them.
     Label,
     Executor,
 }
@@ -54,7 +54,7 @@ pub(crate) struct CostView {
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: Option<String>,
     pub(crate) by: CostBy,
-    /// Days from the newest; other groups from the highest cost.
+    /// Groups, from the newest day or from the highest cost.
     pub(crate) groups: Vec<CostGroup>,
     pub(crate) tasks: usize,
     pub(crate) attempts: usize,
@@ -66,7 +66,7 @@ pub(crate) struct CostView {
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CostGroup {
-    /// `2026-11-22`, `name=value`, or an executor.
+    /// `2026-11-22`, a label (`name=value`), or an executor.
     pub(crate) key: String,
     pub(crate) tasks: usize,
     pub(crate) attempts: usize,

@@ -22,13 +22,13 @@ const COLUMNS_DEFAULT: u16 = 80;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DiffQuery {
-    /// Only a summary per file.
+    /// Whether to show only a summary of each file.
     #[serde(default)]
     pub(crate) stat: bool,
     /// Width of the list of files; 80 by default.
     #[serde(default)]
     pub(crate) columns: Option<u16>,
-    /// Only this file or directory, relative to the top of the worktree.
+    /// Shows only this file or directory, relative to the top of the worktree.
     #[serde(default)]
     pub(crate) path: Option<String>,
 }
@@ -39,9 +39,9 @@ pub(crate) struct DiffQuery {
 pub(crate) struct DiffView {
     pub(crate) task: String,
     pub(crate) branch: String,
-    /// Commit that the changes start from.
+    /// Commit at which the changes start.
     pub(crate) from: String,
-    /// Commit that they end at; absent if uncommitted changes are included.
+    /// Commit at which the changes end; absent if uncommitted changes are included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
     /// Lines without control characters.

@@ -27,7 +27,7 @@ use crate::{
 
 /// Pause after a failed step of the shutdown.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Time limit for lifting a drain; the engine answers between two inputs.
+/// Time limit for lifting a drain. The engine lifts it between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
 /// Number of cancellations in progress at once, so that they are committed together.
 const CANCELS_AT_ONCE: usize = 64;
@@ -35,7 +35,7 @@ const CANCELS_AT_ONCE: usize = 64;
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
 pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
     let dir = layout.supervisors();
-    // Checked first, because looking must not create the directory.
+    // Looks for the directory first, because reading the pids would create it.
     if dir.is_dir() {
         supervise::pids(&dir)
     } else {
@@ -43,7 +43,7 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
     }
 }
 
-/// Those of [`supervisors_left`] that are stopped by a signal.
+/// The supervisors of [`supervisors_left`] that are stopped by a signal.
 pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
     let dir = layout.supervisors();
     if dir.is_dir() {
@@ -54,8 +54,8 @@ pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
 }
 
 impl Host {
-    /// Shuts the host down. Returns when that begins: with `Drain` and `Kill` when the last attempt
-    /// has ended.
+    /// Shuts the host down. Returns when the shutdown begins; with `Drain` and `Kill`, this is when
+    /// the last attempt has ended.
     pub(crate) async fn go_down(
         &self,
         by: &Arc<Principal>,
@@ -88,7 +88,9 @@ impl Host {
         }
         if self.leaving.leaves.borrow().is_some() {
             let gone = AppError::new(ErrorKind::Unavailable, "the host is going down");
-            return Err(gone.hint("ask again in a moment: the next host takes over what runs"));
+            return Err(
+                gone.hint("try again in a moment: the next host takes over the running tasks")
+            );
         }
         if self.leaving.wanted.send_replace(None).is_none() {
             return Ok(false);
@@ -99,7 +101,7 @@ impl Host {
                 ErrorKind::Unavailable,
                 "the engine did not lift the drain in time",
             )
-            .hint("`claudine doctor` checks it")),
+            .hint("`claudine doctor` checks the host")),
         }
     }
 
@@ -152,7 +154,7 @@ impl Host {
         }
     }
 
-    /// Does not check for a drain first, because one may still be on its way to the engine.
+    /// Does not check for a drain first, because a drain may still be on its way to the engine.
     async fn undrain(&self) -> Result<(), AppError> {
         self.engine.command(Input::Undrain).await?;
         Ok(())

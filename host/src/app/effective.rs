@@ -1,5 +1,5 @@
-//! Determines the authority that a request would have after all defaults, as its executor states
-//! it.
+//! Determines the authority that a request would have after all defaults. Its executor states this
+//! authority.
 
 use std::sync::Arc;
 
@@ -112,7 +112,8 @@ impl Host {
         let variables = self.variables_of(Some(task)).await?;
         let told = said.and_then(|said| told(&spec, said));
         for document in std::iter::once(&spec).chain(&told) {
-            // A plugin that no longer exists cannot state an authority, so everything is assumed.
+            // A plugin that no longer exists cannot state an authority, so the task is assumed to
+            // have every authority.
             let authority = match self.plugins.executor(&request.executor) {
                 Ok(executor) => {
                     let draft = Draft {

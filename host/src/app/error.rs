@@ -15,9 +15,9 @@ pub(crate) enum ErrorKind {
     NotFound,
     /// A name or id matches several tasks.
     Ambiguous,
-    /// The task is in a state that does not allow it.
+    /// The state of the task does not allow the request.
     Conflict,
-    /// A permission or ceiling forbids it.
+    /// A permission or ceiling forbids the request.
     Forbidden,
     /// A limit of the host is reached: too many tasks, nested too deep.
     Limit,
@@ -40,10 +40,10 @@ pub(crate) struct Mistake {
     pub(crate) pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
-    /// Counted from 1.
+    /// Line, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
-    /// Counted from 1.
+    /// Column, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) column: Option<u64>,
     /// The line with a mark below the mistake, for a person.

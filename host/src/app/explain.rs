@@ -14,49 +14,49 @@ use claudine_domain::{
 
 use super::{
     limit_view::{limit_text, past_limit_text},
-    present::held_by,
+    present::{held_by, phase},
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, steps},
     view::Why,
 };
-use crate::{clock::rfc3339, text::shell_word};
+use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Reasons outside the task why it does not start.
+/// Reasons outside a task why it waits.
 #[derive(Default)]
 pub(super) struct InTheWay {
     /// Reasons that hold for the whole queue.
     pub(super) queue: QueueView,
     /// The refusal by admission.
     pub(super) refusal: Option<Refusal>,
-    /// The reason why output of its attempt cannot be written.
+    /// The reason why output of the task's attempt cannot be written.
     pub(super) held_back: Option<String>,
-    /// The pid of its supervisor, if that is stopped by a signal.
+    /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
-    /// Some of its unfinished dependencies, and the number of the others.
+    /// Some of the task's unfinished dependencies, and the number of the others.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
     /// Dependencies whose rows cannot be read, with the errors.
     pub(super) unreadable: Vec<(TaskId, String)>,
-    /// The task because of which it could not run.
+    /// The task because of which this task could not run.
     pub(super) culprit: Option<Task>,
-    /// Budget of its graph, and the amount spent.
+    /// Budget of the task's graph, and the amount spent.
     pub(super) graph: Option<Level>,
-    /// Name of the usage limit that it waits for.
+    /// Name of the usage limit that the task waits for.
     pub(super) limit: Option<String>,
-    /// Whether that limit has ended.
+    /// Whether the usage limit has ended.
     pub(super) is_limit_over: bool,
-    /// The command that continues it although it has ended.
+    /// The command that continues the task although it has ended.
     pub(super) way_out: Option<String>,
-    /// The same for the culprit.
+    /// The command that continues the culprit although it has ended.
     pub(super) culprit_way_out: Option<String>,
-    /// Whether it was restored from a backup without its environment.
+    /// Whether the task was restored from a backup without its environment.
     pub(super) without_environment: bool,
 }
 
-/// Whether only admission keeps it from starting.
+/// Whether only admission keeps the task from starting.
 pub(super) fn is_queued(task: &Task) -> bool {
     matches!(
         task.state,
@@ -68,7 +68,7 @@ pub(super) fn is_queued(task: &Task) -> bool {
     )
 }
 
-/// Whether another attempt of it is still to start.
+/// Whether another attempt of the task is still to start.
 fn has_yet_to_run(task: &Task) -> bool {
     let waits = matches!(
         task.state,
@@ -105,7 +105,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             reason,
             culprit: of,
         } => {
-            // A cancellation without a reason of its own says nothing else.
+            // A cancellation without a given reason has only the outcome's name as its message.
             let reason = reason
                 .as_ref()
                 .filter(|reason| *reason.message != *outcome.as_str());
@@ -120,7 +120,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let held = task.held.map(|_| {
                 let by = held_by(task);
                 let is = task.restored_from.map_or("is held by", |_| "was");
-                format!("it {is} {by}; release it before it can run again")
+                format!("it {is} {by} and must be released before it can run again")
             });
             let merge = failed_merge(task).map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
@@ -152,7 +152,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 WaitingFor::Account(account) => (
                     last_end(),
                     format!(
-                        "{}; `claudine retry --now {:#}` starts it now",
+                        "{}; `claudine retry --now {:#}` starts the task now",
                         limit_text(account, limit.as_deref(), *until_at),
                         task.id
                     ),
@@ -176,7 +176,12 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let suspended = suspended_supervisor.map(|pid| {
                 format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
             });
-            let reasons = std::iter::once(running(phase)).chain(suspended).chain(held);
+            let running = if queue.no_host {
+                running_without_host(phase, unrecorded::is_marked(task))
+            } else {
+                running(phase)
+            };
+            let reasons = std::iter::once(running).chain(suspended).chain(held);
             (*since, reasons.collect())
         }
     };
@@ -184,12 +189,13 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     let is_kept = has_yet_to_run(task) && !is_queued(task);
     let kept = queue.reasons().filter(|_| is_kept);
     let environment = (without_environment && has_yet_to_run(task)).then(|| {
-        "its environment was not in the backup, so it will run in that of the restoring command"
+        "its environment was not in the backup, so it will run in the environment of the restoring command"
             .to_owned()
     });
     Why {
         id: task.id.to_string(),
         state: task.state.as_str().to_owned(),
+        phase: phase(task),
         since: since_text(since),
         reasons: reasons
             .into_iter()
@@ -201,7 +207,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     }
 }
 
-/// The command is the one that is proposed for the culprit itself, if there is one.
+/// Explains that a task could not run because of the culprit. `way_out` is the command that is
+/// proposed for the culprit itself.
 fn because_of(culprit: &Task, way_out: Option<String>) -> String {
     let because = format!("it could not run because of {}", called(culprit));
     let Some(end) = culprit.end() else {
@@ -217,14 +224,14 @@ fn because_of(culprit: &Task, way_out: Option<String>) -> String {
         Outcome::Lost => "was lost",
     };
     let (command, effect) = match (steps(culprit).into_iter().next(), way_out) {
-        (Some(step), _) => (step.command, "merges what that one did"),
-        (None, Some(command)) => (command, "continues that one"),
+        (Some(step), _) => (step.command, "merges that task's changes"),
+        (None, Some(command)) => (command, "continues that task"),
         (None, None) => (
             format!("claudine retry {:#}", culprit.id),
-            "runs that one again",
+            "runs that task again",
         ),
     };
-    format!("{because}, which {ended}; `{command}` {effect} and revives this one")
+    format!("{because}, which {ended}; `{command}` {effect} and revives this task")
 }
 
 fn because_of_forgotten(culprit: TaskId) -> String {
@@ -239,7 +246,7 @@ fn held(task: &Task) -> String {
     let Some(taken_at) = task.restored_from else {
         return format!("held by {by}; release it with `claudine release {id:#}`");
     };
-    // `--restored` does not release tasks that somebody also holds.
+    // `--restored` does not release a task that somebody holds as well.
     if !task.holders.is_empty() {
         return format!("{by}; release it with `claudine release {id:#}`");
     }
@@ -249,7 +256,7 @@ fn held(task: &Task) -> String {
     )
 }
 
-/// The money spent by an unfinished task and by its graph, of their budgets.
+/// The money that an unfinished task and its graph have spent, and the budgets.
 fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
     let own = task.request.budget_micro_usd.map(|budget_micro_usd| Level {
         spent_micro_usd: spent_by(&task.attempts),
@@ -318,6 +325,22 @@ fn running(phase: &Phase) -> String {
     }
 }
 
+/// Describes a running task if no host runs: steps that only a host takes wait for the next host.
+fn running_without_host(phase: &Phase, is_unrecorded: bool) -> String {
+    let what = match phase {
+        _ if is_unrecorded => {
+            "its process has ended; the next host reads the rest of its output and records the end"
+        }
+        Phase::Preparing => "it was being prepared when the host ended; the next host continues",
+        Phase::Finishing => "it was finishing when the host ended; the next host continues",
+        Phase::Settling => "ended; the next host commits, merges or pushes its changes",
+        Phase::Assigned | Phase::Starting | Phase::Live | Phase::Stopping(_) => {
+            return running(phase);
+        }
+    };
+    format!("{what} (`claudine up` starts a host)")
+}
+
 pub(super) fn stop_word(why: &StopWhy) -> String {
     match why {
         StopWhy::Cancelled {
@@ -378,7 +401,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         }
         Refusal::Paused { since } => paused_text(&rfc3339(*since)),
         Refusal::GroupPaused { group } => {
-            format!("group `{group}` is paused; lift that with `claudine unpause {}`", shell_word(group))
+            format!("group `{group}` is paused; lift the pause with `claudine unpause {}`", shell_word(group))
         }
         Refusal::DailyBudget { level, until } => format!(
             "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",

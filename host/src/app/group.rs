@@ -34,8 +34,8 @@ const QUEUED: [Status; 4] = [
 ];
 
 impl Host {
-    /// Changes a group. One that was never set and has no tasks is created only if the request says
-    /// so, because a misspelled name would stay for ever.
+    /// Changes a group. A group that was never set and has no tasks is created only if the request
+    /// says so, because a group with a misspelled name would stay for ever.
     pub(crate) async fn set_group(
         &self,
         by: &Arc<Principal>,
@@ -51,7 +51,7 @@ impl Host {
                     "a group's limit is at least 1; to start none of its tasks, pause it",
                 );
             }
-            (Some(_), true) => return invalid("a limit and no limit exclude each other"),
+            (Some(_), true) => return invalid("`limit` and `unlimited` exclude each other"),
             (Some(limit), false) => NewLimit::Most(limit),
             (None, true) => NewLimit::Unlimited,
             (None, false) => NewLimit::Unchanged,
@@ -101,7 +101,7 @@ impl Host {
         }
     }
 
-    /// The current state of a group; without a limit if none was set.
+    /// The current state of a group. A group whose limit was never set has no limit.
     async fn group(&self, name: &str) -> Result<GroupView, AppError> {
         let groups = self.groups().await?;
         let found = groups.into_iter().find(|group| group.name == name);
@@ -139,7 +139,8 @@ fn empty(name: String) -> GroupView {
     }
 }
 
-/// Adds the numbers of unfinished tasks to the groups, and groups that exist only because of tasks.
+/// Adds the numbers of unfinished tasks to the groups, and adds the groups that exist only because
+/// they have tasks.
 fn with_tasks(
     reader: &Reader,
     mut groups: BTreeMap<String, GroupView>,
@@ -150,6 +151,12 @@ fn with_tasks(
             view.running += count;
         } else {
             view.queued += count;
+        }
+    }
+    for task in reader.unrecorded()? {
+        let group = task.request.group.as_deref();
+        if let Some(view) = group.and_then(|group| groups.get_mut(group)) {
+            view.running = view.running.saturating_sub(1);
         }
     }
     for group in groups.values_mut() {

@@ -76,7 +76,7 @@ impl Host {
     /// Releases all tasks that are held only because they were restored from a backup.
     pub(crate) async fn release_restored(&self, by: &Arc<Principal>) -> Result<Changed, AppError> {
         let (tasks, any) = self.read(restored).await?;
-        // None of them has a holder, so one decision is valid for all.
+        // None of these tasks has a holder, so a decision about one is valid for all.
         if let Some(task) = any {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
         }
@@ -88,14 +88,14 @@ impl Host {
             Answer::Changed(tasks) => Ok(Changed { tasks }),
             // The engine has no other answer to these commands.
             other => {
-                tracing::error!(?other, "a hold or a release was answered");
+                tracing::error!(?other, "unexpected answer to a hold or release");
                 Ok(Changed { tasks: 0 })
             }
         }
     }
 }
 
-/// Ids of all tasks held only by a restore, and one of these tasks. Read a page at a time.
+/// Ids of all tasks held only by a restore, and one of these tasks. Reads a page at a time.
 fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
     let mut filter = Filter::in_state(Status::Held);
     let mut ids = Vec::new();

@@ -34,8 +34,8 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// Limit of waiting requests that read their task at the same time, so that other requests get
-/// through when many arrive or are woken at once.
+/// Maximum number of waiting requests that read their task at the same time. Without it, other
+/// requests would be delayed if many waiting requests arrive or are woken at once.
 const LOOKS_AT_ONCE: usize = 4;
 
 /// A host with everything that the use cases need.
@@ -61,14 +61,14 @@ pub(crate) struct Host {
     pub(super) watch: LogWatch,
     /// Readers of logs; each ends with its client.
     pub(super) reading: TaskTracker,
-    /// Permits for reading a task that is waited for.
+    /// Permits for reading a task for which a request waits.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
     pub(super) past: KeptPast,
 }
 
-/// Finds the attempt of a process, given the process and its ancestors, and whether the process was
-/// started by the attempt or by the host; none if that is uncertain.
+/// Finds the attempt of a process, given the process and its ancestors, and whether the attempt or
+/// the host started the process. The answer is none if this is uncertain.
 pub(crate) type AttemptOf =
     Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 
@@ -112,6 +112,7 @@ impl Host {
             watch,
         } = parts;
         let reading = TaskTracker::new();
+        let no_host = engine.snapshot().no_host;
         let mode = match settings.begin {
             Begin::Usual | Begin::Paused => None,
             Begin::Draining => Some(DownMode::Drain),
@@ -123,7 +124,11 @@ impl Host {
         Self {
             engine,
             ids: Mutex::default(),
-            reader: Arc::new(Reader { store, layout }),
+            reader: Arc::new(Reader {
+                store,
+                layout,
+                no_host,
+            }),
             plugins,
             transcripts,
             environments,
@@ -143,7 +148,8 @@ impl Host {
         }
     }
 
-    /// Reads on a thread that may block, and sees at least all changes that were answered before.
+    /// Reads on a thread that may block, and sees at least all changes whose requests were answered
+    /// before.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, AppError>
     where
         T: Send + 'static,
@@ -239,8 +245,8 @@ impl From<EngineError> for AppError {
         let app = Self::new(kind, error.to_string());
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
-            EngineError::NoHost => app.hint("`claudine up` starts one"),
-            EngineError::Reloading(_) => app.hint("`claudine doctor` checks it"),
+            EngineError::NoHost => app.hint("`claudine up` starts a host"),
+            EngineError::Reloading(_) => app.hint("`claudine doctor` checks the host"),
             _ => app,
         }
     }

@@ -37,7 +37,8 @@ pub(super) fn limit_text(account: &AccountKey, limit: Option<&str>, until: Times
     phrase(executor_of(account), limit, "until", &rfc3339(until))
 }
 
-/// The same for a limit that tasks still wait for because no host has started them since.
+/// Describes a limit that has ended although tasks still wait for it, because no host has started
+/// them since.
 pub(super) fn past_limit_text(
     account: &AccountKey,
     limit: Option<&str>,

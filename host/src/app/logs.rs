@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// Number of pieces read ahead of a slow client.
-const AHEAD: usize = 16;
-/// Time between two checks for the end of an attempt that has no event, as when its account is
-/// parked.
+const AHEAD: usize = 2;
+/// Time between two checks for the end of an attempt. The checks are needed because not every end
+/// has an event: if the account is parked, there is none.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
-/// Size limit of the last lines, which are an answer in one piece.
+/// Size limit of the last lines, because they are sent in one piece.
 const LINES_MAX_BYTES: usize = 1 << 20;
 
 /// The source of an attempt's output.
@@ -100,13 +100,14 @@ impl Host {
             if let Err(Stop::Error(error)) = read.await
                 && reading.sender.send(Err(error)).await.is_err()
             {
-                tracing::debug!("a reader of logs went away before its error");
+                tracing::debug!("a reader of logs disconnected before it received an error");
             }
         });
         Ok(receiver)
     }
 
-    /// Reads one attempt, or when following one after the other until the task is done.
+    /// Reads one attempt; if the reader follows, also the later attempts in turn, until the task is
+    /// done.
     async fn read_attempts(
         &self,
         reading: &Reading,
@@ -140,7 +141,7 @@ impl Host {
         if let Some(channel) = reading.channel {
             reader = reader.channel(channel);
         }
-        let mut log = AsideReader::from(reader);
+        let mut log = AsideReader::from(reader.sparing());
         let watch = reading.follow.then(|| self.watch.clone());
         let opened = log.read(move |reader| {
             let grown = watch.map(|watch| watch.subscribe(reader.path()));
@@ -165,7 +166,7 @@ impl Host {
         };
         reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
-            // Checked before reading, so that all output before the end is read.
+            // The end is checked before reading, so that all output before the end is read.
             let finished = self.engine.finish_of(attempt.task);
             let asks = reading.follow || matches!(source, Source::Items(_));
             let ended = asks && self.has_ended(attempt).await?;
@@ -178,7 +179,8 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                // Fails if the engine has ended; then the connection ends with the host.
+                // Fails if the engine has ended; in that case the connection ends together with the
+                // host.
                 Ok(()) = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
@@ -240,8 +242,8 @@ impl Host {
     }
 }
 
-/// The number of the attempt: the given one, or the last that began. When following, the next one
-/// is allowed and awaited.
+/// The number of the attempt: the requested one, or the last attempt that began. A reader that
+/// follows may also request the attempt after the last one, and waits for its beginning.
 fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
     let number = |attempt: &Attempt| attempt.number;
     let (last, last_run) = (

@@ -2,8 +2,8 @@
 //!
 //! Every action that changes something asks [`may`] first. A *restrained* principal (see
 //! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
-//! clients: its request is judged by its effect after all defaults, and refused if it exceeds them,
-//! with the reason and the setting that a person can change.
+//! clients: its request is judged by its effect after all defaults, and refused if this effect
+//! exceeds the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
     principal::{Authority, Principal, Step, Via},
@@ -50,7 +50,8 @@ pub(super) enum Verb<'a> {
     LiftDrain,
 }
 
-/// Decides whether a principal may perform an action, and on this task if it concerns one.
+/// Decides whether a principal may perform an action. `task` is the task that the action concerns,
+/// if there is one.
 pub(super) fn may(
     by: &Principal,
     verb: Verb<'_>,
@@ -75,7 +76,7 @@ pub(super) fn may(
             Err(persons(by, verb))
         }
         // An attempt of a command may do what its submitter may do, except shut down the host that
-        // it runs on.
+        // runs it.
         Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
@@ -122,8 +123,8 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     if let Some(strategy) = work.merge {
         merges(by, ceiling, strategy)?;
     }
-    // Listing a command executor allows everything that it does, because commands have no
-    // permission modes.
+    // If a command executor is listed, everything that its commands do is allowed, because commands
+    // have no permission modes.
     if work.class == Class::Command {
         return Ok(());
     }
@@ -192,7 +193,7 @@ fn held(by: &Principal, task: &Task) -> AppError {
         .hint("a person can release it with `claudine release`, outside of any task")
 }
 
-/// Refuses an action reserved for the owner in person.
+/// The refusal of an action that is reserved for persons.
 fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
     let what = match verb {
         Verb::CleanWorktrees => "remove worktrees",
@@ -254,7 +255,7 @@ struct Asks {
     extra_args: Vec<String>,
 }
 
-/// The fields that determine the authority, or that the executor's default does.
+/// The fields that determine the authority, or the executor's default if no field does.
 fn because(spec: &str) -> String {
     let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
         return "according to its executor".to_owned();
@@ -437,7 +438,7 @@ mod tests {
             let mut all = principals().into_iter();
             all.find(|(name, _)| *name == word).unwrap().1
         };
-        // Tasks stored by older versions name no holder; it was a person.
+        // Tasks stored by older versions name no holder; the holder was a person.
         check("old", Verb::Release, Some(&held_by(&[])), PERSONS);
         let owners = held_by(&[Principal::default()]);
         check("owner", Verb::Release, Some(&owners), PERSONS);

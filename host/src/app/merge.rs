@@ -23,7 +23,7 @@ use crate::worktree::{Again, Held};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MergeWorktree {
-    /// Default: the task's own strategy.
+    /// Merge strategy; by default the strategy of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<MergeStrategy>,
 }
@@ -33,8 +33,8 @@ pub(crate) struct MergeWorktree {
 pub(crate) struct WorktreeMerged {
     pub(crate) task: String,
     pub(crate) merge: Merge,
-    /// If the task had failed because of its merge and this one succeeded: the number of the
-    /// attempt that it counts as.
+    /// Number of the attempt as which this merge counts, if it succeeded and the task had failed
+    /// because of an earlier merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
     /// Number of dependants that can run now.
@@ -43,8 +43,8 @@ pub(crate) struct WorktreeMerged {
 }
 
 impl Host {
-    /// Merges the worktree of a finished task. If the task had failed because of its merge, it has
-    /// succeeded by this one.
+    /// Merges the worktree of a finished task. If the task had failed because of an earlier merge,
+    /// a successful merge makes it succeed.
     pub(crate) async fn merge_worktree(
         &self,
         by: &Arc<Principal>,
@@ -76,12 +76,12 @@ impl Host {
         if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
             let message = format!("task {id:#} is {}, not done", task.state.as_str());
             return Err(AppError::new(ErrorKind::Conflict, message)
-                .hint("its worktree can be merged when it has ended"));
+                .hint("the worktree can be merged once the task has ended"));
         }
         Ok((held, task))
     }
 
-    /// The requested strategy, or that of the task.
+    /// The requested strategy, or the strategy of the task.
     pub(super) async fn strategy_for(
         &self,
         id: TaskId,
@@ -131,7 +131,7 @@ impl Host {
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));
         }
-        // If the host crashes before this, repeating the request finds the finished merge.
+        // If the host crashes before the next step, repeating the request finds the finished merge.
         let by_hand = if task.is_some_and(Task::failed_by_its_merge) {
             self.end_by_hand(by, id, &merge).await?
         } else {

@@ -80,10 +80,10 @@ pub(crate) use self::{
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Style, lines_of},
     view::{
-        AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
-        GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece, PermissionView, Place,
-        PluginDetail, PluginView, Retried, Step, Submitted, TaskList, TaskRow, TaskView, Why,
-        WorktreeView,
+        AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
+        EventView, GitView, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
+        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
+        TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

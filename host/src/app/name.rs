@@ -1,7 +1,7 @@
 //! Refuses names that could be taken for other tasks.
 //!
-//! A name takes precedence over the end of an id. Otherwise a task named like the end of another
-//! one's id, as lists show it, would receive the actions meant for that one.
+//! A name takes precedence over the end of an id. So a task named like the end of another task's
+//! id, as lists show it, would receive the actions meant for the other task.
 
 use claudine_domain::id::{IdEnd, SHORT_DIGITS};
 
@@ -36,7 +36,7 @@ impl Host {
             Some((index, name)) => {
                 let message = format!("`{name}` is a part of another task's id");
                 let error = AppError::new(ErrorKind::Conflict, message);
-                Err((index, error.hint("give it another name")))
+                Err((index, error.hint("give the task another name")))
             }
         }
     }

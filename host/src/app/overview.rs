@@ -51,7 +51,7 @@ pub(crate) struct Overview {
     pub(crate) tasks: Vec<TaskRow>,
     /// Number of the last event included; pass it to ask for later changes.
     pub(crate) sequence: u64,
-    /// The event after which changes are included; absent if everything is.
+    /// The event after which changes are included; absent if everything is included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changes_since: Option<u64>,
     /// Counts of all tasks; absent if only some were requested.
@@ -72,10 +72,10 @@ pub(crate) struct Overview {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Counts {
     pub(crate) running: u64,
-    /// Ready or waiting, but not held.
+    /// Number of tasks that are ready or waiting, but not held.
     pub(crate) queued: u64,
     pub(crate) held: u64,
-    /// Failed, timed out or lost.
+    /// Number of tasks that failed, timed out or were lost.
     pub(crate) failed: u64,
     pub(crate) total: u64,
 }
@@ -109,8 +109,8 @@ impl Host {
         self.completed(overview).await
     }
 
-    /// Changes after an event: as soon as there are any, or an empty answer at the time limit.
-    /// Without an event, everything at once.
+    /// Returns the changes after the given event as soon as there are any, or an empty answer at
+    /// the time limit. If no event is given, returns the whole overview immediately.
     pub(crate) async fn changes(&self, query: ChangesQuery) -> Result<Overview, AppError> {
         let limit = query.timeout_ms.map_or(LONGEST_WAIT, Duration::from_millis);
         let ends_at = clock::monotonic() + limit.min(LONGEST_WAIT);
@@ -163,7 +163,8 @@ fn overview(
     limit: usize,
     past: &Past,
 ) -> Result<Overview, AppError> {
-    // Read first, so that changes during the next reads are reported again rather than missed.
+    // The number is read first, so that changes during the next reads are reported again rather
+    // than missed.
     let sequence = reader.store.last_event()?;
     let selection = Selection::of(reader, filter, Purpose::Show)?;
     let mut tasks = selection.active(reader, MOST_ACTIVE + 1)?;
@@ -190,7 +191,7 @@ fn overview(
     })
 }
 
-/// The changes; none if there are none, unless an empty answer is wanted.
+/// The changes. `None` if nothing has changed, unless an empty answer is wanted.
 fn changes(
     reader: &Reader,
     after: Sequence,
@@ -204,7 +205,7 @@ fn changes(
     let events = reader.store.events_after(after, MOST_EVENTS)?;
     let follows = events.first().is_some_and(|(first, _)| *first == after + 1);
     let ids: BTreeSet<_> = events.iter().map(|(_, event)| event.task).collect();
-    // The events after it were removed, or are of another database.
+    // The events after `after` were removed, or `after` belongs to another database.
     let is_other = last != after && !follows;
     if is_other || events.len() == MOST_EVENTS || ids.len() > MOST_CHANGED {
         let whole = overview(reader, &ListFilter::default(), ENDED as usize, past)?;
@@ -251,6 +252,8 @@ fn counts(reader: &Reader) -> Result<Counts, AppError> {
             Status::Done(_) => {}
         }
     }
+    let unrecorded = reader.unrecorded()?.len() as u64;
+    counts.running = counts.running.saturating_sub(unrecorded);
     Ok(counts)
 }
 

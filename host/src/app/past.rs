@@ -48,8 +48,8 @@ impl Past {
     }
 }
 
-/// The run times read last, for repeated requests, because reading them takes a look at some
-/// thousand tasks.
+/// The run times that were read last. They are kept for repeated requests, because some thousand
+/// tasks have to be read for them.
 #[derive(Default)]
 pub(super) struct KeptPast(Mutex<Option<(Duration, Arc<Past>)>>);
 

@@ -33,7 +33,7 @@ impl Host {
 fn listed(listing: &Listing) -> PluginView {
     let (health, message) = match &listing.status {
         Status::Looked(Health { state, message, .. }) => match needs_grant(listing) {
-            // Even if its program was found, it may not be started.
+            // Even if the program was found, the plugin may not start it.
             Some(message) => ("needs_grant".to_owned(), message),
             None => (state.to_string(), message.clone()),
         },
@@ -73,7 +73,7 @@ fn needs_grant(listing: &Listing) -> Option<String> {
         asked.join(", ")
     };
     Some(format!(
-        "it may not start {commands} until that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
+        "the plugin may not start {commands} until this is granted: write `digest = \"{}\"` and `process = {asked:?}` \
          to grants/{}.toml in the data directory, and restart the host",
         shipped.grant.digest, listing.name,
     ))

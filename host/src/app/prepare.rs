@@ -24,7 +24,8 @@ use crate::{
 /// Length limit of the summary.
 const SUMMARY_CHARS: usize = 120;
 
-/// The path without a trailing slash and without `.`. `..` is kept, because it may follow a link.
+/// The path without a trailing slash and without `.`. `..` is kept, because it may come after a
+/// link.
 pub(super) fn plain(path: &std::path::Path) -> String {
     let path: std::path::PathBuf = path.components().collect();
     path.to_string_lossy().into_owned()
@@ -81,7 +82,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
             let faulty = found.iter().position(|issues| !issues.is_empty());
             faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))
         }
-        // Validated one by one to find the one that fails.
+        // The documents are validated one by one to find the one that fails.
         Err(_) if tasks.len() > 1 => {
             for (index, one) in tasks.iter().enumerate() {
                 Box::pin(ask(first + index, std::slice::from_ref(one))).await?;
@@ -183,8 +184,8 @@ pub(super) fn idempotency(
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
-    // Appended after the JSON, so that requests without a budget and a name keep the digest of
-    // earlier versions.
+    // Both are appended after the JSON, so that requests with neither a budget nor a name keep the
+    // digest of earlier versions.
     if let Some(micro_usd) = graph_micro_usd {
         payload.extend_from_slice(&micro_usd.to_be_bytes());
     }

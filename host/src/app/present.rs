@@ -14,11 +14,16 @@ use super::{
     limit_view::limit_text,
     queue_view::QueueView,
     view::{
-        AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView,
-        WorktreeView,
+        AttemptView, DependencyView, ENDED_PHASE, GitView, ReasonView, TaskRow, TaskView,
+        UsageView, WorktreeView,
     },
 };
-use crate::{clock::rfc3339, store::phase_word, text::shortened, units::dollars};
+use crate::{
+    clock::rfc3339,
+    store::{phase_word, unrecorded},
+    text::shortened,
+    units::dollars,
+};
 
 /// Length limit of a reason in a list.
 const REASON_CHARS: usize = 200;
@@ -72,7 +77,7 @@ fn row(task: &Task) -> TaskRow {
         summary: request.summary.clone(),
         executor: request.executor.to_string(),
         state: task.state.as_str().to_owned(),
-        phase: task.phase().and_then(phase_word).map(str::to_owned),
+        phase: phase(task),
         doing: last.and_then(|attempt| attempt.doing.clone()),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: reason.or(waiting_reason.as_ref()).map(reason_view),
@@ -101,6 +106,16 @@ fn row(task: &Task) -> TaskRow {
         ran_ms: deciding.and_then(ran_ms),
         expected_ms: None,
     }
+}
+
+/// The word for the phase of a running task.
+pub(super) fn phase(task: &Task) -> Option<String> {
+    let word = if unrecorded::is_marked(task) {
+        Some(ENDED_PHASE)
+    } else {
+        task.phase().and_then(phase_word)
+    };
+    word.map(str::to_owned)
 }
 
 fn ran_ms(attempt: &Attempt) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Identifies the process at the other end of a connection.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use claudine_domain::{
     id::AttemptId,
@@ -18,16 +18,21 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
-    /// `None` if it has ended, or is in a pid namespace that is invisible to this host.
-    process: Option<Arc<Handle>>,
+    /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
+    /// host. An error message if this host could not look.
+    process: Result<Option<Arc<Handle>>, String>,
 }
 
 impl Peer {
-    /// Must be created as soon as the connection is accepted, so that reuse of the pid is noticed.
+    /// Opens the process. Must be called as soon as the connection is accepted, so that a reuse of
+    /// the pid is noticed.
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
-            process: pid.and_then(Handle::open).map(Arc::new),
+            process: match pid.map_or(Ok(None), Handle::open) {
+                Ok(process) => Ok(process.map(Arc::new)),
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 }
@@ -51,7 +56,7 @@ impl Caller {
     };
 
     /// A process in an attempt of this task. A command acts for its submitter, but an agent acts on
-    /// its own, and so does whatever git starts for the host, such as a hook.
+    /// its own, and so does a program that git starts for the host, such as a hook.
     fn within(task: &Task, side: Side) -> Self {
         let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
@@ -75,46 +80,44 @@ impl Caller {
 }
 
 impl Host {
-    /// Identifies the caller behind a connection.
-    pub(crate) async fn recognise(&self, peer: &Peer) -> Caller {
+    /// Identifies the caller behind a connection. Returns an error if this is not possible at the
+    /// moment.
+    pub(crate) async fn recognise(&self, peer: &Peer) -> Result<Caller, AppError> {
         let own = rustix::process::geteuid().as_raw();
-        let process = peer.process.clone().filter(|_| peer.uid == own);
+        if peer.uid != own {
+            return Ok(Caller::SOME_AGENT);
+        }
+        let process = peer.process.clone().map_err(|error| unseen(&error))?;
         let Some(process) = process else {
-            return Caller::SOME_AGENT;
+            return Ok(Caller::SOME_AGENT);
         };
         let supervisors = self.reader.layout.supervisors();
-        // On a thread that may block, because reading another process's environment may wait for a
-        // disk.
+        // Runs on a thread that may block, because reading another process's environment may wait
+        // for a disk.
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
-        let found = match looked {
-            Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
-            // Started by git for a request whose supervisor has died.
-            Ok(Whereabouts::Outside {
+        let looked = looked.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let found = match looked.map_err(|error| unseen(&error.to_string()))? {
+            Whereabouts::Outside { marker: None } => return Ok(Caller::OWNER),
+            // Git started the process for a request, and the supervisor of git has died.
+            Whereabouts::Outside {
                 marker: Some(marker),
-            }) if is_of_a_host(&marker) => Ok(None),
-            Ok(Whereabouts::Outside {
+            } if is_of_a_host(&marker) => None,
+            Whereabouts::Outside {
                 marker: Some(marker),
-            }) => match self.stored(marked(&marker)).await {
+            } => match self.stored(marked(&marker)).await? {
                 // The marker belongs to another host, or to no task.
-                Ok(None) => return Caller::OWNER,
+                None => return Ok(Caller::OWNER),
                 found => found,
             },
-            Ok(Whereabouts::Below(line)) => {
+            Whereabouts::Below(line) => {
                 let found = (self.attempt_of)(line).await;
-                self.stored(found).await
+                self.stored(found).await?
             }
-            Ok(Whereabouts::Unknown) => Ok(None),
-            Err(panic) => Err(AppError::new(ErrorKind::Internal, panic.to_string())),
+            Whereabouts::Unknown => None,
         };
-        match found {
-            Ok(Some((task, side))) => Caller::within(&task, side),
-            Ok(None) => Caller::SOME_AGENT,
-            // A caller that cannot be identified gets the fewest rights.
-            Err(error) => {
-                tracing::warn!(%error, "a caller could not be recognised");
-                Caller::SOME_AGENT
-            }
-        }
+        Ok(found.map_or(Caller::SOME_AGENT, |(task, side)| {
+            Caller::within(&task, side)
+        }))
     }
 
     async fn stored(
@@ -131,13 +134,20 @@ impl Host {
     }
 }
 
+/// The error for a caller that is not looked at, whoever it may be.
+fn unseen(error: &str) -> AppError {
+    let message = format!("the host cannot identify the caller: {error}");
+    AppError::new(ErrorKind::Unavailable, message).hint(
+        "try again; with a higher limit of open files (`ulimit -Hn`) a host serves more callers at a time",
+    )
+}
+
 fn is_of_a_host(marker: &str) -> bool {
     let owner = marker.split_once('+').map(|(owner, _)| owner);
     owner == Some(HOST)
 }
 
-/// Parses a marker: that of an attempt, or with a `+` that of a command run by the host for an
-/// attempt.
+/// Parses a marker: of an attempt or, with a `+`, of a command that the host runs for an attempt.
 fn marked(marker: &str) -> Option<(AttemptId, Side)> {
     let (attempt, side) = match marker.split_once('+') {
         Some((attempt, _)) => (attempt, Side::Host),

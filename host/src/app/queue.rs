@@ -51,7 +51,7 @@ impl Host {
         })
     }
 
-    /// Pauses the queue or lifts the pause; survives restarts of the host.
+    /// Pauses the queue or lifts the pause. A pause survives restarts of the host.
     pub(crate) async fn pause_queue(
         &self,
         by: &Arc<Principal>,

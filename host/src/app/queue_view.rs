@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use super::limit_view::LimitView;
 use crate::clock::rfc3339;
 
-/// Reasons why queued tasks do not start, all of them or those of an account.
+/// Reasons why all queued tasks, or the queued tasks of an account, do not start.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueView {
-    /// Time since when the queue is paused, if it is.
+    /// Time at which the queue was paused, if it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) paused_since: Option<String>,
-    /// Principal who paused it.
+    /// Principal who paused the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused_by: Option<String>,
     /// Whether the host is draining: it starts nothing and ends when nothing runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) draining: bool,
-    /// Whether no host is running, and this was read from the database.
+    /// Whether no host is running, so that this answer was read from the database.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_host: bool,
     /// Accounts at a usage limit, whose tasks wait.
@@ -40,11 +40,12 @@ impl QueueView {
     /// The reasons why nothing starts, one sentence each.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = String> {
         let no_host = self.no_host.then(|| {
-            "no host is running, and nothing starts without one; `claudine up` starts it".to_owned()
+            "no host is running, and nothing starts without one; `claudine up` starts a host"
+                .to_owned()
         });
         let paused = self.paused_since.as_deref().map(paused_text);
         let draining = self.draining.then(|| {
-            "the host is draining and starts nothing new; `claudine up` lifts that".to_owned()
+            "the host is draining and starts nothing new; `claudine up` lifts the drain".to_owned()
         });
         no_host.into_iter().chain(paused).chain(draining)
     }
@@ -56,5 +57,5 @@ impl QueueView {
 }
 
 pub(super) fn paused_text(since: &str) -> String {
-    format!("the queue is paused since {since}; lift that with `claudine unpause`")
+    format!("the queue is paused since {since}; lift the pause with `claudine unpause`")
 }

@@ -84,7 +84,8 @@ impl Host {
             {
                 view.merge = Some(merge);
             }
-            // A finished agent without a result; a running agent's output is read only on request.
+            // A finished agent without a result shows its output. The output of a running agent is
+            // read only on request.
             let is_unshown = task.is_done() && view.output.is_none();
             let unshown = begun(&task).filter(|_| is_unshown);
             let unshown = unshown.map(|number| Output::of(&task, number));
@@ -101,7 +102,8 @@ impl Host {
             "ready" | "blocked" | "waiting" | "held"
         ) {
             view.queue = self.queue().await?;
-            // The task's own limit is described below, and those of others do not concern it.
+            // The task's own limit is described below, and limits of other accounts do not concern
+            // the task.
             view.queue.limits = Vec::new();
         }
         self.name_limit(&task, &mut view);
@@ -206,8 +208,8 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
         let (what, key, reason) = (row.what, &row.key, &row.reason);
         let waits = match (row.task, what) {
             (Some(_), _) => "; its dependants stay blocked",
-            (None, "group") => "; it is paused until it is set again",
-            (None, "queue") => "; it is paused until `claudine unpause`",
+            (None, "group") => "; the group is paused until it is set again",
+            (None, "queue") => "; the queue is paused until `claudine unpause`",
             (None, _) => "",
         };
         format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")
@@ -215,8 +217,8 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
 }
 
-/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. Without
-/// a process that would tell which one it is, any supervisor that is stopped counts.
+/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If the
+/// task has no process that shows its supervisor, any stopped supervisor counts.
 fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
         return None;
@@ -239,7 +241,7 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
-/// The command that continues a finished agent, if an option is all that it needs for that.
+/// The command that continues a finished agent, if a single option is enough.
 fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     if task.request.class != Class::Agent || !task.is_done() {
         return Ok(None);
@@ -247,7 +249,7 @@ fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     Ok(reader.full_view(task)?.hint)
 }
 
-/// The reasons in other tasks why this one does not start or did not run.
+/// The reasons in other tasks why this task does not start or did not run.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();

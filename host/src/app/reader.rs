@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     layout::Layout,
-    store::{Intent, Resolved, SHOWN_AMBIGUOUS, Store},
+    store::{Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, unrecorded},
     supervise::log::{Channel, LogReader},
 };
 
@@ -33,9 +33,22 @@ const OUTPUT_BYTES: usize = 64 << 10;
 pub(crate) struct Reader {
     pub(super) store: Arc<dyn Store>,
     pub(super) layout: Layout,
+    /// Whether no host runs, so that the ends of processes are not recorded.
+    pub(super) no_host: bool,
 }
 
 impl Reader {
+    /// The tasks in state `running` whose processes have ended, if no host has recorded these ends.
+    pub(super) fn unrecorded(&self) -> Result<Vec<Task>, AppError> {
+        if !self.no_host {
+            return Ok(Vec::new());
+        }
+        let filter = Filter::in_state(Status::Running);
+        let mut tasks = self.store.list(&filter, usize::MAX / 2)?.tasks;
+        tasks.retain(unrecorded::is_marked);
+        Ok(tasks)
+    }
+
     /// The id of the task to change.
     pub(super) fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         self.resolve_for(reference, Intent::Change)
@@ -125,7 +138,7 @@ impl Reader {
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
-        // From the last finished attempt, since a later one has no results yet.
+        // The results are from the last finished attempt, because a later attempt has none yet.
         if let Some(ended) = latest_first.clone().find(|it| it.ended.is_some()) {
             view.outputs = document(DocumentKey::Outputs(attempt_id(task, ended.number)))?;
         }

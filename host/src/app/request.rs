@@ -21,10 +21,11 @@ pub(crate) use crate::{environment::Environment, worktree::Wish as WorktreeWish}
 #[serde(deny_unknown_fields)]
 pub(crate) struct Submit {
     pub(crate) environment: Environment,
-    /// Origin as stated by MCP servers of earlier versions; later ones state it for each request.
+    /// Origin as stated by MCP servers of earlier versions; later versions state the origin for
+    /// each request.
     #[serde(default, skip_serializing_if = "Origin::is_cli")]
     pub(crate) origin: Origin,
-    /// Name of the graph. Several graphs may have the same one: the newest is meant.
+    /// Name of the graph. If several graphs have the same name, the name means the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     /// Budget in USD of all agents of the graph.
@@ -44,8 +45,8 @@ pub(crate) struct NewTask {
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) priority: Priority,
-    /// An absolute path. Clients resolve relative ones, because the host's own directory is another
-    /// one.
+    /// An absolute path. Clients resolve relative paths, because the host runs in another
+    /// directory.
     pub(crate) working_directory: PathBuf,
     /// Variables in addition to those of the request's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -67,10 +68,11 @@ pub(crate) struct NewTask {
     pub(crate) group: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency_key: Option<String>,
-    /// Do not cancel the task along with the one that submits it.
+    /// Do not cancel the task along with the task that submits it.
     #[serde(default)]
     pub(crate) detached: bool,
-    /// Tasks to wait for. A name means a task of the same request, or else an existing one.
+    /// Tasks to wait for. A name means a task of the same request or, if no task of the request has
+    /// this name, an existing task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dependencies: Vec<DependencyRef>,
     /// Tasks whose output is passed on, at most 100. They must succeed first, unless `dependencies`
@@ -99,7 +101,8 @@ pub(crate) struct NewTask {
     pub(crate) allow_denied: bool,
 }
 
-/// A dependency, with the condition for its end. A name alone means that it must succeed.
+/// A dependency, with the condition that the end of the other task must meet. A name alone means
+/// that the other task must succeed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct DependencyRef {
     pub(crate) task: TaskRef,
@@ -142,14 +145,14 @@ impl<'de> Deserialize<'de> for DependencyRef {
     }
 }
 
-/// Retries after failed attempts. The delay grows by the factor each time; the actual one is random
-/// between zero and that.
+/// Retries after failed attempts. The longest possible delay grows by the factor each time; the
+/// actual delay is random between zero and this limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retries {
     /// Limit of further attempts.
     pub(crate) limit: u32,
-    /// Classes of failures that are retried; by default all that can be, except `lost`.
+    /// Classes of failures that are retried; by default all that can be retried, except `lost`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) on: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +167,7 @@ pub(crate) struct Retries {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryOptions {
-    /// Rerun dependants that had run too, and not only those that could not.
+    /// Run dependants again that had run, and not only dependants that could not run.
     #[serde(default)]
     pub(crate) downstream: bool,
     /// Start a task that waits for a time (a usage limit, a delay, its start) now.
@@ -197,7 +200,7 @@ pub(crate) struct Change {
     pub(crate) retries: Option<Retries>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// Budget in USD of all agents of its graph.
+    /// Budget in USD of all agents of the task's graph.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) graph_budget_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,7 +242,7 @@ pub(crate) struct CheckpointQuery {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupChange {
-    /// Limit of running tasks, at least 1; `unlimited` removes it.
+    /// Limit of running tasks, at least 1; `unlimited` removes the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     #[serde(default)]
@@ -281,13 +284,13 @@ impl Origin {
     }
 }
 
-/// A task as a person refers to it: an id, the end or the beginning of one, a name, or `@last`; see
-/// `store::reference`.
+/// A task as a person refers to it: an id, the end or the beginning of an id, a name, or `@last`;
+/// see `store::reference`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct TaskRef(pub(crate) String);
 
-/// Selects tasks that meet all given conditions. A list has them newest first.
+/// Selects tasks that meet all given conditions. A list shows the newest task first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListFilter {
@@ -321,10 +324,11 @@ pub(crate) struct ListFilter {
     /// Only tasks that are unfinished or ended at this time or later, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_ms: Option<u64>,
-    /// Only tasks that ended before this time, or are unfinished and were submitted before it.
+    /// Only tasks that ended before this time, or are unfinished and were submitted before this
+    /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until_ms: Option<u64>,
-    /// Only tasks older than this one: the last id of the previous page.
+    /// Only tasks older than this task, which is the last one of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) before: Option<TaskRef>,
     /// Page size, at most 1,000; 100 by default.
@@ -340,7 +344,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a text, or a list of texts")
+            f.write_str("a string or a list of strings")
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<String>, E> {
@@ -365,8 +369,8 @@ pub(crate) struct LogQuery {
     /// `stdout` or `stderr`; by default both, in the order in which they were read.
     #[serde(default)]
     pub(crate) stream: Option<String>,
-    /// Number of the attempt; the last one by default. With `follow`, one that has not begun is
-    /// awaited; otherwise a task without attempts has no output.
+    /// Number of the attempt; the last one by default. With `follow`, an attempt that has not begun
+    /// is awaited; without `follow`, a task without attempts has no output.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
     /// Only this many last lines.
@@ -386,8 +390,8 @@ pub(crate) struct LogQuery {
     /// transcript.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) transcript: bool,
-    /// Offset in standard error at which to continue a transcript; `offset` is that of standard
-    /// output.
+    /// Offset in standard error at which to continue a transcript; `offset` is the offset in
+    /// standard output.
     #[serde(default)]
     pub(crate) stderr_offset: Option<u64>,
 }
@@ -414,11 +418,11 @@ pub(crate) struct EventQuery {
     /// Only events with a higher number, to continue an earlier read.
     #[serde(default)]
     pub(crate) after: Option<u64>,
-    /// Only events from this time on, in milliseconds since 1970. By default, those of a task or
-    /// graph from its beginning, otherwise all that are stored, or with `follow` only new ones.
+    /// Only events from this time on, in milliseconds since 1970. Default: for a task or graph, all
+    /// its events; otherwise all stored events or, with `follow`, only new events.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
-    /// Follow new events; of a task until it has ended.
+    /// Follow new events, for a task until it has ended.
     #[serde(default)]
     pub(crate) follow: bool,
 }
@@ -431,7 +435,8 @@ pub(crate) struct GraphQuery {
     /// dependencies.
     #[serde(default)]
     pub(crate) tasks: Vec<TaskRef>,
-    /// In place of `tasks`: the name of a graph, or one of its tasks; includes their dependencies.
+    /// Name of a graph, or one of its tasks; used in place of `tasks`. Dependencies of the graph's
+    /// tasks are included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
 }

@@ -22,7 +22,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResolveStep {
     /// Merge the base into the branch in the worktree and leave the merge open, or continue an open
-    /// one.
+    /// merge.
     Begin,
     /// Commit the resolved merge, and merge the branch.
     End,
@@ -34,13 +34,13 @@ pub(crate) enum ResolveStep {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResolveWorktree {
     pub(crate) step: ResolveStep,
-    /// Merge strategy; by default that of the task.
+    /// Merge strategy; by default the strategy of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<MergeStrategy>,
 }
 
-/// State of the resolution: merged, or open with unresolved files, or neither if it was aborted or
-/// is only committed to the branch.
+/// State of the resolution: merged, or open with unresolved files, or neither of them if the merge
+/// was aborted or is only committed to the branch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeResolved {
     pub(crate) task: String,

@@ -44,7 +44,8 @@ impl Host {
         self.again(by, reference, options, None).await
     }
 
-    /// Starts a task now that waits for a time; none if it is done and has to be retried instead.
+    /// Starts a task that waits for a time immediately. Returns `None` if the task is done and has
+    /// to be retried instead.
     async fn try_now(
         &self,
         by: &Arc<Principal>,
@@ -101,7 +102,8 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
-            // For an unfinished task that is the error to report, and not a mistake in the change.
+            // For an unfinished task, the error to report is its state, and not a mistake in the
+            // change.
             if retry.task.is_done() {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
@@ -117,11 +119,11 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "its dependants change too fast to be looked up; try again",
+            "the task's dependants change too fast to be looked up; try again",
         ))
     }
 
-    /// Refuses if a task whose end matters is no longer stored.
+    /// Returns an error if this task, whose end decides about its dependants, is no longer stored.
     pub(super) async fn known(&self, id: TaskId) -> Result<(), AppError> {
         let found = self
             .read(move |reader| Ok(reader.store.task(id)?.is_some()))
@@ -133,16 +135,16 @@ impl Host {
             ErrorKind::Conflict,
             format!("task {id:#} has been forgotten, so its dependants cannot run again"),
         )
-        .hint("submit it anew; `claudine up --keep` keeps finished tasks longer"))
+        .hint("submit the task anew; `claudine up --keep` keeps finished tasks longer"))
     }
 }
 
-/// A refusal, with a command that would work: the same with an option.
+/// The error for a refusal, with a hint if another command or an option would help.
 fn with_way_out(verb: &str, refused: Refused) -> AppError {
     let hint = match &refused {
-        Refused::NotDone { task, state } if *state == "waiting" => {
-            Some(format!("`claudine retry --now {task:#}` starts it now"))
-        }
+        Refused::NotDone { task, state } if *state == "waiting" => Some(format!(
+            "`claudine retry --now {task:#}` starts the task now"
+        )),
         Refused::OverBudget { task, spent } => more_money(&format!("{verb} {task:#}"), *spent),
         _ => None,
     };
@@ -168,12 +170,13 @@ fn retried(answer: Answer) -> Result<Retried, AppError> {
         }),
         other => Err(AppError::new(
             ErrorKind::Internal,
-            format!("a retry was answered {other:?}"),
+            format!("unexpected answer to a retry: {other:?}"),
         )),
     }
 }
 
-/// A task with the dependants that will run again: those that could not because of it, or all.
+/// A task with the dependants that will run again: either all, or only those that could not run
+/// because of the task.
 pub(super) fn looked_up(
     reader: &Reader,
     reference: &TaskRef,
@@ -224,7 +227,7 @@ fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
         if found.len() > DOWNSTREAM_MAX {
             return Err(AppError::new(
                 ErrorKind::Limit,
-                format!("more than {DOWNSTREAM_MAX} tasks depend on it"),
+                format!("more than {DOWNSTREAM_MAX} tasks depend on the task"),
             ));
         }
     }

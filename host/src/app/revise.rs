@@ -118,7 +118,7 @@ fn document(spec: &[u8]) -> Result<Map<String, Value>, AppError> {
     serde_json::from_slice(spec).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
-            format!("its request cannot be read: {error}"),
+            format!("the task's request cannot be read: {error}"),
         )
     })
 }
@@ -168,7 +168,7 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
             ..before
         }),
         (Some(_), None) => {
-            let message = "its graph has no budget to change";
+            let message = "the task's graph has no budget to change";
             return Err(AppError::new(ErrorKind::Invalid, message)
                 .hint("`--budget-usd` is the budget of the task itself"));
         }
@@ -294,7 +294,7 @@ fn difference(option: &str, before: Option<String>, after: Option<String>) -> Di
     }
 }
 
-/// A duration in the form in which it can be given.
+/// A duration in the form in which users give it.
 fn span(limit: Option<Duration>) -> Option<String> {
     let ms = millis(limit?);
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];

@@ -39,18 +39,18 @@ const NEAREST_FIRST: [Status; 5] = [
 /// Purpose of a selection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// Showing tasks: of several graphs with the same name the newest is meant.
+    /// Showing tasks. If several graphs have the same name, the newest is selected.
     Show,
-    /// Running tasks again: the newest graph too.
+    /// Running tasks again. The newest graph is selected in this case too.
     RunAgain,
-    /// Changing unfinished tasks: a name that matches several unfinished graphs is ambiguous.
+    /// Changing unfinished tasks. A name that matches several unfinished graphs is ambiguous.
     Unfinished,
 }
 
 /// A selected graph.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FoundGraph {
-    /// The first task, or the one that the request named.
+    /// Id of the first task, or of the task that the request named.
     pub(super) id: TaskId,
     pub(super) name: Option<String>,
     /// The tasks, if they were not submitted together.
@@ -127,8 +127,8 @@ impl Selection {
         Ok(Page::cut(tasks, limit))
     }
 
-    /// Unfinished tasks: running ones first, then by how near they are to running; within a state
-    /// the newest first.
+    /// Unfinished tasks: running tasks first, then the others by how near they are to running;
+    /// within a state, the newest task first.
     pub(super) fn active(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
         let mut tasks = Vec::new();
         for status in NEAREST_FIRST {
@@ -169,7 +169,7 @@ impl Selection {
         Ok(ended.into_iter().map(|(_, task)| task).collect())
     }
 
-    /// Calls `next` for each selected task, newest first, until it fails.
+    /// Calls `next` for each selected task, newest first, until `next` fails.
     pub(super) fn each(
         mut self,
         reader: &Reader,
@@ -186,8 +186,8 @@ impl Selection {
     }
 }
 
-/// The graph with this name, or else that of a task with this name or id: the tasks submitted
-/// together with it, or all tasks connected to it.
+/// The graph with this name, or else the graph of the task with this name or id: the tasks
+/// submitted together with that task, or all tasks connected to that task.
 pub(super) fn graph_of(
     reader: &Reader,
     reference: &str,
@@ -256,8 +256,9 @@ fn only_unfinished(
             }
             let (count, shown) = (several.len(), shortened(name, SHOWN_CHARS));
             let message = format!("{count} unfinished graphs are named '{shown}'");
-            let error = AppError::new(ErrorKind::Ambiguous, message)
-                .hint("give --graph one of these, the first task of each");
+            let error = AppError::new(ErrorKind::Ambiguous, message).hint(
+                "pass one of these to --graph: each is the first task of a graph with this name",
+            );
             Err(AppError {
                 candidates,
                 ..error

@@ -21,12 +21,12 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
     let again = if merge.state == MergeState::Conflict {
         step(
             format!("claudine worktree resolve {id}"),
-            "resolve it in a shell",
+            "resolve the conflict in a shell",
         )
     } else {
         step(
             format!("claudine worktree merge {id}"),
-            "merge it once the obstacle is removed",
+            "merge the branch once the obstacle is removed",
         )
     };
     let other = if merge.state == MergeState::Conflict && is_agent {
@@ -35,15 +35,18 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
                 "claudine resume {id} --context {}",
                 shell_word(&told(task, merge))
             ),
-            "let the agent resolve it",
+            "let the agent resolve the conflict",
         )
     } else {
         step(
             format!("claudine enter {id}"),
-            "look around in its worktree",
+            "look around in the worktree",
         )
     };
-    let diff = step(format!("claudine diff {id}"), "see what it has changed");
+    let diff = step(
+        format!("claudine diff {id}"),
+        "see what the task has changed",
+    );
     vec![again, other, diff]
 }
 

@@ -38,7 +38,7 @@ use crate::{
 
 /// Limit of the tasks in a request.
 pub(crate) const TASKS_MAX: usize = 100_000;
-/// Number of tasks from which memory is returned to the system after the request.
+/// Number of tasks in a request from which on memory is returned to the system afterwards.
 const MANY: usize = 10_000;
 /// Limit of lookups of the dependencies, which may change in between.
 const TRIES: usize = 5;
@@ -177,12 +177,13 @@ impl Host {
             name,
             budget_micro_usd,
         };
-        // Checked even without dependencies, because duplicate names in a graph are a mistake.
+        // The names are checked even without dependencies, because duplicate names in a graph are a
+        // mistake.
         graph.names()?;
         Ok((by.clone(), graph))
     }
 
-    /// Validates a task without its executor and its directory.
+    /// Validates the parts of a task that concern neither its executor nor its directory.
     async fn checked(
         &self,
         by: &Principal,
@@ -281,7 +282,7 @@ impl Host {
                 Ok(other) => {
                     return Err(AppError::new(
                         ErrorKind::Internal,
-                        format!("a submission was answered {other:?}"),
+                        format!("unexpected answer to a submission: {other:?}"),
                     ));
                 }
                 Err(EngineError::Refused(Refused::Moved { .. })) => {}
@@ -291,7 +292,7 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "its dependencies change too fast to be looked up; try again",
+            "the dependencies of the request change too fast to be looked up; try again",
         ))
     }
 
@@ -305,9 +306,9 @@ impl Host {
         Ok(graph.with(none.collect(), Ends::default()))
     }
 
-    /// The task inside which the request is made: the one of the caller's process, or else the one
-    /// of its marker. A marker of an unknown task is ignored, because it is of another host or made
-    /// up.
+    /// The task inside which the request is made: the task of the caller's process, or else the
+    /// task of the caller's marker. A marker of an unknown task is ignored, because it is from
+    /// another host or forged.
     async fn parent(
         &self,
         by: &Principal,

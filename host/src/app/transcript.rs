@@ -48,7 +48,8 @@ impl Items {
                 let opening = host.transcripts.end(&output, channel, lines, true);
                 let opened = opening.await.map_err(|error| unreadable(&error))?;
                 let Opened { end, .. } = opened;
-                (log, transcriber, read) = (opened.log, opened.transcriber, end.items);
+                log = opened.log.sparing();
+                (transcriber, read) = (opened.transcriber, end.items);
             }
             Some(Begin::Offset(stdout)) => {
                 let stderr = stderr_from.unwrap_or(stdout);
@@ -61,7 +62,7 @@ impl Items {
                 let begun = log.read(move |reader| {
                     reader.begin(begin)?;
                     let at = reader.offset();
-                    // An item that is complete at this position may have begun before it.
+                    // An item that is complete at this position may have begun before the position.
                     let line = line_at(reader, at)?;
                     reader.begin(Begin::Offset(line.unwrap_or(at)))?;
                     Ok((at, line))

@@ -2,8 +2,9 @@
 //!
 //! Variables can circumvent every other limit: `PATH` decides what `claude` is, and `LD_PRELOAD`
 //! and `GIT_CONFIG_COUNT` change what a harmless program does. So a restrained principal can set
-//! only those listed in `mcp.env`; all others come from where it cannot write: for an MCP server
-//! from its starter, for an attempt from its own task.
+//! only the variables listed in `mcp.env`. All others come from a place where the principal cannot
+//! write: for an MCP server from the process that started it, for an attempt from the attempt's own
+//! task.
 
 use std::collections::BTreeMap;
 
@@ -42,13 +43,14 @@ pub(super) fn settable<'a>(
                 way(by)
             );
             if is_dangerous(name) {
-                let message = format!("{refused}: it can make programs run something else");
+                let message =
+                    format!("{refused}: this variable can make programs run something else");
                 return Err(AppError::new(ErrorKind::Forbidden, message).hint(
                     "no setting allows it; put what is needed into the prompt or the script",
                 ));
             }
             let message = match ceiling.env.as_slice() {
-                [] => format!("{refused}; none is allowed"),
+                [] => format!("{refused}; no variable is allowed"),
                 names => format!("{refused}; allowed are: {}", names.join(", ")),
             };
             Err(forbidden(message, "env"))
@@ -115,7 +117,9 @@ fn minimal() -> BTreeMap<String, String> {
 fn gone(by: &Principal) -> AppError {
     AppError::new(
         ErrorKind::Conflict,
-        format!("the task of {by} is no longer stored"),
+        format!(
+            "cannot submit: tasks get the environment of the task that submits them, and the task of {by} is no longer stored"
+        ),
     )
 }
 

@@ -30,15 +30,25 @@ pub(crate) use crate::transcript::{Item, LogChannel, Place};
 /// Words for the states of tasks.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
 /// Words for the phases of running tasks; null for other tasks.
-const PHASES: [Option<&str>; 7] = [
+pub(super) const PHASES: [Option<&str>; 8] = [
     Some("preparing"),
     Some("starting"),
     Some("live"),
     Some("stopping"),
     Some("finishing"),
     Some("settling"),
+    Some(ENDED_PHASE),
     None,
 ];
+/// The phase of a task whose process has ended while no host ran: the next host records the end.
+pub(crate) const ENDED_PHASE: &str = "ended";
+
+impl TaskRow {
+    /// Whether the task's process has ended while no host ran.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase.as_deref() == Some(ENDED_PHASE)
+    }
+}
 
 /// A task in a list, without long fields. Unset fields are left out.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +63,8 @@ pub(crate) struct TaskRow {
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
     /// Phase of a running task: `preparing`, `starting`, `live`, `stopping`, `finishing`,
-    /// `settling`.
+    /// `settling`; `ended` if the task's process has ended while no host ran; the next host records
+    /// the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,
@@ -68,7 +79,7 @@ pub(crate) struct TaskRow {
     /// Reason of a failure, or of the wait for another attempt. Shortened in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
-    /// If the task could not run: the task because of which.
+    /// The task because of which this task could not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) culprit: Option<String>,
     /// The time that the task waits for.
@@ -86,10 +97,10 @@ pub(crate) struct TaskRow {
     pub(crate) labels: BTreeMap<String, String>,
     /// Working directory as requested.
     pub(crate) cwd: String,
-    /// The task inside which it was submitted.
+    /// The task inside which this task was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<String>,
-    /// The first task of its graph.
+    /// The first task of the task's graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
     /// Principal who submitted the task.
@@ -142,14 +153,14 @@ pub(crate) struct TaskRow {
 pub(crate) struct TaskView {
     #[serde(flatten)]
     pub(crate) row: TaskRow,
-    /// Authority stated by the executor; absent if it was not asked.
+    /// Authority stated by the executor; absent if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<Authority>,
     pub(crate) dependencies: Vec<DependencyView>,
     /// While the task waits: reasons why nothing in the queue starts.
     #[serde(default, skip_serializing_if = "QueueView::is_open")]
     pub(crate) queue: QueueView,
-    /// Name of its graph.
+    /// Name of the task's graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph_name: Option<String>,
     /// The worktree, if the task has its own.
@@ -159,15 +170,15 @@ pub(crate) struct TaskView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
     pub(crate) attempts: Vec<AttemptView>,
-    /// Result of an agent, or the last lines of its transcript once it is done; of a command the
-    /// last 64 KiB of standard output.
+    /// For an agent, its result, or the last lines of its transcript once it is done. For a
+    /// command, the last 64 KiB of standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
     /// Usage of the last finished attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
-    /// Command that continues the finished task, if an option is what it lacked.
+    /// Command that continues the finished task, if the task lacked only an option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
     /// If the task failed because of its merge: commands that may help.
@@ -262,7 +273,7 @@ pub(crate) struct AttemptView {
     /// Result of merging the worktree after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
-    /// Whether this is a merge by hand of the previous attempt, without an executor.
+    /// Whether this attempt is a merge by hand of the previous attempt, without an executor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) by_hand: bool,
 }
@@ -270,14 +281,14 @@ pub(crate) struct AttemptView {
 /// A task's own worktree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeView {
-    /// Absent if it does not exist yet or was removed.
+    /// Path of the worktree; absent if the worktree does not exist yet or was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
-    /// Directory in the worktree that the task runs in; empty for the top.
+    /// Directory of the worktree in which the task runs; empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) inside: String,
     pub(crate) branch: String,
-    /// Branch that it starts from and is merged into, or else a commit.
+    /// Branch from which the worktree starts and into which it is merged, or else a commit.
     pub(crate) base: String,
     pub(crate) base_commit: String,
     pub(crate) merge: MergeStrategy,
@@ -287,7 +298,7 @@ pub(crate) struct WorktreeView {
 /// State of the repository in the working directory after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GitView {
-    /// Absent if no branch is checked out.
+    /// Name of the branch; absent if no branch is checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,7 +317,8 @@ pub(crate) struct UsageView {
     pub(crate) wall_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ms: Option<u64>,
-    /// Absent if no process used more than a few MiB or ran longer than half a second.
+    /// Highest memory usage; absent if no process used more than a few MiB or ran longer than half
+    /// a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }
@@ -314,7 +326,7 @@ pub(crate) struct UsageView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<TaskRow>,
-    /// Pass it as `before` to get the next page; absent on the last one.
+    /// Value of `before` for the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
     /// Reasons why nothing in the queue starts.
@@ -325,7 +337,7 @@ pub(crate) struct TaskList {
 /// Identification of a graph.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GraphName {
-    /// The first of its tasks.
+    /// Id of the first task of the graph.
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
@@ -352,7 +364,7 @@ pub(crate) struct Delegated {
     pub(crate) warning: Option<String>,
 }
 
-/// Default for the answer of an older host without this field.
+/// Default if the answer of an older host lacks this field.
 fn command() -> Class {
     Class::Command
 }
@@ -376,13 +388,13 @@ pub(crate) struct Changed {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GroupView {
     pub(crate) name: String,
-    /// Limit of its running tasks; absent without one.
+    /// Limit of the group's running tasks; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) running: u64,
     pub(crate) queued: u64,
-    /// Some of its unfinished tasks, running ones first.
+    /// Some of the group's unfinished tasks, running ones first.
     #[serde(default)]
     pub(crate) tasks: Vec<GroupTask>,
 }
@@ -425,10 +437,10 @@ pub(crate) struct CheckpointView {
     /// Result of an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
-    /// The last 50 lines of both streams in the order in which they were read, without colours, at
-    /// most 64 KiB; of an agent the last lines of its transcript.
+    /// The last 50 lines of both streams, in the order in which they were read and without colours,
+    /// at most 64 KiB. For an agent, the last lines of its transcript.
     pub(crate) last_lines: String,
-    /// State of the repository it worked in, for agents and for tasks in worktrees.
+    /// State of the repository the attempt worked in, for agents and for tasks in worktrees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
 }
@@ -436,8 +448,8 @@ pub(crate) struct CheckpointView {
 /// A piece of a task's output in `logs`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
-    /// The following output is of this attempt, and offsets count from its start. Comes first, and
-    /// again when a follower continues with the next attempt.
+    /// Number of the attempt whose output follows; offsets count from the start of this output.
+    /// Comes first, and again if a follower continues with the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,
@@ -479,7 +491,7 @@ pub(crate) struct EventView {
     pub(crate) task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Principal who requested the cause of the event; absent if that was the host itself.
+    /// Principal who requested the cause of the event; absent if the host itself caused the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<Principal>,
     /// Description for people.
@@ -497,8 +509,8 @@ pub(crate) enum EventPiece {
     Place(u64),
 }
 
-/// The last lines of both streams as text without colours; of an agent's standard output those of
-/// its transcript. Invalid UTF-8 is replaced.
+/// The last lines of both streams as text without colours. For an agent, the lines of its
+/// transcript are in place of its standard output. Invalid UTF-8 is replaced.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LogLines {
     pub(crate) id: String,
@@ -520,7 +532,11 @@ pub(crate) struct Why {
     pub(crate) id: String,
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
-    /// Time since when the task is in this state.
+    /// Phase of a running task, as in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = PHASES))]
+    pub(crate) phase: Option<String>,
+    /// Time since which the task is in this state.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
@@ -547,13 +563,13 @@ pub(crate) struct HostInfo {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) draining: bool,
-    /// Time since when the queue is paused, if it is.
+    /// Time at which the queue was paused, if it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) paused_since: Option<String>,
     /// Pids of the supervisors that hold attempts.
     pub(crate) supervisors: Vec<u32>,
-    /// Those of them that are stopped by a signal, so that their tasks do not end.
+    /// Pids of the supervisors that are stopped by a signal, so that their tasks do not end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) suspended_supervisors: Vec<u32>,
     /// Free space on the disk of the data directory below which nothing starts.
@@ -562,7 +578,8 @@ pub(crate) struct HostInfo {
     /// Number of reports since the host's start that were dropped because their attempts were over.
     #[serde(default)]
     pub(crate) dropped_reports: u64,
-    /// Whether MCP clients may run commands, which makes the other limits for them ineffective.
+    /// Whether MCP clients may run commands. If so, the other limits for MCP clients have no
+    /// effect.
     #[serde(default)]
     pub(crate) commands_over_mcp: bool,
     /// Budget of agents for today (UTC), if `budget.daily_usd` is set.

@@ -19,7 +19,7 @@ pub(super) struct Left<'a> {
     pub(super) task: &'a Task,
     pub(super) spec: Option<&'a Value>,
     pub(super) outputs: Option<&'a Value>,
-    /// Budget of its graph, and the amount spent.
+    /// Budget of the task's graph, and the amount spent.
     pub(super) graph: Option<Level>,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
 /// The suggested command after a refusal because of a spent budget.
 pub(super) fn more_money(verb: &str, spent: Spent) -> Option<String> {
     let options = of_spent(spent)?;
-    Some(format!("`claudine {verb} {options}` gives it more"))
+    Some(format!("`claudine {verb} {options}` gives the task more"))
 }
 
 fn of_budget(left: &Left<'_>) -> Option<String> {
@@ -76,7 +76,8 @@ fn of_budget(left: &Left<'_>) -> Option<String> {
     })
 }
 
-/// No suggestion for the daily budget, which is available again the next day.
+/// The option that raises a spent budget. The daily budget needs none, because it is available
+/// again the next day.
 fn of_spent(spent: Spent) -> Option<String> {
     let (option, level) = match spent {
         Spent::Task(level) => ("--budget-usd", level),
@@ -161,7 +162,7 @@ fn programs(line: &str) -> Vec<String> {
     found
 }
 
-/// The option for the tools that were allowed before and those that were denied.
+/// The option for the tools that were allowed before and the tools that were denied.
 fn allowed(spec: &Value, denied: Vec<String>) -> Option<String> {
     if denied.is_empty() {
         return None;

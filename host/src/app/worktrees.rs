@@ -36,7 +36,7 @@ const WORKTREES_MAX: usize = 1_000;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FoundWorktree {
     pub(crate) task: String,
-    /// Name of its task, if that has one and is still stored.
+    /// Name of the worktree's task, if the task has a name and is still stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, an outcome, or `forgotten`.
@@ -52,7 +52,7 @@ pub(crate) struct FoundWorktree {
     /// Number of changed or new files that are not committed; absent if git reports an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dirty: Option<u64>,
-    /// Number of files and directories made by the task that git ignores.
+    /// Number of files and directories that the task made and git ignores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ignored: Option<u64>,
     /// Number of commits that are neither in the base nor on a remote.
@@ -68,10 +68,10 @@ pub(crate) struct FoundWorktree {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CleanWorktrees {
-    /// Include worktrees whose changes are only on their branch, which is kept.
+    /// Include worktrees whose changes are only on their branches; the branches are kept.
     #[serde(default)]
     pub(crate) all: bool,
-    /// Include worktrees with files that git ignores, which are lost.
+    /// Include worktrees with files that git ignores; these files are lost.
     #[serde(default)]
     pub(crate) ignored: bool,
 }
@@ -96,7 +96,8 @@ pub(crate) struct LeftWorktree {
 }
 
 impl Host {
-    /// The worktree that a task requests, if it can have it; none if it requests none.
+    /// The worktree that a task requests, or an error if the worktree is not possible; none if the
+    /// task requests none.
     pub(super) async fn planned(
         &self,
         task: &NewTask,
@@ -171,7 +172,7 @@ impl Host {
         .await
     }
 
-    /// The environment of a task for git, as long as it is stored.
+    /// The environment of a task for git, as long as the task is stored.
     pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,
@@ -218,12 +219,13 @@ impl Host {
         id: TaskId,
         asked: CleanWorktrees,
     ) -> Result<Option<String>, AppError> {
-        let unfinished = "its task has not ended";
-        // Checked before locking, which would wait for a running attempt.
+        let unfinished = "the task of the worktree has not ended";
+        // This is checked before locking, because the lock would wait for a running attempt.
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }
-        // Checked again: an attempt that begins from here on cannot enter the locked worktree.
+        // This is checked again, because an attempt that begins from here on cannot enter the
+        // locked worktree.
         let held = self.worktrees.hold(id).await?;
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
@@ -244,22 +246,23 @@ impl Host {
     }
 }
 
-/// Limits the worktrees in a request, because each takes half a dozen runs of git before the
-/// answer.
+/// Limits the worktrees in a request, because each worktree takes half a dozen runs of git before
+/// the answer.
 pub(super) fn few_enough(tasks: &[NewTask]) -> Result<(), AppError> {
     let count = tasks.iter().filter(|task| task.worktree.is_some()).count();
     if count > WORKTREES_MAX {
         return Err(AppError::new(
             ErrorKind::Limit,
             format!(
-                "{count} tasks of the request request a worktree; {WORKTREES_MAX} is the limit"
+                "{count} tasks in the request ask for a worktree; {WORKTREES_MAX} is the limit"
             ),
         ));
     }
     Ok(())
 }
 
-/// Refuses branches that cannot exist together; otherwise the second task would fail at its start.
+/// Refuses branches that cannot exist together; without this check, the second task would fail at
+/// its start.
 pub(super) fn each_its_own<'a>(
     worktrees: impl Iterator<Item = &'a Worktree>,
 ) -> Result<(), AppError> {
@@ -276,7 +279,7 @@ pub(super) fn each_its_own<'a>(
             ));
         }
     }
-    // In this order each name is directly followed by names below it.
+    // In this order, each name is directly followed by the names of branches below it.
     let pairs = named.iter().zip(named.iter().skip(1));
     for ((repository, above), (other, below)) in pairs {
         if repository == other && below.starts_with(above) {

@@ -1,7 +1,7 @@
 //! Checks that a task still keeps to the authority that it had when it was submitted.
 //!
-//! Each host reads the executors' configuration again. A default that the user has changed since
-//! then must not lift a task above its ceiling.
+//! Each host reads the executors' configuration again when it starts. A default that the user has
+//! changed after the submission must not lift a task above its ceiling.
 
 use claudine_domain::task::Request;
 
@@ -28,8 +28,8 @@ pub(super) async fn still_allowed(
         return Ok(());
     }
     let message = format!(
-        "it could do more than when it was submitted ({now} instead of {allowed}), because its \
-         executor's configuration has changed; submit it again"
+        "the task could do more than when it was submitted ({now} instead of {allowed}), because its \
+         executor's configuration has changed; submit the task again"
     );
     Err(GuestEnd::Failed(Failure::new("permission", message)))
 }

@@ -3,9 +3,9 @@
 //! `requests`.
 //!
 //! The supervisor sees each command as a separate attempt. Its key is made of the attempt's key and
-//! a number that no other host uses, so its output, end and leftovers cannot be confused with
-//! another's. If an earlier host had begun commands, they are waited for, or stopped, before the
-//! same work is begun again.
+//! a number that no other host uses, so its output, end and leftovers cannot be confused with those
+//! of another command. If an earlier host had begun commands, this host waits for them or stops
+//! them before it begins the same work again.
 
 use std::{
     future::pending,
@@ -42,7 +42,7 @@ use crate::{
     },
 };
 
-/// The most output of a command that is kept on disk: more is an error, since the rest would be
+/// Limit of a command's output on disk. More output is an error, because a part of it would be
 /// missing.
 const LOG_BYTES: u64 = 64 << 20;
 
@@ -57,8 +57,8 @@ pub(super) struct Commands {
     pub(super) patience: Duration,
 }
 
-/// The upper limit of that time. A command that has not ended by then hangs, mostly in a filter of
-/// the repository or at a remote.
+/// The upper limit of the time for which such a command continues after a stop. If a command has
+/// not ended by then, it hangs, mostly in a filter of the repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// Runs the commands of one attempt while it prepares or settles.
@@ -69,13 +69,13 @@ pub(super) struct OfAttempt {
     running: Arc<AtomicUsize>,
     /// How long a command continues after a stop of the attempt.
     patience: Duration,
-    /// Whether a stop of the attempt ends the running command. It is false for the commands after
-    /// that one, which undo unfinished work and run to their ends.
+    /// Whether a stop of the attempt ends the running command. After a command was ended by a stop
+    /// this is false, because the commands that follow undo unfinished work and run to their ends.
     may_be_stopped: Arc<AtomicBool>,
 }
 
 impl OfAttempt {
-    /// Whether none of its commands is running.
+    /// Whether no command of the attempt is running.
     pub(super) fn is_idle(&self) -> bool {
         self.running.load(Ordering::Relaxed) == 0
     }
@@ -104,8 +104,8 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let may_be_stopped = self.may_be_stopped.clone();
         let patience = self.patience;
-        // Run to its end even if nobody waits for it: its result is known then, and its supervisor
-        // can forget it.
+        // The command runs to its end even if nobody waits for it, so that its result is known and
+        // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
             let stopped = async {
                 if !may_be_stopped.load(Ordering::Relaxed) {
@@ -124,7 +124,7 @@ impl Elsewhere for OfAttempt {
         Box::pin(async move {
             let _counted = counted;
             told.await
-                .unwrap_or_else(|_| Err(io::Error::other("the host ends")))
+                .unwrap_or_else(|_| Err(io::Error::other("the host is ending")))
         })
     }
 }
@@ -193,7 +193,7 @@ impl Commands {
         }
     }
 
-    /// Waits until nothing of the command is alive.
+    /// Waits until no process of the command is alive.
     async fn see_to_end(
         &self,
         key: &AttemptKey,
@@ -317,11 +317,11 @@ async fn stopped_for(live: &Live, patience: Duration) {
 
 async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
-    // Cannot fail, because the sender is borrowed here.
+    // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
 }
 
-/// On TERM, git removes its unfinished files.
+/// The signals that stop a command. On SIGTERM, git removes its unfinished files.
 fn ladder(wait: Duration) -> Vec<Rung> {
     vec![Rung {
         signal: Signal::Term,
@@ -376,12 +376,16 @@ async fn outcome_of(
             };
             return Err(io::Error::new(kind, message));
         }
-        _ => return Err(io::Error::other("its supervisor died while it ran")),
+        _ => {
+            return Err(io::Error::other(
+                "the command's supervisor died while the command ran",
+            ));
+        }
     };
     match exit.stopped {
         Some(StopWhy::TimedOut) => return Ok(None),
         Some(StopWhy::Finished) | None => {}
-        Some(_) => return Err(io::Error::other("it was stopped with its attempt")),
+        Some(_) => return Err(io::Error::other("the command was stopped with its attempt")),
     }
     let status = match exit.status {
         Status::Code(code) => ExitStatus::from_raw(code << 8),
@@ -410,7 +414,7 @@ fn read(log: &Path, channel: Channel, kept_bytes: usize) -> io::Result<Vec<u8>> 
                 kept.extend_from_slice(&bytes[..room]);
             }
             Piece::Gap { .. } if channel == Channel::Stdout => {
-                return Err(io::Error::other("its output is too long"));
+                return Err(io::Error::other("the command's output is too long"));
             }
             Piece::Gap { .. } => {}
         }

@@ -18,7 +18,7 @@ use crate::{
 /// The longest name of a usage limit that is kept.
 const LIMIT_CHARS: usize = 40;
 
-/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` in this host. Its git
+/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` in this host. The git
 /// state is added later.
 pub(super) fn ending(
     executor: &str,
@@ -60,7 +60,7 @@ pub(super) fn ending(
                 ..
             } = end.failure(executor);
             // A guest that cannot learn how its children ended gives another reason; the host knows
-            // that they were lost.
+            // that the children were lost.
             let class = if lost {
                 ReasonClass::Lost
             } else {
@@ -94,8 +94,8 @@ pub(super) fn ending(
     }
 }
 
-/// The longest message. It is kept in the task's row, in an event and on the board, and written
-/// again with each change. A longer one is cut at its end.
+/// Size limit of a message. A message is kept in the task's row, in an event and on the board, and
+/// is written again with each change. A longer message is cut at its end.
 const MESSAGE_BYTES: usize = 16 << 10;
 
 fn bounded(mut message: String) -> String {
@@ -114,14 +114,15 @@ fn with_broken_input(message: String, state: &State) -> String {
     let broke_off =
         |child: &ChildState| matches!(child, ChildState::Exited(exit) if exit.input_broke_off);
     if state.children.iter().any(broke_off) {
-        format!("{message}: its input broke off before the end, so it was killed")
+        format!("{message}: the process was killed, because its input broke off before the end")
     } else {
         message
     }
 }
 
-/// The exit code of a shell for a missing command (127) or one that cannot be executed (126), which
-/// scripts can tell from a failure of the command. `None` if any child was started.
+/// The exit code with which a shell reports a missing command (127) or a command that cannot be
+/// executed (126); scripts can tell it from a failure of the command. `None` if any child was
+/// started.
 fn never_begun(state: &State) -> Option<i32> {
     let mut found = None;
     for child in &state.children {
@@ -162,8 +163,8 @@ pub(super) fn status(status: supervise::Status) -> (Option<i32>, Option<i32>) {
     }
 }
 
-/// The reason for which the supervisor stopped the attempt, if it did: it enforces the deadlines
-/// with or without a host.
+/// The reason for which the supervisor stopped the attempt, if it did. The supervisor enforces the
+/// deadlines with or without a host.
 fn stopped(state: &State) -> Option<StopWhy> {
     let asked = state.children.iter().find_map(|child| match child {
         ChildState::Exited(exit) => exit.stopped,
@@ -175,7 +176,7 @@ fn stopped(state: &State) -> Option<StopWhy> {
         }
         supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
         supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
-        // Leftovers that were ended after the executor had answered.
+        // Leftovers were ended after the executor had answered.
         supervise::StopWhy::Finished => None,
     }
 }

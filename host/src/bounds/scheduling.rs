@@ -4,7 +4,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const BITS: usize = u64::BITS as usize;
 
-/// Missing values are left unchanged.
+/// Scheduling of a process. Missing values are left unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Scheduling {
     policy: Option<Policy>,
@@ -20,7 +20,7 @@ struct Policy {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Processors {
-    /// All of the machine, however many it has later.
+    /// All processors of the machine, however many it has later.
     All,
     Some(CpuSet),
 }
@@ -41,7 +41,8 @@ impl Processors {
                 all
             }
         };
-        // A task should rather run on other processors than not at all.
+        // An error is ignored, because it is better to run a task on other processors than not to
+        // run it at all.
         sched_setaffinity(None, &set).unwrap_or_default();
     }
 }
@@ -55,7 +56,7 @@ impl Scheduling {
         }
     }
 
-    /// Applies it to this process as far as permitted.
+    /// Applies the scheduling to this process as far as permitted.
     pub(super) fn take_on(&self) {
         let own = Self::of_this_process();
         if let Some(processors) = self
@@ -72,7 +73,7 @@ impl Scheduling {
         }
     }
 
-    /// Takes a word of the text. Unknown names and values that make no sense are skipped.
+    /// Takes one word of the encoding. Unknown names and values that make no sense are skipped.
     pub(super) fn read(&mut self, name: &str, pair: (Option<u64>, Option<u64>)) {
         match (name, pair) {
             ("policy", (Some(number), Some(priority))) => {
@@ -105,9 +106,10 @@ impl Scheduling {
         }
     }
 
-    /// Words for the text, each with a pair of numbers like that of a limit, since older versions
-    /// skip unknown names of that form only: `policy=POLICY:PRIORITY`, `io=PRIORITY:0`, and
-    /// `cpusN=LOW:HIGH`, the mask of the 128 processors from N × 128 on, or `cpus=-:-` for all.
+    /// Words for the encoding: `policy=POLICY:PRIORITY`, `io=PRIORITY:0`, and `cpusN=LOW:HIGH`, the
+    /// mask of the 128 processors from N × 128 on, or `cpus=-:-` for all. Each word has a pair of
+    /// numbers as a limit has, since older versions skip an unknown name only if its value has this
+    /// form.
     pub(super) fn words(&self) -> Vec<String> {
         let policy = self
             .policy
@@ -134,7 +136,7 @@ impl Scheduling {
 
 #[allow(unsafe_code, reason = "this call has no safe wrapper")]
 fn online() -> Option<u32> {
-    // SAFETY: the call takes a number alone.
+    // SAFETY: the call takes only a number.
     let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
     u32::try_from(count).ok().filter(|count| *count > 0)
 }
@@ -164,12 +166,12 @@ fn set_policy(policy: Policy) {
     unsafe { libc::sched_setscheduler(0, policy.number, &raw const param) };
 }
 
-/// As in `linux/ioprio.h`.
+/// Value from `linux/ioprio.h`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
 #[allow(unsafe_code, reason = "this call has no wrapper")]
 fn io_priority() -> Option<u16> {
-    // SAFETY: the call takes numbers alone.
+    // SAFETY: the call takes only numbers.
     let found = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
     u16::try_from(found).ok()
 }
@@ -177,6 +179,6 @@ fn io_priority() -> Option<u16> {
 #[allow(unsafe_code, reason = "this call has no wrapper")]
 fn set_io_priority(priority: u16) {
     let priority = libc::c_int::from(priority);
-    // SAFETY: the call takes numbers alone. An error is ignored.
+    // SAFETY: the call takes only numbers. An error is ignored.
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority) };
 }

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The files exist before the first process starts, and are removed when the attempt has ended.
-//! They are not synced: after a power cut they may be empty, but then no process that could read
-//! them is alive, so files of an earlier boot are removed and written again.
+//! They are not synced, so after a power cut they may be empty. No process that could read them is
+//! alive then: files of an earlier boot are removed and written again.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +41,7 @@ const PREVIOUS: &str = "CLAUDINE_PREVIOUS";
 /// File with the new instructions.
 const CONTEXT: &str = "CLAUDINE_CONTEXT";
 
-/// Directory name that no task's directory gets.
+/// Name that no task's directory gets, since it is the directory of the previous attempt.
 const PREVIOUS_DIRECTORY: &str = "previous";
 
 /// Everything that is passed to an attempt.
@@ -98,7 +98,7 @@ pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)
     variables
 }
 
-/// Writes everything, completely or not at all. An existing directory was written completely by an
+/// Writes all files, completely or not at all. An existing directory was written completely by an
 /// earlier host.
 pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::Result<()> {
     let directory = layout.inputs(attempt);
@@ -122,7 +122,7 @@ pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::R
 pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> {
     let file = layout.inputs_boot();
     let noted = match fs::read(&file) {
-        // Earlier versions did not record the boot, so the files may be of this one.
+        // Earlier versions did not record the boot, so these files may belong to this boot.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         noted => Some(noted?),
     };
@@ -291,7 +291,7 @@ mod tests {
         let context = layout.inputs(attempt).join("context");
         forget_other_boots(&layout, "one").unwrap();
         write(&layout, attempt, &given).unwrap();
-        // State after a power cut.
+        // The file is in the state in which a power cut may leave it.
         fs::write(&context, "").unwrap();
         forget_other_boots(&layout, "one").unwrap();
         write(&layout, attempt, &given).unwrap();

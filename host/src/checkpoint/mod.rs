@@ -1,11 +1,11 @@
-//! The checkpoint of a finished attempt for those that follow: outcome, result and last lines.
+//! The checkpoint of a finished attempt, for later attempts: outcome, result and last lines.
 //!
 //! A checkpoint is assembled on request from stored data (row, outputs, log), so it cannot disagree
-//! with them. It is passed to tasks that use the output of others, and to attempts that continue an
-//! earlier one: as text before a prompt ([`words`]), and as files and variables ([`files`]). It
-//! never becomes part of a command line or a script.
+//! with this data. It is passed to tasks that use the output of other tasks, and to attempts that
+//! continue an earlier one: as text before a prompt ([`words`]), and as files and variables
+//! ([`files`]). It never becomes part of a command line or a script.
 //!
-//! This is not the state that a running guest saves in order to continue later; that is
+//! The state that a running guest saves in order to continue later is something else:
 //! [`DocumentKey::Checkpoint`], which only the guest reads.
 
 pub(crate) mod files;
@@ -27,11 +27,11 @@ use crate::{
     transcript::{Output, Transcripts},
 };
 
-/// Number of last lines.
+/// Number of last lines in a checkpoint.
 const LINES: u64 = 50;
 /// Size limit of the last lines, which may be long.
 const LINES_BYTES: usize = 64 << 10;
-/// Limits of an agent's transcript passed to others.
+/// Limit on the lines of an agent's transcript that is passed to other tasks.
 const GIVEN_LINES: u64 = 10_000;
 const GIVEN_BYTES: usize = 1 << 20;
 
@@ -48,14 +48,14 @@ pub(crate) struct Checkpoint {
     pub(crate) signal: Option<i32>,
     /// Result of an agent.
     pub(crate) summary: Option<String>,
-    /// The last lines of both streams in the order in which they were read, or of an agent's
-    /// transcript. Empty until they are [read](Self::read_last_lines).
+    /// The last lines of a command's two streams, in the order in which they were read, or of an
+    /// agent's transcript. Empty until they are [read](Self::read_last_lines).
     pub(crate) last_lines: String,
-    /// For an agent without a result: the transcript passed to others.
+    /// Transcript that is passed to other tasks, for an agent without a result.
     transcript: Option<String>,
     /// Source of the output.
     output: Option<Output>,
-    /// State of the repository it worked in, if known.
+    /// State of the repository in which the attempt worked, if known.
     pub(crate) git: Option<GitState>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) enum CheckpointError {
 }
 
 /// The checkpoint of a finished task: that of its last attempt, unless the task was retried and
-/// ended before another one.
+/// ended before another attempt began.
 pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, CheckpointError> {
     let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
     let last = match task.end() {
@@ -89,7 +89,8 @@ pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, Check
         None => task.attempts.iter().rev().find(|it| it.ended.is_some()),
     };
     match (last, task.end()) {
-        // The output of the attempt that was merged by hand, with the outcome of the merge.
+        // The checkpoint has the output of the attempt whose work was merged by hand, and the
+        // outcome of the merge.
         (Some(last), Some(end)) if last.by_hand => {
             let run = task.last_run().ok_or(CheckpointError::NoAttempt(id))?;
             let checkpoint = of_attempt(store, &task, run.number)?;
@@ -153,7 +154,7 @@ pub(crate) fn of_attempt(
     })
 }
 
-/// Result of an agent.
+/// The result that an agent gave.
 fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, CheckpointError> {
     #[derive(serde::Deserialize)]
     struct Outputs {
@@ -183,7 +184,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads the output to pass to others, unless there is a result.
+    /// Reads the output that is passed to other tasks, unless there is a result.
     pub(crate) async fn read_for_others(
         &mut self,
         transcripts: &Transcripts,

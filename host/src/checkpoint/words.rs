@@ -1,14 +1,14 @@
 //! Passes results of other attempts to agents, as text before the prompt.
 //!
-//! The output of others is enclosed in tags and declared to be data, so that a result that reads
-//! like an instruction is not taken for one of the person's.
+//! The output of other tasks is enclosed in tags and declared to be data. So a result that reads
+//! like an instruction is not taken for an instruction by the user.
 
 use std::path::Path;
 
 use super::Checkpoint;
 
-/// Size limit of all results together; longer ones are cut at the beginning, and the files have the
-/// rest.
+/// Size limit of all results together. Longer results are cut at the beginning; the files have the
+/// whole output.
 const RESULTS_BYTES: usize = 1 << 20;
 /// Size limit of one result.
 const RESULT_BYTES: usize = 64 << 10;
@@ -25,7 +25,7 @@ pub(crate) struct Resumed<'a> {
     pub(crate) context: &'a str,
 }
 
-/// The prompt, preceded by the results of others.
+/// The prompt, preceded by the results of other attempts.
 pub(crate) fn before_prompt(
     prompt: &str,
     used: &[Used<'_>],

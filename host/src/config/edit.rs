@@ -1,4 +1,4 @@
-//! Changes settings in the configuration file without changing the rest of the text.
+//! Changes settings in the configuration file, and leaves everything else in the file unchanged.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ const LISTS: [&str; 5] = [
 ];
 /// Prefix of plugin tables, whose settings only the plugins know.
 const PLUGINS: &str = "plugins.";
-/// Similarity from which a name is suggested for another; 1 is identical.
+/// Similarity from which a name is suggested in place of another. 1 means identical.
 const LIKELY: f64 = 0.6;
 
 /// Checks that a host could start with this text as its configuration file.
@@ -46,7 +46,7 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The text of the file with a setting changed or removed.
+/// The text of the file after a setting was changed or removed.
 pub(crate) fn changed(
     path: &Path,
     text: &str,
@@ -86,7 +86,7 @@ pub(crate) fn changed(
     Ok(document.to_string())
 }
 
-/// A table without a header of its own as long as it has no values.
+/// A table that has no header of its own as long as it has no values.
 fn implicit() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);

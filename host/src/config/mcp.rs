@@ -1,4 +1,4 @@
-//! The table `[mcp]`: limits of requests by MCP clients and agents.
+//! The table `[mcp]`: limits on requests by MCP clients and agents.
 
 use claudine_domain::{
     principal::{Authority, Step},
@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, matches, values::Setting};
 
-/// Limits of requests by MCP clients and agents.
+/// Limits on requests by MCP clients and agents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
-    /// The most powerful permission mode of agents whose authority a request may have, or the word
-    /// for a step.
+    /// The highest authority of a task that a request may submit: the most powerful permission mode
+    /// allowed for an agent, or the name of a step.
     pub(crate) max_permission_mode: String,
-    /// Allowed merge strategies; all but these have effects outside the worktree.
+    /// Allowed merge strategies. The strategies that are not allowed by default have effects
+    /// outside the worktree.
     pub(crate) merge_strategies: Vec<MergeStrategy>,
     /// Allowed authorities in addition to the step, such as `network`.
     pub(crate) extras: Vec<String>,
@@ -130,7 +131,8 @@ const NEVER: &[&str] = &[
     "DOCKER_*",
 ];
 
-/// Whether neither an agent, nor a plugin for a granted command, may set a variable.
+/// Whether a variable is dangerous: neither an agent nor a plugin, for a granted command, may set
+/// it.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER.iter().any(|rule| match rule.strip_prefix('*') {
@@ -257,7 +259,7 @@ mod tests {
             "npm_config_script_shell",
         ] {
             assert!(!all.may_set(name) && !usual.may_set(name), "{name}");
-            // Listing one by name is an error at once.
+            // To list a dangerous variable by name is an error at once.
             let error = ceiling(&format!("env = [{name:?}]")).unwrap_err();
             assert!(error.contains("mcp.env"), "{error}");
         }

@@ -1,9 +1,10 @@
-//! Settings of a host: read once at its start from its file, the environment and the command line,
-//! then validated and typed.
+//! Settings of a host. They are read once, at the start of the host, from its file, the environment
+//! and the command line. Then they are validated and typed.
 //!
 //! Only this module of the host reads the environment. Later sources override earlier ones: file,
-//! environment, command line. An invalid value is an error that names it and its source, and never
-//! silently replaced by a default; in the environment it is reported and ignored.
+//! environment, command line. An invalid value is never silently replaced by a default: it causes
+//! an error that names the value and its source. Only an invalid value in the environment is
+//! reported and ignored.
 
 mod edit;
 mod mcp;
@@ -34,19 +35,20 @@ pub(crate) use self::{
 use self::{show::Origin, values::Setting};
 use crate::units;
 
-/// Variable with the data directory.
+/// Variable that contains the path of the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
 /// Variable with the path of the configuration file.
 pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
-/// Variable in the environment of every child that marks the attempt it belongs to.
+/// Variable in the environment of every child that names the attempt to which the child belongs.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
-/// Variable in which a submitter passes its umask in octal. Tasks do not get it.
+/// Variable in which a submitter passes its umask in octal. Tasks do not get this variable.
 pub(crate) const UMASK: &str = "CLAUDINE_UMASK";
-/// The same for its limits and its niceness.
+/// Variable in which a submitter passes its limits and its niceness. Tasks do not get this
+/// variable.
 pub(crate) const BOUNDS: &str = "CLAUDINE_BOUNDS";
-/// Set for tasks submitted by a restrained principal, so that executors ignore configuration found
-/// in the working directory.
+/// Variable that is set for tasks submitted by a restrained principal, so that executors ignore
+/// configuration found in the working directory.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
@@ -130,7 +132,7 @@ struct BudgetFile {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EnvRules {
-    /// Names; a `*` at the end matches any characters.
+    /// Names of the variables. A `*` at the end of a name matches any characters.
     pub(crate) exclude: Vec<String>,
 }
 
@@ -150,8 +152,9 @@ const SESSION_VARIABLES: [&str; 12] = [
     RESTRAINED,
 ];
 
-/// Variables that make git use another repository than that of the working directory. Hooks run
-/// with them, but a task outlives the hook that submits it, and may work in another repository.
+/// Variables that make git use another repository than the one of the working directory. Hooks run
+/// with these variables, but a task outlives the hook that submits it, and may work in another
+/// repository.
 pub(crate) const GIT_ELSEWHERE: &[&str] = &[
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -176,7 +179,7 @@ impl EnvRules {
     }
 }
 
-/// Whether a rule matches a variable; a `*` at its end matches any characters.
+/// Whether a rule matches a variable. A `*` at the end of the rule matches any characters.
 fn matches(rule: &str, name: &str) -> bool {
     match rule.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
@@ -193,16 +196,16 @@ pub(crate) struct Overrides {
     pub(crate) begin: Begin,
 }
 
-/// Action of a host at its start, before it starts any task.
+/// What a host does at its start, before it starts any task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Begin {
     #[default]
     Usual,
-    /// Pause the queue.
+    /// Pauses the queue.
     Paused,
-    /// Drain: wait for running tasks to end.
+    /// Drains: waits for running tasks to end.
     Draining,
-    /// Cancel running tasks.
+    /// Cancels running tasks.
     Killing,
 }
 
@@ -210,16 +213,17 @@ pub(crate) enum Begin {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
-    /// The file that was read, if there is one.
+    /// The configuration file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) limits: Limits,
-    /// Limit of concurrent tasks from the command line, which overrides an earlier one set by hand.
+    /// Number of slots from the command line, which overrides a number that was set earlier by
+    /// hand.
     pub(crate) given_slots: Option<Slots>,
     pub(crate) begin: Begin,
     pub(crate) max_output_bytes: u64,
     /// Retention of finished tasks.
     pub(crate) keep: Duration,
-    /// Time limits of preparing an attempt and of settling its work.
+    /// Time limits for preparing an attempt and for settling its work.
     pub(crate) prepare_timeout: Duration,
     pub(crate) settle_timeout: Duration,
     /// Default time limit of tasks.
@@ -231,11 +235,11 @@ pub(crate) struct Settings {
     pub(crate) plugins: BTreeMap<String, serde_json::Value>,
     /// Messages about ignored values in the environment.
     pub(crate) warnings: Vec<String>,
-    /// Origins of settings with other values than the default, by name.
+    /// Origins of the settings whose values are not the defaults, by name.
     origins: BTreeMap<String, Origin>,
 }
 
-/// Reads a variable of the environment; tests use a map instead.
+/// Function that reads a variable of the environment. Tests read from a map instead.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A variable of this process. Invalid UTF-8 counts as unset.
@@ -243,8 +247,8 @@ pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The umask of this process in octal, read without changing it, because a change would affect all
-/// threads.
+/// The umask of this process in octal. It is read without changing it, because a change would
+/// affect all threads.
 pub(crate) fn process_umask() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -298,7 +302,7 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     Ok(directory.join("claudine/config.toml"))
 }
 
-/// The file to read. One that was set explicitly must exist.
+/// The file to read. A file that was named explicitly must exist.
 fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     match file_path(env) {
         Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
@@ -413,7 +417,7 @@ impl Settings {
     }
 }
 
-/// An amount in USD as millionths; none if it is not a valid budget.
+/// Converts an amount in USD to millionths; `None` if the amount is not a valid budget.
 pub(crate) fn budget_micro_usd(usd: f64) -> Option<u64> {
     let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= MAX_USD)?;
     Some(micro.max(1))
@@ -436,7 +440,8 @@ fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigErro
     Ok((file, show::origins_in(&text)))
 }
 
-/// Reads a configuration file. Its path may be that of a device, which has no end.
+/// Reads a configuration file. At most [`FILE_MAX_BYTES`] are read, since the path may be that of a
+/// device, which has no end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = fs::File::open(path)?;
@@ -455,7 +460,7 @@ fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {
     })
 }
 
-/// A TOML value as it would be written in the environment.
+/// A TOML value in the form in which it would be written in the environment.
 fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),

@@ -29,17 +29,17 @@ impl fmt::Display for Origin {
 /// A setting for display.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Shown {
-    /// Name, with that of its table: `budget.daily_usd`.
+    /// Name of the setting, preceded by its table: `budget.daily_usd`.
     pub(crate) name: String,
-    /// Absent if it is not set and has no default.
+    /// Value of the setting. Absent if the setting is not set and has no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<serde_json::Value>,
-    /// `default`, `file`, a variable of the environment, or an option.
+    /// Origin of the value: `default`, `file`, a variable of the environment, or an option.
     pub(crate) origin: String,
 }
 
 impl Shown {
-    /// The value as it is written in the file.
+    /// The value in the form in which it is written in the file.
     pub(crate) fn written(&self) -> Option<String> {
         let value = self.value.as_ref()?;
         let value = toml::Value::try_from(value).ok()?;
@@ -47,7 +47,7 @@ impl Shown {
     }
 }
 
-/// Names of the settings in a file; in tables they are preceded by the table's name.
+/// Names of the settings in a file. A name in a table is preceded by the table's name.
 pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
     let mut origins = BTreeMap::new();
@@ -70,7 +70,7 @@ pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
     origins
 }
 
-/// A number, without a fraction if it is whole.
+/// A JSON number, without a fraction if the value is whole.
 fn number(number: f64) -> serde_json::Value {
     #[allow(
         clippy::cast_possible_truncation,
@@ -151,7 +151,7 @@ impl Settings {
     }
 }
 
-/// Writes a configuration file that would give the same settings, with their origins.
+/// Writes a configuration file that would give the same settings, and the origin of each setting.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# data directory: {}", self.data_dir.display())?;

@@ -17,7 +17,7 @@ const KEEP_EXPECTED: &str = "a time such as `36h` or `7d`, from a second to ten 
 const OUTPUT_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`, at least 4096";
 const TIMEOUT_MS_EXPECTED: &str = "a number of milliseconds from 1000 to 2592000000";
 
-/// A setting with its source and its name there.
+/// A setting, with its source and its name in that source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub(super) source: &'a str,
@@ -87,8 +87,8 @@ impl Setting<'_> {
             .ok_or_else(|| self.wrong(&ms.to_string(), TIMEOUT_MS_EXPECTED))
     }
 
-    /// Parses a duration with a unit. A plain number is milliseconds, unlike elsewhere, because
-    /// this variable has always been in milliseconds.
+    /// Parses a duration with a unit. A number without a unit means milliseconds, unlike elsewhere,
+    /// because this variable has always been in milliseconds.
     pub(super) fn timeout(self, value: &str) -> Result<Duration, ConfigError> {
         let limit = match value.trim().parse() {
             Ok(ms) => Some(Duration::from_millis(ms)),
@@ -111,7 +111,7 @@ impl Setting<'_> {
     }
 }
 
-/// Parses `auto` or a number from another source.
+/// Parses `auto` or a number of slots from another source.
 pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
     Setting { source, name }.slots(value)
 }

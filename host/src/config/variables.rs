@@ -1,7 +1,7 @@
 //! Reads settings from the environment.
 //!
-//! The environment is inherited, so a value in it may not be intended for this host. An invalid one
-//! is reported and ignored, because it must not make every command fail.
+//! The environment is inherited, so a value in it may not be intended for this host. An invalid
+//! value is reported and ignored, because otherwise every command would fail.
 
 use super::{ConfigError, Environment, Settings, show::Origin, values::Setting};
 
@@ -59,7 +59,7 @@ impl Settings {
     }
 }
 
-/// The setting for a variable.
+/// Name of the setting for a variable.
 fn name_of(variable: &str) -> String {
     match variable {
         "CLAUDINE_MAX_OUTPUT_BUFFER" => "max_output".to_owned(),
@@ -75,7 +75,7 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// Sets a value from its variable, if that is set and valid.
+    /// Sets a value from its variable, if the variable is set and valid.
     fn set<T>(
         &mut self,
         place: &mut T,

@@ -1,4 +1,5 @@
-//! The engine when no host runs: it answers questions from the store, and changes nothing.
+//! The engine that is used when no host runs. It answers questions from the store, and changes
+//! nothing.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -13,13 +14,16 @@ use super::{
     CapacityNow, Engine, EngineError, INBOX, Machine, Message, Snapshot, commit::remember_since,
     finishes::Finishes, waits::Waits,
 };
-use crate::{clock, store::Store};
+use crate::{
+    clock,
+    store::{Store, unrecorded},
+};
 
-/// The time between two readings of the machine: the use of processors is a difference of two
-/// readings.
+/// The time between two readings of the machine. The use of processors is the difference between
+/// two readings.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Starts to answer, for as long as anyone may ask. Needs a runtime.
+/// Starts to answer questions, until no handle to this engine is left. Needs a runtime.
 pub(crate) fn absent<M: Machine>(
     store: Arc<dyn Store>,
     limits: Limits,
@@ -51,7 +55,11 @@ async fn answer<M: Machine>(
 ) {
     let board = || -> Result<Board, EngineError> {
         let stored = store.load(remember_since());
-        let stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        let mut stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        // Tasks whose processes have ended take no slot any more.
+        stored
+            .unfinished
+            .retain(|task| !unrecorded::is_marked(task));
         Ok(Board::new(
             stored,
             limits,
@@ -61,7 +69,7 @@ async fn answer<M: Machine>(
     };
     let mut machine = Some(machine);
     while let Some(message) = asked.recv().await {
-        // The caller may have gone away.
+        // The caller may no longer wait for an answer.
         match message {
             Message::Command { reply, .. } => drop(reply.send(Err(EngineError::NoHost))),
             Message::Idle(reply) => drop(reply.send(Err(EngineError::NoHost))),

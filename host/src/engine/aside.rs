@@ -1,12 +1,12 @@
 //! Runs work of the engine that waits for the disk, or takes long.
 //!
-//! The engine is one task among many. With a separate thread each message would cost a change of
-//! threads; this way only rare or long work does.
+//! The engine is one task among many. If it had a separate thread, each message would cost a switch
+//! between threads. Without one, only rare or long work costs this.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Runs the work here. The other tasks of this thread move to another one, if the runtime has
-/// several.
+/// Runs the work on this thread. If the runtime has several threads, the other tasks of this one
+/// move to another.
 pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

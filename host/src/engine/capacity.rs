@@ -1,5 +1,5 @@
-//! The data that admission uses, for questions about free capacity. Built when it is asked for: it
-//! is too large to be published after each round.
+//! The data that admission uses, for questions about free capacity. Built only on request, because
+//! it is too large to be published after each round.
 
 use claudine_domain::{
     board::Board,
@@ -15,13 +15,14 @@ use claudine_domain::{
 pub(crate) struct CapacityNow {
     pub(crate) capacity: Capacity,
     pub(crate) running: usize,
-    /// Does not count attempts that wait for their own descendants.
+    /// Slots in use, without the attempts that wait for their own descendants.
     pub(crate) slots_in_use: usize,
     pub(crate) queued: usize,
     pub(crate) queue: Queue,
     /// The configured number of slots, used if none was set at runtime.
     pub(crate) configured_slots: Slots,
-    /// The budget of agents for today and what they have spent, if there is a budget.
+    /// The budget of agents for today and the amount that agents have spent of it, if there is a
+    /// budget.
     pub(crate) today: Option<Level>,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
     /// The past refusals, the latest first.

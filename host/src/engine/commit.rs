@@ -1,7 +1,7 @@
 //! The commit thread: makes one batch durable while the engine fills the next one.
 //!
 //! It is a separate thread because a commit waits for the disk. At most one batch is in progress,
-//! so both channels hold one.
+//! so each of the two channels holds one message.
 
 use std::sync::{Arc, mpsc as blocking};
 
@@ -21,7 +21,7 @@ enum Order {
     Load,
 }
 
-/// The result of an order to the thread.
+/// The result of an order to the commit thread.
 pub(super) enum Done {
     Committed(BatchNumber),
     Failed(BatchNumber, StoreError),
@@ -34,9 +34,9 @@ pub(super) struct Committer {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// The commit thread has ended, which only a panic can cause.
+/// Error: the commit thread has ended. Only a panic can cause this.
 #[derive(Debug, thiserror::Error)]
-#[error("the commit thread is gone")]
+#[error("the commit thread has ended")]
 pub(super) struct Gone;
 
 impl Committer {
@@ -86,7 +86,7 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.orders = None;
-        // The thread may be about to answer; nobody listens any more.
+        // The thread may be about to send an answer, but nothing receives it any more.
         self.done.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

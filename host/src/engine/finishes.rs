@@ -1,7 +1,7 @@
 //! Waits for tasks to finish.
 //!
-//! Waits are kept by task, so that an end wakes only those who wait for it, and so that the engine
-//! knows whether anybody does.
+//! Waits are kept by task, so that an end wakes only the callers who wait for that task, and so
+//! that the engine knows whether anybody waits for it.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::lock::lock;
 
-/// Resolves once the task's end is durable; fails if the engine has ended. Dropping it ends the
-/// wait.
+/// A wait that resolves once the task's end is durable, and fails if the engine has ended. Dropping
+/// this value ends the wait.
 pub(crate) struct Finish {
     told: oneshot::Receiver<()>,
     task: TaskId,
@@ -77,7 +77,7 @@ impl Finishes {
         let mut waiting = self.lock();
         for task in finished {
             for waiter in waiting.by_task.remove(task).into_iter().flatten() {
-                // The waiter may have gone away.
+                // The waiter may no longer exist.
                 let _gone = waiter.send(());
             }
         }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_those_who_wait_for_a_task_are_woken() {
+    async fn only_callers_who_wait_for_a_task_are_woken_by_its_end() {
         let finishes = Finishes::default();
         let (first, mut second) = (finishes.wait_for(task(1)), finishes.wait_for(task(2)));
         assert!(finishes.any_waited_for([task(3), task(1)].into_iter()));

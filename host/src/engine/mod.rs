@@ -1,10 +1,11 @@
 //! The asynchronous shell around the domain: the single owner of all unfinished work, and the only
 //! writer of the store.
 //!
-//! It takes inputs from one bounded inbox, steps the board, and fills a batch. While one batch is
-//! made durable the next one fills (group commit). A batch for which somebody waits is committed at
-//! once, others a moment later, together. No decision is visible outside before its batch is on
-//! disk. The rules themselves are in `claudine_domain`.
+//! The engine takes inputs from one bounded inbox, steps the board, and fills a batch. While one
+//! batch is made durable, the next one is filled (group commit). A batch for which somebody waits
+//! is committed at once. Any other batch is committed a moment later, so that more inputs share the
+//! commit. No decision is visible outside before its batch is on disk. The rules themselves are in
+//! `claudine_domain`.
 
 mod absent;
 mod aside;
@@ -57,8 +58,8 @@ use crate::store::{Epoch, Store, StoreError};
 /// The capacity of the inbox; senders wait while it is full.
 const INBOX: usize = 4096;
 
-/// How long a reader waits for decisions that were acted on before they were on disk. That takes
-/// one commit, unless the disk hangs.
+/// How long a reader waits for decisions that were acted on before they were on disk. This wait is
+/// as long as one commit, unless the disk hangs.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Why a command was not carried out.
@@ -80,7 +81,7 @@ pub(crate) enum EngineError {
     NoHost,
 }
 
-/// Why an engine has ended without being asked to.
+/// Why an engine has ended although nobody stopped it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineEnd {
     #[error("another host has taken over the store")]
@@ -104,7 +105,7 @@ pub(super) enum Message {
         attempt: AttemptId,
         report: Numbered<Report>,
     },
-    /// Answers with the data of admission, after another reading of the machine.
+    /// Answers with the data of admission, after the machine was read again.
     Capacity(Reply<CapacityNow>),
     /// Answers with the reason why a waiting task is not started.
     Refusal {
@@ -117,7 +118,8 @@ pub(super) enum Message {
     Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(Reply<()>),
-    /// A silent supervisor has answered: attempts that it may have are looked up again.
+    /// A silent supervisor has answered. Attempts that this supervisor may have are looked up
+    /// again.
     Reached,
     /// Commits the open batch now, because a reader waits for decisions that were acted on.
     Hurry,
@@ -130,19 +132,19 @@ pub(crate) struct Engine {
     inbox: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     commits: watch::Receiver<BatchNumber>,
-    /// The last batch of which a decision was acted on before it was on disk.
+    /// The number of the last batch whose decisions were acted on before the batch was on disk.
     acted_on: Arc<AtomicU64>,
     finishes: finishes::Finishes,
     waits: waits::Waits,
 }
 
-/// The sender of attempts' reports.
+/// The handle by which attempts send their reports.
 #[derive(Clone)]
 pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
-    /// Sends a report; waits for room in the inbox. The report is dropped if the host is going
-    /// down; its attempt keeps it until the engine acknowledges it.
+    /// Sends a report, and waits for room in the inbox. If the host is going down, the report is
+    /// dropped; the attempt keeps it until the engine acknowledges it.
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {
@@ -152,14 +154,14 @@ impl ReportSender {
 }
 
 impl ReportSender {
-    /// Tells the engine that a silent supervisor has answered, or is dead.
+    /// Tells the engine that a silent supervisor has answered, or that it is dead.
     pub(crate) async fn reached(&self) {
         if self.0.send(Message::Reached).await.is_err() {
             tracing::debug!("a supervisor answered after the engine's end");
         }
     }
 
-    /// Sends a report without waiting; returns whether there was room.
+    /// Sends a report without waiting. Returns whether there was room for it.
     pub(crate) fn try_send(&self, attempt: AttemptId, report: Numbered<Report>) -> bool {
         self.0.try_send(Message::Report { attempt, report }).is_ok()
     }
@@ -183,7 +185,7 @@ pub(crate) struct Parts {
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) ballast: crate::ballast::Ballast,
     pub(crate) begin: Begin,
-    /// The number of slots from now on, if it is set at the start.
+    /// The number of slots, if it is set at the start.
     pub(crate) slots: Option<Slots>,
 }
 
@@ -204,7 +206,7 @@ impl Inbox {
     }
 }
 
-/// The engine's task; ending without being asked to is an error.
+/// The engine's task. If the engine ends although nobody stopped it, this is an error.
 pub(crate) type EngineTask = tokio::task::JoinHandle<Result<(), EngineEnd>>;
 
 /// Loads the board, takes over the attempts of an earlier host, and runs until it is stopped.
@@ -239,7 +241,7 @@ pub(crate) fn start(
 }
 
 impl Engine {
-    /// Carries out a command; returns once its decision is durable.
+    /// Carries out a command. Returns once the decision is durable.
     pub(crate) async fn command(&self, input: Input) -> Result<Answer, EngineError> {
         let (reply, answer) = oneshot::channel();
         self.inbox
@@ -249,7 +251,7 @@ impl Engine {
         answer.await.map_err(|_| EngineError::Down)?
     }
 
-    /// Carries out a command of a principal, who is recorded with its effects.
+    /// Carries out a command of a principal, who is recorded with the command's effects.
     pub(crate) async fn asked(
         &self,
         by: &Arc<Principal>,
@@ -310,16 +312,18 @@ impl Engine {
         self.commits.clone()
     }
 
-    /// Waits until everything that was acted on before this call is in the store. Without it, a
-    /// task that was started because another one has ended could read that the other still runs.
-    /// The wait is for one batch at most; it ends early if the batch is dropped or the disk hangs.
+    /// Waits until everything that was acted on before this call is in the store. Without this
+    /// wait, a task that was started because another one has ended could read that the other still
+    /// runs. The wait is for one batch at most, and ends early if the batch is dropped or the disk
+    /// hangs.
     pub(crate) async fn caught_up(&self) {
         let acted_on = self.acted_on.load(Ordering::Acquire);
         let mut commits = self.commits.clone();
         if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
             tracing::debug!("the inbox is full: the batch is written when it is due");
         }
-        // A board that is loaded again resets this number, and wakes those who wait here.
+        // When a board is loaded again, this number is reset and the readers that wait here are
+        // woken.
         let due =
             |number: &BatchNumber| *number >= acted_on.min(self.acted_on.load(Ordering::Acquire));
         match clock::within(CATCH_UP, commits.wait_for(due)).await {
@@ -331,13 +335,13 @@ impl Engine {
         }
     }
 
-    /// Resolves when the end of the task is durable. To miss no end, call this first, and then
-    /// check whether the task has already finished.
+    /// Resolves when the end of the task is durable. To miss no end, call this method first, and
+    /// check after that whether the task has already finished.
     pub(crate) fn finish_of(&self, task: TaskId) -> Finish {
         self.finishes.wait_for(task)
     }
 
-    /// Waits until nothing runs and everything is written; after `Input::Drain` this is the end of
+    /// Waits until nothing runs and everything is written. After `Input::Drain`, the wait ends with
     /// the last attempt.
     pub(crate) async fn idle(&self) -> Result<(), EngineError> {
         self.ask(Message::Idle).await

@@ -39,18 +39,18 @@ use crate::{ballast::Ballast, clock, config::Begin, store::StoreError};
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep, after which a jump of the wall clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How far the wall clock may go back without counting as set back: it may be slewed.
+/// How far the wall clock may go back without counting as set back, since it may be slewed.
 const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
-/// How long a batch that nobody waits for is filled before it is committed, so that short tasks
-/// share a commit. Supervisors keep its content (that an attempt was started, that it ended) until
-/// it is durable, so a crash loses nothing. Ends of tasks become visible with this delay.
+/// How long a batch is filled before it is committed if nobody waits for it, so that short tasks
+/// share a commit. Supervisors keep the content of such a batch (starts and ends of attempts) until
+/// the batch is durable, so a crash loses nothing. Ends of tasks become visible with this delay.
 const LINGER: Duration = Duration::from_millis(10);
-/// The number of tasks from which on a request is stepped with [`aside`], so that it does not delay
+/// The number of tasks from which a request is stepped with [`aside`], so that it does not delay
 /// other tasks of the runtime.
 const MANY: usize = 1_000;
-/// The most inputs in one round; later ones go into the next batch.
+/// The maximum number of inputs in one round. Later ones are added to the next batch.
 const ROUND: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Answer, EngineError>>;
@@ -62,7 +62,7 @@ struct Awaiting {
     reply: Reply,
 }
 
-/// State that the owner shares with handles to it.
+/// State that the owner shares with the handles to the engine.
 pub(super) struct Shared {
     pub(super) publish: watch::Sender<Arc<Snapshot>>,
     pub(super) told: watch::Sender<BatchNumber>,
@@ -94,15 +94,15 @@ pub(super) struct Owner {
     /// The latest time at which the open batch is committed; `None` while it is empty.
     due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
-    /// Whether somebody waits for the open batch without having added to it.
+    /// Whether a reader waits for the open batch, to which it has added nothing.
     hurried: bool,
     idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
     /// The wall clock's time at the last look; `None` if the board does not know it.
     last_wall: Option<Timestamp>,
     stopping: bool,
-    /// The number of reports from attempts that were over. Loading the board again does not reset
-    /// it.
+    /// The number of reports from attempts that had already ended. This number is not reset when
+    /// the board is loaded again.
     dropped_reports: u64,
     /// Rows of the store that could not be read when the board was loaded.
     unreadable: Arc<[Unreadable]>,
@@ -198,7 +198,7 @@ impl Owner {
         Ok(owner)
     }
 
-    /// Applies the settings that were given for the host's start, before anything is started.
+    /// Applies the settings for the host's start, before anything is started.
     fn begin(&mut self, begin: Begin, slots: Option<Slots>) {
         let begin = match begin {
             Begin::Usual => None,
@@ -219,7 +219,7 @@ impl Owner {
         let waits = self.waits.clone();
         loop {
             if self.decide() {
-                // Lets the released effects proceed before work that they need not wait for.
+                // Lets the released effects proceed before work for which they need not wait.
                 tokio::task::yield_now().await;
             }
             self.settle();
@@ -404,8 +404,8 @@ impl Owner {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// Whether the open batch must be committed: at once if somebody waits for it, otherwise after
-    /// a moment.
+    /// Whether the open batch must be committed: at once if somebody waits for it, after a moment
+    /// if nobody does.
     fn is_batch_due(&mut self) -> bool {
         if !self.board.has_pending() {
             (self.due, self.hurried) = (None, false);
@@ -463,7 +463,7 @@ impl Owner {
 
     fn commit(&mut self, batch: Arc<Batch>) {
         if self.committer.commit(batch).is_err() {
-            tracing::error!("the commit thread is gone");
+            tracing::error!("the commit thread has ended");
             self.stopping = true;
         }
     }
@@ -487,7 +487,7 @@ impl Owner {
                 }
                 Ok(ControlFlow::Continue(()))
             }
-            // The space of the ballast is for this: the same batch is tried once more.
+            // The space of the ballast is kept for this case: the same batch is tried once more.
             Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
                 aside(|| self.ballast.free());
                 if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
@@ -510,7 +510,7 @@ impl Owner {
             .is_some_and(|awaiting| awaiting.after <= self.durable)
         {
             if let Some(Awaiting { answer, reply, .. }) = self.awaiting.pop_front() {
-                // The caller may have gone away; the decision stands.
+                // The caller may no longer wait for the answer. The decision stands.
                 drop(reply.send(answer));
             }
         }
@@ -528,8 +528,8 @@ impl Owner {
         self.next_sample = self.sample_at(now);
     }
 
-    /// The time of the next reading. The machine is only read while something waits for it: an idle
-    /// host does not wake up.
+    /// The time of the next reading. The machine is read only while something waits for the
+    /// reading: an idle host does not wake up.
     fn sample_at(&self, now: Now) -> Option<claudine_domain::time::MonotonicMs> {
         let busy = self.board.queued_count() > 0
             || self.board.running_count() > 0
@@ -569,7 +569,7 @@ impl Owner {
     }
 }
 
-/// Whether it is about work to be done that has not begun.
+/// Whether the input brings new work.
 fn brings_work(input: &Input) -> bool {
     match input.command() {
         Input::Submit(_) | Input::Retry(_) => true,

@@ -1,4 +1,4 @@
-//! The interfaces that the engine uses: the runner of attempts, which gets orders only and answers
+//! The interfaces that the engine uses: the runner of attempts, which gets orders and answers only
 //! by reports in the inbox, and the reader of the machine.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -11,12 +11,12 @@ use claudine_domain::{
     task::Task,
 };
 
-/// An attempt to start or resume, as it is on the board.
+/// An attempt to start or resume, in its state on the board.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) attempt: AttemptId,
     pub(crate) task: Arc<Task>,
-    /// The request to the executor, if it is in memory; otherwise it is in the store.
+    /// The request to the executor, if it is in memory; if not, it must be read from the store.
     pub(crate) spec: Option<Arc<[u8]>>,
 }
 
@@ -28,7 +28,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The attempt is no longer among the next to start.
     fn dismiss(&self, attempt: AttemptId);
     fn start(&self, launch: Launch);
-    /// Takes over an attempt of an earlier host, or repeats what is known of one of this host.
+    /// Takes over an attempt of an earlier host, or repeats the known reports of an attempt of this
+    /// host.
     fn resume(&self, launch: Launch);
     /// A prepared attempt may start its first process. May be repeated.
     fn spawn(&self, attempt: AttemptId);
@@ -42,17 +43,18 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and earlier ones are no longer needed.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// The attempts that have begun and not ended, except those of tasks whose rows cannot be read.
-    /// Everything else that a supervisor keeps is over, and may be forgotten.
+    /// The attempts that have begun and not ended, except attempts of tasks whose rows cannot be
+    /// read. Any other attempt that a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// The fate of a task's last attempt, which has begun and not ended. Attempts are asked for one
-    /// by one, since there is no list. `None` while the fate is unknown, because a supervisor of an
-    /// earlier host has not answered; [`super::ReportSender::reached`] reports its answer.
+    /// What happened to a task's last attempt, which has begun and not ended. Each attempt is
+    /// looked up separately, since there is no list. `None` as long as this is unknown because a
+    /// supervisor of an earlier host has not answered; [`super::ReportSender::reached`] reports its
+    /// answer.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
-/// Reads the state of the machine and the limits of this process. A reading must be short: it
-/// happens between two inputs.
+/// Reads the state of the machine and the limits of this process. A reading must be short, because
+/// it happens between two inputs.
 pub(crate) trait Machine: Send + 'static {
     fn read(&mut self) -> Reading;
 }

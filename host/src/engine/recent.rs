@@ -1,5 +1,5 @@
-//! The requests of tasks that were submitted a moment ago, so that starting them soon needs no read
-//! from the store.
+//! The requests of tasks that were submitted a moment ago, so that a task that starts soon needs no
+//! read from the store.
 //!
 //! This is only a cache: the store has every request.
 
@@ -10,9 +10,10 @@ use claudine_domain::{
     id::TaskId,
 };
 
-/// The total size; when it is full, new requests are not kept.
+/// The total size. Once it is reached, new requests are not kept.
 const BYTES: usize = 4 << 20;
-/// The largest request that is kept: reading a larger one again takes no noticeable time.
+/// The size of the largest request that is kept: reading a larger one again takes no noticeable
+/// time compared with its execution.
 const LARGEST_BYTES: usize = 16 << 10;
 
 #[derive(Default)]
@@ -22,7 +23,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Keeps the requests of a durable batch, and forgets those of tasks that it finished.
+    /// Keeps the requests of a durable batch, and forgets the requests of tasks that the batch
+    /// finished.
     pub(super) fn note(&mut self, batch: &Batch) {
         for (key, bytes) in &batch.documents {
             if let DocumentKey::Spec(task) = key

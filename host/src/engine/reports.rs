@@ -1,11 +1,11 @@
-//! Reports of attempts on their way to the disk: each counts once, and is acknowledged once it is
+//! Reports of attempts that are not on disk yet: each counts once, and is acknowledged once it is
 //! durable.
 
 use std::collections::{HashMap, VecDeque};
 
 use claudine_domain::{batch::BatchNumber, id::AttemptId, outbox::Heard};
 
-/// The reports of attempts that are not released.
+/// The reports of all attempts that are not released.
 #[derive(Default)]
 pub(super) struct Reports {
     heard: HashMap<AttemptId, Heard>,
@@ -27,7 +27,7 @@ impl Reports {
         heard.hear(number, from)
     }
 
-    /// Records that the effects of a report are in that batch, or in an earlier one.
+    /// Records that the effects of a report are in this batch, or in an earlier one.
     pub(super) fn take(&mut self, after: BatchNumber, attempt: AttemptId, number: u64) {
         self.taken.push_back(Taken {
             after,
@@ -42,7 +42,7 @@ impl Reports {
         Some((next.attempt, next.number))
     }
 
-    /// Drops the later batches: their reports are repeated, and count then.
+    /// Drops the reports of batches after `durable`: they are repeated, and count when they are.
     pub(super) fn drop_after(&mut self, durable: BatchNumber) {
         while let Some(taken) = self.taken.pop_back_if(|taken| taken.after > durable) {
             if let Some(heard) = self.heard.get_mut(&taken.attempt) {

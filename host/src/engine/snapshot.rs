@@ -1,5 +1,5 @@
-//! The engine's state that is not in the store, for `info` and `doctor`. It is published after
-//! every round, so it is small: data that grows with the queue must be asked for.
+//! The engine's state that is not in the store, for `info` and `doctor`. This state is published
+//! after every round, so it must be small: data that grows with the queue is sent only on request.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! The attempts that wait for their own descendants: a set of waits, each of which lasts as long as
 //! its guard.
 //!
-//! The engine reads this set, and gets no messages about it. So a caller that goes away cannot
-//! leave a wait behind, nothing can be refused or arrive in the wrong order, and a board that is
-//! loaded again gets the complete set.
+//! The engine reads this set instead of receiving messages. So a caller that ends cannot leave a
+//! wait behind, no change can be refused or arrive in the wrong order, and a board that is loaded
+//! again gets the complete set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,8 +35,8 @@ struct Shared {
 struct Open {
     waits: BTreeMap<AttemptId, BTreeSet<u64>>,
     last_id: u64,
-    /// Attempts whose first wait has begun or whose last one has ended since the engine last
-    /// looked.
+    /// Attempts whose first wait has begun, or whose last wait has ended, since the engine last
+    /// read the set.
     changed: BTreeSet<AttemptId>,
 }
 
@@ -80,7 +80,7 @@ impl Waits {
         self.0.changed.notified().await;
     }
 
-    /// The attempts that changed, and whether each waits now.
+    /// The attempts that changed, and whether each of them is waiting now.
     pub(super) fn take_changes(&self) -> Vec<(AttemptId, bool)> {
         let mut open = self.lock();
         let changed = std::mem::take(&mut open.changed);
@@ -88,7 +88,7 @@ impl Waits {
         changed.into_iter().map(waits).collect()
     }
 
-    /// Every waiting attempt, for a board that knows of none.
+    /// Every waiting attempt, for a board that does not know any.
     pub(super) fn all(&self) -> Vec<AttemptId> {
         self.lock().waits.keys().copied().collect()
     }
@@ -126,8 +126,8 @@ mod tests {
         drop(second);
         assert_eq!(waits.take_changes(), [(attempt, false)]);
         assert_eq!(waits.all(), []);
-        // The wait is over before the engine looks, and the engine must still learn the final
-        // state.
+        // The wait is over before the engine reads the set, but the engine must still learn the
+        // final state.
         drop(waits.begin(attempt));
         assert_eq!(waits.take_changes(), [(attempt, false)]);
     }

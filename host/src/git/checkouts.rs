@@ -16,9 +16,9 @@ use crate::fsx;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
     CheckedOut,
-    /// Being rebased: the branch is moved when the rebase ends.
+    /// The branch is being rebased. Git moves it when the rebase ends.
     Rebased,
-    /// Being bisected: git returns to the branch when the bisect ends.
+    /// The branch is being bisected. Git returns to it when the bisect ends.
     Bisected,
 }
 
@@ -37,7 +37,7 @@ impl Standing {
 pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     pub(crate) standing: Standing,
-    /// Whether the main checkout cannot be found; the path is then the repository's.
+    /// Whether the main checkout cannot be found. If so, the path is that of the repository.
     pub(crate) is_hidden: bool,
 }
 
@@ -47,13 +47,13 @@ struct Entry {
     path: PathBuf,
     branch: Option<BranchRef>,
     is_bare: bool,
-    /// Whether its directory is missing, and the worktree is not locked.
+    /// Whether the directory of the worktree is missing and the worktree is not locked.
     is_gone: bool,
 }
 
 impl Git {
-    /// The directories in which a branch is used. `hidden_main` is where to look for the main
-    /// checkout if git cannot find it.
+    /// The directories in which a branch is used. `hidden_main` is the place of the main checkout
+    /// if git cannot find it.
     pub(crate) async fn checkouts_of(
         &self,
         branch: &BranchRef,
@@ -98,8 +98,8 @@ impl Git {
         )))
     }
 
-    /// The directory to which somebody has moved this checkout with git: its git directory keeps
-    /// the name that it got from the first one.
+    /// The directory to which somebody has moved this checkout with git. It is found by the name of
+    /// its git directory, which remains the one that was derived from the first directory.
     pub(crate) async fn moved_to(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
         let git_dirs = self.common_dir().await?.join("worktrees");
         let Some(git_dir) = path.file_name().map(|name| git_dirs.join(name)) else {
@@ -142,16 +142,17 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Switches this checkout, which is at the commit of a branch, to that branch. Uses the full
-    /// name, since `worktree add` and `switch` would take a tag of the same name.
+    /// Switches this checkout, which is at the commit of a branch, to this branch. Uses the
+    /// branch's full name, since `worktree add` and `switch` would take a tag of the same name.
     pub(crate) async fn stand_on(&self, branch: &BranchRef) -> Result<(), GitError> {
         let full = branch.full();
         let arguments = ["symbolic-ref", "-m", "claudine: made", "HEAD", &full];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Removes a checkout that was looked at, and had nothing to lose. Git checks once more, unless
-    /// the checkout contains repositories: git refuses to remove those unless it is forced.
+    /// Removes a checkout that was looked at and had nothing to lose. Git checks this once more,
+    /// unless the checkout contains repositories: git does not remove such a checkout unless it is
+    /// forced.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
         let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
         if look.has_repositories() {
@@ -160,14 +161,15 @@ impl Git {
         self.change(&spec.arg(path)).await.map(drop)
     }
 
-    /// Forgets a checkout whose directory was removed, even if it was not made completely.
+    /// Makes git forget a checkout whose directory was removed, even if it was not made completely.
     pub(crate) async fn forget_worktree(&self, path: &Path) -> Result<(), GitError> {
         let spec = Spec::changes(["worktree", "remove", "--force", "--force"]);
         unless_unknown(self.change(&spec.arg(path).limit(LONG)).await)
     }
 
-    /// Forgets this checkout if its directory is missing. Any other one whose directory is missing
-    /// may be a person's, who has moved it or keeps it on a disk that is not mounted.
+    /// Makes git forget this checkout if its directory is missing. Another checkout whose directory
+    /// is missing may belong to a person, who has moved it or keeps it on a disk that is not
+    /// mounted.
     pub(crate) async fn forget_missing(&self, path: &Path) -> Result<(), GitError> {
         if fsx::is_taken(path) {
             return Ok(());
@@ -177,7 +179,7 @@ impl Git {
     }
 }
 
-/// Accepts that a checkout was not removed because git does not know it.
+/// Accepts that a checkout was not removed if git does not know it.
 fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
     match removed {
         Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
@@ -207,15 +209,15 @@ fn entries(list: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// The git directory of a linked checkout, whose `.git` is a file that names it.
+/// The git directory of a linked checkout. The checkout's `.git` is a file that names it.
 fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(checkout.join(".git")).ok()?;
     let path = text.strip_prefix("gitdir: ")?;
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
 }
 
-/// The use of a branch during a rebase or a bisect. No branch is checked out then, but git notes
-/// the branch in these files, and reads them itself before it deletes a branch.
+/// How a branch is used during a rebase or a bisect. No branch is checked out then, but git notes
+/// the branch in these files, and reads them before it deletes a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     // The file of another branch may not be valid UTF-8.
     let read = |file: &str| {

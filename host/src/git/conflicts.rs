@@ -1,4 +1,4 @@
-//! Merges with conflicts, from the start to the commit.
+//! Merges with conflicts, from their start to the commit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,10 +24,10 @@ const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` r
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 /// The number of equal characters with which a conflict marker begins.
 const MARK_SIGNS: usize = 7;
-/// The beginning of a line that is read to look for a marker.
+/// The number of bytes at the beginning of a line that are searched for a marker.
 const MARK_BYTES: usize = 64;
 
-/// The sides that have a file which both have changed.
+/// Which sides still have a file that both sides have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Sides {
     ours: bool,
@@ -35,8 +35,8 @@ struct Sides {
 }
 
 impl Git {
-    /// Begins to merge a branch into the one that is checked out here. The commit is left to the
-    /// caller, even if there are no conflicts.
+    /// Begins to merge a branch into the branch that is checked out here. Does not commit the
+    /// merge, even if there are no conflicts.
     pub(crate) async fn begin_merge(
         &self,
         branch: &BranchRef,
@@ -75,7 +75,7 @@ impl Git {
 
     /// Adds the resolved files of a merge in progress to the index, and returns the unresolved
     /// ones. A file that had conflict markers is resolved once it has none, even without `git add`.
-    /// A file in which git left none needs `git add` or `git rm`.
+    /// A file in which git left no conflict markers needs `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;
@@ -105,7 +105,7 @@ impl Git {
         }
         let told = told.into_iter().filter(|path| marked.contains(path));
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
-        // Added only when no file is open: until then each file can still be reset.
+        // The files are added only if none is unresolved: until then, each file can still be reset.
         if open.is_empty() && !done.is_empty() {
             let add = Spec::changes(["add", "--sparse", "--"]);
             let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
@@ -126,7 +126,7 @@ impl Git {
         Ok(found)
     }
 
-    /// The files that somebody has marked as resolved for git.
+    /// The files that somebody has marked for git as resolved.
     async fn told_resolved(&self) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--resolve-undo", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
@@ -134,7 +134,7 @@ impl Git {
         Ok(entries.into_iter().map(|(path, _)| path).collect())
     }
 
-    /// The conflicting files that differ from this branch.
+    /// The conflicting files that differ from their versions on this branch.
     async fn other_than_ours(&self) -> Result<BTreeSet<String>, GitError> {
         let arguments = [
             "diff",
@@ -161,7 +161,7 @@ fn staged(output: &[u8]) -> Vec<(String, String)> {
     parts.collect()
 }
 
-/// A pathspec that matches only this path, whatever characters are in it.
+/// A pathspec that matches only this path, whatever characters the path contains.
 fn literal(path: &str) -> String {
     format!(":(top,literal){path}")
 }
@@ -236,8 +236,8 @@ mod tests {
         check(&within, false);
     }
 
-    /// A repository in which both sides have changed `text` and `binary`, and `gone` was removed on
-    /// one side and changed on the other.
+    /// A repository in which both sides have changed `text` and `binary`. One side removed `gone`,
+    /// and the other changed it.
     fn conflicting() -> Person {
         let person = Person::new("");
         let write = |text: &str, binary: &str| {
@@ -288,7 +288,7 @@ mod tests {
         person.write("te*t", "both\n");
         assert_eq!(found().await, open([UNCHANGED, ONE_SIDED, ""]));
         person.git(&["add", "gone", "binary"]);
-        // Marked as resolved, although it has conflict markers.
+        // The file is marked as resolved, although it has conflict markers.
         person.write("te*t", "<<<<<<< HEAD\n");
         person.git(&["add", ":(literal)te*t"]);
         assert_eq!(found().await, open(["", "", MARKED]));

@@ -1,7 +1,7 @@
 //! The diff of a task, for people to read.
 //!
-//! The user's settings for how a diff looks apply, but not those that run programs: no external
-//! program compares files or converts them to text. The output is bounded.
+//! The user's settings for how a diff looks apply, but settings that run programs do not: no
+//! external program compares files or converts them to text. The output is bounded.
 
 use std::{
     fs, io,
@@ -31,7 +31,7 @@ const OPTIONS: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
     Patch,
-    /// The list, in this width.
+    /// A list of the changed files, in this width.
     Stat(u16),
 }
 
@@ -39,18 +39,18 @@ pub(crate) enum Shape {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) shape: Shape,
-    /// The one file or directory to show, from the top of the checkout.
+    /// The only file or directory to show, as a path from the top of the checkout.
     pub(crate) path: Option<&'a str>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Diff {
     pub(crate) text: String,
-    /// Whether the end is missing.
+    /// Whether the end of the diff was cut off.
     pub(crate) is_cut: bool,
 }
 
-/// A temporary index beside that of a checkout.
+/// A temporary index beside the checkout's own index.
 struct OtherIndex(PathBuf);
 
 impl Drop for OtherIndex {
@@ -89,7 +89,7 @@ impl Git {
     ) -> Result<Diff, GitError> {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
-        // Adds the names of new files only.
+        // Only the names of new files are added.
         let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(&index.0);
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
@@ -109,7 +109,7 @@ impl Git {
             .await?;
         match copied {
             Ok(()) => Ok(copy),
-            // A checkout without files has no index, and git makes the copy.
+            // A checkout without files has no index. Git makes the copy then.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(copy),
             Err(source) => Err(GitError::Read {
                 path: git_dir.join("index"),

@@ -1,9 +1,9 @@
 //! The environment of git and of `gh`, made here from two lists of names.
 //!
 //! Commands of the host belong to no attempt, and a task must not control them, so almost all
-//! variables are the host's. The task contributes only names and keys, which to git are plain text
-//! and never a program, a file or a setting. They are taken from the task because the socket of the
-//! key agent changes with each login, while the host outlives a login.
+//! variables are the host's. Only names and keys are taken from the task. To git, these are plain
+//! text and never a program, a file or a setting. They are taken from the task because the socket
+//! of the key agent changes with each login, while the host outlives a login.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use std::{
 
 use crate::config::DATA_DIR;
 
-/// Variables of the host. No `GIT_…` that could name a repository, a program or a setting is among
-/// them: a hook may have started the host.
+/// Variables that are taken from the host. A hook may have started the host, so no `GIT_…` variable
+/// that could name a repository, a program or a setting is among them.
 const OF_THE_HOST: &[&str] = &[
-    // The location of programs and of the user's settings.
+    // Location of programs and of the user's settings.
     "PATH",
     "HOME",
     "USER",
@@ -53,7 +53,7 @@ const OF_THE_HOST: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Variables of the task, if it has them: the user's name and keys.
+/// Variables that are taken from the task, if it has them: the user's name and keys.
 const OF_THE_TASK: &[&str] = &[
     "EMAIL",
     "GIT_AUTHOR_EMAIL",
@@ -66,7 +66,7 @@ const OF_THE_TASK: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Variables that are always set, whatever the host and the task have.
+/// Variables that are always set, whatever variables the host and the task have.
 const FIXED: &[(&str, &str)] = &[
     ("LC_ALL", "C"),
     // Nobody can answer a prompt. An empty askpass program means none, not even a configured one.
@@ -119,7 +119,7 @@ impl Variables {
     }
 
     /// Adds the data directory of the host. Otherwise a hook that calls `claudine` could reach or
-    /// start another host, which would treat it as the user instead of a hook.
+    /// start another host, which would treat the caller as the user instead of a hook.
     pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         Arc::make_mut(&mut self.0).insert(DATA_DIR.into(), dir.into());
         self
@@ -196,8 +196,8 @@ mod tests {
             "/new",
         );
         check(&[("SSH_AUTH_SOCK", "/old")], &[], "/old");
-        // A hook's environment names the author of its commit. In a host that a hook started, it
-        // would be the author of every task's commits.
+        // A hook's environment names the author of the hook's commit. If a hook has started the
+        // host, this person must not become the author of every task's commits.
         let name = [("GIT_AUTHOR_NAME", "A")];
         assert_eq!(left(&name, &[]), []);
         assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);

@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A pull request to open.
 pub(crate) struct Opening<'a> {
-    /// The branch, with the owner of its repository in front if that is another repository.
+    /// The branch, preceded by the owner of its repository if this is another repository.
     pub(crate) head: &'a str,
     pub(crate) base: Option<&'a BranchRef>,
     pub(crate) title: &'a str,
@@ -19,8 +19,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Git {
-    /// The address of a branch's open pull request. It is searched by branch: as a plain argument,
-    /// a branch whose name is a number would mean the request of that number.
+    /// The address of a branch's open pull request. The request is searched for by branch: given as
+    /// a plain argument, a branch whose name is a number would mean the request with this number.
     pub(crate) async fn open_request(
         &self,
         branch: &BranchRef,
@@ -40,7 +40,7 @@ impl Git {
         Ok(line.and_then(|text| last_line(&text)))
     }
 
-    /// Opens a pull request; returns its address, if `gh` prints it.
+    /// Opens a pull request. Returns its address, if `gh` prints the address.
     pub(crate) async fn create_request(
         &self,
         opening: Opening<'_>,

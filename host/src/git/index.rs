@@ -1,4 +1,4 @@
-//! The index of a checkout, and files that are not in it.
+//! The index of a checkout, and the files of the checkout that are not in the index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +16,12 @@ use super::{
 };
 use crate::fsx;
 
-/// The most ignored files that are remembered by name. If there are more, all count as made by the
-/// task.
+/// The maximum number of ignored files that are remembered by name. If there are more, all of them
+/// count as made by the task.
 const STAMPS_MAX: usize = 10_000;
 
-/// The ignored files that existed before a task began, each with its size and modification time.
+/// The ignored files that existed before a task began, each with the file's size and modification
+/// time.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Stamps(BTreeMap<String, String>);
@@ -31,7 +32,7 @@ impl Stamps {
     }
 }
 
-/// The entries of an index that need a closer look.
+/// The entries of an index that need a closer check.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Listed {
     /// The files whose changes git was told to ignore (`assume-unchanged`, `skip-worktree`).
@@ -52,8 +53,8 @@ impl Git {
         Ok(self.listed().await?.links)
     }
 
-    /// The changed ones among files whose changes git was told to ignore. A missing file counts as
-    /// unchanged: in a sparse checkout most are missing.
+    /// The changed files among the files whose changes git was told to ignore. A missing file
+    /// counts as unchanged, since in a sparse checkout most files are missing.
     pub(super) async fn changed_unwatched(
         &self,
         place: &Place,
@@ -63,7 +64,7 @@ impl Git {
         if there.is_empty() {
             return Ok(Vec::new());
         }
-        // An index made of the commit alone has no such flags.
+        // An index that is made only from the commit has no such flags.
         let fresh = place.git_dir.join("claudine.index");
         // An interrupted look may have left the index or its lock.
         remove_index(&fresh);
@@ -76,8 +77,8 @@ impl Git {
     async fn changed_by(&self, index: &Path) -> Result<Vec<String>, GitError> {
         let read = Spec::changes(["read-tree", "HEAD"]).index(index);
         self.change(&read.limit(LONG)).await?;
-        // Compares content, since such an index knows nothing of the files. Fails if a file is
-        // changed.
+        // Compares contents, since such an index knows nothing about the files on disk. Fails if a
+        // file is changed.
         let refresh = Spec::reads(["update-index", "-q", "--really-refresh"]).index(index);
         self.run(&refresh.limit(LONG)).await?;
         let arguments = [
@@ -104,13 +105,13 @@ impl Git {
         .await
     }
 
-    /// Nested repositories that this one does not know as submodules. Committed, each would be the
-    /// hash of a commit that nobody else has.
+    /// Nested repositories that are not submodules of this one. If they were committed, each would
+    /// become the hash of a commit that nobody else has.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let others = names(&self.output(&spec).await?);
-        // Git lists a directory, with a slash, only if it is a repository.
+        // Git lists a directory, with a slash at the end, only if it is a repository.
         let inner = others.iter().filter_map(|path| path.strip_suffix('/'));
         Ok(inner.map(str::to_owned).collect())
     }
@@ -145,7 +146,7 @@ impl Git {
         Ok(stamps)
     }
 
-    /// The ignored files that are new or have changed since.
+    /// The ignored files that are new, or that have changed since `first` was made.
     pub(super) async fn ignored_since(&self, first: &Stamps) -> Result<Vec<String>, GitError> {
         let now = self.ignored_files().await?.0;
         let new = now

@@ -1,4 +1,4 @@
-//! Finds out what would be lost if a checkout were removed. Used to show, keep and remove
+//! Finds out what would be lost if a checkout were removed. This is used to show, keep and remove
 //! checkouts.
 
 use std::{
@@ -16,14 +16,14 @@ use super::{
     status::Submodules,
 };
 
-/// The most files that a message names.
+/// The maximum number of files that a message names.
 const NAMED: usize = 5;
 
-/// The most slashes in the name of a submodule.
+/// The maximum number of slashes in the name of a submodule.
 const MODULES_DEPTH: usize = 16;
 
-/// Files in the git directory of a checkout that exist while an operation is in progress, with its
-/// name.
+/// Files in the git directory of a checkout that exist while an operation is in progress, each with
+/// the name of the operation.
 const UNDER_WAY: &[(&str, &str)] = &[
     ("rebase-merge", "a rebase"),
     ("rebase-apply", "a rebase or `git am`"),
@@ -38,18 +38,18 @@ const UNDER_WAY: &[(&str, &str)] = &[
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) state: GitState,
-    /// The changed ones among files whose changes git was told to ignore.
+    /// The changed files among the files whose changes git was told to ignore.
     pub(crate) unwatched: Vec<String>,
-    /// Whether refs of this checkout alone have commits that are on no branch.
+    /// Whether refs that only this checkout has contain commits that are on no branch.
     has_own_commits: bool,
-    /// An operation that was begun and not finished.
+    /// An operation that was begun but not finished.
     under_way: Option<&'static str>,
     /// The losses in nested repositories, as text.
     within: Option<String>,
-    /// Ignored files and directories: the first of them, and their number.
+    /// The first ignored files and directories, and the number of all.
     ignored: Vec<String>,
     pub(crate) ignored_count: u64,
-    /// Whether it contains repositories, so that git refuses to remove it.
+    /// Whether the checkout contains repositories, so that git refuses to remove it.
     has_repositories: bool,
 }
 
@@ -59,7 +59,7 @@ impl Look {
         self.state.dirty_count + self.unwatched.len() as u64
     }
 
-    /// A text about what would be lost without the checkout, apart from ignored files.
+    /// A message about what would be lost without the checkout, apart from ignored files.
     pub(crate) fn loss(&self) -> Option<String> {
         if self.state.dirty_count > 0 {
             return Some(format!(
@@ -83,7 +83,7 @@ impl Look {
         self.within.clone()
     }
 
-    /// A text about the ignored files.
+    /// A message about the ignored files.
     pub(crate) fn ignored(&self) -> Option<String> {
         (self.ignored_count > 0).then(|| {
             format!(
@@ -144,7 +144,8 @@ impl Git {
         Ok(look)
     }
 
-    /// Removes ignored directories without files from the list: git lists them too.
+    /// Removes ignored directories without files from the list, because git lists such directories
+    /// too.
     async fn leave_out_empty(&self, look: &mut Look) -> Result<(), GitError> {
         if look.ignored.is_empty() {
             return Ok(());
@@ -160,8 +161,8 @@ impl Git {
         Ok(())
     }
 
-    /// The repositories of submodules in the git directory of this checkout, whether they are
-    /// checked out or not.
+    /// The repositories of submodules in the git directory of this checkout, whether or not the
+    /// submodules are checked out.
     async fn repositories_of_submodules(&self, place: &Place) -> Result<Vec<PathBuf>, GitError> {
         let modules = place.git_dir.join("modules");
         let looked = self.look_at_files(move |_| {
@@ -174,8 +175,8 @@ impl Git {
         looked.await?
     }
 
-    /// Adds the losses in a nested repository; returns where its git directory is. Each worktree
-    /// has a separate one, whose commits exist nowhere else until they are pushed.
+    /// Adds the losses in a nested repository. Returns the place of its git directory. Each
+    /// worktree has a separate one, whose commits exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
         if !inner.dir().join(".git").exists() {
@@ -224,7 +225,7 @@ impl Git {
     }
 }
 
-/// Whether there is anything but directories; `true` for directories that cannot be read.
+/// Whether the path contains anything but directories; `true` if a directory cannot be read.
 fn has_files(path: PathBuf) -> bool {
     let mut paths = vec![path];
     while let Some(path) = paths.pop() {
@@ -246,7 +247,8 @@ fn has_files(path: PathBuf) -> bool {
     false
 }
 
-/// The repositories below a directory, without nested ones. A submodule's name may contain slashes.
+/// The repositories below a directory, without repositories nested in these. A submodule's name may
+/// contain slashes.
 fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -275,7 +277,7 @@ fn under_way(git_dir: &Path) -> Option<&'static str> {
     found.map(|(_, what)| *what)
 }
 
-/// The first of some files, with a mark if there are more.
+/// The first few of the files, with a mark if there are more.
 pub(crate) fn shortened(files: &[String]) -> String {
     let mut shown: Vec<&str> = files.iter().take(NAMED).map(String::as_str).collect();
     if files.len() > NAMED {

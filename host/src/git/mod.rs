@@ -3,7 +3,7 @@
 //! A command is a `Spec`, and every command goes through [`Git::run`]: with a fixed environment
 //! (`environment`), with the same settings for everybody (`settings`), and without hooks except for
 //! a push. Commands never wait for a person: they have no input and no prompt, and their time is
-//! limited. The rest of the module says what to run and how to parse the output.
+//! limited. All other files of the module define what to run and how to parse the output.
 
 mod checkouts;
 mod conflicts;
@@ -57,11 +57,11 @@ use crate::{
     config,
 };
 
-/// The number of retries while another git process holds a lock of the repository, and the pause
-/// between them: git itself does not wait.
+/// The number of retries if another git process holds a lock of the repository, and the pause
+/// between them. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// The most characters of an error message that are passed on.
+/// The maximum number of characters of an error message that are passed on.
 const SAID_CHARS: usize = 300;
 
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,8 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
 }
 
-/// Whether the directory, or one above it, has a `.git`. Does not use git, which need not be
-/// installed for directories without a repository.
+/// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not
+/// be installed for directories without a repository.
 pub(crate) fn is_within_repository(dir: &Path) -> bool {
     dir.ancestors().any(|dir| dir.join(".git").exists())
 }
@@ -100,9 +100,10 @@ pub(crate) fn is_within_repository(dir: &Path) -> bool {
 /// The place in which git is run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum At {
-    /// A directory, whose repository git finds.
+    /// A directory. Git finds its repository.
     Checkout(PathBuf),
-    /// The directory that all checkouts of a repository share; it has no files of a checkout.
+    /// The directory that all checkouts of a repository share. This directory has no files of a
+    /// checkout.
     Repository(PathBuf),
 }
 
@@ -135,7 +136,7 @@ impl Git {
         }
     }
 
-    /// The same git in another directory.
+    /// The same setup in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Checkout(dir.into()),
@@ -143,7 +144,7 @@ impl Git {
         }
     }
 
-    /// The same git in the directory that all checkouts of a repository share.
+    /// The same setup in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
         Self {
             at: At::Repository(dir.into()),
@@ -195,7 +196,7 @@ impl Git {
         if !finished.status.success() {
             return Err(failed(spec, &finished));
         }
-        // An output that was cut off must not be taken for a complete one.
+        // An output that was cut must not be taken for a complete one.
         if finished.stdout.len() >= spec.kept_bytes {
             return Err(GitError::TooMuch {
                 called: spec.called(),
@@ -204,20 +205,21 @@ impl Git {
         Ok(finished.stdout)
     }
 
-    /// The line that a command printed, without its line end.
+    /// The line that a command printed, without the line end.
     async fn line(&self, spec: &Spec) -> Result<String, GitError> {
         Ok(without_newline(self.output(spec).await?))
     }
 
-    /// The line of a command that fails if there is nothing to print.
+    /// The line that a command printed; `None` if the command failed because there was nothing to
+    /// print.
     async fn line_if(&self, spec: &Spec) -> Result<Option<String>, GitError> {
         let finished = self.run(spec).await?;
         let line = without_newline(finished.stdout);
         Ok((finished.status.success() && !line.is_empty()).then_some(line))
     }
 
-    /// The output of a command that changes something. Waits a while for other git processes that
-    /// hold a lock.
+    /// The output of a command that changes something. Waits a while if another git process holds a
+    /// lock.
     async fn change(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let mut tries = LOCKED_TRIES;
         loop {

@@ -10,8 +10,8 @@ const HEADS: &str = "refs/heads/";
 /// with `.lock` appended.
 const PART_BYTES: usize = 250;
 
-/// A branch of this repository. Stores the short name, which people see; git always gets the full
-/// one.
+/// A branch of this repository. Stores the short name, which people see. Git always gets the full
+/// name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct BranchRef(String);
@@ -21,7 +21,7 @@ impl BranchRef {
         Self(name.into())
     }
 
-    /// The branch of a full name; `None` if the name is not a branch's.
+    /// The branch with a full name; `None` if the name is not that of a branch.
     pub(crate) fn from_full(full: &str) -> Option<Self> {
         full.strip_prefix(HEADS).map(Self::named)
     }
@@ -34,13 +34,13 @@ impl BranchRef {
         format!("{HEADS}{}", self.0)
     }
 
-    /// Whether a file system can store it.
+    /// Whether a file system can store the name.
     pub(super) fn fits(&self) -> bool {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// The branches that cannot exist beside this one, because they would have to be directories:
-    /// for `a/b/c` these are `a` and `a/b`.
+    /// The branches that cannot exist beside this one, because their names would have to be
+    /// directories: for `a/b/c` these are `a` and `a/b`.
     pub(super) fn above(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.match_indices('/');
         slashes.map(|(at, _)| Self::named(&self.0[..at]))
@@ -53,7 +53,7 @@ impl fmt::Display for BranchRef {
     }
 }
 
-/// A commit by its whole hash, in git's own spelling.
+/// A commit, identified by its whole hash in git's own spelling.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Commit(String);

@@ -7,8 +7,8 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// A plumbing command with every option that a setting would otherwise decide: `git apply` does not
-/// accept patches formatted for reading.
+/// The command, with an explicit option in place of every setting that would affect the output:
+/// `git apply` does not accept patches that are formatted for reading.
 const OPTIONS: &[&str] = &[
     "diff-tree",
     "-r",
@@ -29,19 +29,19 @@ const OPTIONS: &[&str] = &[
     "--diff-algorithm=myers",
     "--submodule=short",
     "--ignore-submodules=none",
-    // The order of files; an empty file means git's own order.
+    // Order of files. An empty file means git's own order.
     "-O/dev/null",
 ];
 
 impl Git {
-    /// Writes the changes of a commit since its base.
+    /// Writes the changes between a base and a commit.
     pub(crate) async fn write_patch(
         &self,
         base: &Commit,
         tip: &Commit,
         file: &Path,
     ) -> Result<(), GitError> {
-        // Without a common ancestor, all files count as new.
+        // If there is no common ancestor, all files count as new.
         let common = self.common_ancestor(base, tip).await?;
         let mut output = OsString::from("--output=");
         output.push(file);
@@ -116,7 +116,7 @@ mod tests {
         let git = person.at("sub");
         git.write_patch(&base, &tip, &file).await.unwrap();
         person.git(&["reset", "-q", "--hard", base.hash()]);
-        // Applied by a user without these settings.
+        // A user without these settings applies the patch.
         person.configure("");
         person.git(&["apply", "--index", file.to_str().unwrap()]);
         person.git(&["diff", "--exit-code", "--cached", tip.hash()]);

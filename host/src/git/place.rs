@@ -18,13 +18,13 @@ pub(crate) struct Place {
     pub(crate) git_dir: PathBuf,
     /// The top directory of this checkout.
     pub(crate) top: PathBuf,
-    /// The directory, relative to the top.
+    /// The directory itself, relative to the top.
     pub(crate) inside: PathBuf,
 }
 
 impl Place {
-    /// The main checkout, if git cannot find it from the repository: if `.git` is a link, or a file
-    /// that names a directory elsewhere.
+    /// The main checkout, if git cannot find it from the repository because its `.git` is a link,
+    /// or is a file that names a directory elsewhere.
     pub(crate) fn hidden_main(&self) -> Option<&Path> {
         let is_main = self.git_dir == self.repository;
         (is_main && self.repository != self.top.join(".git")).then_some(&self.top)
@@ -34,7 +34,7 @@ impl Place {
 impl Git {
     /// Looks up the place of this directory.
     pub(crate) async fn place(&self) -> Result<Place, GitError> {
-        // Asked one by one: a path may contain a line end.
+        // Git is asked separately for each path, because a path may contain a line end.
         Ok(Place {
             repository: self.path("--git-common-dir").await?,
             git_dir: self.path("--git-dir").await?,
@@ -64,9 +64,9 @@ impl Git {
     }
 
     /// The place of a directory that should be a worktree of this repository. Refused if git takes
-    /// it for something else. Without its `.git` the directory may be a part of another repository
-    /// around it; settings may lead git to another directory; and a task may have replaced the
-    /// directory by a link, or its `.git` by that of another checkout.
+    /// the directory for something else. If its `.git` is missing, the directory may be a part of
+    /// another repository around it. Settings may lead git to another directory. A task may have
+    /// replaced the directory by a link, or its `.git` by the `.git` of another checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
             Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {
@@ -89,8 +89,7 @@ impl Git {
     }
 }
 
-/// Whether a directory itself, and not the target of a link in its place, is the top of its
-/// checkout.
+/// Whether a directory itself is the top of its checkout, and is not a link to the top.
 pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return place.top == dir;
@@ -98,7 +97,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
     fs::canonicalize(parent).is_ok_and(|parent| parent.join(name) == place.top)
 }
 
-/// Whether two paths lead to the same directory; `false` if one leads nowhere.
+/// Whether two paths lead to the same directory; `false` if a path does not exist.
 pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -1,5 +1,5 @@
-//! Puts a checkout back after git has failed in the middle of a fast-forward. Git itself leaves the
-//! files that it has written, and may leave its index too.
+//! Restores a checkout after git has failed in the middle of a fast-forward. Git itself leaves the
+//! files that it has written, and may leave its changed index too.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -10,14 +10,15 @@ use super::{
     spec::{LIST_BYTES, LONG, Spec},
 };
 
-/// The most files in the arguments of one command.
+/// Maximum number of files in the arguments of one command.
 const FILES_MAX: usize = 500;
 
 /// A step of a checkout from one commit to a later one.
 pub(crate) struct Step {
     old: Commit,
     new: Commit,
-    /// The files that differ, without those that are in the way.
+    /// The files that differ between the two commits, without those that stand in the way of the
+    /// step.
     files: Vec<Changed>,
 }
 
@@ -35,13 +36,13 @@ pub(crate) enum PutBack {
     /// Git had changed nothing.
     Unchanged,
     Done,
-    /// These files are not as before.
+    /// These files could not be restored.
     Left(Vec<String>),
 }
 
 impl Git {
-    /// Looks at a step before it is tried. A file that is there but not in the old commit is a
-    /// person's: git refuses the step, and the file must stay.
+    /// Reads a step before it is tried. A file that exists here but not in the old commit belongs
+    /// to a person: git refuses the step, and the file must be kept.
     pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
         let spec = Spec::reads([
             "diff-tree",
@@ -66,9 +67,9 @@ impl Git {
         })
     }
 
-    /// Puts this checkout, which is at the old commit, back to it after the step has failed. Writes
-    /// only files that are missing or as in the new commit: others may have been changed by a
-    /// person.
+    /// Restores this checkout, which is at the old commit, after the step has failed. Writes only
+    /// files that are missing or equal those of the new commit. A person may have changed any other
+    /// file.
     pub(crate) async fn put_back(&self, step: &Step) -> Result<PutBack, GitError> {
         if self.not_as_old(step).await?.is_empty() {
             return Ok(PutBack::Unchanged);
@@ -93,10 +94,10 @@ impl Git {
         Ok(PutBack::Left(left.into_iter().map(|it| it.path).collect()))
     }
 
-    /// The files of a step that are not as in the old commit, here or in the index.
+    /// The files of a step that differ from the old commit, either here or in the index.
     async fn not_as_old(&self, step: &Step) -> Result<Vec<Changed>, GitError> {
         let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
-        // Fails if a file is changed.
+        // This command fails if a file is changed.
         self.run(&refresh.limit(LONG)).await?;
         let arguments = [
             "diff-index",
@@ -119,7 +120,7 @@ impl Git {
         .await
     }
 
-    /// The files that are there, but not as in the new commit.
+    /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = self.place().await?.git_dir.join("claudine.index");
         // An interrupted look may have left the index or its lock.
@@ -132,7 +133,7 @@ impl Git {
                 let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
                     return false;
                 };
-                // In the new commit a directory may be in the place of a file.
+                // In the new commit, a directory may stand in place of the file.
                 let is_as_new = if file.in_new {
                     !differing.contains(&file.path)
                 } else {
@@ -193,7 +194,8 @@ impl Git {
             if write(some).await.is_ok() {
                 continue;
             }
-            // Git ends at the first file that it cannot write. The caller lists what is left.
+            // Git ends at the first file that it cannot write. The caller lists the files that are
+            // not restored.
             for file in some {
                 if let Err(error) = write(std::slice::from_ref(file)).await {
                     tracing::warn!(%file, %error, "a file cannot be put back");
@@ -220,7 +222,7 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Removes a file, and the directories that are empty without it.
+/// Removes a file, and the directories that have become empty.
 fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     let path = top.join(file);
     // Git makes an empty directory for a submodule.
@@ -231,7 +233,7 @@ fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     }
     let parents = path.ancestors().skip(1);
     for parent in parents.take_while(|parent| *parent != top) {
-        // Fails at the first one with other files.
+        // This fails at the first directory with other files.
         if fs::remove_dir(parent).is_err() {
             break;
         }
@@ -245,7 +247,7 @@ mod tests {
     use super::*;
     use crate::git::tests::Person;
 
-    /// A repository at its first commit, and the step to its second one.
+    /// A repository at its first commit, and the step to the second commit.
     async fn step(person: &Person) -> Step {
         person.git(&["init", "-q", "-b", "main"]);
         for path in ["changed", "gone", "deep/gone", "dir", "same"] {
@@ -265,7 +267,7 @@ mod tests {
         person.at(".").step(&old, &new).await.unwrap()
     }
 
-    /// Brings the files to the new commit, with or without the index.
+    /// Changes the files to those of the new commit, with or without the index.
     fn half(person: &Person, step: &Step, with_index: bool) {
         person.git(&["read-tree", "-m", "-u", step.old.hash(), step.new.hash()]);
         if !with_index {

@@ -1,4 +1,5 @@
-//! Reads git's notes about the past of a checkout, and keeps the commits that only these know.
+//! Reads git's notes about earlier states of a checkout, and keeps the commits that only these
+//! notes name.
 
 use std::{collections::BTreeSet, fs};
 
@@ -9,27 +10,27 @@ use super::{
     spec::{LIST_BYTES, LONG, Spec},
 };
 
-/// The most commits in the arguments of one command.
+/// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
 
 /// A move of a branch.
 pub(crate) struct Move {
     pub(crate) to: Commit,
-    /// The text that came with it.
+    /// The reason that git noted for the move.
     pub(crate) why: String,
 }
 
-/// Commits that a ref of ours keeps.
+/// Commits that one of our refs keeps.
 pub(crate) struct KeptCommits {
     by: Commit,
     pub(crate) since: Timestamp,
 }
 
 impl Git {
-    /// Keeps the commits that were checked out here and are on no branch, tag or remote: git
-    /// forgets them with the checkout. The ref gets a commit that has them as its parents, and
-    /// those that it kept before. `known` are commits that others keep. Returns whether the ref
-    /// exists.
+    /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
+    /// git forgets such commits with the checkout. The ref gets a commit whose parents are these
+    /// commits, and the commit that the ref had before. `known` are commits that something else
+    /// keeps. Returns whether the ref exists.
     pub(crate) async fn keep_abandoned(
         &self,
         name: &str,
@@ -53,7 +54,8 @@ impl Git {
         Ok(true)
     }
 
-    /// The last ones of the commits that were checked out here and are on no branch, tag or remote.
+    /// The commits that were checked out here but are on no branch, tag or remote, without those
+    /// that can be reached from another of them.
     pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
@@ -66,7 +68,8 @@ impl Git {
         self.only_noted(&past, known).await
     }
 
-    /// The last ones of these commits and their ancestors that no ref has.
+    /// The commits among `past` and their ancestors that no ref has, without those that can be
+    /// reached from another of them.
     async fn only_noted(
         &self,
         past: &[Commit],
@@ -97,8 +100,8 @@ impl Git {
         Ok(past.iter().filter(is_last).cloned().collect())
     }
 
-    /// The moves of a branch since it was made. Git forgets them with the branch, and may be
-    /// configured to note nothing.
+    /// The moves of a branch since it was made, as git has noted them. Git forgets these notes with
+    /// the branch, and may be configured to make none.
     pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
         let arguments = [
             "log",
@@ -119,7 +122,7 @@ impl Git {
         Ok(moves.collect())
     }
 
-    /// The commits that this ref keeps; `None` if there is no such ref.
+    /// The commits that this ref keeps; `None` if the ref does not exist.
     pub(crate) async fn kept_commits(&self, name: &str) -> Result<Option<KeptCommits>, GitError> {
         let format = "--format=%(objectname) %(creatordate:unix)";
         let spec = Spec::reads(["for-each-ref", format, name]);
@@ -140,7 +143,7 @@ impl Git {
         parsed.map(Some).ok_or_else(unreadable)
     }
 
-    /// Gives up the commits that a ref keeps.
+    /// Deletes the ref, so that git may forget the commits that it keeps.
     pub(crate) async fn forget_commits(
         &self,
         name: &str,
@@ -150,8 +153,8 @@ impl Git {
         self.change(&spec).await.map(drop)
     }
 
-    /// The last commit that was checked out here, if git has noted one. Read from the file: git has
-    /// no command for it once the branch is deleted.
+    /// The last commit that was checked out here, if git has noted it. It is read from the file,
+    /// because git has no command for it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
@@ -162,8 +165,8 @@ impl Git {
     }
 }
 
-/// Parses the last line. Lines begin with the commit before and the one after; the hash for no
-/// commit is all zeros.
+/// Parses the last line. Each line begins with the commit before the change and the commit after
+/// it. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::text::shell_word;
 
-/// The meaning of a name.
+/// What a name means to git.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
     pub(crate) commit: Commit,
@@ -17,11 +17,12 @@ pub(crate) struct Resolved {
 /// Whether a repository has commits that its remotes do not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tips {
-    /// The remotes have all of them.
+    /// The remotes have all of the commits.
     Elsewhere,
-    /// A branch, or the checked out commit, has some.
+    /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
-    /// Only git's notes about the checkout have some, such as those before an amend.
+    /// Only git's notes about the checkout have such commits, for example the ones from before an
+    /// amend.
     Abandoned,
     Stash,
 }
@@ -29,7 +30,7 @@ pub(super) enum Tips {
 /// The reason why a branch cannot be created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Unmakable {
-    /// Git does not accept the name, or no file can have it.
+    /// Git does not accept the name, or no file system can store it.
     BadName,
     /// The name conflicts with this branch: one of the two would have to be a directory and a file
     /// at the same time.
@@ -37,7 +38,7 @@ pub(crate) enum Unmakable {
 }
 
 impl Git {
-    /// The commit that a name means; `None` if there is none.
+    /// The commit that a name means; `None` if the name means none.
     pub(crate) async fn commit_of(&self, name: &str) -> Result<Option<Commit>, GitError> {
         let commit = format!("{name}^{{commit}}");
         let spec = Spec::reads([
@@ -53,17 +54,18 @@ impl Git {
         }
     }
 
-    /// The commit that a name means, and its branch. A tag of the same name is ignored, though git
-    /// would prefer it: a base must be a branch into which work can be merged.
+    /// The commit that a name means, and the branch of this name. A tag of the same name is
+    /// ignored, although git would prefer it: a base must be a branch into which work can be
+    /// merged.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
-        // As in git, before any branch that has such a name.
+        // As in git, these names come before any branch with such a name.
         if name == "HEAD" || name == "@" {
             return self.checked_out().await;
         }
         if name.ends_with("_HEAD") && !name.contains('/') {
             return self.resolve_as_git(name).await;
         }
-        // A whole hash means that commit, even if a branch has that name.
+        // A whole hash means the commit, even if a branch is named like it.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;
             return Ok(commit.map(|commit| Resolved {
@@ -71,7 +73,8 @@ impl Git {
                 branch: None,
             }));
         }
-        // A full name comes first, as in git: another branch may have it as its short name.
+        // As in git, the name is tried as a full name first, even though another branch may have it
+        // as its short name.
         let full = BranchRef::from_full(name);
         for branch in full.into_iter().chain([BranchRef::named(name)]) {
             if let Some(commit) = self.branch_commit(&branch).await? {
@@ -82,8 +85,8 @@ impl Git {
         self.resolve_as_git(name).await
     }
 
-    /// The branch, or the target if it is a symbolic ref: both move together, and only the target
-    /// is ever checked out.
+    /// The branch or, if it is a symbolic ref, its target: both move together, and only the target
+    /// can be checked out.
     async fn stands_for(&self, branch: BranchRef) -> Result<BranchRef, GitError> {
         let full = branch.full();
         let spec = Spec::reads(["symbolic-ref", "--quiet", &full]);
@@ -111,7 +114,7 @@ impl Git {
         Ok(Some(Resolved { commit, branch }))
     }
 
-    /// The full name for which git takes a name; `None` if it is ambiguous or unknown.
+    /// The full name that a name stands for in git; `None` if the name is ambiguous or unknown.
     async fn full_name(&self, name: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads([
             "rev-parse",
@@ -124,8 +127,8 @@ impl Git {
         self.line_if(&spec).await
     }
 
-    /// A branch as the user should type it: its short name only if git takes that for the branch,
-    /// and a shell needs no quotes.
+    /// A branch, in the form in which the user should type it. This is the short name only if git
+    /// takes the short name for the branch, and if a shell needs no quotes around it.
     pub(crate) async fn typed(&self, branch: &BranchRef) -> Result<String, GitError> {
         let (name, full) = (branch.name(), branch.full());
         let is_clear = !name.starts_with('-')
@@ -138,7 +141,7 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Commit>, GitError> {
-        // Does not use `rev-parse`: `main~1` is the name of a commit but not a branch.
+        // `rev-parse` is not used: `main~1` is the name of a commit but not of a branch.
         let full = branch.full();
         let spec = Spec::reads(["show-ref", "--verify", "--hash", &full]);
         match self.line_if(&spec).await? {
@@ -147,7 +150,8 @@ impl Git {
         }
     }
 
-    /// The reason why no branch can have this name; `None` if one can, or has it already.
+    /// The reason why no branch can have this name; `None` if a branch can have it, or already has
+    /// it.
     pub(crate) async fn unmakable(
         &self,
         branch: &BranchRef,
@@ -205,7 +209,7 @@ impl Git {
         Ok(line.as_deref().and_then(Commit::parse))
     }
 
-    /// The number of commits that are on `tip` and not on `base`.
+    /// The number of commits that are on `tip` but not on `base`.
     pub(crate) async fn commits_between(
         &self,
         base: &Commit,
@@ -220,12 +224,13 @@ impl Git {
         })
     }
 
-    /// Whether a remote's branch, as it was last fetched, contains the commit.
+    /// Whether a branch of a remote, in its state when it was last fetched, contains the commit.
     pub(crate) async fn is_on_a_remote(&self, commit: &Commit) -> Result<bool, GitError> {
         self.is_below(commit, &["refs/remotes"]).await
     }
 
-    /// Whether a branch or a tag contains the commit. Git deletes others in time.
+    /// Whether a branch or a tag contains the commit. Git deletes all other commits after some
+    /// time.
     pub(crate) async fn is_on_a_branch(&self, commit: &Commit) -> Result<bool, GitError> {
         let places = ["refs/heads", "refs/tags", "refs/remotes"];
         self.is_below(commit, &places).await
@@ -267,8 +272,8 @@ impl Git {
         })
     }
 
-    /// Whether refs that belong to this checkout alone, and are deleted with it, have commits that
-    /// nothing else has.
+    /// Whether there are commits that only this checkout's own refs contain. These refs are deleted
+    /// with the checkout.
     pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "rev-list",
@@ -282,7 +287,7 @@ impl Git {
         Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Creates a branch, unless one of this name exists. Git notes why.
+    /// Creates a branch, unless a branch of this name exists. Git notes the reason `why`.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
@@ -294,8 +299,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Moves a branch if it is at the expected commit. If it has moved meanwhile it stays there,
-    /// and that is no error.
+    /// Moves a branch if it is at the expected commit. A branch that has moved in the meantime is
+    /// left where it is, and this is not an error.
     pub(crate) async fn move_branch(
         &self,
         branch: &BranchRef,
@@ -317,7 +322,7 @@ impl Git {
         }
     }
 
-    /// Deletes a branch, if it is at that commit and not in use anywhere.
+    /// Deletes a branch if it is at this commit and is not in use anywhere.
     pub(crate) async fn delete_branch(
         &self,
         branch: &BranchRef,
@@ -334,8 +339,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Repositories that were committed as a hash between two commits without being submodules: a
-    /// clone that has the commit cannot get them.
+    /// Repositories that were committed as a hash between two commits, although they are not
+    /// submodules. A clone with these commits cannot get such repositories.
     pub(crate) async fn links_to_nowhere(
         &self,
         base: &Commit,
@@ -351,8 +356,8 @@ impl Git {
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }
 
-    /// Submodules of this checkout whose commit, changed between two of this repository's commits,
-    /// is missing on their remotes: a clone could not check them out.
+    /// Submodules of this checkout that were changed between two of this repository's commits, and
+    /// whose new commit is missing on their remotes: a clone could not check them out.
     pub(crate) async fn unpushed_submodules(
         &self,
         base: &Commit,
@@ -364,7 +369,7 @@ impl Git {
             if !inner.dir().join(".git").exists() {
                 continue;
             }
-            // A commit that is not even here came from elsewhere.
+            // A commit that is missing even here came from elsewhere.
             if let Some(commit) = inner.commit_of(&link.hash).await?
                 && !inner
                     .is_below(&commit, &["refs/remotes", "refs/tags"])
@@ -404,7 +409,7 @@ impl Git {
                 "--get-regexp",
                 r"^submodule\..*\.path$",
             ]);
-            // The command fails if there is none.
+            // The command fails if there are no submodules.
             let finished = self.run(&spec).await?;
             // Each entry is the name, a line end, and the value.
             let entries = names(&finished.stdout);

@@ -1,17 +1,18 @@
 //! Settings of git that are always the same, whatever a user, a system or a repository has
 //! configured.
 //!
-//! They are given with every command, and override all files. Other settings are either fixed by an
-//! option of the command that reads them (`diff.*`, `push.followTags`, `merge.ff` …), or apply to
-//! our commands on purpose: identity, remotes and their credentials, filters, attributes, ignored
-//! files, line ends, merge drivers and the detection of renames in a merge.
+//! These settings are given with every command, and override all files. All other settings are
+//! either fixed by an option of the command that reads them (`diff.*`, `push.followTags`,
+//! `merge.ff` …), or apply to our commands on purpose: identity, remotes and their credentials,
+//! filters, attributes, ignored files, line ends, merge drivers and the detection of renames in a
+//! merge.
 
 /// A setting, its value, and the reason why it is fixed.
 pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
         "core.fsmonitor",
         "false",
-        "it runs a program at every look at the files",
+        "it runs a program whenever git checks the files",
     ),
     (
         "safe.bareRepository",
@@ -88,7 +89,7 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
         "merge.autoStash",
         "false",
-        "the user's changes must stay in place",
+        "git must not move the user's uncommitted changes",
     ),
     ("merge.log", "false", "it adds text to a message"),
     (
@@ -120,7 +121,7 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
         "worktree.guessRemote",
         "false",
-        "a worktree is made of the given commit only",
+        "a worktree is made only of the given commit",
     ),
     (
         "gc.auto",
@@ -134,8 +135,8 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Disables hooks, which are for the user's own commands. Only a push runs them, because they may
-/// keep commits from a remote.
+/// Disables hooks, which are meant for the user's own commands. Only a push runs them, because they
+/// may keep commits from reaching a remote.
 pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
 
 /// Settings as environment variables, which git passes on to every process that it starts.
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_become_variables() {
+    fn settings_of_git_are_passed_as_variables() {
         let variables = as_variables([("a.b", "c"), NO_HOOKS]);
         let expected = [
             ("GIT_CONFIG_KEY_0", "a.b"),

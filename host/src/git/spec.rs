@@ -13,15 +13,16 @@ use super::{
     settings::{self, FIXED, NO_HOOKS},
 };
 
-/// The time for looking at refs, or at the files of a large repository with a cold cache.
+/// The time limit for looking at refs, or at the files of a large repository with a cold cache.
 pub(super) const SHORT: Duration = Duration::from_secs(20);
-/// The time for reading or writing a whole checkout, and for contacting a remote.
+/// The time limit for reading or writing a whole checkout, and for contacting a remote.
 pub(super) const LONG: Duration = Duration::from_mins(10);
-/// The bytes kept of each channel. Most commands print a line; the status of a directory with a
-/// hundred thousand changes is a few MiB.
+/// The number of bytes kept of each output. Most commands print a line; the status of a directory
+/// with a hundred thousand changes is a few MiB.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// The bytes kept of a list with an entry for each file of a checkout: some hundred thousand files.
+/// The number of bytes kept of a list with an entry for each file of a checkout: enough for some
+/// hundred thousand files.
 pub(super) const LIST_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,13 +43,14 @@ impl Program {
 /// The purpose of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// Only reads: may be ended at any moment, and takes no optional locks.
+    /// The command only reads: it may be ended at any moment, and takes no optional locks.
     Reads,
-    /// Changes something: is not ended early, and is retried while another process holds a lock.
+    /// The command changes something: it is not ended early, and is retried if another process
+    /// holds a lock.
     Changes,
 }
 
-/// The hooks of the repository or the user that are run.
+/// Which hooks of the repository or the user are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Hooks {
     None,
@@ -66,11 +68,11 @@ pub(super) struct Spec {
     pub(super) kept_bytes: usize,
     /// The index to use instead of the checkout's.
     index: Option<OsString>,
-    /// The commit whose attributes count, instead of the checkout's.
+    /// The commit from which attributes of files are read, in place of the checkout.
     attributes: Option<String>,
-    /// Whether to read history without replaced commits.
+    /// Whether replaced commits are ignored when history is read.
     is_true: bool,
-    /// Settings for this command alone.
+    /// Settings that apply only to this command.
     settings: Vec<(String, String)>,
 }
 
@@ -133,8 +135,8 @@ impl Spec {
         }
     }
 
-    /// Takes the attributes of files from this commit. Git before 2.41 takes them from the checkout
-    /// all the same.
+    /// Reads the attributes of files from this commit. Git before 2.41 still reads them from the
+    /// checkout.
     pub(super) fn attributes_of(self, commit: &Commit) -> Self {
         Self {
             attributes: Some(commit.hash().to_owned()),
@@ -143,7 +145,7 @@ impl Spec {
     }
 
     /// Ignores replaced commits, for questions that decide whether a branch is still needed. Anyone
-    /// with write access to a repository can replace a commit by one with other parents.
+    /// with write access to a repository can replace a commit by another one with other parents.
     pub(super) fn of_true_history(self) -> Self {
         Self {
             is_true: true,
@@ -156,13 +158,14 @@ impl Spec {
         self
     }
 
-    /// The command as messages show it: `git merge`.
+    /// The command in the form in which messages show it: `git merge`.
     pub(super) fn called(&self) -> String {
         let verb = self.arguments.first().cloned().unwrap_or_default();
         format!("{} {}", self.program.name(), verb.display())
     }
 
-    /// The command line and its environment, which inherits nothing.
+    /// The command with its arguments and its environment. Nothing is inherited from this process's
+    /// environment.
     pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
         let mut command = Command::new(self.program.name());
         command
@@ -192,7 +195,8 @@ impl Spec {
             command.env("GIT_NO_REPLACE_OBJECTS", "1");
             command.env("GIT_GRAFT_FILE", "/dev/null");
         }
-        // A named repository is not searched: git may be configured to refuse to find a bare one.
+        // The repository is named, so that git need not search for it: git may be configured not to
+        // use a bare repository that it finds.
         if let At::Repository(dir) = at {
             command.env("GIT_DIR", dir);
         }

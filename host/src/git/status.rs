@@ -7,17 +7,20 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// The most changed or ignored paths that are listed.
+/// The maximum number of changed or ignored paths that are listed.
 const NAMED: usize = 50;
-/// The total length of the listed changed paths: the state is stored in the row of its task.
+/// The maximum total length of the listed changed paths, since the state is stored in the row of
+/// its task.
 const NAMED_BYTES: usize = 8 << 10;
 
-/// How changes inside submodules count.
+/// How changes inside submodules are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
-    /// As changes: they would be lost with the checkout.
+    /// Changes inside submodules count as changes of the checkout, since they would be lost with
+    /// it.
     Inside,
-    /// Only if another commit is checked out: our commands do not touch the submodules' files.
+    /// A submodule counts as changed only if another commit is checked out in it, since our
+    /// commands do not change its files.
     Outside,
 }
 
@@ -26,7 +29,7 @@ pub(super) enum Submodules {
 pub(crate) struct Changes {
     /// The number of changed tracked files.
     pub(crate) known: u64,
-    /// The first of these.
+    /// The first of the changed tracked files.
     pub(crate) files: Vec<String>,
     /// The number of untracked files and directories.
     pub(crate) untracked: u64,
@@ -35,7 +38,7 @@ pub(crate) struct Changes {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     pub(super) state: GitState,
-    /// The number of untracked ones among the uncommitted files.
+    /// The number of untracked files among the uncommitted files.
     untracked_count: u64,
     /// The first of the ignored files, and of directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
@@ -43,7 +46,7 @@ pub(super) struct Status {
 }
 
 impl Git {
-    /// The state of a checkout as a task has left it.
+    /// The state in which a task has left a checkout.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
     }
@@ -62,7 +65,7 @@ impl Git {
         })
     }
 
-    /// The number of files that differ from that commit, committed since or not.
+    /// The number of files that differ from this commit, whether or not the changes are committed.
     pub(crate) async fn changed_since(&self, base: &Commit) -> Result<u64, GitError> {
         let known = Spec::reads([
             "diff",
@@ -109,12 +112,12 @@ impl Git {
         if !finished.status.success() {
             return Err(failed(&spec, &finished));
         }
-        // A cut output still has far more entries than are used.
+        // Even an output that was cut has far more entries than are used.
         Ok(parse(&finished.stdout))
     }
 }
 
-/// Parses lines that end with NUL; the line of a renamed file is followed by its old path.
+/// Parses lines that end with NUL. The line of a renamed file is followed by the file's old path.
 fn parse(output: &[u8]) -> Status {
     let mut status = Status::default();
     let mut named_bytes = 0;
@@ -131,7 +134,7 @@ fn parse(output: &[u8]) -> Status {
         let path = match text.as_bytes().first() {
             // Before the path: 1 XY sub mH mI mW hH hI.
             Some(b'1') => text.splitn(9, ' ').nth(8),
-            // One field more: the score of the rename.
+            // A renamed file has one more field: the score of the rename.
             Some(b'2') => {
                 lines.next();
                 text.splitn(10, ' ').nth(9)

@@ -6,7 +6,7 @@ use super::{
     spec::{Hooks, LONG, Spec},
 };
 
-/// The name for commits if the user has not set one.
+/// The name for commits if the user has not configured one.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
     ("GIT_AUTHOR_EMAIL", "claudine@localhost"),
@@ -14,7 +14,7 @@ const NOBODY: [(&str, &str); 4] = [
     ("GIT_COMMITTER_EMAIL", "claudine@localhost"),
 ];
 
-/// The name of a strategy that git does not have; git's error message quotes it.
+/// The name of a strategy that does not exist in git. Git's error message quotes this name.
 const NO_STRATEGY: &str = "for-another-branch";
 
 /// The result of a merge: a tree, or the files that both sides have changed.
@@ -25,7 +25,7 @@ pub(crate) enum Merged {
 }
 
 impl Git {
-    /// Sets a default identity, if neither configuration nor environment has one.
+    /// Sets a default identity, if neither the configuration nor the environment has one.
     pub(crate) async fn with_identity(self) -> Result<Self, GitError> {
         let known = self
             .run(&Spec::reads(["var", "GIT_COMMITTER_IDENT"]))
@@ -40,7 +40,8 @@ impl Git {
     }
 
     /// Commits everything that is not ignored, except changes inside submodules, which belong to
-    /// the submodules' own repositories. Does not sign: signatures are for the user's own commits.
+    /// the submodules' own repositories. Does not sign the commit, because signatures are for the
+    /// user's own commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         let add = Spec::changes(["add", "--all", "--sparse"]).limit(LONG);
         self.change(&add).await?;
@@ -52,7 +53,7 @@ impl Git {
             "--ignore-submodules=none",
         ];
         let staged = Spec::reads(staged).limit(LONG);
-        // All changes may be inside submodules.
+        // All changes may be inside submodules, so that there is nothing to commit here.
         if self.run(&staged).await?.status.success() && !self.is_merging().await? {
             return Ok(());
         }
@@ -76,9 +77,9 @@ impl Git {
             .map(drop)
     }
 
-    /// Merges in memory: no checkout, branch or index changes. As in a person's own merge into
-    /// `ours`, the attributes there tell how files are merged, and not those that a task has
-    /// written.
+    /// Merges in memory: no checkout, branch or index is changed. As in a person's own merge into
+    /// `ours`, the attributes in `ours` decide how files are merged. Attributes that a task has
+    /// written do not count.
     pub(crate) async fn merge_trees(
         &self,
         ours: &Commit,
@@ -103,7 +104,7 @@ impl Git {
         }
     }
 
-    /// Creates a commit with these parents; nothing refers to it yet.
+    /// Creates a commit with these parents. No ref points to it yet.
     pub(crate) async fn commit_tree(
         &self,
         tree: &str,
@@ -120,8 +121,9 @@ impl Git {
     }
 
     /// Moves the checkout in this directory, which is on a branch, forward to a later commit.
-    /// Refused if it is on another branch by now, which git would move instead. Also refused if an
-    /// untracked or ignored file is in the way, because it exists nowhere else.
+    /// Refused if the checkout is on another branch by now, since git would move that branch
+    /// instead. Refused too if an untracked or ignored file is in the way, because that file exists
+    /// nowhere else.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
@@ -140,9 +142,9 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
-        // Git reads the checked out branch once, and uses that branch's own options. Only the
-        // options of the intended branch name an existing strategy; for any other branch git ends
-        // with an error before it does anything.
+        // Git reads the checked out branch once, and uses this branch's own options. Only the
+        // options of the intended branch name a strategy that exists. For any other branch, git
+        // ends with an error before it changes anything.
         let spec = spec.setting("pull.twohead", NO_STRATEGY).setting(
             format!("branch.{branch}.mergeOptions"),
             "--strategy=recursive",
@@ -150,8 +152,8 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether tracked files are changed here. A fast-forward leaves untracked files alone, or is
-    /// refused by git.
+    /// Whether tracked files are changed here. Untracked files need no check: a fast-forward does
+    /// not change them, or git refuses it.
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "status",
@@ -162,7 +164,7 @@ impl Git {
         Ok(!self.output(&spec.limit(LONG)).await?.is_empty())
     }
 
-    /// Whether a merge was begun here and is not committed.
+    /// Whether a merge was begun here but is not committed.
     pub(crate) async fn is_merging(&self) -> Result<bool, GitError> {
         Ok(self.commit_of("MERGE_HEAD").await?.is_some())
     }
@@ -187,7 +189,7 @@ impl Git {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
-    /// The push address of a remote; `None` if it is not a remote but an address.
+    /// The push address of a remote; `None` if `remote` is itself an address.
     pub(crate) async fn push_url(&self, remote: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads(["remote", "get-url", "--push", "--", remote]);
         self.line_if(&spec).await
@@ -198,8 +200,8 @@ impl Git {
         self.line_if(&Spec::reads(["config", "--get", name])).await
     }
 
-    /// Pushes a branch and nothing else. Refused if a submodule has commits that its own remotes do
-    /// not have.
+    /// Pushes a branch and nothing else. Refused if a submodule has commits that the submodule's
+    /// own remotes do not have.
     pub(crate) async fn push(&self, remote: &str, branch: &BranchRef) -> Result<(), GitError> {
         let refspec = format!("{0}:{0}", branch.full());
         let arguments = [

@@ -30,7 +30,7 @@ const CALLS: usize = 5_000;
 const STREAM_BYTES: u64 = 100_000_000;
 
 /// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and the number of instances to keep
-/// alive at once. The program is also the compiler that it calls.
+/// alive at once. The program calls itself as the compiler.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(first) = args.next() else {
         eprintln!("usage: plugin-bench FOLDER [LIVE]");
@@ -298,10 +298,10 @@ fn own_bytes() -> Result<f64, String> {
     let kib = line
         .and_then(|line| line.trim().strip_suffix(" kB"))
         .and_then(|kib| kib.parse::<u32>().ok());
-    Ok(f64::from(kib.ok_or("RssAnon has another form")?) * 1024.0)
+    Ok(f64::from(kib.ok_or("RssAnon in /proc/self/status has an unknown form")?) * 1024.0)
 }
 
-/// An attempt host whose children print a hundred megabytes without being processes.
+/// An attempt host whose children are no processes, but have a hundred megabytes of output.
 #[derive(Debug, Default)]
 struct Host {
     alive: AtomicUsize,

@@ -47,8 +47,8 @@ fn house() -> House {
     House { _dir: dir, catalog }
 }
 
-/// The directory in which these tests share the machine code of the components: each test is a
-/// process, and would spend seconds on compiling.
+/// The directory in which these tests share the machine code of the components. Without it each
+/// test, which is a separate process, would spend seconds on compiling.
 fn shared_code() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let dir = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
@@ -199,7 +199,7 @@ async fn each_executor_makes_a_transcript_of_its_output() {
     let rest = "\"input\":{\"command\":\"ls\"}}]}}\nwarning\n";
     let items = [(ItemKind::Tool, "ls"), (ItemKind::Text, "warning")];
     check("claude", &[call, rest], &items).await;
-    // Larger than the piece that a guest is given at a time.
+    // The line is larger than the piece that a guest is given at a time.
     let long = "x".repeat(100_000) + "\n";
     let executor = house.catalog.executor("shell").unwrap();
     let parts = [long.as_bytes().to_vec(), b"end".to_vec(), Vec::new()];
@@ -255,7 +255,7 @@ async fn a_failure_is_passed_on_unchanged() {
     assert_eq!(failure.retry_after, Some(Duration::from_millis(20)));
 }
 
-/// The child that was started before the trap is found again, and no second one is started.
+/// The child that was started before the trap is found again, and no second child is started.
 #[tokio::test]
 async fn a_trap_costs_the_instance_and_not_the_attempt() {
     let host = Arc::new(Recorder::default());
@@ -283,7 +283,7 @@ async fn an_attempt_resumes_from_its_state() {
 }
 
 #[tokio::test]
-async fn misbehaviour_has_a_reason() {
+async fn an_attempt_that_keeps_crashing_ends_with_the_reason() {
     let check = async |step: &str, expected: &str| {
         let host = Arc::new(Recorder::default());
         let end = mock(&format!(r#"{{"steps": [{step}]}}"#), Start::Fresh, &host)
@@ -299,14 +299,14 @@ async fn misbehaviour_has_a_reason() {
         ));
     };
     check(r#"{"trap": true}"#, "trapped").await;
-    // A panic traps without a text.
+    // A panic traps without a message of its own; the message is logged before.
     check(r#"{"panic": "what a pity"}"#, "what a pity").await;
     check(r#"{"eat_memory": true}"#, "64 MiB").await;
     check(r#"{"spin": true}"#, "waiting").await;
 }
 
 #[tokio::test]
-async fn a_panic_leaves_its_text_in_the_log() {
+async fn the_message_of_a_panic_is_logged() {
     let host = Arc::new(Recorder::default());
     let end = mock(
         r#"{"steps": [{"panic": "what a pity"}]}"#,
@@ -449,7 +449,7 @@ async fn an_unread_stream_slows_the_guest_down_without_hanging_it() {
         while stream.waiting() < 2 {
             tokio::task::yield_now().await;
         }
-        // By then the guest has done everything that needs no reader.
+        // After these turns the guest has done everything that needs no reader.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }

@@ -1,8 +1,9 @@
-//! The catalog of plugins: those in the binary, and those in the data directory.
+//! The catalog of plugins: the built-in plugins in the binary, and the plugins installed in the
+//! data directory.
 //!
 //! Opening the catalog reads manifests and grants and nothing else. A component is compiled or
 //! mapped when it is first needed, so the host's first answer does not wait for it, and a broken
-//! plugin is listed with its reason beside the others.
+//! plugin is listed beside the others, with the reason why it cannot be used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -102,7 +103,7 @@ pub(crate) struct Inspection {
 /// The facts that the component itself tells.
 #[derive(Debug, Default)]
 pub(crate) struct ComponentFacts {
-    /// The interfaces that it imports, which bound what it can ever do.
+    /// The interfaces that the component imports: it can do nothing that needs another interface.
     pub(crate) imports: Vec<String>,
     /// A JSON Schema.
     pub(crate) config_schema: String,
@@ -229,7 +230,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Lists all plugins. Each checks the machine the first time, and if `refresh` is set.
+    /// Lists all plugins. Each plugin checks the machine the first time, and again if `refresh` is
+    /// set.
     pub(crate) async fn list(&self, refresh: bool) -> Vec<Listing> {
         let mut list = Vec::with_capacity(self.entries.len());
         for (name, entry) in &self.entries {
@@ -277,7 +279,7 @@ impl Catalog {
         }
     }
 
-    /// Loads the plugin and checks the machine; `None` if there is none of this name.
+    /// Loads the plugin and checks the machine; `None` if there is no plugin of this name.
     pub(crate) async fn inspect(&self, name: &str) -> Option<Inspection> {
         let entry = self.entries.get(name)?;
         let listing = listing(name, entry, true).await;
@@ -308,7 +310,7 @@ fn read_installed(
     })?;
     if manifest.name != name {
         let message = format!(
-            "it names the plugin `{}`, but its folder is named `{name}`",
+            "it names the plugin `{}`, but its folder is named `{name}`; both names must be the same",
             manifest.name
         );
         return Err(PluginError::Manifest { path, message });

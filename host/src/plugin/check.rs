@@ -18,8 +18,8 @@ const WASI: &str = "wasi:";
 /// The interface that needs the permission `process`.
 const PROCESS: &str = "claudine:plugin/process@";
 
-/// Checks the first bytes. Only a binary component may reach the compiler, which would accept text
-/// as well.
+/// Checks the first bytes. Only a binary component may reach the compiler, which would also accept
+/// the text format.
 pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
     let found = match (bytes.get(..4), bytes.get(4..8)) {
         (Some(magic), Some(version)) if magic == MAGIC => match version {
@@ -60,8 +60,8 @@ impl Surface {
         self.imports.iter().any(|name| name.starts_with(WASI))
     }
 
-    /// Checks that it is an executor of a supported version. The types are checked when it is
-    /// linked.
+    /// Checks that the component is an executor of a supported version. Its types are checked when
+    /// it is linked.
     pub(crate) fn check(&self) -> Result<(), PluginError> {
         for name in self.imports.iter().chain(&self.exports) {
             if let Some(version) = contract_version(name)
@@ -91,8 +91,8 @@ impl Surface {
 }
 
 impl Surface {
-    /// Checks that its manifest asks for the permissions that its imports need. Without them every
-    /// call would be denied, and readers of the manifest would be misled.
+    /// Checks that the manifest asks for the permissions that the component's imports need. Without
+    /// a permission every call would be denied, and readers of the manifest would be misled.
     pub(crate) fn check_asks(&self, permissions: &Permissions) -> Result<(), PluginError> {
         let is_process = |name: &&String| name.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_checked() {
+    fn only_the_header_of_a_component_is_accepted() {
         let check = |bytes: &[u8], expected: Option<&str>| match (header(bytes), expected) {
             (Ok(()), None) => {}
             (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn surfaces_are_checked() {
+    fn a_component_must_export_an_executor_of_a_known_version() {
         let check = |imports: &[&str], exports: &[&str], expected: Option<&str>| {
             let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
             let result = Surface {

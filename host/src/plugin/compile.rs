@@ -1,7 +1,7 @@
 //! `claudine __compile IN OUT`: the process that compiles a component.
 //!
-//! It limits itself before it reads a byte, so that a component that exhausts the compiler ends
-//! only this process.
+//! The process limits itself before it reads a byte, so that a component that exhausts the compiler
+//! ends only this process.
 
 use std::ffi::OsString;
 use std::fs;
@@ -42,7 +42,7 @@ fn run(args: &[OsString]) -> Result<(), String> {
 
 fn limit() -> rustix::io::Result<()> {
     let set = |resource, wanted: u64| {
-        // A hard limit that is already lower stays.
+        // A hard limit that is already lower is kept.
         let maximum = getrlimit(resource)
             .maximum
             .map_or(wanted, |maximum| maximum.min(wanted));

@@ -1,11 +1,16 @@
-//! The one wasmtime engine of the process: its features, its allocation, and the setup of a Store.
+//! The wasmtime engines of the process: their features, their allocation, and the setup of a Store.
 //!
-//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories creates
-//! an instance in a few microseconds and holds ten thousand of them, but reserves tens of terabytes
-//! of address space. If that is not available (a limit on it, a small machine's page tables),
-//! instances are mapped on demand.
+//! There are two ways to allocate instances, which run the same compiled code. The pool with
+//! copy-on-write memories creates an instance in a few microseconds, but before any instance
+//! exists, it reserves address space and protects a page for each instance that it can hold.
+//! Therefore the pool is small, and further instances are mapped on demand. If the address space
+//! for the pool is not available (because of a limit, or on a small machine because of the page
+//! tables), all instances are mapped on demand.
+
+use std::sync::Arc;
 
 use rustix::process::Resource;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
@@ -21,12 +26,18 @@ use super::v0_1;
 
 /// The most instances that live at the same time.
 pub(crate) const INSTANCES: u32 = 10_000;
-/// The core instances of a component; `wit-component` makes three, with two tables, and only the
-/// first has a memory.
+/// The most instances that live in the pool. A pool of 10,000 would take a tenth of a second of
+/// processor time at the start and at the end of every host.
+pub(crate) const POOLED: u32 = 500;
+/// Slots of the pool for instances that have ended and wait to be freed.
+const BEING_FREED: u32 = 100;
+/// The core instances of a component. `wit-component` makes three with two tables in all, and only
+/// the first instance has a memory.
 const CORE_PER_COMPONENT: u32 = 3;
 const TABLES_PER_COMPONENT: u32 = 2;
 /// The bytes kept in a free slot, so that the next instance of the same component finds its pages
-/// mapped. An ordinary guest has no more than this; only the pages that it wrote to are reset.
+/// mapped. An ordinary guest uses no more than this; only the pages that the guest wrote to are
+/// reset.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// The way in which instances get their memory.
@@ -35,12 +46,12 @@ pub(crate) enum Allocation {
     Pooled,
     OnDemand,
     /// Memory is mapped on demand, with nothing reserved, to fit a limit on address space. The
-    /// compiled code differs: it checks each access.
+    /// compiled code is different, because it must check each access.
     Tight,
 }
 
 impl Allocation {
-    /// The allocation without a pool that this process can use. To be asked before the process
+    /// The allocation without a pool that this process can use. To be called before the process
     /// limits itself.
     pub(crate) fn on_demand() -> Self {
         if rustix::process::getrlimit(Resource::As).current.is_some() {
@@ -54,8 +65,9 @@ impl Allocation {
 /// The engine, its two linkers and the thread that interrupts its guests.
 pub(crate) struct Wasm {
     pub(crate) engine: Engine,
-    #[cfg(feature = "bench")]
     pub(crate) allocation: Allocation,
+    /// A permit for each instance that may live in this engine.
+    seats: Arc<Semaphore>,
     pub(crate) ticker: Ticker,
     pub(crate) reaper: Reaper,
     linker: Linker<Guest>,
@@ -70,7 +82,7 @@ impl Wasm {
             return Wasm::on_demand();
         }
         match engine(Allocation::Pooled) {
-            Ok(engine) => Wasm::with(engine, Allocation::Pooled),
+            Ok(engine) => Wasm::with(engine, Allocation::Pooled, POOLED),
             Err(error) => {
                 tracing::info!("plugins run without a pool: {error:#}");
                 Wasm::on_demand()
@@ -79,12 +91,21 @@ impl Wasm {
     }
 
     pub(crate) fn on_demand() -> Result<Wasm, PluginError> {
-        let allocation = Allocation::on_demand();
-        let engine = engine(allocation).map_err(|error| engine_error(&error))?;
-        Wasm::with(engine, allocation)
+        Wasm::of_instances(INSTANCES)
     }
 
-    fn with(engine: Engine, allocation: Allocation) -> Result<Wasm, PluginError> {
+    /// Starts the engine for the instances that the pool has no room for.
+    pub(crate) fn beyond_the_pool() -> Result<Wasm, PluginError> {
+        Wasm::of_instances(INSTANCES - POOLED)
+    }
+
+    fn of_instances(most: u32) -> Result<Wasm, PluginError> {
+        let allocation = Allocation::on_demand();
+        let engine = engine(allocation).map_err(|error| engine_error(&error))?;
+        Wasm::with(engine, allocation, most)
+    }
+
+    fn with(engine: Engine, allocation: Allocation, most: u32) -> Result<Wasm, PluginError> {
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker).map_err(|error| engine_error(&error))?;
         let mut wasi_linker = linker.clone();
@@ -99,8 +120,8 @@ impl Wasm {
         tracing::debug!(?allocation, "the engine for plugins is ready");
         Ok(Wasm {
             engine,
-            #[cfg(feature = "bench")]
             allocation,
+            seats: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX))),
             ticker,
             reaper,
             linker,
@@ -108,7 +129,13 @@ impl Wasm {
         })
     }
 
-    /// The linker for a component; it includes WASI only if the component imports that.
+    /// Permission for one more instance, which lasts until the permit is dropped; `None` if the
+    /// engine has no room for another instance.
+    pub(crate) fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.seats).try_acquire_owned().ok()
+    }
+
+    /// The linker for a component; the linker includes WASI only if the component imports WASI.
     pub(crate) fn linker(&self, wasi: bool) -> &Linker<Guest> {
         if wasi {
             &self.wasi_linker
@@ -177,19 +204,20 @@ pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
 }
 
 fn pool() -> PoolingAllocationConfig {
+    let slots = POOLED + BEING_FREED;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * CORE_PER_COMPONENT)
-        .total_memories(INSTANCES)
-        .total_tables(INSTANCES * TABLES_PER_COMPONENT)
-        .total_stacks(INSTANCES)
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * CORE_PER_COMPONENT)
+        .total_memories(slots)
+        .total_tables(slots * TABLES_PER_COMPONENT)
+        .total_stacks(slots)
         .total_gc_heaps(0)
         .max_memory_size(MEMORY_BYTES)
         .table_elements(TABLE_ELEMENTS)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
-    // Without a way to ask the kernel which pages were written, all of them would have to be reset,
-    // and unmapping them is cheaper.
+    // If the kernel cannot tell which pages were written, all pages would have to be reset, and
+    // unmapping them is cheaper.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEPT_BYTES)

@@ -1,8 +1,8 @@
 //! The thread that advances the epoch, so that a spinning guest is interrupted.
 //!
 //! It is a separate thread because spinning guests can occupy every worker of the runtime, and so
-//! its timers too. It ticks only while a guest computes or did so a moment ago: attempts that wait
-//! for their children for hours wake nobody.
+//! stop the runtime's timers too. The thread ticks only while a guest computes or did so a moment
+//! ago, so attempts that wait for their children for hours do not wake it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,8 +15,8 @@ use wasmtime::Engine;
 use super::limits::{TICK, Waits};
 use crate::clock;
 
-/// How many ticks the thread continues after the last guest has stopped computing, so that a busy
-/// host does not stop and start it all the time.
+/// How many ticks the thread continues after the last guest has stopped computing, so that on a
+/// busy host it does not stop and start all the time.
 const LINGER_TICKS: u32 = 10;
 
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Ticker {
         })
     }
 
-    /// Drives a future that runs guest code, with the epoch advancing whenever it is polled. The
+    /// Drives a future that runs guest code. The epoch advances while the future is polled, and the
     /// time between two polls is added to the guest's budget.
     pub(crate) async fn drive<F: Future>(&self, waits: Arc<Waits>, future: F) -> F::Output {
         let mut future = pin!(future);
@@ -117,7 +117,7 @@ fn tick(engine: &Engine, shared: &Shared) {
             continue;
         }
         shared.parked.store(true, Ordering::SeqCst);
-        // A spurious wake-up comes back here and parks again.
+        // After a spurious wake-up the thread parks again.
         while shared.running.load(Ordering::SeqCst) == 0
             && !shared.recent.load(Ordering::Relaxed)
             && !shared.ended.load(Ordering::SeqCst)

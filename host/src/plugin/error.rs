@@ -1,11 +1,11 @@
-//! Errors of plugins. Each of them is the fault of the plugin or its files, never of the task.
+//! Errors of plugins. Each error is a fault of the plugin or its files, never of the task.
 
 use std::path::{Path, PathBuf};
 
 use super::port::Failure;
 
-/// Cloneable, because every task that asks for a component that could not be loaded gets the same
-/// answer.
+/// An error can be cloned, because every task that needs a component that could not be loaded gets
+/// the same error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PluginError {
     #[error("there is no plugin `{name}`")]
@@ -19,14 +19,16 @@ pub(crate) enum PluginError {
     #[error("it is not a WebAssembly component: {found}")]
     NotAComponent { found: &'static str },
     #[error(
-        "it was built for {wanted}, and this host speaks claudine:plugin@0.1; a newer host may run it"
+        "it was built for {wanted}, and this host speaks only claudine:plugin@0.1; a newer host may run it"
     )]
     NewerContract { wanted: String },
     #[error("it does not export {missing}, so it is not an executor")]
     WrongWorld { missing: String },
     #[error("it imports {import}, which this host does not offer")]
     UnknownImport { import: String },
-    #[error("it imports {import}, and its manifest does not ask for the permission")]
+    #[error(
+        "it imports {import}, and its manifest does not ask for the permission that this import needs"
+    )]
     Unasked { import: String },
     #[error("its types do not match the contract: {message}")]
     WrongTypes { message: String },
@@ -94,13 +96,14 @@ pub(crate) enum GuestEnd {
     /// The executor reported a failure.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The instance crashed and had no resumes left, or crashed while it was being stopped.
+    /// The attempt's last instance crashed, and no resume was left or the attempt was being
+    /// stopped.
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
     /// The instance did not answer a stop within the grace period.
     #[error("it was dropped, because it did not stop within its grace period")]
     Dropped,
-    /// No instance of it could be started.
+    /// No instance of the plugin could be started.
     #[error("{0}")]
     Unavailable(PluginError),
 }

@@ -1,15 +1,15 @@
-//! An executor: its manifest, its component once that is needed, and the calls to it.
+//! An executor: its manifest, its component (loaded when it is first needed), and the calls to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
 
 use super::check::Surface;
-use super::engine::Wasm;
+use super::engine::{Allocation, INSTANCES, Wasm};
 use super::error::{Crash, GuestEnd, PluginError};
 use super::grant::{Gate, Grant, Lookup};
 use super::guest::{Guest, Identity, Place, Purpose};
@@ -36,10 +36,12 @@ const FACTS: usize = 100;
 /// State that the executors of one host share.
 pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
-    /// Created by the first executor that is needed: a host that only answers questions never pays
-    /// for it.
+    /// The engine, created for the first executor that is needed, so that a host that only answers
+    /// queries never pays for it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
+    /// The engine for instances beyond the pool, created when the pool is full for the first time.
+    beyond: OnceLock<Result<Wasm, PluginError>>,
 }
 
 impl Shared {
@@ -48,6 +50,7 @@ impl Shared {
             cache,
             wasm: OnceLock::new(),
             start,
+            beyond: OnceLock::new(),
         }
     }
 
@@ -57,6 +60,21 @@ impl Shared {
             .as_ref()
             .map_err(Clone::clone)
     }
+
+    /// The engine for the instances that the pool has no room for.
+    fn beyond(&self) -> Result<&Wasm, PluginError> {
+        self.beyond
+            .get_or_init(Wasm::beyond_the_pool)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+}
+
+/// The engine for one instance, with the component loaded into it.
+struct Seat<'a> {
+    wasm: &'a Wasm,
+    loaded: &'a Loaded,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The bytes of a component, in the binary or in a file.
@@ -66,7 +84,7 @@ pub(crate) enum Source {
     File(std::path::PathBuf),
 }
 
-/// The crashes since the last attempt without one.
+/// The crashes since the last attempt without a crash.
 #[derive(Debug, Default)]
 struct Crashes {
     attempts: AtomicU32,
@@ -80,6 +98,8 @@ pub(crate) struct Executor {
     source: Source,
     shared: Arc<Shared>,
     loaded: OnceCell<Result<Loaded, PluginError>>,
+    /// The component, loaded into the engine for instances beyond the pool.
+    loaded_beyond: OnceCell<Result<Loaded, PluginError>>,
     crashes: Crashes,
     health: Mutex<Option<Health>>,
 }
@@ -107,16 +127,16 @@ impl Executor {
             config,
             gate,
         });
-        let (loaded, crashes, health) = (OnceCell::new(), Crashes::default(), Mutex::new(None));
         Executor {
             manifest,
             grant,
             identity,
             source,
             shared,
-            loaded,
-            crashes,
-            health,
+            loaded: OnceCell::new(),
+            loaded_beyond: OnceCell::new(),
+            crashes: Crashes::default(),
+            health: Mutex::new(None),
         }
     }
 
@@ -145,20 +165,56 @@ impl Executor {
         (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
     }
 
-    /// The component, compiled now if it was not before. An error of the component is remembered;
-    /// an error that may pass is not.
+    /// The component, which is compiled now if it is not compiled yet. An error of the component is
+    /// remembered; a passing error is not.
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
-        let loaded = self
-            .loaded
-            .get_or_try_init(async || match self.load().await {
-                Err(error) if error.is_passing() => Err(error),
-                result => Ok(result),
-            });
+        self.loaded_once(self.shared.wasm()?, &self.loaded).await
+    }
+
+    async fn loaded_once<'a>(
+        &self,
+        wasm: &Wasm,
+        cell: &'a OnceCell<Result<Loaded, PluginError>>,
+    ) -> Result<&'a Loaded, PluginError> {
+        let loaded = cell.get_or_try_init(async || match self.load(wasm).await {
+            Err(error) if error.is_passing() => Err(error),
+            result => Ok(result),
+        });
         loaded.await?.as_ref().map_err(Clone::clone)
     }
 
-    async fn load(&self) -> Result<Loaded, PluginError> {
+    /// A seat for an instance: in the pool or, if the pool is full, beyond the pool.
+    async fn seat(&self) -> Result<Seat<'_>, PluginError> {
         let wasm = self.shared.wasm()?;
+        if let Some(permit) = wasm.seat() {
+            return Ok(Seat {
+                wasm,
+                loaded: self.loaded().await?,
+                _permit: permit,
+            });
+        }
+        let full = PluginError::Full { limit: INSTANCES };
+        if wasm.allocation != Allocation::Pooled {
+            return Err(full);
+        }
+        let wasm = self.shared.beyond()?;
+        let permit = wasm.seat().ok_or(full)?;
+        Ok(Seat {
+            wasm,
+            loaded: self.loaded_once(wasm, &self.loaded_beyond).await?,
+            _permit: permit,
+        })
+    }
+
+    /// Takes all seats of the pool.
+    #[cfg(test)]
+    pub(crate) fn fill_pool(&self) -> Result<Vec<OwnedSemaphorePermit>, PluginError> {
+        let wasm = self.shared.wasm()?;
+        assert_eq!(wasm.allocation, Allocation::Pooled);
+        Ok(std::iter::from_fn(|| wasm.seat()).collect())
+    }
+
+    async fn load(&self, wasm: &Wasm) -> Result<Loaded, PluginError> {
         let read;
         let bytes: &[u8] = match &self.source {
             Source::BuiltIn(bytes) => bytes,
@@ -222,8 +278,8 @@ impl Executor {
         Ok(each.into_iter().flatten().collect())
     }
 
-    /// The faults of each of several drafts. All are validated by one instance, within the time
-    /// limit of a single question.
+    /// The faults of each draft. One instance validates all drafts, within the time limit of a
+    /// single question.
     pub(crate) async fn validate_each(
         &self,
         drafts: &[Draft],
@@ -243,10 +299,10 @@ impl Executor {
 
     /// The authority of a task with this effective spec: what it can do once it runs, including the
     /// effects of the plugin's configuration and defaults. To be asked for a draft that
-    /// `validate_each` has accepted, and compared with a ceiling: `authority.step <= ceiling`, and
-    /// every extra named by it.
+    /// `validate_each` has accepted, and compared with a ceiling: `authority.step` must be at most
+    /// the ceiling's step, and the ceiling must name every extra.
     ///
-    /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long
+    /// There is always an answer: an executor that cannot be loaded or asked, traps, takes too long
     /// or answers in unknown words counts as [`Authority::full`].
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
@@ -300,21 +356,21 @@ impl Executor {
 
     /// Checks the machine again.
     pub(crate) async fn fingerprint(&self) -> Result<Health, PluginError> {
-        let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
-        let mut store = wasm.store(Guest::new(
+        let seat = self.seat().await?;
+        let mut store = seat.wasm.store(Guest::new(
             Arc::clone(&self.identity),
             Purpose::Fingerprint,
             RUN_CPU,
         ));
         let waits = store.data().budget.waits();
         let call = async {
-            let plugin = loaded.pre.instantiate_async(&mut store).await?;
+            let plugin = seat.loaded.pre.instantiate_async(&mut store).await?;
             let lifecycle = plugin.claudine_plugin_lifecycle();
             store
                 .run_concurrent(async |accessor| lifecycle.call_fingerprint(accessor).await)
                 .await?
         };
-        let answer = clock::within(FINGERPRINT_WALL, wasm.ticker.drive(waits, call)).await;
+        let answer = clock::within(FINGERPRINT_WALL, seat.wasm.ticker.drive(waits, call)).await;
         let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
         let health = cut_health(health);
@@ -322,10 +378,10 @@ impl Executor {
         Ok(health)
     }
 
-    /// Runs an attempt to its end: returns its outcome, or why there is none.
+    /// Runs an attempt to its end; returns its outcome, or the reason why it has none.
     ///
-    /// `stop` asks the running instance to end; dropping the sender does not. Dropping the future
-    /// drops the instance, and leaves the children to the host.
+    /// A request sent to `stop` asks the running instance to end; dropping the sender does not.
+    /// Dropping the future drops the instance, and leaves the children to the host.
     pub(crate) async fn run(
         &self,
         task: GuestTask,
@@ -336,11 +392,10 @@ impl Executor {
         if let Some(disabled) = self.disabled() {
             return Err(GuestEnd::Unavailable(disabled));
         }
-        let wasm = self.shared.wasm().map_err(GuestEnd::Unavailable)?;
-        let loaded = self.loaded().await.map_err(GuestEnd::Unavailable)?;
+        let seat = self.seat().await.map_err(GuestEnd::Unavailable)?;
         let attempt = Attempt {
-            wasm,
-            loaded,
+            wasm: seat.wasm,
+            loaded: seat.loaded,
             identity: &self.identity,
             place: Arc::new(Place::of(&task)),
             task,
@@ -363,18 +418,18 @@ impl Executor {
         &self,
         question: impl AsyncFnOnce(&ExecutorPlugin, &mut Store<Guest>) -> wasmtime::Result<T>,
     ) -> Result<T, PluginError> {
-        let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
-        let mut store = wasm.store(Guest::new(
+        let seat = self.seat().await?;
+        let mut store = seat.wasm.store(Guest::new(
             Arc::clone(&self.identity),
             Purpose::Question,
             QUICK_CPU,
         ));
         let waits = store.data().budget.waits();
         let call = async {
-            let plugin = loaded.pre.instantiate_async(&mut store).await?;
+            let plugin = seat.loaded.pre.instantiate_async(&mut store).await?;
             question(&plugin, &mut store).await
         };
-        let answer = clock::within(QUICK_WALL, wasm.ticker.drive(waits, call)).await;
+        let answer = clock::within(QUICK_WALL, seat.wasm.ticker.drive(waits, call)).await;
         answer_of(&store, answer, QUICK_WALL)
     }
 }

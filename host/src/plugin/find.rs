@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::port::Failure;
 use crate::fsx::real;
 
-/// The `PATH` of a task that has none.
+/// The `PATH` for a task whose environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The file of this name. Skips entries that are relative or lead into the workspace, where the
@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));
-    // If the task works in the root directory, being below it does not mean that the task wrote the
-    // file.
+    // If the task works in the root directory, every file is below this directory, so that does not
+    // mean that the task wrote the file.
     let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
     let mut is_passed_over = false;
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
@@ -31,7 +31,7 @@ pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<Pa
     }
     let message = if is_passed_over {
         format!(
-            "`{name}` is only found in the task's workspace, where the task may have put it; \
+            "`{name}` is found only in the task's workspace, where the task may have put it; \
              a grant of its whole path allows it"
         )
     } else {

@@ -19,8 +19,8 @@ use super::port::{
     LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
 };
 
-/// The parts of a guest. Its memory: texts from 16 on, a page of return areas at 1024, the heap
-/// from 65536 on.
+/// The parts of a guest. Layout of its memory: strings from 16 on, a page of return areas at 1024,
+/// the heap from 65536 on.
 #[derive(Debug, Clone)]
 pub(crate) struct Wat(HashMap<&'static str, String>);
 
@@ -110,14 +110,14 @@ const TEMPLATE: &str = r#"(module
     (global.set $stopped (i32.const 1)))
 )"#;
 
-/// `run` by the asynchronous ABI, ending at once.
+/// A `run` by the asynchronous ABI that ends at once.
 pub(crate) const RUN: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
     (call $return_run (call $success))
     (i32.const 0))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 0))"#;
 
-/// `run` that yields all the time until `stop` is called, and then succeeds.
+/// A `run` that yields again and again until `stop` is called, and then succeeds.
 pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) (i32.const 1))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
@@ -125,7 +125,7 @@ pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
     (call $return_run (call $success))
     (i32.const 0))"#;
 
-/// `run` that has returned an outcome and continues as a task until `stop` is called.
+/// A `run` that returns an outcome and continues as a task until `stop` is called.
 pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
     (call $return_run (call $success))
@@ -154,7 +154,7 @@ impl Wat {
         self
     }
 
-    /// Sets a `run` by the synchronous ABI, with this body before its success.
+    /// Sets a `run` by the synchronous ABI that executes this body and then succeeds.
     pub(crate) fn run(self, body: &str) -> Wat {
         let text = format!(
             r#"(func (export "claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) {body} (call $success))"#
@@ -199,7 +199,7 @@ fn component_of(core: &str, wit: &Path, world: &str) -> Vec<u8> {
     encode(core, &resolve, package, world)
 }
 
-/// Turns a core module into a component of a contract given as text.
+/// Turns a core module into a component. The contract is given as WIT text.
 pub(crate) fn component_of_text(core: &str, wit: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("other.wit", wit).unwrap();
@@ -307,7 +307,8 @@ impl AttemptHost for Recorder {
                 gap: Arc::default(),
             };
         }
-        // The parts that are left to read: before the gap, the gap, and after it.
+        // The parts that are left to read: the output before the gap, the gap, and the output after
+        // the gap.
         let from = usize::try_from(from_offset).unwrap();
         let (bytes, gap) = match &self.gap {
             Some(gap) if from < gap.start => (&self.output[from..gap.start], gap.len()),

@@ -1,8 +1,8 @@
-//! Permissions of a plugin: those that its manifest asks for and a grant gives.
+//! Permissions of a plugin: it has those that its manifest asks for and that a grant gives.
 //!
-//! Only this module decides about them. A grant is a file that only the command line writes, bound
-//! to the digest of the component that it is for. A built-in plugin is granted everything that its
-//! manifest asks for, because it is a part of the host. No API grants anything.
+//! Only this module decides about them. A grant is a file that only the command line writes; it
+//! names the digest of the component for which it is valid. A built-in plugin is granted everything
+//! that its manifest asks for, because it is a part of the host. No API grants anything.
 
 use std::path::Path;
 
@@ -26,7 +26,8 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Reads a grant. It is empty if there is no file, or if the component has changed since.
+    /// Reads a grant. The grant is empty if there is no file, or if the component has changed since
+    /// the grant was given.
     pub(crate) fn read(path: &Path, digest: &str) -> Result<Grant, PluginError> {
         let nothing = Grant {
             digest: digest.into(),
@@ -49,22 +50,23 @@ impl Grant {
     }
 }
 
-/// How a command that was granted by its name is looked up.
+/// How the host finds the program of a command that was granted by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// On the task's own `PATH`, as for a command that a person types. Only for the built-in
-    /// plugins, which are a part of the host: the task's `PATH` decides which `claude` runs.
+    /// On the task's own `PATH`, as a shell finds a command that a person types. Only for the
+    /// built-in plugins, which are a part of the host: the task's `PATH` decides which `claude`
+    /// runs.
     TaskPath,
-    /// By the host, never in the task's workspace.
+    /// On the task's `PATH`, but never in the task's workspace.
     Host,
 }
 
 /// Conditions on an allowed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permit {
-    /// None: manifest and grant both say `*`.
+    /// No condition: manifest and grant both say `*`.
     Anything,
-    /// The command must be the one that was meant by the grant.
+    /// The command must be the one that the grant names.
     AsGranted,
 }
 
@@ -94,7 +96,7 @@ impl Gate {
     }
 
     /// Whether this command may be started; the failure says whether the manifest or the grant
-    /// forbids it, and how to allow it.
+    /// forbids the command, and how to allow it.
     pub(crate) fn check_command(&self, command: &str) -> Result<Permit, Failure> {
         let allowed =
             |patterns: &[CommandPattern]| patterns.iter().any(|pattern| allows(pattern, command));
@@ -108,7 +110,7 @@ impl Gate {
         if !allowed(&self.granted) {
             let message = format!(
                 "{plugin} was not granted to start `{command}`; `process = [\"{command}\"]` in \
-                 grants/{plugin}.toml of the data directory would",
+                 grants/{plugin}.toml of the data directory allows it",
                 plugin = self.plugin
             );
             return Err(denied(message));
@@ -151,7 +153,7 @@ fn denied(message: String) -> Failure {
     Failure::new("denied", message)
 }
 
-/// Parses a pattern, which is checked as in a manifest.
+/// Parses a pattern with the same checks as in a manifest.
 fn pattern(text: &str) -> CommandPattern {
     match text {
         "*" => CommandPattern::Any,
@@ -205,7 +207,7 @@ mod tests {
         check(&["claude"], &["*"], "claude", as_granted);
         check(&["claude"], &["claude"], "claude", as_granted);
         check(&["/usr/bin/git"], &["*"], "/usr/bin/git", as_granted);
-        // A file of that name elsewhere may be anybody's.
+        // A file of that name in another directory may be anybody's.
         let other = Err("does not ask");
         check(&["claude"], &["claude"], "/usr/bin/claude", other);
         check(&["claude"], &["*"], "/work/task/claude", other);

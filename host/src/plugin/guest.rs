@@ -17,27 +17,27 @@ use super::states::States;
 /// The most log lines in a second; lines beyond that are counted, and the count is logged.
 const LOG_LINES: u32 = 1_000;
 const LOG_BYTES: usize = 1 << 20;
-/// The most events that an attempt may report in a second: each is stored.
+/// The most events that an attempt may report in a second, because each event is stored.
 const PROGRESS_REPORTS: u32 = 100;
 const PROGRESS_BYTES: usize = 256 << 10;
 
 /// The purpose of an instance.
 pub(crate) enum Purpose {
-    /// Answers a question about itself or a document. It may start nothing.
+    /// Answers a question about the plugin or a document. The instance may start nothing.
     Question,
     /// Checks the machine, and may capture the output of commands.
     Fingerprint,
     Attempt(Arc<dyn AttemptHost>, Arc<Place>),
 }
 
-/// The place where the commands of an attempt are looked up and run.
+/// The directories in which the commands of an attempt are looked up and run.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) workspace: String,
     /// The task's `PATH`, if it has one.
     pub(crate) path: Option<String>,
-    /// The files that granted names resolved to at their first use; a name keeps its file until the
-    /// attempt ends.
+    /// The files that granted names resolved to at their first use; a name means the same file
+    /// until the attempt ends.
     pub(crate) found: Mutex<BTreeMap<String, String>>,
 }
 
@@ -74,13 +74,13 @@ pub(crate) struct Guest {
     pub(crate) last_error: Option<String>,
     /// The offset up to which each child's output was read.
     pub(crate) known_output: HashMap<(ChildRef, Channel), u64>,
-    /// The result of `run` or `resume`, kept here because the instance may still be dropped before
-    /// it has ended.
+    /// The result of `run` or `resume`, kept here because the instance may be dropped after its
+    /// result, before it has ended.
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
     /// The state that was stored last, which is passed to a resume in this process.
     pub(crate) checkpoint: Option<Vec<u8>>,
-    /// Set when the instance has ended in any way: a stream that it has not ended by then is broken
-    /// off.
+    /// Set when the instance has ended in any way: a stream that the guest has not ended by then is
+    /// broken off.
     pub(crate) lost: Arc<AtomicBool>,
     wasi: Option<WasiCtx>,
 }
@@ -123,8 +123,8 @@ impl Guest {
     }
 }
 
-/// Components for `wasm32-wasip2` import WASI whether they use it or not. They get an empty
-/// context: no arguments, variables, directories, sockets or name look-up; output is discarded.
+/// Components for `wasm32-wasip2` import WASI whether they use it or not. Their WASI context is
+/// empty: no arguments, variables, directories, sockets or name look-up; output is discarded.
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {

@@ -1,7 +1,7 @@
 //! Limits of one instance, and the counters that enforce them.
 //!
-//! Each figure bounds the damage of a hostile component. None is a setting: a plugin that needs
-//! more is doing work that belongs in a child process.
+//! Each figure bounds the damage of a hostile component. None of the limits is a setting: a plugin
+//! that needs more is doing work that belongs in a child process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +16,8 @@ pub(crate) const TABLE_ELEMENTS: usize = 10_000;
 /// The core instances, memories and tables of a component. A component made by `wit-component` has
 /// three instances.
 pub(crate) const CORE_INSTANCES: usize = 16;
-/// The bytes that a guest may pass in one call. A prompt of 10 MB must pass as a child's stdin, so
-/// this is the 16 MiB of a JSON text in the contract, plus room for the rest of the call.
+/// The bytes that a guest may pass in one call. It is 16 MiB, the contract's limit of a JSON text,
+/// plus room for the other arguments of the call. So a prompt of 10 MB can be a child's stdin.
 pub(crate) const HOSTCALL_BYTES: usize = 20 << 20;
 /// Component handles, and entries of the resource table.
 pub(crate) const HANDLES: usize = 1_000;
@@ -34,7 +34,7 @@ pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
 /// The wall time of `fingerprint`, which may run a command for 10 s.
 pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
 
-/// The limiter of a Store. It remembers a refusal, because the guest reacts with an ordinary
+/// The limiter of a Store. It remembers a refusal, because the guest reacts to one with an ordinary
 /// `unreachable`, which does not tell the cause.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
@@ -50,7 +50,7 @@ impl Limits {
     }
 }
 
-/// Moves `used` from `current` to `desired` if it stays within `limit`.
+/// Adds the growth from `current` to `desired` to `used` if `used` stays within `limit`.
 fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
     let after = used.saturating_sub(current).saturating_add(desired);
     let allowed = after <= limit;
@@ -107,12 +107,12 @@ pub(crate) struct Spun(Duration);
 
 /// The computing time regained by waiting, as a multiple of the time waited.
 const EARNED_BY_WAITING: u32 = 10;
-/// The shortest pause that counts as waiting. If the thread is given back and regained faster than
-/// this, the guest only yielded.
+/// The shortest pause that counts as waiting. A guest that gets its thread back faster than this
+/// only yielded.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
-/// The computing time regained for each byte of new output that a guest reads, and each byte of
-/// input that its child takes: a guest that follows a child must not be ended for what the child
-/// prints, and can handle at least 2.5 MB/s.
+/// The computing time regained for each byte of new output that a guest reads, and for each byte of
+/// input that its child takes. A guest that follows a child must not be ended because of what the
+/// child prints; it may spend this time on each byte, so it must handle at least 2.5 MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
 /// Times that are recorded for a guest's budget while the guest itself is borrowed.
@@ -124,7 +124,7 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    /// Records that the guest is polled again, this long after the last time.
+    /// Records that the guest is polled again after a pause of this length.
     pub(crate) fn passed(&self, time: Duration) {
         let is_yielding = self.is_yielding.swap(false, Ordering::Relaxed);
         if !is_yielding && time >= LEAST_WAIT {
@@ -136,9 +136,9 @@ impl Waits {
 
 /// The time for which a guest may still compute before it must wait for something.
 ///
-/// It is counted in ticks during which the guest computed. It is refilled by time in which the
-/// guest really waited, and by bytes that it read or wrote. Calls of imports do not refill it, or a
-/// loop around one would never be ended.
+/// The budget is counted in ticks during which the guest computed. It is refilled by time in which
+/// the guest really waited, and by bytes that the guest read or wrote. Calls of imports do not
+/// refill it, because a loop around a call would then never be ended.
 #[derive(Debug)]
 pub(crate) struct Budget {
     whole: Duration,
@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(ticks(&mut budget), 30);
         assert_eq!(ticks(&mut budget), 0);
         let waits = budget.waits();
-        // This pause does not count: the thread was given back because the tick was over.
+        // This pause does not count as waiting: the guest gave its thread back because its tick was
+        // over.
         waits.passed(Duration::from_secs(1));
         assert_eq!(ticks(&mut budget), 0);
         waits.is_yielding.store(false, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! The compiler reads whatever a plugin's author sends, so it runs in a child with limits on time
 //! and memory, which returns the code to the host. wasmtime trusts the machine code that it loads,
 //! so the cache's directory is private to the user, and a file is mapped only if its digest is the
-//! one that was recorded when it was made.
+//! one that was recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,15 +28,16 @@ use crate::{
     fsx::{self, Lasting},
 };
 
-/// The child ends itself by its limit on processor time; this is for one that does not even run.
+/// The longest time that the compiler may take. Its own limit on processor time ends it earlier,
+/// unless it does not even run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
 /// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
-/// Space that stays free beside compiled code: twice the host's ballast.
+/// Disk space that must stay free when compiled code is stored: twice the host's ballast.
 const ROOM_BYTES: u64 = 16 << 20;
-/// The digits of each digest in a file's name.
+/// The number of digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
-/// The most threads of the compiler: each reserves address space, which is limited.
+/// The most threads of the compiler. Each thread reserves address space, which is limited.
 const COMPILE_THREADS: usize = 8;
 
 /// A component that was loaded, checked and linked.
@@ -48,12 +49,12 @@ pub(crate) struct Loaded {
 /// The program that compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
-    /// This executable, called as `PROGRAM __compile IN OUT`, in the version that runs: its file
-    /// may have been replaced or removed since.
+    /// This executable, called as `PROGRAM __compile IN OUT`. It is the version that runs, even if
+    /// its file has been replaced or removed since.
     Process,
     /// None: a component that is not in the cache cannot be used.
     Nobody,
-    /// This process, in tests, whose program is not the host.
+    /// This process; used in tests, whose program is not the host.
     #[cfg(test)]
     Here,
 }
@@ -143,8 +144,8 @@ impl CodeCache {
         source: &Path,
         target: &Path,
     ) -> Result<(), PluginError> {
-        // The host is named by its pid: a supervisor that runs the command would take `self` for
-        // itself.
+        // The host is named by its pid: if a supervisor runs the command, `self` would mean the
+        // supervisor.
         let host = format!("/proc/{}/exe", std::process::id());
         let program = match &self.compiler {
             Compiler::Process | Compiler::Nobody => Path::new(&host),
@@ -200,8 +201,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Opens the entry. `None` if there is none, or if the file has changed since it was written:
-    /// it is then compiled again.
+    /// Opens the entry. `None` if there is no entry, or if its file has changed since it was
+    /// written; the component is then compiled again.
     async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
         let (entry, engine) = (self.clone(), engine.clone());
         let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
@@ -236,16 +237,17 @@ impl Entry {
             })
     }
 
-    /// Writes the code, then the record, without which an entry does not exist. Neither is synced:
-    /// code that a power cut has damaged is detected by its digest, and compiled again.
+    /// Writes the code, then the record, without which an entry does not exist. Neither file is
+    /// synced: if a power cut damages the code, the digest shows it and the component is compiled
+    /// again.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
         fsx::rename(written, &self.code, Lasting::Process)?;
         let digest = digest::hex(code);
         fsx::replace(&self.record, Lasting::Process, digest.as_bytes()).map(drop)
     }
 
-    /// Removes the entries of older components of this plugin and of older engines, which are not
-    /// used again.
+    /// Removes this plugin's entries for older components and for older engines, which are not used
+    /// again.
     fn forget_others(&self, dir: &Path) -> io::Result<()> {
         for file in fs::read_dir(dir)? {
             let path = file?.path();
@@ -262,8 +264,9 @@ impl Entry {
     }
 }
 
-/// Whether the rest of a file name is two digests and an extension. Another plugin whose name
-/// begins with this one's has more in between.
+/// Whether the part of a file name after the plugin's name consists of two digests and an
+/// extension. The file of another plugin whose name begins with this plugin's name has more text in
+/// between.
 fn is_entry(rest: &str) -> bool {
     let hex =
         |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -276,11 +279,11 @@ fn is_entry(rest: &str) -> bool {
 
 #[allow(
     unsafe_code,
-    reason = "machine code is mapped; its digest is the one that this host wrote down when it made it"
+    reason = "machine code is mapped; its digest is the one that a host recorded when the code was made"
 )]
 fn map(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: wasmtime's own compiler made the file, its digest was just compared with the recorded
-    // one, and only this user can write to its directory, who could run any other code anyway.
+    // one, and only this user, who could run any other code anyway, can write to its directory.
     // wasmtime checks version and settings.
     unsafe { Component::deserialize_file(engine, code) }
 }
@@ -292,15 +295,15 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
             Ok(()) => {}
-            // The file was renamed to its place, or never written.
+            // The file was moved to its final name, or never written.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{} is left behind: {error}", self.0.display()),
         }
     }
 }
 
-/// Writes a private file, unless the disk is almost full: the last space is for what the host needs
-/// to continue.
+/// Writes a private file, unless the disk is almost full: the last space is reserved for what the
+/// host must write to continue.
 pub(super) fn write_if_room(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
     if !fsx::has_room(dir, ROOM_BYTES + bytes.len() as u64) {

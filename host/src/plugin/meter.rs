@@ -1,4 +1,4 @@
-//! A limit on how much a guest may send in a second.
+//! A limit on the items and bytes that a guest may send in a second.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Meter {
 /// Whether one more item fits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Yes; this many were left out before it.
+    /// The item fits; `left_out` items before it did not.
     Yes {
         left_out: u64,
     },
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn large_items_count_as_several_small_ones() {
+    fn large_items_use_up_the_limit_on_bytes() {
         let mut meter = Meter::per_second(10, 100);
         let mut at = |millis, bytes| meter.admit_at(Duration::from_millis(millis), bytes);
         let yes = |left_out| Admission::Yes { left_out };

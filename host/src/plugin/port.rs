@@ -1,7 +1,8 @@
 //! The interface of an attempt to its host, and the data passed to and from a plugin.
 //!
-//! These types belong to no version of the contract: each version has a module that converts to
-//! them at once, so nothing else in the host knows for which version a component was built.
+//! These types belong to no version of the contract: each version has a module that converts its
+//! own types at the boundary, so nothing else in the host knows for which version a component was
+//! built.
 
 use std::fmt;
 use std::future::Future;
@@ -17,9 +18,8 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// The bytes of one channel of a child, in order. It ends when the child has ended and everything
-/// was read, or at a place where the cap has deleted bytes, which are then counted in
-/// [`Output::gap`].
+/// The bytes of one channel of a child, in order. The reader ends when the child has ended and
+/// everything was read, or where the cap has deleted bytes; [`Output::gap`] tells how many.
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;
@@ -27,7 +27,7 @@ pub(crate) type Attrs = Vec<(String, String)>;
 /// The host of one attempt: its children, its log and its record.
 ///
 /// The grant is checked before any method is called. Every instance of the attempt may call every
-/// method; after a crash the next instance does.
+/// method, including the instances that follow a crash.
 pub(crate) trait AttemptHost: Send + Sync + 'static {
     /// Starts a child; returns when its identity is on disk.
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>>;
@@ -39,18 +39,19 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
     /// Reports progress of the attempt; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);
-    /// Stores a state; returns when it is on disk. `run` remembers it too, for a resume in this
-    /// process.
+    /// Stores a state; returns when the state is on disk. `run` remembers the state too, for a
+    /// resume in this process.
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Writes a line to the host's log; it has no control characters and at most 16 KiB.
+    /// Writes a line to the host's log. The line must have no control characters and at most 16
+    /// KiB.
     fn log(&self, level: LogLevel, message: &str);
 }
 
 /// A child's output from an offset on, up to its end or the next gap.
 pub(crate) struct Output {
     pub(crate) reader: OutputReader,
-    /// The number of bytes missing where the reader ended, to be read after its end; 0 if it was
-    /// the end of the output. They count in the offsets.
+    /// The number of bytes missing where the reader ended; 0 if it reached the end of the output.
+    /// To be read after the reader's end. Missing bytes count in the offsets.
     pub(crate) gap: Arc<AtomicU64>,
 }
 
@@ -70,7 +71,7 @@ impl fmt::Display for ChildRef {
     }
 }
 
-/// A child to start. The command is allowed, and no text in it has a NUL byte.
+/// A child to start. The command was found to be allowed, and no string here has a NUL byte.
 #[derive(Debug)]
 pub(crate) struct SpawnSpec {
     /// An absolute path, or a name to look up on the task's `PATH`.
@@ -99,7 +100,8 @@ pub(crate) enum Stdin {
     Stream(InputStream),
 }
 
-/// A stream from a guest to a child. Dropping it tells the guest that nothing reads any more.
+/// A stream from a guest to a child. Dropping the stream tells the guest that nobody reads any
+/// more.
 #[derive(Debug)]
 pub(crate) struct InputStream {
     pieces: mpsc::Receiver<Vec<u8>>,
@@ -117,7 +119,7 @@ pub(crate) enum InputPiece {
 }
 
 impl InputStream {
-    /// `ended` must be set before the sender is dropped, if the input is complete then.
+    /// If the input is complete, `ended` must be set before the sender of `pieces` is dropped.
     pub(crate) fn new(pieces: mpsc::Receiver<Vec<u8>>, ended: Arc<AtomicBool>) -> InputStream {
         InputStream { pieces, ended }
     }
@@ -169,7 +171,8 @@ impl Signal {
     }
 }
 
-/// How a child ended. Both are `None` only if neither is known; an unknown code is never 0.
+/// How a child ended: by an exit code or a signal. Both are `None` only if it is unknown; an
+/// unknown code is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChildExit {
     pub(crate) code: Option<i32>,
@@ -197,8 +200,8 @@ pub(crate) enum LogLevel {
 /// Why a request failed, in the terms of the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// A reason class, or `denied`. It stays text here, because the set may grow; the engine reads
-    /// an unknown one as `plugin`.
+    /// A reason class, or `denied`. It is a string because the set of classes may grow; the engine
+    /// reads an unknown class as `plugin`.
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) retryable: bool,
@@ -207,7 +210,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure that the same call would meet again.
+    /// A failure that a repeated call would meet again.
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Failure {
         Failure {
             code: code.into(),
@@ -226,14 +229,15 @@ pub(crate) struct Issue {
     pub(crate) message: String,
 }
 
-/// A task that was not accepted yet, as an executor is asked about it.
+/// A task that is not accepted yet, as it is shown to its executor.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     /// A JSON document.
     pub(crate) spec: String,
-    /// The variables of its environment that the executor may see: see [`super::visible`].
+    /// The variables of the task's environment that the executor may see, as [`super::visible`]
+    /// selects them.
     pub(crate) env: Attrs,
-    /// The directory in which it would work; its worktree is not made yet.
+    /// The directory in which the task would work; its worktree is not made yet.
     pub(crate) workspace: String,
     pub(crate) labels: Attrs,
 }
@@ -246,12 +250,13 @@ pub(crate) struct GuestTask {
     /// A JSON document.
     pub(crate) spec: String,
     pub(crate) workspace: String,
-    /// The task's `PATH`, by which granted commands are looked up. It is not passed to the guest.
+    /// The task's `PATH`, by which granted commands are looked up. This `PATH` is not passed to the
+    /// guest.
     pub(crate) path: Option<String>,
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,
     pub(crate) previous: Option<PreviousAttempt>,
-    /// The most that it may cost.
+    /// The most that the attempt may cost.
     pub(crate) budget_micro_usd: Option<u64>,
 }
 
@@ -262,7 +267,7 @@ pub(crate) struct PreviousAttempt {
     pub(crate) class: String,
     /// A JSON object.
     pub(crate) outputs: String,
-    /// The message with which this attempt was asked to continue from that one.
+    /// The message with which the new attempt was asked to continue from this one.
     pub(crate) resume: Option<String>,
 }
 
@@ -270,7 +275,7 @@ pub(crate) struct PreviousAttempt {
 #[derive(Debug, Clone)]
 pub(crate) enum Start {
     Fresh,
-    /// From the last checkpoint; empty if there was none.
+    /// From the last checkpoint, which is empty if none was stored.
     Resume(Vec<u8>),
 }
 
@@ -291,7 +296,7 @@ pub(crate) struct GuestOutcome {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) summary: String,
-    /// A JSON object, as was checked.
+    /// A JSON object; this was checked.
     pub(crate) outputs: String,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) metrics: Vec<(String, f64)>,

@@ -1,14 +1,14 @@
 //! Frees ended instances on a separate thread.
 //!
-//! Freeing an instance's memory takes as long as many a guest runs, and nobody should wait for
-//! that. If the thread does not keep up, the caller frees the instance itself.
+//! Freeing an instance's memory takes as long as a short guest runs, and nobody should wait for it.
+//! If the thread does not keep up, the caller frees the instance itself.
 
 use std::any::Any;
 use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// The most instances that wait to be freed: each still has its memory.
+/// The most instances that wait to be freed. Each of them still has its memory.
 const WAITING: usize = 64;
 
 type Instance = Box<dyn Any + Send>;

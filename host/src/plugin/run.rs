@@ -1,10 +1,10 @@
 //! Runs an attempt: one instance after another, until the executor has an outcome.
 //!
 //! Each instance has its own Store. wasmtime cannot cancel one of several calls in a Store, and a
-//! timeout inside its event loop may not fire. So `stop` is called beside the pending `run`, the
-//! grace period is timed outside, and the way to give up is to drop the Store. The children belong
-//! to the host and survive that: an instance that crashed is followed by another one, which is
-//! asked to `resume` from the last checkpoint.
+//! timeout inside its event loop may not fire. So `stop` is called while `run` is pending, the
+//! grace period is timed outside the Store, and an instance that does not end is given up by
+//! dropping its Store. The children belong to the host and survive this. After a crash, another
+//! instance is asked to `resume` from the last checkpoint.
 
 use std::future::Future;
 use std::pin::pin;
@@ -44,7 +44,8 @@ enum InstanceEnd {
     Unavailable(PluginError),
 }
 
-/// A request to stop, which outlives the instances. Dropping the sender is no request.
+/// A request to stop, which outlives the instances. Dropping the sender does not count as a
+/// request.
 struct Stop {
     request: Option<oneshot::Receiver<StopRequest>>,
     asked: bool,
@@ -65,7 +66,7 @@ impl Stop {
 }
 
 /// Sets a flag before the Store is dropped, so that a stream that the Store drops is not taken for
-/// one that the guest ended.
+/// a stream that the guest ended.
 struct SetOnDrop(Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
@@ -157,7 +158,8 @@ impl Attempt<'_> {
         (end, checkpoint)
     }
 
-    /// Runs the call; `None` if it was asked to stop and did not end within the grace period.
+    /// Runs the call; returns `None` if the guest was asked to stop and did not end within the
+    /// grace period.
     async fn called(
         &self,
         store: &mut Store<Guest>,
@@ -183,7 +185,7 @@ impl Attempt<'_> {
     fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {
         let guest = store.data_mut();
         match (guest.returned.take(), result) {
-            // A result that was returned counts, even if the guest failed afterwards.
+            // A returned result counts, even if the guest crashed afterwards.
             (Some(returned), _) => InstanceEnd::Returned(returned),
             (None, None) => InstanceEnd::Dropped,
             (None, Some(Err(error))) => crash_or_error(guest, &error)
@@ -210,8 +212,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Calls `run` or `resume`, and `stop` beside it when that is asked for, until no task of the guest
-/// is left.
+/// Calls `run` or `resume`, and `stop` at the same time if a stop is requested, until no task of
+/// the guest is left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
     plugin: &ExecutorPlugin,
@@ -278,8 +280,8 @@ fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     Ok(bounded_outcome(outcome))
 }
 
-/// The longest reason class, and the longest name of a figure or detail: these are stored in the
-/// task's record, which is rewritten at each change.
+/// The longest reason class, and the longest name of a figure or detail. All of these are stored in
+/// the task's record, which is rewritten at each change.
 const WORD_BYTES: usize = 64;
 const FIGURES: usize = 100;
 
@@ -306,7 +308,7 @@ fn cut_word(word: &mut String) {
     word.truncate(word.floor_char_boundary(WORD_BYTES));
 }
 
-/// Attributes an error of the engine: to the guest, or to the lack of a free instance.
+/// Attributes an error of the engine either to the guest or to the lack of a free instance.
 pub(crate) fn crash_or_error(guest: &Guest, error: &wasmtime::Error) -> Result<Crash, PluginError> {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Err(PluginError::Full {
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_checked() {
+    fn an_outcome_that_the_contract_does_not_allow_is_a_failure() {
         let check = |cause: &str, outputs: &str, expected: Result<&str, &str>| {
             let outcome = GuestOutcome {
                 cause: cause.into(),

@@ -1,7 +1,7 @@
-//! Progress reports that are states: of several in a short time only the last one counts.
+//! Progress reports that are states: if several come within a short time, only the last one counts.
 //!
-//! The first report of a kind is passed on at once. Those that follow too soon replace each other,
-//! and the last one is passed on when its time has come, or when the instance ends.
+//! The first report of a kind is passed on at once. Reports that follow too soon replace each
+//! other, and the last of them is passed on when its time has come or when the instance ends.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use crate::{clock, lock::lock};
 /// The shortest time between two reports of one kind.
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// The kinds that are states: see the contract.
+/// The kinds of progress reports that the contract defines as states.
 const KINDS: [&str; 5] = ["account_works", "alive", "cost", "phase", "session"];
 
 /// The reports that were passed on, and those that wait.
@@ -32,7 +32,7 @@ struct Held {
     waiting: BTreeMap<&'static str, String>,
 }
 
-/// The kind of a state; `None` for an event.
+/// The kind, if it is that of a state; `None` for an event.
 pub(crate) fn kind_of(word: &str) -> Option<&'static str> {
     KINDS.into_iter().find(|kind| *kind == word)
 }
@@ -79,14 +79,14 @@ enum Due {
 }
 
 impl Held {
-    /// Returns the data if it may be passed on now; otherwise it waits.
+    /// Returns the data if it may be passed on now; if not, keeps it until its time has come.
     fn take(&mut self, kind: &'static str, data: String, now: Duration) -> Option<String> {
         let told_at = self.told_at.get(kind);
         if told_at.is_some_and(|told_at| now < *told_at + BETWEEN) {
             self.waiting.insert(kind, data);
             return None;
         }
-        // A report that still waits is outdated by this one.
+        // A report that still waits is outdated by the new one.
         self.waiting.remove(kind);
         self.told_at.insert(kind, now);
         Some(data)
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(held.due(at(1_060)), Due::Now("cost", "2".to_owned()));
         assert_eq!(held.due(at(1_060)), Due::Never);
         assert_eq!(held.take("phase", "d".to_owned(), at(1_060)), None);
-        // The pump was late, and a newer report came first.
+        // The pump was late: a newer report came before the waiting one was sent.
         assert_eq!(
             held.take("phase", "e".to_owned(), at(1_200)).as_deref(),
             Some("e")

@@ -11,7 +11,7 @@ pub(crate) const TRANSCRIPT_BYTES: usize = 64 << 10;
 const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
 /// The most bytes of all items of one question; an ordinary transcript is far smaller.
 const ITEMS_BYTES: usize = 16 << 20;
-/// The bytes counted for each item beside its text.
+/// The bytes counted for each item in addition to its text.
 const ITEM_BYTES: usize = 64;
 
 /// The items made of some parts of a child's output.
@@ -23,13 +23,14 @@ pub(crate) struct Reading {
     pub(crate) state: Vec<u8>,
 }
 
-/// An item of a child's output, for people. The text is as the guest made it: it is made harmless
-/// and shortened when it is shown.
+/// An item of a child's output, for people. The text is exactly the guest's; it is made harmless
+/// and shortened only when it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptItem {
     pub(crate) kind: ItemKind,
     pub(crate) text: String,
-    /// `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
+    /// Further attributes: `tool` (the tool's name), `failed` (`true`), `cost-usd` (a decimal
+    /// number).
     pub(crate) more: Attrs,
 }
 
@@ -50,7 +51,7 @@ pub(crate) enum ItemKind {
 }
 
 impl ItemKind {
-    /// Parses a kind; one that the contract does not know is text.
+    /// Parses a kind; a kind that the contract does not know counts as text.
     fn of_word(word: &str) -> Self {
         match word {
             "tool" => Self::Tool,
@@ -63,15 +64,16 @@ impl ItemKind {
     }
 }
 
-/// Makes items of output; an executor does.
+/// A maker of transcripts; executors implement it.
 pub(crate) trait Transcribes: Send + Sync {
     /// Makes items of a child's standard output, for people.
     ///
-    /// The parts are the next ones in order, some 256 KiB at a time: all share the time of one
-    /// question. The first call gets an empty state, each later one the state of the [`Reading`]
-    /// before it. An empty part marks the end, and returns what was held back. The answer depends
-    /// on parts and state only, so it may be asked for again from the same place. Standard error is
-    /// plain text for every executor. If this fails the output is to be shown as it is.
+    /// Each call gets the next parts in order, about 256 KiB in total, because all parts of a call
+    /// share the time limit of one question. The first call gets an empty state, each later call
+    /// the state of the [`Reading`] before it. An empty part marks the end, and returns what was
+    /// held back. The answer depends only on the parts and the state, so the same call may be
+    /// repeated. Standard error is plain text for every executor. If the call fails, the output is
+    /// to be shown as it is.
     fn transcript<'a>(
         &'a self,
         parts: &'a [Vec<u8>],

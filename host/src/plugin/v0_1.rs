@@ -1,7 +1,7 @@
 //! Version 0.1 of the contract: its bindings, and conversions to and from the host's own types.
 //!
-//! A published version is never edited, so another version gets a module beside this one and
-//! everything outside stays as it is.
+//! A published version is never edited, so another version gets another module beside this one, and
+//! nothing else changes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use wasmtime::component::{HasSelf, Linker};
 use super::guest::Guest;
 use super::port;
 
-/// A guest's handle of a child: it can drop the handle, and the child continues to run.
+/// A guest's handle of a child. If the guest drops the handle, the child continues to run.
 ///
 /// Public only for the generated code, which exports everything that it is given.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(crate) const EXPORTS: [&str; 2] = [
     "claudine:plugin/executor@0.1.0",
 ];
 
-/// Links all our interfaces that an executor may import.
+/// Links all interfaces of the contract that an executor may import.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     ExecutorPlugin::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)
 }
@@ -186,7 +186,7 @@ impl From<&port::Draft> for executor::Draft {
     }
 }
 
-/// A step that the contract does not know counts as the highest.
+/// A step of authority that the contract does not know counts as the highest step.
 impl From<executor::Reach> for port::Authority {
     fn from(authority: executor::Reach) -> port::Authority {
         let extras = authority.extras.iter().map(String::as_str);
@@ -204,7 +204,7 @@ impl From<port::StopRequest> for executor::StopRequest {
     }
 }
 
-/// A status that the contract does not know is an error of the plugin.
+/// A health status that the contract does not know is an error of the plugin.
 impl TryFrom<lifecycle::Health> for port::Health {
     type Error = String;
 

@@ -1,10 +1,11 @@
-//! The variables of a task's environment that a guest may see: those that its manifest names.
+//! The variables of a task's environment that a guest may see, which are the ones that the guest's
+//! manifest names.
 
 use std::collections::BTreeMap;
 
 use super::Manifest;
 
-/// Filters the variables by the manifest.
+/// Returns the variables that the manifest names.
 pub(crate) fn visible(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,

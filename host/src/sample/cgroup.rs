@@ -1,18 +1,19 @@
-//! The control groups that bound this process, of version 1 or 2: its own group and all groups
-//! above it may have limits.
+//! The control groups, of version 1 or 2, that limit this process: its own group and all groups
+//! above may have limits.
 //!
-//! Their place is looked up once (`/proc/self/cgroup` names the groups, `/proc/self/mountinfo`
-//! tells where their files are). Their values are read each time, because a limit may be changed
-//! while the host runs. `sysinfo` is not used for this, because it reads only the memory of groups,
-//! and counts cached files as memory in use, so that after some gigabytes of output no task would
-//! start any more.
+//! The place of the groups is looked up once: `/proc/self/cgroup` names the groups, and
+//! `/proc/self/mountinfo` shows where their files are. The values are read each time, because a
+//! limit may be changed while the host runs. `sysinfo` is not used for this, because it reads only
+//! the memory of groups, and counts cached files as memory in use, so that after some gigabytes of
+//! output no task would start any more.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The folders of one controller's groups, from this process's own up to the topmost visible one.
+/// The folders of one controller's groups, from this process's own group up to the topmost visible
+/// one.
 #[derive(Debug, Default, PartialEq)]
 struct Levels {
     version: Version,
@@ -30,7 +31,8 @@ enum Version {
 pub(super) struct Cgroups {
     memory: Levels,
     cpu: Levels,
-    /// The folders with the use of processors, which version 1 may count in a separate hierarchy.
+    /// The folders with the figures on processor use, which version 1 may have in a separate
+    /// hierarchy.
     accounting: Levels,
 }
 
@@ -39,7 +41,7 @@ pub(super) struct Cgroups {
 pub(super) struct MemoryLimit {
     pub(super) total_bytes: u64,
     pub(super) free_bytes: u64,
-    /// The file with the stalls of its group.
+    /// The file with the memory stalls of the group that has this limit.
     pub(super) pressure: Option<PathBuf>,
 }
 
@@ -85,13 +87,14 @@ impl Cgroups {
         Some(self.tightest_quota()?.0)
     }
 
-    /// The time used of that quota since its group was made, in microseconds.
+    /// The processor time used in the group with the quota since this group was made, in
+    /// microseconds.
     pub(super) fn cpu_used_us(&self) -> Option<u64> {
         let (_, folder) = self.tightest_quota()?;
         match self.cpu.version {
             Version::Two => number_after(&folder.join("cpu.stat"), "usage_usec"),
-            // Read from the quota's group if quota and use are mounted together, as they mostly
-            // are; otherwise only the use of our own group can be read.
+            // The use is read from the quota's group if quota and use are mounted together, which
+            // is usual. If they are not, only the use of our own group can be read.
             Version::One => {
                 let own = self.accounting.folders.first();
                 let folders = [Some(folder), own.map(PathBuf::as_path)];
@@ -126,8 +129,8 @@ fn count_of_range(range: &str) -> Option<usize> {
     Some(last.checked_sub(first)? + 1)
 }
 
-/// The folders of a controller: in a hierarchy of version 1 if it has one, else in that of version
-/// 2.
+/// The folders of a controller: in a hierarchy of version 1 if the controller has one, else in the
+/// hierarchy of version 2.
 fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let of_one = own_group(own, |controllers| {
         controllers.split(',').any(|it| it == controller)
@@ -141,7 +144,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let Some((version, group, (mounted, at))) = found else {
         return Levels::default();
     };
-    // Of a group above the mounted one, or beside it, only the mounted part is visible.
+    // If our group is above the mounted one, or beside it, only the mounted part is visible.
     let below = Path::new(group)
         .strip_prefix(mounted)
         .unwrap_or(Path::new(""));
@@ -166,8 +169,8 @@ fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     })
 }
 
-/// The mounted group and its mount point, for this controller of version 1 or for version 2. A line
-/// is `id parent device root mount-point options … - type source super-options`.
+/// The mounted group and its mount point, for this controller of version 1 or for version 2. Each
+/// line is `id parent device root mount-point options … - type source super-options`.
 fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
@@ -187,7 +190,7 @@ fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a 
 fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     match version {
         Version::One => number(&folder.join("memory.limit_in_bytes")),
-        // Above `high` the kernel slows down the whole group, so that is the limit to use.
+        // Above `high` the kernel slows down the whole group, so `high` is the limit to use.
         Version::Two => {
             let limits = ["memory.max", "memory.high"];
             limits
@@ -198,8 +201,8 @@ fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     }
 }
 
-/// The memory in use without what the kernel would reclaim first: the working set, as kubelet
-/// computes it.
+/// The memory in use, without the memory that the kernel would reclaim first: the working set, as
+/// kubelet computes it.
 fn memory_in_use(folder: &Path, version: Version) -> Option<u64> {
     let (usage, cache) = match version {
         Version::One => ("memory.usage_in_bytes", "total_inactive_file"),
@@ -211,7 +214,7 @@ fn memory_in_use(folder: &Path, version: Version) -> Option<u64> {
 
 fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     let (quota, period) = match version {
-        // Without a quota it is −1, which does not parse as a number here.
+        // If there is no quota, the file contains −1, which does not parse as a number here.
         Version::One => (
             number(&folder.join("cpu.cfs_quota_us"))?,
             number(&folder.join("cpu.cfs_period_us"))?,
@@ -225,12 +228,12 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// The number in a file; `None` if it says `max`.
+/// The number in a file; `None` if the file contains `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The number after a word at the beginning of a line.
+/// The number that follows a word at the beginning of a line.
 fn number_after(path: &Path, word: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| {
@@ -329,7 +332,7 @@ pub(super) mod tests {
             ["", "", "", ""],
             Some((800, 400, Some(&pressure))),
         );
-        // The slice's limit is larger, but others use most of it.
+        // The slice's limit is larger, but other groups use most of it.
         check(
             ["1000\n", "max\n", "400\n", ""],
             ["2000\n", "max\n", "1900\n", ""],
@@ -406,7 +409,7 @@ pub(super) mod tests {
             Some(1.5),
             Some(70),
         );
-        // The use is that of the group with the tightest quota.
+        // The use is read from the group with the tightest quota.
         check(
             &TWO,
             &[

@@ -2,7 +2,8 @@
 //! control groups that bound this process ([`cgroup`]) and the kernel's memory stalls
 //! ([`pressure`]); also free disk space.
 //!
-//! It decides nothing. A reading takes about 0.2 ms, once a second while there is work.
+//! This module decides nothing. A reading takes about 0.2 ms. It is made once a second while there
+//! is work.
 
 mod cgroup;
 mod pressure;
@@ -15,7 +16,7 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use self::cgroup::{Cgroups, MemoryLimit};
 use crate::{clock, engine::Machine, fsx};
 
-/// Keeps the last reading, because the use of processors is a difference of two readings.
+/// Keeps the last reading, because the use of processors is the difference between two readings.
 pub(crate) struct Sampler {
     system: System,
     cgroups: Cgroups,
@@ -100,8 +101,8 @@ impl Machine for Sampler {
     }
 }
 
-/// The cores that this process may use, and how many of them are in use. Either the cores that
-/// others keep busy, or the used part of our quota: the scarcer of the two counts.
+/// The cores that this process may use, and the number of them that are in use. These are counted
+/// either for the whole machine or for our quota: the one that leaves less counts.
 fn cores(
     whole: Whole,
     allowed: Option<usize>,
@@ -119,8 +120,8 @@ fn cores(
 }
 
 /// The total and free memory, and the file with the stalls of the group. If the group's limit is
-/// below the machine's memory, the group's figures count, otherwise the machine's. A group has no
-/// more free memory than the machine.
+/// below the machine's memory, the figures of the group count, otherwise those of the machine. A
+/// group has no more free memory than the machine.
 fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
     match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
         Some(limit) => (
@@ -132,8 +133,8 @@ fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>
     }
 }
 
-/// The bytes that an unprivileged process may still write to the disk of `path`; the maximum if the
-/// system does not tell.
+/// The number of bytes that an unprivileged process may still write to the disk of `path`; the
+/// largest number if the system does not report it.
 pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
     fsx::free_bytes(path).unwrap_or(u64::MAX)
 }
@@ -162,7 +163,7 @@ mod tests {
         check(3.0, None, None, None, (8.0, 3.0));
         check(3.0, Some(4), None, None, (4.0, 0.0));
         check(7.0, Some(4), None, None, (4.0, 3.0));
-        // Others use six of eight cores; of our two and a half we use one.
+        // Others use six of eight cores. Of our two and a half cores we use one.
         check(7.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.5));
         check(3.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.0));
         check(3.0, Some(8), Some(2.5), None, (2.5, 0.0));

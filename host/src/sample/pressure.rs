@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-/// The share of the last ten seconds in which some task stalled on memory. It is that of the group
-/// that bounds ours, if it is known, since stalls of others within their own limits do not matter
-/// here; otherwise that of the machine.
+/// The share of the last ten seconds in which some task stalled on memory. It is measured in the
+/// group whose limit applies to us, if this group is known, since stalls of other groups within
+/// their own limits do not matter here. If it is not known, the share is measured for the machine.
 pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
     let of_machine = root.join("proc/pressure/memory");
     let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);
     group.and_then(read).or_else(|| read(&of_machine))
 }
 
-/// Parses the `some avg10` of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
+/// Parses the value of `some avg10` in `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
 fn parse(text: &str) -> Option<f64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     some.split_whitespace()

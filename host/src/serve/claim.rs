@@ -10,8 +10,8 @@ use std::{
 use super::{ServeError, io_error};
 use crate::{fsx, identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
 
-/// The directory is created and locked before anything in it is opened, so that a second host stops
-/// here.
+/// A data directory that this host has locked. The directory is created and locked before anything
+/// in it is opened, so that a second host stops here.
 pub(crate) struct Claimed {
     pub(crate) layout: Layout,
     /// The lock is held while this file is open.
@@ -20,7 +20,7 @@ pub(crate) struct Claimed {
 
 impl Claimed {
     /// Whether the lock file is still at its path. If the directory was removed or moved, another
-    /// one with its own host may be there.
+    /// directory with its own host may be there now.
     pub(super) fn holds(&self) -> bool {
         let ours = self.lock.metadata().map(|it| (it.dev(), it.ino()));
         let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));

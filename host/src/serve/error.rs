@@ -1,5 +1,5 @@
-//! Errors of starting a host. Errors caused by a full disk are reported as such, whatever could not
-//! be written.
+//! Errors at the start of a host. If the disk is full, the error says so, whatever could not be
+//! written.
 
 use std::{
     borrow::Cow,
@@ -12,7 +12,7 @@ use crate::{
     ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
 };
 
-/// Error of starting or running a host.
+/// An error at the start of a host, or while it runs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error("{what} {}: {source}", path.display())]
@@ -38,7 +38,7 @@ pub(crate) enum ServeError {
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     /// A part of the running host has ended.
-    #[error("the host has ended because {part} has: {why}")]
+    #[error("the host has ended because {part} has ended: {why}")]
     Broken { part: &'static str, why: String },
     /// Something could not be written because the disk is full.
     #[error(
@@ -77,8 +77,8 @@ impl ServeError {
         }
     }
 
-    /// Whether a full disk may be the cause. A supervisor that cannot write says so in text, if at
-    /// all.
+    /// Whether a full disk may be the cause. A supervisor that cannot write reports this only as
+    /// text, if it reports it.
     fn may_be_space(&self) -> bool {
         match self {
             Self::Store(error) | Self::Engine(engine::StartError::Store(error)) => {
@@ -93,7 +93,7 @@ impl ServeError {
         }
     }
 
-    /// The error with a full disk as its cause, if the disk is full.
+    /// The error, with a full disk as its cause if the disk is full.
     pub(super) fn in_dir(self, data_dir: &Path) -> Self {
         let free_bytes = disk_free_bytes(data_dir);
         if free_bytes >= START_BYTES || !self.may_be_space() {

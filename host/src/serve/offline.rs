@@ -1,9 +1,10 @@
-//! A host within this process for reading if no host runs: it runs nothing and leaves no trace.
+//! A host within this process that reads requests if no other host runs. It runs no task and leaves
+//! nothing behind.
 
 use std::sync::Arc;
 
 use claudine_domain::{
-    attempt::Phase,
+    attempt::{Attempt, Phase},
     capacity::Limits,
     task::{State, Task},
 };
@@ -19,12 +20,13 @@ use crate::{
     plugin::Compiler,
     proc_stat::is_alive,
     sample::Sampler,
-    store::{Store, sqlite::SqliteStore},
+    store::{Store, sqlite::SqliteStore, unrecorded},
     supervise::log::LogWatch,
     worktree::Worktrees,
 };
 
-/// Must be called within a runtime. A host that starts meanwhile is not disturbed.
+/// Creates the host. Must be called within a runtime. If a real host starts in the meantime, it is
+/// not disturbed.
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     if layout.to_be_placed().exists() {
@@ -32,10 +34,9 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         let message = format!("a restore into {directory} was killed before it was complete");
         return Err(AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes it"));
     }
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(
-        &layout.database(),
-        without_ended_process,
-    ));
+    let of = layout.clone();
+    let correct = move |task: &mut Task| without_ended_process(task, &of);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(&layout.database(), correct));
     let plugins = open_plugins(&layout, &settings, Compiler::Nobody);
     let plugins =
         plugins.map_err(|error| AppError::new(ErrorKind::Unavailable, error.to_string()))?;
@@ -61,24 +62,30 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     })))
 }
 
-/// Shows an attempt as finishing if its process has ended since the last host. The next host
-/// records the end.
-fn without_ended_process(task: &mut Task) {
-    let State::Running { phase, .. } = &mut task.state else {
+/// Marks a task whose process has ended since the last host ended. The next host records the end.
+/// If no leader is recorded, the attempt counts as alive as long as a supervisor is.
+fn without_ended_process(task: &mut Task, layout: &Layout) {
+    let State::Running { phase, .. } = &task.state else {
         return;
     };
-    let Some(attempt) = task.attempts.last_mut() else {
-        return;
+    let has_process = match phase {
+        Phase::Assigned | Phase::Preparing | Phase::Settling => return,
+        Phase::Starting | Phase::Live | Phase::Stopping(_) | Phase::Finishing => task
+            .last_attempt()
+            .is_some_and(|last| is_running(last, layout)),
     };
-    let Some(leader) = attempt.leader else { return };
+    if !has_process {
+        unrecorded::mark(task);
+    }
+}
+
+fn is_running(attempt: &Attempt, layout: &Layout) -> bool {
     let boot = attempt.started_monotonic.as_ref().map(|(_, boot)| boot);
-    let is_of_this_boot = boot.is_some_and(|boot| *boot == clock::boot_id());
-    if is_of_this_boot && is_alive(leader.pid, leader.start_time) {
-        return;
+    if boot.is_none_or(|boot| *boot != clock::boot_id()) {
+        return false;
     }
-    if matches!(phase, Phase::Starting | Phase::Live | Phase::Stopping(_)) {
-        *phase = Phase::Finishing;
+    match attempt.leader {
+        Some(leader) => is_alive(leader.pid, leader.start_time),
+        None => !supervisors_left(layout).is_empty(),
     }
-    attempt.leader = None;
-    attempt.doing = None;
 }

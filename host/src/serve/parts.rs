@@ -1,4 +1,5 @@
-//! The parts of a host, each a task. The first part that ends without being asked to ends the host.
+//! The parts of a host, each a task. The first part that ends although it was not asked to ends the
+//! host.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,14 +7,14 @@ use tokio::task::{Id, JoinSet};
 
 use crate::{app::DownMode, clock};
 
-/// Meaning of a part's end.
+/// What the end of a part means.
 #[derive(Debug)]
 pub(super) enum Over {
     /// The part's work is done, and the host continues without it.
     Done,
-    /// The host has to shut down.
+    /// The host has to shut down, as somebody asked.
     Down(DownMode),
-    /// The host cannot continue without it.
+    /// The part has failed, for this reason, and the host cannot continue without it.
     Failed(String),
 }
 
@@ -40,7 +41,7 @@ impl Parts {
         self.names.insert(task.id(), name);
     }
 
-    /// Waits for the end of a part that ends the host.
+    /// Waits until a part ends that ends the host.
     pub(super) async fn end(&mut self) -> Result<DownMode, Broken> {
         loop {
             let (part, why) = match self.next().await {
@@ -53,14 +54,14 @@ impl Parts {
         }
     }
 
-    /// Waits for the end of a part that was told to end; returns whether it ended in time. Other
-    /// parts that end meanwhile are removed from the list too.
+    /// Waits for the end of a part that was told to end. Returns whether it ended in time. Other
+    /// parts that end during the wait are removed from the list too.
     pub(super) async fn await_end(&mut self, name: &'static str, limit: Duration) -> bool {
         let ended = async {
             while self.names.values().any(|part| *part == name) {
                 match self.next().await {
                     Some((part, Over::Failed(why))) => {
-                        tracing::error!(why, "{part} ended badly");
+                        tracing::error!(why, "{part} failed at its end");
                     }
                     Some(_) => {}
                     None => return,

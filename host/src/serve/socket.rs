@@ -1,6 +1,6 @@
-//! Keeps the host's socket available. A host that nobody can reach is useless and blocks the next
-//! one: if its socket is removed (by a cleaner of `/tmp` or a mistaken `rm`) it listens again, and
-//! if its data directory is removed, it ends.
+//! Keeps the host's socket available. A host that nobody can reach is useless, and prevents the
+//! next host from starting. So the host listens again if its socket is removed (by a cleaner of
+//! `/tmp` or a mistaken `rm`), and ends if its data directory is removed.
 
 use std::{
     fs::{self, Permissions},
@@ -21,15 +21,15 @@ use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
 use super::{ServeError, claim::Claimed, io_error};
 use crate::{clock, layout::Layout, supervise};
 
-/// Time between two looks at the socket if no inotify instance is available.
+/// Time between two checks of the socket if no inotify instance is available.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Pause after a failed attempt to listen again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// The current listener; replaced if the socket was lost.
+/// The current listener. It is replaced if the socket was lost.
 pub(super) type Listeners = watch::Receiver<Arc<UnixListener>>;
 
-/// The path of the socket, and the identity of ours.
+/// The path of the socket, and the identity of the socket that this host created.
 pub(super) struct Socket {
     layout: Layout,
     identity: Identity,
@@ -37,14 +37,15 @@ pub(super) struct Socket {
     changes: Option<AsyncFd<OwnedFd>>,
 }
 
-/// Device and inode.
+/// Device and inode of a file.
 type Identity = (u64, u64);
 
 fn identity_of(path: &Path) -> io::Result<Identity> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Begins to listen. A socket left by an earlier host is removed, because this host holds the lock.
+/// Begins to listen. A socket that an earlier host left behind is removed, which is safe because
+/// this host holds the lock.
 pub(super) fn listen(layout: &Layout) -> Result<(Socket, Listeners), ServeError> {
     let (listener, identity) = bind(layout)?;
     let (sender, listeners) = watch::channel(Arc::new(listener));
@@ -77,19 +78,19 @@ fn bind(layout: &Layout) -> Result<(UnixListener, Identity), ServeError> {
     let listener = UnixListener::bind(&path).map_err(io_error("cannot listen on", &path))?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))
         .map_err(io_error("cannot protect", &path))?;
-    let identity = identity_of(&path).map_err(io_error("cannot look at", &path))?;
+    let identity = identity_of(&path).map_err(io_error("cannot read the metadata of", &path))?;
     Ok((listener, identity))
 }
 
 impl Socket {
-    /// Keeps the socket in place; returns the reason when that is no longer possible.
+    /// Keeps the socket in place. Returns the reason if this is no longer possible.
     pub(super) async fn keep(mut self, claimed: Arc<Claimed>) -> String {
         loop {
-            // Watches before looking, so that no change in between is missed.
+            // The directories are watched before the check, so that no change in between is missed.
             self.watch();
             if !claimed.holds() {
                 return format!(
-                    "its data directory {} was removed",
+                    "the data directory {} was removed",
                     self.layout.root().display()
                 );
             }
@@ -111,8 +112,8 @@ impl Socket {
         }
     }
 
-    /// Watches the directories of the socket and of the lock; directories watched already are not
-    /// affected.
+    /// Watches the directories of the socket and of the lock. A directory that is already watched
+    /// is not affected.
     fn watch(&self) {
         let Some(changes) = &self.changes else { return };
         let socket = self.layout.socket();
@@ -139,7 +140,7 @@ impl Socket {
             match changes.readable().await {
                 Ok(mut ready) => match ready.try_io(|changes| drain(changes.get_ref())) {
                     Ok(Ok(())) => return,
-                    // Spurious, or the instance cannot be read.
+                    // The wake-up was spurious, or the instance cannot be read.
                     Ok(Err(_)) => return clock::sleep(LOOK_AGAIN).await,
                     Err(_) => {}
                 },
@@ -149,7 +150,7 @@ impl Socket {
     }
 }
 
-/// Discards the reported changes; the caller checks the socket itself.
+/// Discards the reported changes. The caller checks the socket itself.
 fn drain(changes: &OwnedFd) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     inotify::Reader::new(changes, &mut buffer).next()?;
@@ -181,7 +182,7 @@ mod tests {
             fs::rename(socket.with_extension("other"), socket).unwrap();
         };
         for take in [&taken as &dyn Fn(&Path), &replaced] {
-            // The keeper must be watching by now.
+            // Once the socket accepts connections, the keeper must be watching it.
             while UnixStream::connect(layout.socket()).is_err() {
                 tokio::task::yield_now().await;
             }

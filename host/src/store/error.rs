@@ -9,7 +9,7 @@ use crate::units::bytes_text;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// Nothing of the batch was written; this host must stop writing.
+    /// Another host leads. Nothing of the batch was written, and this host must stop writing.
     #[error("another host has taken over (epoch {current}; this one had {held})")]
     Fenced { held: Epoch, current: Epoch },
     #[error("batch {number} does not follow batch {last}")]
@@ -18,23 +18,24 @@ pub(crate) enum StoreError {
         last: BatchNumber,
     },
     #[error(
-        "{path} was written by a newer version: its schema is {found}, this program knows {known}"
+        "{path} was written by a newer version: its schema is {found}, but this program knows only schemas up to {known}"
     )]
     Newer {
         path: PathBuf,
         found: u32,
         known: u32,
     },
-    /// Opened only to be read, which does not migrate it to this version's schema.
+    /// The database has an older schema. It was opened only for reading, which does not migrate it
+    /// to this version's schema.
     #[error(
-        "{path} was written by an older version: its schema is {found}, this program reads {known}"
+        "{path} was written by an older version: its schema is {found}, but this program reads only schema {known}"
     )]
     Older {
         path: PathBuf,
         found: u32,
         known: u32,
     },
-    /// The schema is not changed without a copy of the database.
+    /// There is no room for a copy of the database, without which its schema is not changed.
     #[error(
         "no room for a copy of {path} before its schema changes: {} are needed, {} are free",
         bytes_text(*needed_bytes),
@@ -45,7 +46,8 @@ pub(crate) enum StoreError {
         needed_bytes: u64,
         free_bytes: u64,
     },
-    /// Nothing is wiped or repaired: the remains of the file may be all that is left.
+    /// The database is damaged. Nothing is removed or repaired, since the remains of the file may
+    /// be all that is left.
     #[error("the database {path} is damaged: {detail}")]
     Corrupt { path: PathBuf, detail: String },
     #[error("no space is left for the database {path}")]
@@ -58,7 +60,7 @@ pub(crate) enum StoreError {
     Unreadable { path: PathBuf, why: String },
     #[error("{path} is on a network filesystem ({filesystem})")]
     NetworkFilesystem { path: PathBuf, filesystem: String },
-    /// An error of the disk, or a bug of ours.
+    /// An error of the disk, or an error in Claudine.
     #[error("the database {path} failed")]
     Failed {
         path: PathBuf,
@@ -71,24 +73,24 @@ impl StoreError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Newer { .. } => Some(
-                "use the newer claudine, or another data directory (--data-dir); the database was left as it is",
+                "use the newer claudine, or another data directory (--data-dir); the database was not changed",
             ),
             Self::Unreadable { .. } => Some(
-                "its data directory belongs to another user, or may not be read; --data-dir chooses another one",
+                "the data directory belongs to another user, or this user may not read it; --data-dir chooses another one",
             ),
             Self::Older { .. } => Some(
-                "`claudine down && claudine up` updates it with a host of this version; running tasks continue",
+                "`claudine down && claudine up` updates the database with a host of this version; running tasks continue",
             ),
             Self::NoRoom { .. } => {
                 Some("free some space, or use the previous version; nothing was changed")
             }
             Self::Corrupt { .. } => Some(
-                "nothing was changed; keep a copy of the file with its -wal and -shm, then restore a backup or try `sqlite3 FILE .recover`, or move all three away to start with an empty queue",
+                "nothing was changed; keep a copy of the file and of its -wal and -shm files, then restore a backup or try `sqlite3 FILE .recover`, or move all three files away to start with an empty queue",
             ),
             Self::Full { .. } => Some("free some space; nothing that was accepted is lost"),
-            Self::Busy { .. } => {
-                Some("end the program that has it open, such as a sqlite3 shell or a backup")
-            }
+            Self::Busy { .. } => Some(
+                "end the program that has the database open, such as a sqlite3 shell or a backup",
+            ),
             Self::ReadOnly { .. } => Some(
                 "the data directory and the files in it must belong to this user and be writable",
             ),

@@ -11,25 +11,26 @@ use claudine_domain::{
 use super::{OUTCOMES, Status};
 
 /// Conditions that a task must meet, all of them. States, an exact name, `group`, `graph`, `parent`
-/// and `before` are looked up in an index. The others are tested on one task after another, newest
-/// first, until the page is full: a label that hardly any task has costs a walk through all tasks,
-/// some 3 µs each.
+/// and `before` are looked up in an index. The other conditions are tested on one task after
+/// another, newest first, until the page is full. If hardly any task has a label, all tasks are
+/// tested for it, which takes some 3 µs for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) states: States,
     pub(crate) name: Option<Name>,
     pub(crate) executor: Option<String>,
-    /// Keys and values, all of which a task must have.
+    /// Labels, as keys and values. A task must have all of them.
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) group: Option<String>,
-    /// The first task of a graph.
+    /// The first task of the graph to which the tasks belong.
     pub(crate) graph: Option<TaskId>,
     pub(crate) parent: Option<TaskId>,
-    /// Only tasks that ended at this time or later, or have not ended.
+    /// If set, only tasks that ended at this time or later, or have not ended.
     pub(crate) since: Option<Timestamp>,
-    /// Only tasks that ended before this time, or were created before it and have not ended.
+    /// If set, only tasks that ended before this time, and tasks that were created before it and
+    /// have not ended.
     pub(crate) until: Option<Timestamp>,
-    /// Only tasks older than this one.
+    /// If set, only tasks older than this one.
     pub(crate) before: Option<TaskId>,
 }
 
@@ -72,7 +73,7 @@ impl Filter {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Name {
     Is(String),
-    /// A pattern: `*` stands for any characters or none, `?` for one.
+    /// A pattern: `*` stands for any number of characters, `?` for one.
     Like(String),
 }
 
@@ -81,7 +82,7 @@ impl Name {
         if !text.contains(['*', '?']) {
             return Self::Is(text.to_owned());
         }
-        // Several `*` in a row mean the same as one, and cost more.
+        // Several `*` in a row mean the same as a single one, but take longer to match.
         let mut pattern = String::with_capacity(text.len());
         for c in text.chars() {
             if c != '*' || !pattern.ends_with('*') {
@@ -99,11 +100,12 @@ impl Name {
     }
 }
 
-/// Whether a pattern matches the whole name. On a mismatch the last `*` takes one more character;
-/// earlier ones never need to.
+/// Whether a pattern matches the whole name. On a mismatch, the last `*` is made to match one more
+/// character. Earlier ones never need to match more.
 fn is_like(name: &str, pattern: &str) -> bool {
     let (mut left, mut wanted) = (name.chars(), pattern.chars());
-    // The pattern after the last `*`, and the rest of the name where it was tried.
+    // The part of the pattern after the last `*`, and the part of the name with which it was
+    // compared.
     let mut last: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {
         let before = left.clone();
@@ -128,7 +130,7 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// The phases that are shown instead of `running`, and the one that is shown as another state.
+/// The phases that are shown in place of `running`, and the phase that is shown as another state.
 const PHASES: [&str; 6] = [
     "preparing",
     "starting",
@@ -151,20 +153,20 @@ pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
     }
 }
 
-/// The states that a filter allows; if none is named, any.
+/// The states that a filter allows. If none is named, any state is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct States {
     statuses: Vec<Status>,
-    /// The phases of running tasks that are allowed, beside the statuses that are allowed anyway.
+    /// The phases of running tasks that are allowed, in addition to the allowed statuses.
     phases: Vec<&'static str>,
 }
 
-/// The error of a word that is no state.
+/// Error: the word names no state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unknown state or outcome '{0}'; use one of {all}", all = words().join(", "))]
 pub(crate) struct UnknownStatus(String);
 
-/// Words for several statuses at once.
+/// Words that stand for several statuses.
 const SETS: [&str; 4] = ["active", "queued", "done", "completed"];
 
 /// Every word that is accepted.
@@ -189,7 +191,7 @@ impl States {
         Self::of(Status::all().filter(|status| !status.is_done()))
     }
 
-    /// Every outcome but success.
+    /// Every outcome except success.
     pub(crate) fn unsuccessful() -> Self {
         let others = OUTCOMES
             .into_iter()
@@ -197,8 +199,8 @@ impl States {
         Self::of(others.map(Status::Done))
     }
 
-    /// Parses states, phases and outcomes, by the words that are shown to users. A text may have
-    /// several, separated by commas.
+    /// Parses states, phases and outcomes by the words that are shown to users. A string may
+    /// contain several words, separated by commas.
     pub(crate) fn parse<'a>(
         texts: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, UnknownStatus> {
@@ -257,7 +259,7 @@ impl States {
         statuses
     }
 
-    /// Whether a task of this status may pass.
+    /// Whether the filter may allow a task of this status.
     pub(crate) fn may_be(&self, status: Status) -> bool {
         self.are_any() || self.statuses().contains(&status)
     }

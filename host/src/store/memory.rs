@@ -1,7 +1,8 @@
-//! A store in memory, for the engine's tests; also the simplest implementation of the rules of a
-//! store.
+//! A store in memory, for the engine's tests. It is also the simplest implementation of the rules
+//! of a store.
 //!
-//! It walks through everything where `sqlite` has an index, so the two can be compared.
+//! It walks through all rows where `sqlite` uses an index, so the results of the two can be
+//! compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,8 +79,8 @@ impl MemoryStore {
         self.content().panics_at_commit = true;
     }
 
-    /// A panic under the lock leaves the content as it was before or after an operation: batches
-    /// are applied to a copy.
+    /// A panic under the lock leaves the content as it was before or after an operation, since a
+    /// batch is applied to a copy.
     fn content(&self) -> MutexGuard<'_, Content> {
         lock(&self.0)
     }
@@ -235,7 +236,7 @@ impl Content {
         });
         let mut keyed: Vec<_> = keyed.collect();
         keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));
-        // A key may have been used again after it was forgotten: the latest task has it.
+        // A key may have been used again after it was forgotten. The latest task has it then.
         let newest: BTreeMap<_, _> = keyed.into_iter().collect();
         newest.into_iter().collect()
     }

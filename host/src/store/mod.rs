@@ -13,6 +13,7 @@ mod filter;
 mod record;
 mod reference;
 pub(crate) mod sqlite;
+pub(crate) mod unrecorded;
 
 #[cfg(test)]
 mod conformance;
@@ -57,36 +58,38 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The number of an event, from 1 upwards without gaps; never reused, even after events were
-/// pruned.
+/// The number of an event, counted from 1 without gaps. A number is never reused, even after events
+/// were pruned.
 pub(crate) type Sequence = u64;
 
 /// Durable tasks, documents, events and accounts.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Takes leadership: raises the epoch, after which earlier leaders can commit no more.
+    /// Takes leadership: raises the epoch, so that earlier leaders can no longer commit.
     fn lead(&self) -> Result<Epoch, StoreError>;
 
-    /// Reads everything of which a board is made. The idempotency keys are those of tasks created
-    /// at or after `remember_since`.
+    /// Reads everything from which a board is made. Idempotency keys are read of tasks that were
+    /// created at or after `remember_since`.
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError>;
 
-    /// Makes a batch durable, whole or not at all. It is refused if `epoch` is not the current one,
-    /// or if its number is not above that of the last batch; both are checked inside the
-    /// transaction.
+    /// Makes a batch durable, as a whole or not at all. The batch is refused if `epoch` is not the
+    /// current one, or if the batch's number is not above that of the last batch. Both conditions
+    /// are checked inside the transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
-    /// The number of the last batch, 0 before the first. Anything read afterwards includes it.
+    /// The number of the last batch; 0 if there is none. Anything read after this call includes
+    /// that batch.
     fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
 
-    /// Finds the task that a person means by an id, a part of one, or a name: see [`reference`].
+    /// Finds the task that a person means by an id, by a part of an id, or by a name: see
+    /// [`reference`].
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
     /// The tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
 
-    /// The ended tasks that pass the filter, the last end first.
+    /// The ended tasks that pass the filter. The task that ended last is the first.
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError>;
 
     /// The first tasks of the graphs that have this name, newest first.
@@ -95,20 +98,20 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The number of tasks of each status. Statuses that no task has are left out.
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError>;
 
-    /// How these tasks ended; `None` for one that has not. Unknown ids are left out.
+    /// How these tasks ended; `None` for a task that has not ended. Unknown ids are left out.
     fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError>;
 
-    /// The number of unfinished tasks in each group and status, sorted. Reads every unfinished
+    /// The number of unfinished tasks of each status in each group, sorted. Reads every unfinished
     /// task.
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
 
-    /// The settings of the whole queue. It counts as paused if they cannot be read.
+    /// The settings of the whole queue. If they cannot be read, the queue counts as paused.
     fn queue(&self) -> Result<Queue, StoreError>;
 
-    /// The tasks that depend on a task, finished or not.
+    /// The finished and unfinished tasks that depend on a task.
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
 
-    /// The tasks that could not run because of how a task ended.
+    /// The tasks that could not run because of the way in which `culprit` ended.
     fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError>;
 
     /// The sum in the ledger for this scope, in millionths of a US dollar; 0 if nothing was spent.
@@ -123,29 +126,30 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Sequence, Event)>, StoreError>;
 
-    /// The number of the latest event, 0 before the first.
+    /// The number of the latest event; 0 if there is none.
     fn last_event(&self) -> Result<Sequence, StoreError>;
 
-    /// The number of the first event at or after this time. Reads every event before it, because a
-    /// clock may have been set back and events are stored in the order in which they became true.
+    /// The number of the first event at or after this time. Reads every event before it: events are
+    /// stored in the order in which they became true, which is not always the order of their times,
+    /// because a clock may have been set back.
     fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError>;
 
-    /// The digests of the environments that tasks name, sorted. Reads every task, so it is called
-    /// only after a prune.
+    /// The digests of the environments that tasks name, sorted. Reads every task, so this method is
+    /// called only after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Passes each record to `each`, in the order of [`record`], until it returns `false`. All
-    /// records are of one moment, though commits continue meanwhile.
+    /// Passes each record to `each`, in the order of [`record`], until `each` returns `false`. All
+    /// records are from one moment, even if commits continue during the export.
     fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError>;
 
-    /// Imports a part of an export, whole or not at all; parts are numbered from 0. The store may
-    /// hold only the parts before, and no leader may write.
+    /// Imports a part of an export, as a whole or not at all. Parts are numbered from 0. The store
+    /// may contain only the earlier parts, and no leader may write.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
-    /// The tasks that are old enough to be removed, the oldest first: at most `limit` of those
-    /// after `after`. An unfinished task stays, and so do its parent and its dependencies; the
-    /// first task of a graph stays as long as any of the others. This only reads: tasks are removed
-    /// with a batch.
+    /// The tasks that are old enough to be removed, the oldest first: at most `limit` tasks after
+    /// `after`. An unfinished task is kept, and so are its parent and its dependencies. The first
+    /// task of a graph is kept as long as any other task of the graph. This method only reads:
+    /// tasks are removed with a batch.
     fn prunable(
         &self,
         old: Old,
@@ -153,15 +157,15 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Prunable>, StoreError>;
 
-    /// The last event that may be removed: all events up to it happened before that time, and they
-    /// are at most `limit`.
+    /// The last event that may be removed. It and all earlier events happened before the given
+    /// time, and there are at most `limit` of them.
     fn last_old_event(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Option<Sequence>, StoreError>;
 
-    /// Those of these ids that exist.
+    /// The ids among these that exist.
     fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError>;
 }
 
@@ -170,8 +174,8 @@ pub(crate) trait Store: Send + Sync + 'static {
 pub(crate) struct Old {
     /// A task is old only if it was created and has ended before this time.
     pub(crate) finished_before: Timestamp,
-    /// A task with an idempotency key is old only if it was created before this time: while the key
-    /// is remembered, a repeated request is answered with the task.
+    /// A task with an idempotency key is old only if it was created before this time. As long as
+    /// the key is remembered, a repeated request is answered with the task.
     pub(crate) keyed_before: Timestamp,
 }
 
@@ -179,7 +183,7 @@ pub(crate) struct Old {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Prunable {
     pub(crate) task: TaskId,
-    /// The numbers of its attempts, whose logs may be removed.
+    /// The numbers of the task's attempts, whose logs may be removed.
     pub(crate) attempts: Vec<u32>,
 }
 
@@ -192,7 +196,8 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Makes a page of up to `limit + 1` tasks: one too many means that there is a next page.
+    /// Makes a page from up to `limit + 1` tasks. If there is one task more than `limit`, there is
+    /// a next page.
     pub(crate) fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
         let more = tasks.len() > limit;
         tasks.truncate(limit);
@@ -201,14 +206,15 @@ impl Page {
     }
 }
 
-/// The state of a task without details: lists are filtered by it, and counts are grouped by it.
+/// The state of a task without details. Lists can be filtered by status, and counts are grouped by
+/// status.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Status {
     Blocked,
     Waiting,
     Held,
-    /// Includes a task whose attempt is assigned but has not begun, as everywhere else that users
-    /// see a state.
+    /// A task that is ready. A task whose attempt is assigned but has not begun counts too, as
+    /// everywhere else where users see a state.
     Ready,
     Running,
     Done(Outcome),
@@ -240,7 +246,7 @@ impl Status {
             .chain(OUTCOMES.into_iter().map(Self::Done))
     }
 
-    /// The position of the status in that order.
+    /// The position of the status in the order of [`Status::all`].
     fn place(self) -> Option<usize> {
         Self::all().position(|status| status == self)
     }

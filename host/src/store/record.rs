@@ -1,5 +1,5 @@
-//! The content of a store as a sequence of records, for a backup. Each is a line of JSON, in the
-//! serde form of its row, so a new field of a row is included automatically.
+//! The content of a store as a sequence of records, for a backup. Each record is a line of JSON, in
+//! the serde form of its row, so a new field of a row is included automatically.
 //!
 //! Counters come first, then tasks by their ids, then everything that belongs to tasks, then
 //! events. The sequence may be cut into parts anywhere, and be imported part by part.
@@ -24,7 +24,7 @@ use super::Sequence;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record {
     Counters(Counters),
-    /// A task without its dependencies, which are a separate field, as in the store.
+    /// A task. Its dependencies are a separate field, as in the store.
     Task {
         task: Box<Task>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,7 +57,7 @@ pub(crate) enum Record {
     },
 }
 
-/// The last numbers that a store has given out.
+/// The last numbers that a store has used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) epoch: u64,
@@ -84,7 +84,7 @@ impl Bytes {
         }
     }
 
-    /// The bytes, or `None` if the text is not hexadecimal.
+    /// Returns the bytes, or `None` if the text is not hexadecimal.
     pub(super) fn into_vec(self) -> Option<Vec<u8>> {
         let digits = match self {
             Self::Text(text) => return Some(text.into_bytes()),

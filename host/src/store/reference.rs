@@ -1,30 +1,31 @@
-//! References to tasks as people write them: an id, the beginning or the end of one, a name, or a
+//! References to tasks as people write them: an id, the beginning or the end of an id, a name, or a
 //! keyword.
 //!
-//! `@last` is the task that was created last, `@running` the last of the running ones. A text that
-//! starts with `task_` is an id or the beginning of one. Any other text is looked up as a name
-//! first. An exact name is preferred to a part of an id, also for changes, so a task can always be
-//! reached by its name, whatever ids exist. Of several tasks with the same name the newest
-//! unfinished one is meant, or else the newest.
+//! `@last` is the task that was created last, `@running` the running task that was created last. A
+//! reference that starts with `task_` is an id or the beginning of an id. Any other reference is
+//! first looked up as a name. An exact name has precedence over a part of an id, even for changes.
+//! So a task can always be reached by its name, whatever ids exist. If several tasks have the same
+//! name, the newest unfinished one is meant, or the newest if all are finished.
 //!
-//! If no task has that name, digits are the end of an id or the beginning of one; if several tasks
-//! match, none is chosen. Ids of the same day begin with the same digits, so users are shown the
-//! end. A minimum number of digits is required, because a few digits would sooner or later match
-//! the wrong task, especially when a name is misspelt.
+//! If no task has the name, digits are the end or the beginning of an id. If several tasks match,
+//! none is chosen. Ids of the same day begin with the same digits, so users are shown the end. A
+//! minimum number of digits is required, because a few digits would sooner or later match the wrong
+//! task, especially when a name is misspelt.
 
 use claudine_domain::id::{IdEnd, TaskId};
 
-/// The most tasks that an answer to an ambiguous reference names.
+/// The maximum number of tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
-/// The fewest digits that may name a task for a change, or begin its id.
+/// The minimum number of digits at the end of an id by which a task can be named for a change, or
+/// at its beginning for any purpose.
 const FEWEST_DIGITS: usize = 4;
-/// The fewest digits that may name a task to look at.
+/// The minimum number of digits by which a task can be named to look at it.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
 const LAST: &str = "@last";
 const LAST_RUNNING: &str = "@running";
 
-/// Whether the text is a keyword, which means a task whatever names tasks have.
+/// Whether the reference is a keyword. A keyword means the same task whatever names tasks have.
 pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }
@@ -37,7 +38,7 @@ pub(crate) enum Intent {
 }
 
 impl Intent {
-    /// The fewest digits of the end of an id that name a task for this purpose.
+    /// The minimum number of digits at the end of an id that name a task for this purpose.
     pub(crate) const fn fewest_digits(self) -> usize {
         match self {
             Self::Look => FEWEST_DIGITS_TO_LOOK,
@@ -51,12 +52,12 @@ impl Intent {
 pub(crate) enum Resolved {
     Found(TaskId),
     NotFound,
-    /// The newest tasks that match: at most ten, and one more if there are more.
+    /// The newest tasks that match: at most ten, and one more if there are more than ten.
     Ambiguous(Vec<TaskId>),
 }
 
 impl Resolved {
-    /// Decides by the matching ids, of which more may be given than are shown.
+    /// Decides by the matching ids. More ids may be passed than are shown.
     pub(super) fn of_matches(mut matches: Vec<TaskId>) -> Self {
         matches.sort_unstable_by(|one, other| other.cmp(one));
         matches.dedup();
@@ -79,7 +80,7 @@ pub(super) enum Reference<'a> {
     Last,
     LastRunning,
     Named {
-        /// Looked up before the others.
+        /// Name of a task, looked up before the parts of ids.
         name: Option<&'a str>,
         /// The range of ids with this beginning.
         begin: Option<(TaskId, TaskId)>,
@@ -139,7 +140,7 @@ mod tests {
         check("01h", (Some("01h"), None, None));
         check("01hx", (Some("01hx"), Some(4), Some(4)));
         check("01HX", (Some("01HX"), Some(4), Some(4)));
-        // No id begins with more than 128 bits, but an id may end in any digits.
+        // No id begins with more than 128 bits, but an id may end with any digits.
         check("x7tqrp", (Some("x7tqrp"), None, Some(6)));
         let whole = "01hx01hx01hx01hx01hx01hx01";
         check(whole, (Some(whole), Some(26), None));

@@ -1,7 +1,7 @@
 //! Sample tasks in every state and phase, with everything that belongs to them.
 //!
-//! The content of [`batch`] is frozen: the stored database of schema 1 was made of it. Later states
-//! get separate functions.
+//! The content of [`batch`] must never change: the stored database of schema 1 was made from it.
+//! Data of later schemas is in separate functions.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,8 @@ use claudine_domain::{
 /// The creation time of the first samples, 2025-10-09T08:53:20Z.
 pub(super) const BEGINNING: u64 = 1_760_000_000_000;
 
-/// The id of the sample with this number, which was created this many seconds after the beginning.
+/// The id of the sample with this number. The sample was created this many seconds after
+/// [`BEGINNING`].
 pub(super) fn id(number: u64) -> TaskId {
     TaskId::new(at(number).0, u128::from(number))
 }
@@ -205,7 +206,7 @@ pub(super) fn tasks() -> Vec<Task> {
     tasks
 }
 
-/// All of the tasks, a document of each kind, an account and an event of each kind.
+/// All of these tasks, a document of each kind, an account, and an event of each kind.
 pub(crate) fn batch() -> Batch {
     let finished = AttemptId {
         task: id(20),
@@ -244,7 +245,7 @@ pub(crate) fn batch() -> Batch {
     }
 }
 
-/// Data that schema 4 added: sums of a day and of a graph.
+/// Data that schema 4 added: the sum of a day and the sum of a graph.
 pub(super) fn spent() -> Vec<(Scope, u64)> {
     vec![
         (Scope::Day(Day(20_780)), 1_250_000),
@@ -286,7 +287,7 @@ pub(super) fn queue() -> Queue {
     }
 }
 
-/// A profile whose attempts used these thousandths of a core and bytes.
+/// A profile with samples of these thousandths of a core and these numbers of bytes.
 pub(super) fn profile(attempts: u64, samples: &[(u32, u64)]) -> Profile {
     let body = serde_json::json!({
         "attempts": attempts,

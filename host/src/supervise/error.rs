@@ -16,8 +16,8 @@ pub(crate) enum SuperviseError {
     Connection { dir: PathBuf, source: io::Error },
     #[error("the supervisor in {} answers to a newer host (epoch {epoch})", dir.display())]
     Fenced { dir: PathBuf, epoch: u64 },
-    #[error("the supervisor in {} speaks protocol {theirs}, which this version does not know", dir.display())]
+    #[error("the supervisor in {} speaks protocol {theirs}, which this version of Claudine does not know; start the version that started the supervisor, or wait until its tasks have ended", dir.display())]
     Protocol { dir: PathBuf, theirs: u32 },
-    #[error("the supervisors were closed")]
+    #[error("the host's part that speaks to the supervisors has ended")]
     Closed,
 }

@@ -1,13 +1,13 @@
 //! Length-prefixed JSON frames: a little-endian `u32`, then that many bytes.
 //!
-//! Does no I/O itself: the supervisor (non-blocking sockets under epoll) and the host (tokio) feed
-//! it bytes as they arrive.
+//! This module does no I/O: the supervisor (non-blocking sockets under epoll) and the host (tokio)
+//! hand it the bytes that they have read.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest frame either side accepts: several times the size of a start with 2 MiB of
-/// arguments, the most that a system allows.
+/// The largest frame that either side accepts: several times the size of a `start` command with the
+/// most arguments that a system allows, 2 MiB.
 pub(super) const MAX_FRAME_BYTES: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub(super) fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Fr
     Ok(())
 }
 
-/// Bytes that have arrived, and the frames in them.
+/// A buffer of the bytes that have arrived, from which complete frames are taken.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     bytes: Vec<u8>,

@@ -5,9 +5,9 @@
 //! attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`: if it is started from inside
 //! an attempt, the attempt's supervisor leaves it alone.
 //!
-//! Its stdout is a pipe on which it says that it is ready, and which it closes after that, or
-//! earlier if it fails. So the starter neither polls nor guesses, and the pipe of no caller is kept
-//! open.
+//! Its stdout is a new pipe, on which the process reports that it is ready. After that report, or
+//! earlier if it fails, it closes the pipe. So the starter neither polls nor guesses, and the
+//! process keeps no pipe of the starter's caller open.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -25,8 +25,9 @@ use super::sys::signals;
 use super::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::fsx;
 
-/// The highest soft limit that is set: a host has no use for more. Programs that it runs itself
-/// (git) inherit the limit, and some close every descriptor that they may have.
+/// The highest soft limit that is set: a host has no use for more. Programs that the host runs
+/// itself (git) inherit the limit, and some of them close every descriptor number below it, one by
+/// one.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 /// An executable with its first arguments.
@@ -49,8 +50,8 @@ impl Launched {
         self.ready
     }
 
-    /// Waits for the text that the process gave to [`announce_ready`]; `None` if it ended or closed
-    /// its stdout first. Blocks.
+    /// Waits for the text that the process gave to [`announce_ready`]; `None` if the process ended
+    /// or closed its stdout first. Blocks.
     pub(super) fn wait_ready(&mut self) -> io::Result<Option<String>> {
         let mut text = String::new();
         self.ready.read_to_string(&mut text)?;
@@ -69,7 +70,7 @@ pub(crate) fn launch(
     let stderr = fsx::append_private(log)?;
     let null = File::open("/dev/null")?;
     let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    // An executable that was removed meanwhile can still start itself.
+    // If the executable file was removed meanwhile, this process can still start its own program.
     let path = if program.path.exists() {
         CString::new(program.path.as_os_str().as_bytes())?
     } else {
@@ -108,8 +109,8 @@ pub(crate) fn launch(
     })
 }
 
-/// Seals off what this process inherited from its starter: descriptors beside stdio, and blocked
-/// signals. To be called before it opens a descriptor or starts a thread.
+/// Seals off what this process inherited from its starter: descriptors other than stdio, and
+/// blocked signals. To be called before it opens a descriptor or starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
     files::seal_inherited(if background {
@@ -119,8 +120,8 @@ pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     })
 }
 
-/// Raises the soft limit on open files: a host serves as many clients as it has descriptors.
-/// Returns the old limit, for the children.
+/// Raises the soft limit on open files: a host can serve only as many clients as it has
+/// descriptors. Returns the old limit, for the children.
 pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wanted = limit
@@ -171,7 +172,7 @@ pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
     files::redirect_stdout(&OpenOptions::new().write(true).open("/dev/null")?)
 }
 
-/// Whether a variable says "you are part of this attempt" or "of this agent's session".
+/// Whether a variable marks a process as part of an attempt or of an agent's session.
 pub(crate) fn belongs_to_session(name: &OsStr) -> bool {
     const MARKERS: [&str; 4] = [
         ATTEMPT_VARIABLE,

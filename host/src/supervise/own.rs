@@ -1,10 +1,10 @@
-//! Commands that hosts run themselves (probes of executors, the compiler of components), and what
-//! these leave behind.
+//! Commands that hosts run themselves (probes of executors, the compiler of components), and the
+//! processes that these commands leave behind.
 //!
-//! Such a command is a child of the host. It does not end when the host is killed, and a process
-//! that it detached does not end with it. All of them carry the tag of the data directory's hosts,
-//! so that this host at its end, or the next one at its start, finds those that are left. None of
-//! them changes anything, so it may be ended at any moment.
+//! Such a command is a child of the host. It outlives a host that is killed, and a process that it
+//! has detached outlives the command. All these processes carry the tag of the data directory's
+//! hosts. So this host finds the remaining ones at its end, and the next host finds them at its
+//! start. They change nothing, so they may be ended at any moment.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,8 @@ use super::sys::signals;
 use super::sys::tag::Tag;
 use crate::clock;
 
-/// How often to look for processes: one that is forked during a look may be missed.
+/// How often to look for processes. A process that is forked during a look may be missed by this
+/// look.
 const LOOKS: u32 = 5;
 /// How long to wait after a kill before the next look.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -31,9 +32,9 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// Tags everything that this process starts from now on. `lock` is the file that hosts of the
-    /// data directory hold while they live. While it is held no other file has its inode number,
-    /// not even in a directory that has replaced a removed one.
+    /// Tags everything that this process starts from now on. `lock` is the file that each host of
+    /// the data directory holds while it lives. While `lock` is held, no other file has its inode
+    /// number, not even the lock of a directory that has replaced a removed data directory.
     pub(crate) fn begin(lock: &Path) -> io::Result<Self> {
         let lock = fs::metadata(lock)?;
         let tag = Tag::of_host(lock.dev(), lock.ino());
@@ -51,7 +52,7 @@ impl Own {
         self.end(Some(self.since)).await;
     }
 
-    /// Ends the processes that this host and earlier ones left.
+    /// Ends the processes that this host and earlier hosts left.
     pub(crate) async fn end_all(&self) {
         self.end(None).await;
     }

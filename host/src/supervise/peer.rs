@@ -4,8 +4,7 @@
 //! Every process that an attempt starts stays below its supervisor, which is a sub-reaper: a
 //! process whose parents have ended becomes the supervisor's own child. So walking from a process
 //! up through its parents tells whether it belongs to an attempt, and nothing that the process does
-//! to itself can change what the walk meets. Which attempt it belongs to is told by
-//! `Runner::attempt_of`.
+//! to itself can change what the walk meets. `Runner::attempt_of` tells which attempt that is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,19 +26,20 @@ const PARENTS: usize = 4_096;
 /// How often a walk is started again because a parent ended during it.
 const WALKS: usize = 5;
 
-/// A process on the way from the one that was asked about (included) to its supervisor (excluded).
+/// A process on the way up through the parents, from the process in question (included) to its
+/// supervisor (excluded).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// Clock ticks since boot.
     pub(crate) start_time: u64,
-    /// The session. Only `setsid` changes it, and then to its caller's pid: a session that is named
-    /// after a child of a supervisor holds only descendants of that child.
+    /// The session. Only `setsid` changes it, and then to its caller's pid: a session whose number
+    /// is the pid of a supervisor's child holds only descendants of that child.
     pub(crate) session: u32,
 }
 
 /// Replaces an attempt's id in the marker of commands that the host runs for no attempt: git for a
-/// request, and what that starts.
+/// request, and what git starts.
 pub(crate) const HOST: &str = "host";
 
 /// The side that started a process of an attempt.
@@ -54,12 +54,12 @@ pub(crate) enum Side {
 /// The place where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt named in its environment, or in that of one of
-    /// its parents: a process that a task left behind after its supervisor died has one.
+    /// Below no supervisor. `marker` is the attempt that the environment of the process or of one
+    /// of its parents names: a task's process that outlived its supervisor has such a marker.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// Unknown: in another pid namespace, or gone before it could be looked at, or started by the
+    /// Unknown: in another pid namespace, or ended before it could be looked at, or started by the
     /// host itself, as a repository's hook is.
     Unknown,
 }
@@ -72,24 +72,26 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Pins a process; `None` if there is none with this pid any more.
-    pub(crate) fn open(pid: u32) -> Option<Self> {
-        let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let fd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
-        Some(Self { pid, fd })
+    /// Pins a process; `None` if no process has this pid any more.
+    pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let Some(raw) = raw else { return Ok(None) };
+        let opened = pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from);
+        Ok(procfs::unless_gone(opened)?.map(|fd| Self { pid, fd }))
     }
 
-    /// The place where the process belongs. Unknown if it has ended by the end of the look: another
-    /// process may have had its pid meanwhile.
-    pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
-        let found = whereabouts(self.pid, supervisors, std::process::id());
+    /// The place where the process belongs. Unknown if the process has ended by the end of the
+    /// look, because another process may have had its pid meanwhile. An error if the host cannot
+    /// look, for instance because it has no free descriptor.
+    pub(crate) fn whereabouts(&self, supervisors: &Path) -> io::Result<Whereabouts> {
+        let found = whereabouts(self.pid, supervisors, std::process::id())?;
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
         match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)) {
-            Ok(0) => found,
-            _ => Whereabouts::Unknown,
+            Ok(0) => Ok(found),
+            _ => Ok(Whereabouts::Unknown),
         }
     }
 }
@@ -97,76 +99,104 @@ impl Handle {
 /// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
 /// supervisors, `host` the host's pid.
 ///
-/// A supervisor of another data directory counts too, unless this host itself runs below it: then
-/// processes that speak to this host may run below it too.
-pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
-    match (namespace("self"), namespace(&pid.to_string())) {
-        (Ok(own), Ok(other)) if own == other => {}
-        _ => return Whereabouts::Unknown,
+/// A supervisor of another data directory counts too, unless this host itself runs below that
+/// supervisor: in that case a process that speaks to this host may run below the same supervisor
+/// without belonging to an attempt of this host.
+pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result<Whereabouts> {
+    let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
+    if own.is_none() || own != other {
+        return Ok(Whereabouts::Unknown);
     }
     for _ in 0..WALKS {
-        let Some(parents) = parents_of(pid) else {
+        let Some(parents) = parents_of(pid)? else {
             continue;
         };
-        let counts = |stat: &Stat| {
-            directory_of(stat.pid).is_some_and(|dir| is_below(&dir, supervisors) || !is_ours(stat))
-        };
-        let Some(end) = parents.iter().skip(1).position(counts) else {
-            if parents.iter().any(|stat| stat.pid == host) {
-                return Whereabouts::Unknown;
+        // A parent that cannot be examined is an error: if a supervisor were not recognised, the
+        // processes below it would count as the owner's.
+        let mut end = None;
+        for (index, stat) in parents.iter().skip(1).enumerate() {
+            if let Some(dir) = directory_of(stat.pid)?
+                && (is_below(&dir, supervisors) || !is_ours(stat)?)
+            {
+                end = Some(index);
+                break;
             }
-            let marker = parents
-                .iter()
-                .find_map(|stat| procfs::marks(stat.pid).attempt);
-            return Whereabouts::Outside { marker };
+        }
+        let Some(end) = end else {
+            if parents.iter().any(|stat| stat.pid == host) {
+                return Ok(Whereabouts::Unknown);
+            }
+            let mut marker = None;
+            for stat in &parents {
+                marker = marker.or(procfs::try_marks(stat.pid)?.attempt);
+            }
+            return Ok(Whereabouts::Outside { marker });
         };
         let below = parents.iter().take(end + 1).map(|stat| Forebear {
             pid: stat.pid,
             start_time: stat.start_time,
             session: stat.session,
         });
-        return Whereabouts::Below(below.collect());
+        return Ok(Whereabouts::Below(below.collect()));
     }
-    Whereabouts::Unknown
+    Ok(Whereabouts::Unknown)
 }
 
-fn namespace(process: &str) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{process}/ns/pid"))
+/// The pid namespace of a process; `None` if it has ended or belongs to another user.
+fn namespace(process: &str) -> io::Result<Option<PathBuf>> {
+    readable(fs::read_link(format!("/proc/{process}/ns/pid")))
 }
 
 /// The process and all its parents; `None` if one of them ended during the walk.
-fn parents_of(pid: u32) -> Option<Vec<Stat>> {
-    let mut found: Vec<Stat> = vec![procfs::stat(pid)?];
+fn parents_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
+    let Some(stat) = procfs::try_stat(pid)? else {
+        return Ok(None);
+    };
+    let mut found: Vec<Stat> = vec![stat];
     while let Some(last) = found.last().filter(|last| last.parent != 0) {
-        let parent = procfs::stat(last.parent)?;
-        // A parent is older than its child; a younger one has a pid that was reused.
+        let Some(parent) = procfs::try_stat(last.parent)? else {
+            return Ok(None);
+        };
+        // A parent is older than its child; a younger process has reused the parent's pid.
         if parent.start_time > last.start_time || found.len() == PARENTS {
-            return None;
+            return Ok(None);
         }
         found.push(parent);
     }
-    Some(found)
+    Ok(Some(found))
 }
 
 /// The directory of a process, if it is a supervisor.
-fn directory_of(pid: u32) -> Option<PathBuf> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut words = line.split(|byte| *byte == 0).skip(1);
-    (words.next()? == SUPERVISE.as_bytes()).then_some(())?;
-    words
-        .next()
-        .map(|dir| PathBuf::from(OsStr::from_bytes(dir)))
+fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
+    let line = readable(fs::read(format!("/proc/{pid}/cmdline")))?;
+    let directory = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        (words.next()? == SUPERVISE.as_bytes()).then_some(())?;
+        words
+            .next()
+            .map(|dir| PathBuf::from(OsStr::from_bytes(dir)))
+    };
+    Ok(line.as_deref().and_then(directory))
+}
+
+/// What `/proc` says of a process; `None` if the process has ended or belongs to another user.
+fn readable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match procfs::unless_gone(read) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        read => read,
+    }
 }
 
 fn is_below(dir: &Path, supervisors: &Path) -> bool {
     dir.starts_with(supervisors) || real(dir).starts_with(real(supervisors))
 }
 
-/// Whether this process runs below that supervisor.
-fn is_ours(supervisor: &Stat) -> bool {
-    let own = parents_of(std::process::id()).unwrap_or_default();
-    own.iter()
-        .any(|stat| (stat.pid, stat.start_time) == (supervisor.pid, supervisor.start_time))
+/// Whether this process runs below the given supervisor.
+fn is_ours(supervisor: &Stat) -> io::Result<bool> {
+    let own = parents_of(std::process::id())?.unwrap_or_default();
+    Ok(own
+        .iter()
+        .any(|stat| (stat.pid, stat.start_time) == (supervisor.pid, supervisor.start_time)))
 }
 
 #[cfg(test)]
@@ -203,7 +233,7 @@ mod tests {
     }
 
     fn of(pid: u32) -> Whereabouts {
-        whereabouts(pid, Path::new("/nowhere"), 0)
+        whereabouts(pid, Path::new("/nowhere"), 0).unwrap()
     }
 
     #[test]
@@ -215,7 +245,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         // The tests themselves may run inside an attempt.
-        let inherited = parents_of(std::process::id()).unwrap();
+        let inherited = parents_of(std::process::id()).unwrap().unwrap();
         let inherited = inherited
             .iter()
             .find_map(|stat| procfs::marks(stat.pid).attempt);
@@ -226,8 +256,8 @@ mod tests {
     #[test]
     fn a_process_that_the_host_started_is_unknown() {
         let child = Sleeper::with(None);
-        let handle = Handle::open(child.0.id()).unwrap();
-        let place = handle.whereabouts(Path::new("/nowhere"));
+        let handle = Handle::open(child.0.id()).unwrap().unwrap();
+        let place = handle.whereabouts(Path::new("/nowhere")).unwrap();
         assert_eq!(place, Whereabouts::Unknown);
     }
 
@@ -235,13 +265,13 @@ mod tests {
     fn a_process_that_has_ended_is_unknown() {
         let gone = Sleeper::with(None);
         let pid = gone.0.id();
-        let handle = Handle::open(pid).unwrap();
+        let handle = Handle::open(pid).unwrap().unwrap();
         drop(gone);
         assert_eq!(of(pid), Whereabouts::Unknown);
         assert_eq!(of(0), Whereabouts::Unknown);
-        assert!(Handle::open(pid).is_none());
+        assert!(Handle::open(pid).unwrap().is_none());
         assert_eq!(
-            handle.whereabouts(Path::new("/nowhere")),
+            handle.whereabouts(Path::new("/nowhere")).unwrap(),
             Whereabouts::Unknown
         );
     }

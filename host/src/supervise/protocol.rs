@@ -4,17 +4,17 @@
 //! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt
 //! that it still keeps, and `ready`. From then on the host sends commands and the supervisor
 //! reports. Commands are numbered from 1 within an epoch, and `welcome` says which number was
-//! received last, so after a reconnection the host sends exactly the rest again. Reports carry no
-//! numbers: the `attempt` frames after `welcome` hold the whole state, and the host works out what
-//! is new to it.
+//! received last, so after a reconnection the host sends exactly the commands after that number
+//! again. Reports carry no numbers: the `attempt` frames after `welcome` hold the whole state, and
+//! the host works out what is new to it.
 //!
 //! A hello that names a child opens no such conversation: it asks for the pipe that the child
 //! reads, which comes with the answer. From then on the connection stands for the host that feeds
 //! the child, and carries one more message, `end`.
 //!
 //! Both sides ignore unknown fields. A frame of an unknown kind is reported to stderr and skipped.
-//! An older supervisor is not asked for what it cannot do: `welcome` tells which features it has
-//! beyond the first release of this version.
+//! An older supervisor is not asked for what it cannot do: `welcome` tells which features the
+//! supervisor has beyond the first release of this protocol version.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +70,8 @@ pub(super) enum Command {
     Ack {
         attempt: AttemptKey,
     },
-    /// Asks it to exit as soon as nothing lives and nothing is unacknowledged, without waiting for
-    /// another host.
+    /// Asks the supervisor to exit as soon as no attempt lives or is unacknowledged, without
+    /// waiting for another host.
     Quit,
 }
 
@@ -82,9 +82,10 @@ pub(super) enum Message {
     Welcome(Welcome),
     Attempt(AttemptState),
     Ready,
-    /// The answer to a hello that names a child; the writing end of its input comes with it.
+    /// The answer to a hello that names a child; the writing end of the child's input comes with
+    /// this frame.
     InputOpen,
-    /// The answer if nothing reads that input any more.
+    /// The answer to a hello that names a child if nothing reads the child's input any more.
     InputClosed,
     /// Says that a newer host is connected; the connection is closed after this.
     Fenced {
@@ -118,8 +119,14 @@ pub(super) enum Message {
     Received {
         seq: u64,
     },
-    /// In the journal only: the supervisor whose pids the following lines name.
+    /// In the journal only: the supervisor to whose children the pids in the following lines
+    /// belong.
     Supervisor(Identity),
+    /// In the journal only: a process that became the supervisor's own child when its parent died.
+    Stray {
+        pid: u32,
+        start_time: u64,
+    },
     /// In the journal only: the attempt needs no recovery any more.
     Forgotten {
         attempt: AttemptKey,
@@ -136,19 +143,19 @@ pub(super) struct Welcome {
     pub(super) feeds: bool,
 }
 
-/// Identifies a process, so that its pid is never taken for another's: a pid is reused, the pair of
-/// pid and start time is not within a boot.
+/// Identifies a process beyond doubt: a pid may be reused, but within a boot the pair of pid and
+/// start time is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) pid: u32,
     pub(super) start_time: u64,
     pub(super) boot_id: String,
-    /// The executable's version and file. A host with another one starts its own supervisor for new
-    /// work.
+    /// The executable's version and file. A host with another executable starts its own supervisor
+    /// for new work.
     pub(super) build: String,
 }
 
-/// The state of an attempt, complete.
+/// The complete state of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AttemptState {
     pub(super) attempt: AttemptKey,

@@ -3,11 +3,11 @@
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
 /// A report to the engine. A supervisor repeats its reports after each reconnection until their
-/// attempt is acknowledged; [`super::Supervisors`] passes each on once.
+/// attempt is acknowledged; [`super::Supervisors`] passes each report on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The child runs. Not sent for a child that ended within two milliseconds, whose
-    /// [`Report::Exited`] says it all.
+    /// The child runs. Not sent for a child that ended within two milliseconds, for which
+    /// [`Report::Exited`] is enough.
     Started {
         child: ChildId,
         pid: u32,
@@ -18,7 +18,7 @@ pub(crate) enum Report {
         class: NotStartedClass,
         message: String,
     },
-    /// The leader ended. With `ended`, the output is drained too and nothing of the attempt is
+    /// The leader ended. If `ended` is set, the output is drained too and nothing of the attempt is
     /// alive.
     Exited {
         child: ChildId,
@@ -45,7 +45,7 @@ pub(crate) enum Report {
         children: Vec<ChildId>,
     },
     /// A supervisor that had been silent since this host began has answered, or is known to be
-    /// dead. It has these attempts beside those in its notes.
+    /// dead. `found` holds those of its attempts that are not in its notes.
     Reached { found: Vec<Found> },
 }
 
@@ -55,9 +55,9 @@ pub(crate) struct Found {
     pub(crate) attempt: AttemptKey,
     pub(crate) children: Vec<FoundChild>,
     pub(crate) stopping: Option<StopWhy>,
-    /// Whether nothing of it is alive and its output is drained.
+    /// Whether nothing of the attempt is alive and its output is drained.
     pub(crate) ended: bool,
-    /// Why its output cannot be written at the moment.
+    /// Why the attempt's output cannot be written at the moment.
     pub(crate) held: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum FoundState {
         start_time: u64,
     },
     Exited(Exit),
-    /// Its supervisor died before it ended. It has been ended since; how it would have ended is
-    /// unknown.
+    /// The child's supervisor died before the child ended. The child has been ended since; its own
+    /// outcome is unknown.
     Lost,
 }

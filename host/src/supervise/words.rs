@@ -1,8 +1,8 @@
 //! The data that host and supervisor exchange: plain types with parsing and checks only.
 //!
-//! They are deliberately not the domain's types: the protocol outlives a release (a new host talks
+//! These types are deliberately not the domain's: the protocol outlives a release (a new host talks
 //! to an old supervisor), so the data on the wire must not change because a domain type does. The
-//! engine converts them at its edge.
+//! engine converts between the two.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ impl fmt::Display for ChildId {
     }
 }
 
-/// The error of a text that is no child id.
+/// The error for a string that is not a child id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a child id: it has the form ATTEMPT/INDEX")]
 pub(crate) struct BadChildId(String);
@@ -107,7 +107,7 @@ pub(crate) enum Signal {
     Usr2,
 }
 
-/// The error of a text that names none of the signals that a child can be sent.
+/// The error for a string that names no signal that can be sent to a child.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown signal `{0}`; use HUP, INT, QUIT, TERM, KILL, USR1 or USR2")]
 pub(crate) struct UnknownSignal(String);
@@ -129,8 +129,8 @@ impl FromStr for Signal {
     }
 }
 
-/// A step of a stop: a signal to the process group, and the time before the next step. KILL follows
-/// the last step.
+/// A step in stopping an attempt: a signal to its process groups, and the time before the next
+/// step. KILL follows the last step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rung {
     pub(crate) signal: Signal,
@@ -146,8 +146,8 @@ pub(crate) enum Stdin {
     Empty,
     /// A file that is complete before the start.
     File(PathBuf),
-    /// A pipe into which the host writes: see [`super::Supervisors::feed`]. Not used with a
-    /// supervisor that does not know it.
+    /// A pipe into which the host writes: see [`super::Supervisors::feed`]. Not sent to a
+    /// supervisor that does not know this variant.
     Stream,
 }
 
@@ -162,7 +162,7 @@ pub(crate) struct StartChild {
     /// A file of NUL-separated `NAME=VALUE`. The supervisor reads the file itself, so 2,000 tasks
     /// with the same environment send only its path each.
     pub(crate) env_file: Option<PathBuf>,
-    /// Variables to remove from the file's; a single `*` removes all.
+    /// The variables of the file to remove; a single `*` removes all.
     #[serde(default)]
     pub(crate) env_remove: Vec<String>,
     /// Variables to set after the removal.
@@ -179,8 +179,8 @@ pub(crate) struct StartChild {
     pub(crate) log: PathBuf,
     /// The most bytes of output that are kept.
     pub(crate) cap_bytes: u64,
-    /// The time left until the attempt's hard deadline. It replaces that of an earlier child of the
-    /// attempt.
+    /// The time left until the attempt's hard deadline. It replaces the deadline that an earlier
+    /// child of the attempt brought.
     #[serde(rename = "timeout_ms", default, with = "millis_option")]
     pub(crate) timeout: Option<Duration>,
     /// The longest time that the attempt may go without output.
@@ -194,7 +194,7 @@ pub(crate) struct StartChild {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StopWhy {
     Cancelled,
-    /// Its hard deadline passed.
+    /// The attempt's hard deadline passed.
     TimedOut,
     /// The attempt went too long without output.
     Idle,
@@ -216,16 +216,16 @@ pub(crate) enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) wall_ms: u64,
-    /// User and system time of the child and those of its descendants that were waited for.
+    /// User and system time of the child, including its descendants that were waited for.
     pub(crate) cpu_ms: u64,
     /// The peak memory: the larger of two values, or `None` if neither is known.
     ///
     /// The first is the kernel's maximum for one process (the leader, or a descendant that was
     /// waited for). It counts only if it is more than the supervisor's own memory, which the kernel
-    /// counts as the child's until that executes its program.
+    /// counts as the child's until the child executes its program.
     ///
     /// The second is the largest sum over the attempt's processes, sampled twice a second; it can
-    /// miss a peak of the whole tree that is shorter than that.
+    /// miss a peak that is shorter than half a second.
     ///
     /// `None` is 0 on the wire, as every version reads it.
     #[serde(with = "zero_is_none")]
@@ -242,7 +242,7 @@ pub(crate) struct Exit {
     pub(crate) usage: Usage,
     /// The reason of a stop that had begun before the child ended.
     pub(crate) stopped: Option<StopWhy>,
-    /// Whether it was killed because its input broke off.
+    /// Whether the child was killed because its input broke off.
     #[serde(default)]
     pub(crate) input_broke_off: bool,
     pub(crate) stdout_bytes: u64,
@@ -258,7 +258,7 @@ pub(crate) enum NotStartedClass {
     Cwd,
     /// The argument list is too long or empty, or contains a NUL byte.
     Invalid,
-    /// The machine has no room: processes, descriptors, memory. It may work later.
+    /// The machine has no free processes, descriptors or memory. A later start may succeed.
     Resource,
     /// The environment or the stdin file could not be read.
     Input,

@@ -1,7 +1,6 @@
 //! Replaces Unicode symbols for terminals that show only ASCII.
 
-/// Replaces the symbols that Claudine draws, each by one of the same width. All other text is
-/// unchanged.
+/// Replaces each symbol that Claudine draws by one of the same width. All other text is unchanged.
 pub(crate) fn ascii(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
@@ -21,7 +20,7 @@ fn replaced(c: char) -> char {
         '↓' => 'v',
         '↑' => '^',
         '→' | '▸' => '>',
-        // Together with some of the others, these are the frames of the spinner.
+        // These symbols and some of the others are the frames of the spinner.
         '⠙' | '⠴' | '⠏' => '/',
         '⠸' | '⠧' => '\\',
         c => c,

@@ -1,6 +1,6 @@
 //! Formats errors with their causes.
 
-/// An error with its causes, on one line.
+/// Formats an error with its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Number of terminal columns that the text takes.
+/// Number of terminal columns that the text occupies.
 pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
@@ -12,7 +12,7 @@ pub(crate) fn fit(text: &str, most: usize) -> String {
     if columns(text) <= most {
         return text.to_owned();
     }
-    // The ellipsis takes one column.
+    // The ellipsis occupies one column.
     let room = most.saturating_sub(1);
     let cut = bytes_within(text.chars(), room, |c| c.width().unwrap_or(0));
     format!("{}…", &text[..cut])
@@ -29,7 +29,7 @@ pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
             break_line(&mut shown, indent);
             used = indent;
         }
-        // A word that is longer than a line is broken at its end.
+        // A word that is longer than a line is broken at the end of the line.
         while used + columns(word.trim_end()) > most && used < most {
             let room = most - used;
             let fits = bytes_within(word.chars(), room, |c| c.width().unwrap_or(0));
@@ -54,7 +54,7 @@ fn break_line(text: &mut String, indent: usize) {
     text.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// Number of bytes of the longest prefix whose characters together take at most `room`.
+/// Number of bytes of the longest prefix whose characters together occupy at most `room`.
 pub(crate) fn bytes_within(
     chars: impl Iterator<Item = char>,
     room: usize,

@@ -2,8 +2,8 @@
 
 /// Whether a character has an effect instead of being visible: it moves the cursor, changes a
 /// title, reverses the reading direction, ends a line unnoticed, or hides its surroundings.
-/// Invisible characters count too, because two names could look the same, and a text could say more
-/// than its reader sees.
+/// Invisible characters count too, because they could make two different names look the same, or
+/// hide a part of a text from its reader.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -14,7 +14,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
             // Annotations, whose text is not shown, and the byte order mark.
             | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}'
             // Zero-width characters: a soft hyphen, joiners without effect, spaces, operators,
-            // fillers of syllables, Mongolian selectors.
+            // fillers of syllables, Mongolian variation selectors.
             | '\u{AD}' | '\u{34F}' | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{115F}' | '\u{1160}'
             | '\u{3164}' | '\u{FFA0}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
             // Tags, which can encode invisible text, and variation selectors.
@@ -49,8 +49,8 @@ pub(crate) fn harmless_lines(text: &str) -> String {
     shown
 }
 
-/// Escapes harmful characters in the strings of a JSON document, which keeps its meaning for
-/// programs. Outside of strings a document has no such characters except newlines, which are kept.
+/// Escapes harmful characters in the strings of a JSON document. For programs, its meaning does not
+/// change. Outside of strings, a document has no such characters except newlines, which are kept.
 pub(crate) fn harmless_json(document: &str) -> String {
     if !document.contains(|c| c != '\n' && is_harmful(c)) {
         return document.to_owned();
@@ -68,7 +68,7 @@ pub(crate) fn harmless_json(document: &str) -> String {
     shown
 }
 
-/// Cuts text to this many characters, with an ellipsis if anything is missing.
+/// Cuts text to this many characters, and adds an ellipsis if anything was cut.
 pub(crate) fn shortened(text: &str, most_chars: usize) -> String {
     match text.char_indices().nth(most_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -76,13 +76,13 @@ pub(crate) fn shortened(text: &str, most_chars: usize) -> String {
     }
 }
 
-/// Text on one line, cut to this many characters and without repeated spaces.
+/// Puts text on one line, without repeated spaces, and cuts it to this many characters.
 pub(crate) fn one_line(text: &str, most_chars: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     harmless(&shortened(&line, most_chars))
 }
 
-/// A line for the log, cut to this many bytes before escaping.
+/// Makes a line for the log. The text is cut to this many bytes before it is escaped.
 pub(crate) fn line_of_log(text: &str, most_bytes: usize) -> String {
     let end = text.floor_char_boundary(most_bytes);
     let mut line = harmless(&text[..end]);

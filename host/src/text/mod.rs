@@ -1,7 +1,8 @@
 //! Text for people: escaped, cut to fit, coloured, and durations in words.
 //!
-//! Names, prompts, messages and file names come from anybody. `harmless` defines what could mislead
-//! a terminal or a reader; all code that writes text for people applies it last.
+//! Names, prompts, messages and file names may come from anybody. `harmless` defines which
+//! characters could mislead a terminal or a reader. All code that writes text for people applies it
+//! as the last step.
 
 mod ascii;
 mod chain;

@@ -1,5 +1,5 @@
-//! Text with Claudine's own colours. Each piece of foreign text is escaped when it is added, so the
-//! only escape sequences are the ones written here.
+//! Text with Claudine's own colours. Each piece of foreign text is escaped when it is added. So the
+//! only escape sequences are the ones that are written here.
 
 use super::{
     harmless_lines,
@@ -27,9 +27,9 @@ impl Painted {
         }
     }
 
-    /// Adds output that a program has written for a terminal. Of its escape sequences only colours
-    /// are kept, or none if colours are off. Colours end with the text, or with each line if lines
-    /// have a style, which is given by terminal codes.
+    /// Adds output that a program has written for a terminal. Of its escape sequences, only colours
+    /// are kept, and none if `colours` is false. Colours end with the text or, if lines have a
+    /// `style` (terminal codes), with each line.
     pub(crate) fn push_written(&mut self, colours: bool, style: Option<&str>, text: &str) {
         let style = style.filter(|_| colours);
         let (mut begun, mut coloured) = (false, false);

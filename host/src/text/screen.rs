@@ -1,8 +1,8 @@
 //! Parses the output of programs for a terminal: separates colours, and drops overwritten text.
 //!
-//! Only sequences that are safe to drop are dropped: colours, erasing a line, showing or hiding the
-//! cursor, and text before a carriage return in the same line. All other sequences are kept, and
-//! escaped when they are shown.
+//! Only what can be dropped safely is dropped: sequences that set colours, erase a line, or show or
+//! hide the cursor, and text before a carriage return in the same line. All other sequences are
+//! kept, and are escaped when they are shown.
 
 /// A part of a program's output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,10 +14,10 @@ pub(super) enum Part<'a> {
     End,
 }
 
-/// Length limit of a sequence; longer ones are text.
+/// Length limit of a sequence. Longer ones count as text.
 const LONGEST_SEQUENCE_BYTES: usize = 64;
 
-/// The text without colours, as the screen would show it in the end.
+/// The text without colours, as the screen would finally show it.
 pub(crate) fn plain(text: &str) -> String {
     if !text.contains(['\x1b', '\r']) {
         return text.to_owned();
@@ -31,7 +31,7 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
-/// Calls `take` with each part in order. A last line without a newline gets no `End`.
+/// Calls `take` with each part in order. If the last line has no newline, it gets no `End`.
 pub(super) fn each_part<'a>(text: &'a str, mut take: impl FnMut(Part<'a>)) {
     for line in text.split_inclusive('\n') {
         let (line, ends) = match line.strip_suffix('\n') {
@@ -43,7 +43,7 @@ pub(super) fn each_part<'a>(text: &'a str, mut take: impl FnMut(Part<'a>)) {
             Some(at) => line.split_at(at + 1),
             None => ("", line),
         };
-        // Colours set in overwritten text remain in effect.
+        // Colours that were set in overwritten text remain in effect.
         parts_of_line(over, &mut |part| {
             if let Part::Colour(_) = part {
                 take(part);
@@ -80,7 +80,7 @@ fn parts_of_line<'a>(line: &'a str, take: &mut impl FnMut(Part<'a>)) {
 
 /// The length of the known sequence at the start of the text, and whether it sets colours.
 fn sequence(text: &str) -> Option<(usize, bool)> {
-    // Selects the default character set, as a part of a full reset.
+    // This sequence selects the default character set, as a part of a full reset.
     if text.starts_with("\x1b(B") {
         return Some((3, false));
     }

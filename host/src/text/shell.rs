@@ -1,11 +1,11 @@
-//! Quotes words for a shell, in commands for a person to copy.
+//! Quotes words for a shell, in commands that a person may copy.
 
-/// A word, in quotes if needed.
+/// Returns a word, in quotes if a shell needs them.
 pub(crate) fn shell_word(word: &str) -> String {
     shell_line(&[word])
 }
 
-/// A command as a person would type it. NULs are not quoted, since no command has any.
+/// Writes a command as a person would type it. NULs are not quoted, since no command has any.
 pub(crate) fn shell_line<Word: AsRef<str>>(words: &[Word]) -> String {
     let quoted = shlex::try_join(words.iter().map(AsRef::<str>::as_ref));
     quoted.unwrap_or_else(|_| {

@@ -1,16 +1,16 @@
-//! Shortens ids for people to the end, which is the part that differs.
+//! Shortens ids for people: only their ends are shown, which differ.
 
 use std::collections::HashSet;
 
-/// Usual number of characters, if they distinguish the ids shown together.
+/// Usual number of characters. It is used if it distinguishes all ids that are shown together.
 const USUAL_CHARS: usize = 6;
 
-/// The usual end of an id, for one that is shown alone.
+/// The usual end of an id that is shown alone.
 pub(crate) fn short_id(id: &str) -> &str {
     end(id, USUAL_CHARS)
 }
 
-/// The length to which several ids are shortened so that they differ.
+/// The length to which several ids are shortened so that they still differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ShortIds {
     chars: usize,
@@ -38,7 +38,7 @@ impl ShortIds {
 fn end(id: &str, chars: usize) -> &str {
     let digits = id.strip_prefix("task_").unwrap_or(id);
     let from = digits.len().saturating_sub(chars);
-    // A text that is not an id is not cut, because it could be cut within a character.
+    // A string that is not an id is not cut, because it could be cut within a character.
     digits.get(from..).unwrap_or(id)
 }
 
@@ -69,7 +69,7 @@ mod tests {
             ],
             &["9abcdef", "8abcdef"],
         );
-        // The same id twice counts once.
+        // An id that occurs twice counts once.
         let same = "task_01kb2m8r4zq8w3v5x7y9abcdef";
         check(&[same, same], &["abcdef", "abcdef"]);
         check(&["a", "ä".repeat(9).as_str()], &["a", "äää"]);

@@ -1,9 +1,9 @@
 //! Suggests a name for a misspelled one.
 
-/// Similarity from which a name is suggested; 1 is identical.
+/// Similarity from which a name is suggested. 1 means identical.
 const ALIKE: f64 = 0.7;
 
-/// The most similar name, if one is similar enough.
+/// The most similar name, if its similarity is sufficient.
 pub(crate) fn similar<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;
     for name in names {
@@ -20,7 +20,7 @@ mod tests {
     use super::similar;
 
     #[test]
-    fn a_misspelled_name_finds_the_right_one() {
+    fn the_right_name_is_suggested_for_a_misspelled_one() {
         let check = |word: &str, expected: Option<&str>| {
             let found = similar(word, ["gpu", "nightly", "night"]);
             assert_eq!(found, expected, "{word}");

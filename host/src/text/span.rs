@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A duration with at most two units.
+/// Formats a duration with at most two units.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans() {
+    fn a_span_has_at_most_two_units() {
         let check =
             |millis: u64, expected: &str| assert_eq!(span(Duration::from_millis(millis)), expected);
         check(0, "0.0s");

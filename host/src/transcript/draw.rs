@@ -4,13 +4,13 @@
 use super::{Item, Kind, LogChannel};
 use crate::{text::plain, units::dollars_text};
 
-/// Limit of the lines shown of a tool's result.
+/// Maximum number of lines that are shown of a tool's result.
 const RESULT_LINES: usize = 6;
-/// Number of first and last lines shown of a longer result.
+/// Number of lines that are shown of the beginning and of the end of a longer result.
 const RESULT_HEAD: usize = 3;
 const RESULT_TAIL: usize = 2;
-/// Length limit of a call or a line of a result without a terminal. A terminal cuts lines to its
-/// width.
+/// Length limit of a call, or of a line of a result, if there is no terminal. A terminal cuts lines
+/// to its width.
 const SHORT_CHARS: usize = 200;
 
 /// Meaning of a word in a line.
@@ -24,9 +24,9 @@ pub(crate) enum Style {
     /// Less important text.
     Faint,
     Failed,
-    /// Text with a program's own colours.
+    /// Text with the colours that a program gave it.
     Written,
-    /// The same on standard error.
+    /// Text that a program wrote to standard error, with its colours.
     WrittenToStderr,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Style {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Line {
     pub(crate) words: Vec<(Style, String)>,
-    /// Whether the line is cut to the available width, because its end matters less.
+    /// Whether the line is cut to the available width. This is done if its end matters less.
     pub(crate) is_cut: bool,
 }
 
@@ -52,7 +52,7 @@ impl Line {
         line
     }
 
-    /// The text without styles, cut to the length limit without a terminal.
+    /// The text without styles, cut to the length limit that applies without a terminal.
     fn text(&self) -> String {
         let words = self.words.iter();
         let text: String = words.map(|(_, word)| plain(word)).collect();
@@ -63,7 +63,7 @@ impl Line {
     }
 }
 
-/// The lines of an item, without those to be skipped.
+/// The lines of an item, without the lines to skip.
 pub(crate) fn lines_of(item: &Item) -> Vec<Line> {
     let mut lines = all_lines_of(item);
     let more = usize::try_from(item.skip_lines).unwrap_or(usize::MAX);
@@ -111,7 +111,7 @@ fn all_lines_of(item: &Item) -> Vec<Line> {
                 LogChannel::Stdout => Style::Written,
                 LogChannel::Stderr => Style::WrittenToStderr,
             };
-            // Empty lines count here, even at the end.
+            // Empty lines count in output, even at the end.
             item.text
                 .lines()
                 .map(|line| Line::of([(style, line.to_owned())]))
@@ -130,7 +130,7 @@ fn plain_lines(text: &str) -> impl Iterator<Item = String> {
     lines.into_iter()
 }
 
-/// `● Bash  npm test`: the tool with the first line of its argument.
+/// Makes the line `● Bash  npm test`: the tool, and the first line of its argument.
 fn call(tool: Option<&str>, argument: &str) -> Line {
     let argument = plain(argument);
     let mut lines = argument.lines().filter(|line| !line.trim().is_empty());
@@ -169,7 +169,7 @@ fn result(text: &str, failed: bool) -> Vec<Line> {
     drawn
 }
 
-/// Lines preceded by a mark on the first one.
+/// Makes lines, of which the first is preceded by a mark.
 fn marked(first: &str, others: &str, text: &str) -> Vec<Line> {
     let lines = plain_lines(text).enumerate();
     let mut lines: Vec<Line> = lines
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn excess_lines_are_skipped() {
+    fn lines_beyond_the_requested_number_are_skipped() {
         let item = Item {
             skip_lines: 2,
             ..item(Kind::Text, "1\n2\n3")

@@ -17,11 +17,13 @@ use crate::{
     supervise::log::{AsideReader, Begin, Channel, LogReader, Piece, gap_text},
 };
 
-/// Limit of the bytes read.
+/// Maximum number of bytes that are read.
 const LARGEST_WINDOW_BYTES: u64 = 16 << 20;
-/// Numbers of bytes read from the end; the next larger one if the lines are not complete.
+/// Numbers of bytes that are read from the end. If one does not contain enough complete lines, the
+/// next larger one is tried.
 const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
-/// Size limit of the items kept, because an executor may make more of them than there is output.
+/// Size limit of the items that are kept, because an executor may make items that are larger than
+/// the output.
 const KEPT_BYTES: usize = 16 << 20;
 /// Time limit of the executor.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -31,7 +33,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Output {
     pub(crate) attempt: AttemptId,
     pub(crate) executor: Arc<str>,
-    /// Whether it is turned into items, and not shown unchanged.
+    /// Whether the output is an agent's, which is turned into items instead of being shown
+    /// unchanged.
     pub(crate) is_agents: bool,
     /// Whether the output is complete.
     pub(crate) is_whole: bool,
@@ -56,14 +59,14 @@ impl Output {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct End {
     pub(crate) items: Vec<Item>,
-    /// Number of lines before these; none if they were not counted, because there are too many
+    /// Number of lines before these. None if they were not counted because they have too many
     /// bytes.
     pub(crate) earlier_lines: Option<u64>,
     /// Number of bytes before these lines that were not read.
     pub(crate) unread_bytes: u64,
 }
 
-/// The last lines, with what is needed to continue from there.
+/// The last lines, and what is needed to continue after them.
 pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) log: AsideReader,
@@ -82,7 +85,7 @@ pub(crate) struct LastText {
     pub(crate) is_truncated: bool,
 }
 
-/// Turns output of attempts into what people read.
+/// Turns the output of attempts into the transcripts that people read.
 #[derive(Clone)]
 pub(crate) struct Transcripts {
     plugins: Arc<Catalog>,
@@ -102,7 +105,7 @@ impl Transcripts {
         }
     }
 
-    /// A transcriber at the start of the output.
+    /// A transcriber that is at the start of the output.
     pub(crate) fn transcriber(&self, output: &Output) -> Transcriber {
         if !output.is_agents {
             return Transcriber::new(None);
@@ -116,8 +119,8 @@ impl Transcripts {
         }
     }
 
-    /// Reads the last lines. If there is `more` to come, incomplete lines are left to the reader
-    /// that continues from there.
+    /// Reads the last lines. If `more` output is to come, incomplete lines are left to the reader
+    /// that continues after these lines.
     pub(crate) async fn end(
         &self,
         output: &Output,
@@ -167,7 +170,7 @@ impl Transcripts {
             transcriber = transcriber.from(place).in_line();
         }
         let mut last = Last::new(lines);
-        // Limits the reading of output that is written faster than it is read.
+        // This limits the reading of output that is written faster than it is read.
         let mut left = window.saturating_mul(2);
         loop {
             let (pieces, goes_on) = log.next_pieces().await?;
@@ -177,7 +180,8 @@ impl Transcripts {
                 break;
             }
         }
-        // An incomplete line of a command is shown; for an agent it is meaningless before its end.
+        // An incomplete line of a command is shown. An agent's line means nothing before it is
+        // complete.
         if !more && (output.is_whole || !output.is_agents) {
             last.take(transcriber.end().await);
         }
@@ -188,7 +192,7 @@ impl Transcripts {
         })
     }
 
-    /// The last lines as text without colours, up to a size limit.
+    /// The last lines as text without colours, cut to a size limit.
     pub(crate) async fn last_text(
         &self,
         output: &Output,
@@ -213,8 +217,8 @@ impl Transcripts {
     }
 }
 
-/// The beginning of the line of standard output at a position; none if it is too far away or in a
-/// gap. Moves the reader.
+/// The beginning of the line of standard output that contains this position. None if the beginning
+/// is too far away or in a gap. Moves the reader.
 pub(crate) fn line_at(reader: &mut LogReader, at: u64) -> io::Result<Option<u64>> {
     let from = at.saturating_sub(WINDOWS_BYTES[0]);
     reader.begin(Begin::Offset(from))?;
@@ -249,10 +253,10 @@ impl End {
     }
 }
 
-/// The last of many items.
+/// The last items of a longer sequence.
 struct Last {
     wanted_lines: u64,
-    /// The items, each with its number of lines.
+    /// The items, each with the number of its lines.
     items: VecDeque<(Item, u64)>,
     lines: u64,
     bytes: usize,

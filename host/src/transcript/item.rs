@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::rfc3339, plugin, supervise::log::Channel};
 
-/// Size limit of an item's text; the raw output has the rest.
+/// Size limit of an item's text. The raw output has the whole text.
 const LONGEST_TEXT_BYTES: usize = 64 << 10;
 
 /// One of the two output streams of a task.
@@ -40,12 +40,12 @@ pub(crate) enum Kind {
     Result,
     /// A denied tool call.
     Denied,
-    /// Cost since the last item of this kind.
+    /// Cost since the last item that gave the cost.
     Cost,
     /// A failure.
     Error,
-    /// Lines as they were written, with colours: of a command, of standard error, or of output that
-    /// is not part of another item.
+    /// Lines as they were written, with their colours: lines of a command, of standard error, or of
+    /// output that is not part of another item.
     Output,
 }
 
@@ -65,18 +65,18 @@ impl From<plugin::ItemKind> for Kind {
 /// A part of an attempt's output, for people.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Item {
-    /// Time at which its last part was written, in RFC 3339; absent if unknown.
+    /// Time at which the last part of the item was written, in RFC 3339. Absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
     pub(crate) stream: LogChannel,
     pub(crate) kind: Kind,
-    /// Text, which may have several lines and is not escaped.
+    /// Text. It may have several lines and is not escaped.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) text: String,
     /// Name of the called or denied tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tool: Option<String>,
-    /// Whether the tool failed, for a result.
+    /// Whether the tool failed, if the item is a result.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) failed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +148,8 @@ fn shortened(text: String) -> String {
     format!("{shown}\n[claudine: {more} bytes more of this: `claudine logs --raw`]")
 }
 
-/// Position of a reader: everything before these offsets in the selected output was given.
+/// Position of a reader. Everything before these offsets in the selected output was already passed
+/// on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) stdout: u64,
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_details_are_ignored() {
+    fn invalid_details_of_an_item_are_ignored() {
         let item = made(&[("tool", "Bash"), ("failed", "true"), ("cost-usd", "0.5")]);
         assert_eq!(item.tool.as_deref(), Some("Bash"));
         assert_eq!((item.failed, item.cost_usd), (true, Some(0.5)));

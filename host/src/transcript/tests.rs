@@ -20,11 +20,11 @@ use crate::{
     supervise::log::{self, Channel, LogReader, Piece},
 };
 
-/// Makes an item of each line, and holds back incomplete lines.
+/// Makes an item from each line, and holds back incomplete lines.
 #[derive(Default)]
 struct Lines {
     asked: AtomicUsize,
-    /// Number of the call from which on it fails.
+    /// Number of the call from which the executor fails.
     fails_from: Option<usize>,
 }
 
@@ -72,7 +72,7 @@ fn lines() -> Transcriber {
 /// Child, channel and text of one write.
 type Write<'a> = (u16, Channel, &'a str);
 
-/// The pieces of a log, each split to this size.
+/// The pieces of a log. Each write is split into pieces of at most this size.
 fn pieces(written: &[Write<'_>], most_bytes: usize) -> Vec<Piece> {
     let (mut offset, mut pieces) = (0, Vec::new());
     for (time, (child, channel, text)) in (1..).zip(written) {
@@ -129,7 +129,7 @@ async fn items_do_not_depend_on_the_pieces_or_the_starting_place() {
             SHOWN,
             "pieces of {most_bytes} bytes"
         );
-        // A reader that is cut off at any piece and continues at the last reported place.
+        // A reader is cut off at any piece, and continues at the last reported place.
         for cut in 0..all.len() {
             let (mut first, mut place) = (lines(), Place::default());
             let mut shown = Vec::new();
@@ -166,7 +166,7 @@ async fn reading_from_the_middle_begins_with_a_whole_line() {
     check(1, "<two>\n<three>\n").await;
     check(3, "<two>\n<three>\n").await;
     check(4, "<three>\n").await;
-    // Output of later children and of standard error begins at its beginning.
+    // Output of later children and of standard error is read from its beginning.
     let written = [(1, OUT, "ne\n"), (1, ERR, "a\n"), (2, OUT, "b\n")];
     let items = all_of(&mut lines().in_line(), pieces(&written, 9)).await;
     assert_eq!(text_of(&items), "a\n<b>\n");
@@ -235,7 +235,7 @@ async fn overlong_lines_are_not_held_back() {
         let lengths: Vec<_> = items.iter().map(|item| item.text.len()).collect();
         assert_eq!(lengths, [80_000]);
         assert_eq!(items[0].stream, LogChannel::Stderr);
-        // The incomplete line was not given.
+        // The incomplete line was not passed on.
         assert_eq!(
             transcriber.place(),
             Place {
@@ -282,7 +282,8 @@ impl Written {
         }
     }
 
-    /// The last lines as text, with the number of lines and of bytes before them.
+    /// The last lines as text, the number of lines before them, and the number of bytes before
+    /// them.
     async fn end(&self, lines: u64) -> (String, Option<u64>, u64) {
         let opened = self.transcripts.end(&self.output, None, lines, false).await;
         let end = opened.unwrap().end;
@@ -291,7 +292,7 @@ impl Written {
 }
 
 #[tokio::test]
-async fn the_last_lines_are_of_both_streams_with_a_count_of_earlier_ones() {
+async fn the_last_lines_of_both_streams_are_read_with_a_count_of_earlier_ones() {
     let log = Written::new(&[
         (OUT, b"1\n2\nhal"),
         (ERR, b"3\n"),
@@ -324,7 +325,7 @@ async fn the_last_lines_are_found_without_reading_everything_before() {
     let (text, earlier, unread) = log.end(2).await;
     assert_eq!((&*text, earlier), ("0399999\nlast\n", None));
     assert_eq!(unread, 3_200_005 - (256 << 10));
-    // If this end has too few lines, more is read.
+    // If the end that was read has too few lines, more is read.
     let long = ("x".repeat(60_000) + "\n").repeat(6);
     let written: [(Channel, &[u8]); 3] = [
         (OUT, lines.as_bytes()),
@@ -338,7 +339,7 @@ async fn the_last_lines_are_found_without_reading_everything_before() {
 }
 
 #[tokio::test]
-async fn output_whose_executor_is_gone_is_shown_with_the_reason() {
+async fn output_of_a_missing_executor_is_shown_unchanged_with_the_reason() {
     let mut log = Written::new(&[(OUT, b"{}\n"), (ERR, b"x\n")]);
     log.output.is_agents = true;
     let (text, ..) = log.end(9).await;

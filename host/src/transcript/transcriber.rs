@@ -1,7 +1,7 @@
 //! Makes items of a log, piece by piece.
 //!
-//! An executor receives the standard output of one child in parts that end with a newline, so that
-//! all bytes of an item were written at one time, which is the item's time. Standard error and the
+//! An executor receives the standard output of one child in parts that end with a newline. So all
+//! bytes of an item were written at the same time, which is the item's time. Standard error and the
 //! output of commands are passed on line by line, unchanged.
 
 use std::{
@@ -18,17 +18,18 @@ use crate::{
     supervise::log::Piece,
 };
 
-/// Limit of an incomplete line held back by the host; plugins hold back longer ones themselves.
+/// Maximum length of an incomplete line that the host holds back. Plugins hold back longer lines
+/// themselves.
 const LONGEST_HELD_BYTES: usize = TRANSCRIPT_BYTES;
 /// Size limit of the items with the same place, so that they fit in one answer.
 const TOGETHER_BYTES: usize = 1 << 20;
 
-/// Result for some pieces.
+/// Result of reading some pieces.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Step {
     Items {
         items: Vec<Item>,
-        /// The place at which a reader continues if these items are the last it saw.
+        /// The place at which a reader continues if these items were the last that it received.
         place: Place,
     },
     /// This many bytes were left out here, because the output is over its limit.
@@ -37,13 +38,14 @@ pub(crate) enum Step {
 
 /// Makes items of one attempt's log.
 pub(crate) struct Transcriber {
-    /// `None` to pass lines on unchanged.
+    /// Executor that makes the items. `None` if lines are passed on unchanged.
     executor: Option<Arc<dyn Transcribes>>,
     streams: BTreeMap<(u16, LogChannel), Stream>,
     place: Place,
-    /// The place before which everything was given to an earlier reader.
+    /// The place before which everything was passed on to an earlier reader.
     from: Place,
-    /// Whether the output of the first child begins in the middle of a line, whose rest is skipped.
+    /// Whether the output of the first child begins in the middle of a line. If so, the remaining
+    /// part of this line is skipped.
     begins_in_line: bool,
     /// Error of the executor that is still to be reported.
     fault: Option<String>,
@@ -58,7 +60,7 @@ struct Stream {
     held: Vec<u8>,
     /// Offset of the beginning of the incomplete line.
     line_from: u64,
-    /// Whether there is an incomplete line, held here or by the executor.
+    /// Whether there is an incomplete line, which either this host or the executor holds back.
     is_open: bool,
     /// Time of the last write.
     at: Timestamp,
@@ -67,7 +69,8 @@ struct Stream {
 }
 
 impl Stream {
-    /// Sets the offset of the next bytes, which is the beginning of a new line if none is open.
+    /// Sets the offset of the next bytes. If no line is incomplete, a new line begins at this
+    /// offset.
     fn open_at(&mut self, offset: u64) {
         if !self.is_open {
             (self.line_from, self.is_open) = (offset, true);
@@ -111,14 +114,14 @@ impl Transcriber {
         self
     }
 
-    /// Begins anywhere, and skips the rest of the line there.
+    /// Begins anywhere, and skips the remaining part of the line there.
     #[must_use]
     pub(crate) fn in_line(mut self) -> Self {
         self.begins_in_line = true;
         self
     }
 
-    /// Passes output on unchanged, with the reason.
+    /// Passes output on unchanged, preceded by the reason.
     #[must_use]
     pub(crate) fn without_items(mut self, why: impl Into<String>) -> Self {
         self.executor = None;
@@ -165,7 +168,7 @@ impl Transcriber {
         steps
     }
 
-    /// Passes on what was held back, at the end of the output.
+    /// Passes on everything that was held back, at the end of the output.
     pub(crate) async fn end(&mut self) -> Vec<Step> {
         let mut made = Vec::new();
         let mut parts: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
@@ -200,7 +203,7 @@ impl Transcriber {
         self.finished(place, made, parts).await
     }
 
-    /// The place before which everything was given.
+    /// The place before which everything was passed on.
     pub(crate) fn place(&self) -> Place {
         self.place
     }
@@ -221,7 +224,7 @@ impl Transcriber {
         (offset + given as u64, bytes)
     }
 
-    /// Skips a gap up to this offset, which also ends all incomplete lines.
+    /// Skips a gap up to this offset. This ends all incomplete lines too.
     fn skip(&mut self, to: u64) {
         for stream in self.streams.values_mut() {
             *stream = Stream {
@@ -238,8 +241,8 @@ impl Transcriber {
     }
 
     fn stream(&mut self, child: u16, channel: LogChannel) -> &mut Stream {
-        // Only the first child can begin in the middle of a line. For a command half a line is
-        // better than none, so it is skipped only for an executor.
+        // Only the first child's output can begin in the middle of a line. For a command, a part of
+        // a line is better than nothing, so the part is skipped only for an executor.
         let is_first = !self.streams.keys().any(|(_, known)| *known == channel);
         let is_in_line = is_first
             && channel == LogChannel::Stdout
@@ -253,7 +256,7 @@ impl Transcriber {
             })
     }
 
-    /// Adds bytes up to the last newline as a part for the executor, or all of them if there are
+    /// Adds the bytes up to the last newline as a part for the executor, or all bytes if there are
     /// many.
     fn add_part(
         &mut self,
@@ -330,7 +333,8 @@ impl Transcriber {
         });
     }
 
-    /// Moves the place to the beginning of the first incomplete line, or else to the end.
+    /// Moves the place to the beginning of the first incomplete line, or to the end if there is
+    /// none.
     fn placed(&mut self, channel: LogChannel, end: u64) -> Place {
         let streams = self.streams.iter();
         let open = streams.filter(|((_, one), stream)| *one == channel && stream.is_open);
@@ -343,7 +347,7 @@ impl Transcriber {
         self.place
     }
 
-    /// Has the executor make the items of the parts, and puts everything in order.
+    /// Lets the executor make items from the parts, and puts everything in order.
     async fn finished(
         &mut self,
         mut before: Place,
@@ -369,7 +373,8 @@ impl Transcriber {
                         items.map(|item| Item::of(item, at)).collect()
                     })
                     .collect(),
-                // The executor's state, with anything it held back, is lost from here on.
+                // The executor's state is lost from here on, and with it everything that the
+                // executor held back.
                 None => parts
                     .iter()
                     .zip(times(child))
@@ -417,8 +422,8 @@ impl Transcriber {
         steps
     }
 
-    /// The items of some parts of a child's output; none if the executor fails, which is then not
-    /// called again.
+    /// The items of some parts of a child's output. None if the executor fails; it is not called
+    /// again in that case.
     async fn ask(&mut self, child: u16, parts: &[Vec<u8>]) -> Option<Vec<Vec<TranscriptItem>>> {
         let executor = self.executor.clone()?;
         let stream = self.streams.entry((child, LogChannel::Stdout)).or_default();
@@ -443,7 +448,7 @@ fn says_something(item: &Item) -> bool {
     !by_its_text || !item.text.is_empty()
 }
 
-/// Adds items in steps that fit in one answer. Only the last step has the new place.
+/// Adds items in steps, each of which fits in one answer. Only the last step has the new place.
 fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Place) {
     let (mut together, mut bytes) = (Vec::new(), 0);
     for item in items {
@@ -466,7 +471,7 @@ fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Pla
     }
 }
 
-/// The message that output is shown unchanged, with the reason.
+/// The message that output is shown unchanged, and why.
 pub(super) fn not_made(why: &str) -> String {
     format!("claudine: no transcript; the unchanged output follows: {why}")
 }

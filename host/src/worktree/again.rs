@@ -1,6 +1,6 @@
-//! A merge that a user asks for again after the task has ended, because the first one was refused
-//! and its obstacle is gone, or because another strategy is wanted. It takes the same steps as the
-//! first one, and looks at the present state.
+//! A merge that a user asks for again after the task has ended, because the first merge was refused
+//! and its obstacle no longer exists, or because the user wants another strategy. The second merge
+//! takes the same steps as the first, and checks the present state in each.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
 /// A request to merge the work of a task that has ended.
 pub(crate) struct Again<'a> {
     pub(crate) strategy: MergeStrategy,
-    /// `None` if the task is forgotten.
+    /// The task; `None` if it was removed from the store.
     pub(crate) task: Option<&'a Task>,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
 }
@@ -34,11 +34,11 @@ impl Again<'_> {
     pub(super) fn message(&self, id: TaskId) -> Message {
         let asked = self.worktree().and_then(|it| it.message.as_deref());
         let summary = self.task.map(|task| task.request.summary.as_str());
-        Message::new(id, asked, summary.unwrap_or("Work of a forgotten task"))
+        Message::new(id, asked, summary.unwrap_or("Work of a removed task"))
     }
 }
 
-/// A worktree that nobody else can change meanwhile.
+/// A worktree that nobody else can change as long as this value exists.
 pub(crate) struct Held {
     task: TaskId,
     _turn: OwnedSemaphorePermit,
@@ -57,19 +57,19 @@ impl Worktrees {
         Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    /// The result of a repeated merge. To be called on a thread that may block.
+    /// The result of a repeated merge. Must be called on a thread that may block.
     pub(crate) fn merged_again(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
         Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
-    /// Holds a worktree: no attempt of the task can enter it meanwhile. An attempt that is in it
-    /// has begun before, and the store shows that.
+    /// Holds a worktree, so that no attempt of the task can enter it. An attempt that is already in
+    /// it has begun earlier, which the store shows.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
         let repository = self.known(task).await?.repository;
         Ok(self.held(task, &repository).await)
     }
 
-    /// Like [`Self::hold`], even if the worktree was cleaned up and its record removed.
+    /// Does the same as [`Self::hold`], even if the worktree was cleaned up and its record removed.
     pub(crate) async fn hold_without_record(
         &self,
         task: TaskId,
@@ -98,7 +98,7 @@ impl Worktrees {
         let git = self.git(self.path(id), again.variables.clone());
         let record = self.record(id).await?;
         let own = match &record {
-            // If the worktree is there, it is looked at whether it is on the branch.
+            // If the worktree exists, a later step checks that it is on the branch.
             Some(record) if fsx::is_taken(git.dir()) => Ok(record),
             Some(record) => {
                 let repository = git.in_repository(&record.repository);
@@ -120,7 +120,8 @@ impl Worktrees {
         let message = again.message(id);
         let mut work = self.begin(git, record, again.strategy, message).await?;
         let mut merge = self.carry_out(&work).await?;
-        // Written before the worktree is removed, and again with the result of that.
+        // The result is written before the worktree is removed. It is written again once the result
+        // of the removal is known.
         work.record.again = Some(merge.clone());
         self.write_record(&work.record).await?;
         let keep = again.worktree().is_some_and(|worktree| worktree.keep);
@@ -133,9 +134,9 @@ impl Worktrees {
     }
 }
 
-/// The result for a task that failed by its merge and whose branch is gone, if its base has all its
-/// work. The user may have merged the branch with git and cleaned up, or a host may have died
-/// before it could store the merge.
+/// The result for a task that failed because of its merge and whose branch no longer exists, if the
+/// base has all of the task's work. The user may have merged the branch with git and cleaned up, or
+/// a host may have died before it could store the merge.
 async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>, WorktreeError> {
     let failed = again.task.filter(|task| task.failed_by_its_merge());
     let (Some(task), Some(worktree)) = (failed, again.worktree()) else {

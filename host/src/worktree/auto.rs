@@ -1,8 +1,8 @@
 //! Merges a branch into its base.
 //!
-//! The merge is made in memory, as a commit with both sides as parents. Then the base moves from
-//! its old commit to the new one, or not at all. If the base is checked out somewhere, git moves
-//! that checkout too, and only if it has no changes.
+//! The merge is made in memory, as a commit with both sides as parents. The base is then moved from
+//! its old commit to the new one, or not at all. If the base is checked out somewhere, git updates
+//! this checkout too, but only if it has no changes.
 
 use claudine_domain::worktree::MergeState;
 
@@ -15,7 +15,7 @@ use crate::{
     text::shell_word,
 };
 
-/// How often the merge is started again because the base has moved meanwhile.
+/// How often the merge is started again if the base has moved during it.
 const TRIES: usize = 5;
 
 impl Work {
@@ -25,8 +25,8 @@ impl Work {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        // Each round looks at the present state: after the base was moved, the next round reports
-        // the merge.
+        // Each round checks the present state. After the base was moved, the next round reports the
+        // merge.
         for _ in 0..=TRIES {
             let (Some(old), Some(tip)) = (
                 self.git.branch_commit(&base).await?,
@@ -47,7 +47,7 @@ impl Work {
                 return self.refused(&base, &why).await;
             }
         }
-        let why = format!("`{base}` moved {TRIES} times meanwhile");
+        let why = format!("`{base}` was moved {TRIES} times during the merge");
         self.refused(&base, &why).await
     }
 
@@ -61,7 +61,7 @@ impl Work {
         Ok((MergeState::Refused, detail).into())
     }
 
-    /// Moves the base to a commit, together with its checkout; returns the reason if that is not
+    /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
     /// possible.
     async fn advance(
         &self,
@@ -90,7 +90,9 @@ impl Work {
             )));
         }
         if checkout.standing != Standing::CheckedOut {
-            return Ok(Some(format!("{place}, and must not move meanwhile")));
+            return Ok(Some(format!(
+                "{place}, and must not be moved until that ends"
+            )));
         }
         let there = self.git.in_dir(&checkout.path);
         if there.has_changes().await? {
@@ -102,8 +104,8 @@ impl Work {
         let Err(error) = there.fast_forward(base, new).await else {
             return Ok(None);
         };
-        // If the base has moved meanwhile, or its checkout is on another branch, the next round
-        // looks again.
+        // If the base has moved since, or its checkout is on another branch now, the next round
+        // checks again.
         let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(old)
             && there.head_branch().await?.as_ref() == Some(base);
         if !is_as_it_was {
@@ -114,7 +116,7 @@ impl Work {
             Ok(PutBack::Unchanged) => String::new(),
             Ok(PutBack::Done) => "; its files were put back".to_owned(),
             Ok(PutBack::Left(files)) => format!(
-                "; git has stopped half-way, and these files there could not be put back: {}; `git -C {shown} restore FILE` does that, `git -C {shown} status` shows all",
+                "; git has stopped half-way, and these files there could not be put back: {}; `git -C {shown} restore FILE` puts a file back, `git -C {shown} status` shows all",
                 shortened(&files)
             ),
             Err(error) => format!(
@@ -126,7 +128,7 @@ impl Work {
         )))
     }
 
-    /// The commit to which the base must move, or the conflicting files and advice.
+    /// The commit to which the base must be moved, or the conflicting files and advice.
     async fn merged(
         &self,
         base: &BranchRef,

@@ -1,7 +1,8 @@
 //! Names and owners of tasks' branches.
 //!
-//! A name tells the subject of a task but proves nothing. The owner of a branch is named by the
-//! record of its worktree or, without a record, by the task itself.
+//! The name of a branch shows the subject of a task, but does not prove whose branch it is. The
+//! owner of a branch is named by the record of its worktree or, if there is no record, by the task
+//! itself.
 
 use std::path::Path;
 
@@ -14,21 +15,21 @@ use claudine_domain::{
 use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{BranchRef, Commit, Git};
 
-/// The longest part of a branch's name that is made from the task's name or prompt.
+/// Maximum length of the part of a branch's name that is made from the task's name or prompt.
 const STEM_CHARS: usize = 40;
-/// The most words of a prompt in a name.
+/// Maximum number of words of a prompt in a name.
 const STEM_WORDS: usize = 6;
-/// The most branches that have the same name with different numbers; further ones are named by task
-/// id.
+/// Maximum number of branches with the same name and different numbers. Further branches are named
+/// by task id.
 const MOST_ALIKE: usize = 1_000;
 
-/// The beginning of git's note about a branch that was made for a task. Earlier versions did not
-/// add the task.
+/// The beginning of the note that git makes about a branch that was made for a task. Earlier
+/// versions did not add the id of the task.
 const MADE: &str = "claudine: made";
 
 impl Worktrees {
-    /// A free name for a task's new branch, if none was asked for: the name that it had before, if
-    /// that is free, else the planned one, with a number if necessary.
+    /// A free name for a task's new branch, if the user named none. The name that the branch had
+    /// before is used if it is free, else the planned name, with a number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -59,8 +60,8 @@ impl Worktrees {
     }
 
     /// The branch on which a task has worked, and its commit, if the record of its worktree is
-    /// lost: backups have no records. The name alone proves nothing, since another task may have it
-    /// by now.
+    /// lost, since backups have no records. The name of the branch proves nothing, since another
+    /// task's branch may have this name by now.
     pub(super) async fn own_branch(
         &self,
         repository: &Git,
@@ -84,8 +85,8 @@ impl Worktrees {
         {
             return Ok(None);
         }
-        // A merged branch is no longer needed, and the next branch of that name also contains its
-        // commits.
+        // A merged branch is no longer needed, and a later branch of the same name would contain
+        // its commits too.
         let base = worktree.base.as_ref().map(BranchRef::named);
         let base = match base {
             Some(base) => repository.branch_commit(&base).await?,
@@ -100,9 +101,9 @@ impl Worktrees {
 }
 
 impl Record {
-    /// The commit of the task's branch; `None` if the branch is gone. To be used if there is no
-    /// worktree that is on the branch: a branch of that name may have been made by somebody else
-    /// since, and is refused.
+    /// The commit of the task's branch; `None` if the branch no longer exists. Used if no worktree
+    /// is on the branch: somebody else may have made a branch of the same name since. Such a branch
+    /// is refused.
     pub(super) async fn own_tip(
         &self,
         git: &Git,
@@ -129,8 +130,8 @@ impl Record {
         })
     }
 
-    /// Whether the branch at `tip` is the task's, on which one of these commits was. What its base
-    /// has proves nothing, since every new branch has it.
+    /// Whether the branch at `tip` is the task's. It is if one of these commits was on it. Commits
+    /// that its base has prove nothing, since every new branch has them.
     async fn is_its_own(
         &self,
         git: &Git,
@@ -148,7 +149,7 @@ impl Record {
                 }
             }
         }
-        // A person may have rebased it.
+        // A person may have rebased the branch.
         let moves = git.moves(&self.branch).await?;
         if moves.is_empty() && !has_work {
             return Ok(git.is_ancestor(&self.base_commit, tip).await?);
@@ -160,7 +161,7 @@ impl Record {
         }))
     }
 
-    /// Git's note about the making of the branch.
+    /// The note that git made when the branch was created.
     pub(super) fn made(&self) -> String {
         format!("{MADE} for {}", self.task)
     }
@@ -189,8 +190,8 @@ fn last_commit(task: &Task, branch: &BranchRef) -> Option<Commit> {
     commits.next()
 }
 
-/// The part of a branch's name that tells its subject: from the task's name, else from the first
-/// words of its prompt. `None` if neither contains a usable character.
+/// The part of a branch's name that shows the subject. It is made from the task's name, or else
+/// from the first words of the prompt. `None` if neither contains a usable character.
 pub(crate) fn stem_of(name: Option<&str>, summary: &str) -> Option<String> {
     name.and_then(stem).or_else(|| stem(summary))
 }

@@ -1,5 +1,5 @@
-//! The owners of branches, from the records of worktrees. Includes deleted branches that their
-//! tasks will create again.
+//! The owners of branches, from the records of worktrees. Deleted branches that their tasks will
+//! create again are included.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Removes worktrees that nobody needs any more, and says why the others stay.
+//! Removes worktrees that nobody needs any more, and reports why the others are kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,18 +8,19 @@ use crate::{
     git::{BranchRef, Git, GitError},
 };
 
-/// The worktrees to remove in addition to those that nobody needs.
+/// Which worktrees are removed in addition to the ones that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Also {
-    /// Those whose work is only on their branch.
+    /// Whether worktrees whose work is only on their branch are removed.
     pub(crate) unmerged: bool,
-    /// Those with ignored files.
+    /// Whether worktrees with ignored files are removed.
     pub(crate) ignored: bool,
 }
 
 impl Worktrees {
-    /// Removes a worktree if everything in it is also in its base or on a remote. Uncommitted
-    /// changes are never removed. Returns why it stays; `None` if it was removed.
+    /// Removes a worktree if everything in it is also in its base or on a remote. A worktree with
+    /// uncommitted changes is never removed. Returns why the worktree is kept; `None` if it was
+    /// removed.
     pub(crate) async fn clean(
         &self,
         held: &Held,
@@ -43,7 +44,7 @@ impl Worktrees {
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
-            // Without the worktree only this tells which branch is the task's.
+            // Once the worktree is removed, only this commit shows which branch is the task's.
             record.tip = repository.branch_commit(&record.branch).await?;
             self.write_record(record).await?;
             let with_name = git.clone().with_identity().await?;
@@ -65,13 +66,13 @@ impl Worktrees {
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
-            // The branch stays, so the record stays too: a retry continues on the branch, and a
-            // merge needs its base.
+            // The branch is kept, so the record is kept too: a retry continues on the branch, and a
+            // merge needs the base.
             let branch = repository.branch_commit(&record.branch).await?;
             if branch.is_some() && !record.is_dropped {
                 return Ok(None);
             }
-            // Only the record tells of the ref.
+            // The ref of the kept commits is known only from the record, so the record is kept too.
             if record.has_kept(&repository).await? {
                 return Ok(None);
             }
@@ -104,7 +105,7 @@ mod tests {
     use crate::git::Look;
 
     #[test]
-    fn uncommitted_changes_stay_in_every_case() {
+    fn a_worktree_with_uncommitted_changes_is_kept_in_every_case() {
         let check = |dirty: u64, ignored: u64, unmerged: u64, expected: [bool; 4]| {
             check_adrift(dirty, ignored, unmerged, false, expected);
             check_adrift(dirty, ignored, unmerged, true, [true; 4]);
@@ -117,7 +118,8 @@ mod tests {
         check(1, 1, 2, [true; 4]);
     }
 
-    /// Checks cleaning by default, with unmerged work, with ignored files, and with both.
+    /// Checks which worktrees are kept: by default, with unmerged work allowed, with ignored files
+    /// allowed, and with both.
     fn check_adrift(dirty: u64, ignored: u64, unmerged: u64, is_adrift: bool, stays: [bool; 4]) {
         let mut look = Look::default();
         look.state.dirty_count = dirty;

@@ -23,7 +23,8 @@ pub(crate) struct Entered {
 }
 
 impl Worktrees {
-    /// Returns the place where this attempt works. An existing worktree is used as it was left.
+    /// Returns the place where this attempt works. An existing worktree is used as the last attempt
+    /// left it.
     pub(crate) async fn enter(
         &self,
         task: &Task,
@@ -46,16 +47,18 @@ impl Worktrees {
             path.join(&worktree.inside)
         };
         let branch = match known {
-            // The host was killed after the merge; the attempt only has to report it.
+            // The host was killed after the merge, so the attempt only has to report the merge.
             Some(record) if is_settled => record.branch,
-            // Boxed, because many attempts hold this future while they wait, and few get here.
+            // This is boxed, because many attempts hold this future while they wait, and few reach
+            // this point.
             Some(record) if record.is_ready => {
                 Box::pin(self.find(&git, task, worktree, record)).await?
             }
             known => Box::pin(self.make(&git, task, worktree, known)).await?,
         };
         if !is_settled {
-            // Git does not check out a directory without committed files, so it may be missing.
+            // Git does not check out a directory without committed files, so the directory may be
+            // missing.
             let dir = inside.clone();
             self.blocking(move |_| fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir)))
                 .await?;
@@ -86,7 +89,8 @@ impl Worktrees {
         Ok(record.branch)
     }
 
-    /// Makes a removed worktree again: on its branch or, if that is gone, from the base.
+    /// Makes a removed worktree again: on its branch or, if the branch no longer exists, from the
+    /// base.
     async fn make_again(
         &self,
         git: &Git,
@@ -98,7 +102,7 @@ impl Worktrees {
         refuse_moved(&repository, task.id, git.dir()).await?;
         repository.forget_missing(git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
-            // Another name will do.
+            // The branch is made under another name.
             Err(WorktreeError::BranchReplaced { .. }) if !record.is_named => None,
             tip => tip?,
         };
@@ -107,7 +111,7 @@ impl Worktrees {
             let start = self.brought_forward(&repository, record, tip).await?;
             return self.fill(git, record, &start).await;
         }
-        // The branch was deleted because its base has everything on it, or by the user.
+        // The branch was deleted by the user, or because its base has everything that was on it.
         if let Some(tip) = self::tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
         }
@@ -126,8 +130,8 @@ impl Worktrees {
         self.fill(git, record, &start).await
     }
 
-    /// The commit from which the work on a branch continues. If its base has all its work, the
-    /// branch is moved to the base, so that later merges have only new work.
+    /// The commit from which the work on a branch continues. If the base has all the work of the
+    /// branch, the branch is moved to the base, so that later merges have only new work.
     async fn brought_forward(
         &self,
         repository: &Git,
@@ -209,9 +213,9 @@ impl Worktrees {
         Ok(record.branch)
     }
 
-    /// A branch that the user has named. Also returns its tip if the task has worked on it before
-    /// and its record is lost: a backup has no records, and the repository may still be the same.
-    /// An existing branch is otherwise refused.
+    /// A branch that the user has named. Also returns the branch's tip if the task has worked on
+    /// this branch before and the record is lost: a backup has no records, and the repository may
+    /// still be the same. In any other case, an existing branch is refused.
     async fn named_branch(
         &self,
         repository: &Git,
@@ -225,7 +229,7 @@ impl Worktrees {
                 None => Ok((branch, None)),
             };
         };
-        // The task must have started before the backup, when the name was free for it.
+        // The task must have started before the backup. The name was free for it at that time.
         let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
         let is_its_own = restored.is_some_and(|restored| {
             let started = task.attempts.iter().filter_map(|it| it.started_at);
@@ -239,7 +243,7 @@ impl Worktrees {
         Ok((branch, Some(tip)))
     }
 
-    /// Like [`Self::named_branch`], for a branch that the user has not named.
+    /// Does the same as [`Self::named_branch`], for a branch that the user has not named.
     async fn unnamed_branch(
         &self,
         repository: &Git,
@@ -271,9 +275,9 @@ impl Worktrees {
         self.fill(git, record, tip).await
     }
 
-    /// Makes the checkout of a branch at this commit, and records that it is complete and which
-    /// ignored files it has. If its submodules fail it is removed, so that the next attempt does
-    /// not use it without them.
+    /// Makes the checkout of a branch at this commit. Records that the checkout is complete, and
+    /// which ignored files it has. If its submodules cannot be checked out, the checkout is
+    /// removed, so that the next attempt does not use it without them.
     async fn fill(
         &self,
         git: &Git,
@@ -283,7 +287,7 @@ impl Worktrees {
         let repository = git.in_repository(&record.repository);
         repository.add_worktree(git.dir(), tip).await?;
         let filled = async {
-            // Checked first: settings may lead git to a directory of the user.
+            // This is checked first, because settings may lead git to a directory of the user.
             match git.own_place(&record.repository).await {
                 Err(GitError::NotItsOwn { top, .. }) => return Err(WorktreeError::LedAway { top }),
                 place => place?,
@@ -313,7 +317,7 @@ impl Worktrees {
         }
     }
 
-    /// Removes the remains of an interrupted creation. No work was done in them.
+    /// Removes the remains of an interrupted creation. They contain no work.
     async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
@@ -328,7 +332,8 @@ impl Worktrees {
     }
 }
 
-/// Refuses a branch that is checked out elsewhere: two checkouts would undo each other's work.
+/// Refuses a branch that is checked out elsewhere, because two checkouts of one branch would undo
+/// each other's work.
 async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeError> {
     match git.checkouts_of(branch, None).await?.into_iter().next() {
         None => Ok(()),
@@ -341,7 +346,7 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
 }
 
 /// The commit from which a task starts. A task that waited for others starts from the present base,
-/// which has their work; so does one that has worked before.
+/// which has the work of those others. So does a task that has worked before.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();
@@ -353,7 +358,7 @@ async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, Wo
     planned(worktree)
 }
 
-/// The commit at which an existing branch left its base.
+/// The commit at which an existing branch diverged from its base.
 async fn parting(git: &Git, worktree: &Worktree, tip: &Commit) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let common = match self::tip(git, base.as_ref()).await? {

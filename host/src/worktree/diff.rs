@@ -1,5 +1,6 @@
-//! The changes of a task: its branch against its base, with uncommitted changes. After the merge,
-//! and once worktree and branch are gone, the commits in the record are compared.
+//! The changes of a task: the difference between its branch and the base, with uncommitted changes.
+//! After the merge, and if worktree and branch no longer exist, the commits in the record are
+//! compared.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::git::{Commit, Diff, Git, Wanted};
 pub(crate) struct Changed {
     pub(crate) branch: String,
     pub(crate) from: String,
-    /// `None` if the diff includes the files in the worktree.
+    /// Commit at the end of the diff; `None` if the diff includes the files in the worktree.
     pub(crate) to: Option<String>,
     pub(crate) diff: Diff,
 }
@@ -67,7 +68,7 @@ impl Worktrees {
     }
 }
 
-/// The changes of the present branch, with the files in its worktree if that exists.
+/// The changes of the present branch, with the files in its worktree if the worktree exists.
 async fn live(
     git: &Git,
     record: &Record,
@@ -85,7 +86,7 @@ async fn live(
         }
     };
     let Some(tip) = tip else { return Ok(None) };
-    // After the merge only the record tells where the branch left its base.
+    // After the merge, only the record shows where the branch diverged from its base.
     let from = match noted {
         Some((from, to)) if *to == tip => from.clone(),
         _ => record.parting(git, &tip).await?,

@@ -36,7 +36,7 @@ pub(crate) enum WorktreeError {
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
     NoBranchToMergeInto { base: String },
-    #[error("--merge auto would change {}, where `{branch}` is checked out, and that has changes that are not committed: {files}", checkout.display())]
+    #[error("--merge auto would change {}, where `{branch}` is checked out with changes that are not committed: {files}", checkout.display())]
     Dirty {
         checkout: PathBuf,
         branch: BranchRef,
@@ -56,7 +56,7 @@ pub(crate) enum WorktreeError {
     },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
-    #[error("its submodules cannot be checked out: {0}")]
+    #[error("the submodules of the worktree cannot be checked out: {0}")]
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
@@ -79,7 +79,7 @@ pub(crate) enum WorktreeError {
         to: PathBuf,
     },
     #[error(
-        "branch `{branch}` is not the task's: somebody has deleted that one and made another of the same name; {}",
+        "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
     )]
     BranchReplaced {
@@ -106,9 +106,11 @@ impl WorktreeError {
             ),
             Self::BranchInTheWay { .. } => Some("name another one with --branch"),
             Self::LedAway { .. } => Some(
-                "limit that setting to the main checkout, in which you run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
+                "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),
-            Self::InUse { .. } => Some("end that first, or choose --merge manual, pr or patch"),
+            Self::InUse { .. } => {
+                Some("end the rebase or bisect first, or choose --merge manual, pr or patch")
+            }
             Self::Hidden { .. } => {
                 Some("submit the task in that checkout, or choose --merge manual, pr or patch")
             }
@@ -131,7 +133,7 @@ impl WorktreeError {
         }
     }
 
-    /// Whether the present state is in the way of the request.
+    /// Whether the request conflicts with the present state.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(
             self,
@@ -153,27 +155,27 @@ impl WorktreeError {
         matches!(
             self,
             Self::Io { .. }
-                // The remotes of submodules may not answer at the moment.
+                // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
     }
 }
 
-/// How the task's branch can take its name back.
+/// How the task's branch can get its name back.
 fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
     let name = shell_word(branch.name());
     let rename = format!("`git branch -m {name} NEW` frees its name");
     match last {
         Some(last) => format!(
-            "{rename}, and `git branch {name} {}` makes the task's again",
+            "{rename}, and `git branch {name} {}` makes the task's branch again",
             last.hash()
         ),
         None => rename,
     }
 }
 
-/// Turns an I/O error into one that names the action and the path.
+/// Turns an I/O error into an error that names the action and the path.
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorktreeError {
     let path = path.to_owned();
     move |source| WorktreeError::Io { what, path, source }

@@ -1,6 +1,6 @@
-//! Commits that a worktree leaves on no branch: those before an amend, a rebase or a reset, or made
-//! without a branch. In a checkout git keeps them for a while; with a worktree it forgets them. So
-//! they get a ref before the worktree is removed.
+//! Commits that a worktree leaves on no branch: commits from before an amend, a rebase or a reset,
+//! and commits that were made without a branch. As long as a checkout exists, git keeps them for a
+//! while. When a worktree is removed, git forgets them. So they get a ref before the removal.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use claudine_domain::time::millis;
 use super::{WorktreeError, record::Record};
 use crate::{clock, git::Git};
 
-/// The time for which they are kept at least: as long as git keeps such commits of a checkout.
+/// Minimum time for which such commits are kept. It is as long as git itself keeps them for a
+/// checkout.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {
@@ -18,7 +19,8 @@ impl Record {
         format!("refs/claudine/{}", self.task)
     }
 
-    /// Keeps such commits of the worktree in which `git` runs. Returns their ref if there are any.
+    /// Keeps the commits of the worktree in which `git` runs that are on no branch. Returns their
+    /// ref if there are any.
     pub(super) async fn keep_abandoned(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
         let name = self.kept_ref();
         let message = format!("Commits of {} that were on no branch", self.task);
@@ -27,7 +29,8 @@ impl Record {
         Ok(is_kept.then_some(name))
     }
 
-    /// Gives up such commits after their time. Returns whether there are any that are kept on.
+    /// Deletes the ref once its commits have been kept long enough. Returns whether the ref still
+    /// exists.
     pub(super) async fn has_kept(&self, repository: &Git) -> Result<bool, WorktreeError> {
         let name = self.kept_ref();
         let Some(kept) = repository.kept_commits(&name).await? else {

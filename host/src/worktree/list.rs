@@ -1,4 +1,4 @@
-//! Lists the worktrees that exist, and what is only in them.
+//! Lists the worktrees that exist, and what exists only in them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +16,26 @@ use crate::git::{Git, Look};
 pub(crate) struct Found {
     pub(crate) task: TaskId,
     pub(crate) path: PathBuf,
-    /// `None` if its record cannot be read.
+    /// The repository; `None` if the worktree's record cannot be read.
     pub(crate) repository: Option<PathBuf>,
     pub(crate) branch: Option<String>,
     pub(crate) base: Option<String>,
     pub(crate) merge: Option<Merge>,
-    /// Its content, or the reason why git cannot tell.
+    /// The content of the worktree, or the reason why git could not report it.
     pub(crate) content: Result<Content, String>,
 }
 
-/// Everything that would be lost, or be on a branch only, without the worktree.
+/// Everything that would be lost, or would be only on a branch, if the worktree were removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
     /// The number of changed and new files.
     pub(crate) dirty: u64,
-    /// The number of ignored files, and directories of such files, that were not there when the
-    /// worktree was made.
+    /// The number of ignored files, and of directories with only ignored files, that did not exist
+    /// when the worktree was made.
     pub(crate) ignored: u64,
     /// The number of commits that are neither in the base nor on a remote.
     pub(crate) unmerged: u64,
-    /// Whether these commits are on no branch either.
+    /// Whether some of these unmerged commits are on no branch.
     pub(super) is_adrift: bool,
     pub(super) look: Look,
 }
@@ -77,7 +77,7 @@ impl Worktrees {
         Ok(list)
     }
 
-    /// The tasks that have or had a worktree.
+    /// The tasks that have a worktree or had one.
     pub(crate) async fn tasks(&self) -> Result<BTreeSet<TaskId>, WorktreeError> {
         let records = self.records().await?.into_iter();
         Ok(records.map(|(task, _)| task).collect())
@@ -104,8 +104,8 @@ impl Record {
         self.again.as_ref().or(settled)
     }
 
-    /// The content of the worktree in which `git` runs, for the commit that is checked out,
-    /// whatever branch that is on.
+    /// The content of the worktree in which `git` runs, for the commit that is checked out there,
+    /// whatever branch this commit is on.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
         let look = git.look(&self.repository, &self.ignored).await?;
         let tip = git.commit_of("HEAD").await?;

@@ -5,7 +5,8 @@ use claudine_domain::id::TaskId;
 use super::record::Record;
 use crate::text::shortened;
 
-/// The longest first line, if it is made from the prompt; a longer one is cut and marked.
+/// Maximum length of the first line, if it is made from the prompt. A longer line is cut and
+/// marked.
 const SUBJECT_CHARS: usize = 72;
 /// The trailer by which the commits of a task can be found: `git log --grep`, `git
 /// interpret-trailers`.
@@ -18,7 +19,8 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The message that was asked for, or else the first line of the prompt.
+    /// Makes the message from the text that the user gave, or else from the first line of the
+    /// prompt.
     pub(super) fn new(task: TaskId, asked: Option<&str>, summary: &str) -> Self {
         let asked = asked.map(str::trim).filter(|text| !text.is_empty());
         let text = match asked {
@@ -28,7 +30,7 @@ impl Message {
         Self { task, text }
     }
 
-    /// The first line, which is also the title of a pull request.
+    /// The first line of the message, which is also the title of a pull request.
     pub(super) fn subject(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
     }

@@ -1,13 +1,13 @@
-//! Worktrees: a separate checkout for a task, on a separate branch, in the data directory and never
-//! in the user's checkout.
+//! Worktrees. Each is a separate checkout for a task, on a separate branch, in the data directory
+//! and never in the user's checkout.
 //!
-//! A worktree is planned at the submission, which refuses everything that can be known to fail. It
-//! is made when the first attempt starts, and kept for further attempts. When the task has
-//! succeeded its work is merged, pushed, written to a patch, or left, as the user asked.
-//! Uncommitted work is never removed, a branch only if its base has everything on it, and commits on
-//! no branch are kept by a ref. Each step finds out what of it is already done, so that another host
-//! can continue after a host was killed in the middle. Beside each worktree there is a record of it,
-//! which outlives its task.
+//! A worktree is planned at the submission, and a request that is certain to fail is refused. The
+//! worktree is made when the first attempt starts, and kept for further attempts. When the task has
+//! succeeded, its work is merged, pushed, written to a patch, or left, as the user asked.
+//! Uncommitted work is never removed. A branch is removed only if its base has everything that is
+//! on it. Commits that are on no branch are kept by a ref. Each step first finds out which parts of
+//! it are already done, so that another host can continue if a host was killed in the middle.
+//! Beside each worktree there is a record of it, which outlives the task.
 
 mod again;
 mod auto;
@@ -53,10 +53,10 @@ use crate::{git::Git, layout::Layout, lock::lock};
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// A turn for each repository that is being changed or waited for: git's own locks do not wait
-    /// but refuse the second user.
+    /// A turn for each repository that is being changed or waited for. Git's own locks do not make
+    /// a second user wait, but refuse it.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
-    /// Read once, because every naming of a branch uses it.
+    /// The owners of branches. They are read once, because every naming of a branch uses them.
     claims: OnceCell<Claims>,
 }
 
@@ -78,7 +78,7 @@ impl Worktrees {
         Git::at(dir, variables, self.layout.root())
     }
 
-    /// The path of a task's worktree, whether it exists or not.
+    /// The path of a task's worktree, whether or not the worktree exists.
     pub(crate) fn path(&self, task: TaskId) -> PathBuf {
         self.layout.worktree(task)
     }
@@ -99,7 +99,7 @@ impl Worktrees {
     async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
         let turn = {
             let mut turns = lock(&self.turns);
-            // A turn that only this map refers to is neither taken nor waited for.
+            // A turn that only this map refers to is not in use, and nobody waits for it.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns
                 .entry(repository.to_owned())
@@ -108,7 +108,7 @@ impl Worktrees {
         };
         match turn.acquire_owned().await {
             Ok(permit) => permit,
-            Err(_) => unreachable!("nobody closes it"),
+            Err(_) => unreachable!("nothing closes the semaphore"),
         }
     }
 }

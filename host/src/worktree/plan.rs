@@ -17,14 +17,16 @@ use crate::git::{
 pub(crate) struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
-    /// The branch, tag or commit from which the worktree starts; by default the checked out one.
+    /// The branch, tag or commit from which the worktree starts. By default, this is the checked
+    /// out one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
     #[serde(default)]
     pub(crate) merge: MergeStrategy,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) keep: bool,
-    /// The message of the commits that are made for it; by default the first line of the prompt.
+    /// The message of the commits that are made for the task. By default, this is the first line of
+    /// the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
 }
@@ -32,11 +34,11 @@ pub(crate) struct Wish {
 /// A worktree that can be made.
 pub(crate) struct Planned {
     pub(crate) worktree: Worktree,
-    /// A possible obstacle to its merge.
+    /// A possible obstacle to the merge.
     pub(crate) warning: Option<String>,
 }
 
-/// Looks at the repository of git's directory, and refuses a request that could not be carried out.
+/// Checks the repository of git's directory, and refuses a request that could not be carried out.
 pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     let place = place(git).await?;
     refuse_unmakable(git, wish).await?;
@@ -63,8 +65,8 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeErro
     Ok(Planned { worktree, warning })
 }
 
-/// Refuses an existing branch. Not a part of the plan, because the same request may have been sent
-/// before and have created the branch.
+/// Refuses a branch that exists. This is not a part of the plan, because the same request may have
+/// been sent before and may have created the branch.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
     let Some(branch) = &worktree.branch else {
         return Ok(());
@@ -115,7 +117,7 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
         GitError::Failed { said, .. } if said.contains("cannot use bare repository") => {
             WorktreeError::Bare { dir: dir() }
         }
-        // Also reported inside a `.git`, which is not a checkout.
+        // Git reports the same error inside a `.git`, which is not a checkout.
         GitError::Failed { said, .. }
             if said.contains("not a git repository") || said.contains("work tree") =>
         {
@@ -126,7 +128,7 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
 }
 
 async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, WorktreeError> {
-    // Looks at the checkout itself instead of the name `HEAD`, which a branch may have.
+    // The checkout itself is read instead of the name `HEAD`, since a branch may have this name.
     let found = match &wish.base {
         Some(base) => git.resolve(base).await?,
         None => git.checked_out().await?,
@@ -140,9 +142,10 @@ async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, Worktre
     }
 }
 
-/// Refuses an automatic merge that cannot work: without a branch to merge into, or if the branch's
-/// checkout has changes, or is in a state that a merge would break. An untracked file is in the way
-/// only if the merge adds a file of the same name, which is not known yet: this is a warning.
+/// Refuses an automatic merge that cannot work: there is no branch to merge into, or the branch's
+/// checkout has changes or is in a state that a merge would break. An untracked file is an obstacle
+/// only if the merge adds a file of the same name, which is not known yet. So it only causes a
+/// warning.
 async fn refuse_unmergeable(
     git: &Git,
     wish: &Wish,

@@ -1,4 +1,4 @@
-//! Records of worktrees. A record is separate from its task: the task is forgotten after some days,
+//! Records of worktrees. A record is separate from its task: the task is removed after some days,
 //! but work that nobody has fetched is kept.
 
 use std::{
@@ -25,25 +25,26 @@ pub(super) struct Record {
     pub(super) checkout: Option<PathBuf>,
     pub(super) branch: BranchRef,
     pub(super) base: Option<BranchRef>,
-    /// The commit at which the branch left its base.
+    /// The commit at which the branch diverged from its base.
     pub(super) base_commit: Commit,
-    /// The last commit known of the branch, if the worktree was removed or another attempt began.
-    /// Tells the branch from one of the same name that somebody made later.
+    /// The branch's last known commit, noted when the worktree was removed or another attempt
+    /// began. It distinguishes the branch from another one that somebody made later under the same
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tip: Option<Commit>,
-    /// Whether the user named the branch, so that it is never deleted.
+    /// Whether the user named the branch. If so, it is never deleted.
     #[serde(default)]
     pub(super) is_named: bool,
-    /// Whether the branch was deleted once its base had everything on it, so that its name is free.
+    /// Whether the branch was deleted once its base had everything on it. If so, its name is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_dropped: bool,
     /// Whether the worktree was made completely.
     #[serde(default)]
     pub(super) is_ready: bool,
-    /// The ignored files that were in it before its task began.
+    /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
-    /// The result of settling the work of this attempt.
+    /// The result of settling, and the number of the attempt whose work was settled.
     #[serde(default)]
     pub(super) settled: Option<(u32, Merge)>,
     /// The result of a merge that was asked for again after the task had ended.
@@ -61,7 +62,7 @@ impl Record {
     }
 }
 
-/// An existing record, whether it can be read or not.
+/// A record that exists, whether or not it can be read.
 pub(super) type Kept = (TaskId, Result<Record, WorktreeError>);
 
 impl Worktrees {
@@ -108,7 +109,8 @@ impl Worktrees {
             .await
     }
 
-    /// All records, the oldest task first. An unreadable one does not hide the others.
+    /// All records, the oldest task first. If a record cannot be read, the others are still
+    /// returned.
     pub(super) async fn records(&self) -> Result<Vec<Kept>, WorktreeError> {
         self.blocking(|layout| {
             let records = tasks(layout)?.into_iter().filter_map(|task| {
@@ -121,7 +123,7 @@ impl Worktrees {
     }
 }
 
-/// Reads a record. To be called on a thread that may block.
+/// Reads a record. Must be called on a thread that may block.
 pub(super) fn read(layout: &Layout, task: TaskId) -> Result<Option<Record>, WorktreeError> {
     let path = layout.worktree_record(task);
     match fs::read(&path) {
@@ -137,8 +139,8 @@ fn write(layout: &Layout, record: &Record) -> Result<(), WorktreeError> {
     let path = layout.worktree_record(record.task);
     let write = || -> io::Result<()> {
         fsx::make_private_dir(&layout.worktrees())?;
-        // Must survive a power cut: the work in a worktree may exist nowhere else, and only this
-        // record describes it.
+        // The record must survive a power cut: the work in a worktree may exist nowhere else, and
+        // only the record describes it.
         fsx::replace(&path, Lasting::PowerCut, &serde_json::to_vec(record)?).map(drop)
     };
     write().map_err(io_error("cannot write", &path))

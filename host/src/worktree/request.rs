@@ -1,4 +1,4 @@
-//! Pushes a branch, and opens a pull request with `gh` if that is installed.
+//! Pushes a branch, and opens a pull request with `gh` if it is installed.
 
 use claudine_domain::worktree::MergeState;
 
@@ -16,7 +16,7 @@ impl Work {
         let branch = &self.record.branch;
         let follows = self.followed().await?;
         let chosen = self.git.setting("remote.pushDefault").await?;
-        // The repository itself cannot be pushed to.
+        // `.` means the repository itself, to which nothing can be pushed.
         let chosen = chosen.filter(|remote| remote != ".");
         let Some(remote) = chosen.or_else(|| follows.clone()) else {
             let why = format!("there is no remote to push `{branch}` to; it stays here");
@@ -61,7 +61,7 @@ impl Work {
             .or_else(|| remotes.first().cloned()))
     }
 
-    /// The address of the open pull request, an earlier one or a new one.
+    /// The address of the open pull request. If none is open, one is created.
     async fn request(&self, head: &str) -> Result<String, GitError> {
         let branch = &self.record.branch;
         if let Some(url) = self.git.open_request(branch).await? {
@@ -79,8 +79,8 @@ impl Work {
     }
 }
 
-/// The head branch as `gh` expects it if it is in another repository than the base: with the owner
-/// of its repository in front, which is the second last part of the address.
+/// The head branch in the form that `gh` expects if the branch is in another repository than the
+/// base: preceded by the owner of its repository, which is the second last part of the address.
 fn head_in(url: &str, branch: &BranchRef) -> String {
     let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
     match owner.filter(|owner| !owner.is_empty()) {

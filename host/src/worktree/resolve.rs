@@ -1,8 +1,8 @@
 //! Conflicts that a person resolves: the base is merged into the task's branch in its worktree,
 //! left open for the person, and committed once all files are resolved.
 //!
-//! The whole state is in the worktree: a later command finds the merge as it was left, even after a
-//! restart, and completes or aborts it.
+//! The whole state is in the worktree. So a later command finds the merge as the person left it,
+//! even after a restart, and can complete or abort it.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) enum Resolution {
     /// Nothing conflicts any more: the branch can be merged.
     Resolved,
-    /// A merge was begun in the worktree, and these files are unresolved.
+    /// A merge was begun in the worktree, and these files are not resolved.
     Open {
         path: PathBuf,
         files: Vec<Unresolved>,
@@ -41,8 +41,8 @@ impl From<Done> for Resolution {
 }
 
 impl Worktrees {
-    /// Begins to merge the base into the branch, or finds a merge that was begun before. A removed
-    /// worktree is made again.
+    /// Begins to merge the base into the branch, or finds a merge that was begun before. If the
+    /// worktree was removed, it is made again.
     pub(crate) async fn begin_resolving(
         &self,
         held: &Held,
@@ -79,7 +79,7 @@ impl Worktrees {
         self.open(&work).await
     }
 
-    /// Commits a merge that was begun, if all of it is resolved.
+    /// Commits a merge that was begun, if all files are resolved.
     pub(crate) async fn end_resolving(
         &self,
         held: &Held,
@@ -90,13 +90,13 @@ impl Worktrees {
             return Ok(done.into());
         }
         if !work.git.is_merging().await? {
-            // Somebody has committed or aborted it; the merge that follows tells which.
+            // Somebody has committed or aborted the merge. The next merge shows which of the two.
             return Ok(Resolution::Resolved);
         }
         self.open(&work).await
     }
 
-    /// Aborts a merge that was begun; returns whether there was one.
+    /// Aborts a merge that was begun. Returns whether there was one.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
@@ -115,7 +115,8 @@ impl Worktrees {
         Ok(is_merging)
     }
 
-    /// Returns the unresolved files of a merge in progress; commits it if there are none.
+    /// Returns the unresolved files of a merge in progress. If there are none, the merge is
+    /// committed.
     async fn open(&self, work: &Work) -> Result<Resolution, WorktreeError> {
         let files = work.git.take_resolved().await?;
         if files.is_empty() {
@@ -151,8 +152,8 @@ impl Worktrees {
 }
 
 impl Work {
-    /// Refuses to begin a merge over uncommitted changes. If the strategy commits them anyway, they
-    /// are committed first.
+    /// Refuses to begin a merge over uncommitted changes. If the strategy would commit the changes
+    /// anyway, they are committed first.
     async fn refuse_or_commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if self.strategy != MergeStrategy::Manual {
             return self.commit_rest().await;

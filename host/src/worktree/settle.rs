@@ -1,9 +1,9 @@
 //! Settles the work of a task that has succeeded.
 //!
-//! Each step looks at the present state instead of remembering what was done. So settling can be
-//! repeated: after a crash the second run finds the commits, merges and pushes of the first. When
-//! the work is settled, the result is written into the worktree's record, before the worktree is
-//! removed.
+//! Each step checks the present state instead of remembering what was done. So settling can be
+//! repeated: after a crash, the second run finds the commits, merges and pushes of the first run.
+//! When the work is settled, the result is written into the worktree's record, before the worktree
+//! is removed.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
     text::{harmless, shell_word},
 };
 
-/// The most conflicting files that are stored in a row, and their total length.
+/// Maximum number of conflicting files that are stored in a row, and their maximum total length.
 const CONFLICTS_NAMED: usize = 50;
 const CONFLICTS_BYTES: usize = 4 << 10;
 
@@ -34,7 +34,7 @@ pub(crate) struct Settling<'a> {
     pub(crate) task: TaskId,
     pub(crate) attempt: u32,
     pub(crate) worktree: &'a Worktree,
-    /// The branch as the task knows it.
+    /// The branch that is stored with the task.
     pub(crate) branch: String,
     /// The summary of the task, for commit messages.
     pub(crate) title: &'a str,
@@ -47,7 +47,7 @@ pub(super) struct Work {
     pub(super) record: Record,
     pub(super) strategy: MergeStrategy,
     pub(super) message: Message,
-    /// Runs in the worktree or, if that is gone, in the repository.
+    /// Git, which runs in the worktree or, if the worktree no longer exists, in the repository.
     pub(super) git: Git,
     pub(super) path: PathBuf,
 }
@@ -56,14 +56,14 @@ pub(super) struct Work {
 pub(super) struct Done {
     state: MergeState,
     pub(super) detail: String,
-    /// The reason for a failure, if the first part of the detail is not enough.
+    /// The reason for a failure, if the first part of the detail does not suffice.
     brief: Option<String>,
     conflicts: Vec<String>,
     work: Option<Span>,
 }
 
 impl Done {
-    /// The result if base and branch have changed the same places.
+    /// The result if base and branch have changed the same lines.
     pub(super) fn conflict(files: Vec<String>, detail: String) -> Self {
         Self {
             brief: Some(format!("merge conflict in {}", shortened(&files))),
@@ -99,14 +99,14 @@ impl Worktrees {
         git.changed_since(&record.base_commit).await.ok()
     }
 
-    /// Settles the work of an attempt. Never fails: an error becomes the result.
+    /// Settles the work of an attempt. Never fails: an error becomes a part of the result.
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
         let strategy = settling.worktree.merge;
         let branch = settling.branch.clone();
         let path = self.path(settling.task);
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
-            // The work may not even be committed.
+            // The work may not even have been committed.
             let place = if path.exists() {
                 format!("in the worktree {} (branch `{branch}`)", path.display())
             } else {
@@ -159,7 +159,7 @@ impl Worktrees {
         Ok(self.leave(&mut work, merge).await)
     }
 
-    /// Prepares the steps. Git runs in the worktree, which may be gone.
+    /// Prepares the steps. Git is meant to run in the worktree, which may not exist any more.
     pub(super) async fn begin(
         &self,
         git: Git,
@@ -195,7 +195,7 @@ impl Worktrees {
             conflicts,
             work: span,
         } = self.work(work).await?;
-        // The first part of the detail is the reason, the rest is advice.
+        // The first part of the detail is the reason. The following parts are advice.
         let why = || detail.split("; ").next().unwrap_or_default().to_owned();
         let brief = state.is_failure().then(|| brief.unwrap_or_else(why));
         Ok(Merge {
@@ -208,7 +208,7 @@ impl Worktrees {
 
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        // Without a worktree everything is on the branch.
+        // If there is no worktree, everything is on the branch.
         if work.path.exists()
             && let Some(done) = work.commit_rest().await?
         {
@@ -218,7 +218,8 @@ impl Worktrees {
             let branch = branch.clone();
             return Err(WorktreeError::BranchGone { branch });
         };
-        // Found before the merge: afterwards the histories do not part any more.
+        // This commit is looked up before the merge, because the histories do not diverge any more
+        // after it.
         let from = work.record.parting(&work.git, &tip).await?;
         let done = self.hand_over(work, &tip).await?;
         Ok(Done {
@@ -279,8 +280,8 @@ impl Worktrees {
         Ok((MergeState::Written, detail).into())
     }
 
-    /// Removes the worktree if nothing would be lost, and also its branch if we named it and nobody
-    /// needs it any more.
+    /// Removes the worktree if nothing would be lost. Removes its branch too, if we named the
+    /// branch and nobody needs it any more.
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
@@ -289,13 +290,13 @@ impl Worktrees {
                 Ok(Removal::Removed(kept)) => {
                     if let Some(kept) = kept {
                         merge.detail = format!(
-                            "{}; its commits that are on no branch are kept: `git log {kept}`",
+                            "{}; commits of the worktree that are on no branch are kept: `git log {kept}`",
                             merge.detail
                         );
                     }
                     None
                 }
-                // The merge's text says why.
+                // The text of the merge already gives the reason.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
                 Err(error) => Some(error.to_string()),
@@ -321,7 +322,7 @@ impl Worktrees {
         merge
     }
 
-    /// Deletes the branch if we named it and its base has everything on it.
+    /// Deletes the branch if we named it and its base has everything that is on it.
     pub(super) async fn drop_branch(
         &self,
         record: &mut Record,
@@ -344,9 +345,10 @@ impl Worktrees {
 
 /// The result of removing a worktree.
 enum Removal {
-    /// Also names the ref that keeps its commits that are on no branch.
+    /// The worktree was removed. If it had commits that are on no branch, this is the ref that
+    /// keeps them.
     Removed(Option<String>),
-    /// The worktree has uncommitted changes, which had to be left.
+    /// The worktree has uncommitted changes, so it was not removed.
     LeftUncommitted,
     Refused(String),
 }
@@ -371,7 +373,7 @@ impl Work {
         Ok(Removal::Removed(kept))
     }
 
-    /// Refuses a worktree that is not on its branch; returns why.
+    /// Refuses a worktree in which another branch or commit is checked out. Returns the reason.
     pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
@@ -384,7 +386,8 @@ impl Work {
             );
             return Ok(Some((MergeState::Refused, detail).into()));
         }
-        // If the branch is missing, the next commit would have no history and contain all files.
+        // If the branch is missing, the next commit would have no history, and would contain all
+        // files.
         if self.git.branch_commit(branch).await?.is_some() {
             return Ok(None);
         }
@@ -402,8 +405,8 @@ impl Work {
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Commits the changes that the task has not committed, if the strategy asks for that; or
-    /// returns why nothing is done with the worktree.
+    /// Commits the changes that the task has not committed, if the strategy requires this. Returns
+    /// a reason if nothing is to be done with the worktree.
     pub(super) async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if let Some(done) = self.refuse_astray().await? {
             return Ok(Some(done));
@@ -411,8 +414,8 @@ impl Work {
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
         let mut left = self.git.status().await?;
-        // Once more, because with the commit of a merge git brings back the changes that were set
-        // aside for it (`git merge --autostash`).
+        // The second round is needed because git, when it commits a merge, brings back the changes
+        // that were set aside for it (`git merge --autostash`).
         for is_first in [true, false] {
             // A merge whose resolution equals the branch changes no file, but must still be
             // committed.
@@ -447,7 +450,7 @@ impl Work {
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Returns why these changes are not committed; `None` if they can be.
+    /// Returns why these changes must not be committed; `None` if they may be.
     async fn refuse_to_commit(&self, state: &GitState) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
@@ -458,7 +461,7 @@ impl Work {
             );
             return Ok(Some((MergeState::Left, detail).into()));
         }
-        // Committing conflicts would mark them as resolved.
+        // To commit files with conflicts would mark the conflicts as resolved.
         let conflicts = self.git.conflicting_files().await?;
         if !conflicts.is_empty() {
             let detail = format!(
@@ -480,7 +483,8 @@ impl Work {
     }
 
     /// Refuses repositories that were committed only as a hash, and submodules at commits that
-    /// exist nowhere else: others would get the commit without their content.
+    /// exist nowhere else: other people would get the commit, but not the content of these
+    /// directories.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;
@@ -506,15 +510,15 @@ impl Work {
 }
 
 impl Record {
-    /// The commit at which the branch leaves its base: later than when it was made, if the base was
-    /// merged into it since.
+    /// The commit at which the branch diverges from its base. This is later than the point at which
+    /// the branch was made, if the base was merged into the branch since.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
         let base = match &self.base {
             Some(base) => git.branch_commit(base).await?,
             None => None,
         };
         let common = match base {
-            // A merged branch does not leave its base any more, so the recorded commit counts.
+            // A merged branch no longer diverges from its base, so the recorded commit counts.
             Some(base) if !git.is_ancestor(tip, &base).await? => {
                 git.common_ancestor(&base, tip).await?
             }
@@ -538,8 +542,8 @@ impl Record {
     }
 }
 
-/// Refuses a worktree that somebody, such as its task, has moved elsewhere with git: there may be
-/// uncommitted changes in it.
+/// Refuses a worktree that somebody (perhaps its task) has moved elsewhere with git, because it may
+/// have uncommitted changes there.
 pub(super) async fn refuse_moved(
     repository: &Git,
     task: TaskId,
@@ -552,7 +556,7 @@ pub(super) async fn refuse_moved(
     }
 }
 
-/// Gives a patch its final name; removes it if it is empty, since `git apply` refuses an empty
+/// Gives a patch its final name. Removes it if it is empty, since `git apply` refuses an empty
 /// patch.
 fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     let is_empty = fs::metadata(fresh)?.len() == 0;
@@ -564,7 +568,7 @@ fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     Ok(is_empty)
 }
 
-/// The first names, as many as fit into a row.
+/// The first of the names: as many as fit into a row.
 fn first_of(mut files: Vec<String>) -> Vec<String> {
     let mut bytes = 0;
     files.truncate(CONFLICTS_NAMED);

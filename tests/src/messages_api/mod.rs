@@ -3,11 +3,11 @@
 //!
 //! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) according to
 //! a [`Script`], records every request for assertions, and can hold an answer at a named point
-//! until the test releases it. It knows nothing of Claude Code; what the tests expect of it is in
-//! the tests.
+//! until the test releases it. The server knows nothing of Claude Code; what is expected of Claude
+//! Code is in the tests.
 //!
-//! Tests in other processes (a shell, Python) use the binary `messages-api`, which offers the same
-//! over `/control/…`.
+//! Tests in other processes (a shell, Python) use the binary `messages-api`, which is controlled by
+//! requests to `/control/…`.
 
 mod points;
 mod script;
@@ -25,7 +25,7 @@ pub use serve::Recorded;
 use serve::Shared;
 use tokio::sync::oneshot;
 
-/// A running server; dropping it ends it.
+/// A running server, which ends when this is dropped.
 pub struct MessagesApi {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ impl MessagesApi {
         Self::start_on(0, script)
     }
 
-    /// Starts it on this port; 0 takes a free one.
+    /// Starts a server on this port; 0 means any free port.
     pub fn start_on(port: u16, script: Script) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
@@ -71,7 +71,7 @@ impl MessagesApi {
         self.shared.requests()
     }
 
-    /// The requests for messages, without `count_tokens` and others.
+    /// The requests for messages, without requests of other kinds such as `count_tokens`.
     pub fn message_requests(&self) -> Vec<Recorded> {
         self.requests()
             .into_iter()
@@ -84,7 +84,7 @@ impl MessagesApi {
         self.shared.points.release(point);
     }
 
-    /// Waits until an answer has reached the point; false if none did in time.
+    /// Waits until an answer has reached the point; returns `false` if no answer did in time.
     pub fn wait_reached(&self, point: &str, at_most: Duration) -> bool {
         self.shared.points.wait_reached(point, at_most)
     }

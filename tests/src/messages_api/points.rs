@@ -1,5 +1,5 @@
-//! Named points: an answer waits there until a test releases it, and a test waits until an answer
-//! has reached it.
+//! Named points: an answer waits at a point until a test releases the point, and a test waits until
+//! an answer has reached the point.
 //!
 //! Points replace sleeps: a test that saw a point reached knows exactly how much the agent was
 //! told.

@@ -1,15 +1,15 @@
 //! The answers of the scripted Messages API: an ordered list of rules, tried from the top for each
 //! request.
 //!
-//! A rule can require a text in the conversation and a turn, so that several tasks can share one
-//! server, whatever the order of their requests.
+//! A rule can require a piece of text in the conversation and a turn, so that several tasks can
+//! share one server, whatever the order of their requests.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The rules, first match first.
+/// The rules in the order in which they are tried.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -17,7 +17,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// The same answer to every request.
+    /// A script that gives the same answer to every request.
     pub fn always(answer: Answer) -> Self {
         Self::default().then(Rule::new(answer))
     }
@@ -38,17 +38,17 @@ impl Script {
     }
 }
 
-/// Conditions for an answer.
+/// An answer with its conditions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The request's messages contain this text.
+    /// Text that the request's messages must contain.
     #[serde(default)]
     pub contains: Option<String>,
-    /// Number of assistant messages in the conversation so far.
+    /// Number of assistant messages that the conversation must contain.
     #[serde(default)]
     pub turn: Option<usize>,
-    /// True for streaming requests only, false for others only.
+    /// Whether the request must be a streaming one; if missing, both kinds match.
     #[serde(default)]
     pub streaming: Option<bool>,
     /// Number of uses left; unlimited if missing.
@@ -148,7 +148,7 @@ pub struct Answer {
     /// Body of an error answer.
     #[serde(default)]
     pub error: Option<ApiError>,
-    /// Point at which everything waits, even the headers.
+    /// Point at which the whole answer waits, including its headers.
     #[serde(default)]
     pub hold: Option<String>,
     #[serde(default)]
@@ -215,7 +215,7 @@ impl Answer {
     }
 
     /// Status 429 as sent by the service when a subscription's five-hour limit is reached;
-    /// `reset_epoch_s` is the time of its end.
+    /// `reset_epoch_s` is the time at which the limit ends.
     pub fn usage_limit(reset_epoch_s: u64) -> Self {
         Self::error(
             429,
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn first_matching_rule_that_is_not_used_up_answers() {
+    fn first_matching_rule_with_uses_left_gives_the_answer() {
         let mut script = Script::default()
             .then(Rule::new(Answer::text("once")).containing("apple").times(1))
             .then(Rule::new(Answer::text("turn one")).at_turn(1))

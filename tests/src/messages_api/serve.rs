@@ -22,11 +22,11 @@ use super::points::Points;
 use super::script::{Answer, Asked, Script, Step};
 use super::wire::{self, Events};
 
-/// Events of one answer that may wait for the socket. An answer has few; the bound makes a client
-/// that does not read delay the answer instead of filling memory.
+/// Most events of one answer that wait for the socket. An answer has few events. If a client does
+/// not read, this bound delays the answer, so that it does not fill memory.
 const EVENTS_AHEAD: usize = 16;
 
-/// A 10 MB prompt and the system prompt, as JSON, with a margin.
+/// Largest accepted request: a 10 MB prompt and the system prompt as JSON, with a margin.
 const LARGEST_REQUEST_BYTES: usize = 64 << 20;
 
 /// A request as it arrived.
@@ -202,7 +202,7 @@ async fn play(shared: &Arc<Shared>, number: usize, asked: Asked, answer: &Answer
         .into_response()
 }
 
-/// Sends the steps as events, until the client goes away.
+/// Sends the steps as events, until the client disconnects.
 async fn stream(
     shared: Arc<Shared>,
     number: usize,
@@ -232,11 +232,11 @@ async fn stream(
             return;
         }
     }
-    // The last piece, whether the client still wants it or not.
+    // Sends the last piece. An error means that the client has disconnected, which does not matter.
     drop(sender.send_data(Bytes::from(events.end())).await);
 }
 
-/// Answers with one document after every pause of the steps; a cut sends half of it.
+/// Answers with one document, after all pauses among the steps; a cut sends half of the document.
 async fn whole(
     shared: &Shared,
     number: usize,
@@ -254,7 +254,7 @@ async fn whole(
     if is_cut {
         document.truncate(document.len() / 2);
     }
-    // The channel has room for this one piece, so it does not wait. A client that has gone away
+    // The channel has room for this one piece, so it does not wait. A client that has disconnected
     // does not matter here.
     drop(sender.send_data(Bytes::from(document)).await);
     if is_cut {

@@ -1,5 +1,5 @@
-//! The bytes of an answer: server-sent events for a streaming request, one JSON document for
-//! others.
+//! The bytes of an answer: server-sent events for a streaming request, one JSON document for any
+//! other request.
 //!
 //! The figures of `usage` are fixed, so that costs are the same in every run.
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_pieces_share_a_block_that_a_tool_closes() {
+    fn pieces_of_text_share_a_block_until_a_tool_call() {
         let mut events = Events::new(1);
         let all = [
             events.start("m"),

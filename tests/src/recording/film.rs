@@ -13,11 +13,11 @@ use super::{Size, picture::Picture};
 /// Rows of the emulator: enough for all output of a scene, so that nothing is lost by scrolling.
 const EVERYTHING: u16 = 100;
 
-/// Longer gaps in output are cut to this.
+/// Length to which longer gaps in output are cut.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
-/// Longer waits are cut to this.
+/// Length to which longer waits are cut.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Output that follows sooner belongs to the previous frame.
+/// Shortest time between two frames. Output that follows sooner belongs to the previous frame.
 const SHORTEST_FRAME: Duration = Duration::from_millis(15);
 
 /// An event at a terminal.
@@ -30,7 +30,7 @@ pub(super) enum Event {
     Look(Duration),
 }
 
-/// Content of the screen from a moment on.
+/// Content of the screen and the time from which it is shown.
 pub(super) struct Frame {
     pub(super) at: Duration,
     pub(super) picture: Picture,

@@ -5,7 +5,7 @@ use vt100::{Cell, Color, Screen};
 /// Style of a character.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) struct Style {
-    /// One of the terminal's sixteen colours; without one, that of ordinary text.
+    /// One of the terminal's sixteen colours; `None` is the colour of ordinary text.
     pub(super) colour: Option<u8>,
     pub(super) bold: bool,
     pub(super) reversed: bool,
@@ -72,7 +72,7 @@ impl Row {
         self.0.iter().map(|(c, _)| c).collect()
     }
 
-    /// Whether this row is the earlier one with additions, from the column `from` on.
+    /// Whether this row is the row `before` with additions, all of them from the column `from` on.
     pub(super) fn continues(&self, before: &Self, from: usize) -> bool {
         let Some(more) = self.0.strip_prefix(&before.0[..]) else {
             return false;
@@ -83,8 +83,8 @@ impl Row {
             .all(|(c, style)| is_blank(*c, *style))
     }
 
-    /// The row in pieces that need no blanks to be kept. Characters beyond ASCII are separate,
-    /// since many fonts have them in another width.
+    /// The row as pieces of text without runs of blanks. Characters beyond ASCII are in separate
+    /// pieces, because they have another width in many fonts.
     pub(super) fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut blanks = 0;
@@ -126,13 +126,14 @@ pub(super) struct Picture {
     pub(super) first: usize,
     /// Content of a program that uses the whole screen, such as `top`.
     pub(super) full: Option<Vec<Row>>,
-    /// Row and column. None if it is hidden or something is behind it.
+    /// Row and column of the cursor; `None` if the cursor is hidden or text stands under it or to
+    /// its right.
     pub(super) cursor: Option<(usize, usize)>,
 }
 
 impl Picture {
-    /// The picture after `before`, on an emulator high enough for everything, of which a person
-    /// sees `height` rows.
+    /// The picture after `before`. The emulator's screen is high enough for all output; a person
+    /// sees only `height` rows of it.
     pub(super) fn after(before: Option<&Self>, screen: &Screen, height: u16) -> Self {
         let (first, rows) = before.map_or((0, &[][..]), |it| (it.first, &it.rows));
         if screen.alternate_screen() {
@@ -171,12 +172,12 @@ impl Picture {
     }
 }
 
-/// The rows down to the last one with content, or to the cursor.
+/// The rows down to the last row with content or to the cursor, whichever is lower.
 fn read_used(screen: &Screen, cursor: u16) -> Vec<Row> {
     let (height, _) = screen.size();
     assert!(
         cursor + 1 < height.get(),
-        "a scene of more than {height} rows scrolls where nobody sees it"
+        "a scene of more than {height} rows would lose rows at the top"
     );
     let mut rows: Vec<Row> = (0..height.get())
         .map(|row| Row::read(screen, row))

@@ -8,25 +8,25 @@ use super::{
     picture::{Picture, Row, Run},
 };
 
-/// Period in which something is visible; without an end, to the end of the film.
+/// Period in which something is visible. Without an end, it lasts to the end of the film.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Lasting {
     pub(super) from: Duration,
     pub(super) to: Option<Duration>,
 }
 
-/// The normal screen, or that of programs that use the whole screen.
+/// The normal screen, or the screen of programs that use the whole terminal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Layer {
     Usual,
     Full,
 }
 
-/// Text with its row, by its period.
+/// Pieces of text with their rows, by layer and period.
 pub(super) type Pieces = BTreeMap<(Layer, Lasting), Vec<(usize, Run)>>;
 
-/// The text of the film in pieces. Typed text is there as a whole from its first key on: the cursor
-/// hides the rest of its row.
+/// The text of the film in pieces. A typed line is drawn as a whole from its first key on; the
+/// cursor hides the part of its row that is not typed yet.
 pub(super) fn of(film: &Film) -> Pieces {
     let mut pieces = Pieces::new();
     let pictures = || film.frames.iter().map(|frame| &frame.picture);
@@ -50,7 +50,7 @@ pub(super) fn of(film: &Film) -> Pieces {
     pieces
 }
 
-/// Contents of a row, each with its start.
+/// Successive contents of a row, each with the time from which it is shown.
 fn versions<'f>(
     frames: &'f [Frame],
     at: impl Fn(&'f Picture) -> Option<&'f Row>,
@@ -79,7 +79,7 @@ fn versions<'f>(
     versions
 }
 
-/// Adds the pieces of a row. A piece that the next version also has stays.
+/// Adds the pieces of a row. A piece stays visible if the next version of the row has it too.
 fn add(pieces: &mut Pieces, layer: Layer, row: usize, versions: Vec<(Duration, Row)>) {
     let mut there: BTreeMap<Run, Duration> = BTreeMap::new();
     let mut add = |run: Run, from: Duration, to: Option<Duration>| {

@@ -1,5 +1,5 @@
 //! Reads a recording back as text at a given time. It refuses elements that our drawings do not
-//! use, above all any that could load or run something.
+//! use, above all elements that could load or run something.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,8 @@ use super::svg::{BASELINE, CELL};
 /// The elements of a drawing.
 const ELEMENTS: &[&str] = &["svg", "title", "desc", "style", "rect", "g", "text"];
 
-/// States of a group from given moments on, in hundredths of the film.
+/// States of a group, each with the moment from which it applies, in hundredths of the film's
+/// length.
 type States = Vec<(f64, String)>;
 
 /// A recording that was read.
@@ -26,14 +27,14 @@ struct Text {
     row: usize,
     column: usize,
     said: String,
-    /// Groups that contain it, outermost first.
+    /// Groups that contain the text, outermost first.
     groups: Vec<Group>,
 }
 
 #[derive(Clone)]
 struct Group {
     name: String,
-    /// Its visibility without animation.
+    /// Whether the group is visible if nothing is animated.
     is_visible: bool,
 }
 
@@ -94,8 +95,8 @@ impl Recorded {
         Ok(seen.map(|row| row.trim_end().to_owned()).collect())
     }
 
-    /// Everything on the normal screen at the end, from its first row on. A full row continues in
-    /// the next.
+    /// Everything on the normal screen at the end, from its first row on. A full row is joined with
+    /// the next one.
     pub fn transcript(&self, columns: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let mut goes_on = false;
@@ -139,7 +140,7 @@ impl Recorded {
         }
     }
 
-    /// The state that the named animation has set; empty without one.
+    /// The state that the named animation has at this time; empty if it has none yet.
     fn state(&self, name: &str, percent: f64) -> &str {
         let states = self.states.get(name).map_or(&[][..], Vec::as_slice);
         let passed = states.iter().take_while(|(from, _)| *from <= percent);

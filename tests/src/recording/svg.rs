@@ -9,7 +9,7 @@ use super::{
     pieces::{self, Lasting, Layer},
 };
 
-/// Size of a cell, and the distance of the text's baseline from its top.
+/// Size of a cell, and the distance of the text's baseline from the top of the cell.
 pub(super) const CELL: (f64, f64) = (8.4, 17.0);
 pub(super) const BASELINE: f64 = 13.0;
 
@@ -17,7 +17,7 @@ const PADDING: f64 = 14.0;
 const GROUND: &str = "#10151c";
 const USUAL: &str = "#d5dbe3";
 
-/// Colours of terminals by number, each readable on the background.
+/// A terminal's colours by number, each readable on the background.
 const COLOURS: [&str; 16] = [
     "#6b7480", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea", "#d5dbe3",
     "#8d96a1", "#ffa198", "#a5f0ac", "#f0d27a", "#a5d6ff", "#e2c5ff", "#a5f3f7", "#f4f7fa",
@@ -88,7 +88,7 @@ impl Drawing<'_> {
         self.line("</g>");
     }
 
-    /// The cursor, and the cover that hides the rest of its row until that has been typed.
+    /// The cursor, and the cover that hides the part of its row that is not typed yet.
     fn cursor(&mut self) {
         let place = |(row, column): (usize, usize)| (to_f64(column) * CELL.0, to_f64(row) * CELL.1);
         let states = self.changes(|picture| match picture.cursor {
@@ -142,7 +142,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Text, on a rectangle of its colour if it is reversed.
+    /// Text; reversed text stands on a rectangle of its colour.
     fn run(&mut self, row: usize, run: &Run) {
         let x = number(to_f64(run.column) * CELL.0);
         let width = number(to_f64(run.text.chars().count()) * CELL.0);
@@ -189,7 +189,8 @@ impl Drawing<'_> {
         self.styles.push_str(&style);
     }
 
-    /// A property of the frames at each change; the first value applies from the beginning.
+    /// The values of a property of the frames, each with the time of its change. The first value
+    /// applies from the beginning.
     fn changes(&self, of: impl Fn(&Picture) -> String) -> Vec<(Duration, String)> {
         let mut changes: Vec<(Duration, String)> = Vec::new();
         for frame in &self.film.frames {

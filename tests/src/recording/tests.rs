@@ -1,4 +1,4 @@
-//! A recording of invented output and keys, with given times.
+//! Tests of a recording of invented output and keys, with given times.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn only_waits_are_cut() {
             .collect();
         assert_eq!(found, expected);
     };
-    // A gap of a minute, and output that belongs together.
+    // There is a gap of a minute, and output that is too close together for separate frames.
     check(
         vec![
             (0, output("a")),
@@ -92,7 +92,7 @@ fn only_waits_are_cut() {
         ],
         &[0, 300, 800, 804],
     );
-    // A wait with output each second ends after two seconds; a look begins another.
+    // A wait with output each second ends after two seconds; a pause to look begins another wait.
     let ticks = |from: u64| (from..from + 6).map(|s| (s * 1_000, output(&(s % 10).to_string())));
     let mut times: Vec<_> = ticks(0).collect();
     times.push((5_001, Event::Look(Duration::from_secs(3))));

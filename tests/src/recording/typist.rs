@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{TestHost, terminal::Terminal, wait_for};
 
-/// The shell's prompts: for a command, and for the rest of one.
+/// The shell's prompts: for a command, and for each further line of a command.
 const PROMPT: &str = "$ ";
 const MORE: &str = "> ";
 
@@ -16,7 +16,7 @@ const MORE: &str = "> ";
 pub struct Typist {
     terminal: Terminal,
     size: Size,
-    /// Keys and looks; output is recorded by the terminal.
+    /// Key presses and pauses to look. The terminal records the output.
     done: Vec<(Instant, Event)>,
 }
 
@@ -73,7 +73,7 @@ impl Typist {
         self.terminal.press(&key.to_string());
     }
 
-    /// Waits until the screen shows all of these.
+    /// Waits until the screen shows all of these texts.
     #[track_caller]
     pub fn sees(&self, pieces: &[&str]) -> String {
         self.terminal.shows(pieces)

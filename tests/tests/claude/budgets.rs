@@ -37,7 +37,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
         world.host.run([verb, id]).code(125).says(&[
             "cannot run: it has spent $0.0016 of $0.001",
             &format!("`claudine {verb} "),
-            "--budget-usd 0.005` gives it more",
+            "--budget-usd 0.005` gives the task more",
         ]);
     }
     // The attempt gets the new budget less the first attempt's cost.
@@ -62,7 +62,6 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     assert_eq!(task.get("hint"), None);
 }
 
-/// The lower one applies.
 #[test]
 fn lower_of_the_agents_limit_and_its_remaining_budget_applies() {
     let world = World::new(busy());
@@ -79,7 +78,7 @@ fn lower_of_the_agents_limit_and_its_remaining_budget_applies() {
 #[test]
 fn resume_of_a_task_with_a_spent_budget_is_refused() {
     let world = World::new(answering());
-    // Its only answer exceeds the budget.
+    // The agent's only answer exceeds the budget.
     let task = world.done(&["do it", "--budget-usd", "0.0005"]);
     ended(&task, "failed", "budget");
     assert_eq!(task["budget_usd"], 0.0005);
@@ -114,7 +113,7 @@ fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
         .text();
     let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
     succeeded(&tasks[0], "done");
-    // Each task was given the remaining budget, and its only answer exceeded that.
+    // Each task was given the remaining budget, and its only answer exceeded that budget.
     for task in &tasks[1..3] {
         let message = ended(task, "failed", "budget");
         assert_eq!(message, "its graph has spent $0.0016 of $0.001");
@@ -163,8 +162,8 @@ fn why_shows_the_rest_of_a_graphs_budget() {
 }
 
 /// An agent that answers, and is woken by its background command when something is written to
-/// `gate`. Its third answer comes when `woken` is released. While it runs, only the cost reported
-/// with its first result is known.
+/// `gate`. Its third answer comes when `woken` is released. While the agent runs, only the cost
+/// reported with its first result is known.
 fn woken_agent() -> Script {
     Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
@@ -204,7 +203,7 @@ fn cost_so_far_is_known_while_an_agent_runs() {
 }
 
 #[test]
-fn agent_is_stopped_when_another_spends_the_rest_of_the_budget() {
+fn agent_is_stopped_if_another_agent_spends_the_rest_of_the_graphs_budget() {
     let mut script = woken_agent();
     let short = Rule::new(Answer::text("short")).containing("the short one");
     script.rules.insert(0, short);

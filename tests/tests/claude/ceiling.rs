@@ -13,7 +13,7 @@ use crate::world::{Login, World, succeeded};
 const SMALLEST: &str =
     "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\nextras = []\n";
 
-/// A directory whose files make Claude Code run commands as soon as it starts there.
+/// A directory whose files make Claude Code run commands as soon as it starts in this directory.
 fn hostile(world: &World) {
     let touch = |file: &str| format!("touch {}", world.host.work().join(file).display());
     let hook = json!([{"hooks": [{"type": "command", "command": touch("by-hook")}]}]);

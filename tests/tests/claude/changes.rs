@@ -1,11 +1,12 @@
-//! A finished task is changed before it runs again: other tools, another model, a higher budget.
+//! A finished task is changed before it runs again: it gets other tools, another model or a higher
+//! budget.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
 
 use crate::world::{World, attempt, ended, git, succeeded};
 
-/// Tries one command, and gives the same answer whether or not it is denied.
+/// An agent that tries one command, and gives the same answer whether or not the command is denied.
 fn wants(command: &str) -> Script {
     Script::default()
         .then(Rule::new(Answer::bash(command)).at_turn(0))
@@ -27,7 +28,7 @@ fn hinted_command_resumes_a_denied_agent_with_more_rights() {
     let id = task["id"].as_str().unwrap();
     let shown = world.host.text(["status", id]);
     assert!(shown.contains(hint), "{shown}");
-    // The command as a user copies it.
+    // Takes the command from the message, as a user copies it.
     let words: Vec<&str> = command.split(' ').skip(1).collect();
     let line = [words.as_slice(), &["--allowed-tools", "Bash(git:*)"]].concat();
     world.host.run(&line).check();
@@ -81,7 +82,7 @@ fn retry_can_change_the_model_and_validates_the_changes() {
         .filter_map(|one| one["option"].as_str())
         .collect();
     assert_eq!(options, ["model", "priority", "timeout"]);
-    // Repeating it changes nothing.
+    // Repeating the same command changes nothing.
     world.host.run(line).check();
     let task = world.host.finished(id);
     assert_eq!(*attempt(&task, 2, "revised"), serde_json::Value::Null);

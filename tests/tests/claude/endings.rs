@@ -1,4 +1,4 @@
-//! Processes that do not end as they should.
+//! Agents' processes that do not end as they should.
 
 use claudine_tests::messages_api::{Answer, Rule, Script, Step};
 use claudine_tests::{process, wait_for};

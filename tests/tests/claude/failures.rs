@@ -105,7 +105,7 @@ fn denied_tool_fails_a_task_that_asks_for_it() {
 }
 
 #[test]
-fn connection_that_is_cut_once_does_no_harm() {
+fn connection_that_is_cut_once_does_not_fail_the_run() {
     let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
     let script = Script::default()
         .then(Rule::new(cut).times(1))
@@ -143,7 +143,7 @@ fn usage_limit_parks_every_task_of_the_account() {
     assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
     let second = world.delegate(&["hi again"]);
     assert_eq!(world.host.status(&second)["state"], "waiting");
-    // The phrase is the same everywhere.
+    // Every view uses the same phrase.
     let limit = "Claude usage limit (5-hour) until ";
     let id = second.as_str();
     for command in [vec!["why", id], vec!["status", id], vec!["doctor"]] {
@@ -163,10 +163,10 @@ fn usage_limit_parks_every_task_of_the_account() {
         1,
         "the second task asked although the account is at its limit"
     );
-    // The limit applies to the account: other work goes on.
+    // The limit applies only to the account; other work goes on.
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
-    // As if somebody had bought a higher limit.
+    // The service answers again, as if somebody had bought a higher limit.
     world
         .host
         .run(["retry", &second])

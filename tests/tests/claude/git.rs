@@ -26,7 +26,7 @@ fn branch_commit_and_open_changes_are_recorded() {
             "branch": "trunk", "commit": git(&world, &["rev-parse", "HEAD"]), "dirty": ["file", "src/"], "dirty_count": 2,
         })
     );
-    // A later attempt is told about it.
+    // A later attempt is told about these changes.
     let id = task["id"].as_str().unwrap();
     let checkpoint = world.host.json(["checkpoint", id]);
     assert_eq!(checkpoint["git"], *attempt(&task, 0, "git"));

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::world::World;
 
 #[test]
-fn pattern_with_commands_around_an_agent_works() {
+fn pattern_with_commands_around_an_agent_succeeds() {
     let world = World::new(Script::always(Answer::text("written")));
     let review = world.host.work().join("review.md");
     let write = Step::Tool {

@@ -32,7 +32,7 @@ const DESCRIPTION: &str = "An agent is asked to fix a failing test, lint runs be
     because of it. The host is killed, and the agent works on. Its fix is merged, lint is tried \
     again, and then the release runs.";
 
-/// The agent, with a scripted model. The scene lets it continue.
+/// The agent, with a scripted model. The scene lets the agent continue.
 fn agent() -> Script {
     let test = || Step::Tool {
         name: "Bash".to_owned(),
@@ -68,17 +68,18 @@ fn agent() -> Script {
     })
 }
 
-/// The project. Its commands wait for files beside it, which the scene creates.
+/// The files of the project. Its commands wait for files beside the project, which the scene
+/// creates.
 const FILES: &[(&str, &str)] = &[
     (
         "Makefile",
         "test:\n\
          \t@python3 -B -m unittest -q test_dates\n\
          lint:\n\
-         \t@until test -e ../lint; do sleep 0.05; done\n\
+         \t@until test -e ../lint; do sleep 0.1; done\n\
          \t@! grep -n TODO dates.py\n\
          release:\n\
-         \t@until test -e ../release; do sleep 0.05; done\n\
+         \t@until test -e ../release; do sleep 0.1; done\n\
          \t@echo released\n",
     ),
     (
@@ -143,7 +144,7 @@ fn play(world: &World) -> Film {
 
     person.runs(&["claudine why release"]);
     person.looks(long);
-    // Before that it may have been starting.
+    // Until the task is live, its agent may still be starting.
     host.live("fix");
     let up = host.up();
     person.runs(&["claudine up"]);
@@ -230,7 +231,7 @@ fn fixed_words(svg: &str) -> String {
     // Each id is printed alone on a line when its task is submitted.
     let ids: BTreeSet<&String> = lines.iter().filter(|line| is_short_id(line)).collect();
     assert_eq!(ids.len(), 3, "{lines:#?}");
-    // The progress of a wait depends on when it is read.
+    // The progress of a wait depends on the moment of reading.
     let lasting = lines.iter().filter(|line| !line.starts_with(is_spinner));
     let shown = lasting.map(|line| {
         let line = ids
@@ -251,7 +252,7 @@ fn is_short_id(line: &str) -> bool {
     line.len() == 6 && line.chars().all(is_part)
 }
 
-/// Whether it is a number, a time, or part of a time.
+/// Whether the word is a number, a time or part of a time.
 fn is_number(word: &str) -> bool {
     let is_part = |c: char| c.is_ascii_digit() || ".:$msh".contains(c);
     word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(is_part)

@@ -1,5 +1,5 @@
-//! The host is killed under a running agent, between any two lines of its output, without an effect
-//! on the result.
+//! The host is killed while an agent runs, between any two lines of the agent's output, without an
+//! effect on the result.
 
 use claudine_tests::messages_api::{Answer, Rule, Script, Step};
 use claudine_tests::{process, wait_for};
@@ -26,8 +26,8 @@ fn script() -> Script {
 
 const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
 
-/// Kills the host when the agent waits at this point. The agent continues while there is no host,
-/// or only once there is one again.
+/// Kills the host when the agent waits at this point. If `goes_on_alone` is set, the agent
+/// continues while no host runs; if not, only once a host runs again.
 fn check(point: &str, goes_on_alone: bool) {
     let world = World::new(script());
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
@@ -64,31 +64,31 @@ fn check(point: &str, goes_on_alone: bool) {
 }
 
 #[test]
-fn host_killed_before_the_first_answer() {
+fn agent_succeeds_if_the_host_is_killed_before_the_first_answer() {
     check("began", false);
     check("began", true);
 }
 
 #[test]
-fn host_killed_before_a_tool_runs() {
+fn agent_succeeds_if_the_host_is_killed_before_a_tool_runs() {
     check("asked", false);
     check("asked", true);
 }
 
 #[test]
-fn host_killed_before_the_last_answer() {
+fn agent_succeeds_if_the_host_is_killed_before_the_last_answer() {
     check("told", false);
     check("told", true);
 }
 
 #[test]
-fn host_killed_during_the_last_answer() {
+fn agent_succeeds_if_the_host_is_killed_during_the_last_answer() {
     check("half", false);
     check("half", true);
 }
 
 #[test]
-fn host_killed_while_a_tool_runs() {
+fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("mkfifo gate; echo here > reached; cat gate")).at_turn(0))
         .then(Rule::new(Answer::text("the answer")));
@@ -103,10 +103,10 @@ fn host_killed_while_a_tool_runs() {
     succeeded(&world.host.finished(&id), "the answer");
 }
 
-/// The first child found no session, and the second is running: the instance that takes over finds
-/// both.
+/// The first child found no session, and the second child is running: the instance that takes over
+/// finds both children.
 #[test]
-fn host_killed_during_the_second_try() {
+fn agent_succeeds_if_the_host_is_killed_during_its_second_try() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
         .then(Rule::new(Answer::steps([
@@ -135,7 +135,7 @@ fn host_killed_during_the_second_try() {
 }
 
 #[test]
-fn cancel_reaches_an_agent_that_was_taken_up() {
+fn cancel_ends_an_agent_that_the_next_host_has_taken_up() {
     let script = Script::always(Answer::bash("echo $$ > pid; exec tail -f /dev/null"));
     let world = World::new(script);
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);

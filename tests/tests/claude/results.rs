@@ -84,7 +84,7 @@ fn current_activity_is_shown() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(
-                "touch there; until test -e go; do sleep 0.02; done",
+                "touch there; until test -e go; do sleep 0.1; done",
             ))
             .at_turn(0),
         )
@@ -96,7 +96,7 @@ fn current_activity_is_shown() {
         Some(task["doing"].as_str()?.to_owned())
     });
     assert!(doing.starts_with("Bash: touch there; until"), "{doing}");
-    // The next host shows the same.
+    // The next host shows the same activity.
     world.host.kill_host();
     assert_eq!(world.host.status(&id)["doing"], doing.as_str());
     fs::write(world.host.work().join("go"), "").unwrap();
@@ -108,7 +108,7 @@ fn current_activity_is_shown() {
 #[test]
 fn wait_on_a_terminal_shows_the_activity_and_then_the_result() {
     let script = Script::default()
-        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
+        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.1; done")).at_turn(0))
         .then(Rule::new(Answer::text("all\nis well")));
     let world = World::new(script);
     let waiting = format!(

@@ -28,7 +28,8 @@ fn retry_continues_after_a_failure_of_the_service() {
     ended(&task, "failed", "network");
     let session = attempt(&task, 0, "session_id").clone();
 
-    // Failures that the first attempt did not meet must not meet the second.
+    // The script still contains failures that the first attempt did not use up; the second attempt
+    // must not meet them.
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
@@ -46,7 +47,7 @@ fn retry_continues_after_a_failure_of_the_service() {
         assert!(last.contains(piece), "{piece:?} is not in {last}");
     }
     assert_eq!(world.line_of("runs"), "ran");
-    // The session's total is the cost of both attempts; each has its own share.
+    // The session's total is the cost of both attempts; each attempt is shown with its own share.
     let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
     let total = task["outputs"]["total_cost_usd"].as_f64().unwrap();
     assert!((cost(0) + cost(1) - total).abs() < 1e-9, "{task:#}");
@@ -63,7 +64,7 @@ fn retry_starts_afresh_if_the_session_is_gone() {
     world.reach("for ever");
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
-    // Whether the agent had written its session by then depends on timing.
+    // Whether the agent has written its session by now depends on timing.
     let sessions = world.host.home().join(".claude/projects");
     if sessions.exists() {
         std::fs::remove_dir_all(sessions).expect("the sessions can be removed");
@@ -110,7 +111,7 @@ fn retry_continues_after_the_agent_was_killed() {
     retried_in_its_session(&world, &id);
 }
 
-/// The second attempt continues the first: the agent sees its prompt and what it did.
+/// The second attempt continues the first: the agent sees the first attempt's prompt and actions.
 #[track_caller]
 fn retried_in_its_session(world: &World, id: &str) {
     world.host.run(["retry", id]).check();

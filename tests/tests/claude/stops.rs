@@ -8,11 +8,11 @@ use claudine_tests::wait::wait_at_most;
 
 use crate::world::World;
 
-/// Time from the request to the end of the last process.
+/// Longest time from the request to the end of the last process.
 const AT_MOST: Duration = Duration::from_secs(10);
 
 /// Runs a command in the agent's Bash tool that leaves a process running, with its pid in the file
-/// `pid`; then cancels.
+/// `pid`; then cancels the task.
 #[track_caller]
 fn check(command: &str) {
     let script = Script::default()

@@ -81,7 +81,7 @@ impl Terminal {
         }
     }
 
-    /// Its complete output, after its end.
+    /// The command's complete output, after its end.
     fn end(mut self) -> String {
         self.output.read_to_end(&mut self.shown).expect("a pipe");
         assert!(self.child.wait().expect("a child").success());
@@ -131,7 +131,7 @@ fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
 #[test]
 fn transcript_is_followed_across_a_restart_of_the_host() {
     let script = Script::default()
-        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
+        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.1; done")).at_turn(0))
         .then(Rule::new(Answer::text("all is well")));
     let world = World::new(script);
     let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);

@@ -13,12 +13,13 @@ use serde_json::Value;
 #[derive(Clone, Copy)]
 pub(crate) enum Login {
     ApiKey,
-    /// As with a subscription: only then the service reports its usage limit as an event.
+    /// The login of a subscription, the only login for which the service reports its usage limit as
+    /// an event.
     Subscription,
 }
 
 pub(crate) struct World {
-    // Dropped first: its tasks talk to the API until they end.
+    // The host is dropped first, because its tasks talk to the API until they end.
     pub(crate) host: TestHost,
     pub(crate) api: MessagesApi,
 }
@@ -54,7 +55,7 @@ impl World {
         }
     }
 
-    /// Replaces `claude` by a script, in which `$CLAUDE` is the real one.
+    /// Replaces `claude` by a script, in which `$CLAUDE` is the path of the real `claude`.
     pub(crate) fn wrapped(script: Script, wrapper: &str) -> (Self, tempfile::TempDir) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("claude");
@@ -96,14 +97,14 @@ impl World {
         match fs::remove_dir_all(self.host.home().join(".claude/projects")) {
             Ok(()) => {}
             // Claude Code writes a session shortly after its first request, and may have been
-            // killed before.
+            // killed before it wrote one.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("the sessions cannot be removed: {error}"),
         }
     }
 
-    /// Waits until Claude Code has written this into its session, which it does some time after
-    /// sending it to the API.
+    /// Waits until Claude Code has written these words into its session, some time after it has
+    /// sent them to the API.
     #[track_caller]
     pub(crate) fn in_session(&self, words: &str) {
         let projects = self.host.home().join(".claude/projects");
@@ -132,7 +133,8 @@ impl World {
     }
 }
 
-/// Path of the `claude` to test: `cargo xtask test` installs it and sets the variable.
+/// Path of the `claude` to test, from the variable that `cargo xtask test` sets after it has
+/// installed `claude`.
 fn claude() -> PathBuf {
     let path = env::var_os("CLAUDINE_TEST_CLAUDE").map(PathBuf::from).expect(
         "CLAUDINE_TEST_CLAUDE is not set: run the tests with `cargo xtask test`, or `npm install @anthropic-ai/claude-code@2.1.330` \
@@ -156,7 +158,7 @@ fn path_with(first: &Path) -> std::ffi::OsString {
     .expect("no colon in a test's path")
 }
 
-/// Panics unless the task ended like this; returns the message of its reason.
+/// Panics unless the task ended with this outcome and class; returns the message of its reason.
 #[track_caller]
 pub(crate) fn ended(task: &Value, outcome: &str, class: &str) -> String {
     assert_eq!(task["outcome"], outcome, "{task:#}");

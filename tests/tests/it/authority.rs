@@ -11,7 +11,8 @@ use tempfile::TempDir;
 const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
                         merge_strategies = [\"manual\"]\nextras = []\nenv = []\n";
 
-/// A host whose agents run this script in place of Claude Code, while the directory exists.
+/// A host whose agents run this script in place of Claude Code, as long as the returned directory
+/// exists.
 fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let agent = directory.path().join("claude");
@@ -21,7 +22,7 @@ fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let host = TestHost::builder()
         .config(config)
         .env("PATH", format!("{}:{path}", directory.path().display()))
-        // The variable lets a person request everything, even if root runs the tests.
+        // The variable lets a person request every permission mode, even if root runs the tests.
         .env("IS_SANDBOX", "1")
         .build();
     (host, directory)
@@ -56,7 +57,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
         task
     };
     let too_much = ["this task could", "over MCP may at most read (`plan`)"];
-    // A `claude` of the client's own, and code in the host's git.
+    // These variables would run a `claude` of the client's own, or code in the host's git.
     for (name, value) in [
         ("PATH", "/evil"),
         ("GIT_CONFIG_COUNT", "1"),
@@ -70,7 +71,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
     let mut worktree = plan("env", json!({"GIT_CONFIG_COUNT": "1"}));
     worktree["worktree"] = true.into();
     check(worktree, &["variable `GIT_CONFIG_COUNT`"]);
-    // Options of the agent.
+    // Options that would extend the agent's rights.
     for arguments in [
         json!(["--settings", "{}"]),
         json!(["--mcp-config", "x.json"]),
@@ -90,7 +91,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
         json!({"prompt": "/deploy now", "permissionMode": "plan"}),
         &too_much,
     );
-    // The defaults, and requests beyond the ceiling.
+    // The default mode and other requests exceed the ceiling too.
     check(
         json!({"prompt": "p"}),
         &[too_much[1], "without `permission_mode`"],
@@ -180,7 +181,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         &["executor `shell` may not be used over MCP"],
     );
 
-    // Tasks that would run again after it count as well.
+    // Tasks that would run again after the retried one are checked too.
     let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
                  - {name: then, script: touch ran, dependencies: [first]}\n";
     let ran = host.run_with(["submit", "-"], graph.as_bytes()).ok();
@@ -210,7 +211,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         shown.contains("to be retried (by owner via mcp)"),
         "{shown}"
     );
-    // A command of the agent, which may grant permissions for tools.
+    // `/deploy` is a command of the agent, and such a command may grant permissions for tools.
     let command = json!({ "taskId": plan, "additionalContext": "/deploy now" });
     let says = ["do whatever the user can"];
     refused(&mut client, "ResumeTask", command, &says);

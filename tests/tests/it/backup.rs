@@ -69,7 +69,7 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
     let taken = old.host.run(["backup", name]).ok();
     taken.says(&[
         "4 tasks (3 unfinished)",
-        "the environments of tasks are not in it",
+        "the environments of tasks are not included",
     ]);
     let events = old.host.text(["events", "--json"]);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -133,7 +133,7 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
 fn backup_works_through_a_pipe_and_can_include_environments() {
     let old = at_work();
     let ran = old.host.run(["backup", "-", "--with-environments"]).ok();
-    ran.says(&["environments of tasks are in it: keep it as you keep them"]);
+    ran.says(&["environments of tasks are included: protect the backup like the secrets in them"]);
     let path = file(&old.host);
     fs::write(&path, &ran.stdout).unwrap();
     let mut list = Command::new("tar");

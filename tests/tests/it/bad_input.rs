@@ -8,9 +8,9 @@ use std::{
 
 use claudine_tests::{TestHost, command::Ran, short_id};
 
-/// The subject does not exist, or cannot be changed now.
+/// Exit code if the subject does not exist or cannot be changed now.
 const REFUSED: i32 = 125;
-/// The command line or the request is invalid in any state.
+/// Exit code if the command line or the request is invalid in any state.
 const USAGE: i32 = 2;
 
 #[track_caller]
@@ -111,7 +111,7 @@ fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
     ])
     .code(USAGE)
     .says(&["UTF-8"]);
-    // The kernel ends an argument at a NUL, so only standard input can contain one.
+    // The kernel ends an argument at a NUL, so only standard input can contain a NUL.
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo a\0b")
         .code(USAGE)
         .says(&["NUL"]);
@@ -125,7 +125,7 @@ fn command_that_cannot_be_started_fails_its_task() {
     let host = TestHost::new();
     fs::write(host.work().join("plain"), "no program\n").unwrap();
     let check = |command: &str, code: i32, says: &[&str]| {
-        // As in a shell: 1 would mean a command that failed.
+        // The exit codes are those of a shell; 1 would mean that the command ran and failed.
         host.run(["run", "--wait", "--", command])
             .code(code)
             .says(says);
@@ -210,7 +210,7 @@ fn prompt_after_the_dependencies_is_recognised() {
         "put the prompt first",
     ];
     check(&host, &unclear, USAGE, &says);
-    // If no prompt is given, the last task is not taken for one.
+    // If no prompt is given, the last task is not taken for the prompt.
     check(&host, &delegate, USAGE, &["no prompt", "`lint` is a task"]);
     let front = "--- \ntitle: x\n--- \nDo it.";
     let id = host.text(["delegate", "--executor", "shell", "--hold", front]);
@@ -225,7 +225,7 @@ fn prefix_of_two_tasks_is_ambiguous() {
         host.text(["run", "--", "true"]),
         host.text(["run", "--", "true"]),
     ];
-    // Ids begin with the time, so two of the same moment share their beginning.
+    // Ids begin with the time, so two ids of the same moment share their beginning.
     let shared = &ids[0][.."task_".len() + 4];
     check(
         &host,
@@ -260,10 +260,10 @@ fn running_task_cannot_be_retried() {
 }
 
 #[test]
-fn name_of_a_million_characters_is_refused() {
+fn name_of_a_hundred_thousand_characters_is_refused() {
     let host = TestHost::new();
-    // The name does not fit into one argument, so the shell builds it from parts; the client itself
-    // must refuse it, or the kernel does.
+    // A name of 100,000 characters still fits into one argument of the kernel, so the client itself
+    // must refuse it.
     let name = "n".repeat(100_000);
     let ran = host.run(["run", "--name", &name, "--", "true"]);
     assert!(!ran.status.success());
@@ -306,8 +306,8 @@ fn invalid_setting_is_named() {
     check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }
 
-/// Short documents of one request are validated together. If one of them makes the instance trap,
-/// it is still identified.
+/// Short documents of one request are validated together. If a document makes the instance trap,
+/// the message still names that document's task.
 #[test]
 fn plugin_that_traps_in_validation_is_named_with_the_task() {
     let host = TestHost::new();

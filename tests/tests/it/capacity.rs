@@ -44,7 +44,7 @@ fn measured_needs_of_attempts_are_learned_and_kept() {
         "{advice}"
     );
 
-    // The next host knows it too.
+    // The next host knows the learned needs too.
     host.kill_host();
     let after = host.json(["capacity"]);
     assert_eq!(

@@ -13,7 +13,7 @@ fn offered(host: &TestHost, words: &[&str]) -> Vec<String> {
     ran.text().lines().map(str::to_owned).collect()
 }
 
-/// A directory with the binary under its own name.
+/// A `PATH` that begins with a directory in which the binary is named `claudine`.
 fn path(host: &TestHost) -> String {
     let dir = host.root().join("bin");
     fs::create_dir_all(&dir).unwrap();
@@ -97,7 +97,7 @@ fn names_of_tasks_groups_and_labels_are_completed() {
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
     // Stored names are offered even without a host.
     host.run(["down"]).check();
-    // The end of an id may begin with the same letter.
+    // The end of an id may begin with the same letters.
     let stored = offered(&host, &["claudine", "logs", "fi"]);
     assert_eq!(words(&stored), ["fix-tests"]);
     assert_eq!(host.host_pid(), None);

@@ -26,7 +26,7 @@ const KILLS: usize = 30;
 fn chatty(n: usize) -> String {
     format!(
         "echo begun >> runs.{n}; i=0; \
-         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.02; done; \
+         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.1; done; \
          echo ended >> runs.{n}"
     )
 }
@@ -40,8 +40,8 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
 
     let mut late = Vec::new();
     for round in 0..KILLS {
-        // A submission is under way while the host dies. Repeated with the same key, it returns the
-        // same task.
+        // A submission is under way while the host dies. If it is repeated with the same key, the
+        // submission returns the same task.
         let key = format!("late-{round}");
         let script = format!("echo ran >> late.{round}");
         let submission = ["run", "--idempotency-key", &key, "--script", &script];
@@ -167,15 +167,15 @@ fn no_process_survives_or_runs_twice_after_host_and_supervisor_die() {
 }
 
 #[test]
-fn stop_is_finished_by_the_surviving_process() {
+fn supervisor_finishes_a_stop_after_the_death_of_the_host() {
     let host = TestHost::new();
     let id = host.script("trap 'touch asked' TERM INT; touch up; while :; do sleep 0.1; done");
     let pid = host.live(&id);
     let file = |name: &str| host.work().join(name).exists().then_some(());
     wait_for("the script to set its trap", || file("up"));
     host.run(["cancel", &id]).check();
-    // A cancel is answered when it is on disk. The first signal shows that the supervisor has it
-    // too.
+    // A cancel is answered once it is on disk. The first signal shows that the supervisor has
+    // received it too.
     wait_for("the first signal", || file("asked"));
     kill_hosts(&host);
     wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
@@ -248,7 +248,8 @@ fn read(host: &TestHost, name: &str) -> String {
     fs::read_to_string(host.work().join(name)).unwrap_or_default()
 }
 
-/// Script that blocks the store until its standard input ends; a file shows that it does.
+/// Script that waits for the file that its second argument names, and then locks the store until
+/// its standard input ends. It prints `held` once it has the lock.
 const HOLD: &str = "
 import os, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
@@ -264,7 +265,7 @@ print('held', flush=True)
 sys.stdin.read()
 ";
 
-/// The process runs, and its host dies before that is recorded.
+/// The task's process runs, and the host dies before the start is recorded.
 #[test]
 fn unrecorded_start_is_found_by_the_next_host() {
     let host = TestHost::new();
@@ -280,7 +281,7 @@ fn unrecorded_start_is_found_by_the_next_host() {
         .unwrap();
     let mut said = BufReader::new(holder.stdout.take().unwrap()).lines();
     assert_eq!(said.next().unwrap().unwrap(), "ready");
-    let id = host.script("echo $$ > pid; : > up; until test -e go; do sleep 0.02; done");
+    let id = host.script("echo $$ > pid; : > up; until test -e go; do sleep 0.1; done");
     assert_eq!(said.next().unwrap().unwrap(), "held");
     host.kill_host();
     drop(holder.stdin.take());

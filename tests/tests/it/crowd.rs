@@ -1,21 +1,23 @@
 //! Many clients at once: all waiting clients are served, and others still get answers.
 
 use std::{
+    fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
-use claudine_tests::{TestHost, wait_for};
+use claudine_tests::{TestHost, command, harness::binary, wait_for};
 
-/// Limit for a command beside a crowd: a second. A build without optimisation takes several times
-/// as long to read the crowd's requests, and other tests run at the same time.
+/// Time limit for a command while a crowd of clients is connected: a second. A build without
+/// optimisation takes several times as long to read the crowd's requests, and other tests run at
+/// the same time.
 const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
-/// On a busy machine, the limit is this multiple of the time without a crowd, which is about 15 ms
-/// on a free machine.
+/// On a busy machine, the limit is this multiple of a command's time without a crowd (about 15 ms
+/// on an idle machine).
 const TIMES: u32 = 60;
 
-/// Runs commands, and fails if one takes too long.
+/// Runs commands, and fails if a command takes too long.
 struct Quick<'a> {
     host: &'a TestHost,
     limit: Duration,
@@ -52,7 +54,7 @@ fn ask(mut stream: &UnixStream, path: &str) {
 #[test]
 fn two_thousand_waiting_clients_are_all_served() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let quick = Quick::beside(&host);
     let waiting: Vec<UnixStream> = (0..2_000)
@@ -70,7 +72,7 @@ fn two_thousand_waiting_clients_are_all_served() {
             .unwrap();
         let mut answer = [0; 4096];
         let mut text = Vec::new();
-        // A client without room to wait was answered early, and would ask again.
+        // A client for which there was no room to wait got an early answer, and asks again.
         while !text.windows(7).any(|part| part == b"\"state\"") {
             let length = stream.read(&mut answer).unwrap();
             assert!(length > 0, "cut off: {:?}", String::from_utf8_lossy(&text));
@@ -109,7 +111,73 @@ fn idle_and_slow_clients_keep_no_others_out() {
     assert_eq!(host.finished(&ids[0])["outcome"], "cancelled");
     quick.run(&["down"]);
     assert!(host.host_pid().is_none());
-    // The next host has the other task, which ran on.
+    // The next host still has the other task, which went on running.
     host.run(["cancel", &ids[1]]).check();
     assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
+}
+
+/// Memory of a process in MiB.
+fn rss_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn clients_that_do_not_read_a_log_cost_little_memory() {
+    const CLIENTS: u64 = 40;
+    let host = TestHost::new();
+    let id = host.script("yes 0123456789 | head -c 30000000");
+    host.finished(&id);
+    let pid = host.host_pid().unwrap();
+    let before = rss_mib(pid);
+    let stalled: Vec<UnixStream> = (0..CLIENTS)
+        .map(|_| {
+            let stream = connect(&host);
+            ask(&stream, &format!("/v1/tasks/{id}/logs"));
+            stream
+        })
+        .collect();
+    for mut stream in &stalled {
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    // The host reads the log ahead until it has to wait for its clients.
+    let mut seen = (0, 0);
+    let after = wait_for("the host to read no more", || {
+        let now = rss_mib(pid);
+        seen = if seen.0 == now {
+            (now, seen.1 + 1)
+        } else {
+            (now, 0)
+        };
+        (seen.1 == 10).then_some(now)
+    });
+    assert!(
+        after < before + CLIENTS,
+        "{before} MiB before, {after} MiB after"
+    );
+    assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
+}
+
+/// The host makes room for one connection at a time, and then has no descriptor left with which to
+/// find out whose process is behind the connection.
+#[test]
+fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
+    let host = TestHost::new();
+    let mut up = host.other("sh");
+    up.args(["-c", "ulimit -n 64; exec \"$0\" up"])
+        .arg(binary());
+    command::run(up, b"", Duration::from_mins(1)).check();
+    let idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
+    let unseen = (0..20).filter(|_| {
+        let said = host.run(["hold", "nobody"]).complaint();
+        assert!(!said.contains("agent"), "{said}");
+        said.contains("the host cannot identify the caller")
+    });
+    let unseen = unseen.count();
+    drop(idle);
+    assert!(unseen > 0, "the host always had a descriptor left");
+    host.run(["hold", "nobody"]).code(125).says(&["no task"]);
+    host.run(["down"]).check();
 }

@@ -31,7 +31,7 @@ fn corrupt_database_is_refused_and_kept() {
     let host = used();
     let garbage = b"this is no database ".repeat(500);
     for beside in ["claudine.db-wal", "claudine.db-shm"] {
-        // Missing after an orderly end.
+        // The file is missing if the host ended in an orderly way.
         if host.data_dir().join(beside).exists() {
             fs::remove_file(host.data_dir().join(beside)).unwrap();
         }
@@ -59,9 +59,9 @@ fn data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
-/// Its dependants wait, everything else goes on, and the host reports the row.
+/// The dependants of the unreadable task wait, all other tasks go on, and the host reports the row.
 #[test]
-fn unreadable_row_holds_up_nothing_else() {
+fn unreadable_row_holds_up_only_its_dependants() {
     let host = TestHost::new();
     let lost = host.text(["run", "--name", "lost", "--hold", "--", "true"]);
     let waits = host.text([
@@ -144,7 +144,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
         .data_dir(disk.dir.join("data"))
         .config("disk_reserve = \"4M\"\n")
         .build();
-    let writer = host.script("until test -e go; do sleep 0.02; done; seq 1 5000000");
+    let writer = host.script("until test -e go; do sleep 0.1; done; seq 1 5000000");
     let other = host.script("exec sleep 600");
     host.live(&writer);
     host.live(&other);

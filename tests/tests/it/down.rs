@@ -7,12 +7,12 @@ use claudine_tests::{TestHost, process::alive, wait_for};
 #[test]
 fn down_leaves_tasks_running() {
     let host = TestHost::new();
-    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     let before = host.host_pid().unwrap();
     host.run(["down"]).check();
     assert!(!alive(before) && alive(pid));
-    // The next command starts a host, which takes up the task.
+    // The next command starts a host, which takes over the task.
     assert_eq!(host.live(&id), pid);
     fs::write(host.work().join("go"), "").unwrap();
     let task = host.finished(&id);
@@ -29,7 +29,7 @@ fn down_leaves_tasks_running() {
 #[test]
 fn task_that_ends_without_a_host_keeps_its_outcome() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through; exit 9");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through; exit 9");
     let pid = host.live(&id);
     host.run(["down"]).check();
     fs::write(host.work().join("go"), "").unwrap();
@@ -62,7 +62,7 @@ fn time_limit_is_enforced_without_a_host() {
 #[test]
 fn drain_waits_for_running_tasks_and_starts_none() {
     let host = TestHost::builder().slots(1).build();
-    let first = host.script("until test -e go; do sleep 0.02; done");
+    let first = host.script("until test -e go; do sleep 0.1; done");
     host.live(&first);
     let second = host.script("echo ran >> second");
     let mut drain = host
@@ -84,7 +84,7 @@ fn drain_waits_for_running_tasks_and_starts_none() {
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
 
-/// Starts the command and interrupts it, which does not affect the host.
+/// Starts `down` and kills this command, which does not affect the host.
 fn begin_and_leave(host: &TestHost, way: &str) {
     let mut down = host.command(["down", way]);
     let mut down = down.stdin(Stdio::null()).spawn().unwrap();
@@ -98,9 +98,9 @@ fn begin_and_leave(host: &TestHost, way: &str) {
 #[test]
 fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
     let host = TestHost::builder().slots(1).build();
-    let first = host.script("until test -e go; do sleep 0.02; done");
+    let first = host.script("until test -e go; do sleep 0.1; done");
     host.live(&first);
-    let second = host.script("until test -e go2; do sleep 0.02; done");
+    let second = host.script("until test -e go2; do sleep 0.1; done");
     begin_and_leave(&host, "--drain");
     host.run(["run", "--", "true"])
         .code(125)
@@ -109,7 +109,7 @@ fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
     host.run(["up"]).ok().says(&["drain lifted"]);
     assert_eq!(host.host_pid(), before);
     fs::write(host.work().join("go"), "").unwrap();
-    // After the drain is lifted, it starts the waiting task.
+    // After the drain is lifted, the host starts the waiting task.
     host.live(&second);
 
     begin_and_leave(&host, "--drain");
@@ -124,7 +124,7 @@ fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
 #[test]
 fn drain_completes_without_a_client() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let pid = host.host_pid().unwrap();
     begin_and_leave(&host, "--drain");
@@ -133,7 +133,7 @@ fn drain_completes_without_a_client() {
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
-/// Who drains before a shutdown of the machine must not be told that all is over.
+/// Somebody who drains before a shutdown of the machine must not be told that all tasks have ended.
 #[test]
 fn a_drain_that_ends_before_its_tasks_is_an_error() {
     let host = TestHost::new();
@@ -178,7 +178,7 @@ fn down_without_a_host_starts_none() {
     assert!(host.processes().is_empty());
 }
 
-/// A probe of an executor is not a task, but its leftovers matter all the same.
+/// A probe of an executor is not a task, but its leftover processes must be ended too.
 #[test]
 fn commands_run_by_the_host_itself_do_not_outlive_it() {
     let bin = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ fn drain_without_a_host_waits_for_processes_of_earlier_hosts() {
         "--name",
         "suite",
         "--script",
-        "until test -e go; do sleep 0.02; done",
+        "until test -e go; do sleep 0.1; done",
     ]);
     host.live(&id);
     let waits = host.script("echo ran >> ran");

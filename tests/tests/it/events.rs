@@ -89,7 +89,7 @@ fn events_are_told_in_order() {
     assert!(of_task.iter().all(|event| event["task"] == id.as_str()));
     assert!(of_task.iter().all(|event| event["name"] == "greet"));
     assert_eq!(of_task[3]["outcome"], "failed");
-    // From a number or from a time on.
+    // Events can be read from a number or a time on.
     let after = of_task[1]["sequence"].to_string();
     assert_eq!(events(&host, &["greet", "--since", &after]), of_task[2..]);
     assert_eq!(events(&host, &["--since", "1h"]), all);
@@ -97,7 +97,7 @@ fn events_are_told_in_order() {
         events(&host, &["--since", "2999-01-01T00:00:00Z"]),
         [] as [Value; 0]
     );
-    // The output for people.
+    // Checks the output for people.
     let lines = host.text(["events", "greet"]);
     assert!(
         lines.contains(&format!("  {}  greet  submitted", short_id(&id))),
@@ -112,7 +112,7 @@ fn events_are_told_in_order() {
 #[test]
 fn follower_of_a_task_ends_with_it() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done");
+    let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let mut following = Following::start(&host, &[&id]);
     assert_eq!(
@@ -137,7 +137,7 @@ fn follower_misses_no_event_across_restarts_of_the_host() {
     following.until("done");
     let check = |following: &mut Following, leave: &dyn Fn()| {
         leave();
-        // A request that is safe to repeat: the killed host's socket may still accept one.
+        // `up` is safe to repeat: the killed host's socket may still accept a request.
         host.up();
         let id = host.script("true");
         let seen = following.until("done");
@@ -171,7 +171,7 @@ fn follower_does_not_restart_a_host_that_was_stopped() {
         .spawn()
         .unwrap();
     let mut talk = BufReader::new(follow.stderr.take().unwrap()).lines();
-    // The follower is connected once another one of the same host has received an event.
+    // The follower is connected once another follower of the same host has received an event.
     let mut other = Following::start(&host, &["--since", "0"]);
     host.script("true");
     other.until("done");

@@ -1,4 +1,4 @@
-//! A host with failing parts: it reports them, and everything that does not need them goes on.
+//! A host with failing parts reports them, and everything that does not need them goes on.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_goes_on() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     take_over(&host);
     // The next write fails.
@@ -88,10 +88,10 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
     let pid = host.host_pid().unwrap();
     let id = host.script("exec sleep 600");
     let task = host.live(&id);
-    // A directory in the socket's place cannot be replaced.
+    // The host cannot replace a directory in the socket's place.
     let socket = host.data_dir().join("host.sock");
     fs::rename(&socket, host.data_dir().join("old.sock")).unwrap();
-    // The host may be quicker and bind a new one meanwhile.
+    // The host may be quicker, and bind a new socket before the directory is made.
     wait_for("the place to be taken", || {
         fs::remove_file(&socket).ok();
         fs::create_dir(&socket).ok()
@@ -109,7 +109,7 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
 #[test]
 fn silent_supervisor_keeps_no_host_from_starting() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();
@@ -127,7 +127,7 @@ fn silent_supervisor_keeps_no_host_from_starting() {
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(doctor.contains("cannot be reached: no answer"), "{doctor}");
     assert_eq!(why["state"], "running", "{why:#}");
-    // Once the supervisor continues, so does its attempt.
+    // Once the supervisor continues, its attempt continues too.
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);

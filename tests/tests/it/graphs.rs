@@ -96,7 +96,7 @@ fn gate_stays_closed_when_a_failed_dependency_runs_again() {
     host.run(["retry", "test"]).check();
     assert_eq!(host.finished("test")["outcome"], "succeeded");
     assert_eq!(host.status("approve")["state"], "held");
-    // Another retry does not open it either.
+    // A retry of the gate itself does not open the gate either.
     host.run(["cancel", "approve"]).check();
     host.run(["retry", "approve"])
         .ok()
@@ -150,7 +150,7 @@ fn dependencies_can_be_given_to_delegate_and_run() {
 #[test]
 fn waiting_tasks_go_on_after_a_kill_of_the_host() {
     let host = TestHost::new();
-    let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.02; done'}\n");
+    let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.1; done'}\n");
     for number in 1..20 {
         let before = number - 1;
         writeln!(
@@ -289,7 +289,7 @@ fn failures_are_retried_up_to_the_given_number() {
         (host.status(&slow)["state"] == "waiting").then_some(())
     });
     assert!(why(&host, &slow).contains("attempt 1 failed (exited with code 1); retry at"));
-    // A pending retry does not undo a cancel.
+    // A task that waits for its retry can be cancelled, and stays cancelled.
     host.run(["cancel", &slow]).check();
     assert_eq!(host.finished(&slow)["outcome"], "cancelled");
 }
@@ -321,7 +321,8 @@ fn graph_can_be_submitted_over_mcp() {
     assert_eq!(order, "1\n2\n3\n");
 }
 
-/// Each is refused with a message that names the fault, and none of its tasks is accepted.
+/// Each invalid graph is refused with a message that names the fault, and none of its tasks is
+/// accepted.
 #[test]
 fn invalid_graphs_are_refused_as_a_whole() {
     let host = TestHost::new();
@@ -365,7 +366,7 @@ fn invalid_graphs_are_refused_as_a_whole() {
     assert_eq!(host.json(["list"])["tasks"], json!([]));
 }
 
-/// Every mistake is reported with its place, including those that only the host can find.
+/// Every mistake is reported with its place, including mistakes that only the host can find.
 #[test]
 fn every_mistake_of_a_graph_file_is_reported() {
     let host = TestHost::new();
@@ -455,7 +456,7 @@ fn dry_run_shows_the_graph_and_submits_nothing() {
 fn too_large_file_is_refused_before_it_is_sent() {
     let host = TestHost::new();
     let path = host.work().join("large.json");
-    // A sparse file: it has the size without using space.
+    // A sparse file has the size without using space.
     fs::File::create(&path).unwrap().set_len(500 << 20).unwrap();
     let ran = host.run(["submit", path.to_str().unwrap()]).code(2);
     assert!(

@@ -22,7 +22,7 @@ fn guard_ends_host_and_tasks_of_a_killed_test() {
         .write_all(host.data_dir().as_os_str().as_bytes())
         .unwrap();
     assert!(host.processes().len() >= 3, "{:?}", host.processes());
-    // The input ends without the message that the test has ended.
+    // The guard's input ends without the message that the test has ended.
     drop(input);
     assert!(guard.wait().unwrap().success());
     wait_for("host, supervisor and task to be gone", || {

@@ -1,4 +1,4 @@
-//! Text that would control a terminal: it may enter anywhere, and no command prints it unchanged.
+//! Text that would control a terminal may be entered anywhere, but no command prints it unchanged.
 
 use std::{fs, path::Path};
 
@@ -23,7 +23,7 @@ fn is_hostile(c: char) -> bool {
     c.is_control() || HOSTILE.contains(c) && !c.is_ascii()
 }
 
-/// A repository in a directory with such a name, on such a branch, with such a file.
+/// A repository whose directory, branch and file have hostile names.
 fn repository(host: &TestHost) -> std::path::PathBuf {
     let dir = host.work().join(HOSTILE);
     fs::create_dir(&dir).unwrap();
@@ -41,7 +41,7 @@ fn repository(host: &TestHost) -> std::path::PathBuf {
     dir
 }
 
-/// Two tasks with such text in all their fields: one fails, the other cannot be started.
+/// Two tasks with hostile text in all their fields: one task fails, the other cannot be started.
 fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
     let dir = dir.to_str().unwrap();
     let script = format!("# {HOSTILE}\nprintf '%s' '{HOSTILE}'; exit 3");

@@ -1,5 +1,5 @@
-//! An executor that streams its child's input: all of it arrives, and half of it is never taken for
-//! the whole.
+//! An executor that streams its child's input: the whole input arrives, and half of an input is
+//! never taken for the whole.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ fn feed(host: &TestHost, argv: &[&str], bytes: u64, then: &str) -> String {
     host.text(["delegate", "--executor", "mock", "--spec", &spec])
 }
 
-/// A child that reports when it has read a part, and records whether it saw the end.
+/// A child that reports when it has read a part of its input, and records whether it saw the end.
 const READER: [&str; 3] = [
     "sh",
     "-c",
@@ -45,7 +45,7 @@ fn check_broken_off(host: &TestHost, task: &Value) {
 }
 
 #[test]
-fn every_byte_arrives() {
+fn every_byte_of_the_input_arrives() {
     const BYTES: u64 = 100_000_000;
     let host = TestHost::new();
     let task = host.finished(&feed(&host, &["sha256sum"], BYTES, "finish"));
@@ -126,7 +126,7 @@ fn end_of_the_host_kills_a_child_with_unfinished_input() {
 }
 
 #[test]
-fn cancel_during_the_input_ends_as_cancelled() {
+fn task_cancelled_during_its_input_ends_as_cancelled() {
     let host = TestHost::new();
     let id = feed(&host, &READER, 10_000_000_000, "finish");
     read_a_part(&host);

@@ -13,12 +13,12 @@ use claudine_tests::{
     wait_for,
 };
 
-/// Binary bytes, escapes, and no final line end.
+/// Output with binary bytes, escapes, and no final line end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
 const AWKWARD_BYTES: &[u8] = b"plain\n\0\x01\xff\n\x1b[31mred\x1b[0m\nno end";
 
 #[test]
-fn every_byte_is_kept() {
+fn every_byte_of_the_output_is_kept() {
     let host = TestHost::new();
     let id = host.script(AWKWARD);
     host.finished(&id);
@@ -55,7 +55,7 @@ fn logs_of_one_stream_or_the_last_lines_can_be_selected() {
 fn logs_can_be_selected_by_time_offset_and_attempt() {
     let host = TestHost::new();
     let id = host.script(
-        "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.02; done; echo after; touch again",
+        "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.1; done; echo after; touch again",
     );
     wait_for("the first line to be read", || {
         let log = host.run(["logs", &id]).ok();
@@ -94,7 +94,7 @@ fn logs_can_be_selected_by_time_offset_and_attempt() {
 #[test]
 fn following_ends_with_the_task() {
     let host = TestHost::new();
-    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     host.live(&id);
     let mut follow = host.command(["logs", &id, "-f"]);
     let mut follow = follow
@@ -136,7 +136,7 @@ fn output_cap_keeps_the_beginning_and_the_end() {
 }
 
 #[test]
-fn reader_that_goes_away_causes_no_error() {
+fn reader_that_closes_its_pipe_causes_no_error() {
     let host = TestHost::new();
     let id = host.script("seq 1 200000");
     host.finished(&id);
@@ -150,7 +150,7 @@ fn reader_that_goes_away_causes_no_error() {
     host.run(["list"]).check();
 }
 
-/// Opening a FIFO waits for a writer, as reading may wait for a disk that does not answer.
+/// Opening a FIFO waits for a writer, just as a read may wait for a disk that does not answer.
 #[test]
 fn slow_log_delays_only_its_own_readers() {
     let host = TestHost::new();
@@ -216,7 +216,7 @@ fn status_tells_how_many_lines_it_omits() {
     assert_eq!(lines.next(), Some(&*earlier));
     let expected: Vec<String> = (22..=41).map(|n| n.to_string()).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    // More lines than are counted.
+    // The output has more lines than `status` counts.
     let id = host.script("seq 1 200000");
     host.finished(&id);
     let shown = host.text(["status", &id]);

@@ -1,5 +1,5 @@
-//! The binary from end to end, as a user drives it: commands, crashes, invalid input. The parts
-//! have their own tests.
+//! The binary from end to end, as a user drives it: commands, crashes, invalid input. The host's
+//! parts have their own tests.
 
 #![allow(
     clippy::unwrap_used,

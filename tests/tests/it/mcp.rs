@@ -136,7 +136,7 @@ fn several_tasks_can_be_waited_for_together() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let mut waits = |file: &str| {
-        let script = format!("until test -e {file}; do sleep 0.02; done; echo {file}");
+        let script = format!("until test -e {file}; do sleep 0.1; done; echo {file}");
         delegate(&mut client, &script)
     };
     let (first, second) = (waits("first"), waits("second"));
@@ -191,7 +191,7 @@ fn several_tasks_can_be_waited_for_together() {
 fn waiting_task_tells_what_it_waits_for() {
     let host = host();
     let mut client = PythonClient::connect(&host);
-    let gate = delegate(&mut client, "until test -e go; do sleep 0.02; done; exit 3");
+    let gate = delegate(&mut client, "until test -e go; do sleep 0.1; done; exit 3");
     let answer = client.call(
         "DelegateTask",
         json!({ "prompt": "true", "executor": "shell", "dependencies": [gate] }),
@@ -277,7 +277,7 @@ fn long_prompt_arrives_complete() {
 fn client_does_not_notice_a_restart_of_the_host() {
     let host = host();
     let mut client = PythonClient::connect(&host);
-    let id = delegate(&mut client, "until test -e go; do sleep 0.02; done");
+    let id = delegate(&mut client, "until test -e go; do sleep 0.1; done");
     host.live(&id);
     for _ in 0..3 {
         host.kill_host();
@@ -303,8 +303,8 @@ fn client_does_not_notice_a_restart_of_the_host() {
 fn several_clients_and_calls_share_one_host() {
     let host = host();
     let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
-    let id = delegate(&mut clients[0], "until test -e go; do sleep 0.02; done");
-    // A waiting call delays no others, neither on its own connection nor elsewhere.
+    let id = delegate(&mut clients[0], "until test -e go; do sleep 0.1; done");
+    // A waiting call delays no other calls, neither on its own connection nor on others.
     let answers = clients[1].call_at_once(&[
         ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
         ("TaskStatus", json!({ "taskId": id })),
@@ -373,7 +373,7 @@ fn inspector_lists_and_calls_tools() {
     let waited = &waited["structuredContent"];
     assert_eq!(waited["done"], true, "{waited:#}");
     assert_eq!(waited["tasks"][1]["taskId"], id, "{waited:#}");
-    // The Inspector checks each answer against the tool's schema, errors included.
+    // The Inspector checks each answer against the tool's schema, including errors.
     let refused = call("TaskStatus", &["taskId=task_00000000000000000000000000"]);
     let shown = format!("{refused}");
     assert!(

@@ -8,7 +8,7 @@ fn hello() -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
 }
 
-/// All output for this input, which ends right after its last line.
+/// The server's complete output for these lines, after which its input ends.
 #[track_caller]
 fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
     let input: String = lines.iter().map(|line| line.to_string() + "\n").collect();
@@ -151,7 +151,7 @@ fn arguments_are_converted_or_named_in_the_error() {
         ),
         (
             json!({"name": []}),
-            "`name`: this has to be a text, not a list",
+            "`name`: this has to be a string, not a list",
         ),
         (
             json!({"colour": 1}),
@@ -180,7 +180,7 @@ fn arguments_are_converted_or_named_in_the_error() {
     );
 }
 
-/// Clients give up a call after a minute.
+/// A wait must end sooner than a minute, after which clients give up a call.
 #[test]
 fn wait_ends_before_its_caller_gives_up() {
     let host = TestHost::new();

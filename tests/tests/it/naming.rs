@@ -1,4 +1,5 @@
-//! Naming tasks: by the end of an id, a longer part of it, a name or a word, in every command.
+//! Naming tasks in every command: by the end of an id, a longer part of an id, a name, or a word
+//! such as `@last`.
 
 use std::fs;
 
@@ -172,7 +173,7 @@ fn tasks_can_be_named_on_standard_input() {
 }
 
 #[test]
-fn common_alternative_command_names_work() {
+fn common_alternative_command_names_are_accepted() {
     let host = TestHost::new();
     let id = host.text(["run", "echo", "-n", "one", "--", "two"]);
     host.finished(&id);

@@ -49,7 +49,7 @@ fn cancel_of_a_parent_reaches_its_attached_children() {
 }
 
 #[test]
-fn cancel_reaches_below_ended_tasks_and_across_a_restart() {
+fn cancel_reaches_descendants_of_ended_tasks_and_survives_a_restart() {
     let host = TestHost::new();
     let claudine = claudine();
     let id = host.script(&format!(
@@ -88,7 +88,7 @@ fn cancel_of_a_finished_task_reaches_its_running_children() {
     );
     assert!(!alive(left) && alive(kept));
     assert_eq!(host.status(&id)["outcome"], "succeeded");
-    // Detached tasks are not cancelled with it.
+    // Detached tasks are not cancelled with their parent.
     host.run(["cancel", &id]).code(125).says(&[&format!(
         "task {} has already ended: succeeded",
         short_id(&id)

@@ -1,4 +1,4 @@
-//! Reading tasks while no host runs: the answers, and that nothing else happens.
+//! Reading tasks while no host runs: checks the answers, and that nothing else happens.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,11 @@ use std::{
     thread,
 };
 
-use claudine_tests::{TestHost, process::alive, wait_for};
+use claudine_tests::{
+    TestHost,
+    process::{alive, kill_9},
+    wait_for,
+};
 use serde_json::Value;
 
 /// Every file below a directory, with its length and the time of its last change.
@@ -53,7 +57,7 @@ fn gone(host: &TestHost) {
     });
 }
 
-/// The answer without its facts about the host, which differ.
+/// The answer without its facts about the host, which differ if no host runs.
 fn without_host(mut answer: Value) -> Value {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("queue");
@@ -115,7 +119,7 @@ fn reading_creates_no_data_directory() {
 #[test]
 fn running_task_is_shown_and_followed_without_a_host() {
     let host = TestHost::builder().slots(1).build();
-    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     let pid = host.live(&id);
     let queued = host.script("true");
     host.run(["down"]).check();
@@ -132,16 +136,61 @@ fn running_task_is_shown_and_followed_without_a_host() {
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none(), "a host was started");
-    // Only a host records the end, but nobody is told that the process still runs.
+    // Only a host records the end, but no command claims that the process still runs.
     let ended = host.status(&id);
-    assert_eq!(ended["phase"], "finishing");
+    assert_eq!(ended["phase"], "ended");
     assert_eq!(ended["attempts"][0]["pid"], Value::Null);
     let listed = host.json(["list", "--state", "running"]);
-    assert_eq!(listed["tasks"][0]["phase"], "finishing");
+    assert_eq!(listed["tasks"][0]["phase"], "ended");
     host.up();
     let followed = follow.wait_with_output().unwrap();
     assert_eq!(followed.stdout, b"first\nlast\n");
     assert!(followed.status.success());
+    assert_eq!(host.finished(&queued)["outcome"], "succeeded");
+}
+
+#[test]
+fn task_whose_process_ended_without_a_host_is_counted_and_shown_as_running_nowhere() {
+    let host = TestHost::builder().slots(1).build();
+    let id = host.text(["run", "--group", "g", "--", "sleep", "600"]);
+    let pid = host.live(&id);
+    let queued = host.script("true");
+    host.kill_host();
+    host.kill_supervisors();
+    kill_9(pid);
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
+
+    let id = id.as_str();
+    for look in [
+        vec!["graph", id],
+        vec!["top"],
+        vec!["status", id],
+        vec!["why", id],
+        vec!["list"],
+    ] {
+        let shown = host.text(&look);
+        let words = shown
+            .replace("no host is running", "")
+            .replace("0 running", "");
+        assert!(!words.contains("running"), "{look:?}: {shown}");
+        assert!(words.contains("ended"), "{look:?}: {shown}");
+    }
+    assert_eq!(
+        host.json(["graph", id])["nodes"][0]["elapsed_ms"],
+        Value::Null
+    );
+    let capacity = host.json(["capacity"]);
+    assert_eq!(capacity["running"], 0, "{capacity:#}");
+    let groups = host.json(["group", "list"]);
+    assert_eq!(groups[0]["running"], 0, "{groups:#}");
+    let why = host.json(["why", id])["reasons"].to_string();
+    assert!(
+        why.contains("its process has ended; the next host reads the rest"),
+        "{why}"
+    );
+
+    host.up();
+    assert_eq!(host.finished(id)["outcome"], "lost");
     assert_eq!(host.finished(&queued)["outcome"], "succeeded");
 }
 
@@ -192,8 +241,8 @@ fn set(database: &Path, pragma: &str, value: &str) {
     assert!(python.args([pragma, value]).status().unwrap().success());
 }
 
-/// The state left by a first host that is killed before it has created the tables, which readers
-/// may meet.
+/// Readers may meet a database without tables: the first host leaves it if it is killed before it
+/// has created them.
 #[test]
 fn database_without_tables_is_read_as_an_empty_queue() {
     let host = TestHost::new();

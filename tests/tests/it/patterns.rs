@@ -1,4 +1,4 @@
-//! `examples/patterns/`: each pattern ends as its header says.
+//! `examples/patterns/`: checks that each pattern ends as its header says.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +66,7 @@ macro_rules! patterns {
             }
         )+
 
-        /// The tested patterns; the one with an agent is among the tests of agents.
+        /// The tested patterns. The pattern with an agent is tested in `tests/tests/claude`.
         const TESTED: &[&str] = &[$($file),+, "review.yaml"];
     };
 }

@@ -7,7 +7,7 @@ use claudine_tests::TestHost;
 #[test]
 fn pause_survives_a_restart_and_is_shown_everywhere() {
     let host = TestHost::new();
-    let running = host.script("until test -e go; do sleep 0.02; done");
+    let running = host.script("until test -e go; do sleep 0.1; done");
     host.live(&running);
     host.run(["pause"])
         .ok()
@@ -45,7 +45,7 @@ fn pause_survives_a_restart_and_is_shown_everywhere() {
 #[test]
 fn host_started_by_pause_starts_no_task_first() {
     let host = TestHost::builder().slots(1).build();
-    let running = host.script("until test -e go; do sleep 0.02; done");
+    let running = host.script("until test -e go; do sleep 0.1; done");
     host.live(&running);
     let waits = host.script("echo ran >> ran");
     host.run(["down"]).check();
@@ -59,7 +59,7 @@ fn host_started_by_pause_starts_no_task_first() {
 }
 
 #[test]
-fn typo_makes_no_group() {
+fn misspelt_name_creates_no_group() {
     let host = TestHost::new();
     host.run(["group", "set", "gpu", "--limit", "1"]).check();
     for verb in [
@@ -82,7 +82,7 @@ fn typo_makes_no_group() {
             .collect()
     };
     assert_eq!(names(), ["gpu"]);
-    // A task makes its group, which exists until the task has ended.
+    // A task creates its group, which exists until the task has ended.
     host.run([
         "run", "--hold", "--group", "nightly", "--name", "n", "--", "true",
     ])

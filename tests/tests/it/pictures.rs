@@ -7,14 +7,14 @@ use serde_json::Value;
 
 const RELEASE: &str = "\
 - {name: fetch, script: 'true'}
-- {name: build, script: 'until test -e go; do sleep 0.02; done', dependencies: [fetch]}
+- {name: build, script: 'until test -e go; do sleep 0.1; done', dependencies: [fetch]}
 - {name: lint, script: 'exit 3', dependencies: [fetch]}
 - {name: publish, script: 'true', dependencies: [build]}
 - {name: 'say \"hi\" & <b>', script: 'true', dependencies: [lint]}
 - {name: clean up, script: 'true', dependencies: [{task: build, condition: completed}, {task: lint, condition: any}]}
 ";
 
-/// Submits the release and waits until all runnable tasks have ended; returns the ids.
+/// Submits the graph of a release and waits until all runnable tasks have ended; returns the ids.
 fn release(host: &TestHost) -> Vec<String> {
     let submitted = host.run_with(["submit", "-"], RELEASE.as_bytes());
     let ids: Vec<String> = submitted.ok().text().lines().map(str::to_owned).collect();
@@ -104,8 +104,8 @@ fn graph_shows_unfinished_tasks_with_their_connections() {
     assert_eq!(count(&[&ids[4]]), 6);
     assert_eq!(count(&[&alone]), 1);
     assert_eq!(count(&[&alone, "lint", "build"]), 7);
-    // Unfinished tasks and their connections: not the step that will never run, nor the separate
-    // one.
+    // Only unfinished tasks and the tasks connected with them are shown: neither the step that will
+    // never run nor the separate task.
     assert_eq!(count(&[]), 5);
     assert_eq!(count(&["--all"]), 5);
     fs::write(host.work().join("go"), "").unwrap();
@@ -128,7 +128,7 @@ fn expected_time_is_that_of_earlier_runs() {
     let first = run("sleep 0.3");
     let took = first["elapsed_ms"].as_u64().unwrap();
     assert!(took >= 300, "{first:#}");
-    // Of several runs the median counts, this one included.
+    // The median of several runs counts, including the current run.
     let second = run("true");
     let expected = second["expected_ms"].as_u64().unwrap();
     assert!(expected >= 150 && expected <= took, "{second:#}");

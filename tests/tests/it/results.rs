@@ -1,5 +1,5 @@
-//! Results passed on: from a task to those that use its output, and from an attempt to the one that
-//! continues it.
+//! Results that are passed on: from a task to the tasks that use its output, and from an attempt to
+//! the attempt that continues it.
 
 use std::fs;
 
@@ -58,7 +58,7 @@ fn command_gets_the_output_of_other_tasks_in_files() {
     assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// The task had succeeded before it was retried; its last end counts.
+/// The task had succeeded before it was retried and cancelled; its last end counts.
 #[test]
 fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
     let host = TestHost::new();
@@ -116,7 +116,7 @@ fn inputs_survive_a_restart_and_contain_long_outputs_completely() {
     host.finished(long.trim());
     let script = r#"
         : > started
-        until test -e go; do sleep 0.05; done
+        until test -e go; do sleep 0.1; done
         cmp "$CLAUDINE_INPUT_LONG/output" - <<EOF || exit 9
 $(seq 300000)
 EOF"#;

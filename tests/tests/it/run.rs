@@ -202,7 +202,7 @@ fn working_directory_is_that_of_the_caller_or_the_given_one() {
 #[test]
 fn long_script_is_run_completely() {
     let host = TestHost::new();
-    // Longer than a single argument may be.
+    // The script is longer than a single argument may be.
     let script = format!(": {}\necho the end", "x".repeat(300_000));
     let ran = host
         .run_with(
@@ -219,7 +219,7 @@ fn task_has_its_submitters_umask_limits_and_niceness() {
     let host = TestHost::new();
     let asked = "umask; ulimit -Sn; ulimit -Hc; nice; \
                  taskset -cp $$ | cut -d: -f2; chrt -p $$ | cut -d: -f2; ionice -p $$";
-    // The host is started by somebody who gives it less, and runs on one processor.
+    // The host is started with lower limits than the task's, and on a single processor.
     let script = format!(
         "one=$(taskset -cp $$ | cut -d: -f2 | cut -d, -f1 | cut -d- -f1); \
          umask 077; ulimit -Sn 300; ulimit -Sf 10; \
@@ -253,8 +253,8 @@ fn pwd_names_the_tasks_directory() {
     let elsewhere = ["--working-directory", sub.to_str().unwrap()];
     assert_eq!(pwd(&elsewhere, &host.work()), sub.to_str().unwrap());
     assert_eq!(pwd(&[], &host.work()), host.work().to_str().unwrap());
-    // A path with symbolic links to the same directory is as good, and is the one that the person
-    // knows.
+    // A path through symbolic links to the same directory is kept, because it is the path that the
+    // person knows.
     assert_eq!(pwd(&[], &link), link.to_str().unwrap());
 }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs};
 use claudine_tests::{Ran, TestHost, schema::faults};
 use serde_json::{Value, json};
 
-/// Names that are not checked here: they need a toolchain, a host in the foreground, or an agent.
+/// Schemas of commands that are not checked here, because they need a toolchain or a host in the
+/// foreground.
 const ELSEWHERE: &[&str] = &["plugin build", "serve"];
 
 /// A host, and the schemas that were used.
@@ -79,7 +80,7 @@ fn answer_of_each_command_matches_its_schema() {
         seen: BTreeSet::new(),
     };
     all.answers("up", &["up"]);
-    // A task of each kind: successful, failed, waiting, in a worktree.
+    // Makes a task of each kind: successful, failed, waiting, in a worktree.
     let script = "echo out; echo err >&2; exit 3";
     all.answers(
         "run",
@@ -186,7 +187,7 @@ fn answer_of_each_command_matches_its_schema() {
     all.answers("down", &["down"]);
     all.answers("down", &["down"]);
 
-    // Accepted input of `submit` matches its schema, and the schema detects a mistake.
+    // Input that `submit` accepts matches its schema, and the schema detects a mistake.
     let tasks = json!([
         {"name": "a", "argv": ["make"], "timeout": "1h30m", "env": {"A": "b"}},
         {"prompt": "p", "dependencies": ["a", {"task": "b", "condition": "any"}], "worktree": true,
@@ -249,7 +250,7 @@ fn error_is_one_line_of_json() {
         "not_found",
         "nothing",
     );
-    // After `--` it belongs to the command.
+    // After `--`, an option belongs to the task's command.
     let ran = host.run(["run", "--frob", "--", "true", "--json"]).code(2);
     ran.says(&["error: "]);
 }

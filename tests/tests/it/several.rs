@@ -1,4 +1,4 @@
-//! Commands for several tasks: named, selected, confirmed on a terminal.
+//! Commands for several tasks, which are named one by one, or selected and confirmed on a terminal.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,7 +6,7 @@ use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal, wait_for};
 use serde_json::json;
 
 const USUAL: (u16, u16) = (80, 24);
-/// An invalid request.
+/// Exit code of an invalid request.
 const USAGE: i32 = 2;
 const REFUSED: i32 = 125;
 
@@ -41,7 +41,8 @@ fn failures_for_some_of_several_tasks_are_reported() {
     let said = host.run(["cancel", &a, "b", "-m", "not tonight"]).ok();
     said.says(&["cancelled 2 tasks"]);
     assert_eq!(host.status(&a)["reason"]["message"], "not tonight");
-    // One of them has ended and one does not exist; the third is cancelled all the same.
+    // Of the three named tasks, one has ended and one does not exist; the third is cancelled all
+    // the same.
     let said = host.run(["cancel", "a", "nobody", &c, &c]).code(REFUSED);
     said.says(&[
         "error: a: ",
@@ -60,7 +61,7 @@ fn failures_for_some_of_several_tasks_are_reported() {
     );
     assert_eq!(answer["tasks"][0]["error"]["kind"], "conflict");
     assert_eq!(answer["tasks"][1]["id"], *blocker);
-    // A single one is refused as usual.
+    // A request for a single task is refused as usual.
     host.run(["cancel", "a"])
         .code(REFUSED)
         .says(&["error: task", "already ended"]);
@@ -119,7 +120,7 @@ fn selection_is_confirmed_or_needs_yes() {
     assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
 }
 
-/// Any end of `first` would let `second` start.
+/// `second` depends on any end of `first`, so a cancel of one after the other would let it start.
 #[test]
 fn no_task_of_a_graph_starts_while_it_is_cancelled() {
     let (host, blocker) = busy();
@@ -252,7 +253,7 @@ fn graph_of_a_single_task_contains_all_connected_tasks() {
 #[test]
 fn graph_is_shown_with_counts_until_it_ends() {
     let host = TestHost::new();
-    let graph = "- {name: build, script: 'until test -e go; do sleep 0.02; done'}\n\
+    let graph = "- {name: build, script: 'until test -e go; do sleep 0.1; done'}\n\
                  - {name: ship, script: 'exit 3', dependencies: [build]}\n";
     fs::write(host.work().join("graph.yaml"), graph).unwrap();
     let command = ["submit", "graph.yaml", "--name", "release"];
@@ -288,7 +289,7 @@ fn name_of_a_graph_is_stored_and_checked() {
         b"- {script: 'true', idempotency_key: k1}\n- {script: 'true', idempotency_key: k2}\n";
     let submit = |name: &str| host.run_with(["submit", "-", "--name", name], graph);
     let first = submit("release").ok().text();
-    // The request is repeated, now with another host.
+    // The request is repeated, this time to another host.
     host.kill_host();
     assert_eq!(submit("release").ok().text(), first);
     submit("other").code(REFUSED).says(&["different request"]);
@@ -327,7 +328,7 @@ fn list_filters_accept_the_shown_words() {
         let name = |task: &serde_json::Value| task["name"].as_str().unwrap().to_owned();
         tasks.iter().map(name).collect::<Vec<_>>()
     };
-    // Printed words are accepted as filters.
+    // The words that `list` prints are accepted as filters.
     assert_eq!(names(&["-s", "stopping"]), ["stubborn"]);
     assert_eq!(names(&["--active"]), ["stubborn"]);
     assert_eq!(names(&["--name", "test-*"]), ["test-b", "test-a"]);
@@ -342,7 +343,7 @@ fn list_filters_accept_the_shown_words() {
     assert_eq!(names(&["--since", "1h", "-s", "cancelled"]), ["blocker"]);
     let refused = host.run(["list", "--state", "nope"]).code(USAGE);
     refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
-    // The host gives the same answer to direct requests.
+    // The host gives the same answers to requests over MCP.
     let mut client = PythonClient::connect(&host);
     let refused = client.fail("ListTasks", json!({"state": "nope"}));
     assert!(

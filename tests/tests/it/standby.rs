@@ -1,4 +1,4 @@
-//! Attempts that stand by before their turn look as if they had begun only then.
+//! Attempts that stand by before their turn look as if they had begun only at their turn.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn time_limit_counts_from_the_start_and_not_from_standby() {
 fn task_cancelled_or_held_on_standby_has_no_attempt() {
     let host = TestHost::builder().slots(1).build();
     let gate = host.work().join("gate");
-    let first = host.script("until [ -e gate ]; do sleep 0.01; done");
+    let first = host.script("until [ -e gate ]; do sleep 0.1; done");
     host.live(&first);
     let behind: Vec<String> = (0..3)
         .map(|n| host.script(&format!("echo {n} >> order")))
@@ -48,8 +48,8 @@ fn task_cancelled_or_held_on_standby_has_no_attempt() {
     );
 }
 
-/// Each task was reserved while the one before it ran, and may start before that one's end is on
-/// disk.
+/// Each task is put on standby while the task before it runs, and may start before the end of that
+/// task is on disk.
 #[test]
 fn chain_runs_once_and_in_order_whenever_the_host_is_killed() {
     let host = TestHost::builder().slots(2).build();
@@ -85,7 +85,8 @@ fn chain_runs_once_and_in_order_whenever_the_host_is_killed() {
     }
 }
 
-/// The dependant starts before its dependency's end is on disk, and must see that end all the same.
+/// The dependant starts before the end of its dependency is on disk, and must see this end all the
+/// same.
 #[test]
 fn dependant_always_sees_the_end_of_its_dependency() {
     let host = TestHost::new();

@@ -84,8 +84,8 @@ fn files_of_the_host_are_private_to_the_user() {
 fn host_started_by_a_task_outlives_it() {
     let outer = TestHost::new();
     let inner = TestHost::new();
-    // The outer task is cancelled with all its processes; a host that it started is detached from
-    // it.
+    // The outer task is cancelled with all its processes; the inner host, which it started, is
+    // detached from it.
     let script = format!(
         "export CLAUDINE_DATA_DIR='{}'; '{}' run -- sleep 600 && touch started; exec sleep 600",
         inner.data_dir().display(),
@@ -107,8 +107,8 @@ fn host_started_by_a_task_outlives_it() {
 #[test]
 fn background_host_keeps_no_descriptor_of_its_starter() {
     let host = TestHost::new();
-    // A lock on descriptor 9, as in a script that must run only once, and a pipe on 3 whose reader
-    // waits for its end.
+    // The script holds a lock on descriptor 9, as a script that must run only once does, and a pipe
+    // on descriptor 3, whose reader waits for the end of the pipe.
     let script = format!(
         "exec 9>lock; flock 9; got=$({{ '{}' run -- true >/dev/null; echo over >&3; }} 3>&1); echo $got",
         binary().display()
@@ -174,7 +174,7 @@ fn host_receives_signals_that_its_starter_had_blocked() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    // Probing executors makes the host run commands itself.
+    // To probe its executors, the host runs commands itself.
     host.run(["plugin", "list"]).check();
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");

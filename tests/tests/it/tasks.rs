@@ -129,7 +129,7 @@ fn wait_for_several_returns_the_first_nonzero_code() {
         .collect();
     drop(host.run(["wait", &ids[0], &ids[1], &ids[2]]).code(4));
     drop(host.run(["wait", &ids[0]]).code(0));
-    // An ended task is reported even with the shortest time limit.
+    // Even with the shortest time limit, the end of a task that has ended is reported.
     drop(host.run(["wait", "--timeout", "0", &ids[1]]).code(4));
     let runs = host.script("sleep 600");
     drop(
@@ -141,7 +141,7 @@ fn wait_for_several_returns_the_first_nonzero_code() {
 #[test]
 fn cancelled_task_leaves_no_process_alive() {
     let host = TestHost::new();
-    // A child in its own session, and one that ignores the polite signal.
+    // The task has a child in its own session, and a child that ignores the first signal.
     let id = host
         .script("setsid sleep 600 & (trap '' TERM INT; exec sleep 600) & echo up; exec sleep 600");
     host.live(&id);
@@ -242,7 +242,8 @@ fn idempotency_key_returns_the_first_task() {
 }
 
 /// A request repeated within a day returns its task, even if other tasks are kept for a shorter
-/// time. If its dependency has been forgotten, the task cannot run again, and says so.
+/// time. If the task's dependency has been forgotten, a retry of the task is refused with this
+/// reason.
 #[test]
 fn idempotency_key_outlives_the_retention_of_finished_tasks() {
     let host = TestHost::builder().env("CLAUDINE_KEEP", "1s").build();
@@ -309,7 +310,7 @@ fn graph_with_another_budget_is_another_request() {
 #[test]
 fn no_more_tasks_run_than_slots() {
     let host = TestHost::builder().slots(2).build();
-    // Each task records how many run at the same time.
+    // Each task records how many tasks run at the same time.
     let ids: Vec<String> = (0..8)
         .map(|_| host.script("mkdir running.$$; ls -d running.* | wc -l >> seen; rmdir running.$$"))
         .collect();
@@ -344,7 +345,7 @@ fn urgent_tasks_start_first() {
     for id in &ids {
         host.finished(id);
     }
-    // One task may have been reserved before the others came.
+    // One task may have been put on standby before the others were submitted.
     let order = fs::read_to_string(host.work().join("order")).unwrap();
     assert!(
         ["P0\nP1\nP2\n", "P2\nP0\nP1\n"].contains(&order.as_str()),

@@ -24,7 +24,7 @@ fn start_times_are_in_the_time_zone_of_the_command() {
     let (_, ran) = start("+2h");
     ran.says(&["(in 2h00m)"]);
 
-    // The host may be in another zone: that of the command counts.
+    // The host may be in another time zone; the command's time zone counts.
     let mut elsewhere = host.command(["run", "--at", "18:30", "--", "true"]);
     elsewhere.env("TZ", "UTC0");
     let id = command::run(elsewhere, b"", PATIENCE).ok().text();
@@ -32,7 +32,7 @@ fn start_times_are_in_the_time_zone_of_the_command() {
     assert!(until.ends_with("T18:30:00.000Z"), "{until}");
 
     let refused = host.run(["run", "--at", "yesterday", "--", "true"]).code(2);
-    refused.says(&["`yesterday` was ", " ago; give a time to come"]);
+    refused.says(&["`yesterday` was ", " ago; give a time in the future"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The live view on a terminal: its display, its keys, and that it restores the terminal.
+//! The live view on a terminal: checks its display and its keys, and that it restores the terminal.
 
 use std::{fs, time::Duration};
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 const USUAL: (u16, u16) = (80, 24);
 
-/// Long enough for anything that happens every second.
+/// A time in which anything that happens every second would be seen.
 const A_WHILE: Duration = Duration::from_millis(2_500);
 
 fn lines_fit(terminal: &Terminal, columns: usize) {
@@ -16,7 +16,7 @@ fn lines_fit(terminal: &Terminal, columns: usize) {
     assert!(widest <= Some(columns), "{screen}");
 }
 
-/// The last output appears with a short delay.
+/// Waits until the terminal is restored: its last output appears with a short delay.
 #[track_caller]
 fn is_given_back(top: &Terminal) {
     wait_for("the terminal to be given back", || {
@@ -31,7 +31,7 @@ fn running(host: &TestHost) -> String {
         "--name",
         "build",
         "--script",
-        "echo compiling everything; until test -e go; do sleep 0.02; done",
+        "echo compiling everything; until test -e go; do sleep 0.1; done",
     ]);
     host.live(&id);
     id
@@ -87,7 +87,7 @@ fn nothing_is_written_while_nothing_changes() {
     top.shows(&["1 held", "deploy"]);
     // The lines below the tasks may still be on their way.
     assert!(top.is_calm_for(A_WHILE) || top.is_calm_for(A_WHILE));
-    // Only the changed parts are written, in their places.
+    // Only the changed parts of the screen are written, each at its place.
     let before = top.bytes().len();
     host.run(["run", "--hold", "--name", "other", "--", "true"])
         .check();
@@ -237,7 +237,7 @@ fn claudine_without_a_command_shows_the_live_view() {
     // Programs without a terminal get an error if the command is missing.
     let none: [&str; 0] = [];
     host.run(none).code(2).says(&["Usage"]);
-    // Without a terminal it prints one picture.
+    // Without a terminal, `top` prints one picture.
     let once = host.text(["top"]);
     assert!(once.contains("1 held") && once.contains("deploy"), "{once}");
     assert!(!once.contains('\x1b'), "{once}");

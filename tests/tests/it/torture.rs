@@ -1,5 +1,5 @@
-//! The worst behaviour of processes, and great numbers of them. The parts have their own tests
-//! (`supervise/tests`); here the whole host is tested.
+//! Processes that behave as badly as they can, and great numbers of processes. The supervisor has
+//! its own tests (`supervise/tests`); the tests here are of the whole host.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 struct PidsLimit(PathBuf);
 
 impl PidsLimit {
-    /// Makes it, if the pids controller of either version is writable.
+    /// Makes the cgroup if the pids controller of cgroup version 1 or 2 is writable.
     fn new(most: u32) -> Option<Self> {
         let name = format!("claudine-test-{}", std::process::id());
         let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
@@ -58,8 +58,8 @@ fn processes_of(user: u32) -> usize {
 const BOMB: &str =
     "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
 
-/// Starts a bomb whose processes `count` counts. The host answers meanwhile, and no process of the
-/// cancelled bomb remains.
+/// Starts a fork bomb, whose processes `count` counts, and cancels it. Checks that the host answers
+/// meanwhile, and that no process of the bomb remains.
 fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     let id = host.script(script);
     wait_for("the bomb to have gone off", || {
@@ -103,14 +103,14 @@ fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
-/// Each leaves its task's process group, session or parent in another way, and ignores the polite
-/// signal.
+/// Scripts that leave their task's process group, session or parent, each in another way, and
+/// ignore the first signal.
 const ESCAPES: [&str; 7] = [
     // A classic daemon: two forks, a session, no descriptors, another directory.
     "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
     "setsid -f sh -c 'trap : TERM INT HUP; echo $$ >> $PIDS; while :; do sleep 1; done'",
     "(trap '' TERM INT HUP; sh -c 'echo $$ >> $PIDS; exec sleep 600') &",
-    // Without a marker in its environment.
+    // The process has no marker in its environment.
     "env -i PIDS=$PIDS sh -c 'trap : TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
     "set -m; sh -c 'trap : TERM INT; echo $$ >> $PIDS; while :; do sleep 1; done' & set +m;",
     // The process holds the output open.
@@ -123,7 +123,8 @@ fn noted(host: &TestHost) -> Vec<u32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// Starts a process for each way to escape, and returns the pids of all.
+/// Starts a process for each way to escape; returns the task's id and the pids of all these
+/// processes.
 fn escapees(host: &TestHost, then: &str) -> (String, Vec<u32>) {
     let pids = host.work().join("pids");
     fs::write(&pids, "").unwrap();
@@ -157,7 +158,7 @@ fn escaped_processes_are_ended_with_their_task() {
         );
     };
     let all_noted = format!(
-        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.02; done",
+        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.1; done",
         ESCAPES.len()
     );
     check(&format!("{all_noted}; exit 0"), false, "succeeded");
@@ -276,8 +277,8 @@ fn host_and_supervisor_can_be_killed_in_any_order() {
         for n in 0..4 {
             let name = format!("r{round}.{n}");
             let script = format!("echo begun >> {name}; sleep 0.2; echo ended >> {name}");
-            // The socket of a host that is being killed may still accept a request: with a key it
-            // can be repeated.
+            // The socket of a host that is being killed may still accept a request; the key makes
+            // it safe to repeat the request.
             let id = host.text(["run", "--idempotency-key", &name, "--script", &script]);
             ids.push((id, name));
         }
@@ -301,8 +302,8 @@ fn host_and_supervisor_can_be_killed_in_any_order() {
         let task = host.finished(id);
         let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
         let begun = notes.matches("begun").count();
-        // Nothing is retried unless requested, so nothing runs twice, and a successful task did its
-        // work.
+        // No task is retried without a request, so no task runs twice, and a successful task has
+        // done its work.
         match task["outcome"].as_str() {
             Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
             Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),
@@ -348,7 +349,7 @@ fn thousand_tasks_run_while_five_thousand_wait() {
     assert!(each < 400 << 10, "{each} bytes for each");
     submit_many(&host, QUEUED, "true");
     assert_eq!(counts(&host), (SLEEPING as u64, QUEUED as u64));
-    // The next host has all of them again, and keeps their order.
+    // The next host has all these tasks, and keeps their order.
     host.kill_host();
     wait_for("the next host to have taken them up", || {
         (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())

@@ -10,12 +10,12 @@ fn binary_can_be_replaced_while_tasks_run() {
     let installed = host.root().join("claudine");
     fs::copy(binary(), &installed).unwrap();
     host.use_binary(installed.clone());
-    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.02; done; echo through");
+    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.1; done; echo through");
     let pid = host.live(&id);
     let supervisors = host.supervisor_pids();
     assert_eq!(supervisors.len(), 1);
 
-    // A package manager also moves the new file over the old one.
+    // Like a package manager, moves the new file over the old one.
     let new = host.root().join("claudine.new");
     fs::copy(binary(), &new).unwrap();
     fs::rename(&new, &installed).unwrap();

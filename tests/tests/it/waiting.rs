@@ -9,7 +9,7 @@ const USUAL: (u16, u16) = (80, 24);
 #[test]
 fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
     let host = TestHost::new();
-    let script = "until test -e go; do sleep 0.02; done";
+    let script = "until test -e go; do sleep 0.1; done";
     host.run(["run", "--name", "b", "--script", script]).check();
     host.live("b");
     let c = [
@@ -33,7 +33,7 @@ fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
         !screen.contains("done ·"),
         "the line is still there: {screen}"
     );
-    // In the order of their ends.
+    // The tasks are listed in the order of their ends.
     let lines: Vec<&str> = screen
         .lines()
         .filter(|line| line.contains("succeeded"))
@@ -61,7 +61,7 @@ fn wait_for_a_queued_task_tells_why_it_is_queued() {
 #[test]
 fn wait_survives_the_end_of_the_host_and_starts_none() {
     let host = TestHost::new();
-    let id = host.script("until test -e go; do sleep 0.02; done; exit 3");
+    let id = host.script("until test -e go; do sleep 0.1; done; exit 3");
     host.live(&id);
     let mut wait = Terminal::start(&host, &["wait", &id], USUAL);
     wait.shows(&["0/1 done", "running"]);
@@ -79,7 +79,7 @@ fn wait_survives_the_end_of_the_host_and_starts_none() {
 #[test]
 fn drain_tells_what_it_waits_for_and_that_it_continues() {
     let host = TestHost::new();
-    let script = "until test -e go; do sleep 0.02; done";
+    let script = "until test -e go; do sleep 0.1; done";
     host.run(["run", "--name", "suite", "--script", script])
         .check();
     host.live("suite");
@@ -89,7 +89,7 @@ fn drain_tells_what_it_waits_for_and_that_it_continues() {
     assert_eq!(drain.ended().code(), Some(130));
     let screen = drain.screen();
     assert!(
-        screen.contains("still draining; claudine up stops that"),
+        screen.contains("still draining; claudine up lifts the drain"),
         "{screen}"
     );
     host.run(["list"])

@@ -1,4 +1,4 @@
-//! Descriptions of the program by itself: help, completions, plugins, configuration, README.
+//! What the program says about itself: help, completions, plugins, configuration, README.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -46,7 +46,7 @@ fn readme_names_every_command() {
     assert!(missing.is_empty(), "README.md does not name {missing:?}");
 }
 
-/// Every `claudine …` of a text: in backquotes, and behind a prompt in a block of code.
+/// Every `claudine …` in a text that stands in backquotes, or after a prompt in a block of code.
 fn commands(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ fn every_command_of_the_documentation_is_understood() {
 }
 
 #[test]
-fn commands_are_found_in_a_text() {
+fn commands_are_found_in_backquotes_and_after_prompts() {
     let text = "Type `claudine list -q`, not `list`.\n```console\n$ claudine run \\\n    --wait -- make   # a word\n\
                 claudine list\n>   claudine up\n$ echo a; claudine down\n```\n`claudine top`";
     let expected = [

@@ -10,10 +10,10 @@ use crate::{
 const ARCHITECTURE: &str = "host/ARCHITECTURE.md";
 
 const LINES_MAX: usize = 240;
-/// Limit for prose; a row of a table is one line of any length.
+/// Limit for lines of prose; a row of a table may have any length.
 const COLUMNS_MAX: usize = 100;
 
-/// Directories of paths with these beginnings; all others are below the host's sources.
+/// Directories of the paths that begin like this; all other paths are below the host's sources.
 const PLACES: &[(&str, &str)] = &[
     ("domain/", "host/domain/src/"),
     ("plugins/", "plugins/"),

@@ -23,7 +23,7 @@ const CRATES: &[&str] = &[
     "xtask/src/",
 ];
 
-/// Number of re-exports by `use` to follow before a definition.
+/// Most re-exports by `use` that are followed to a definition.
 const HOPS: usize = 8;
 
 /// The names from the root of a crate to a module or to an item in it.
@@ -32,9 +32,9 @@ type Path = Vec<String>;
 /// Names used by a module.
 #[derive(Debug, Default)]
 struct Module {
-    /// Names that it imports or re-exports.
+    /// Names that the module imports or re-exports.
     imports: BTreeMap<String, Path>,
-    /// Every path as written, with its offset.
+    /// Every path as it is written in the module, with its offset.
     named: Vec<(usize, Path)>,
 }
 
@@ -137,8 +137,8 @@ fn members(group: &str) -> Vec<&str> {
 /// The modules of a crate, by path.
 struct Modules(BTreeMap<Path, Module>);
 
-/// Pairs of sibling modules, the first of which uses the second: the using submodule, and the
-/// offset in it.
+/// For each pair of sibling modules of which the first uses the second: the submodule that contains
+/// the use, and the offset in it.
 type Uses = BTreeMap<(Path, Path), (Path, usize)>;
 
 impl Modules {
@@ -289,7 +289,8 @@ fn cycles_are_found_through_any_path() {
         ],
         &both,
     );
-    // Through a child, a group, another name, and a name that the parent re-exports.
+    // The cycles lead through a child, a group, another name, and a name that the parent
+    // re-exports.
     check(
         &[
             ("lib.rs", "mod a; mod b; pub use a::c::{C, D as E};"),
@@ -308,7 +309,8 @@ fn cycles_are_found_through_any_path() {
         ],
         &[("a", "b"), ("b", "c"), ("c", "a")],
     );
-    // A parent and its child, test code, other crates, and uses in one direction.
+    // None of these is a cycle: a parent and its child, test code, other crates, uses in one
+    // direction.
     check(
         &[
             ("lib.rs", "mod a; mod b; use a::A; struct S;"),

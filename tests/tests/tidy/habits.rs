@@ -1,11 +1,11 @@
-//! Habits that are never right.
+//! Rules against habits that are never right.
 
 use crate::{
     nothing,
     sources::{self, Source},
 };
 
-/// Longer files must be split by verb.
+/// Most lines of a file without its tests. A longer file must be split by verb.
 const LINES_MAX: usize = 600;
 
 const COLUMNS_MAX: usize = 100;
@@ -66,7 +66,8 @@ const ENVIRONMENTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files of the tests that may let time pass: only behind a condition and a deadline.
+/// Files of the tests that may sleep, which they do only while they wait for a condition with a
+/// deadline.
 const PATIENT: &[&str] = &["tests/src/wait.rs"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Allowed dependencies between layers. The table is the architecture: `domain ← store, engine ←
-//! app ← api ← lib`; `supervise` and `plugin` know nothing of the queue, and `attempt` stands
+//! Allowed dependencies between layers. The table defines the architecture: `domain ← store, engine
+//! ← app ← api ← lib`; `supervise` and `plugin` know nothing of the queue, and `attempt` stands
 //! between them and the engine.
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     sources::{self, Breach, Source},
 };
 
-/// Modules that any layer may use: they know nothing of tasks, and use only each other.
+/// The ground: modules that any layer may use. They know nothing of tasks, and use only each other.
 const GROUND: &[&str] = &[
     "allocator",
     "ballast",
@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("supervise", &[]),
     ("plugin", &[]),
     ("engine", &["store"]),
-    // Each implements a port of the engine.
+    // The layers `sample` and `retention` implement ports of the engine.
     ("sample", &["engine"]),
     ("retention", &["engine", "store"]),
     ("transcript", &["plugin", "supervise"]),
@@ -73,7 +73,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["app"]),
 ];
 
-/// The wiring, which may use everything.
+/// The modules that connect the layers, and so may use all of them.
 const WIRING: &[&str] = &[
     "host/src/lib.rs",
     "host/src/main.rs",
@@ -88,7 +88,7 @@ const WIRING: &[&str] = &[
 /// Uses outside the table, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
-/// Crates that only one place may use.
+/// External crates, each with the only places that may use it.
 const AT_HOME: &[(&str, &[&str])] = &[
     ("rusqlite", &["host/src/store/sqlite"]),
     ("wasmtime", &["host/src/plugin/"]),
@@ -112,7 +112,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("dugong", &["host/src/app/graph/svg"]),
 ];
 
-/// Names that the domain must not use: it has no clock, no input, no output, no threads.
+/// Names that the domain must not use, since it has no clock, no input, no output and no threads.
 const NOT_IN_DOMAIN: &[&str] = &[
     "tokio",
     "tracing",
@@ -201,7 +201,7 @@ fn external_crates_are_used_only_in_their_place() {
 }
 
 #[test]
-fn domain_is_pure() {
+fn domain_has_no_clock_input_output_or_async_code() {
     let mut breaches = Vec::new();
     for source in sources::below("host/domain/src/") {
         for name in NOT_IN_DOMAIN {
@@ -288,7 +288,7 @@ fn heads(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn paths_are_parsed() {
+fn used_modules_are_parsed_from_paths() {
     let check = |path: &str, expected: &[&str]| assert_eq!(heads(path), expected, "{path}");
     check("store::Store;", &["store"]);
     check(

@@ -1,8 +1,8 @@
 //! The house rules that a machine can check, read from the sources. Each failure names the rule,
 //! the file and the line.
 //!
-//! Rules that need judgement are not here: these are the architecture (the allowed dependencies)
-//! and a few habits that are never right.
+//! The rules are the architecture (the allowed dependencies) and a few habits that are never right.
+//! Rules that need judgement are not here.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Separates code from comments and text in Rust sources, well enough for rules about names: a
-//! scanner, not a parser.
+//! Separates code from comments and literals in Rust sources: a scanner, not a parser, which is
+//! enough for rules about names.
 
 /// The source with every comment, string and character literal replaced by blanks; lines and
 /// columns keep their positions.
@@ -35,8 +35,8 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
         [b'"', ..] => string_end(bytes, at),
         [b'r' | b'b' | b'c', ..] if !word_before => raw_string_end(bytes, at),
         [b'\'', b'\\', ..] => character_end(bytes, at + 2),
-        // A lifetime has no quote after its first letter; a character literal has one within four
-        // bytes.
+        // A lifetime has no second quote after its first letter; a character literal has its second
+        // quote within four bytes.
         [b'\'', ..] => {
             let next = std::str::from_utf8(&rest[1..rest.len().min(5)]);
             let letter = match next {
@@ -84,7 +84,7 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// End of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`; otherwise `start`.
+/// End of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`, or `start` if no such literal begins there.
 fn raw_string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while at < start + 2 && matches!(bytes.get(at), Some(b'r' | b'b' | b'c')) {

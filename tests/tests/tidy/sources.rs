@@ -21,10 +21,10 @@ pub(crate) struct Source {
     /// Relative to the root of the checkout, with slashes.
     pub(crate) path: String,
     pub(crate) text: String,
-    /// The text without comments and literals.
+    /// The text with its comments and literals replaced by blanks.
     pub(crate) code: String,
-    /// Offsets of the blocks that are compiled only for tests; the whole file if it contains tests
-    /// only.
+    /// Offsets of the blocks that are compiled only for tests; the whole file if it contains only
+    /// tests.
     tests: Vec<std::ops::Range<usize>>,
 }
 
@@ -97,7 +97,8 @@ pub(crate) fn below(dir: &str) -> Vec<Source> {
         .collect()
 }
 
-/// Files of the checkout with one of these extensions: their paths from its root, and their texts.
+/// Files of the checkout with one of these extensions: their paths from the root of the checkout,
+/// and their texts.
 pub(crate) fn texts(extensions: &[&str]) -> Vec<(String, String)> {
     let root = root();
     let paths = paths(&root, extensions);
@@ -160,7 +161,8 @@ fn test_blocks(code: &str) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
-/// Files of `#[cfg(test)] mod name;`, directories included.
+/// Files of the modules that `#[cfg(test)] mod name;` declares, including files in their
+/// directories.
 fn test_files(sources: &[Source]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for source in sources {

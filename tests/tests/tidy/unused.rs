@@ -1,5 +1,5 @@
-//! Public functions that are never called. The compiler finds them within a package, but not across
-//! packages, and not always for `pub(crate)` in a library.
+//! Finds public functions that are never called. The compiler finds such functions within a
+//! package, but not across packages, and not always `pub(crate)` functions of a library.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ fn public_functions_have_a_caller() {
     let sources = sources::all();
     let mut mentions: HashMap<&str, usize> = HashMap::new();
     for source in &sources {
-        // Documentation counts: an example in it is a use.
+        // The text includes documentation, because an example in documentation is a use.
         for (_, word) in words(&source.text) {
             *mentions.entry(word).or_default() += 1;
         }

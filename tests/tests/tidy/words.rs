@@ -13,7 +13,7 @@ use crate::{
 
 /// Banned phrases with their replacements.
 const BANNED: &[(&str, &str)] = &[
-    // Syntax of another language in English words.
+    // Phrases with the syntax of another language.
     ("at the utmost", "at most"),
     ("to the utmost", "as far as possible"),
     ("the utmost", "the most"),
@@ -47,7 +47,7 @@ const BANNED: &[(&str, &str)] = &[
     ("comes into question", "is possible"),
     ("worked off", "done, or processed"),
     ("informations", "information"),
-    // Help and messages: the noun of the trade, not a clause about it.
+    // Clauses in help and messages where the trade has a noun.
     ("end it after", "time limit"),
     ("end it when", "kill it after, or limit"),
     ("give it up when", "give up if"),
@@ -95,7 +95,7 @@ const BANNED: &[(&str, &str)] = &[
 /// Extensions of the checked files.
 const EXTENSIONS: &[&str] = &["rs", "md", "wit"];
 
-/// Files that name phrases in order to ban them.
+/// Files that may contain banned phrases, because they list them.
 const EXEMPT: &[&str] = &["tests/tests/tidy/words.rs"];
 
 /// Separators between two words of a phrase, besides white space: a wrapped comment, a string that

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::trial::{self, Trial};
 
-/// Ratio up to which a higher cost is not called a loss.
+/// The highest ratio that does not count as a loss.
 const LIMIT: f64 = 1.10;
 const SUBMITTED: u32 = 200;
 const UNFINISHED: usize = 10_000;
@@ -37,7 +37,7 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(bench: &'a Bench, binary: &Path, slots: &str) -> Result<Self> {
         let trial = Trial::new(binary, &[("CLAUDINE_SLOTS", slots)])?;
-        // This compiles the plugins, and starts a supervisor.
+        // The first task has the plugins compiled and a supervisor started.
         trial.output(["run", "--wait", "--", "true"])?;
         Ok(Self {
             bench,
@@ -143,7 +143,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "unfinished",
         figures: &[
             ("first answer with 10,000 unfinished tasks", "ms"),
-            ("memory of the host then", "KiB"),
+            ("memory of that host", "KiB"),
         ],
         slots: "1",
         prepare: |side| {
@@ -157,7 +157,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "graph",
         figures: &[
             ("a graph of 20,000 tasks accepted", "ms"),
-            ("memory of the host a task, then", "KiB"),
+            ("memory of that host, a task", "KiB"),
             ("first answer of the next host", "ms"),
         ],
         slots: "1",
@@ -178,7 +178,8 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMPARISONS.iter().map(|comparison| comparison.name)
 }
 
-/// `bench` has the newer binary; `wanted` names comparisons, or all if it is empty.
+/// Compares the binary of `bench` with the `older` one. `wanted` names the comparisons; if it is
+/// empty, all are made.
 pub(super) fn compare(bench: &Bench, older: &Path, wanted: &[&str], table: &mut Table) {
     table.section(&format!(
         "{} pairs: {} against {}",
@@ -196,7 +197,7 @@ pub(super) fn compare(bench: &Bench, older: &Path, wanted: &[&str], table: &mut 
     }
 }
 
-/// Results of one measurement on each side, a value for each figure of the comparison.
+/// Results of one measurement on each side: one value for each figure of the comparison.
 struct Pair {
     new: Vec<f64>,
     old: Vec<f64>,

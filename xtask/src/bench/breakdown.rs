@@ -8,13 +8,14 @@ use anyhow::{Context, Result};
 use super::table::Table;
 use crate::trial::Trial;
 
-/// Seconds of processor time since the processes began; after `since`, the difference.
+/// Seconds of processor time since the start of each process or, after a call of `since`, since an
+/// earlier reading.
 pub(crate) struct Usage {
     host: f64,
     supervisor: f64,
     /// Processes that the supervisor started and reaped: the tasks themselves.
     tasks: f64,
-    /// The program that submits: this one.
+    /// The program that submits, which is this process.
     submitter: f64,
     wall: f64,
 }
@@ -44,7 +45,8 @@ impl Usage {
         }
     }
 
-    /// Prints it per task, beside the time that the processors had.
+    /// Prints the processor time per task, with the time that all processors had in the same
+    /// period.
     pub(crate) fn print(&self, table: &mut Table, tasks: f64) {
         let each = |seconds: f64| seconds * 1e6 / tasks;
         let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -52,7 +54,7 @@ impl Usage {
         let busy = self.host + self.supervisor + self.tasks + self.submitter;
         table.note(&format!(
             "breakdown, µs of processor time per task: the tasks' own processes {:.0}, supervisor {:.0}, host {:.0}, submitter {:.0}, \
-             idle and the rest {:.0}; together {processors} × {:.0}",
+             idle and other processes {:.0}; together {processors} × {:.0}",
             each(self.tasks),
             each(self.supervisor),
             each(self.host),
@@ -63,12 +65,12 @@ impl Usage {
     }
 }
 
-/// Seconds of the process's own threads.
+/// Seconds of processor time of the process's own threads.
 pub(crate) fn own(pid: u32) -> Result<f64> {
     times(pid, 11)
 }
 
-/// Seconds of the children that it has reaped.
+/// Seconds of processor time of the children that the process has reaped.
 fn reaped(pid: u32) -> Result<f64> {
     times(pid, 13)
 }

@@ -1,5 +1,5 @@
-//! Cost of dependencies: from one end to the next start, over a fan, and in a graph of a hundred
-//! thousand tasks.
+//! Cost of dependencies: from the end of a task to the start of the next one, over a fan, and in a
+//! graph of a hundred thousand tasks.
 
 use std::{fs, time::Instant};
 
@@ -20,7 +20,7 @@ const SLEEPING: u32 = 1_000;
 /// Largest size in the measurement of the board alone.
 const LARGEST: &str = "1000000";
 
-/// Measures B1, B2 and B4.
+/// Measures chains and fans (B1), a large graph (B2) and sleeping tasks (B4).
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     hops(bench, table)?;
     large(bench, table)?;
@@ -80,7 +80,7 @@ pub(super) fn chain(count: u32) -> Edges {
         .collect()
 }
 
-/// One task, `count` after it, and one after all of these.
+/// A first task, `count` tasks after it, and a last task after all of these.
 pub(super) fn fan(count: u32) -> Edges {
     let mut edges = vec![vec![]];
     edges.extend((0..count).map(|_| vec![0]));
@@ -131,13 +131,13 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
         table.figure(what, median(figures), unit, Target::AtMost(target));
     };
     figure("accepted, on disk", &taken, "s", 5.0);
-    figure("memory of the host a task, then", &after, "KiB", 1.5);
+    figure("memory of that host, a task", &after, "KiB", 1.5);
     figure("first answer of the next host", &loaded, "s", 2.0);
-    figure("memory of the host a task, then", &again, "KiB", 1.5);
+    figure("memory of that host, a task", &again, "KiB", 1.5);
     Ok(())
 }
 
-/// Cost of a graph for the host that accepts it, and for the next one.
+/// Cost of a graph for the host that accepts it, and for the next host.
 pub(super) struct Accepted {
     pub(super) taken_seconds: f64,
     pub(super) kib_a_task: f64,
@@ -169,7 +169,8 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     })
 }
 
-/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few have fewer.
+/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few tasks have
+/// fewer.
 fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
     for number in 0..tasks_in_all {
@@ -197,7 +198,7 @@ fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     tasks
 }
 
-/// Measures B2 as a curve over the size, for the board alone.
+/// Measures B2 for the board alone, as a curve over the number of tasks.
 fn board(table: &mut Table) -> Result<()> {
     table.section("B2  the board alone, ten edges a task");
     let mut cargo = program::cargo(["run", "--release", "--quiet"]);
@@ -239,7 +240,7 @@ fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Memory of the host for each of `count` sleeping tasks.
+/// Memory that the host needs for each of `count` sleeping tasks.
 pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> {
     let mut connection = trial.connect()?;
     load::wait(
@@ -252,7 +253,7 @@ pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> 
     let empty = host::pss_kib(trial.host_pid()?)?;
     let sleep = load::request(trial, "shell", &json!({ "argv": ["sleep", "3600"] }));
     for id in load::submit_many(trial, &sleep, count, 16)? {
-        crate::trial::until("all of them to sleep", || {
+        crate::trial::until("all tasks to sleep", || {
             let path = format!("/v1/tasks/{id}");
             let (_, task) = connection.ask("GET", &path, None).ok()?;
             (task["phase"] == "live").then_some(())

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A4  the host");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
-    // This compiles the plugins, once.
+    // The first start of a host has the plugins compiled, once.
     trial.output(["list"])?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut pueue_kib = None;
@@ -73,7 +73,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         Target::AtMost(1000.0),
     );
     table.figure(
-        "memory of the host then",
+        "memory of that host",
         rss_kib(trial.host_pid()?)? / 1024.0,
         "MiB",
         Target::None,
@@ -81,7 +81,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds that `up` takes with no host running, which ends with the host's first answer.
+/// Milliseconds that `up` takes if no host runs; `up` ends with the host's first answer.
 pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     trial.output(["down"])?;
     let begin = Instant::now();
@@ -89,8 +89,8 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Seconds that its threads were on a processor. The scheduler counts them, since an idle host uses
-/// less than a clock tick.
+/// Seconds that the process's threads were on a processor. The scheduler's figure is used because
+/// an idle host uses less than a clock tick.
 fn on_a_processor(pid: u32) -> Result<f64> {
     let mut nanoseconds = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -102,7 +102,7 @@ fn on_a_processor(pid: u32) -> Result<f64> {
 }
 
 fn idle(trial: &Trial, pueue_kib: Option<f64>, table: &mut Table) -> Result<()> {
-    // This starts a supervisor.
+    // The task has a supervisor started.
     trial.output(["run", "--wait", "--", "true"])?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
     let wake_ups = || {
@@ -177,12 +177,13 @@ pub(crate) fn pss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/smaps_rollup"), "Pss")
 }
 
-/// Peak of its memory.
+/// Peak memory of a process.
 pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmHWM")
 }
 
-/// Number of times that its threads went to sleep, and so were woken. Preemption is not a wake-up.
+/// Number of times that the process's threads went to sleep, and so were woken. Preemption is not a
+/// wake-up.
 fn voluntary_switches(pid: u32) -> Result<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

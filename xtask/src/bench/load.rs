@@ -36,7 +36,7 @@ pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<Strin
         .to_owned())
 }
 
-/// Submits all tasks of one request; returns the ids in its order.
+/// Submits all tasks of one request; returns their ids in the request's order.
 pub(crate) fn submit_together(connection: &mut Connection, request: &str) -> Result<Vec<String>> {
     let (status, answer) = connection.ask("POST", "/v1/tasks", Some(request))?;
     ensure!(
@@ -47,7 +47,7 @@ pub(crate) fn submit_together(connection: &mut Connection, request: &str) -> Res
     let ids = tasks
         .iter()
         .map(|task| Some(task["id"].as_str()?.to_owned()));
-    ids.collect::<Option<_>>().context("an id for each")
+    ids.collect::<Option<_>>().context("an id for each task")
 }
 
 /// Submits the same request `count` times over `callers` connections at once; returns the ids.
@@ -80,9 +80,10 @@ pub(crate) fn submit_many(
     })
 }
 
-/// Waits until all of these have ended, which must be with success.
+/// Waits until all of these tasks have ended; fails unless all succeeded.
 pub(crate) fn all_succeed(connection: &mut Connection, ids: &[String]) -> Result<()> {
-    // From the last one on: tasks end about in order, so the earlier ones rarely need a wait.
+    // The last task is waited for first: tasks end roughly in order, so waiting for the earlier
+    // ones takes no time.
     for id in ids.iter().rev() {
         let task = wait(connection, id)?;
         ensure!(

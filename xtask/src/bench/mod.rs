@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: the speed targets, each as a ratio of two things measured side by side in
-//! this run (A B A B …, medians), with installed peers beside it.
+//! `cargo xtask bench`: the speed targets. Each is a ratio of two figures that are measured
+//! alternately in the same run (A B A B …, medians); programs for the same purpose are measured
+//! too, if they are installed.
 //!
 //! Absolute figures depend on the machine and are only for orientation; no result fails a build.
 
@@ -34,7 +35,7 @@ pub(crate) struct Bench {
     bare_mcp: PathBuf,
     /// Number of measurements of each side of a ratio.
     rounds: usize,
-    /// Includes measurements that take minutes.
+    /// Whether measurements that take minutes are included.
     full: bool,
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
     let work = trial.work();
     write_lines(&work.join("big"), 1_000_000)?;
-    // One-time work is done before memory is read.
+    // The first run does one-time work, so that it does not count in the memory read below.
     captured(&trial, CAT, BYTES)?;
     write_lines(&work.join("big"), BYTES)?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
@@ -41,8 +41,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         .collect::<Result<Vec<f64>>>()?;
     let rows = [
         ("283 MB from `seq`", SEQ, "seq > file", Target::AtMost(1.0)),
-        // If its output is a file, `cat` has the kernel copy it and writes nothing, which is not
-        // the same work.
+        // If the output of `cat` is a file, `cat` has the kernel copy the data and writes nothing
+        // itself, which is less work.
         ("283 MB through `cat`", CAT, "cat > file", Target::None),
     ];
     for (name, argv, redirect, target) in rows {

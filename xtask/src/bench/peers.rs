@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::median;
 use crate::{program, setup::on_path, trial};
 
-/// A peer and its time per task, in microseconds; none if it is not installed.
+/// A peer and its time per task in microseconds; `None` if the peer is not installed.
 pub(crate) type Measured = (&'static str, Option<f64>);
 
 /// Runs `count` × `true`, two at a time.
@@ -30,7 +30,7 @@ pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> 
     fs::write(dir.path().join("Makefile"), makefile)?;
     fs::write(dir.path().join("build.ninja"), ninja)?;
     let xargs = format!("seq {count} | xargs -P 2 -n 1 true");
-    // The last of its jobs may end before the second last.
+    // Waits for the last two jobs, since the last may end before the second last.
     let tsp = format!(
         "tsp -S 2; for i in $(seq {count}); do tsp true; done > all; for i in $(tail -2 all); do tsp -w $i; done; tsp -K"
     );
@@ -96,12 +96,12 @@ fn time(rounds: usize, count: u32, program: &str, dir: &Path, script: &str) -> R
 pub(crate) struct Pueue {
     dir: TempDir,
     daemon: Child,
-    /// Time from its start to its first answer.
+    /// Time from the start of `pueued` to its first answer.
     pub(crate) first_answer_ms: f64,
 }
 
 impl Pueue {
-    /// Starts it; none if it is not installed.
+    /// Starts `pueued`; returns `None` if it is not installed.
     pub(crate) fn start() -> Result<Option<Self>> {
         if on_path("pueued").is_none() || on_path("pueue").is_none() {
             return Ok(None);

@@ -85,7 +85,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.ratio(
         &format!("claudine run -- true, with {QUEUED} queued"),
         full,
-        "itself with few queued",
+        "the same with few queued",
         empty,
         "µs",
         Target::AtMost(1.1),
@@ -96,7 +96,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
 /// Times from the start of a process to its end.
 pub(super) struct Latencies<'a> {
     bench: &'a Bench,
-    /// Number of processes in one median.
+    /// Number of processes from which one median is taken.
     processes: &'a str,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Latencies<'a> {
 
     pub(super) fn of_list(&self, claudine: &str, trial: &Trial) -> Result<f64> {
         let data_dir = trial.data_dir().display().to_string();
-        // Limited, so that the queue that other measurements leave adds nothing.
+        // The list is limited, so that tasks that other measurements have left add nothing.
         self.of(&[claudine, "--data-dir", &data_dir, "list", "--limit", "20"])
     }
 
@@ -141,7 +141,8 @@ pub(super) fn sixteen_callers(trial: &Trial, request: &str, calls: u32) -> Resul
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(calls))
 }
 
-/// A host whose only slot is held: submitted tasks stay queued and take no time from the submitter.
+/// A host whose only slot is occupied: submitted tasks stay queued, and so take no processor time
+/// from the submitter.
 fn busy(bench: &Bench) -> Result<Trial> {
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "1")])?;
     load::hold_slot(&trial, &mut trial.connect()?, "never")?;

@@ -1,5 +1,5 @@
 //! Measurements as a table: the two sides, their ratio, the target, and whether it was met. Losses
-//! are shown like gains.
+//! are shown just like gains.
 
 #[derive(Default)]
 pub(crate) struct Table {
@@ -13,7 +13,7 @@ pub(crate) struct Table {
 pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
-    /// Shown for comparison.
+    /// No target; the figure is shown for comparison.
     None,
 }
 
@@ -50,7 +50,7 @@ impl Table {
         self.line(&format!("  {what:<50} {ratio:>7.2} × {pair:<30} {verdict}"));
     }
 
-    /// Adds a count or an amount with a bound of its own.
+    /// Adds a count or an amount, with a target of its own instead of a ratio.
     pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, target: Target) {
         let verdict = self.judge(value, target);
         self.line(&format!(

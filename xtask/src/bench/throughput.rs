@@ -71,7 +71,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.ratio(
         &format!("with {finished} finished tasks kept"),
         full,
-        "itself with none kept",
+        "the same with none kept",
         empty,
         "µs",
         Target::AtMost(1.1),
@@ -95,8 +95,8 @@ impl Rounds {
     }
 }
 
-/// Microseconds per task, and the processor time used. Both slots are held until the file `go`
-/// exists, while the tasks are submitted.
+/// Microseconds per task, and the processor time used. Both slots are occupied until all tasks are
+/// submitted, and freed by creating the file `go`.
 pub(super) fn queued(trial: &Trial, tasks: u32, go: &str) -> Result<(f64, Usage)> {
     let mut connection = trial.connect()?;
     let holders = [

@@ -1,6 +1,6 @@
-//! The limits with which `cargo xtask bench` compares Claudine, and the stopwatches that must be
-//! fast themselves. It is a separate program so that it is compiled with optimisation and forks
-//! from a small process.
+//! The limits with which `cargo xtask bench` compares Claudine, and the time measurements that must
+//! be fast themselves. This is a separate program so that it is compiled with optimisation and
+//! forks from a small process.
 //!
 //! Each command prints one number, in microseconds.
 
@@ -67,7 +67,7 @@ fn spawn(count: u32, in_flight: usize, command: &[&str]) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(count))
 }
 
-/// Waits for the first to end.
+/// Waits until the first of the running children ends.
 fn any_end(running: &mut VecDeque<Child>) -> Result<()> {
     let (pid, status) =
         rustix::process::wait(rustix::process::WaitOptions::empty())?.context("a child")?;
@@ -88,7 +88,7 @@ fn latency(count: usize, command: &[&str]) -> Result<f64> {
     Ok(median(times))
 }
 
-/// Median time of a request to another process that makes 4 KiB durable before it answers.
+/// Median time of a request to another process, which makes 4 KiB durable before it answers.
 fn echo(count: usize, dir: &Path) -> Result<f64> {
     let mut server = Command::new(env::current_exe()?)
         .arg("echo-server")
@@ -160,7 +160,7 @@ fn mcp(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"arguments\":{arguments}}}}}\n"
         )
     };
-    // Warm-up.
+    // These calls are a warm-up.
     for id in 1..=50 {
         input.write_all(call(id).as_bytes())?;
         answer(&mut output)?;
@@ -185,7 +185,10 @@ fn answer(output: &mut impl BufRead) -> Result<()> {
     let mut line = String::new();
     loop {
         line.clear();
-        ensure!(output.read_line(&mut line)? > 0, "the server went away");
+        ensure!(
+            output.read_line(&mut line)? > 0,
+            "the server closed its output"
+        );
         ensure!(
             !line.contains("\"error\":{") && !line.contains("\"isError\":true"),
             "the call failed: {line}"

@@ -1,4 +1,5 @@
-//! A bare MCP server with one trivial tool: the minimum cost of any such server.
+//! A bare MCP server with one trivial tool. Its cost is the minimum for any server made with the
+//! same library.
 
 use anyhow::Result;
 use rmcp::{
@@ -27,7 +28,7 @@ impl ServerHandler for Bare {}
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     use std::os::fd::AsFd;
-    // Pipes with epoll, instead of tokio's standard streams, which use a thread for each read.
+    // Uses pipes with epoll instead of tokio's standard streams, which use a thread for each read.
     let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)?;
     let bare = Bare {

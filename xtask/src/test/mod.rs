@@ -1,15 +1,15 @@
 //! `cargo xtask test`: all checks, the cheapest first. Each stage has a heading and a time; a table
-//! of them and the test runner's summary come last.
+//! of all stages and the test runner's summary come last.
 //!
-//! A stage that fails does not keep later ones from running, unless they need its result: somebody
-//! who waits for the checks wants to see all failures.
+//! After a failed stage the later stages still run, unless they need its result: whoever waits for
+//! the checks wants to see all failures.
 //!
-//! Everything is compiled as one selection of packages, the whole workspace with its tests: a
-//! separate selection for the binary would give its dependencies other features, and compile them
-//! twice.
+//! The whole workspace with its tests is compiled as one selection of packages. A separate
+//! selection for the binary would give its dependencies other features, so that they would be
+//! compiled twice.
 //!
-//! Clippy's compiler builds the tested binaries, and its warnings are a stage of their own: `cargo
-//! clippy` would check some four hundred dependencies a second time before the build.
+//! Clippy's compiler builds the tested binaries, and a later stage reports its warnings. A separate
+//! `cargo clippy` would check some four hundred dependencies a second time.
 
 mod stage;
 
@@ -97,7 +97,7 @@ fn compile() -> Result<usize> {
     Ok(warnings)
 }
 
-/// A cargo command for the whole workspace, with the host's components in place and Clippy's
+/// A cargo command for the whole workspace, with the host's built components and with Clippy's
 /// compiler. `rest` must not contain words with spaces.
 pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     let selection = ["--workspace", "--features", "xtask/bench"];
@@ -112,11 +112,19 @@ pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     cargo
 }
 
-/// Runs all tests of all packages. `summary` gets the runner's own summary line, whether they pass
-/// or not.
+/// Number of tests that run at once. More than there are cores, because a test of a host waits for
+/// other processes a fifth of its time.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores + cores.div_ceil(2)
+}
+
+/// Runs all tests of all packages. Sets `summary` to the runner's own summary line, whether the
+/// tests pass or not.
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
     let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {
-        workspace("nextest run", "--no-fail-fast")
+        let threads = format!("--no-fail-fast --test-threads {}", threads());
+        workspace("nextest run", &threads)
     } else {
         eprintln!(
             "cargo-nextest is not installed: `cargo test` runs the tests, without a limit on the time of each"

@@ -1,4 +1,4 @@
-//! Stages: a heading before, a time after, a table at the end.
+//! Stages: prints a heading before each, its time after it, and a table of all at the end.
 
 use std::time::{Duration, Instant};
 

@@ -20,7 +20,8 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Reason for the stop when this clock runs out; none for a task that is still queued.
+    /// Reason for which an attempt is stopped if this clock runs out; none for a task that is still
+    /// queued.
     pub(crate) fn stops(self) -> Option<StopWhy> {
         match self {
             Self::Queue => None,
@@ -32,7 +33,7 @@ impl Clock {
     }
 }
 
-/// Clock of the phase that the task's attempt is in, if that phase has one.
+/// Clock of the phase of the task's attempt, if the phase has one.
 pub(super) fn clocked(task: &Task) -> Option<Clock> {
     match task.phase()? {
         Phase::Preparing => Some(Clock::Prepare),
@@ -43,13 +44,13 @@ pub(super) fn clocked(task: &Task) -> Option<Clock> {
 }
 
 impl Board {
-    /// Counts the limit of the attempt's phase from now: the phase begins, or another host
+    /// Counts the limit of the attempt's phase from now, because the phase begins or another host
     /// continues it.
     pub(crate) fn restart_phase_clock(&mut self, id: TaskId, now: Now) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;
         };
-        // Without a start timeout the start is not timed.
+        // Without a start timeout, no limit applies to the start.
         if clocked(&task) == Some(Clock::Start) && task.request.start_timeout.is_none() {
             return;
         }

@@ -1,8 +1,8 @@
 //! The newest ends of tasks that ran again. A copy of such a task that was read from the store
-//! earlier does not have them.
+//! earlier lacks its newest end.
 //!
-//! Only the latest are kept, up to a limit. A copy that was read before the oldest of them may be
-//! stale, and must be read again.
+//! Only the latest ends are kept, up to a limit. A copy that was read before the oldest kept end
+//! may be stale, and must be read again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,17 +13,19 @@ use crate::{batch::BatchNumber, id::TaskId, task::Task};
 
 #[derive(Debug, Default)]
 pub(crate) struct EndedAgain {
-    /// Unfinished tasks that have ended before, since this board was made.
+    /// Unfinished tasks that had already ended once after this board was made.
     revived: BTreeSet<TaskId>,
-    /// Their newest ends, each with the batch that holds it.
+    /// Newest ends of tasks that ran again, each with the batch that holds it.
     ends: BTreeMap<TaskId, (BatchNumber, Arc<Task>)>,
     oldest_first: BTreeSet<(BatchNumber, TaskId)>,
-    /// Copies that were read when an earlier batch was the last on disk may be stale.
+    /// Copies that were read while the last batch on disk was an earlier one than this may be
+    /// stale.
     known_from: BatchNumber,
 }
 
 impl EndedAgain {
-    /// For a board made from the disk's state after this batch: copies read before it may be stale.
+    /// Makes the record for a board that was read from disk after this batch: copies read before
+    /// this batch may be stale.
     pub(super) fn since(batch: BatchNumber) -> Self {
         Self {
             known_from: batch,
@@ -36,7 +38,8 @@ impl EndedAgain {
         self.revived.insert(task);
     }
 
-    /// Notes how a task ended in that batch, if it had ended before. Keeps at most `limit` ends.
+    /// Notes how a task ended in this batch, if the task had ended before. Keeps at most `limit`
+    /// ends.
     pub(super) fn note_end(&mut self, task: &Arc<Task>, batch: BatchNumber, limit: usize) {
         let id = task.id;
         if !self.revived.remove(&id) {
@@ -58,22 +61,23 @@ impl EndedAgain {
         }
     }
 
-    /// Notes that tasks were removed by that batch: copies read before it may still name them.
+    /// Notes that tasks were removed by this batch: copies read before it may still name the
+    /// removed tasks.
     pub(crate) fn note_pruned(&mut self, batch: BatchNumber) {
         self.known_from = self.known_from.max(batch);
     }
 
-    /// Newest end of the task, if it is remembered.
+    /// Newest end of the task, if this end is remembered.
     pub(crate) fn newest(&self, task: TaskId) -> Option<&Arc<Task>> {
         self.ends.get(&task).map(|(_, task)| task)
     }
 
-    /// Whether a copy that was read when that batch was the last on disk may be stale.
+    /// Whether a copy that was read while this batch was the last on disk may be stale.
     pub(crate) fn may_be_stale(&self, as_of: BatchNumber) -> bool {
         as_of < self.known_from
     }
 
-    /// Whether the task has ended again after that batch.
+    /// Whether the task has ended again after this batch.
     pub(crate) fn ended_after(&self, task: TaskId, as_of: BatchNumber) -> bool {
         let found = self.ends.get(&task);
         found.is_some_and(|(batch, _)| *batch > as_of)

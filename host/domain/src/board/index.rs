@@ -39,8 +39,8 @@ impl Board {
                 phase: Phase::Assigned,
                 since,
             } => {
-                // An assignment from the store is durable already: `new` sets the number of the
-                // batch being filled only at its end.
+                // An assignment from the store is durable already: while the board is loaded,
+                // `pending.number` is still a batch on disk.
                 let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
                 self.frontier.insert(id);
                 let lane = self.lane(task);
@@ -52,7 +52,7 @@ impl Board {
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
-                // An attempt that is only prepared has started nothing.
+                // An attempt that is only being prepared has started no process.
                 let starts = task
                     .last_attempt()
                     .is_some_and(|last| last.started_at.is_some() && last.live_at.is_none());
@@ -117,10 +117,10 @@ impl Board {
         }
     }
 
-    /// Adds the edges of new tasks. It is separate from [`Board::index`] since edges do not depend
-    /// on the task's state: a hundred thousand entries must not be rebuilt each time that changes.
-    /// It takes all tasks that come together: sorted by dependency, each list of dependants is
-    /// built once.
+    /// Adds the edges of new tasks. This is separate from [`Board::index`] since edges do not
+    /// depend on the task's state: a hundred thousand entries must not be rebuilt each time the
+    /// state changes. All tasks that are added together are passed in one call, so that their edges
+    /// can be sorted by dependency and each list of dependants is built once.
     pub(crate) fn index_dependencies<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>) {
         let edges = tasks.into_iter().flat_map(|task| {
             let upstream = task.dependencies.iter().map(|it| it.task);
@@ -146,8 +146,8 @@ impl Board {
         }
     }
 
-    /// Time at which a ready task's queue timeout ends. None if it counts from another clock: see
-    /// [`Board::restart_queue_clocks`].
+    /// Time at which a ready task's queue timeout ends. None if the timeout counts from another
+    /// clock: see [`Board::restart_queue_clocks`].
     fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
         let State::Ready {
             clock: Some((from, clock_id)),
@@ -173,8 +173,8 @@ impl Board {
         }
     }
 
-    /// Deadlines of an attempt in this phase. A start on another clock has none: its processes are
-    /// gone.
+    /// Deadlines of an attempt in this phase. An attempt that was started on another clock has
+    /// none, since its processes no longer exist.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))

@@ -1,7 +1,7 @@
 //! The tasks that wait for a slot, by lane, and the first of each class.
 //!
-//! The first task of each lane is also kept by the class that the lane is admitted as: if a class
-//! is refused, none of its lanes is looked at, however many they are.
+//! The first task of each lane is also kept under the class as which the lane is admitted. So if a
+//! class is refused, none of its lanes is looked at, however many there are.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,8 @@ use crate::{batch::BatchNumber, capacity::Refusal, profile::ProfileKey, time::Ti
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Line {
     pub(crate) ready: BTreeSet<Rank>,
-    /// Reserved ahead of a free slot, with the batch of the reservation.
+    /// Tasks with an attempt that was reserved before a slot was free, each with the batch of the
+    /// reservation.
     pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
 }
 
@@ -86,7 +87,7 @@ impl Lines {
         firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
     }
 
-    /// First head of a lane of this class that ranks after `after`.
+    /// First head, among the lanes of this class, that ranks after `after`.
     pub(crate) fn next_of_class(
         &self,
         class: &ProfileKey,
@@ -144,9 +145,9 @@ impl Lines {
 pub(crate) struct Standing {
     /// Classes for which the machine or the slots had no room.
     pub(crate) classes: BTreeMap<ProfileKey, Refusal>,
-    /// Set if all tasks behind a refused one must wait with it.
+    /// Reason why a task was refused, if all tasks behind the refused one must wait too.
     pub(crate) held_back: Option<Refusal>,
-    /// Whether a lane was refused for a reason that concerns it alone.
+    /// Whether a lane was refused for a reason that concerns only this lane.
     pub(crate) any_lane: bool,
     /// End of the day whose budget is spent, if a task waits for it.
     pub(crate) next_day: Option<Timestamp>,

@@ -19,19 +19,19 @@ use crate::{
 
 /// Number of attempts reserved ahead while the number of slots is not fixed.
 const AHEAD_AUTO: usize = 8;
-/// Number of attempts reserved per slot: so many that a new reservation can wait for the next
+/// Number of attempts reserved per slot: enough that a new reservation can wait for the next
 /// commit.
 const AHEAD_PER_SLOT: usize = 8;
-/// Maximum number of attempts reserved ahead: enough that a burst of exits finds its successors on
-/// disk.
+/// Maximum number of attempts reserved ahead: enough that after a burst of exits the next attempts
+/// are already on disk.
 const AHEAD_MAX: usize = 128;
-/// Maximum number of further dependencies of a task that is reserved behind one of them: checking
-/// more of them again and again would cost more than it saves.
+/// Maximum number of further dependencies of a task that is reserved behind one of its
+/// dependencies: to check more of them again and again would cost more than it saves.
 const LOOKED_AT: usize = 64;
 
 impl Board {
-    /// Starts the tasks that may start, then reserves the next ones. It is called after all inputs
-    /// of a round.
+    /// Starts the tasks that may start, and reserves the next ones. Called after all inputs of a
+    /// round.
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
         self.begin_prepared(now);
@@ -60,8 +60,8 @@ impl Board {
                         break;
                     }
                     if !is_own {
-                        // A start leaves less room, never more: the others of its class have none
-                        // either.
+                        // A start leaves less room, never more, so no other task of the class has
+                        // room either.
                         self.standing.classes.insert(lane.profile.clone(), refusal);
                         continue;
                     }
@@ -77,7 +77,8 @@ impl Board {
         self.choose_behind(now);
     }
 
-    /// Reason why a lane is not admitted, if known: its own, or that of the last round.
+    /// Reason why a lane is not admitted, if known: the lane's own reason, or that of the last
+    /// round.
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;
@@ -91,7 +92,8 @@ impl Board {
             .or_else(|| self.standing.held_back.clone())
     }
 
-    /// Whether a task that only the CPU load keeps from starting has waited long enough.
+    /// Whether a task has waited long enough for the CPU, if nothing but the CPU load keeps it from
+    /// starting.
     fn has_waited(&self, now: Now, id: TaskId) -> bool {
         let state = self.tasks.get(&id).map(|task| &task.state);
         let Some(State::Ready { since, .. } | State::Running { since, .. }) = state else {
@@ -119,10 +121,10 @@ impl Board {
         }
     }
 
-    /// Whether tasks behind a refused one must not take the room that becomes free, since a stream
-    /// of small tasks could keep a large one out for ever. While another task of its class runs,
-    /// the refused task waits for that task's end, which may be hours away, and the small ones go
-    /// on.
+    /// Whether tasks behind a refused task must not take the room that becomes free, since a stream
+    /// of small tasks could keep a large one waiting for ever. If another task of the refused
+    /// task's class runs, the refused task waits for the end of that other task, which may be hours
+    /// away. The small tasks are still started then.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {
@@ -139,7 +141,7 @@ impl Board {
         self.capacity.admit(class, self.slots_in_use())
     }
 
-    /// Checks everything except the slots and the machine.
+    /// Checks all conditions of the lane except the slots and the machine.
     fn own_refusal(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
         if lane.profile.class == Class::Agent
             && let Some(level) = self.day_is_over(now)
@@ -155,7 +157,7 @@ impl Board {
         if let Some(account) = &lane.account
             && let Some(parked) = self.accounts.get(account)
         {
-            // A ready task of this account has waited for the limit's end: if the account were
+            // A ready task of this account has waited for the end of the limit: if the account were
             // still parked, the task would be waiting.
             if parked.probe.is_some_and(|probe| self.runs(probe)) {
                 return Err(Refusal::Probing {
@@ -210,8 +212,8 @@ impl Board {
     }
 
     /// Batch in which the task was assigned, if it was. Its start may follow as soon as that batch
-    /// is durable. If the host dies before it writes that the attempt is starting, the next host
-    /// finds an assignment and asks the supervisor whether it received the start.
+    /// is durable. If the host dies before it has stored that the attempt is starting, the next
+    /// host finds an assignment and asks the supervisor whether it received the start.
     fn assigned_in(&self, task: &Task) -> Option<BatchNumber> {
         let State::Running {
             phase: Phase::Assigned,
@@ -237,8 +239,8 @@ impl Board {
         });
     }
 
-    /// Makes the attempt the one that tests its account's limit: after a limit the first attempt
-    /// does.
+    /// Makes the attempt the one that tests its account's limit: the first attempt after a limit
+    /// does this.
     fn mark_probe(&mut self, id: TaskId) {
         let Some(account) = self
             .tasks
@@ -254,8 +256,8 @@ impl Board {
         }
     }
 
-    /// Reserves attempts of commands only: an agent's start takes so long that a commit before it
-    /// does not matter.
+    /// Reserves attempts only of commands: an agent takes so long to start that a commit before its
+    /// start does not matter.
     fn assign_ahead(&mut self, now: Now) {
         let ahead = self.ahead();
         let chosen: Vec<TaskId> = self
@@ -271,9 +273,10 @@ impl Board {
         }
     }
 
-    /// Reserves attempts of tasks that wait only for one running or reserved task: once that meets
-    /// the condition, no commit lies between its end and their start. At most as many are reserved
-    /// as ahead of free slots, however deep or wide the graph is.
+    /// Reserves attempts of tasks that wait only for one running or reserved task. So no commit is
+    /// needed between the end of that task and their start, if the end meets the condition. The
+    /// number of these reservations is limited as for free slots, however deep or wide the graph
+    /// is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
         while let Some(upstream) = self.frontier.pop_first() {
@@ -312,7 +315,7 @@ impl Board {
             && !rest.any(|other| self.is_open(other))
     }
 
-    /// The reserved attempts that start next and are on disk: as many as may be started at one
+    /// Reserved attempts that are on disk and start next: as many as may be started at the same
     /// moment.
     pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
         if self.queue.paused.is_some() {
@@ -347,8 +350,8 @@ impl Board {
         }
     }
 
-    /// Whether a lane has unwritten reservations while less than half of its full number are on
-    /// disk.
+    /// Whether a lane has reservations that are not on disk yet, while fewer than half of its full
+    /// number are on disk.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
         let ahead = self.ahead();
         let few_on_disk = |all: usize, on_disk: usize| on_disk < all && on_disk * 2 < ahead;

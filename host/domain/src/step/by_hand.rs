@@ -1,5 +1,5 @@
-//! Merges by hand of tasks that had failed by their merge. No executor runs again: the task gets a
-//! successful attempt, and tasks that could not run because of it run.
+//! Merges by hand, of tasks that had failed because of their merge. No executor runs again: the
+//! task gets a successful attempt, and tasks that could not run because of the failure run.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{
@@ -61,7 +61,7 @@ impl Board {
         })
     }
 
-    /// Puts a finished task back on the board for the rest of this step.
+    /// Puts a finished task back on the board until this step ends.
     fn reopen(&mut self, now: Now, mut task: Task) {
         let id = task.id;
         task.retry_at = None;

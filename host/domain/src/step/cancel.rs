@@ -42,7 +42,7 @@ impl Board {
         Ok(answer)
     }
 
-    /// Unfinished descendants, without detached ones and those below them.
+    /// Unfinished descendants, except detached ones and their descendants.
     fn attached_descendants(&self, task: TaskId) -> Vec<TaskId> {
         let attached = |id: &TaskId| {
             let found = self.tasks.get(id);
@@ -52,8 +52,8 @@ impl Board {
         all.copied().filter(attached).collect()
     }
 
-    /// Cancels a new task if an ancestor is being cancelled: a task that is being stopped may still
-    /// submit others.
+    /// Cancels a new task if an ancestor is being cancelled, since a task that is being stopped may
+    /// still submit tasks.
     pub(super) fn cancel_with_ancestors(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;
@@ -93,7 +93,7 @@ impl Board {
             | State::Ready { .. } => {
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
-            // The attempt is already stopping or ending: another cancel changes nothing.
+            // The attempt is already stopping or ending, so another cancellation changes nothing.
             State::Running {
                 phase: Phase::Stopping(_),
                 ..

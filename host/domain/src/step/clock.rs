@@ -1,5 +1,5 @@
-//! Handles a wall clock that was set back: a relative wait must not last longer by the difference.
-//! A start time is absolute and stays.
+//! Handles a wall clock that was set back: a relative wait must not become longer by the
+//! difference. A start time is absolute and is not changed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Board {
-    /// Shortens every wait that is longer than one that begins now could be.
+    /// Shortens every wait that ends later than any wait that begins now could end.
     pub(super) fn clock_set_back(&mut self, now: Now) -> Answer {
         self.shorten_limits(now);
         self.shorten_delays(now);
@@ -59,8 +59,8 @@ impl Board {
     }
 }
 
-/// Longest wait of the task before its next attempt: that of its retry policy, or that after an
-/// attempt that never began.
+/// Longest wait of the task before its next attempt: the longest delay of its retry policy, or the
+/// delay after an attempt that never began.
 fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
     let never_began = ended.is_some_and(|ended| ended.never_began);

@@ -1,4 +1,4 @@
-//! Derives an attempt's outcome from what was seen of its end.
+//! Derives an attempt's outcome from what is known about its end.
 
 use super::{Cause, Ending, cancel::cancelled};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 pub(super) enum Conclusion {
     /// The attempt has not done anything.
     BackToReady,
-    /// The attempt found no room on the machine and has not done anything: it is tried again later.
+    /// The attempt found no room on the machine and has not done anything. It is tried again later.
     NoRoom,
     End {
         outcome: Outcome,
@@ -18,8 +18,8 @@ pub(super) enum Conclusion {
     },
 }
 
-/// Derives the outcome. If the attempt was stopped, the reason for the stop decides between
-/// cancelled and timed out, not the exit code. An attempt that had succeeded before the first
+/// Derives the outcome. If the attempt was stopped, the reason for the stop decides whether it was
+/// cancelled or timed out; the exit code does not. An attempt that had succeeded before the first
 /// signal reached it has succeeded.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
@@ -166,7 +166,7 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
-        // A handler that turns the signal into exit code 0 was stopped all the same.
+        // A handler that turns the signal into exit code 0 was stopped nevertheless.
         check(
             Phase::Stopping(cancel()),
             Cause::Success,

@@ -1,5 +1,5 @@
-//! Finds cycles among tasks that are submitted together. No others are possible: a task cannot
-//! depend on a later one.
+//! Finds cycles among tasks that are submitted together. No other cycles are possible: a task
+//! cannot depend on a task that is submitted later.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 use super::Submission;
 use crate::id::TaskId;
 
-/// Returns a cycle, from a task to itself, each depending on the next, if there is one.
+/// Returns a cycle, if there is one: the tasks from one task back to itself, each of which depends
+/// on the next.
 ///
 /// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962) removes tasks
 /// without remaining dependencies until none is left to remove. Each remaining task depends on

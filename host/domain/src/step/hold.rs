@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Board {
-    /// Holds all of the tasks or none. A task that is held already gets another holder.
+    /// Holds all of the tasks or none. A task that is already held gets another holder.
     pub(super) fn hold(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         for &task in tasks {
             let found = self.tasks.get(&task).ok_or(Refused::Unknown { task })?;
@@ -34,8 +34,8 @@ impl Board {
             if is_held && task.holders.iter().any(|holder| holder.is_same_as(&by)) {
                 continue;
             }
-            // Older versions stored no names: their holds are the owner's and stay so. A hold by a
-            // backup belongs to nobody.
+            // Older versions stored no names: their holds are the owner's and remain so. A hold by
+            // a backup belongs to nobody.
             let is_owners = is_held && task.holders.is_empty() && task.restored_from.is_none();
             self.change(*id, |task| {
                 if is_owners {
@@ -56,8 +56,8 @@ impl Board {
         Ok(Answer::Changed(held))
     }
 
-    /// Releases all of the tasks or none. They keep their place in the queue by creation time. A
-    /// task goes on once nobody holds it any more; the owner lifts the holds of all.
+    /// Releases all of the tasks or none. Released tasks keep their place in the queue by creation
+    /// time. A task goes on once nobody holds it any more; the owner lifts the holds of everybody.
     pub(super) fn release(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         let by = self.by.clone().unwrap_or_default();
         for &task in tasks {
@@ -96,7 +96,7 @@ impl Board {
         Ok(Answer::Changed(released))
     }
 
-    /// Sets a group. It must exist: be made already, or have unfinished tasks.
+    /// Sets a group. The group must have settings already, or have unfinished tasks.
     pub(super) fn set_group(
         &mut self,
         name: String,
@@ -129,8 +129,8 @@ impl Board {
         Ok(Answer::Noted)
     }
 
-    /// Removes a group. One with unfinished tasks is kept, since they would start without its
-    /// limit.
+    /// Removes a group. A group with unfinished tasks is kept, since these tasks would start
+    /// without its limit.
     pub(super) fn remove_group(&mut self, name: String) -> Result<Answer, Refused> {
         let tasks = self.tasks_in_group(&name);
         if tasks > 0 {

@@ -1,4 +1,4 @@
-//! Learns from an attempt's resource use what the next one of its class will need.
+//! Learns from an attempt's use of resources what the next attempt of its class will need.
 
 use super::Answer;
 use crate::{
@@ -37,7 +37,7 @@ impl Board {
         }
     }
 
-    /// Forgets all classes of the executor: their tasks are admitted by a guess again.
+    /// Forgets all classes of the executor. Their tasks are admitted by a guess again.
     pub(super) fn forget_profiles(&mut self, executor: &str) -> Answer {
         let taught = self.capacity.profiles.forget(executor);
         let forgotten = taught.changed.len();
@@ -48,8 +48,8 @@ impl Board {
         Answer::Forgotten(forgotten)
     }
 
-    /// Moves the tasks of a class that has become trusted into lanes of their own, and those of a
-    /// class that no longer is into their executor's lane.
+    /// Moves the tasks of a class that has become trusted into lanes of their own, and the tasks of
+    /// a class that is no longer trusted into the lane of their executor.
     fn change_lanes(&mut self, class: &ProfileKey) {
         let executor = class.of_executor();
         let concerned = |lane: &Lane| lane.profile == *class || lane.profile == executor;

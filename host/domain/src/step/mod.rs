@@ -47,13 +47,13 @@ use crate::{
 /// An event, or a request.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A command with its author, who is recorded with everything that it causes.
+    /// A command with its author, who is recorded with everything that the command causes.
     Asked {
         by: Arc<Principal>,
         command: Box<Input>,
     },
-    /// Commands to carry out in this order, with no start in between. A refused one does not keep
-    /// the others from being carried out.
+    /// Commands to carry out in this order, with no start in between. If one is refused, the others
+    /// are still carried out.
     Each(Vec<Input>),
     /// Tasks that are accepted or refused together.
     Submit(Submit),
@@ -63,13 +63,13 @@ pub enum Input {
         task: TaskId,
         reason: Option<String>,
     },
-    /// Run a finished task again, given as stored.
+    /// Run a finished task again. The task is passed as stored.
     Retry(Box<Retry>),
-    /// Start a task at once that waits for a time.
+    /// Start a task at once although it is waiting for a time.
     TryNow {
         task: TaskId,
     },
-    /// Record that somebody merged by hand the work of a task that had failed by its merge.
+    /// Record that somebody merged the work of a task by hand after its merge had failed.
     MergedByHand(Box<MergedByHand>),
     /// Keep queued tasks from starting until they are released.
     Hold {
@@ -78,12 +78,12 @@ pub enum Input {
     Release {
         tasks: Vec<TaskId>,
     },
-    /// Change a group. `None` leaves the pause as it is.
+    /// Change a group. If `paused` is `None`, the pause is left unchanged.
     SetGroup {
         name: String,
         limit: NewLimit,
         paused: Option<bool>,
-        /// Makes the group if it neither is set nor has an unfinished task.
+        /// Whether to make the group if it has neither settings nor an unfinished task.
         make: bool,
     },
     /// Remove a group without unfinished tasks.
@@ -103,24 +103,25 @@ pub enum Input {
     ForgetProfiles {
         executor: String,
     },
-    /// An attempt begins to wait for its own descendants, or ends its last such wait. Meanwhile its
-    /// slot counts as free. It gets the slot back at once, so that for a while more attempts may
-    /// run than there are slots. Repeating either changes nothing.
+    /// An attempt begins to wait for its own descendants, or ends its last such wait. While it
+    /// waits, its slot counts as free. After the wait the attempt gets a slot back at once, so for
+    /// a while more attempts may run than there are slots. Repeating either input changes nothing.
     WaitBegins {
         attempt: AttemptId,
     },
     WaitEnds {
         attempt: AttemptId,
     },
-    /// Remains of an attempt that an earlier host started, or this one before a commit failed. Each
-    /// running or assigned task of a loaded board gets this input before the first admission and
-    /// the first command: until then nobody knows whether an assignment was started.
+    /// What is known of an attempt that was started by an earlier host, or by this one before a
+    /// commit failed. Each running or assigned task of a loaded board gets this input before the
+    /// first admission and the first command. Until then nobody knows whether an assigned attempt
+    /// was started.
     Recovered {
         task: TaskId,
         found: Found,
     },
-    /// All tasks on the board come from the backup of that time. Another host may have continued
-    /// them since.
+    /// All tasks on the board come from the backup that was made at this time. Another host may
+    /// have continued them since.
     Restored {
         taken_at: Timestamp,
     },
@@ -149,7 +150,8 @@ impl Input {
 /// Ends of tasks that are not on the board, as stored.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
-    /// The last batch on disk before these ends, and everything given with them, were read.
+    /// The last batch that was on disk before these ends, and everything passed with them, were
+    /// read.
     pub as_of: BatchNumber,
     pub ends: BTreeMap<TaskId, End>,
 }
@@ -157,21 +159,22 @@ pub struct Ends {
 #[derive(Clone, Debug, Default)]
 pub struct Submit {
     pub tasks: Vec<Submission>,
-    /// Ends of their dependencies: all that had ended when they were read.
+    /// Ends of the task's dependencies: of all that had ended when the ends were read.
     pub ended: Ends,
 }
 
 #[derive(Clone, Debug)]
 pub struct Retry {
     pub task: Task,
-    /// Tasks to run again after it: those that could not run because of it, and on request those
-    /// that had run.
+    /// Tasks to run again after the task: those that could not run because of it and, on request,
+    /// those that had run.
     pub downstream: Vec<Task>,
-    /// Ends of the dependencies of those tasks: all that had ended when they were read.
+    /// Ends of the dependencies of these downstream tasks: of all that had ended when the ends were
+    /// read.
     pub ended: Ends,
-    /// Set if the next attempt is to continue the last one: the message for it, UTF-8.
+    /// Message for the next attempt, UTF-8, if that attempt is to continue the last one.
     pub resume: Option<Arc<[u8]>>,
-    /// Changes to the task itself, from its next attempt on.
+    /// Changes to the task itself that apply from its next attempt on.
     pub revision: Option<Box<Revision>>,
 }
 
@@ -179,9 +182,10 @@ pub struct Retry {
 pub struct MergedByHand {
     /// The task as stored.
     pub task: Task,
-    /// Tasks to run now, which could not run because of it.
+    /// Tasks that can run now, but could not as long as the task's work was not merged.
     pub downstream: Vec<Task>,
-    /// Ends of the dependencies of those tasks: all that had ended when they were read.
+    /// Ends of the dependencies of these downstream tasks: of all that had ended when the ends were
+    /// read.
     pub ended: Ends,
     pub merge: Merge,
 }
@@ -194,7 +198,7 @@ pub struct Prune {
     /// Number of the last event to remove; 0 for none.
     pub events_to: u64,
     pub older_than: Timestamp,
-    /// The last batch on disk before any of this was read.
+    /// The last batch that was on disk before these rows were read.
     pub as_of: BatchNumber,
 }
 
@@ -202,34 +206,34 @@ pub struct Prune {
 pub struct Submission {
     pub id: TaskId,
     pub request: Request,
-    /// In any order. Tasks of one submission may depend on each other.
+    /// Dependencies in any order. Tasks of one submission may depend on each other.
     pub dependencies: Vec<Dependency>,
-    /// Held until somebody releases it.
+    /// Whether the task is held until somebody releases it.
     pub held: bool,
-    /// The task from whose attempt it is submitted, as stored: it may have left the board. The
-    /// parent and ancestors of the request come from here alone.
+    /// The task from whose attempt this one is submitted, as stored, since it may have left the
+    /// board. The parent and ancestors of the request are taken only from this task.
     pub parent: Option<Task>,
-    /// The document for the executor, JSON; stored, never read here.
+    /// The document for the executor, JSON. The board stores it and never reads it.
     pub spec: Arc<[u8]>,
 }
 
 /// A report by an attempt.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
-    /// Its preparation is done: its first process may start as soon as the board says so.
+    /// The attempt's preparation is done. Its first process may start as soon as the board says so.
     Prepared,
-    /// Its leader process runs, or it needs none.
+    /// The attempt's leader process runs, or the attempt needs none.
     Started {
         leader: Option<Leader>,
     },
     /// The first sign of life.
     Alive,
-    /// Its cost so far, in millionths of a US dollar.
+    /// The attempt's cost so far, in millionths of a US dollar.
     Cost(u64),
     Session(Session),
-    /// The branch of its worktree, which has been made.
+    /// Branch of the attempt's worktree, which has been made.
     Branch(Box<str>),
-    /// Its current activity, for display; each report replaces the last.
+    /// The attempt's current activity, for display. Each report replaces the last.
     Doing(String),
     /// The account's service answered, so no usage limit is in force.
     AccountWorks,
@@ -238,37 +242,38 @@ pub enum Report {
         data: String,
     },
     /// State from which the executor wants to be resumed. The attempt numbers its checkpoints from
-    /// 1; a report repeated after a reload has the same number.
+    /// 1. A report that is repeated after a reload has the same number.
     Checkpoint {
         number: u64,
         state: Arc<[u8]>,
     },
-    /// The executor has answered, its output is drained and its leftover processes are ended.
+    /// The executor has answered. The attempt's output is being drained and its leftover processes
+    /// are being ended.
     Finishing,
-    /// Its ending is known, and its work is to be settled.
+    /// The attempt's ending is known, and its work is to be settled.
     Settling(Box<Ending>),
     Ended(Box<Ending>),
 }
 
-/// State of an attempt after a time without a host. An assignment whose supervisor is gone counts
-/// as known if there is a trace of a start (a line in the log of exits, a process with its marker);
-/// otherwise it counts as never started.
+/// State of an attempt after a time without a host. An assigned attempt without a supervisor counts
+/// as known if there is a trace of its start (a line in the log of exits, or a process with its
+/// marker). Without such a trace it counts as never started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// Its supervisor knows it, alive or ended.
+    /// The attempt's supervisor knows it, alive or ended.
     Known,
-    /// Its supervisor was asked and never received the start.
+    /// The attempt's supervisor was asked, and never received the start.
     NeverReceived,
-    /// Its supervisor is gone.
+    /// The attempt's supervisor no longer exists.
     Orphaned,
 }
 
-/// Answer to a command, once its batch is durable.
+/// Answer to a command, given once its batch is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// Result of each command.
     Each(Vec<Result<Answer, Refused>>),
-    /// In the order of the submission.
+    /// The accepted tasks, in the order of the submission.
     Accepted(Vec<Accepted>),
     Cancelling {
         task: TaskId,
@@ -278,22 +283,22 @@ pub enum Answer {
     CancellingBelow {
         task: TaskId,
         descendants: usize,
-        /// All of them were stopping already.
+        /// Whether all of these attempts were already stopping.
         already: bool,
     },
     Retrying {
         task: TaskId,
         attempt: u32,
-        /// Number of other tasks that run after it again.
+        /// Number of other tasks that run again after this one.
         downstream: usize,
-        /// The task is still held, and starts only when it is released.
+        /// Whether the task is still held. If so, it starts only after it is released.
         held: bool,
     },
     /// The task has succeeded by a further attempt.
     MergedByHand {
         task: TaskId,
         attempt: u32,
-        /// Number of other tasks that run now.
+        /// Number of other tasks that can run now because of the merge.
         downstream: usize,
     },
     /// Number of changed tasks.
@@ -302,9 +307,10 @@ pub enum Answer {
     Forgotten(usize),
     /// Tasks that were removed.
     Pruned(Vec<TaskId>),
-    /// For inputs without an answer.
+    /// Answer to an input that needs none.
     Noted,
-    /// A report of an attempt that has ended, or the end of something that never began: dropped.
+    /// A report of an attempt that has ended, or the end of a wait that never began: the input was
+    /// ignored.
     Stale,
 }
 
@@ -350,10 +356,10 @@ pub enum Refused {
     TooManyAttempts { task: TaskId, limit: usize },
     #[error("task {task:#} depends on {upstream:#} under two conditions")]
     TwoConditions { task: TaskId, upstream: TaskId },
-    /// From the first task to itself, each depending on the next.
+    /// The tasks from the first back to itself, each of which depends on the next.
     #[error("dependency cycle: {}", path_text(.path))]
     Cycle { path: Vec<TaskId> },
-    /// Data that was read beforehand has changed: read it again.
+    /// Data that was read beforehand has changed and must be read again.
     #[error("task {task:#} has changed meanwhile")]
     Moved { task: TaskId },
     #[error("task {task:#} is blocked by {culprit:#}; retry {culprit:#} first")]
@@ -362,7 +368,7 @@ pub enum Refused {
     NothingToResume { task: TaskId },
     #[error("task {task:#} did not fail by its merge")]
     NotFailedByMerge { task: TaskId },
-    /// Its budget is spent.
+    /// The task's budget is spent.
     #[error("task {task:#} cannot run: {spent}")]
     OverBudget { task: TaskId, spent: Spent },
     #[error("task {task:#} is {state} and cannot be held")]
@@ -382,7 +388,7 @@ fn path_text(path: &[TaskId]) -> String {
 }
 
 impl Board {
-    /// Takes one input. Its decisions go into the batch that [`Board::seal`] closes.
+    /// Takes one input. The decisions are added to the batch that [`Board::seal`] closes.
     pub fn step(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input {
             Input::Asked { by, command } => {

@@ -1,4 +1,4 @@
-//! Starts a task at once, whatever time it waits for.
+//! Starts a task at once, whatever time the task was waiting for.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Board {
-    /// If its account is at a usage limit, this task goes first to test the limit, and the others
-    /// wait for its result.
+    /// Starts the task. If its account is at a usage limit, this task tests the limit first, and
+    /// the account's other tasks wait for its result.
     pub(super) fn try_now(&mut self, now: Now, id: TaskId) -> Result<Answer, Refused> {
         let Some(task) = self.tasks.get(&id) else {
             return Err(Refused::Unknown { task: id });

@@ -122,8 +122,8 @@ impl Board {
         upstream: TaskId,
         end: End,
     ) -> Option<(TaskId, End)> {
-        // A success meets every condition. Most dependants still wait for another task, and need no
-        // closer look.
+        // A success meets every condition. Most dependants still wait for another task and need no
+        // further check.
         if end.outcome != Outcome::Succeeded {
             let task = self.tasks.get(&id)?;
             if task.has_begun {
@@ -152,7 +152,8 @@ impl Board {
         end
     }
 
-    /// Makes the dependants of a task that runs again wait for it again, unless they have begun.
+    /// Makes the dependants of a task that runs again wait for that task again, unless they have
+    /// begun.
     pub(super) fn block_dependants(&mut self, now: Now, upstream: TaskId) {
         let dependants = self.dependants.get(&upstream).cloned().unwrap_or_default();
         for id in dependants.iter() {
@@ -161,7 +162,7 @@ impl Board {
             };
             match task.state {
                 _ if task.has_begun => {}
-                // Its state is computed when it is released.
+                // The state of a held task is computed when the task is released.
                 State::Held { .. } => {}
                 State::Blocked { .. } => {
                     self.look_for_blocker(id, 0);
@@ -175,8 +176,8 @@ impl Board {
     }
 }
 
-/// Withdraws a reserved attempt. Other tasks are left unchanged, so no attempt that has ended is
-/// ever removed.
+/// Withdraws a reserved attempt. If the task has no reserved attempt, it is left unchanged: no
+/// attempt that has ended is ever removed.
 pub(super) fn unassign(task: &mut Task) {
     if let State::Running {
         phase: Phase::Assigned,
@@ -184,7 +185,7 @@ pub(super) fn unassign(task: &mut Task) {
     } = task.state
     {
         task.attempts.pop();
-        // Only tasks without a queue timeout are reserved, so there is no clock.
+        // Only tasks without a queue timeout have reserved attempts, so there is no clock.
         task.state = State::Ready { since, clock: None };
     } else if task.is_chosen() {
         task.attempts.pop();

@@ -1,7 +1,7 @@
 //! Removes tasks that finished long ago.
 //!
-//! The tasks were read from the store before. The board keeps those that run again since then, and
-//! those that an unfinished task needs.
+//! The tasks were read from the store earlier. The board keeps tasks that have run again since
+//! then, and tasks that an unfinished task needs.
 
 use super::{Answer, Prune};
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-/// Time for which a sum of the ledger is kept after its day or its graph began: it takes a few
-/// bytes, and a graph may go on for weeks.
+/// Time for which a sum of the ledger is kept after its day or its graph began. The time is long,
+/// since a sum takes only a few bytes and a graph may run for weeks.
 const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 impl Board {
@@ -38,7 +38,7 @@ impl Board {
         Answer::Pruned(gone)
     }
 
-    /// Whether it has not run again since it was read, and no unfinished task refers to it.
+    /// Whether the task has not run again since it was read, and no unfinished task refers to it.
     fn may_go(&self, id: TaskId, as_of: BatchNumber) -> bool {
         !self.ended_again.may_be_stale(as_of)
             && !self.ended_again.ended_after(id, as_of)

@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl Board {
-    /// Pauses the queue. A paused queue keeps the time of its pause.
+    /// Pauses the queue, or ends the pause. If the queue is already paused, the time of its pause
+    /// is kept.
     pub(super) fn pause(&mut self, now: Now, paused: bool) -> Answer {
         if paused == self.queue.paused.is_some() {
             return Answer::Changed(0);
@@ -34,7 +35,7 @@ impl Board {
         &self.queue
     }
 
-    /// Number of slots unless somebody sets it.
+    /// Number of slots that applies unless somebody sets another.
     pub fn configured_slots(&self) -> Slots {
         self.configured_slots
     }

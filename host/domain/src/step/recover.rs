@@ -1,4 +1,4 @@
-//! Takes up attempts that an earlier host left running.
+//! Takes over attempts that an earlier host left running.
 
 use super::{Answer, Cause, Ending, Found};
 use crate::{
@@ -25,7 +25,8 @@ impl Board {
         ) else {
             return Answer::Stale;
         };
-        // An attempt whose leader or answer is known was received, whatever is found now.
+        // An attempt whose leader or answer is known has reached a supervisor, whatever is found
+        // now.
         let is_unheard = last.leader.is_none() && last.answered.is_none();
         let never_received = found == Found::NeverReceived && is_unheard;
         match phase {
@@ -33,11 +34,11 @@ impl Board {
                 self.mark_started(now, id);
                 self.effect(Action::Resume(attempt));
             }
-            // An assignment that was not received stays assigned: it starts when a slot is free and
-            // its dependencies have ended.
+            // An assigned attempt whose start was not received stays assigned. It starts when a
+            // slot is free and the task's dependencies have ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
-            // Existing worktrees and code are reused; nothing else had begun.
+            // The worktree and code that exist are reused. Nothing else had begun.
             Phase::Preparing if found != Found::Known => {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Start(attempt));
@@ -46,7 +47,7 @@ impl Board {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Resume(attempt));
             }
-            // There is nothing to stop, and no supervisor to report its end.
+            // There is no process to stop, and no supervisor to report the attempt's end.
             Phase::Stopping(_) if never_received => {
                 let lost = Cause::Class(ReasonClass::Lost);
                 self.conclude(now, attempt, Ending::new(lost, "it was never started"));
@@ -84,7 +85,7 @@ impl Board {
         self.record(id, now, Fact::AttemptPreparing { attempt: number });
     }
 
-    /// Marks the attempt as starting its first process: its times count from now.
+    /// Marks the attempt as starting its first process. Its times count from now.
     pub(super) fn mark_starting(&mut self, now: Now, id: TaskId) {
         let clock_id = self.clock_id.clone();
         self.enter(now, id, Phase::Starting, |task| {

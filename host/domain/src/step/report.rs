@@ -25,8 +25,8 @@ impl Board {
         let task = self.tasks.get(&id).filter(|task| task.has_open_attempt());
         match task {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
-                // Its start was sent, but the commit that records it failed. A report proves that
-                // it was received.
+                // The start was sent, but the commit that records it failed. A report proves that
+                // the start was received.
                 if matches!(task.phase(), None | Some(Phase::Assigned)) {
                     self.mark_started(now, id);
                 }
@@ -78,13 +78,13 @@ impl Board {
         Answer::Noted
     }
 
-    /// Marks the attempt as prepared: it gets its turn at the next admission.
+    /// Marks the attempt as prepared. It gets its turn to start at the next admission.
     fn is_prepared(&mut self, id: TaskId, attempt: AttemptId) {
         match self.tasks.get(&id).and_then(|task| task.phase()) {
             Some(Phase::Preparing) => {
                 self.prepared.insert(id);
             }
-            // The attempt had its turn, but the message did not reach it.
+            // The attempt already had its turn, but was not told.
             Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
                 self.effect(Action::Spawn(attempt));
             }
@@ -92,15 +92,15 @@ impl Board {
         }
     }
 
-    /// Marks an attempt that has started a process or given a sign of life: it had its turn.
+    /// Marks an attempt that has started a process or given a sign of life, and so had its turn.
     fn has_turn(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
             self.mark_starting(now, id);
         }
     }
 
-    /// Stores the ending before anything is done with the work. The work of an attempt that is
-    /// being stopped is not settled.
+    /// Stores the attempt's ending before anything is done with its work. If the attempt is being
+    /// stopped, its work is not settled.
     fn settles(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let AttemptId { task: id, number } = attempt;
         let phase = self.tasks.get(&id).and_then(|task| task.phase());
@@ -146,12 +146,13 @@ impl Board {
             .last_attempt()
             .is_some_and(|last| last.leader.is_some());
         let is_starting = task.phase() == Some(&Phase::Starting);
-        // The report is repeated after a recovery. While the attempt stops, a leader is still news:
-        // it must be found if the supervisor dies.
+        // The report is repeated after a recovery. Even while the attempt is being stopped a new
+        // leader is noted, since it must be found if the supervisor dies.
         if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
-        // If the time to the first sign of life is not limited, the process counts as one.
+        // If the time until the first sign of life is not limited, the start of the process counts
+        // as this sign.
         let request = &task.request;
         let is_live =
             is_starting && request.start_timeout.is_none() && request.serial_start.is_none();
@@ -213,7 +214,8 @@ impl Board {
         let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
-        // A probe that ended in any other way may not have asked: the next one does.
+        // A probe that ended in any other way may not have asked the service, so the next attempt
+        // becomes the probe.
         if let Conclusion::End {
             outcome: Outcome::Succeeded,
             ..
@@ -225,8 +227,8 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // The same report may be repeated: the number must not be used again, or the repetition
-            // would take back the new start.
+            // The same report may be repeated. So the number must not be used again: otherwise the
+            // repetition would withdraw the new start.
             Conclusion::BackToReady => {
                 let reason =
                     Reason::new(ReasonClass::Lost, "its start never reached the supervisor");
@@ -252,8 +254,8 @@ impl Board {
             } => {
                 let of_budget = |reason: &Reason| reason.class == ReasonClass::Budget;
                 let is_over = reason.as_ref().is_some_and(of_budget);
-                // Its executor knows the amount that it was given, but not which budget it was left
-                // of.
+                // The executor knows the amount that its attempt was given, but not which budget
+                // had only this amount left.
                 if is_over
                     && !is_stopping
                     && let (Some(reason), Some(met)) = (&mut reason, self.budget_met(now, id))
@@ -307,7 +309,7 @@ impl Board {
         )
     }
 
-    /// Delays the task, and all other starts for a moment: running attempts must end first.
+    /// Delays the task, and all other starts for a moment, since running attempts must end first.
     fn wait_for_room(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -330,7 +332,7 @@ impl Board {
         self.record(id, now, Fact::RetryScheduled { until });
     }
 
-    /// Stores an attempt's end with its event, whatever becomes of its task.
+    /// Stores an attempt's end with its event, whatever happens to its task.
     fn close_attempt(&mut self, now: Now, attempt: AttemptId, ended: Ended, ending: &Ending) {
         let AttemptId { task: id, number } = attempt;
         let (outcome, reason) = (ended.outcome, ended.reason.clone());
@@ -373,8 +375,8 @@ impl Board {
         task.is_some_and(|task| task.attempts.len() < self.bounds.attempts)
     }
 
-    /// Starts the task again after an attempt that never began. If that happens several times in a
-    /// row, each next attempt waits longer.
+    /// Starts the task again after an attempt that never began. If several attempts in a row never
+    /// began, each wait is longer than the last.
     fn start_again(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -384,7 +386,7 @@ impl Board {
         if !self.may_have_another(id) {
             return self.finish(now, id, Outcome::Lost, reason);
         }
-        // A single failure may be an accident, and is retried at once.
+        // A single failure may be an accident, so the task is retried at once.
         if let times @ 2.. = never_began_in_a_row(task) {
             let until = now.wall.after(least_wait(times - 1));
             self.change(id, |task| task.retry_at = Some(until));
@@ -392,13 +394,13 @@ impl Board {
         self.back_to_ready(now, id);
     }
 
-    /// Puts the task back to ready as if the attempt had not happened. If nobody can report on the
-    /// attempt any more, its number is free again.
+    /// Makes the task ready again as if the attempt had not happened. If nothing can report on this
+    /// attempt any more, its number is used again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
-        // Its account may have been parked while it was starting.
+        // The task's account may have been parked while the attempt was starting.
         let state = self.state_of(task, task.created_at, now);
         self.change(id, |task| {
             if task.last_attempt().is_some_and(|last| last.ended.is_none()) {
@@ -409,8 +411,8 @@ impl Board {
         self.record(id, now, Fact::BackToReady);
     }
 
-    /// Parks an account at a usage limit: all its tasks wait, and no attempt is used up. `met_by`
-    /// is the task that met the limit, if it is to go on afterwards.
+    /// Parks an account at a usage limit: all its tasks wait, and none of their attempts is used
+    /// up. `met_by` is the task that met the limit, if this task is to go on afterwards.
     fn park(&mut self, now: Now, account: AccountKey, ending: &Ending, met_by: Option<TaskId>) {
         let before = self.accounts.get(&account);
         let known = before.and_then(|parked| parked.limit.clone());
@@ -434,8 +436,8 @@ impl Board {
                 )
         });
         for id in queued.into_iter().chain(met_by) {
-            // Attempts that ran together meet the same limit: tasks that already wait for its end
-            // get one event.
+            // Attempts that run at the same time meet the same limit. A task that already waits for
+            // the end of the limit gets only one event.
             let Some(task) = self.tasks.get(&id) else {
                 continue;
             };
@@ -451,8 +453,8 @@ impl Board {
         }
     }
 
-    /// Lifts the limit if the attempt that tests it met none. An answer to an attempt from before
-    /// the limit proves nothing.
+    /// Lifts the limit if the attempt that tests the limit did not meet it. An answer to an attempt
+    /// that began before the limit proves nothing.
     fn account_works(&mut self, now: Now, attempt: AttemptId) {
         let Some(task) = self.tasks.get(&attempt.task) else {
             return;
@@ -464,8 +466,8 @@ impl Board {
         }
     }
 
-    /// Ends the account's limit. If the wall clock was set back, some tasks still wait for its
-    /// announced end.
+    /// Ends the account's limit. After the wall clock was set back, some tasks may still be waiting
+    /// for the end that was announced.
     fn lift(&mut self, now: Now, account: AccountKey) {
         self.set_account(account.clone(), None);
         let why = WaitingFor::Account(account);

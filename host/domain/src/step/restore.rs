@@ -1,5 +1,5 @@
-//! Handles a restored backup. None of its tasks starts by itself: the backed-up host may have
-//! continued the same work.
+//! Handles a restored backup. None of its tasks starts automatically: the host that was backed up
+//! may have continued the same work.
 
 use super::{Answer, Cause, Ending, place::unassign};
 use crate::{
@@ -33,8 +33,8 @@ impl Board {
         Answer::Changed(queued.len())
     }
 
-    /// Ends an attempt as lost, since its outcome is unknown. If it was being stopped, the reason
-    /// for the stop decides.
+    /// Ends an attempt as lost, since its outcome is unknown. If the attempt was being stopped, the
+    /// reason for the stop decides the outcome.
     fn write_off(&mut self, now: Now, id: TaskId) {
         let Some(attempt) = self.attempt_id(id) else {
             return;
@@ -45,7 +45,7 @@ impl Board {
     }
 }
 
-/// Whether an attempt has begun. A reserved one has not.
+/// Whether an attempt of the task has begun. A reserved one has not.
 fn is_under_way(task: &Task) -> bool {
     task.phase().is_some_and(|phase| *phase != Phase::Assigned)
 }

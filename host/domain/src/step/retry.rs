@@ -1,4 +1,5 @@
-//! Runs a finished task again, and its dependants after it: the only way out of a terminal state.
+//! Runs a finished task again, and after it its dependants. This is the only way out of a terminal
+//! state.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -26,7 +27,7 @@ impl Board {
         let read = copy.request.clone();
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
-        // The revision was made from the request as it was read.
+        // The revision was made from the request that was read.
         if revision.is_some() && task.request != read {
             return Err(Refused::Moved { task: id });
         }
@@ -84,7 +85,7 @@ impl Board {
         })
     }
 
-    /// Sets a graph's new budget for all its tasks that are unfinished or run again.
+    /// Sets a graph's new budget for all tasks of the graph that are unfinished or run again.
     fn share_budget(&mut self, changed: GraphBudget, downstream: &mut [Task]) {
         for task in downstream {
             task.share_budget(changed);
@@ -105,7 +106,8 @@ impl Board {
         })
     }
 
-    /// The attempt that the next one continues, if `context` asks for that; stores the context.
+    /// Number of the attempt that the next one continues, if there is a `context`. Stores the
+    /// context.
     fn resumed(&mut self, task: &Task, context: Option<Arc<[u8]>>) -> Result<Option<u32>, Refused> {
         let Some(context) = context else {
             return Ok(None);
@@ -122,8 +124,8 @@ impl Board {
         Ok(Some(last.number))
     }
 
-    /// Newest end of a task that was read from the store a moment ago. It may have been retried and
-    /// have ended again since: starting from an older end would overwrite an attempt and reuse its
+    /// Newest end of a task that was read from the store a moment ago. The task may have run again
+    /// and ended since then: starting from an older end would overwrite an attempt and reuse its
     /// number.
     pub(super) fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
@@ -139,7 +141,7 @@ impl Board {
         }
     }
 
-    /// Newest ends of the tasks that are to run after it, without those that run again already.
+    /// Newest ends of these downstream tasks, without the tasks that already run again.
     pub(super) fn still_done(&self, copies: Vec<Task>, ended: &Ends) -> Result<Vec<Task>, Refused> {
         let copies = copies.into_iter().map(|copy| self.newest(copy, ended));
         copies
@@ -147,7 +149,7 @@ impl Board {
             .collect()
     }
 
-    /// The task whose end keeps this one from running.
+    /// Task whose end keeps this task from running.
     fn in_the_way(&self, task: &Task, ended: &Ends) -> Result<Option<TaskId>, Refused> {
         for dependency in task.dependencies.iter() {
             let upstream = dependency.task;
@@ -182,8 +184,9 @@ impl Board {
         }
     }
 
-    /// Ends of all dependencies of these tasks, before any of them is put back: a task that is put
-    /// back may end again at once, and then older ends are no longer remembered.
+    /// Ends of all dependencies of these tasks. They are collected before any of the tasks is put
+    /// back: a task that is put back may end again at once, and older ends may no longer be
+    /// remembered then.
     pub(super) fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
         let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
         let ends = edges.filter_map(|edge| Some((edge.task, self.end_of(edge.task, ended)?)));
@@ -207,8 +210,9 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts back the tasks that are to run after one that runs again. A task ends again at once if
-    /// another dependency prevents it from running, or its budget is spent.
+    /// Puts the tasks that are to run after a task that runs again back on the board. A task that
+    /// is put back ends again at once if another dependency keeps it from running, or if its budget
+    /// is spent.
     pub(super) fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {

@@ -8,12 +8,13 @@ use crate::{
     task::{Request, Task},
 };
 
-/// A task's request and document from its next attempt on.
+/// A task's request and document that apply from its next attempt on.
 #[derive(Clone, Debug)]
 pub struct Revision {
-    /// Only the fields that may change are taken: see [`Request::revised`].
+    /// The new request. Only the fields that may change are taken from it: see
+    /// [`Request::revised`].
     pub request: Request,
-    /// The document for the executor, if it changes.
+    /// The executor's document, if it changes.
     pub spec: Option<Arc<[u8]>>,
     /// The changes in words, for people who compare attempts.
     pub differences: Vec<Difference>,
@@ -21,7 +22,7 @@ pub struct Revision {
 
 impl Request {
     /// Returns this request with the changeable fields taken from another. Author, parent, working
-    /// directory and executor stay.
+    /// directory and executor are kept.
     #[must_use]
     pub fn revised(&self, to: Self) -> Self {
         Self {
@@ -54,7 +55,7 @@ impl Task {
         });
     }
 
-    /// Takes over a changed budget of its graph.
+    /// Takes over a changed budget of the task's graph.
     pub(crate) fn share_budget(&mut self, changed: GraphBudget) {
         if self.is_held_to(changed) {
             self.request = Arc::new(Request {
@@ -64,7 +65,7 @@ impl Task {
         }
     }
 
-    /// Whether it belongs to that graph and has another budget.
+    /// Whether the task belongs to the graph of this budget and has another budget.
     pub(crate) fn is_held_to(&self, changed: GraphBudget) -> bool {
         let own = self.request.graph_budget;
         own.is_some_and(|own| own.graph == changed.graph && own != changed)

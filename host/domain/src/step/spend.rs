@@ -58,7 +58,8 @@ impl Board {
         }
     }
 
-    /// Amount that an attempt may cost if it starts now: the least that its budgets leave.
+    /// Amount that an attempt may cost if it starts now: the least amount that one of its budgets
+    /// leaves.
     pub(super) fn left_for(&self, now: Now, task: &Task) -> Option<u64> {
         let request = &task.request;
         let own = own_level(request, &task.attempts);
@@ -82,15 +83,15 @@ impl Board {
         over.map(|over| over.to_string())
     }
 
-    /// Time at which a task may continue whose attempt ended for want of budget, if only the day's
-    /// budget prevents it.
+    /// Time at which a task whose attempt ended because of a spent budget may continue, if only the
+    /// day's budget prevents it.
     pub(super) fn next_day_for(&self, now: Now, id: TaskId) -> Option<Timestamp> {
         let task = self.tasks.get(&id)?;
         let is_only_reason = self.has_budget_left(task) && self.day_is_over(now).is_some();
         is_only_reason.then(|| Day::of(now.wall).end())
     }
 
-    /// The budget that prevents another attempt, if any. A graph's budget applies to its agents; a
+    /// The budget that prevents another attempt, if any. A graph's budget applies only to agents; a
     /// task's own budget applies to every executor that reports costs.
     fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Spent> {
         let own = own_level(request, attempts);
@@ -150,7 +151,8 @@ impl Board {
         }
     }
 
-    /// Ends a task that would run again but whose budget is spent. Returns whether it did.
+    /// Ends a task that would run again but whose budget is spent. Returns whether the task was
+    /// ended.
     pub(super) fn end_over_budget(&mut self, now: Now, id: TaskId) -> bool {
         let task = self.tasks.get(&id);
         let Some(over) = task.and_then(|task| self.over(&task.request, &task.attempts)) else {
@@ -161,7 +163,7 @@ impl Board {
         true
     }
 
-    /// Whether its budgets leave something for another attempt.
+    /// Whether the task's budgets leave something for another attempt.
     pub(super) fn has_budget_left(&self, task: &Task) -> bool {
         self.over(&task.request, &task.attempts).is_none()
     }
@@ -176,8 +178,8 @@ impl Board {
         }
     }
 
-    /// Ends the agents of a graph whose budget is spent: running ones are stopped, the others end
-    /// without having run. A task whose budget was raised since goes on.
+    /// Ends the agents of a graph whose budget is spent. Running agents are stopped, all others end
+    /// without having run. A task whose budget has been raised goes on.
     fn end_graph(&mut self, now: Now, graph: TaskId, message: &str) {
         let is_of_graph = |task: &Task| {
             let request = &task.request;
@@ -187,10 +189,11 @@ impl Board {
         };
         for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {
-                // The task has already ended because of an earlier one in this loop.
+                // The task has already ended because of a task earlier in this loop.
                 continue;
             };
-            // Agents are not reserved ahead: a running one has or will have a process.
+            // No attempt of an agent is reserved, so a running agent has a process or will have
+            // one.
             if let State::Running { .. } = &task.state {
                 self.stop_over_budget(now, id, message.to_owned());
             } else {

@@ -20,15 +20,15 @@ use crate::{
 
 /// A submission that was checked and can be accepted.
 struct Looked {
-    /// In the submission's order.
+    /// The accepted tasks, in the submission's order.
     accepted: Vec<Accepted>,
-    /// Its tasks that were not submitted before.
+    /// The submission's tasks that were not submitted before.
     fresh: Vec<Submission>,
     ended: Ends,
 }
 
 impl Board {
-    /// Checks everything before it changes anything.
+    /// Checks the whole submission before anything is changed.
     pub(super) fn submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
         let Looked {
             accepted,
@@ -46,7 +46,8 @@ impl Board {
         let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
         self.index_dependencies(taken.iter().map(|task| &**task));
         drop(taken);
-        // Tasks begin waiting last, since one may depend on a later one of the same submission.
+        // No task begins to wait before all are inserted, since a task may depend on a later one of
+        // the same submission.
         for id in ids {
             self.begin_waiting(now, id, &ended);
             self.cancel_with_ancestors(now, id);
@@ -54,7 +55,7 @@ impl Board {
         Ok(Answer::Accepted(accepted))
     }
 
-    /// The answer if the submission were made.
+    /// Returns the answer that the submission would get.
     pub(super) fn check_submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
         Ok(Answer::Accepted(self.look_at(now, submit)?.accepted))
     }
@@ -83,7 +84,8 @@ impl Board {
                 fresh.push(submission);
             }
         }
-        // If a repeated request has more tasks than the first one, they join the same graph.
+        // If a repeated request has more tasks than the first one, the additional tasks join the
+        // same graph.
         if let Some(Accepted { task: first, .. }) = accepted.first().filter(|it| it.existing) {
             for submission in &mut fresh {
                 submission.request.place_in(*first);
@@ -139,11 +141,11 @@ impl Board {
         request
     }
 
-    /// Places a new task in the queue. It ends at once if its dependencies have ended so that it
-    /// cannot run.
+    /// Places a new task in the queue. The task ends at once if the ends of its dependencies keep
+    /// it from running.
     pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
         let Some(task) = self.tasks.get(&id) else {
-            // The task has already ended because of another one of the submission.
+            // The task has already ended because of another task of the submission.
             return;
         };
         let spoilt = task.dependencies.iter().find_map(|dependency| {
@@ -159,8 +161,8 @@ impl Board {
         }
     }
 
-    /// How a task ended that is not on the board. Ends known to the board are newer than those
-    /// read.
+    /// How a task that is not on the board ended. Ends known to the board are newer than the ends
+    /// that were read.
     pub(super) fn end_of(&self, id: TaskId, ended: &Ends) -> Option<End> {
         if self.is_open(id) {
             return None;
@@ -205,13 +207,13 @@ impl Board {
                 return;
             }
             self.remembered_by_age.pop_first();
-            // Each key has one entry by age, so both sides forget the same entry.
+            // Each key has one entry by age, so both maps forget the same entry.
             self.remembered.remove(&key);
         }
     }
 
-    /// Checks depth and number of descendants, counting through ended tasks. Otherwise a chain in
-    /// which each task ends after submitting the next would have no limit.
+    /// Checks depth and number of descendants. Ended tasks in between are counted too: otherwise a
+    /// chain in which each task ends after submitting the next would have no limit.
     pub(super) fn within_bounds<'a>(
         &self,
         requests: impl IntoIterator<Item = &'a Request>,

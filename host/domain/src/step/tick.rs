@@ -33,8 +33,8 @@ impl Board {
         }
     }
 
-    /// Makes a waiting task ready. After a wait for its account it keeps its place by creation
-    /// time; after a wait for its own time its place counts from then.
+    /// Makes a waiting task ready. After a wait for its account, the task keeps its place by
+    /// creation time. After a wait for its own time, its place counts from that time.
     pub(super) fn wake(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

@@ -88,7 +88,7 @@ fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
     check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
     check(success(), &["succeeded", "ready", "ready"], 2);
     check(limited(None), &["waiting", "waiting", "waiting"], 0);
-    // The probe may not have asked the service: the next one tries, alone.
+    // The probe may not have asked the service, so a single next attempt tries.
     check(
         failure(ReasonClass::Spawn),
         &["failed:spawn", "ready", "ready"],
@@ -107,7 +107,7 @@ fn next_attempt_probes_after_the_first_is_cancelled() {
     assert_eq!(starts(&desk.turn()), []);
     desk.report(tasks[0], failure(ReasonClass::Signal));
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
-    // Retrying the first one meanwhile does not make it the probe.
+    // A retry of the first task in the meantime does not make it the probe.
     let copy = desk.task(tasks[0]);
     desk.retry(&copy).unwrap();
     assert_eq!(starts(&desk.turn()), []);
@@ -149,9 +149,9 @@ fn limit_met_by_concurrent_attempts_counts_once() {
     assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));
 }
 
-/// Each waiting task has one event of the limit, however many attempts meet it together.
+/// Each waiting task has one event for the limit, however many attempts meet the limit together.
 #[test]
-fn each_task_that_waits_for_a_limit_has_one_event_of_it() {
+fn each_task_that_waits_for_a_limit_has_one_event_for_the_limit() {
     let mut desk = Desk::new(3);
     let running: Vec<TaskId> = (0..3).map(|_| desk.submit(agent)).collect();
     desk.turn();
@@ -208,7 +208,7 @@ fn later_report_does_not_shorten_the_wait_that_the_service_asked_for() {
 }
 
 #[test]
-fn success_of_an_attempt_from_before_the_limit_does_not_end_it() {
+fn success_of_an_attempt_from_before_the_limit_does_not_end_the_limit() {
     for answer in [Report::AccountWorks, success()] {
         let mut desk = Desk::new(2);
         let [first, second] = [desk.submit(agent), desk.submit(agent)];
@@ -220,7 +220,7 @@ fn success_of_an_attempt_from_before_the_limit_does_not_end_it() {
 }
 
 #[test]
-fn start_taken_back_waits_if_its_account_was_parked_meanwhile() {
+fn task_whose_start_was_not_received_waits_if_its_account_was_parked_meanwhile() {
     for by_recovery in [false, true] {
         let mut desk = Desk::new(2);
         let [first, second] = [desk.submit(agent), desk.submit(agent)];
@@ -250,7 +250,7 @@ fn no_task_waits_for_ever_after_the_clock_was_set_back() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
-/// One attempt was taken back after the clock was set back, so its wait is longer than the
+/// One attempt became ready again after the clock was set back, so its wait is longer than the
 /// account's.
 #[test]
 fn no_task_waits_for_a_limit_that_is_over() {
@@ -279,7 +279,7 @@ fn parked_task_keeps_its_place_and_its_attempt_numbers() {
     assert_eq!(desk.word(later), "ready");
 }
 
-/// As if somebody had bought a higher limit.
+/// Somebody starts a task at once, for example after buying a higher limit.
 #[test]
 fn task_started_at_once_tests_the_limit_for_the_others() {
     let hour = Duration::from_hours(1);

@@ -1,4 +1,4 @@
-//! The order in which tasks start, and the reasons that keep others from starting.
+//! The order in which tasks start, and the reasons for which tasks are not started.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ fn only_plain_commands_are_reserved() {
 }
 
 #[test]
-fn serial_starts_wait_for_the_first_sign_of_life() {
+fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() {
     let mut desk = Desk::new(9);
     let [first, second, third] = [(); 3].map(|()| desk.submit(serial("a")));
     let other = desk.submit(serial("b"));
@@ -174,7 +174,8 @@ fn serial_starts_wait_for_the_first_sign_of_life() {
     assert_eq!(starting(&mut desk), [second]);
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starting(&mut desk), [third]);
-    // Until its process is gone, it may still be in the part that only one may run at a time.
+    // Until the third attempt's process has ended, the process may still be in the part that only
+    // one may run at a time.
     desk.cancel(third).unwrap();
     desk.report(third, Report::Alive);
     assert_eq!(starting(&mut desk), []);
@@ -182,7 +183,7 @@ fn serial_starts_wait_for_the_first_sign_of_life() {
     assert_eq!(starting(&mut desk), [same_key_in_another_lane]);
 }
 
-/// Brings an attempt to a phase, and checks whether another with its key may start.
+/// Brings an attempt to a phase, and checks whether another attempt with the same key may start.
 #[test]
 fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     let check = |reports: &[Report], cancelled: bool, held: bool| {
@@ -196,7 +197,7 @@ fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
             desk.cancel(first).unwrap();
         }
         desk.settle();
-        // The next host decides the same.
+        // The next host makes the same decision.
         desk.reload();
         desk.recovered(first, Found::Known);
         desk.recovered(second, Found::Known);
@@ -258,7 +259,7 @@ fn wait_for_descendants_ends_with_its_attempt() {
     let attempt = desk.attempt(parent);
     let [begins, ends] = [Input::WaitBegins { attempt }, Input::WaitEnds { attempt }];
     desk.step(begins.clone()).unwrap();
-    // Other reports do not end its wait.
+    // Other reports do not end the attempt's wait.
     desk.report(parent, Report::Doing("waits".to_owned()));
     assert_eq!(
         (desk.board.running_count(), desk.board.slots_in_use()),
@@ -328,7 +329,7 @@ fn auto(free: u64) -> Desk {
 
 #[test]
 fn ended_commands_no_longer_count_against_the_machine() {
-    // Each is predicted to need 8 MiB for ten seconds, and ends at once.
+    // Each command is predicted to need 8 MiB for ten seconds, and ends at once.
     let mut desk = auto(2 * GIB);
     desk.submit(agent);
     desk.turn();
@@ -342,7 +343,7 @@ fn ended_commands_no_longer_count_against_the_machine() {
 
 #[test]
 fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
-    // There is room for commands, not for an agent.
+    // There is room for commands, but not for an agent.
     let mut desk = auto(GIB + 400 * (1 << 20));
     let mut running = desk.submit(|_| {});
     desk.turn();
@@ -426,7 +427,7 @@ fn build(request: &mut Request) {
 }
 
 #[test]
-fn first_in_line_starts_after_a_while_despite_the_load_of_others() {
+fn first_task_in_line_starts_after_a_while_despite_the_load_of_other_programs() {
     let mut desk = busy();
     let [first, second, third] = [(); 3].map(|()| desk.submit(build));
     let almost = Duration::from_millis(9_999);
@@ -440,18 +441,18 @@ fn first_in_line_starts_after_a_while_despite_the_load_of_others() {
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [first]);
-    // Only one starts: its effect on the machine is not known yet.
+    // Only one task starts: its effect on the machine is not known yet.
     desk.pass(almost);
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [second]);
-    // Once it has ended, the next may start.
+    // Once the second task has ended, the next may start.
     desk.report(second, success());
     assert_eq!(starts(&desk.turn()), [third]);
 }
 
 #[test]
-fn own_tasks_do_not_count_as_load_of_others() {
+fn own_tasks_do_not_count_as_load_of_other_programs() {
     let mut desk = busy();
     let builds = [(); 9].map(|()| desk.submit(build));
     let mut started = Vec::new();
@@ -459,12 +460,12 @@ fn own_tasks_do_not_count_as_load_of_others() {
         desk.pass(PATIENCE);
         started.extend(starts(&desk.turn()));
     }
-    // Together with the first task they use 3.2 cores.
+    // Together with the first task, these builds use 3.2 cores.
     assert_eq!(started, builds[..3]);
 }
 
 #[test]
-fn only_the_first_in_line_starts_despite_the_load() {
+fn only_the_first_task_in_line_starts_despite_the_load() {
     let mut desk = busy();
     let patient = desk.submit(build);
     desk.pass(PATIENCE * 2);

@@ -1,4 +1,4 @@
-//! Principals: events name them, and only the holder or the owner releases a hold.
+//! Principals: events name them, and only a task's holder or the owner can release a held task.
 
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ fn task_held_by_several_goes_on_after_the_last_release() {
     assert_eq!(desk.released_by(&two, id), Ok(Answer::Changed(1)));
     assert_eq!(desk.word(id), "ready");
 
-    // The owner releases it whoever else holds it.
+    // The owner may release the task, whoever else holds it.
     desk.held_by(&one, id).unwrap();
     desk.held_by(&owner(), id).unwrap();
     assert_eq!(desk.released_by(&one, id), Ok(Answer::Changed(0)));
@@ -186,7 +186,8 @@ fn only_a_person_releases_a_task_held_by_a_backup() {
     assert!(desk.released_by(&agent(7), id).is_err());
     assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
     assert_eq!(desk.task(id).restored_from, None);
-    // The owner does not hold it, whoever else does.
+    // A hold by a backup is not one of the owner: the next principal who holds the task is its only
+    // holder.
     let (mut desk, id) = Desk::in_phase("ready");
     desk.held_by(&owner(), id).unwrap();
     desk.board.change(id, |task| {

@@ -95,7 +95,7 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     desk.board.admit(desk.now);
     assert!(desk.board.is_commit_urgent(0), "a task waits for its start");
     desk.board.seal();
-    // Its end makes nothing wait as long as enough reserved tasks are on disk.
+    // The end of a task makes nothing wait as long as enough reserved tasks are on disk.
     let mut urgent = Vec::new();
     for task in &tasks[..6] {
         desk.report(*task, success());
@@ -112,7 +112,7 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     assert!(desk.board.is_commit_urgent(2), "the stop waits for it");
     desk.board.seal();
     assert!(!desk.board.is_commit_urgent(3));
-    // Once all reserved tasks are on disk nothing is urgent, however few they are.
+    // Once all reserved tasks are on disk, nothing is urgent, however few reserved tasks there are.
     let mut desk = Desk::new(1);
     for _ in 0..2 {
         desk.submit(|_| {});
@@ -122,7 +122,7 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     assert!(!desk.board.is_commit_urgent(1));
 }
 
-/// A batch is closed if it would write something, even if a request alone changed it.
+/// A batch is closed if it would write something, even if only a request changed it.
 #[test]
 fn each_kind_of_change_makes_a_batch_to_write() {
     let check = |input: Input, expected: bool| {

@@ -109,7 +109,7 @@ fn task_with_a_spent_budget_is_not_retried() {
     );
 }
 
-/// Plugins of others may report costs without being agents.
+/// Third-party plugins may report costs without being agents.
 #[test]
 fn own_budget_applies_to_every_executor_that_reports_costs() {
     for class in [Class::Agent, Class::Command] {
@@ -152,9 +152,9 @@ fn task_with_a_spent_budget_does_not_wait_for_a_usage_limit() {
     check(2, "failed:rate_limit");
 }
 
-/// The task had spent its budget, and depends on one that runs again.
+/// The task had spent its budget, and depends on a task that runs again.
 #[test]
-fn rerun_after_a_dependency_fails_if_the_budget_is_spent() {
+fn task_that_reruns_after_its_dependency_fails_if_its_budget_is_spent() {
     let check = |dollars: u64, expected: [&str; 2]| {
         let mut desk = Desk::new(1);
         let upstream = desk.submit(|_| {});
@@ -260,7 +260,7 @@ fn may_cost(desk: &Desk, task: TaskId) -> Option<u64> {
     last.may_cost_micro_usd.map(|micro_usd| micro_usd / DOLLAR)
 }
 
-/// The amount is the least that its task, its graph and the day leave.
+/// The amount is the least of what the task, the graph and the day have left.
 #[test]
 fn attempt_is_told_the_remaining_budget_at_its_start() {
     let check =
@@ -299,7 +299,7 @@ fn earlier_costs_reduce_the_remaining_budget() {
     let mut desk = Desk::new(3);
     let [first, second, _] = graph(&mut desk, 9);
     desk.turn();
-    // Nothing is reserved for agents that run beside it.
+    // Nothing is reserved for other agents that run at the same time.
     assert_eq!([first, second].map(|id| may_cost(&desk, id)), [Some(9); 2]);
     desk.report(first, ended_at(4, exit()));
     desk.settle();
@@ -315,7 +315,7 @@ fn earlier_costs_reduce_the_remaining_budget() {
     );
 }
 
-/// Its executor can only name the amount that it was given.
+/// The executor can name only the amount that the attempt was given.
 #[test]
 fn end_over_a_budget_names_that_budget() {
     let over = || ended_at(4, Cause::Class(ReasonClass::Budget));
@@ -344,7 +344,7 @@ fn end_over_a_budget_names_that_budget() {
     assert_eq!(reason(&desk, task), "budget: m");
 }
 
-/// Only the day's budget prevents it.
+/// Only the day's budget keeps the agent from going on.
 #[test]
 fn agent_stopped_by_the_daily_budget_goes_on_the_next_day() {
     let limits = Limits {

@@ -1,4 +1,4 @@
-//! Work that is merged by hand after its task had failed by its merge.
+//! Work that is merged by hand after its task's merge had failed.
 
 use super::{Desk, a_merge, ending, failure, starts, success, worktree};
 use crate::{
@@ -21,7 +21,7 @@ fn unmerged(state: MergeState) -> Report {
 }
 
 impl Desk {
-    /// A task that has failed by its merge, and dependants with these conditions.
+    /// A task whose merge has failed, and dependants with these conditions.
     fn conflict(slots: u32, below: &[Condition]) -> (Self, TaskId, Vec<TaskId>) {
         let mut desk = Self::new(slots);
         let task = desk.submit(worktree);

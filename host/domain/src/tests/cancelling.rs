@@ -24,7 +24,7 @@ fn check(phase: &str, already: bool, expected: &str, effects: &[&str]) {
 }
 
 #[test]
-fn cancel_works_in_each_phase() {
+fn task_can_be_cancelled_in_each_phase() {
     check("waiting", false, "cancelled:cancelled", &[]);
     check("ready", false, "cancelled:cancelled", &[]);
     check("assigned", false, "cancelled:cancelled", &[]);
@@ -83,7 +83,7 @@ fn cancel_decides_the_outcome_unless_the_attempt_had_succeeded() {
         },
         "cancelled:cancelled",
     );
-    // A usage limit met while it stops parks nothing: the task has ended.
+    // A usage limit that the attempt meets while it stops parks nothing, since the task has ended.
     check(
         ending(Cause::Class(ReasonClass::RateLimit)),
         "cancelled:cancelled",
@@ -199,9 +199,7 @@ fn cancel_reaches_descendants_below_ended_tasks() {
     }
 }
 
-/// (top) ─ (child) ─ grandchild
-///       ├ detached
-///       └ ready: those in brackets have ended.
+/// (top) ─ (child) ─ grandchild ├ detached └ ready: tasks in brackets have ended.
 #[test]
 fn cancel_of_a_finished_task_reaches_its_descendants() {
     for restarted in [false, true] {

@@ -54,7 +54,7 @@ pub(super) fn large(cores: f64) -> Reading {
     }
 }
 
-/// The capacity of a machine with no learned class, or with one.
+/// The capacity of a machine with no learned class, or with this one.
 fn capacity(limits: Limits, learned: Option<(&ProfileKey, Sample)>) -> Capacity {
     let mut capacity = Capacity::new(limits, Profiles::default());
     if let Some((class, sample)) = learned {
@@ -78,7 +78,7 @@ fn settle(capacity: &mut Capacity, at: Duration) {
     });
 }
 
-/// Starts as many as are admitted, all of them within one reading.
+/// Starts as many attempts as are admitted, all of them within one reading.
 fn fill(capacity: &mut Capacity, class: &ProfileKey, mut running: usize, at: Duration) -> usize {
     while capacity.admit(class, running).is_ok() {
         running += 1;
@@ -112,7 +112,7 @@ fn check(
 }
 
 #[test]
-fn admission_table() {
+fn attempt_without_a_slot_memory_or_disk_space_is_refused() {
     let busy = Reading {
         cores_in_use: 1.58,
         ..reading()
@@ -152,7 +152,7 @@ fn admission_table() {
 
 /// A need that equals the free amount is admitted.
 #[test]
-fn limits_are_exact_to_the_byte() {
+fn limits_on_memory_and_disk_are_exact_to_the_byte() {
     let free = |memory_free_bytes: u64| Reading {
         memory_free_bytes,
         ..reading()
@@ -206,8 +206,8 @@ fn limits_are_exact_to_the_byte() {
     assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
 }
 
-/// Checks the figures shown to people: running attempts, number that could start, and the reason
-/// against the next.
+/// Checks the figures that are shown to people: the number of running attempts, the number that
+/// could start, and the reason why no more could.
 #[test]
 fn room_tells_how_many_more_attempts_could_start() {
     let known = Sample {
@@ -223,7 +223,7 @@ fn room_tells_how_many_more_attempts_could_start() {
         let then = then.map_or_else(String::new, |refusal| format!("{refusal:?}"));
         (more, then.split(' ').next().unwrap_or_default().to_owned())
     };
-    // The count equals the number of actual starts.
+    // The number shown equals the number of actual starts.
     assert_eq!(room(&capacity, 0), (4, "Memory".to_owned()));
     assert_eq!(
         room(&capacity, 0),
@@ -257,12 +257,13 @@ fn one_reading_does_not_admit_a_whole_burst() {
     // 4 GiB free less 1 GiB reserved leaves room for six agents of 450 MiB.
     let started = fill(&mut capacity, &agent(), 0, Duration::ZERO);
     assert_eq!(started, 6);
-    // An attempt that ended gives back its predicted need; one that settled is in the readings.
+    // An attempt that ended gives back its predicted need. An attempt that settled is visible in
+    // the readings.
     capacity.started.note_end(TaskId::new(0, 1));
     assert_eq!(refusal(&capacity, &agent(), started - 1), "ok");
     settle(&mut capacity, SETTLING);
     assert_eq!(refusal(&capacity, &agent(), started), "ok");
-    // A start that is noted late settles by its own time, to the millisecond.
+    // An attempt whose start is noted late settles by the time of its start, to the millisecond.
     start(&mut capacity, 9, &agent(), Duration::ZERO);
     assert!(capacity.started.settling().is_empty());
     start(&mut capacity, 9, &agent(), Duration::from_millis(1));
@@ -297,7 +298,7 @@ fn burst_of_an_unknown_class_doubles_from_window_to_window() {
 }
 
 #[test]
-fn fixed_slots_have_no_ramp() {
+fn fixed_slots_start_a_burst_of_an_unknown_class_at_once() {
     let mut capacity = capacity(fixed(100), None);
     capacity.observe(reading());
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 100);
@@ -320,15 +321,16 @@ fn learned_needs_decide_admission() {
     };
     check(10, 700 * MIB, 4, "Memory");
     check(400, 8 * MIB, 3, "Cpu");
-    // A class that needs more than is ever allowed runs one at a time.
+    // A class that needs more cores than are ever allowed runs one attempt at a time.
     check(5_000, 8 * MIB, 1, "Cpu");
     check(10, 8 * GIB, 1, "Memory");
     check(10, 8 * GIB + 1, 0, "NeverFits");
 }
 
-/// Tries this learned need on a machine with two cores, some of them in use by other programs.
+/// Starts as many tasks with this learned need as are admitted on a machine with two cores, some of
+/// which are in use by other programs.
 #[test]
-fn small_tasks_are_not_held_back_by_the_load_of_others() {
+fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
     let check = |in_use: f64, millicores: u32, expected: usize| {
         let sample = Sample {
             millicores,
@@ -339,19 +341,20 @@ fn small_tasks_are_not_held_back_by_the_load_of_others() {
             cores_in_use: in_use,
             ..reading()
         });
-        // An agent runs already: on an idle board one attempt starts in any case.
+        // An agent runs already, since on an idle board one attempt starts in any case.
         start(&mut capacity, 0, &agent(), Duration::ZERO);
         let started = fill(&mut capacity, &command(), 1, Duration::ZERO) - 1;
         let found = refusal(&capacity, &command(), started + 1);
         assert_eq!(started, expected, "{in_use} {millicores} {found}");
     };
-    // Tasks that need a fifth of a core or more wait for the load to fall.
+    // Tasks that need a fifth of a core or more wait until the load falls.
     check(2.0, 1_000, 0);
     check(2.0, 200, 0);
-    // Smaller tasks do not wait: with the agent, which is small too, they fill the 1.6 cores.
+    // Smaller tasks do not wait. Together with the agent, whose need is also small, they fill the
+    // 1.6 cores.
     check(2.0, 199, 7);
     check(2.0, 125, 11);
-    // On an idle machine the reading decides, if it allows more.
+    // On an idle machine the reading decides, if it allows more tasks.
     check(0.0, 200, 7);
 }
 
@@ -370,9 +373,10 @@ fn tasks_without_cpu_need_are_held_back_by_memory_alone() {
     assert!(refusal(&capacity, &command(), 4).starts_with("Memory"));
 }
 
-/// Starts despite the load, by the wait of the first in line and the number of running tasks.
+/// Tasks that start despite the load, by the wait of the first task in line and the number of
+/// running tasks.
 #[test]
-fn patience_table() {
+fn first_task_in_line_starts_despite_the_load_if_it_waited_and_own_tasks_leave_room() {
     let heavy = Sample {
         millicores: 1_000,
         memory_bytes: MIB,
@@ -424,7 +428,7 @@ fn memory_for_a_late_peak_is_kept_free() {
         memory_bytes: 2 * GIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
-    // All three have settled, and do not yet use what they will need.
+    // All three attempts have settled, and do not yet use what they will need.
     for number in 0..3 {
         start(&mut capacity, number, &command(), Duration::ZERO);
     }

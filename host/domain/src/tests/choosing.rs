@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Desk {
-    /// A task that runs once all of these have succeeded.
+    /// Adds a task that runs once all of these have succeeded.
     fn then(&mut self, upstream: &[TaskId]) -> TaskId {
         self.then_with(upstream, |_| {})
     }
@@ -81,7 +81,7 @@ fn no_commit_lies_between_an_end_and_the_dependants_start() {
     for (ended, next) in chain.iter().zip(&chain[1..]) {
         desk.report(*ended, success());
         desk.board.admit(desk.now);
-        // Only the batch from before the first start is durable.
+        // Only the batch that was sealed before the first start is durable.
         let released = actions(desk.board.take_released(1));
         assert_eq!(starts(&released), [*next]);
     }
@@ -209,7 +209,7 @@ fn only_tasks_that_wait_for_nothing_else_are_reserved() {
 }
 
 #[test]
-fn no_task_is_reserved_behind_one_that_does_not_run() {
+fn no_attempt_is_reserved_behind_a_task_that_does_not_run() {
     let mut desk = Desk::new(0);
     let held = desk.submit(|_| {});
     desk.step(Input::Hold { tasks: vec![held] }).unwrap();
@@ -270,9 +270,10 @@ fn reserved_task_waits_while_its_dependency_is_retried() {
     assert_eq!(desk.task(then).attempts.len(), 1);
 }
 
-/// Its start may have been released before the end of its dependency was on disk.
+/// The start of the reserved attempt may have been released before the end of the dependency was on
+/// disk.
 #[test]
-fn new_host_takes_up_a_reserved_task_only_if_it_began() {
+fn new_host_takes_over_a_reserved_attempt_only_if_it_began() {
     let check = |found: Found, word: &str, effects: &[&str]| {
         let mut desk = Desk::new(1);
         let chain = desk.chain(2);
@@ -314,7 +315,7 @@ fn commit_is_urgent_while_few_reservations_are_on_disk() {
 }
 
 #[test]
-fn next_to_start_are_known_before_a_slot_is_free() {
+fn attempts_that_start_next_are_known_before_a_slot_is_free() {
     let mut desk = Desk::new(2);
     let running = [desk.submit(|_| {}), desk.submit(|_| {})];
     let behind = desk.then(&running[..1]);

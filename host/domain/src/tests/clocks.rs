@@ -21,7 +21,7 @@ fn check(start: Option<u64>, hard: Option<u64>, alive_at: Option<u64>, run: u64,
     let task = desk.submit(|request| {
         request.start_timeout = start.map(Duration::from_secs);
         request.timeout = hard.map(Duration::from_secs);
-        // With a serial start, only a sign of life makes it live.
+        // With a serial start, only a sign of life makes the attempt live.
         request.serial_start = Some("key".to_owned());
     });
     desk.turn();
@@ -73,22 +73,22 @@ fn next_tick_is_the_earliest_deadline_if_there_is_one() {
     assert_eq!(
         desk.board.next_tick(),
         (None, None),
-        "its supervisor watches the rest"
+        "its supervisor watches all other deadlines"
     );
     desk.report(task, success());
     assert_eq!(desk.board.next_tick(), (None, None));
 }
 
 #[test]
-fn jump_of_the_wall_clock_times_nothing_out() {
+fn jump_of_the_wall_clock_lets_no_attempt_time_out() {
     let (mut desk, task) = Desk::in_phase("starting");
     desk.now.wall = Timestamp(u64::MAX / 2);
     desk.pass(SECOND);
     assert_eq!(desk.word(task), "starting");
 }
 
-/// A start time is a time of the wall clock, and stays. A delay counted from a moment does not grow
-/// when the clock is set back.
+/// A start time is a time of the wall clock, and is not changed. A delay counted from a moment does
+/// not grow if the clock is set back.
 #[test]
 fn wall_clock_set_back_makes_no_delay_longer() {
     const DAY: Duration = Duration::from_hours(24);
@@ -127,7 +127,7 @@ fn wall_clock_set_back_makes_no_delay_longer() {
     assert_eq!(until(&desk, later), tomorrow);
     desk.pass(2 * SECOND);
     assert_eq!(desk.word(retried), "ready");
-    // The next host has no earlier time to compare with, and finds no wait too long.
+    // The next host has no earlier time with which to compare, and finds no wait too long.
     let before = desk.facts_of(parked).len();
     desk.reload();
     desk.step(Input::ClockSetBack).unwrap();
@@ -157,8 +157,8 @@ fn timeout_counts_on_while_no_host_runs() {
 }
 
 #[test]
-fn start_timeout_begins_anew_when_a_host_takes_up_the_attempt() {
-    // Signs of life from the meantime are reported after the recovery.
+fn start_timeout_begins_anew_when_a_host_takes_over_the_attempt() {
+    // Signs of life that were given without a host are reported after the recovery.
     let (mut desk, task) = Desk::in_phase("starting");
     desk.reload();
     desk.pass(Duration::from_mins(30));

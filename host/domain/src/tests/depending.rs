@@ -1,4 +1,4 @@
-//! Dependencies: conditions, ends that travel down the graph, cycles.
+//! Dependencies: conditions, the effects of an end on the graph, cycles.
 
 use std::time::Duration;
 
@@ -55,9 +55,9 @@ impl Desk {
     }
 }
 
-/// The table of conditions in the design, row by row.
+/// Checks the table of conditions in the design, row by row.
 #[test]
-fn each_condition_is_met_by_its_outcomes_only() {
+fn each_condition_is_met_only_by_its_outcomes() {
     let outcomes = [
         Outcome::Succeeded,
         Outcome::Failed,
@@ -78,7 +78,7 @@ fn each_condition_is_met_by_its_outcomes_only() {
 }
 
 #[test]
-fn conditions_have_names() {
+fn each_condition_has_one_name() {
     let check = |condition: Condition, word: &str| assert_eq!(condition.as_str(), word);
     check(Condition::Succeeded, "succeeded");
     check(Condition::Completed, "completed");
@@ -236,8 +236,8 @@ fn held_dependant_stays_held_when_its_dependency_is_retried() {
     assert_eq!(desk.word(b), "blocked");
 }
 
-/// The caller looks up the ends of all dependencies. If another one has ended since, it looks
-/// again.
+/// The caller looks up the ends of all dependencies. If another dependency has ended since then,
+/// the caller looks the ends up again.
 #[test]
 fn rerun_needs_the_ends_of_all_its_dependencies() {
     let mut desk = Desk::new(1);
@@ -348,8 +348,8 @@ fn task_that_cannot_run_is_not_retried_before_its_culprit() {
     );
 }
 
-/// A dependency is retried several times before its dependant begins, which by then is ready or
-/// reserved. No attempt of the dependency is lost.
+/// A dependency is retried several times before its dependant begins. The dependant is ready or
+/// reserved by then. No attempt of the dependency is lost.
 #[test]
 fn each_retry_makes_waiting_dependants_wait_again() {
     let check = |has_run: bool, group: Option<&str>, expected: &str| {
@@ -471,13 +471,13 @@ fn invalid_dependencies_are_refused() {
             upstream: ids[0]
         })
     );
-    // The same edge twice counts once.
+    // An edge that is given twice counts once.
     let twice = desk.after(&[on(ids[0], Condition::Any), on(ids[0], Condition::Any)]);
     assert_eq!(desk.task(twice).dependencies.len(), 1);
 }
 
-/// Ten thousand tasks depend on one, and one on all of them: each end costs only its own
-/// dependants.
+/// Ten thousand tasks depend on one, and one depends on all of them: the cost of each end depends
+/// only on the number of its dependants.
 #[test]
 fn cost_of_a_wide_graph_is_that_of_its_edges() {
     const WIDTH: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Groups: limits on how many of their tasks run at once.
+//! Groups: limits on how many tasks of a group run at the same time.
 
 use super::{Desk, starts, success};
 use crate::{
@@ -47,7 +47,7 @@ fn no_more_tasks_of_a_group_run_than_its_limit() {
     );
     desk.report(ids[0], success());
     assert_eq!(starts(&desk.turn()), [ids[2]]);
-    // A limit changed while tasks run: a lower one waits for ends, a higher one starts tasks at
+    // The limit changes while tasks run: a lower limit waits for ends, a higher one starts tasks at
     // once.
     desk.set_group(NewLimit::Most(1), None);
     desk.report(ids[1], success());
@@ -137,7 +137,7 @@ fn group_exists_once_made_or_while_it_has_tasks() {
     };
     assert_eq!(desk.step(remove()), Err(in_use));
     desk.cancel(task).unwrap();
-    // The group was set, and stays.
+    // The group was set and is kept.
     assert_eq!(desk.step(pause(false)), Ok(Answer::Noted));
     assert_eq!(desk.board.groups()["g"], Group::default());
     desk.settle();
@@ -173,16 +173,17 @@ fn number_of_groups_is_bounded() {
     };
     let refused = desk.step(other());
     assert_eq!(refused, Err(Refused::TooManyGroups { limit: 1 }));
-    // The existing group may be changed, and makes room when it is removed.
+    // The existing group may be changed, and makes room for another when it is removed.
     desk.set_group(NewLimit::Most(2), None);
     let name = "g".to_owned();
     desk.step(Input::RemoveGroup { name }).unwrap();
     assert_eq!(desk.step(other()), Ok(Answer::Noted));
 }
 
-/// A round costs its starts and the refused lanes, not the number of waiting tasks.
+/// The cost of a round depends on its starts and on the refused lanes, not on the number of waiting
+/// tasks.
 #[test]
-fn full_slots_cost_one_look_however_many_groups_wait() {
+fn with_full_slots_a_round_looks_at_one_lane_however_many_groups_wait() {
     let mut desk = Desk::new(1);
     for number in 0..100 {
         desk.in_group(&number.to_string());

@@ -16,8 +16,8 @@ use proptest::{
 use super::world::{Dies, End, Happening, Kind, Sign, Wish, World, steps};
 use crate::{dependency::Condition, group::Group, task::Priority};
 
-/// Kind of history. If anything may happen, few histories repeat the same thing; the other kinds do
-/// little else.
+/// Kind of history. If anything may happen, few histories repeat the same event. In the other
+/// kinds, most events are of a few types.
 #[derive(Clone, Copy, Debug)]
 enum Profile {
     Everything,
@@ -128,7 +128,7 @@ impl Dice {
         }
     }
 
-    /// Several steps that bring a task forward, so that a short history has many attempts.
+    /// Several steps that advance a task, so that a short history has many attempts.
     fn stride(&mut self) -> Vec<Happening> {
         let deliver = || Happening::Deliver(0);
         if self.percent(45) {
@@ -189,7 +189,8 @@ impl Dice {
         vec![one]
     }
 
-    /// The beginning of such a history: a few tasks, each of which may depend on earlier ones.
+    /// The beginning of a history with the profile `Again`: a few tasks, each of which may depend
+    /// on earlier ones.
     fn beginning(&mut self) -> Vec<Happening> {
         let submit = |dice: &mut Self| {
             let one = Happening::Submit(vec![dice.plain_wish()]);
@@ -330,8 +331,8 @@ fn keeps_its_promises(profile: Profile) {
     let mut runner = TestRunner::new(Config {
         source_file: Some(file!()),
         test_name: Some("keeps_its_promises"),
-        // The environment may lower this: a run that only asks whether a rule is broken need not
-        // wait for a short history.
+        // The environment may lower this limit: a run that only checks whether a rule is broken
+        // need not take the time to find a short history.
         max_shrink_iters: config.max_shrink_iters.min(100_000),
         ..config
     });
@@ -341,7 +342,7 @@ fn keeps_its_promises(profile: Profile) {
         Ok(())
     });
     SEARCHING.with(|searching| searching.set(false));
-    // The command that runs thousands of histories derives a rate from this line.
+    // The command that runs thousands of histories reads this line, and computes a rate from it.
     println!("{} steps", steps());
     match result {
         Ok(()) => {}
@@ -359,12 +360,12 @@ fn keeps_its_promises(profile: Profile) {
 
 thread_local! {
     static SEARCHING: Cell<bool> = const { Cell::new(false) };
-    /// Report of the last history that broke a rule: the shortest.
+    /// Report of the last history that broke a rule. This is the shortest one.
     static BROKEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Silences panics while a history is shrunk: each shorter one that fails panics, and only the last
-/// matters.
+/// Silences panics while a history is shrunk: every shorter history that fails panics, and only the
+/// last of these panics matters.
 fn silence_panics() {
     SEARCHING.with(|searching| searching.set(true));
     let before = std::panic::take_hook();

@@ -25,7 +25,7 @@ impl Desk {
         self.step(Input::Release { tasks: vec![task] })
     }
 
-    /// A gate: held from its submission, and dependent on that task.
+    /// A gate: a task that is held from its submission and depends on `upstream`.
     fn held_after(&mut self, upstream: TaskId) -> TaskId {
         let id = TaskId::new(self.now.wall.0, 1_000_000);
         let dependencies = vec![Dependency {
@@ -51,7 +51,7 @@ fn held_task_does_not_start_until_it_is_released() {
         assert_eq!(desk.hold(id), Ok(Answer::Changed(0)), "{phase}");
         assert_eq!(starts(&desk.turn()), [], "{phase}");
         assert_eq!(desk.word(id), "held", "{phase}");
-        // Its state is computed anew.
+        // A release computes the task's state anew.
         desk.release(id).unwrap();
         let expected = if phase == "waiting" {
             "waiting"
@@ -143,7 +143,7 @@ fn hold_survives_a_cancel_and_a_retry() {
         }
         desk.release(id).unwrap();
         assert_eq!(starts(&desk.turn()), [id]);
-        // Once released it is no longer held.
+        // Once released, the task is no longer held.
         desk.report(id, success());
         desk.settle();
         let copy = desk.task(id);
@@ -225,13 +225,13 @@ fn failed_task_has_as_many_retries_as_its_policy_says() {
         assert_eq!(desk.task(id).attempts_left(), left);
         desk.report(id, failure(ReasonClass::Exit));
         desk.settle();
-        // A delay of zero is possible, though unlikely.
+        // A delay of zero is possible, but unlikely.
         assert_eq!(desk.word(id), expected);
         assert_eq!(desk.task(id).attempts_left(), left);
     }
     let task = desk.task(id);
     assert_eq!(task.attempts.len(), 3);
-    // A retry on request goes beyond the policy.
+    // A retry that somebody asks for does not count against the policy.
     desk.retry(&task).unwrap();
     assert_eq!(desk.task(id).attempts_left(), 1);
     assert_eq!(starts(&desk.turn()), [id]);
@@ -300,8 +300,8 @@ fn usage_limit_uses_up_no_retry() {
     assert_eq!(desk.word(id), "waiting");
 }
 
-/// Otherwise nothing would lie between such an attempt and the next: an executor that always
-/// reports a limit would be started endlessly.
+/// Without this rule, an executor that always reports a limit would be started endlessly, with no
+/// delay between its attempts.
 #[test]
 fn usage_limit_without_an_account_is_an_ordinary_failure() {
     let mut desk = Desk::new(1);
@@ -316,7 +316,7 @@ fn usage_limit_without_an_account_is_an_ordinary_failure() {
 }
 
 #[test]
-fn limit_said_to_be_over_at_once_still_delays_the_retry() {
+fn limit_reported_as_over_at_once_still_delays_the_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(super::agent);
     for seconds in [1, 2, 4, 8, 16] {
@@ -342,7 +342,7 @@ fn repeated_starts_that_are_not_received_wait_longer_each_time() {
             desk.pass(Duration::from_millis(1));
         }
     }
-    // An attempt that began ends the row.
+    // An attempt that began ends this series.
     desk.turn();
     desk.report(id, failure(ReasonClass::Exit));
     desk.settle();
@@ -408,8 +408,8 @@ fn successful_retry_ends_the_task() {
     assert_eq!(desk.word(id), "succeeded");
 }
 
-/// Over many attempts the delays fill the range from zero to the grown delay, and never exceed that
-/// or the longest.
+/// Over many attempts the delays fill the range from zero to the grown delay. They never exceed the
+/// grown delay or the longest one.
 #[test]
 fn delays_grow_with_full_jitter() {
     let policy = RetryPolicy {

@@ -94,7 +94,7 @@ fn one_outlier_does_not_change_an_executors_prediction() {
 }
 
 #[test]
-fn profiles_are_bounded_and_unrepeated_ones_go_first() {
+fn number_of_profiles_is_bounded_and_unrepeated_ones_are_removed_first() {
     let mut profiles = taught(&build(), vec![300; ENOUGH_OF_A_CLASS]);
     for number in 0..2 * PROFILES as u64 {
         let once = class(Class::Command, &format!("run {number}"));
@@ -106,7 +106,7 @@ fn profiles_are_bounded_and_unrepeated_ones_go_first() {
     }
     assert_eq!(profiles.iter().count(), PROFILES);
     assert!(profiles.is_trusted(&build()) && profiles.is_trusted(&build().of_executor()));
-    // If all classes are trusted, the one updated the longest ago goes.
+    // If all classes are trusted, the class that was updated the longest ago is removed.
     for number in 0..PROFILES as u64 {
         let class = class(Class::Command, &format!("often {number}"));
         for _ in 0..ENOUGH_OF_A_CLASS {
@@ -257,7 +257,7 @@ fn trusted_class_has_a_lane_of_its_own() {
 }
 
 #[test]
-fn next_host_predicts_the_same() {
+fn next_host_predicts_the_same_needs() {
     let mut desk = Desk::with(fixed(1), Bounds::default());
     for mib in [100, 200, 300, 400, 500] {
         desk.pass(Duration::from_secs(1));
@@ -267,7 +267,7 @@ fn next_host_predicts_the_same() {
     let before = desk.board.capacity().profiles().clone();
     desk.reload();
     assert_eq!(desk.board.capacity().profiles(), &before);
-    // The store keeps them as text.
+    // The store keeps the profiles as text.
     for (_, profile) in before.iter() {
         let text = serde_json::to_string(profile).unwrap();
         assert!(text.contains(&format!("[10,{}]", 100 * MIB)), "{text}");

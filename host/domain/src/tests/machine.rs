@@ -1,5 +1,5 @@
-//! A simulated machine whose tasks need more or less than predicted: it neither runs out of memory
-//! nor stays idle.
+//! A simulated machine whose tasks need more or less than predicted. The machine neither runs out
+//! of memory nor stays idle.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,7 +33,7 @@ struct Truth {
     rise_seconds: u64,
 }
 
-/// Needs a hundred times the guess for a command.
+/// Tasks that need a hundred times the guess for a command.
 const BUILD: Truth = Truth {
     label: "build",
     class: Class::Command,
@@ -42,7 +42,7 @@ const BUILD: Truth = Truth {
     seconds: 30,
     rise_seconds: 3,
 };
-/// Reaches its peak long after it has settled.
+/// Tasks that reach their peak long after they have settled.
 const LATE: Truth = Truth {
     label: "late",
     peak_mib: 1_500,
@@ -50,7 +50,7 @@ const LATE: Truth = Truth {
     rise_seconds: 80,
     ..BUILD
 };
-/// Needs less than the guess for an agent.
+/// Tasks that need less than the guess for an agent.
 const LIGHT: Truth = Truth {
     label: "light",
     class: Class::Agent,
@@ -68,7 +68,7 @@ const BUSY: Truth = Truth {
 
 struct Process {
     truth: Truth,
-    /// This process's own peak, which differs from that of its kind.
+    /// Memory peak of this process, which differs from the peak of its kind.
     peak_bytes: u64,
     age: u64,
 }
@@ -116,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// 80 to 120 per cent of the kind's peak.
+    /// Picks a peak of 80 to 120 per cent of the kind's peak.
     fn own_peak(&mut self, truth: Truth) -> u64 {
         self.noise = self
             .noise
@@ -221,13 +221,13 @@ impl Machine {
     }
 }
 
-/// Runs `count` tasks of each kind, mixed. Memory must never run out, and all must end within
+/// Runs `count` tasks of each kind, mixed. Memory must never run out, and all tasks must end within
 /// `most_seconds`.
 fn check(kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
     check_beside(0.0, kinds, count, most_seconds)
 }
 
-/// Runs them while other programs keep `foreign` cores busy.
+/// Runs the tasks while other programs keep `foreign` cores busy.
 fn check_beside(foreign: f64, kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
     let mut machine = Machine {
         foreign,
@@ -264,14 +264,14 @@ fn late_memory_peaks_have_room_once_they_are_known() {
 
 #[test]
 fn tasks_smaller_than_guessed_fill_the_machine() {
-    // Fewer than 33 agents of the guessed 450 MiB would fit; by their real needs 61 do.
+    // Fewer than 33 agents of the guessed 450 MiB would fit. By their actual needs 61 do.
     let machine = check(&[LIGHT], 600, 300);
     assert!(machine.most_running > 40, "{}", machine.most_running);
 }
 
 #[test]
 fn busy_tasks_run_up_to_the_allowed_cores() {
-    // With 3.2 of four cores three run at a time, once their needs are known.
+    // On 3.2 of four cores, three tasks run at a time once their needs are known.
     check(&[BUSY], 30, 330);
 }
 
@@ -282,11 +282,11 @@ fn tasks_of_different_kinds_run_side_by_side() {
 }
 
 #[test]
-fn endless_load_of_others_starves_no_task() {
+fn endless_load_of_other_programs_starves_no_task() {
     for foreign in [3.0, 4.0, 8.0] {
-        // One after the other they would take 900 s.
+        // If they ran one after another, the tasks would take 900 s.
         let machine = check_beside(foreign, &[BUSY], 30, 500);
-        // Until their needs are known they start in bursts.
+        // Until their needs are known, tasks start in bursts.
         assert!(machine.most_running <= 16, "{}", machine.most_running);
         // Small tasks are not even slowed down.
         check_beside(foreign, &[LIGHT], 300, 300);

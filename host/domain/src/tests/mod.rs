@@ -1,4 +1,4 @@
-//! The rules as tables, a file per verb, and as properties of random histories.
+//! The rules as tables, one file per verb, and as properties of random histories.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -124,7 +124,8 @@ struct Desk {
     /// Tasks in their state after the last batch that changed them.
     stored: BTreeMap<TaskId, Task>,
     facts: Vec<(TaskId, Fact)>,
-    /// Whether a turn at once reports prepared attempts, and hides their preparation from the test.
+    /// Whether a turn reports prepared attempts at once, and so hides their preparation from the
+    /// test.
     prepares: bool,
 }
 
@@ -168,7 +169,8 @@ impl Desk {
         self.submit_all(vec![submission])
     }
 
-    /// Submits tasks with the ends of all finished tasks, as callers look them up.
+    /// Submits tasks together with the ends of all finished tasks, which callers of the board look
+    /// up.
     fn submit_all(&mut self, tasks: Vec<Submission>) -> Result<Answer, Refused> {
         let ended = self.ends();
         self.step(Input::Submit(Submit { tasks, ended }))
@@ -223,7 +225,7 @@ impl Desk {
         self.step(Input::Recovered { task, found }).unwrap()
     }
 
-    /// Admits, and makes all decisions durable.
+    /// Admits tasks, and makes all decisions durable.
     fn turn(&mut self) -> Vec<Action> {
         self.board.admit(self.now);
         let mut actions = self.settle();
@@ -270,8 +272,8 @@ impl Desk {
         self.step(Input::Tick).unwrap();
     }
 
-    /// Loads the board anew on the same boot, as another host does, or this one after a failed
-    /// commit.
+    /// Loads the board again on the same boot, as another host does, or as this one does after a
+    /// failed commit.
     fn reload(&mut self) {
         self.reload_on(BOOT);
     }
@@ -366,7 +368,7 @@ impl Desk {
                 id
             }
             _ => {
-                // With a start timeout, `starting` lasts until the first sign of life.
+                // If there is a start timeout, `starting` lasts until the first sign of life.
                 let id = desk.submit(|request| {
                     request.start_timeout = Some(Duration::from_mins(2));
                     request.timeout = Some(Duration::from_hours(1));
@@ -410,13 +412,13 @@ impl Desk {
     }
 }
 
-/// Makes it a request of the account `a`.
+/// Turns the request into one of the account `a`.
 fn agent(request: &mut Request) {
     request.class = Class::Agent;
     request.account = Some(crate::id::AccountKey("a".to_owned()));
 }
 
-/// Makes it a request with a worktree and a start timeout.
+/// Gives the request a worktree and a start timeout.
 fn worktree(request: &mut Request) {
     request.start_timeout = Some(Duration::from_mins(2));
     request.timeout = Some(Duration::from_hours(1));

@@ -10,7 +10,7 @@ use crate::outbox::{Heard, Numbered, Outbox};
 enum Step {
     /// A new report is sent.
     Tell,
-    /// A report is sent that replaces the last of its kind.
+    /// A report is sent that replaces the last report of its kind.
     TellState,
     /// A report in transit arrives; if the flag is set, it also stays in transit.
     Arrive(prop::sample::Index, bool),
@@ -124,7 +124,7 @@ proptest! {
         prop_assert!(world.durable.values().all(|times| *times == 1), "counted twice");
         let is_lost = |report: &u32| !world.durable.contains_key(report);
         let lost: Vec<u32> = (1..=world.told).filter(is_lost).collect();
-        // Only replaced reports may be missing, and never the last of its kind.
+        // Only replaced reports may be missing, and never the last report of its kind.
         let states = steps.iter().filter(|step| matches!(step, Step::TellState)).count();
         prop_assert!(lost.len() < states.max(1), "lost: {lost:?}");
     }

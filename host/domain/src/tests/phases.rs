@@ -122,7 +122,7 @@ fn preparing_and_settling_have_their_own_limits() {
 }
 
 #[test]
-fn stop_works_in_every_phase() {
+fn attempt_can_be_stopped_in_every_phase() {
     for phase in ["preparing", "starting", "live", "finishing", "settling"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.settle();
@@ -155,7 +155,7 @@ fn preparing_attempt_keeps_no_other_from_starting() {
     let tasks = [(); 3].map(|()| desk.submit(serial));
     assert_eq!(starts(&desk.turn()), tasks);
     assert_eq!(desk.words(&tasks), ["preparing"; 3]);
-    // The last one is prepared first, and does not wait for the others.
+    // The last attempt is prepared first, and does not wait for the others.
     desk.report(tasks[2], Report::Prepared);
     assert_eq!(kinds(&desk.turn()), ["spawn"]);
     desk.report(tasks[0], Report::Prepared);
@@ -227,7 +227,7 @@ fn ending_is_durable_before_the_work_is_settled() {
     );
 }
 
-/// Reports are repeated after a reload, and change nothing twice.
+/// Reports are repeated after a reload. A repeated report changes nothing.
 #[test]
 fn repeated_reports_are_answered_again() {
     let (mut desk, task) = Desk::in_phase("preparing");
@@ -253,7 +253,7 @@ fn repeated_reports_are_answered_again() {
     assert_eq!(desk.facts_of(task).len(), facts);
 }
 
-/// The next host continues the phase. After a reboot nothing is lost if no process had been
+/// The next host continues the phase. After a reboot, nothing is lost if no process had been
 /// started.
 #[test]
 fn next_host_continues_the_phase() {
@@ -265,7 +265,7 @@ fn next_host_continues_the_phase() {
         desk.recovered(task, found);
         assert_eq!(desk.word(task), phase, "{found:?}");
         assert_eq!(kinds(&desk.settle()), expected, "{phase} {found:?}");
-        // Its limit counts anew.
+        // The limit of the phase counts anew.
         desk.pass(ALMOST);
         assert_eq!(desk.word(task), phase, "{found:?}");
     };
@@ -277,7 +277,8 @@ fn next_host_continues_the_phase() {
     }
 }
 
-/// The attempt has not failed and uses up no retry; another would meet the same lack of room.
+/// The attempt has not failed and uses up no retry, since another attempt would not find room
+/// either.
 #[test]
 fn attempt_without_room_on_the_machine_waits_instead_of_failing() {
     let no_room = || {
@@ -309,13 +310,14 @@ fn attempt_without_room_on_the_machine_waits_instead_of_failing() {
         desk.report(task, success());
         assert_eq!(desk.word(task), "succeeded");
     }
-    // An attempt that has run fails instead.
+    // An attempt that has already run fails instead.
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, no_room());
     assert_eq!(desk.word(task), "failed:resource");
 }
 
-/// Rows and events agree, also for an attempt that never began, or whose task waits afterwards.
+/// Rows and events agree, even for an attempt that never began and for an attempt whose task waits
+/// afterwards.
 #[test]
 fn each_ended_attempt_has_an_event_of_its_end() {
     let check = |phase: &str, cause: Cause, edit: fn(&mut Ending), expected: &str| {
@@ -351,10 +353,10 @@ fn each_ended_attempt_has_an_event_of_its_end() {
     assert_eq!(desk.facts_of(parked).iter().filter(ends).count(), 1);
 }
 
-/// The earlier host had not finished the stop. The answer is known, and the next host finds out how
-/// far the work had come.
+/// The earlier host had not finished the stop. The answer is known, and the next host finds out
+/// which steps of settling were done.
 #[test]
-fn stop_during_settling_is_taken_up_by_the_next_host() {
+fn next_host_finishes_a_stop_during_settling() {
     let (mut desk, task) = Desk::in_phase("settling");
     desk.cancel(task).unwrap();
     desk.settle();

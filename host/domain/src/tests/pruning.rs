@@ -1,4 +1,4 @@
-//! Rows that are removed, and rows that stay although they were found to be old.
+//! Rows that are removed, and rows that are kept although they were found to be old.
 
 use super::{Desk, failure, fixed, success};
 use crate::{
@@ -75,7 +75,7 @@ fn old_rows_are_removed_with_a_batch() {
 }
 
 #[test]
-fn tasks_that_run_again_or_are_needed_stay() {
+fn tasks_that_run_again_or_are_needed_are_not_removed() {
     let mut desk = Desk::new(2);
     let [again, needed, parent, other] = [(); 4].map(|()| desk.failed());
     let copy = desk.task(again);
@@ -96,9 +96,9 @@ fn tasks_that_run_again_or_are_needed_stay() {
     assert_eq!(desk.prune(&all), [again, parent, other, child]);
 }
 
-/// The task was old when it was read, and no longer is.
+/// The task was old when it was read, but is not old any more.
 #[test]
-fn task_that_ended_again_after_the_search_stays() {
+fn task_that_ended_again_after_the_search_is_not_removed() {
     let mut desk = Desk::new(1);
     let id = desk.failed();
     let then = desk.board.pending_batch() - 1;
@@ -112,7 +112,7 @@ fn task_that_ended_again_after_the_search_stays() {
     assert_eq!(desk.prune(&[id]), [id]);
 }
 
-/// Rows that were read before may be gone.
+/// Rows that the copy refers to may have been removed.
 #[test]
 fn copy_read_before_a_prune_must_be_read_again() {
     let mut desk = Desk::new(1);

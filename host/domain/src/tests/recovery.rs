@@ -1,4 +1,4 @@
-//! Taking up attempts that an earlier host had begun.
+//! Taking over attempts that an earlier host had begun.
 
 use super::{Desk, kinds, starts, success};
 use crate::{
@@ -23,9 +23,9 @@ fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
     assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
 }
 
-/// The unreadable task may not have ended: its dependants wait, and all other tasks run.
+/// The unreadable task may not have ended. So its dependants wait, and all other tasks run.
 #[test]
-fn dependants_of_an_unreadable_task_stay_blocked() {
+fn dependants_of_an_unreadable_task_remain_blocked() {
     let mut desk = Desk::new(2);
     let [lost, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let below = |desk: &mut Desk, upstream: &[TaskId]| {
@@ -64,7 +64,7 @@ fn dependants_of_an_unreadable_task_stay_blocked() {
     desk.report(other, success());
     assert_eq!(starts(&desk.turn()), []);
     assert_eq!(desk.word(waits), "blocked");
-    // A dependant submitted later also waits for it.
+    // A dependant that is submitted later waits for the unreadable task too.
     let late = below(&mut desk, &[lost]);
     assert_eq!(starts(&desk.turn()), []);
     assert_eq!(desk.word(late), "blocked");
@@ -73,7 +73,7 @@ fn dependants_of_an_unreadable_task_stay_blocked() {
 }
 
 #[test]
-fn recovery_by_phase_and_finding() {
+fn recovered_attempt_continues_or_starts_again_by_its_phase_and_traces() {
     use Found::{Known, NeverReceived, Orphaned};
     check("assigned", Known, "starting", &["resume"]);
     check("assigned", NeverReceived, "assigned", &[]);
@@ -144,7 +144,7 @@ fn attempt_with_a_known_leader_was_received() {
 }
 
 #[test]
-fn taking_up_an_attempt_needs_no_commit() {
+fn taking_over_an_attempt_needs_no_commit() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.reload();
     desk.recovered(task, Found::Known);
@@ -169,7 +169,7 @@ fn assignment_that_was_not_received_starts_without_a_new_commit() {
 }
 
 #[test]
-fn start_taken_back_is_repeated_and_running_tasks_keep_their_slots() {
+fn start_that_was_not_received_is_repeated_and_running_tasks_keep_their_slots() {
     let mut desk = Desk::new(2);
     let tasks = [(); 3].map(|()| desk.submit(|_| {}));
     desk.turn();
@@ -182,8 +182,8 @@ fn start_taken_back_is_repeated_and_running_tasks_keep_their_slots() {
     assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
 }
 
-/// Tasks that waited for the host form a burst: they do not start all at once, but as earlier ones
-/// settle.
+/// Tasks that waited for the host form a burst. They do not all start at once, but each starts when
+/// earlier ones have settled.
 #[test]
 fn new_host_starts_waiting_tasks_gradually() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());

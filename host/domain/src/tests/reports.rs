@@ -22,7 +22,7 @@ fn check(phase: &str, report: Report, expected: &str, effects: &[&str]) {
 }
 
 #[test]
-fn effect_of_each_report_in_each_phase() {
+fn each_report_has_its_effect_only_in_the_phases_that_allow_it() {
     let exit = || failure(ReasonClass::Exit);
     let finishing = || Report::Finishing;
     let checkpoint = || Report::Checkpoint {
@@ -53,7 +53,7 @@ fn effect_of_each_report_in_each_phase() {
         &["release"],
     );
     check("live", never_received(), "lost:lost", &["release"]);
-    // Without an account a usage limit is an ordinary failure.
+    // Without an account, a usage limit is an ordinary failure.
     check("live", limited(None), "failed:rate_limit", &["release"]);
     check("finishing", Report::Alive, "finishing", &[]);
     check("finishing", finishing(), "finishing", &[]);
@@ -88,7 +88,7 @@ fn effect_of_each_report_in_each_phase() {
 }
 
 #[test]
-fn report_of_another_attempt_is_dropped_and_its_end_released() {
+fn report_of_another_attempt_is_dropped_and_that_attempts_end_is_released() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, failure(ReasonClass::Exit));
     desk.settle();
@@ -193,7 +193,7 @@ fn process_counts_as_sign_of_life_unless_its_start_is_limited() {
 }
 
 #[test]
-fn executors_reports_are_stored() {
+fn reports_of_the_executor_are_stored() {
     let (mut desk, task) = Desk::in_phase("live");
     let session = Session {
         id: "s".to_owned(),
@@ -305,7 +305,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
 }
 
 #[test]
-fn start_that_was_not_received_is_repeated_and_taken_back_once() {
+fn start_that_was_not_received_is_withdrawn_once_and_repeated() {
     let (mut desk, task) = Desk::in_phase("starting");
     let lost = desk.attempt(task);
     desk.report_of(lost, never_received());

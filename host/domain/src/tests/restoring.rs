@@ -31,7 +31,7 @@ impl Desk {
     }
 }
 
-/// No task starts by itself, whatever its state was.
+/// No task starts automatically, whatever its state was.
 #[test]
 fn restored_running_attempts_are_lost_and_other_tasks_held() {
     let check = |phase: &str, expected: &str| {
@@ -63,7 +63,7 @@ fn restored_running_attempts_are_lost_and_other_tasks_held() {
     check("live", "lost:lost");
     check("finishing", "lost:lost");
     check("settling", "lost:lost");
-    // The reason for the stop decides, as always.
+    // The reason for the stop decides the outcome, as always.
     check("stopping:cancelled", "cancelled:cancelled");
     check("stopping:start_timeout", "timed_out:timeout");
     check("succeeded", "succeeded");

@@ -100,8 +100,8 @@ fn resume_continues_the_last_attempt_that_began() {
     let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
     assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
     assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
-    // The second attempt was never received, so the third also continues the first, and so does the
-    // next.
+    // The second attempt was never received. So the third continues the first, and the next one
+    // does too.
     desk.turn();
     desk.report(id, never_received());
     desk.cancel(id).unwrap();
@@ -141,7 +141,7 @@ fn unfinished_task_is_not_retried() {
             state: word,
         };
         assert_eq!(desk.retry(&copy), Err(refused.clone()), "{phase}");
-        // A board without the task decides the same.
+        // A board without the task makes the same decision.
         assert_eq!(Desk::new(1).retry(&copy), Err(refused), "{phase}");
     }
 }
@@ -217,8 +217,8 @@ fn task_that_ends_and_is_retried_in_one_batch_is_written_once() {
     assert_eq!(rows, ["ready"]);
 }
 
-/// The order of their ends counts, not that of their ids: otherwise the newest could be forgotten
-/// first.
+/// The ends are forgotten in the order of their times, not in the order of their ids, since
+/// otherwise the newest end could be forgotten first.
 #[test]
 fn latest_repeated_ends_are_remembered() {
     let bounds = Bounds {
@@ -242,7 +242,8 @@ fn latest_repeated_ends_are_remembered() {
     }
     let kept: Vec<TaskId> = desk.board.ended_again.kept().collect();
     assert_eq!(kept, [ids[second], ids[third]]);
-    // A remembered end counts however old the copy is. Without one the copy must be read again.
+    // A remembered end counts, however old the copy is. If no end is remembered, the copy must be
+    // read again.
     assert_eq!(desk.retry_as_of(&copies[second], then.clone()), Ok(3));
     let task = ids[first];
     let moved = Err(Refused::Moved { task });
@@ -290,7 +291,7 @@ fn task_that_runs_again_counts_as_an_open_descendant() {
     assert_eq!(desk.retry(&copy), Err(refused.clone()));
     desk.cancel(second).unwrap();
     desk.settle();
-    // Together with its dependants there are too many.
+    // Together with the dependants of the second task, there are too many open tasks.
     let below = desk.task(second);
     assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
     desk.retry(&copy).unwrap();
@@ -355,7 +356,7 @@ fn revision_applies_from_the_next_attempt_and_is_recorded() {
     assert_eq!((attempt.number, attempt.may_cost_micro_usd), (2, Some(3)));
 }
 
-/// Two principals ask for different changes of the same copy.
+/// Two principals ask for different changes, both based on the same copy.
 #[test]
 fn revision_of_an_outdated_request_must_be_made_again() {
     let (mut desk, task) = Desk::in_phase("succeeded");
@@ -369,7 +370,7 @@ fn revision_of_an_outdated_request_must_be_made_again() {
     assert_eq!(moved, Err(Refused::Moved { task }));
 }
 
-/// With the old budget, the others would end the whole graph.
+/// Tasks with the old budget would end the whole graph.
 #[test]
 fn new_graph_budget_applies_to_all_its_unfinished_tasks() {
     let mut desk = Desk::new(2);

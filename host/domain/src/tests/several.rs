@@ -78,7 +78,7 @@ fn facts_of_several_commands_name_their_author() {
     assert!(events.iter().all(|event| event.by.as_ref() == Some(&by)));
 }
 
-/// A request is repeated with an additional task.
+/// Somebody repeats a request with an additional task.
 #[test]
 fn task_added_by_a_repeated_request_joins_the_graph() {
     let mut desk = Desk::new(9);

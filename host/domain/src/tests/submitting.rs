@@ -127,7 +127,7 @@ fn nesting_of_children_is_bounded() {
     for depth in 1..=5 {
         let child = desk.submit(|request| request.parent = Some(parent));
         assert_eq!(desk.task(child).request.depth(), depth);
-        // An ended task in between counts.
+        // An ended task between the two counts too.
         desk.report(parent, success());
         desk.turn();
         parent = child;
@@ -177,12 +177,12 @@ fn open_descendants_are_bounded_for_the_topmost_ancestor_too() {
             refused
         );
     }
-    // Unrelated tasks are not affected, and one that ends makes room.
+    // Unrelated tasks are not affected, and a task that ends makes room.
     desk.submit(|_| {});
     desk.turn();
     desk.report(child, success());
     desk.submit(|request| request.parent = Some(top));
-    // Tasks below an ended one are still descendants, for the next host as well.
+    // Tasks below an ended task are still descendants, even for the next host.
     desk.settle();
     desk.reload();
     for parent in [top, child, grandchild] {
@@ -231,7 +231,7 @@ fn task_of_a_parked_account_waits_from_its_submission() {
         desk.words(&[first, second, other]),
         ["waiting", "waiting", "ready"]
     );
-    // The limit has ended, but the tick that wakes the others is still to come.
+    // The limit has ended, but the tick that wakes the account's waiting tasks is still to come.
     desk.now.wall = desk.now.wall.after(Duration::from_mins(1));
     let third = desk.submit(agent);
     assert_eq!(desk.word(third), "ready");

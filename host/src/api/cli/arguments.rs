@@ -12,7 +12,7 @@ use super::{
     logs::Logs, run::Run, status::Status, submit_file::Submit, wait::Wait, why::Why,
 };
 
-/// Options that take several tasks, one after the other.
+/// Options that take several tasks, each as a separate word.
 const TAKE_TASKS: [&str; 4] = [
     "--depends-on",
     "--depends-on-success",
@@ -20,8 +20,8 @@ const TAKE_TASKS: [&str; 4] = [
     "--with-output-of",
 ];
 
-/// Parses the arguments. Checks first that they are text, because clap does not say which argument
-/// it could not read.
+/// Parses the arguments. Checks first that every argument is valid UTF-8, because clap does not say
+/// which one is not.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     if let Some(cli) = frequent(&arguments) {
@@ -34,12 +34,12 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     })
 }
 
-/// Parses a frequent command with its own definition alone, because building the definition of all
-/// commands takes longer than most requests. None for other commands, for an invalid command line
-/// and for help, which need the whole definition.
+/// Parses a frequent command with the definition of this command alone, because building the
+/// definition of all commands takes longer than most requests. Returns none for other commands, for
+/// an invalid command line and for help: these need the definition of all commands.
 fn frequent(arguments: &[OsString]) -> Option<Cli> {
-    // Options of every command may come first. If this finds one of their values instead, the
-    // command line is invalid for that command alone.
+    // Options of every command may stand before the command. If the value of such an option is the
+    // name of a command too, parsing fails here, and the caller parses the arguments again.
     let mut typed = arguments.iter().skip(1).filter_map(|word| word.to_str());
     let (name, define) = typed.find_map(definition)?;
     let command = Common::augment_args(Command::new("claudine"));
@@ -67,7 +67,7 @@ fn definition(typed: &str) -> Option<(&'static str, Define)> {
     })
 }
 
-/// Without a command, `top --once` is shown on a terminal; a program gets the error.
+/// Returns `top --once` if no command is given on a terminal; a program gets the error.
 fn without_command(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
     let is_missing = matches!(
         error.kind(),
@@ -97,7 +97,8 @@ fn with_prompt_found(arguments: &[OsString], error: &clap::Error) -> Option<Cli>
     }
 }
 
-/// Takes the last argument for the prompt if it begins with a dash and contains white space.
+/// Takes the last argument as the prompt if the argument begins with a dash and contains white
+/// space.
 fn with_last_as_prompt(arguments: &[OsString]) -> Option<Cli> {
     let (last, before) = arguments.split_last()?;
     let text = last.to_str()?;
@@ -107,8 +108,8 @@ fn with_last_as_prompt(arguments: &[OsString]) -> Option<Cli> {
     delegated(before, last.clone())
 }
 
-/// Handles a prompt that follows an option with several tasks, and was taken for one of them:
-/// `delegate --depends-on tests 'Fix it'`. Looking the tasks up shows later which of them is the
+/// Handles a prompt that clap took for one of the tasks of the option before the prompt:
+/// `delegate --depends-on tests 'Fix it'`. A later look-up of the tasks shows which value is the
 /// prompt.
 fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     let maybe = last_values(arguments);
@@ -123,7 +124,7 @@ fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     Some(cli)
 }
 
-/// Parses the arguments with this prompt appended; none if they are not those of `delegate`.
+/// Parses the arguments with this prompt appended; none if the command is not `delegate`.
 fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     let mut separated = before.to_vec();
     separated.extend(["--".into(), prompt]);
@@ -131,12 +132,12 @@ fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     matches!(cli.verb, Verb::Asking(Asking::Delegate(_))).then_some(cli)
 }
 
-/// The last value of each option that takes tasks and got several.
+/// The last value of each option that takes tasks and was given several.
 fn last_values(arguments: &[OsString]) -> Vec<String> {
     let mut found = Vec::new();
     let mut values: Vec<&str> = Vec::new();
     let mut takes_tasks = false;
-    // An option after the last argument ends its values too.
+    // The `--` appended here ends the values of an option at the end of the line.
     let arguments = arguments.iter().filter_map(|argument| argument.to_str());
     for argument in arguments.chain(["--"]) {
         if argument != "-" && argument.starts_with('-') {
@@ -167,14 +168,15 @@ pub(super) fn command(arguments: &[OsString]) -> String {
     path.join(" ")
 }
 
-/// Whether an unreadable command line asks for JSON.
+/// Whether a command line that cannot be parsed asks for JSON.
 pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
     let own = arguments.iter().take_while(|argument| *argument != "--");
     let mut own = own.filter_map(|argument| argument.to_str());
     own.any(|argument| argument == "--json" || argument.starts_with("--json="))
 }
 
-/// Checks that every argument is text, because arguments are stored, shown, and sent as JSON.
+/// Checks that every argument is valid UTF-8, because arguments are stored, shown, and sent as
+/// JSON.
 fn check(arguments: &[OsString]) -> Result<(), Failure> {
     for (position, argument) in arguments.iter().enumerate().skip(1) {
         match argument.to_str() {
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_found_that_clap_took_for_something_else() {
+    fn a_prompt_that_clap_took_for_something_else_is_found() {
         let check = |arguments: &[&str], expected: Option<(Option<&str>, &[&str])>| {
             let words = ["claudine", "delegate"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_number_is_told_what_is_wrong_with_it() {
+    fn the_error_for_a_negative_number_says_what_is_wrong_with_it() {
         let check = |arguments: &[&str], expected: &str| {
             let words = ["claudine"].iter().chain(arguments);
             let refused = parse(words.map(OsString::from).collect()).unwrap_err();
@@ -340,7 +342,7 @@ mod tests {
         );
         check(&["list", "-n", "-1"], "-1 is not in 1..=1000");
         check(&["logs", "--attempt", "-2"], "invalid value '-2'");
-        // An option that follows is not taken for a value.
+        // `-q` is an option, and not the value of the option before it.
         check(&["list", "--name", "-q"], "a value is required");
         check(&["list", "-1"], "unexpected argument '-1'");
     }

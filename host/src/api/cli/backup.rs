@@ -47,7 +47,7 @@ impl Backup {
         let layout = client::layout(&common.overrides()).map_err(unfit)?;
         if self.file == Path::new("-") {
             if io::stdout().is_terminal() {
-                let message = "a backup is no text for a terminal: name a file, or send it on";
+                let message = "a backup is binary data, which a terminal cannot show: name a file, or redirect the output";
                 return Err(Failure::Usage(message.to_owned()));
             }
             let taken = backup::to_stdout(&layout, self.with_environments)?;
@@ -70,8 +70,11 @@ fn words(taken: &BackupTaken) -> String {
         .as_ref()
         .map_or_else(String::new, |file| format!(" in {file}"));
     let environments = match taken.environments {
-        None => "the environments of tasks are not in it (--with-environments)".to_owned(),
-        Some(count) => format!("{count} environments of tasks are in it: keep it as you keep them"),
+        None => "the environments of tasks are not included (--with-environments includes them)"
+            .to_owned(),
+        Some(count) => format!(
+            "{count} environments of tasks are included: protect the backup like the secrets in them"
+        ),
     };
     format!(
         "backed up {} tasks ({} unfinished) with {} files of output{place}: {}; {environments}",
@@ -105,11 +108,15 @@ mod tests {
             "backed up 12 tasks (3 unfinished) with 14 files of output in queue.backup: 2.0 KiB; ";
         check(
             None,
-            &format!("{begin}the environments of tasks are not in it (--with-environments)"),
+            &format!(
+                "{begin}the environments of tasks are not included (--with-environments includes them)"
+            ),
         );
         check(
             Some(2),
-            &format!("{begin}2 environments of tasks are in it: keep it as you keep them"),
+            &format!(
+                "{begin}2 environments of tasks are included: protect the backup like the secrets in them"
+            ),
         );
     }
 }

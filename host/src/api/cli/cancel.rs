@@ -13,7 +13,7 @@ use crate::{
 /// Cancel tasks and the tasks submitted from within them.
 ///
 /// Returns at once. A running task is terminated, and killed if it does not react; `claudine wait`
-/// returns when all of its processes are gone. For a finished task the unfinished tasks that it
+/// returns when all of its processes are gone. For a finished task, the unfinished tasks that it
 /// submitted are cancelled. No task of a graph starts while the graph is being cancelled.
 #[derive(Debug, Args)]
 #[command(visible_aliases = ["stop", "kill"], after_help = "\

@@ -34,7 +34,7 @@ Examples:
   claudine capacity --json | jq '.classes[] | {executor, labels, p95: .memory_bytes.p95}'
   claudine capacity --forget shell")]
 pub(super) struct Capacity {
-    /// Discard the measurements of this executor first.
+    /// Discard the measurements of this executor, then show the capacity.
     #[arg(long, value_name = "EXECUTOR")]
     forget: Option<String>,
 }
@@ -110,7 +110,7 @@ fn machine(view: &CapacityView) -> Vec<String> {
     };
     let cores = if view.slots == "auto" {
         format!(
-            "above {:.2} only tasks below {SMALL_CORES}, and the first in line after {} s",
+            "above {:.2}, only tasks below {SMALL_CORES} start, and after {} s the first in line",
             reading.cores * limits.cpu_percent / 100.0,
             PATIENCE.as_secs()
         )
@@ -120,7 +120,7 @@ fn machine(view: &CapacityView) -> Vec<String> {
     let stall = reading
         .memory_stall_percent
         .map_or(String::new(), |percent| {
-            format!("; {percent:.1} % of the last ten seconds spent waiting for it")
+            format!("; {percent:.1} % of the last ten seconds spent waiting for memory")
         });
     let machine = [
         format!(
@@ -184,7 +184,7 @@ fn row(class: &ClassView) -> [Cell; 10] {
     ]
 }
 
-/// `claude kind=review`
+/// Name of a class: `claude kind=review`.
 fn name(executor: &str, labels: &BTreeMap<String, String>) -> String {
     let labels = labels.iter();
     let labels = labels.map(|(name, value)| format!(" {name}={value}"));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_view_is_shown() {
+    fn the_view_of_the_capacity_fits_the_terminal() {
         let now = Timestamp(1_795_359_153_042);
         let at = |columns| {
             let look = Look {

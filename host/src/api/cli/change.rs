@@ -24,10 +24,10 @@ pub(super) struct ChangeOptions {
     /// Time limit of each attempt
     #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     timeout: Option<Duration>,
-    /// Kill it after this long without output
+    /// Kill the task after this long without output
     #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     idle_timeout: Option<Duration>,
-    /// Give up if it has not started within this time
+    /// Give up if the task has not started within this time
     #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     queue_timeout: Option<Duration>,
     /// Priority, P0 (highest) to P2
@@ -52,7 +52,9 @@ impl ChangeOptions {
         let mut change = self.change();
         if self.edit {
             let Some(task) = which.single() else {
-                return Err(Failure::Usage("--edit is for one task".to_owned()));
+                return Err(Failure::Usage(
+                    "--edit changes one task only; name exactly one".to_owned(),
+                ));
             };
             let before = match session.client().status(task).await?.spec {
                 Some(Value::Object(spec)) => spec,
@@ -94,10 +96,10 @@ impl ChangeOptions {
     }
 }
 
-/// Opens a document in the editor and returns the edited one.
+/// Opens a document in the editor and returns the edited document.
 fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
-        let message = format!("cannot have the request edited: {error}");
+        let message = format!("the request cannot be edited: {error}");
         Failure::from(AppError::new(ErrorKind::Unavailable, message))
     };
     let mut file = tempfile::Builder::new()
@@ -108,7 +110,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
     let text = serde_json::to_string_pretty(document).map_err(|error| cannot(&error))?;
     writeln!(file, "{text}").map_err(|error| cannot(&error))?;
     editor::edit(file.path())?;
-    // Read by path, because some editors replace the file.
+    // Reads the file by its path, because some editors replace the file.
     let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::Usage(format!(
@@ -117,7 +119,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
     })
 }
 
-/// The fields that differ; removed ones are null.
+/// The fields that differ; removed fields are null.
 fn differences(before: &Map<String, Value>, after: Map<String, Value>) -> Map<String, Value> {
     let gone = before.keys().filter(|field| !after.contains_key(*field));
     let gone: Vec<(String, Value)> = gone.map(|field| (field.clone(), Value::Null)).collect();

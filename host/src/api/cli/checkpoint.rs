@@ -9,9 +9,9 @@ use crate::app::{CheckpointQuery, CheckpointView};
 
 /// Show the result, git state and last output of an attempt.
 ///
-/// How it ended, an agent's summary, the branch, commit and open changes of the repository it
-/// worked in, and the last 50 lines of its output: what `claudine resume` and `--with-output-of` go
-/// by.
+/// Shows how the attempt ended, an agent's summary, the branch, commit and uncommitted changes of
+/// the repository that the attempt worked in, and the last 50 lines of its output.
+/// `claudine resume` and `--with-output-of` pass this information on.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -35,7 +35,7 @@ use crate::{
 pub(super) const VARIABLE: &str = "CLAUDINE_COMPLETE";
 /// Time limit for the host's answer: the user is waiting for the key to take effect.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Tasks that are offered at most.
+/// Limit of the tasks that are offered.
 const TASKS: u32 = 200;
 /// Length limit of a task's description.
 const ABOUT_CHARS: usize = 60;
@@ -52,7 +52,7 @@ const PERMISSION_MODES: [&str; 6] = [
 /// The built-in executors.
 const EXECUTORS: [&str; 2] = ["claude", "shell"];
 
-/// Answers a shell's completion request; none if this is not one.
+/// Answers a shell's completion request; none if the shell asks for no completion.
 pub(super) fn answer(arguments: &[OsString], wiring: Wiring) -> Option<ExitCode> {
     let shell = process_environment(VARIABLE)?;
     let at = arguments.iter().position(|argument| argument == "--")?;
@@ -90,8 +90,8 @@ fn data_dir(words: &[OsString]) -> Option<PathBuf> {
     None
 }
 
-/// Adds the possible values of the arguments to a command. Without a source, those that only a host
-/// knows are left out.
+/// Adds the possible values of the arguments to a command. Without a source, values that only a
+/// host knows are left out.
 pub(super) fn with_values(command: Command, source: Option<&Source>) -> Command {
     below(command, "", source)
 }

@@ -60,8 +60,8 @@ pub(super) struct Config {
 enum Verb {
     /// Show each setting and the origin of its value.
     ///
-    /// These are the settings of a host started here and now, in the format of a configuration
-    /// file, with the differences from a running host.
+    /// Shows the settings that a host would have if it were started here and now, in the format of
+    /// a configuration file. A note names the settings that differ in a running host.
     Show,
     /// Print the path of the configuration file.
     Path,
@@ -90,7 +90,7 @@ Examples:
             allow_hyphen_values = true
         )]
         value: Option<String>,
-        /// Remove it from the file, for the default.
+        /// Remove the setting from the file, so that its default applies.
         #[arg(long, conflicts_with = "value")]
         unset: bool,
     },
@@ -119,7 +119,7 @@ struct Setting {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Written {
     file: String,
-    /// Whether a host is running, which keeps its settings until it is restarted.
+    /// Whether a host is running, so that the change needs a restart of that host.
     restart: bool,
 }
 
@@ -200,8 +200,8 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings of the running host, if there is one. If it cannot tell them, a warning says so:
-/// otherwise the settings shown would be taken for the host's.
+/// The settings of the running host, if there is one. If the host does not answer, a warning says
+/// so, because the settings shown would otherwise pass for those of the host.
 fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>, Failure> {
     let session = Session::new(common, wiring)?;
     let client = session.client_with(|start| start.policy = Policy::Never);
@@ -213,7 +213,7 @@ fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>
             Err(error) => {
                 let reason = AppError::from(error).message;
                 output::say(&format!(
-                    "warning: the host does not tell its settings: {reason}"
+                    "warning: the settings of the running host are not known: {reason}"
                 ));
             }
         }
@@ -237,7 +237,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the file; an empty text if it does not exist.
+/// Reads the file; an empty string if the file does not exist.
 fn read(path: &Path) -> Result<String, Failure> {
     match config::read_text(path) {
         Ok(text) => Ok(text),
@@ -279,7 +279,7 @@ fn edit(path: &Path) -> Result<(), Failure> {
     let text = read(&copy)?;
     if let Err(error) = config::check(path, &text) {
         let hint = format!(
-            "{} is as it was; your text is {}",
+            "{} is unchanged; your edited text is in {}",
             path.display(),
             copy.display()
         );
@@ -291,7 +291,7 @@ fn edit(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates the copy for the editor; it is kept if its text turns out to be invalid.
+/// Creates the copy for the editor. The copy is kept if its text turns out to be invalid.
 fn copy(text: &str) -> std::io::Result<PathBuf> {
     let mut copy = tempfile::Builder::new()
         .prefix("claudine-config-")

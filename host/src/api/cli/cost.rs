@@ -101,7 +101,7 @@ fn shown(view: &CostView, look: Look) -> Painted {
     table.shown(look)
 }
 
-/// `$3.20 of $10.00 spent today, $6.80 left`
+/// The line below the table: `$3.20 of $10.00 spent today, $6.80 left`.
 fn foot(view: &CostView, now: Timestamp) -> Option<String> {
     let since = view.since.as_deref();
     let since = since.map(|since| format!("since {}", times::at(since, now)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_than_two_rows_have_no_total() {
+    fn a_table_of_fewer_than_two_rows_has_no_total() {
         let look = Look {
             colours: false,
             columns: Some(40),

@@ -101,7 +101,7 @@ async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Fa
         [] => {
             let last = values.last().map_or("", String::as_str);
             Err(Failure::Usage(format!(
-                "no prompt: `{last}` is a task to wait for"
+                "no prompt: `{last}` is a task to wait for; put the prompt first"
             )))
         }
         [one, other, ..] => Err(Failure::Usage(format!(

@@ -14,10 +14,10 @@ use crate::app::{DiffQuery, DiffView};
 
 /// Show the changes of a task in a worktree.
 ///
-/// Compares the branch with its base, uncommitted changes included. After the merge it shows the
-/// merged changes, also if the worktree is gone. Hooks, external programs and filters of the
-/// repository are not run. A terminal has $GIT_PAGER, $PAGER or `less`. For an exact patch pass the
-/// commits of --json to `git diff`.
+/// Compares the branch with its base, uncommitted changes included. After the merge, the merged
+/// changes are shown, even if the worktree is gone. Hooks, external programs and filters of the
+/// repository are not run. On a terminal, the pager is $GIT_PAGER, $PAGER or `less`. For an exact
+/// patch, pass the commits of --json to `git diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,14 +75,14 @@ impl Diff {
     }
 }
 
-/// The hint to the command that shows a cut diff in full.
+/// The hint with the command that shows all of a diff that was cut.
 fn rest(diff: &DiffView) -> String {
     let DiffView { from, to, .. } = diff;
     let to = to.as_deref().map_or(String::new(), |to| format!(" {to}"));
-    format!("the rest is cut off; `git diff {from}{to}` shows all of it")
+    format!("the diff was cut here; `git diff {from}{to}` shows all of it")
 }
 
-/// Lines of the current hunk that are still to come, by file.
+/// Numbers of lines that the current hunk still has, in the old file and in the new one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Left {
     old: u64,
@@ -133,7 +133,7 @@ fn painted_patch(text: &str, look: Look) -> Painted {
                 left.old = left.old.saturating_sub(1);
                 Some(Colour::Red)
             }
-            // A note on the line before, such as `\ No newline at end of file`.
+            // A note on the previous line, such as `\ No newline at end of file`.
             Some(b'\\') => None,
             _ if is_in_hunk => {
                 left.old = left.old.saturating_sub(1);

@@ -31,7 +31,7 @@ const STARTS_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the health checks of all plugins together; each may run a command.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Free disk space at which a warning begins, as a multiple of the reserve.
+/// Free disk space below which `doctor` warns, as a multiple of the reserve.
 const DISK_WARN_RESERVES: u64 = 2;
 
 /// Check the setup and suggest fixes.
@@ -115,9 +115,9 @@ impl Doctor {
     }
 }
 
-/// The reserve of disk space of a host that would be started here and now.
+/// The reserve of disk space that a host would have if it were started here and now.
 fn own_disk_reserve(overrides: &Overrides) -> u64 {
-    // A setting that is invalid keeps a host from starting, and the finding about the host says so.
+    // With an invalid setting no host starts, and the finding about the host says so.
     let settings = Settings::load(overrides, &process_environment);
     let limits = settings.map_or_else(|_| Limits::default(), |settings| settings.limits);
     limits.disk_reserve_bytes
@@ -135,7 +135,7 @@ fn limit_of_start(layout: &Layout) -> Duration {
 fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     let limit = limit.as_secs();
     let Some(host) = host else {
-        let found = format!("none has started within {limit} s");
+        let found = format!("no host has started within {limit} s");
         return Finding::new(Verdict::Fail, "host", found);
     };
     let pid = host.pid;
@@ -280,14 +280,18 @@ fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let working: Vec<String> = working.map(ToString::to_string).collect();
     let mut findings = Vec::new();
     if host.supervisors.is_empty() {
-        findings.push(Finding::new(Verdict::Ok, "supervisor", "none is needed"));
+        findings.push(Finding::new(
+            Verdict::Ok,
+            "supervisor",
+            "no supervisor is needed",
+        ));
     } else if !working.is_empty() {
         let pids = format!("pid {}", working.join(", "));
         findings.push(Finding::new(Verdict::Ok, "supervisor", pids));
     }
     findings.extend(suspended.iter().map(|pid| {
         let found = format!(
-            "pid {pid} is stopped by a signal: its tasks do not end, whatever their limits"
+            "pid {pid} is stopped by a signal: its tasks do not end, not even at their time limits"
         );
         let hint = format!("`kill -CONT {pid}` continues it");
         Finding::new(Verdict::Fail, "supervisor", found).hint(Some(hint))
@@ -307,7 +311,7 @@ fn day_budget(budget: &BudgetView) -> Finding {
 
 fn commands_over_mcp() -> Finding {
     let found = "`shell` is among mcp.executors, so agents can do whatever you can: the other limits of [mcp] mean nothing";
-    let hint = "to hold agents to less, write `executors = [\"claude\"]` below [mcp] in the configuration file";
+    let hint = "to restrict agents, write `executors = [\"claude\"]` below [mcp] in the configuration file";
     Finding::new(Verdict::Warn, "mcp", found).hint(Some(hint.to_owned()))
 }
 
@@ -399,17 +403,17 @@ mod tests {
         };
         let suspended = (
             Verdict::Fail,
-            "pid 8 is stopped by a signal: its tasks do not end, whatever their limits",
+            "pid 8 is stopped by a signal: its tasks do not end, not even at their time limits",
             Some("`kill -CONT 8` continues it"),
         );
-        check(&[], &[], &[(Verdict::Ok, "none is needed", None)]);
+        check(&[], &[], &[(Verdict::Ok, "no supervisor is needed", None)]);
         check(&[7, 8], &[], &[(Verdict::Ok, "pid 7, 8", None)]);
         check(&[7, 8], &[8], &[(Verdict::Ok, "pid 7", None), suspended]);
         check(&[8], &[8], &[suspended]);
     }
 
     #[test]
-    fn little_free_space_is_judged_by_the_hosts_own_reserve() {
+    fn doctor_warns_of_little_free_space_by_the_reserve_of_the_host() {
         const MIB: u64 = 1 << 20;
         let check = |free: u64, reserve: u64, expected: Option<&str>| {
             let finding = free_space(Path::new("/data"), free, reserve);

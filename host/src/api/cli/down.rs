@@ -34,14 +34,14 @@ use crate::{
     layout::Layout,
 };
 
-/// Time in which an unreachable host may create its socket again, or end.
+/// Time within which an unreachable host may create its socket again, or end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Time between two looks for a supervisor that is stopped by a signal.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
-/// Time in which a host ends once it has begun to.
+/// Time limit of a host's shutdown.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Largest step of the clock, while the command waits, with which it still finds all ended tasks.
+/// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// Limit of the tasks that the final message names.
 const NAMED: usize = 10;
@@ -52,7 +52,7 @@ const LOOK_TICKS: u64 = 5;
 ///
 /// Returns when the host is gone. A drain continues if this command is interrupted: `down --drain`
 /// waits for it again, and `claudine up` lifts it. If no host is running, `--drain` and `--kill`
-/// start one for the tasks that are still running; it starts no others.
+/// start one for the tasks that are still running; this host starts no other tasks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -60,7 +60,7 @@ Examples:
   claudine down --drain            # before a shutdown of the machine
   claudine up                      # lift an unfinished drain")]
 pub(super) struct Down {
-    /// Start no tasks, and wait for running ones to end.
+    /// Start no tasks, and wait for running tasks to end.
     #[arg(long, conflicts_with = "kill")]
     drain: bool,
     /// Cancel running tasks, and wait for them to end.
@@ -100,7 +100,8 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // Tasks running according to the database; if it cannot be read, the host may know more.
+        // Tasks running according to the database. If it cannot be read, the host may still know
+        // them.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
@@ -158,8 +159,8 @@ async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     session.client().list_all(filter).await
 }
 
-/// Starts a host for tasks that earlier hosts left running; it starts no new ones. It ends by
-/// itself once nothing runs, so it may be gone before it is found.
+/// Starts a host for tasks that earlier hosts left running; this host starts no new tasks. The host
+/// ends by itself once nothing runs, so the host may be gone before it is found.
 async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
     let begin = match mode {
         DownMode::Kill => Begin::Killing,
@@ -171,7 +172,7 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
 }
 
 /// Of the tasks that were running when the command began, those that have ended, and the number of
-/// those that run on.
+/// those that still run.
 async fn of_what_ran(
     session: &Session,
     running: &[TaskRow],
@@ -183,7 +184,8 @@ async fn of_what_ran(
         since_ms: Some(begun_at.0.saturating_sub(step_ms)),
         ..ListFilter::default()
     };
-    // What cannot be read is left out of the message: the host has ended, which was the request.
+    // Tasks that cannot be read are left out of the message, because the command has succeeded: the
+    // host has ended.
     let now = session.client().list_all(filter).await.unwrap_or_default();
     let mut now: HashMap<&str, &TaskRow> = now.iter().map(|row| (row.id.as_str(), row)).collect();
     let ran = running.iter().filter_map(|row| now.remove(row.id.as_str()));
@@ -200,13 +202,13 @@ fn too_early(mode: DownMode, runs_on: usize) -> AppError {
         tasks(runs_on)
     );
     let hint = match mode {
-        DownMode::Kill => "`claudine down --kill` cancels what runs",
-        _ => "`claudine down --drain` waits for what runs",
+        DownMode::Kill => "`claudine down --kill` cancels them",
+        _ => "`claudine down --drain` waits for them",
     };
     AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
-/// `cancelled suite, ren; build succeeded`
+/// Names the tasks that ended: `cancelled suite, ren; build ended`.
 fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
     if mode == DownMode::Leave || ended.is_empty() {
         return None;
@@ -252,7 +254,7 @@ async fn ask(
     host: &HostInfo,
     mode: DownMode,
 ) -> Result<Option<String>, Failure> {
-    // Opened before the host is asked, so that its pid cannot be reused by another process.
+    // Opens the process before asking the host, so that the pid cannot be reused meanwhile.
     let process = open(host.pid);
     let ending = async {
         match client.down(mode).await {
@@ -280,7 +282,7 @@ async fn ask(
         let Some(ended) = ended else {
             output::say(match mode {
                 DownMode::Kill => "still ending tasks; claudine up keeps the host",
-                _ => "still draining; claudine up stops that",
+                _ => "still draining; claudine up lifts the drain",
             });
             return Ok(None);
         };
@@ -292,7 +294,8 @@ async fn ask(
     Ok(Some(ended(mode, host.running, &host.faults)))
 }
 
-/// Resolves once a supervisor is stopped by a signal. Its tasks do not end until it is continued.
+/// Resolves once a supervisor is stopped by a signal: until the supervisor continues, its tasks do
+/// not end.
 async fn suspension(layout: &Layout) -> u32 {
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
@@ -302,12 +305,14 @@ async fn suspension(layout: &Layout) -> u32 {
     }
 }
 
-/// The error if tasks do not end because of a suspended supervisor. `then` follows once it goes on.
+/// The error if tasks do not end because a supervisor is suspended. `then` is what to do, or what
+/// happens, once the supervisor continues.
 fn suspended(pid: u32, then: &str) -> AppError {
     let message =
         format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
-    AppError::new(ErrorKind::Unavailable, message)
-        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
+    AppError::new(ErrorKind::Unavailable, message).hint(format!(
+        "`kill -CONT {pid}` continues the supervisor; then {then}"
+    ))
 }
 
 /// Shows on a terminal which tasks are still running.
@@ -331,7 +336,7 @@ async fn show(session: &Session, spinner: &mut Spinner) {
 fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     match (mode, supervisors) {
         (DownMode::Leave, [first, ..]) => format!(
-            "no host is running, but tasks may be (supervisor {first}): `claudine down --kill` ends them"
+            "no host is running, but tasks may still run (supervisor {first}): `claudine down --kill` ends them"
         ),
         (DownMode::Leave, []) => "no host is running".to_owned(),
         _ if was_running => "host ended".to_owned(),
@@ -340,15 +345,15 @@ fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     }
 }
 
-/// The message for a host that has ended. If parts of it had failed, its count of running tasks is
-/// unreliable and left out.
+/// The message for a host that has ended. If a part of the host had failed, the host's count of
+/// running tasks is unreliable and left out.
 fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     match (mode, faults) {
         (DownMode::Leave, []) if running > 0 => {
             format!("host ended; {} left running", tasks(running))
         }
         (DownMode::Leave, [_, ..]) => {
-            "host ended; running tasks continue, and the next host takes them back".to_owned()
+            "host ended; running tasks continue, and the next host picks them up".to_owned()
         }
         _ => "host ended".to_owned(),
     }
@@ -360,7 +365,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     if mode != DownMode::Leave {
         let cannot = AppError::new(
             ErrorKind::Unavailable,
-            format!("the host (pid {pid}) has no socket, so it can only be told to end"),
+            format!("the host (pid {pid}) has no socket, so it can be reached only by a signal"),
         );
         let hint = "use `claudine down`: running tasks continue, and the next host can drain";
         return Err(cannot.hint(hint).into());
@@ -377,7 +382,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let Some(process) = open(pid)? else {
         return Ok("host ended".to_owned());
     };
-    // Checked again now that the process is open: from here on its pid cannot be reused.
+    // Checks again now that the process is open: from here on the host's pid cannot be reused.
     if host.is_alive() {
         match pidfd_send_signal(&process, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -452,7 +457,7 @@ mod tests {
             assert_eq!(none_runs(mode, false, supervisors), expected);
         };
         check(DownMode::Leave, &[], "no host is running");
-        let left = "no host is running, but tasks may be (supervisor 7): \
+        let left = "no host is running, but tasks may still run (supervisor 7): \
                     `claudine down --kill` ends them";
         check(DownMode::Leave, &[7], left);
         check(DownMode::Kill, &[], "nothing is running");
@@ -503,7 +508,7 @@ mod tests {
             false,
             "host ended; 2 tasks left running",
         );
-        let not_known = "host ended; running tasks continue, and the next host takes them back";
+        let not_known = "host ended; running tasks continue, and the next host picks them up";
         check(DownMode::Leave, 1, true, not_known);
         check(DownMode::Leave, 0, true, not_known);
         check(DownMode::Kill, 1, false, "host ended");

@@ -14,13 +14,21 @@ pub(super) fn edit(path: &Path) -> Result<(), Failure> {
     // The variable may contain options, as for git.
     let words = shlex::split(&editor).unwrap_or_default();
     let Some((program, options)) = words.split_first() else {
-        return Err(Failure::Usage(format!("invalid editor `{editor}`")));
+        return Err(Failure::Usage(format!(
+            "the editor `{editor}` is not a valid command line; correct VISUAL or EDITOR"
+        )));
     };
     let edited = Command::new(program).args(options).arg(path).status();
-    let edited = edited
-        .map_err(|error| Failure::Usage(format!("cannot run the editor `{editor}`: {error}")))?;
+    let edited = edited.map_err(|error| {
+        Failure::Usage(format!(
+            "cannot run the editor `{editor}`: {error}; \
+             set VISUAL or EDITOR to an editor that is installed"
+        ))
+    })?;
     if !edited.success() {
-        return Err(Failure::Usage(format!("the editor ended with {edited}")));
+        return Err(Failure::Usage(format!(
+            "the editor ended with {edited}, so nothing was changed"
+        )));
     }
     Ok(())
 }

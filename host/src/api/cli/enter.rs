@@ -14,7 +14,7 @@ use crate::{
 
 /// Open a shell in the worktree of a task.
 ///
-/// Exit the shell to come back. Without a terminal this prints a `cd` command for
+/// Exit the shell to come back. Without a terminal, this command prints a `cd` command for
 /// `eval "$(claudine enter fix-tests)"`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -49,7 +49,7 @@ impl Enter {
         let Some(path) = &worktree.path else {
             let refused = refuse(format!("the worktree of {id} does not exist"));
             let hint = format!(
-                "its branch is {}; `claudine diff {id}` shows what it has changed",
+                "its branch is {}; `claudine diff {id}` shows the changes",
                 worktree.branch
             );
             return Err(refused.hint(hint).into());

@@ -19,8 +19,8 @@ const MINIMAL: [&str; 10] = [
     "CLAUDINE_ATTEMPT",
 ];
 
-/// The whole environment, or only the minimal one. Variables that are not valid UTF-8 cannot be
-/// stored with the task; they are named in a note and left out.
+/// The whole environment, or the minimal one. Variables that are not valid UTF-8 cannot be stored
+/// with the task: they are left out, and a note names them.
 pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     let mut base = BTreeMap::new();
     let mut left_out = Vec::new();
@@ -38,7 +38,7 @@ pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     }
     if !left_out.is_empty() {
         output::say(&format!(
-            "note: left out of the task's environment, since not valid UTF-8: {}",
+            "note: these variables are not valid UTF-8 and are left out of the task's environment: {}",
             left_out.join(", ")
         ));
     }

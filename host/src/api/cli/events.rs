@@ -38,9 +38,9 @@ pub(super) struct Events {
     /// Only events of this graph: its name or one of its tasks.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "task")]
     graph: Option<String>,
-    /// Follow new events; of a task or graph until it ends.
+    /// Follow new events; with a task or graph, until it ends.
     ///
-    /// Without ID and --since only new events are shown. If the host goes down, the command waits
+    /// Without ID and --since, only new events are shown. If the host goes down, the command waits
     /// for the next one.
     #[arg(short, long)]
     follow: bool,
@@ -58,7 +58,7 @@ enum Since {
     Time(Timestamp),
 }
 
-/// Parses `--since`. A plain number is an event's, and not a number of seconds.
+/// Parses `--since`. A plain number is the number of an event, not of seconds.
 fn since(text: &str) -> Result<Since, String> {
     if let Ok(sequence) = text.trim().parse() {
         return Ok(Since::After(sequence));
@@ -107,7 +107,7 @@ impl Events {
     }
 }
 
-/// `14:51:33  x7tqrp  nightly  attempt 1 started, pid 77`
+/// The cells of an event: `14:51:33  x7tqrp  nightly  attempt 1 started, pid 77`.
 fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let by = event.by.as_ref();
     // The owner at a terminal is not named, because most requests are the owner's.

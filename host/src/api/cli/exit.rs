@@ -28,10 +28,10 @@ pub(super) struct ErrorAnswer {
 struct ErrorView {
     class: ErrorKind,
     message: String,
-    /// Advice on how to fix it.
+    /// Advice on how to fix the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// The single mistakes, if there may be several.
+    /// Each mistake by itself, if there may be several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Mistake>,
     /// Tasks that the name or id may mean, newest first.
@@ -43,7 +43,7 @@ struct ErrorView {
 pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
     match &failure {
         Failure::Clap(error) if !error.use_stderr() => {
-            // If help cannot be printed, there is nowhere to report that.
+            // If help cannot be printed, the failure cannot be reported anywhere.
             drop(error.print());
             return ExitCode::SUCCESS;
         }
@@ -76,7 +76,7 @@ fn say(failure: &Failure) {
             error.errors.iter().take(MISTAKES).for_each(say_mistake);
             let more = error.errors.len().saturating_sub(MISTAKES);
             if more > 0 {
-                output::say(&format!("error: and {more} more"));
+                output::say(&format!("error: and {more} more mistakes"));
             }
             if let Some(hint) = &error.hint {
                 output::say(&format!("hint: {hint}"));

@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use crate::{api::client::ClientError, app::AppError};
 
-/// Reason for which a command failed.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Output of clap, which includes help and version.

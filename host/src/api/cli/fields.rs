@@ -1,7 +1,7 @@
 //! `--json=FIELDS`: selects fields of an answer.
 //!
-//! The fields are those of each item if the answer is a list or has a list named `tasks`, otherwise
-//! those of the answer itself.
+//! If the answer is a list or has a list named `tasks`, the fields of each item are selected,
+//! otherwise the fields of the answer itself.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Field with the items of an answer that is not itself a list.
 const ITEMS: &str = "tasks";
 
-/// The fields in a schema; none if it allows any.
+/// The fields in a schema; none if the schema allows any field.
 pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
     let is_list = |schema: &Value| schema["type"] == "array";
     let items = &schema["properties"][ITEMS];
@@ -24,7 +24,7 @@ pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
     (!is_open && !names.is_empty()).then_some(names)
 }
 
-/// Collects the names of the fields; returns whether the schema allows others.
+/// Collects the names of the fields; returns whether the schema allows other fields.
 fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) -> bool {
     let others = &schema["additionalProperties"];
     let mut is_open = !others.is_null() && *others != Value::Bool(false);

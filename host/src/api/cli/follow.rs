@@ -1,7 +1,7 @@
 //! Redraws a graph in place as it changes, until all of its tasks have ended.
 //!
-//! Nothing is written without a change. Lines that do not fit the terminal are left out of the
-//! middle, because lines above the first one on the screen cannot be redrawn.
+//! Nothing is written while nothing changes. If the graph has more lines than the terminal, lines
+//! in the middle are left out, because lines that have left the screen cannot be redrawn.
 
 use std::{
     io::{self, IsTerminal},
@@ -25,10 +25,11 @@ use crate::{
 
 /// Time between two looks at the graph while no task ends.
 const EVERY: Duration = Duration::from_secs(1);
-/// The time between looks is at least this many times what a look took, for large graphs.
+/// Lower limit of the time between two looks, as a multiple of the time that a look takes, which is
+/// long for large graphs.
 const REST: u32 = 9;
 
-/// Waits for the tasks one after the other, which takes as long as the last one.
+/// Waits for each task in turn, which takes until the last of them has ended.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
     for id in ids {
@@ -40,7 +41,8 @@ pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(),
     Ok(())
 }
 
-/// Waits until all tasks of a graph have ended. Draws it on a terminal meanwhile if asked to.
+/// Waits until all tasks of a graph have ended. Meanwhile draws the graph on a terminal, if asked
+/// to.
 pub(super) async fn to_its_end(
     session: &Session,
     query: &GraphQuery,
@@ -70,7 +72,7 @@ pub(super) async fn to_its_end(
 /// The unfinished task that is likely to end first.
 fn next_to_end(graph: &Graph) -> Option<&Node> {
     let mut left = graph.nodes.iter().filter(|node| node.outcome.is_none());
-    let running = left.clone().find(|node| node.state == "running");
+    let running = left.clone().find(|node| node.is_running());
     running.or_else(|| left.next())
 }
 
@@ -117,8 +119,8 @@ fn change(before: &[String], lines: &[String], same_size: bool) -> String {
     written
 }
 
-/// Lines that fit the terminal, with one left for the cursor: the first ones, and the summary after
-/// the last empty line.
+/// The lines that fit on the terminal, of which one is left for the cursor: the first lines, and
+/// the summary after the last empty line.
 fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(1).max(2);
     if lines.len() <= room {
@@ -126,7 +128,7 @@ fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
     }
     let foot = lines.iter().rposition(String::is_empty);
     let foot = foot.map_or(&[][..], |empty| &lines[empty..]);
-    // If there are many critical paths, the last is kept.
+    // Only the end of the summary is kept if the summary is long, as with many critical paths.
     let foot = &foot[foot.len().saturating_sub(room / 2)..];
     let head = room.saturating_sub(foot.len() + 1);
     let left_out = lines.len() - head - foot.len();

@@ -15,14 +15,15 @@ use crate::app::{
 
 /// Show the dependency graph of tasks.
 ///
-/// With ids: everything connected to these tasks; without: all unfinished tasks and their
-/// dependencies. Each task has its state, its run time, and after `~` the expected time (the median
-/// of earlier runs with the same executor and name, or the same request). The critical path
+/// Shows everything connected to the given tasks, or, if none is given, all unfinished tasks and
+/// their dependencies. Each task has its state, its run time, and after `~` the expected time (the
+/// median of earlier runs with the same executor and name, or the same request). The critical path
 /// determines when the last task ends.
 ///
-/// In text a task is below its first dependency; `↑` points to another dependency above, and `↓`
-/// to dependants below. An edge requires success unless it is marked `[completed]` (finished, in
-/// success or not) or `[any]` (ended, even if it never ran).
+/// In the text format, a task is below its first dependency; `↑` points to another dependency
+/// above, and `↓` to dependants below. An edge requires success unless it is marked `[completed]`
+/// (the dependency has to finish, in success or not) or `[any]` (it has to end, even if it never
+/// ran).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -100,7 +101,7 @@ impl Graph {
         }
         if graph.nodes.is_empty() {
             output::say(if is_all {
-                "no unfinished tasks; `claudine graph ID` shows what a finished one depended on"
+                "no unfinished tasks; `claudine graph ID` shows what a finished task depended on"
             } else {
                 "no tasks"
             });

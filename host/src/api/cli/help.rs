@@ -95,8 +95,8 @@ fn examples_on_top(command: Command) -> Command {
         .mut_subcommands(examples_on_top)
 }
 
-/// Lets a negative number be the value of any option: the option then says which numbers it takes,
-/// where clap would say that there is no argument `-1`.
+/// Lets a negative number be the value of any option. The error of the option then gives its range;
+/// clap alone would say that there is no argument `-1`.
 fn with_negative_numbers(command: Command) -> Command {
     let takes = |option: &Arg| !option.is_positional() && option.get_action().takes_values();
     command
@@ -136,7 +136,7 @@ fn root(program: &Command) -> String {
     )
 }
 
-/// `  list         List tasks [aliases: ls, ps]`
+/// The line of a command: `  list         List tasks [aliases: ls, ps]`.
 fn line(command: &Command, width: usize) -> String {
     let literal = command.get_styles().get_literal();
     let name = command.get_name();

@@ -9,8 +9,8 @@ use crate::app::{Action, TaskActed, TaskActions, TasksActed};
 
 /// Hold tasks until `claudine release`.
 ///
-/// A running task cannot be held. A held task still fails if a dependency does. The hold survives
-/// that and a cancellation: after a retry the task is still held.
+/// A running task cannot be held. A held task still fails if a dependency fails. The hold survives
+/// failure and cancellation: after a retry, the task is still held.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -79,8 +79,8 @@ impl Release {
     }
 }
 
-/// Reports a hold or release. One that changed nothing counts as none: the task was held already,
-/// or others still hold it.
+/// Reports a hold or release. If it changed nothing, it is reported as 0 tasks: the task was held
+/// already, or is still held by others.
 fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };

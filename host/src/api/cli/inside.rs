@@ -29,8 +29,8 @@ pub(super) async fn shell(dir: &Path) -> Result<ExitStatus, Failure> {
 /// Opens files in the person's editor, in a directory.
 pub(super) async fn editor(dir: &Path, files: &[String]) -> Result<ExitStatus, Failure> {
     let editor = variable(&["VISUAL", "EDITOR"]).unwrap_or_else(|| "vi".into());
-    // The variable may contain options. The files are passed after `./`, so that none looks like
-    // one.
+    // The variable may contain options. Each file begins with `./`, so that none is mistaken for an
+    // option.
     let mut script = editor.clone();
     script.push(" \"$@\"");
     let files = files.iter().map(|file| format!("./{file}"));

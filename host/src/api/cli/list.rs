@@ -22,7 +22,7 @@ use crate::{
 
 /// List active tasks, then the last 20 finished ones.
 ///
-/// With --limit, --before or --json: a page of tasks, newest first.
+/// With --limit, --before or --json, shows a page of tasks, newest first.
 #[derive(Debug, Args)]
 #[command(
     visible_aliases = ["ls", "ps"],
@@ -53,7 +53,7 @@ pub(super) struct List {
 
 /// Default number of tasks on a page.
 const PAGE: u32 = 50;
-/// Default number of finished tasks if they are filtered; otherwise the host decides.
+/// Default number of finished tasks if the list is filtered; otherwise the host decides.
 const ENDED: u32 = 50;
 
 impl List {
@@ -65,7 +65,7 @@ impl List {
         };
         if self.watch {
             if filter != ListFilter::default() {
-                let message = "--watch shows all tasks; leave the other options out and press /";
+                let message = "--watch cannot be combined with a selection; press / in the live view to filter the tasks";
                 return Err(Failure::Usage(message.to_owned()));
             }
             return Top::live().run(session).await;
@@ -104,7 +104,10 @@ async fn page(session: &Session, filter: ListFilter, quiet: bool) -> Result<Exit
     super::pause::say_head(&page.queue);
     show(&page.tasks)?;
     if let Some(next) = page.next {
-        output::say(&format!("there are more: --before {}", short_id(&next)));
+        output::say(&format!(
+            "there are more tasks: --before {}",
+            short_id(&next)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -124,7 +127,7 @@ fn show(tasks: &[TaskRow]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `3 running · 5 queued · 36 failed · 42 of 378 shown`
+/// The line below the list: `3 running · 5 queued · 36 failed · 42 of 378 shown`.
 fn foot(overview: &Overview) -> Option<String> {
     let shown = overview.tasks.len();
     let Some(counts) = overview.counts else {
@@ -190,7 +193,7 @@ fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 10] {
     ]
 }
 
-/// The summary, after any doubts about the success, which must not be cut off.
+/// The summary. Doubts about the success come before it, because they must not be cut off.
 fn what(task: &TaskRow) -> String {
     let doubts = text::doubts(task);
     if doubts.is_empty() {

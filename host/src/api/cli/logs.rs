@@ -21,9 +21,10 @@ use crate::{
 
 /// Show the output of a task.
 ///
-/// On a terminal an agent has a transcript: its text, tool calls, results, denials and cost. With
-/// --raw, in a pipe, and for commands the output is copied byte for byte, each stream to its own.
-/// The order is exact within a stream, and as read between the two.
+/// On a terminal, the output of an agent is shown as a transcript: its text, tool calls, results,
+/// denials and cost. With --raw, in a pipe, and for commands, the output is copied byte for byte,
+/// standard error to standard error. The order is exact within a stream; between the two streams it
+/// is the order in which they were read.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "log",
@@ -108,7 +109,7 @@ impl Logs {
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
             }
         }
-        // Resets colours that a task left switched on when it was cut off.
+        // Resets colours, because output that was cut off may have left them switched on.
         if escapes && io::stdout().is_terminal() {
             output::bytes(b"\x1b[0m")?;
         }

@@ -14,8 +14,8 @@ use crate::app::{AppError, ErrorKind};
 
 /// Write the manual pages.
 ///
-/// Each command has one: `man claudine-logs` shows that of `claudine logs`. Without a directory the
-/// page of `claudine` is printed. Write them again after an upgrade.
+/// Each command has one: `man claudine-logs` shows the page of `claudine logs`. Without a
+/// directory, the page of `claudine` is printed. Write the pages again after an upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -88,7 +88,7 @@ fn collect(command: &Command, version: &str, into: &mut Vec<Page>) -> io::Result
 
 fn page(command: &Command, version: &str) -> io::Result<Vec<u8>> {
     let man = clap_mangen::Man::new(command.clone())
-        // With an empty date the next field would be taken for the date.
+        // An empty date would make man take the next field as the date.
         .date(" ")
         .source(format!("claudine {version}"))
         .manual("Claudine");

@@ -29,7 +29,7 @@ use crate::{
 /// Serve an MCP client on standard input and output.
 ///
 /// `claudine mcp config` prints the configuration of the client. Tasks have the environment of this
-/// command. It starts the host if none is running, and exits at the end of its input.
+/// command. The command starts the host if none is running, and exits at the end of its input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -117,7 +117,8 @@ fn configuration(common: &Common) -> Result<Clients, Failure> {
     })
 }
 
-/// Tests the server over the protocol, written out here: four messages need no client library.
+/// Tests the server over the protocol. The four messages are written out here, since they need no
+/// client library.
 fn test(common: &Common) -> Result<ExitCode, Failure> {
     let failed = |what: &str| AppError::new(ErrorKind::Internal, format!("`claudine mcp` {what}"));
     let program =

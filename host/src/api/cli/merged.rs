@@ -8,8 +8,8 @@ pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
     let line = merge_line(&merged.merge);
     let revived = match merged.downstream {
         0 => String::new(),
-        1 => "; revived 1 dependant".to_owned(),
-        count => format!("; revived {count} dependants"),
+        1 => "; 1 dependant can run again".to_owned(),
+        count => format!("; {count} dependants can run again"),
     };
     match merged.attempt {
         Some(_) => {

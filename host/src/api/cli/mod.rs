@@ -105,8 +105,8 @@ Environment:
 /// Run coding agents and commands in the background, durably.
 ///
 /// A host in the background keeps tasks on disk, runs as many at once as the machine has room for,
-/// keeps their output, and finds them again after a crash. Commands start it if they need it.
-/// `claudine COMMAND -h` has the usual options of a command, `--help` all of them.
+/// keeps their output, and finds running tasks again after a crash. Commands start the host if they
+/// need it. `claudine COMMAND -h` has the usual options of a command, `--help` all of them.
 #[derive(Debug, Parser)]
 #[command(name = "claudine", version, max_term_width = 100, in_groups(), after_long_help = format!("{EXIT_CODES}\n\n{ENVIRONMENT}"))]
 struct Cli {
@@ -216,7 +216,7 @@ enum Asking {
     Doctor(doctor::Doctor),
 }
 
-/// Commands that need no host, run one, or decide that themselves.
+/// Commands that need no host, are the host, or decide themselves whether they need one.
 #[derive(Debug, Subcommand)]
 enum Local {
     Mcp(mcp::Mcp),

@@ -1,4 +1,5 @@
-//! Resolves tasks that the command line leaves open: the newest, or those listed on standard input.
+//! Resolves tasks that the command line does not name: the newest, or those listed on standard
+//! input.
 
 use std::io::{self, BufRead, Read};
 
@@ -57,7 +58,7 @@ fn tell(session: &Session, task: &TaskView) {
     }
 }
 
-/// The given tasks, with `-` replaced by those on standard input.
+/// The given tasks, with `-` replaced by the tasks listed on standard input.
 pub(super) fn several(named: Vec<String>) -> Result<Vec<String>, Failure> {
     if !named.iter().any(|task| task == STDIN) {
         return Ok(named);
@@ -88,7 +89,7 @@ fn lines(input: &mut dyn BufRead) -> Result<Vec<String>, Failure> {
     read.map_err(|error| unread(error.to_string()))?;
     if text.len() as u64 > STDIN_LIMIT_BYTES {
         return Err(unread(format!(
-            "it is larger than {} MiB",
+            "the list is larger than {} MiB",
             STDIN_LIMIT_BYTES >> 20
         )));
     }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs() {
+    fn a_pair_has_a_name_and_may_have_an_empty_value() {
         let check = |text: &str, expected: Option<(&str, &str)>| {
             let found = pair(text).ok();
             assert_eq!(
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn a_negative_size_and_a_word_are_refused() {
         assert_eq!(size("10M"), Ok(10 << 20));
         assert!(size("-1").is_err());
         assert!(size("lots").is_err());

@@ -137,7 +137,7 @@ fn show(session: &Session, said: &str, answer: Answer) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// The line above a list that says why nothing in the queue starts.
+/// The line above a list. It gives the reason if nothing in the queue starts.
 pub(super) fn head(queue: &QueueView) -> Option<String> {
     let mut parts = Vec::new();
     if queue.no_host {
@@ -155,7 +155,7 @@ pub(super) fn head(queue: &QueueView) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Prints that line on standard error, because it is not part of the answer.
+/// Prints the line of [`head`] on standard error, because the line is not part of the answer.
 pub(super) fn say_head(queue: &QueueView) {
     if let Some(head) = head(queue) {
         output::say(&head);

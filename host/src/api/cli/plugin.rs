@@ -161,7 +161,7 @@ fn describe(detail: &PluginDetail) -> String {
         if detail.imports.is_empty() {
             "nothing"
         } else {
-            "it can do nothing beyond these:"
+            "the plugin can do nothing beyond these:"
         },
     );
     for import in &detail.imports {

@@ -17,8 +17,8 @@ use crate::{app::TaskRow, clock, text::short_id};
 /// Limit of the tasks that are named; the others are counted.
 const TOLD: usize = 3;
 
-/// The state as a word. A task that a list calls `ready` is `queued`, since it may stay so for
-/// long.
+/// The state as a word. A task that a list calls `ready` is called `queued` here, because the task
+/// may wait for long.
 fn word(task: &TaskRow) -> String {
     match text::state(task).as_str() {
         "ready" => "queued".to_owned(),
@@ -52,12 +52,12 @@ impl OfTask {
         }
     }
 
-    /// Sets the reason for which the task waits; none if it does not.
+    /// Sets the reason why the task waits; none if the task does not wait.
     pub(super) fn note_brief(&mut self, brief: Option<String>) {
         self.brief = brief.map(|brief| harmless(&brief));
     }
 
-    /// `running 12s  Bash: npm test`, `queued 24s · CPU busy (2.1 of 1.6 cores)`
+    /// The line: `running 12s  Bash: npm test`, `queued 24s · CPU busy (2.1 of 1.6 cores)`.
     pub(super) fn text(&self) -> String {
         let elapsed = span(clock::monotonic().saturating_sub(self.began));
         let brief = self.brief.as_ref();
@@ -116,7 +116,7 @@ impl OfMany {
         };
     }
 
-    /// Ids of the named tasks that wait; the line says for what.
+    /// Ids of the named tasks that wait; the line says what they wait for.
     pub(super) fn waiting(&self) -> Vec<String> {
         let told = self.open().take(TOLD).filter(|row| row.state != "running");
         told.map(|row| row.id.clone()).collect()
@@ -134,7 +134,7 @@ impl OfMany {
             .chain(open().filter(move |row| !runs(row)))
     }
 
-    /// `1/3 done · b running 40s (~55s) · c waits for b`
+    /// The line: `1/3 done · b running 40s (~55s) · c waits for b`.
     pub(super) fn text(&self, now: Timestamp) -> String {
         let mut parts = vec![format!("{}/{} done", self.ended.len(), self.ids.len())];
         let told = self.open().take(TOLD);
@@ -161,7 +161,7 @@ impl OfMany {
     }
 }
 
-/// `2 running: suite 12s, ren 3s`
+/// The line about running tasks: `2 running: suite 12s, ren 3s`.
 pub(super) fn running(rows: &[TaskRow], all: usize, now: Timestamp) -> String {
     let told = rows.iter().take(TOLD).map(|row| {
         let ran = times::ran(row, now).map_or_else(String::new, |ran| format!(" {ran}"));

@@ -13,13 +13,13 @@ use crate::{api::Wiring, app::backup::QueueRestored};
 /// Restore a backup into a new data directory.
 ///
 /// The whole file is checked before anything is written. Ids, names, events and finished tasks are
-/// unchanged. Attempts that were running end as `lost`, and are retried if the task has retries for
-/// that. Unfinished tasks are held, so that two hosts do not do the same work: `claudine release`
-/// releases one task, a graph, or with --restored all of them.
+/// unchanged. Attempts that were running end as `lost`, and are retried if the retries of the task
+/// cover `lost`. Unfinished tasks are held, so that two hosts do not do the same work:
+/// `claudine release` releases one task, a graph, or, with --restored, all tasks.
 ///
-/// A task without an environment in the backup runs in the environment of this command; `claudine
-/// why` says so. A task with a worktree gets a new one, on its branch if that still exists. The
-/// retention of finished tasks starts anew.
+/// A task without an environment in the backup runs in the environment of this command;
+/// `claudine why` says so. A task with a worktree gets a new worktree, on the task's branch if the
+/// branch still exists. The retention of finished tasks starts anew.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +33,7 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
         if self.file == Path::new("-") {
-            let message = "a backup is read twice, so it has to be a file: save it first";
+            let message = "a backup is read twice, so it cannot come from standard input: save the backup to a file first";
             return Err(Failure::Usage(message.to_owned()));
         }
         let environment = environment::of_this_process(false);
@@ -63,7 +63,7 @@ fn words(restored: &QueueRestored) -> Vec<String> {
     )];
     if *lost > 0 {
         lines.push(format!(
-            "attempts that were running then: {lost}; they have ended as lost"
+            "attempts that were running at the time of the backup: {lost}; they have ended as lost"
         ));
     }
     if *held > 0 {
@@ -73,7 +73,7 @@ fn words(restored: &QueueRestored) -> Vec<String> {
     }
     if restored.stands_in {
         lines.push(
-            "not all environments are in the backup: tasks without theirs run in the one of this command"
+            "the backup does not contain all environments: tasks without one run in the environment of this command"
                 .to_owned(),
         );
     }
@@ -111,9 +111,9 @@ mod tests {
             2,
             true,
             &[
-                "attempts that were running then: 2",
+                "attempts that were running at the time of the backup: 2",
                 "tasks held",
-                "not all environments",
+                "the backup does not contain all environments",
             ],
         );
     }

@@ -16,9 +16,9 @@ const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 /// Continue finished tasks, optionally with new instructions.
 ///
 /// A task keeps its id and gets another attempt, however the last one ended. An agent continues its
-/// session with the context. If the session is gone, a new one gets the prompt and the result of
-/// the last attempt (see `claudine checkpoint`). A command reads that in $CLAUDINE_PREVIOUS, and
-/// the context in the file $CLAUDINE_CONTEXT. Prints the id.
+/// session with the context. If the session is gone, a new session gets the prompt and the result
+/// of the last attempt (see `claudine checkpoint`). A command finds that result in the directory
+/// $CLAUDINE_PREVIOUS, and the context in the file $CLAUDINE_CONTEXT. Prints the id.
 #[derive(Debug, Args)]
 #[command(options_first(&["context", "timeout", "budget-usd", "allowed-tools", "model", "edit"]))]
 #[command(after_long_help = "\

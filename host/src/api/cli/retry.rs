@@ -15,10 +15,10 @@ use crate::{
 
 /// Give finished tasks another attempt.
 ///
-/// A task keeps its id, and its options unless they are given here; the change holds for later
-/// attempts too. Of selected tasks those that have succeeded are left out. An interrupted agent
-/// continues its session if it can. Tasks that failed because of this one are revived. Prints the
-/// id.
+/// A task keeps its id, and its options unless they are given here; options given here hold for
+/// later attempts too. A selection leaves out tasks that have succeeded. An interrupted agent
+/// continues its session if possible. Tasks that did not run because a retried task had failed can
+/// run again. Prints the id.
 #[derive(Debug, Args)]
 #[command(options_first(&["now", "downstream", "timeout", "budget-usd", "allowed-tools", "model"]))]
 #[command(after_long_help = "\
@@ -31,12 +31,12 @@ Examples:
 pub(super) struct Retry {
     #[command(flatten)]
     which: Which,
-    /// Also rerun the tasks that depend on it.
+    /// Also rerun the tasks that depend on the retried tasks.
     #[arg(long)]
     downstream: bool,
     /// Start waiting tasks now.
     ///
-    /// These are tasks that wait for a usage limit, a delay or their start.
+    /// These are tasks that wait for a usage limit, a delay or their start time.
     #[arg(long)]
     now: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     if task.held {
         let id = short_id(&task.id);
         output::say(&format!(
-            "it is held: `claudine release {id}` lets it start"
+            "{id} is held: `claudine release {id}` lets it start"
         ));
     }
     Ok(())

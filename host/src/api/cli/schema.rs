@@ -26,9 +26,9 @@ Examples:
   claudine schema worktree merge
   claudine schema graph > graph.schema.json")]
 pub(super) struct Schema {
-    /// Command, such as `list` or `worktree merge`, or other name.
+    /// Name of a schema: a command, such as `list` or `worktree merge`, or another name.
     ///
-    /// Without one the names are listed.
+    /// Without a name, the names of all schemas are listed.
     #[arg(value_name = "NAME", num_args = 0..=2)]
     name: Vec<String>,
 }
@@ -132,7 +132,7 @@ fn of<T: JsonSchema>() -> schemars::Schema {
         .into_root_schema_for::<T>()
 }
 
-/// The schema of a graph file. It is read and not written, so fields with a default are not
+/// The schema of a graph file. The file is read and not written, so fields with a default are not
 /// required.
 fn of_graph_file() -> schemars::Schema {
     paragraphs::joined(SchemaSettings::default())
@@ -165,7 +165,7 @@ fn find(name: &str) -> Result<&'static Published, Failure> {
     let found = PUBLISHED.iter().find(|published| published.name == name);
     found.ok_or_else(|| {
         AppError::new(ErrorKind::NotFound, format!("there is no schema `{name}`"))
-            .hint("`claudine schema` lists them")
+            .hint("`claudine schema` lists the schemas")
             .into()
     })
 }
@@ -202,7 +202,7 @@ pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failur
         Some(field) => {
             let known: Vec<String> = known.into_iter().collect();
             let message = format!(
-                "`claudine {command} --json` has no field `{field}`; there are {}",
+                "`claudine {command} --json` has no field `{field}`; its fields are {}",
                 known.join(", ")
             );
             Err(Failure::Usage(message))
@@ -219,7 +219,7 @@ mod tests {
 
     use super::{super::Cli, *};
 
-    /// Commands without a JSON answer, or with one that has a schema elsewhere.
+    /// Commands without a JSON answer, or whose answer has its schema elsewhere.
     const WITHOUT: &[&str] = &["completions", "man", "mcp start", "schema"];
 
     fn commands(command: &Command, path: &str, into: &mut BTreeSet<String>) {

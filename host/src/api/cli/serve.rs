@@ -13,8 +13,8 @@ use crate::{
 
 /// Run the host in the foreground.
 ///
-/// For a service manager, a container, or to watch its log on standard error. SIGTERM and SIGINT
-/// stop it like `claudine down`: running tasks continue.
+/// For a service manager, a container, or to watch the host's log on standard error. SIGTERM and
+/// SIGINT stop the host like `claudine down`: running tasks continue.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,16 +30,17 @@ pub(super) struct Serve {
     /// day.
     #[arg(long, value_name = "TIME")]
     keep: Option<String>,
-    /// Started by another command, which waits on standard output to be told how that went.
+    /// Whether another command started this host. That command reads from standard output whether
+    /// the start succeeded.
     #[arg(long, hide = true)]
     background: bool,
-    /// Pause the queue first.
+    /// Pause the queue before any task starts.
     #[arg(long, hide = true)]
     paused: bool,
-    /// Start nothing, and end when nothing runs.
+    /// Start no tasks, and end once no task runs.
     #[arg(long, hide = true, conflicts_with = "paused")]
     draining: bool,
-    /// Start nothing, and end what runs.
+    /// Start no tasks, and cancel those that run.
     #[arg(long, hide = true, conflicts_with_all = ["paused", "draining"])]
     killing: bool,
 }
@@ -60,7 +61,7 @@ impl Serve {
         let mut lost = None;
         let mut ready = |host: &HostInfo| {
             let said = if self.background {
-                announce(wiring, &Announcement::Ready(host.clone()))
+                announce(wiring, &Announcement::Ready(Box::new(host.clone())))
             } else if common.json() {
                 output::json(host)
             } else {
@@ -78,7 +79,7 @@ impl Serve {
     }
 }
 
-/// Logs an error and tells it to the command that started this host, which shows it.
+/// Logs an error, and passes it on to the command that started this host, which shows the error.
 fn fail(wiring: Wiring, error: AppError) -> Result<ExitCode, Failure> {
     output::say(&format!("error: {error}"));
     let code = crate::api::status::of(error.kind).exit;

@@ -47,8 +47,8 @@ impl Session {
             launch: wiring.launch,
             offline: wiring.offline,
         };
-        // One thread is enough for a command that waits for one thing at a time, and starts
-        // fastest.
+        // One thread starts fastest, and is enough for a command that waits for one thing at a
+        // time.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -95,14 +95,14 @@ impl Session {
         if let Some(version) = self.client.take_other_version() {
             let ours = env!("CARGO_PKG_VERSION");
             output::say(&format!(
-                "note: the host is version {version}, this is {ours}; `claudine down && claudine up` upgrades it, running tasks continue"
+                "note: the host is version {version}, this command is {ours}; `claudine down && claudine up` upgrades it, running tasks continue"
             ));
         }
         done
     }
 }
 
-/// An invalid setting is an error of the caller.
+/// Turns an invalid setting into an error of the caller.
 pub(super) fn unfit(error: config::ConfigError) -> AppError {
     AppError::new(ErrorKind::Invalid, error.to_string())
 }

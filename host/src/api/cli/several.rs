@@ -36,7 +36,7 @@ pub(super) struct Which {
     /// Ids, ends of ids or names; `-` for standard input.
     #[arg(value_name = "ID")]
     tasks: Vec<String>,
-    /// All tasks to which this applies.
+    /// All tasks to which this command applies.
     #[arg(long, help_heading = "Selection")]
     all: bool,
     /// Skip the confirmation.
@@ -60,7 +60,7 @@ impl Which {
         self.tasks.is_empty() && !self.all && self.selectors.are_none()
     }
 
-    /// Acts on the tasks and reports the result; `tell` reports that of a single task.
+    /// Acts on the tasks and reports the results; `tell` reports the result for a single task.
     pub(super) async fn act(
         self,
         session: &Session,
@@ -82,7 +82,7 @@ impl Which {
             output::json(&acted)?;
         } else {
             match acted.tasks.as_slice() {
-                [] => output::say(&format!("no task matches that can be {}", action.past())),
+                [] => output::say(&format!("no matching task can be {}", action.past())),
                 [task] if task.error.is_none() => tell(task)?,
                 tasks => tell_all(action, tasks, &tell)?,
             }
@@ -164,7 +164,7 @@ fn confirmed(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// `Cancel 8 tasks of release (x7tqrp)? [y/N] `
+/// The question: `Cancel 8 tasks of release (x7tqrp)? [y/N] `.
 fn question(action: Action, found: &TasksActed) -> String {
     let mut word = action.word().to_owned();
     if let Some(first) = word.get_mut(..1) {
@@ -237,7 +237,7 @@ fn tell_all(
     Ok(())
 }
 
-/// `cancelled 7 tasks; 1 could not be cancelled`
+/// The summary: `cancelled 7 tasks; 1 could not be cancelled`.
 fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let past = action.past();
     let downstream: usize = done.iter().filter_map(|task| task.downstream).sum();

@@ -9,9 +9,9 @@ use crate::app::SlotsView;
 
 /// Show or set the limit of concurrent tasks.
 ///
-/// Running tasks continue, even beyond the new limit. It survives restarts of the host and
-/// overrides CLAUDINE_SLOTS and the configuration file, until `claudine slots default`. `--slots`
-/// of `claudine up` and `claudine serve` sets it as well.
+/// Running tasks continue, even beyond the new limit. The new limit survives restarts of the host
+/// and overrides CLAUDINE_SLOTS and the configuration file, until `claudine slots default`.
+/// `--slots` of `claudine up` and `claudine serve` sets the limit as well.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

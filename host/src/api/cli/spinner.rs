@@ -7,7 +7,7 @@ use super::{output, terminal};
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 pub(super) struct Spinner {
-    /// Whether anything is drawn; only on a terminal.
+    /// Whether anything is drawn; nothing is drawn if standard error is no terminal.
     shown: bool,
     drawn: bool,
     frame: usize,
@@ -22,7 +22,7 @@ impl Spinner {
         }
     }
 
-    /// A spinner on standard error, shown if that is a terminal that can move its cursor.
+    /// A spinner on standard error, shown only on a terminal that can move its cursor.
     pub(super) fn on_terminal() -> Self {
         Self::new(terminal::stderr_can_move())
     }
@@ -49,7 +49,7 @@ impl Spinner {
     }
 }
 
-/// Whatever ends the wait, what is printed next begins at the start of a line.
+/// Erases the line however the wait ends, so that later output begins at the start of a line.
 impl Drop for Spinner {
     fn drop(&mut self) {
         self.clear();
@@ -61,7 +61,7 @@ fn line(frame: &str, text: &str, columns: usize) -> String {
     terminal::fit(&format!("{frame} {text}"), columns.saturating_sub(1))
 }
 
-/// Writes the line; errors are ignored for a mere decoration.
+/// Writes the line; errors are ignored, because the line is only decoration.
 fn put(text: &str) {
     let mut stderr = io::stderr().lock();
     drop(

@@ -17,7 +17,10 @@ use super::{
     text, times, transcript,
 };
 use crate::{
-    app::{AttemptView, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView, graph::Shade},
+    app::{
+        AttemptView, ENDED_PHASE, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView,
+        graph::Shade,
+    },
     text::{columns, shell_word, short_id},
 };
 
@@ -25,13 +28,13 @@ use crate::{
 const COMMIT_DIGITS: usize = 10;
 /// The executor whose sessions a person can continue.
 const CLAUDE: &str = "claude";
-/// Width limit of a command with its purpose, so that it fits next to the labels.
+/// Width limit of a command with its purpose, so that both fit next to the labels.
 const STEP_COLUMNS: usize = 80 - 11;
 /// Limit of the uncommitted files that are named.
 const NAMED: usize = 5;
 /// Number of last output lines that are shown.
 const END_LINES: u64 = 20;
-/// Lines read for a longer result, which may be among the last lines.
+/// Limit of the lines that are read in addition because they may belong to the result.
 const LONGEST_RESULT_LINES: usize = 500;
 
 /// Show the state, request, attempts and result of a task.
@@ -55,7 +58,8 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            // The result is shown below the last lines, and takes up some of them.
+            // The result is left out among the last lines, because it is shown below them. As many
+            // lines more are read as the result has.
             let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
                 lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),
@@ -138,10 +142,11 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     for (name, time) in moments(task, now) {
         lines.add(name, &time);
     }
-    for attempt in &task.attempts {
+    for (place, attempt) in (1..).zip(&task.attempts) {
+        let is_unrecorded = task.has_ended() && place == task.attempts.len();
         lines.add_painted(
             &format!("Attempt {}", attempt.number),
-            &attempt_line(attempt, look, now),
+            &attempt_line(attempt, is_unrecorded, look, now),
         );
         let revised = (!attempt.revised.is_empty()).then(|| listed(&attempt.revised));
         lines.add_some("With", revised.as_deref());
@@ -190,7 +195,7 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
         _ => {}
     }
-    // What an earlier attempt took says nothing of a task that waits for the next one.
+    // The run time of an earlier attempt says nothing about a task that waits for its next attempt.
     let word = match &*task.state {
         "done" if !task.merged_by_hand => Some("after"),
         "running" => Some("for"),
@@ -203,7 +208,8 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     state
 }
 
-/// Times of submission and of the last attempt, and how long the task was queued at first.
+/// Times of submission and of the last attempt, and how long the task was queued before its first
+/// attempt.
 fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = |time: &str| times::at_and_distance(time, now);
     let mut moments = vec![("Created", at(&task.created_at))];
@@ -224,21 +230,29 @@ fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
     moments
 }
 
-/// `✓ 3.8s  $0.02  session 0b6b, claude-opus`
-fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
+/// The line of an attempt: `✓ 3.8s  $0.02  session 0b6b, claude-opus`.
+///
+/// `is_unrecorded` says that the attempt's process ended while no host ran.
+fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Timestamp) -> Painted {
     let outcome = attempt.outcome.as_deref();
-    let shade = Shade::of(outcome, "running");
+    let state = if is_unrecorded { "waiting" } else { "running" };
+    let shade = Shade::of(outcome, state, None);
     let mut line = Painted::default();
     line.push_in(look.colours.then_some(shade.ansi()), shade.mark());
     let started = attempt.started_at.as_deref();
     let took = times::took(started, attempt.finished_at.as_deref(), now);
-    if let Some(took) = took {
+    if let Some(took) = took.filter(|_| !is_unrecorded) {
         line.push(&format!(" {took}"));
     }
     if let Some(cost) = attempt.cost_usd.filter(|cost| *cost > 0.0) {
         line.push(&format!("  {}", text::usd(cost)));
     }
     let ended = (outcome != Some("succeeded") || attempt.reason.is_some()).then(|| end_of(attempt));
+    let ended = if is_unrecorded {
+        Some(ENDED_PHASE.to_owned())
+    } else {
+        ended
+    };
     let by_hand = attempt.by_hand.then(|| "merged by hand".to_owned());
     let pid = attempt.pid.filter(|_| outcome.is_none());
     let pid = pid.map(|pid| format!("pid {pid}"));
@@ -255,7 +269,7 @@ fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
 /// The reason, with its class unless steps to resolve it are shown.
 fn reason(task: &TaskView) -> Option<String> {
     let reason = task.reason.as_ref()?;
-    // The line of the state says it already.
+    // The line of the state already shows this message.
     if task.outcome.as_deref() == Some(&*reason.message) {
         return None;
     }
@@ -279,7 +293,7 @@ fn end_of(attempt: &AttemptView) -> String {
     format!("{outcome}: {message}")
 }
 
-/// Commands to copy that lead to the worktree, the changes and the session.
+/// Commands that lead to the worktree, the changes and the session, for a person to copy.
 fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     let id = short_id(&task.id);
     let path = task.worktree.as_ref().and_then(|it| it.path.as_ref());
@@ -293,7 +307,7 @@ fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     }
     let mut sessions = task.attempts.iter().rev();
     let session = sessions.find_map(|attempt| attempt.session_id.as_ref());
-    // A session can be continued only when the task has ended.
+    // A session can be continued only after the task has ended.
     let is_free = task.finished_at.is_some() && task.executor == CLAUDE;
     if let Some(session) = session.filter(|_| is_free) {
         let inside = task.worktree.as_ref().map_or("", |it| it.inside.as_str());
@@ -328,7 +342,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     ))
 }
 
-/// The result of a merge. Its detail, if there is one, says everything.
+/// The result of a merge. If the merge has a detail, nothing else is shown.
 pub(super) fn merge_line(merge: &Merge) -> String {
     match merge.state {
         MergeState::Merged => merge.detail.clone(),
@@ -369,7 +383,7 @@ fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) ->
     parts.join(" · ")
 }
 
-/// Tools that the agent was denied, which is often why a success is incomplete.
+/// Tools that the agent was denied. Denials are often the reason why a success is incomplete.
 pub(super) fn denied(task: &TaskView) -> Option<String> {
     let denials = task.outputs.as_ref()?.get("denials")?.as_array()?;
     let tools: Vec<String> = denials.iter().map(denial).collect();

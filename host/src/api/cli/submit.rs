@@ -33,7 +33,7 @@ use crate::{
 /// Options of a task that do not depend on its executor.
 #[derive(Debug, Args)]
 pub(super) struct TaskOptions {
-    /// Name to find it by; the newest unfinished one is meant.
+    /// Name to find the task by; of several tasks, the newest unfinished one is meant.
     #[arg(long, value_name = "NAME", help_heading = "Execution")]
     name: Option<String>,
     /// Working directory [default: the current one].
@@ -44,8 +44,8 @@ pub(super) struct TaskOptions {
     env: Vec<(String, String)>,
     /// Start with a minimal environment.
     ///
-    /// It has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and the variables of
-    /// --env. Without this option it is the environment of this command.
+    /// The minimal environment has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and
+    /// the variables of --env. Without this option, the task has the environment of this command.
     #[arg(long, hide_short_help = true, help_heading = "Execution")]
     env_clean: bool,
     /// Label to filter by (repeatable).
@@ -62,30 +62,30 @@ pub(super) struct TaskOptions {
     /// Output limit; beyond it the head and the tail are kept [default: 1G].
     #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true, hide_short_help = true, help_heading = "Execution")]
     max_output: Option<u64>,
-    /// Do not cancel it along with the task that submits it.
+    /// Do not cancel this task along with the task that submits it.
     #[arg(long, hide_short_help = true, help_heading = "Execution")]
     detach: bool,
-    /// Wait for it and exit with its exit code.
+    /// Wait for the task and exit with its exit code.
     ///
-    /// The output of a command is printed as it comes. Of an agent a terminal shows the current
-    /// action, and the result at the end. Ctrl-C detaches and prints the id; a second one cancels
-    /// the task.
+    /// The output of a command is printed as it comes. For an agent, a terminal shows the current
+    /// action, and the result at the end. Ctrl-C detaches and prints the id; a second Ctrl-C
+    /// cancels the task.
     #[arg(long, help_heading = "Execution")]
     wait: bool,
     /// Priority, P0 (highest) to P2 [default: P1].
     ///
-    /// Waiting tasks age upward.
+    /// The priority of a waiting task rises with time.
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority, default_value = "P1", hide_default_value = true, help_heading = "Scheduling")]
     priority: Priority,
     /// Start after these tasks have finished.
     ///
-    /// They need not have succeeded. A task is named by its id, the end of its id, or its name.
-    /// Several are separated by spaces or commas.
+    /// The tasks need not have succeeded. A task is named by its id, the end of its id, or its
+    /// name. Several tasks are separated by spaces or commas.
     #[arg(long, value_name = "ID", num_args = 1.., help_heading = "Scheduling")]
     depends_on: Vec<String>,
     /// Start after these tasks have succeeded.
     ///
-    /// If one of them does not, this one ends as `upstream_failed`.
+    /// If one of them does not succeed, the new task ends as `upstream_failed`.
     #[arg(long, value_name = "ID", num_args = 1.., hide_short_help = true, help_heading = "Scheduling")]
     depends_on_success: Vec<String>,
     /// Start after these tasks have ended, even if they never ran.
@@ -106,13 +106,13 @@ pub(super) struct TaskOptions {
     after: Option<Duration>,
     /// Earliest start, such as `18:00` or `+2h`.
     ///
-    /// Also `tomorrow 06:00`, `mon 9am` or `2026-11-23T06:00:00Z`; local time without a zone.
+    /// Also `tomorrow 06:00`, `mon 9am` or `2026-11-23T06:00:00Z`; a time without a zone is local.
     #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "Scheduling")]
     at: Option<Timestamp>,
-    /// Hold it until `claudine release`.
+    /// Hold the task until `claudine release`.
     #[arg(long, hide_short_help = true, help_heading = "Scheduling")]
     hold: bool,
-    /// Give up if it has not started within this time.
+    /// Give up if the task has not started within this time.
     #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     queue_timeout: Option<Duration>,
     /// Time limit, such as `10m` [default: none].
@@ -120,10 +120,10 @@ pub(super) struct TaskOptions {
     /// Also `90s`, `1h30m`, or a number of seconds.
     #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, help_heading = "Limits and retries")]
     timeout: Option<Duration>,
-    /// Kill it after this long without output [default: 30m for agents].
+    /// Kill the task after this long without output [default: 30m for agents].
     #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     idle_timeout: Option<Duration>,
-    /// Fail it if there is no output this long after its start [default: 2m for claude].
+    /// Fail the task if there is no output this long after its start [default: 2m for claude].
     #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     start_timeout: Option<Duration>,
     /// Budget in USD, over all attempts.
@@ -147,7 +147,7 @@ pub(super) struct TaskOptions {
     retry_on: Vec<String>,
     /// Delay before retries, `FIRST[xFACTOR][..MAX]` [default: 1sx2..5m].
     ///
-    /// Each delay is random, up to the value that has been reached.
+    /// Each delay is random, up to the value that the sequence has reached.
     #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", hide_short_help = true, help_heading = "Limits and retries")]
     backoff: Option<parse::Backoff>,
     // Flattened last, because its heading applies to all options after it.
@@ -175,7 +175,7 @@ impl TaskOptions {
         }
     }
 
-    /// The earliest start, if it is delayed.
+    /// The earliest start, if the start is delayed.
     fn start(&self, now: Timestamp) -> Option<Timestamp> {
         let after = |after| Timestamp(now.0.saturating_add(millis(after)));
         let start = self.at.or_else(|| self.after.map(after));
@@ -183,7 +183,7 @@ impl TaskOptions {
     }
 }
 
-/// Options of an agent, added to its prompt.
+/// Options of an agent, in addition to its prompt.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Agent")]
 pub(super) struct AgentOptions {
@@ -197,7 +197,7 @@ pub(super) struct AgentOptions {
     permission_mode: Option<String>,
     /// Tools to allow, such as `Bash(git:*),Edit`.
     ///
-    /// They are used without a question to a person. Repeatable.
+    /// The agent uses them without asking a person. Repeatable.
     #[arg(long, value_name = "TOOLS", alias = "allowedTools")]
     allowed_tools: Vec<String>,
     /// Append to the system prompt.
@@ -261,7 +261,7 @@ impl AgentOptions {
 #[serde(untagged)]
 pub(super) enum Delegation {
     Submitted(Delegated),
-    /// With `--wait`.
+    /// The task after its end, for `--wait`.
     Ended(Box<TaskView>),
 }
 

@@ -82,11 +82,11 @@ pub(super) struct Submit {
     name: Option<String>,
     /// Wait for all tasks.
     ///
-    /// Exits with the code of the first that did not succeed. A terminal shows the graph until
-    /// then. Ctrl-C leaves the tasks running.
+    /// Exits with the code of the first task that did not succeed. A terminal shows the graph
+    /// meanwhile. Ctrl-C leaves the tasks running.
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-    /// Check the file and print its graph only.
+    /// Only check the file and print its graph.
     #[arg(long)]
     dry_run: bool,
     /// Print an example file.
@@ -94,18 +94,20 @@ pub(super) struct Submit {
     example: bool,
     /// Working directory [default: the current one].
     ///
-    /// It is for tasks without one; relative directories in the file start there.
+    /// Tasks without a directory of their own run in it; relative directories in the file are below
+    /// it.
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
     /// Budget in USD of the whole graph.
     ///
-    /// Once it is spent, running agents are stopped and the others fail.
+    /// Once the budget is spent, running agents are stopped and agents that wait fail.
     #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
     /// Start tasks with a minimal environment.
     ///
-    /// It has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and the variables of the
-    /// file. Without this option it is the environment of this command.
+    /// The minimal environment has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and
+    /// the variables of the file. Without this option, the tasks have the environment of this
+    /// command.
     #[arg(long, help_heading = "Execution")]
     env_clean: bool,
 }
@@ -152,7 +154,7 @@ impl Submit {
 
 const COLUMNS: [Column; 2] = [Column::new("ID"), Column::new("NAME").cut(24, 6)];
 
-/// `release: 12 tasks`, and one line for each task.
+/// The heading `release: 12 tasks`, and one line for each task.
 fn taken<'a>(
     submitted: &Submitted,
     names: impl Iterator<Item = Option<&'a str>>,
@@ -190,7 +192,7 @@ fn detached(submitted: &Submitted) -> String {
 /// Size limit of a graph that is drawn while waiting.
 const DRAWN: usize = 1_000;
 
-/// Waits until all tasks have ended; returns the exit code of the first that did not succeed.
+/// Waits until all tasks have ended; returns the exit code of the first task that did not succeed.
 async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Failure> {
     let ids: Vec<&str> = submitted
         .tasks
@@ -238,7 +240,7 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) enum Answer {
     Submitted(Submitted),
-    /// With `--dry-run`.
+    /// The graph of the file, for `--dry-run`.
     Planned(Graph),
 }
 

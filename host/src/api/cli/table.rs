@@ -1,7 +1,7 @@
 //! Tables for people: never wider than the terminal, and not cut in a pipe.
 //!
 //! If the terminal is too narrow, `Early` columns are left out first, then long text is cut, then
-//! `Late` columns are left out, and at last anything that is still too wide is cut.
+//! `Late` columns are left out, and finally anything that is still too wide is cut.
 
 use super::terminal::{Colour, Look, Painted, fit, harmless};
 use crate::text::columns as width_of;
@@ -20,13 +20,13 @@ pub(super) struct Column {
     is_optional: bool,
     /// Minimum width, for rows that are added later.
     wide: usize,
-    /// Preferred and smallest width if the text is cut. It is cut below the preferred one rather
-    /// than leaving out a `Late` column.
+    /// Preferred and smallest width if the text is cut. The text is cut below the preferred width
+    /// before a `Late` column is left out.
     cut: Option<(usize, usize)>,
     goes: Option<Goes>,
 }
 
-/// When a column is left out of a narrow table; lower numbers go first.
+/// When a column is left out of a narrow table. Columns with lower numbers are left out first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Goes {
     /// Before other columns are cut below their preferred width.
@@ -63,8 +63,8 @@ impl Column {
         self
     }
 
-    /// Allows the text to be cut: to the preferred width `well` while other columns can be left out
-    /// early, and to `least` at the smallest.
+    /// Allows the text to be cut: to the preferred width `well` as long as `Early` columns can be
+    /// left out, and then down to `least`.
     pub(super) const fn cut(mut self, well: usize, least: usize) -> Self {
         self.cut = Some((well, least));
         self
@@ -228,7 +228,7 @@ fn make_fit(places: &mut Vec<Place>, room: usize) {
     }
 }
 
-/// Leaves out the next column that may go; returns whether there was one.
+/// Leaves out the next column that may be left out; returns whether there was such a column.
 fn drop_next(places: &mut Vec<Place>, may_go: impl Fn(Goes) -> bool) -> bool {
     let going = |place: &Place| place.column.goes.filter(|goes| may_go(*goes));
     let next = places.iter().enumerate();

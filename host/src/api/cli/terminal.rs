@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 pub(super) use crate::text::{Painted, fit, harmless};
 
-/// Width of a terminal that does not tell its width.
+/// Width of a terminal that does not report its width.
 const DEFAULT_COLUMNS: usize = 80;
 const DEFAULT_ROWS: usize = 24;
 
@@ -26,7 +26,7 @@ pub(super) enum ColourWhen {
     Never,
 }
 
-/// Value of `--color`; one for the process, like its standard output.
+/// Value of `--color`; the process has one value, as it has one standard output.
 static COLOUR_WHEN: OnceLock<ColourWhen> = OnceLock::new();
 
 /// Sets when to use colours. Called once, before anything is written.

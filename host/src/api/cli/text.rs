@@ -10,8 +10,8 @@ use crate::{
     text::short_id,
 };
 
-/// The state of a task as one word: the outcome if it has one, or the phase if that says more than
-/// `running`.
+/// The state of a task as one word: the outcome if the task has one, or the phase if the phase says
+/// more than `running`.
 pub(super) fn state(task: &TaskRow) -> String {
     match (&task.outcome, &task.phase) {
         (Some(outcome), _) => outcome.clone(),
@@ -22,14 +22,14 @@ pub(super) fn state(task: &TaskRow) -> String {
 
 /// A symbol for the state.
 pub(super) fn mark(task: &TaskRow) -> &'static str {
-    Shade::of(task.outcome.as_deref(), &task.state).mark()
+    Shade::of(task.outcome.as_deref(), &task.state, task.phase.as_deref()).mark()
 }
 
 /// Symbol and colour for the word of a state or an outcome.
 pub(super) fn look_of_word(word: &str) -> (&'static str, Colour) {
     let shade = match word {
-        "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word),
-        outcome => Shade::of(Some(outcome), "done"),
+        "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word, None),
+        outcome => Shade::of(Some(outcome), "done", None),
     };
     let colour = match shade {
         Shade::Waiting => Colour::Yellow,
@@ -48,7 +48,7 @@ pub(super) fn colour(task: &TaskRow) -> Colour {
         (Some("succeeded"), _) => Colour::Green,
         (Some("cancelled" | "skipped"), _) => Colour::Grey,
         (Some(_), _) => Colour::Red,
-        (None, "running") => Colour::Cyan,
+        (None, "running") if !task.has_ended() => Colour::Cyan,
         (None, "held") => Colour::Magenta,
         _ => Colour::Yellow,
     }
@@ -64,7 +64,7 @@ pub(super) fn doubts(task: &TaskRow) -> Vec<String> {
     none.into_iter().chain(denied).collect()
 }
 
-/// `$3.20 of $10.00 spent today, $6.80 left`
+/// The daily budget: `$3.20 of $10.00 spent today, $6.80 left`.
 pub(super) fn budget(budget: &BudgetView) -> String {
     format!(
         "{} of {} spent today, {} left",
@@ -119,7 +119,7 @@ pub(super) fn called(task: &TaskRow) -> String {
     }
 }
 
-/// `nightly (x7tqrp) failed: exited with code 3`
+/// The end of a task: `nightly (x7tqrp) failed: exited with code 3`.
 pub(super) fn ended(task: &TaskRow) -> String {
     let mut line = format!("{} {}", called(task), state(task));
     if let Some(reason) = &task.reason {
@@ -129,7 +129,7 @@ pub(super) fn ended(task: &TaskRow) -> String {
     line
 }
 
-/// The same with a symbol and colours: `✗ nightly (x7tqrp) failed: exited with code 3`.
+/// The end of a task with a symbol and colours: `✗ nightly (x7tqrp) failed: exited with code 3`.
 pub(super) fn ended_painted(task: &TaskRow, look: Look) -> Painted {
     let mut line = Painted::default();
     look.paint(&mut line, colour(task), mark(task));

@@ -19,7 +19,7 @@ pub(super) fn now() -> Timestamp {
     clock::wall()
 }
 
-/// The time since an RFC 3339 time; a time in the future or an invalid one is returned unchanged.
+/// The time since an RFC 3339 time; a time that is invalid or in the future is returned unchanged.
 pub(super) fn ago(time: &str, now: Timestamp) -> String {
     between(Some(time), now).map_or_else(|| time.to_owned(), span)
 }
@@ -29,10 +29,14 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
     }
+    // The process ended while no host ran, so the time of its end is not known.
+    if task.has_ended() {
+        return None;
+    }
     took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 
-/// The time between two RFC 3339 times, or until now.
+/// The time between two RFC 3339 times, or from the first one until now.
 pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Option<String> {
     let end = match end {
         Some(end) => parse_rfc3339(end)?,
@@ -41,13 +45,13 @@ pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Op
     between(start, end).map(span)
 }
 
-/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. An invalid time is
-/// returned unchanged.
+/// A time: `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. An invalid
+/// time is returned unchanged.
 pub(super) fn at(time: &str, now: Timestamp) -> String {
     at_in(time, now, &clock::zone())
 }
 
-/// `20:15 (in 1m53s)`, `17:02 (4m10s ago)`.
+/// A time with its distance from now: `20:15 (in 1m53s)`, `17:02 (4m10s ago)`.
 pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
     let at = at(time, now);
     match parse_rfc3339(time) {
@@ -56,7 +60,7 @@ pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
     }
 }
 
-/// `20:15:56`, with the date if it is not today; for the lines of a log.
+/// A time with seconds, for the lines of a log: `20:15:56`, with the date if it is not today.
 pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     let zone = clock::zone();
     let (Some(at), Some(now)) = (zoned(parse_rfc3339(time), &zone), zoned(Some(now), &zone)) else {
@@ -102,7 +106,7 @@ fn next_time(text: &str) -> Option<(&str, &str)> {
 fn distance(time: Timestamp, now: Timestamp) -> String {
     let mut apart = Duration::from_millis(time.0.abs_diff(now.0));
     if apart >= Duration::from_secs(10) {
-        // Rounded to the nearest second, so that two hours minus a moment are shown as 2h.
+        // Rounds to the nearest second, so that two hours minus a moment are shown as 2h.
         apart += Duration::from_millis(500);
     }
     if apart < Duration::from_secs(1) {

@@ -80,8 +80,8 @@ fn short(line: &str) -> String {
     shortened(line, WRITTEN_CHARS)
 }
 
-/// The last lines of the output below a heading; empty if there are none. The `result` is left out,
-/// because it is shown elsewhere.
+/// The last lines of the output below a heading; empty if there is no output. The `result` is left
+/// out, because it is shown elsewhere.
 pub(super) fn end_of(end: &LogEnd, result: Option<&str>, look: Look, now: Timestamp) -> Painted {
     let drawing = Drawing {
         look,
@@ -110,7 +110,7 @@ pub(super) fn end_of(end: &LogEnd, result: Option<&str>, look: Look, now: Timest
     text
 }
 
-/// `… 21 earlier lines: claudine logs ID`
+/// The line about output that is not shown: `… 21 earlier lines: claudine logs ID`.
 fn earlier(end: &LogEnd) -> Option<String> {
     let before = match (end.earlier_lines, end.unread_bytes) {
         (Some(0), _) => return None,

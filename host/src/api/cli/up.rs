@@ -17,9 +17,9 @@ use crate::{
 
 /// Start the host in the background.
 ///
-/// Commands start it if they need it; use this one to choose its settings. They are read once, from
-/// the configuration file, this environment and these options. If a host is running, this lifts a
-/// drain (`down --drain`) and applies `--slots`.
+/// Commands start the host if they need it; use this command to choose the host's settings. These
+/// are read once, from the configuration file, this environment and these options. If a host is
+/// running, this command lifts a drain (`down --drain`) and applies `--slots`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,7 +45,7 @@ impl Up {
             start.overrides.slots = self.slots;
             start.overrides.keep = self.keep;
         });
-        // Checked here, because a running host does not read the settings.
+        // Checks the settings here, because a running host does not read them.
         Settings::load(&client.start().overrides, &config::process_environment).map_err(
             |error| {
                 let error = session::unfit(error);

@@ -34,8 +34,8 @@ const SAID_ONCE: Duration = Duration::from_secs(2);
 /// Wait for tasks and exit with their exit code.
 ///
 /// Prints a line for each task that ends. The exit code is that of the first task that did not
-/// succeed. --graph includes finished tasks, other selections do not. Within a task it frees the
-/// slot of that task meanwhile.
+/// succeed. --graph includes finished tasks, other selections do not. If this command runs within a
+/// task, the slot of that task is free meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -113,7 +113,8 @@ fn is_open(task: &TaskView) -> bool {
 }
 
 impl Wait {
-    /// The named tasks, or the selected ones: all tasks of a graph, otherwise only unfinished ones.
+    /// The named tasks, or the selected ones: all tasks of a graph, or the unfinished tasks of
+    /// another selection.
     async fn meant(&self, session: &Session) -> Result<Vec<String>, Failure> {
         match (self.tasks.is_empty(), self.which.are_none() && !self.all) {
             (false, true) => return named::several(self.tasks.clone()),
@@ -142,14 +143,14 @@ impl Wait {
     }
 }
 
-/// Limit of concurrent waits, because each takes a connection to the host. The tasks named first go
-/// first.
+/// Limit of concurrent waits, because each takes a connection to the host. The tasks named first
+/// are waited for first.
 const SIDE_BY_SIDE: usize = 16;
 /// Minimum time between two looks at changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Waits for all tasks, and prints a line for each as it ends. Tasks are addressed by id, because a
-/// name may mean another task later. The result is in the order in which they were named.
+/// name may mean another task later. The result is in the order in which the tasks were named.
 async fn all(
     session: &Session,
     tasks: Vec<TaskView>,
@@ -176,7 +177,7 @@ async fn all(
     Ok(ended.into_iter().flatten().collect())
 }
 
-/// Prints a line for a finished task; with a symbol on a terminal.
+/// Prints a line for a finished task; on a terminal, with a symbol.
 pub(super) fn tell_end(task: &TaskRow) -> Result<(), Failure> {
     if io::stdout().is_terminal() {
         output::painted(&text::ended_painted(task, Look::of_stdout()))
@@ -220,7 +221,7 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
                     after = Some(overview.sequence);
                     screen.borrow_mut().progress.note(overview.tasks);
                 }
-                // Without a host nothing changes; the waits report that it is gone.
+                // Without a host nothing changes; the waits report that the host is gone.
                 Err(_) => after = None,
             }
             clock::sleep(LOOK_EVERY).await;
@@ -250,7 +251,7 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
 struct Screen {
     spinner: Spinner,
     progress: OfMany,
-    /// The last time the missing host was reported.
+    /// The last time at which the missing host was reported.
     host_left: Option<Duration>,
 }
 

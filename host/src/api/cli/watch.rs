@@ -1,8 +1,8 @@
-//! Watches a task: prints its output as it arrives, shows its state otherwise, and handles Ctrl-C.
+//! Watches a task: prints its output as it arrives, or shows its state, and handles Ctrl-C.
 //!
-//! The output of an agent's program is parsed by its executor. For such a task the executor's
-//! description of the current action and the final result are shown; nothing here depends on the
-//! format of an agent's output, and `logs` has all of its bytes.
+//! The output of an agent's program is parsed by the executor. For an agent, the executor's
+//! description of the current action and the final result are shown: nothing here depends on the
+//! format of an agent's output. `logs` prints all bytes of that output.
 
 use std::{
     cell::RefCell,
@@ -40,7 +40,7 @@ pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one
 /// Time within which a second Ctrl-C cancels the task.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
-/// The end of watching.
+/// How watching a task ended.
 pub(super) enum Watched {
     Done(Box<TaskView>),
     /// The person detached; the task continues.
@@ -88,7 +88,8 @@ pub(super) fn interrupts() -> Result<Signal, Failure> {
     Ok(signal(SignalKind::interrupt()).map_err(cannot)?)
 }
 
-/// Shows the output and waits for the end of the task; the end may become known by either.
+/// Shows the output and waits for the end of the task. The end may become known by the output or by
+/// the wait.
 async fn stay(
     session: &Session,
     task: &str,
@@ -117,8 +118,8 @@ async fn stay(
             Ok(())
         }
     };
-    // Output ends with the task. Without a spinner and without a slot to free, the end is awaited
-    // after the output, which saves a connection: a fan-out has many waiting commands.
+    // The output ends with the task. Without a spinner and without a slot to free, the wait for the
+    // end begins after the output, which saves a connection: a fan-out has many waiting commands.
     let in_turn = shows_output && !moving && waiter.is_none();
     // An error while writing the output ends the wait too.
     let both = async {
@@ -248,8 +249,8 @@ pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
     output::bytes(format!("{result}{end}").as_bytes())
 }
 
-/// The result given by the executor. Without one, the output of a successful task; that of a failed
-/// agent is shown by `logs`.
+/// The result given by the executor, or, without one, the output of a task that succeeded. The
+/// output of a failed agent is shown by `logs`.
 fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
     let given = outputs.and_then(|outputs| outputs.get("result")?.as_str());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, named, output, session::Session, text, times};
-use crate::text::short_id;
+use crate::{app::ENDED_PHASE, text::short_id};
 
 /// Explain why a task is waiting, or how it ended.
 #[derive(Debug, Args)]
@@ -28,9 +28,10 @@ impl Why {
         }
         let id = short_id(&why.id);
         let since = text::ago(&why.since, text::now());
-        output::line(&match &*why.state {
-            "done" => format!("{id} ended {since} ago"),
-            state => format!("{id} is {state}, for {since}"),
+        output::line(&match (&*why.state, why.phase.as_deref()) {
+            ("done", _) => format!("{id} ended {since} ago"),
+            (_, Some(ENDED_PHASE)) => format!("{id} no longer runs"),
+            (state, _) => format!("{id} is {state}, for {since}"),
         })?;
         for reason in &why.reasons {
             let reason = times::in_text(reason, times::now());

@@ -24,13 +24,13 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Worktree")]
 pub(super) struct WorktreeOptions {
-    /// Run it in its own git worktree and branch.
+    /// Run the task in its own git worktree and branch.
     #[arg(long)]
     worktree: bool,
     /// Name of the new branch [default: claudine/NAME].
     ///
-    /// Without a name of the task its first words are taken, and a number is added if the branch
-    /// exists.
+    /// If the task has no name, the first words of its request are taken. If the branch exists, a
+    /// number is added.
     #[arg(
         long,
         value_name = "NAME",
@@ -49,13 +49,13 @@ pub(super) struct WorktreeOptions {
     /// On success: pr, auto, manual or patch [default: manual].
     ///
     /// `pr` pushes the branch and opens a pull request with `gh`, `auto` merges it into its base,
-    /// `manual` leaves it, `patch` writes a patch file. All but `manual` commit open changes first.
-    /// On a merge conflict nothing is changed, and the task fails.
+    /// `manual` leaves it, `patch` writes a patch file. All but `manual` commit uncommitted changes
+    /// first. On a merge conflict nothing is changed, and the task fails.
     #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy, requires = "worktree")]
     merge: Option<MergeStrategy>,
     /// Commit message [default: the first line of the request].
     ///
-    /// It is for commits made on behalf of the task; a trailer names the task.
+    /// The commits that Claudine makes for the task have this message; a trailer names the task.
     #[arg(
         hide_short_help = true,
         long,
@@ -65,7 +65,7 @@ pub(super) struct WorktreeOptions {
     message: Option<String>,
     /// Keep the worktree after success.
     ///
-    /// Without this option it is removed if all changes are committed.
+    /// Without this option, the worktree is removed if all changes are committed.
     #[arg(hide_short_help = true, long, requires = "worktree")]
     keep_worktree: bool,
 }
@@ -84,8 +84,8 @@ impl WorktreeOptions {
 
 /// List, merge, resolve or remove worktrees of tasks.
 ///
-/// A task submitted with --worktree runs in its own checkout, below the data directory. It is
-/// removed if the task succeeds and all changes are committed; otherwise it is kept.
+/// A task submitted with --worktree runs in its own checkout, below the data directory. The
+/// checkout is removed if the task succeeds and all changes are committed; otherwise it is kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -99,13 +99,13 @@ pub(super) struct Worktree {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List worktrees and changes that exist only there.
+    /// List worktrees, and the changes that exist only in them.
     List,
     /// Merge the branch of a finished task.
     ///
-    /// Open changes are committed first. `claudine worktree resolve` resolves a conflict. Your
-    /// checkout is changed only as by --merge auto. A task that failed because of its merge
-    /// succeeds with it, and its dependants are revived.
+    /// Uncommitted changes are committed first. `claudine worktree resolve` resolves a conflict.
+    /// Your checkout is changed only in the way in which --merge auto changes it. A task that
+    /// failed because of its merge then succeeds, and its dependants can run again.
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests
@@ -121,12 +121,12 @@ Examples:
     Resolve(Resolve),
     /// Remove worktrees whose changes are merged or pushed.
     ///
-    /// Worktrees of running tasks and uncommitted changes are kept, and the reason is printed. So
-    /// is a worktree with new files that git ignores (build output, reports, `.env`), without
-    /// --ignored. Commits that a worktree leaves on no branch are kept below refs/claudine/ for 30
-    /// days.
+    /// Worktrees of running tasks and worktrees with uncommitted changes are kept, and the reason
+    /// is printed. Without --ignored, worktrees with new files that git ignores (build output,
+    /// reports, `.env`) are kept too. Commits of a removed worktree that are on no branch are kept
+    /// below refs/claudine/ for 30 days.
     Clean {
-        /// Also remove unmerged worktrees; the branch is kept.
+        /// Also remove unmerged worktrees; their branches are kept.
         #[arg(long)]
         all: bool,
         /// Also remove worktrees with ignored files.
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worktree_is_a_line() {
+    fn a_worktree_is_shown_on_one_line() {
         let mut worktree = FoundWorktree {
             task: "task_01kb".to_owned(),
             name: Some("fix".to_owned()),

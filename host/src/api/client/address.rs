@@ -7,20 +7,20 @@ use serde_json::Value;
 use super::ClientError;
 use crate::app::{AppError, ErrorKind};
 
-/// Length limit of a name, above that of any id or name; a URI may have 64 KiB.
+/// Length limit of a name in a path, longer than any valid id or name; a URI may have 64 KiB.
 const LONGEST_REFERENCE: usize = 1_024;
 
-/// `/v1/tasks/{reference}{rest}`
+/// The path `/v1/tasks/{reference}{rest}`.
 pub(super) fn task(reference: &str, rest: &str) -> Result<String, ClientError> {
     named("/v1/tasks/", "task", reference, rest)
 }
 
-/// `/v1/plugins/{name}`
+/// The path `/v1/plugins/{name}`.
 pub(super) fn plugin(name: &str) -> Result<String, ClientError> {
     named("/v1/plugins/", "plugin", name, "")
 }
 
-/// `/v1/groups/{name}{rest}`
+/// The path `/v1/groups/{name}{rest}`.
 pub(super) fn group(name: &str, rest: &str) -> Result<String, ClientError> {
     named("/v1/groups/", "group", name, rest)
 }
@@ -45,7 +45,7 @@ fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, Cli
     Ok(path)
 }
 
-/// Appends the fields of `query` that are set to a path.
+/// Appends to a path those fields of `query` that are set.
 pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<String, ClientError> {
     let fields = serde_json::to_value(query).map_err(ClientError::Unwritable)?;
     let mut separator = '?';

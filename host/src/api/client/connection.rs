@@ -1,7 +1,7 @@
 //! One HTTP connection to the host.
 //!
 //! The caller drives the connection, so there is no background task to join. An idle connection is
-//! not driven; whether its host is gone shows only when it is used again.
+//! not driven, so a client notices only at the next use that the host is gone.
 
 use std::pin::Pin;
 
@@ -59,7 +59,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                // An error of the connection is also returned by the work.
+                // The work returns an error of the connection too.
                 _ = wire => self.0 = None,
             }
         }
@@ -87,7 +87,7 @@ impl Connection {
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, Broken> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
-        // `address` percent-encodes all paths, so only a path that is too long is not a valid URI.
+        // `address` percent-encodes all paths, so a path is an invalid URI only if it is too long.
         *request.uri_mut() = ask.path.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("claudine"));

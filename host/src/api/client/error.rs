@@ -9,7 +9,7 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::api) enum ClientError {
-    /// An error that the host answered with.
+    /// An error with which the host answered.
     #[error("{0}")]
     Refused(AppError),
     #[error("no host is running for {}", data_dir.display())]
@@ -34,7 +34,7 @@ pub(in crate::api) enum ClientError {
     Silent(Duration),
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
-    /// Without a cause if the answer ended early without an error.
+    /// The answer ended early; without a cause if the connection reported no error.
     #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
     #[error("invalid answer from the host: {0}")]
@@ -60,17 +60,17 @@ fn last_words(log_end: &str) -> String {
 impl ClientError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotReady { log, .. } | Self::StillBorn { log, .. } => Some(format!("its log is {}", log.display())),
+            Self::NotReady { log, .. } | Self::StillBorn { log, .. } => Some(format!("the host's log is {}", log.display())),
             Self::Cut(_) => {
-                Some("whether it did what was asked is not known: look at `claudine list` before asking again".to_owned())
+                Some("the host may have done what was asked: look at `claudine list` before asking again".to_owned())
             }
-            Self::Silent(_) => Some("`claudine doctor` checks it".to_owned()),
+            Self::Silent(_) => Some("`claudine doctor` checks the host".to_owned()),
             Self::Stopped(pid) => Some(format!(
-                "`kill -CONT {pid}` continues it, and then it does what it was asked meanwhile"
+                "`kill -CONT {pid}` continues the host, which then does what it was asked meanwhile"
             )),
             Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("it belongs to another user; give a data directory of your own by --data-dir".to_owned())
+                Some("the socket belongs to another user; give a data directory of your own by --data-dir".to_owned())
             }
             Self::NotRunning { .. } => Some("`claudine up` starts one".to_owned()),
             _ => None,

@@ -19,10 +19,11 @@ pub(in crate::api) enum Heard {
     HostLeft,
 }
 
-/// Reads events. The position is kept in the query, so that a new host continues after it.
+/// Reads events. The position is kept in the query, so that a new host continues after that
+/// position.
 ///
-/// A host that crashed is started again, as by any command. One that was shut down is not: a mere
-/// reader must not undo somebody's decision, and waits until a host runs.
+/// A host that crashed is started again, as by any command. A host that was shut down is not
+/// started again: a reader must not undo somebody's decision, so it waits until a host runs.
 pub(in crate::api) struct EventReader<'a> {
     client: &'a Client,
     query: EventQuery,
@@ -74,7 +75,7 @@ impl EventReader<'_> {
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));
                 }
-                // The same host may repeat this until it has ended.
+                // A host that is shutting down may repeat this error until it has ended.
                 Err(_) if self.host_left => self.look_again().await,
                 Err(_) => {
                     self.open = None;
@@ -94,7 +95,7 @@ impl EventReader<'_> {
         clock::sleep(LOOK_AGAIN).await;
     }
 
-    /// Records the position after an event, so that none is repeated or skipped.
+    /// Records the position after an event, so that no event is repeated or skipped.
     fn pass(&mut self, sequence: u64) {
         self.host_left = false;
         self.query.after = Some(sequence);
@@ -114,8 +115,8 @@ impl EventReader<'_> {
         self.open.insert(open).next().await
     }
 
-    /// Repeats the request until a host answers, and starts none. A host that is shutting down may
-    /// still receive it.
+    /// Repeats the request until a host answers, and starts no host. A host that is shutting down
+    /// may still receive the request.
     async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
         let patient = self.client.that_starts_none();
         loop {

@@ -26,8 +26,8 @@ pub(in crate::api) enum Followed {
     Gap(u64),
 }
 
-/// Reads the output of a task. If the connection breaks, it asks the next host for the rest, by
-/// attempt and offset.
+/// Reads the output of a task. If the connection breaks, the reader asks the next host for the
+/// missing output, by attempt and offset.
 pub(in crate::api) struct Follower<'a> {
     client: &'a Client,
     task: String,
@@ -40,9 +40,10 @@ pub(in crate::api) struct Follower<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Place {
     attempt: Option<u32>,
-    /// Offset of the next byte, once one was read; in a transcript, that of standard output.
+    /// Offset of the next byte, once a byte was read; in a transcript, the offset in standard
+    /// output.
     offset: Option<u64>,
-    /// In a transcript, the offset of standard error.
+    /// In a transcript, the offset in standard error.
     stderr_offset: Option<u64>,
 }
 
@@ -50,7 +51,7 @@ impl Place {
     fn pass(&mut self, piece: &LogPiece) {
         match piece {
             LogPiece::Attempt(number) => {
-                // A later attempt is shown from its beginning, even if the first was not.
+                // A later attempt is shown from its beginning, even if the first attempt was not.
                 let later = self.attempt.is_some_and(|before| before != *number);
                 *self = Self {
                     attempt: Some(*number),
@@ -72,7 +73,7 @@ impl Place {
         }
     }
 
-    /// The rest of the original request.
+    /// The request for the output that is still missing.
     fn rest(self, asked: &LogQuery) -> LogQuery {
         let attempt = self.attempt.or(asked.attempt);
         match self.offset {
@@ -92,7 +93,7 @@ impl Place {
     }
 }
 
-/// Time between two checks by a reader without a host whether one has crashed.
+/// Time between two checks of a reader without a host whether the last host has crashed.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -135,7 +136,7 @@ impl Follower<'_> {
                     }
                     continue;
                 }
-                // All places for followers are taken. Output is kept until one is free.
+                // All places for followers are taken. Output is kept until a place is free.
                 Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {
@@ -173,7 +174,8 @@ impl Follower<'_> {
             if let Some(frame) = clock::within(LOOK_FOR_LOST, open.next()).await {
                 return frame;
             }
-            // Without a host the task is never concluded, so its end would never come.
+            // Without a host the task is never concluded, so the end of the output would never
+            // come.
             if open.is_here() && self.client.has_lost_its_host() {
                 return Err(ClientError::Cut(None));
             }
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_was_cut_off_requests_the_rest() {
+    fn a_reader_that_was_cut_off_requests_the_missing_output() {
         let bytes = |offset, length| LogPiece::Bytes {
             channel: LogChannel::Stdout,
             offset,

@@ -9,7 +9,7 @@ use crate::api::rest::frame::{Decoder, Frame};
 /// Number of fruitless tries in a row after which a reader gives up.
 pub(super) const TRIES: u32 = 3;
 
-/// A connection that an answer arrives on.
+/// A connection on which an answer arrives.
 pub(super) struct Frames {
     connection: Connection,
     body: Incoming,

@@ -40,15 +40,15 @@ use crate::{
 };
 
 /// Time limit of ordinary answers, which take milliseconds. A host that takes this long is stuck,
-/// and an error is better than hanging with it.
+/// and an error is better than waiting for it for ever.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Time without an answer after which the client checks whether the host is stopped by a signal.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
-/// Limit of idle connections that are kept. Their time limit is below the one after which the host
-/// closes them.
+/// Limit of idle connections that are kept, and the time for which each is kept. The host closes
+/// idle connections later than that.
 const KEPT_CONNECTIONS: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(10);
-/// Number of times a repeatable request is sent while hosts come and go.
+/// Limit of how often a repeatable request is sent if hosts end before they answer.
 const TRIES: u32 = 3;
 /// Buffer size of a connection within this process.
 const HERE_BYTES: usize = 64 << 10;
@@ -59,10 +59,10 @@ struct Ask {
     method: Method,
     path: String,
     body: Bytes,
-    /// Whether sending it twice has the same effect as sending it once.
+    /// Whether sending the request twice has the same effect as sending it once.
     repeatable: bool,
     limit: Option<Duration>,
-    /// Whether it only reads stored data, so that no host is started for it.
+    /// Whether the request only reads stored data, so that no host is started for it.
     reads: bool,
 }
 
@@ -117,7 +117,7 @@ impl Ask {
 /// Client of the host of one data directory.
 pub(super) struct Client {
     start: HostStart,
-    /// Idle connections, each with the monotonic time since when it is idle.
+    /// Idle connections, each with the monotonic time since which it has been idle.
     idle: Mutex<Vec<(Duration, Connection)>>,
     /// Version of a host that differs from this program's, until it is reported.
     other_version: Mutex<Option<String>>,

@@ -1,9 +1,9 @@
 //! Starts a host if none runs. If many clients need one at the same moment, only one is started.
 //!
-//! Clients take turns with a lock in the data directory, and the next in turn finds the host that
-//! the first one started. The host reports on a pipe that it is ready, or why it failed, so nobody
-//! has to poll, and the client can show the error. The pipe belongs to the client only: the host
-//! keeps no descriptor of its starter, so that `$(claudine delegate …)` returns at once.
+//! Clients take turns with a lock in the data directory, and the next client finds the host that
+//! the first client started. The host reports on a pipe that it is ready, or why it failed, so
+//! nobody has to poll, and the client can show the error. The pipe belongs to the client only: the
+//! host keeps no descriptor of its starter, so that `$(claudine delegate …)` returns at once.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -39,7 +39,8 @@ use crate::{
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for a host that is shutting down or being started by somebody else.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
-/// The same for requests that can be answered without a host.
+/// Time limit for a host that is starting or shutting down, if the request can be answered without
+/// a host.
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
@@ -50,7 +51,7 @@ const LOG_END_BYTES: usize = 2_000;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::api) enum Announcement {
-    Ready(HostInfo),
+    Ready(Box<HostInfo>),
     Failed(AppError),
 }
 
@@ -74,7 +75,7 @@ pub(in crate::api) struct HostStart {
 }
 
 impl HostStart {
-    /// Connects to the host; returns whether it was started for this.
+    /// Connects to the host; returns whether the host was started for this.
     pub(in crate::api) async fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
         if let Some(stream) = self.try_connect().await? {
             return Ok((stream, false));
@@ -126,7 +127,7 @@ impl HostStart {
         }
     }
 
-    /// Whether the last host crashed: only a proper shutdown removes its file.
+    /// Whether the last host crashed: only a proper shutdown removes the host's file.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
@@ -156,7 +157,8 @@ impl HostStart {
         Ok(Some(stream))
     }
 
-    /// Waits for its turn, and starts a host unless another client just has. Blocks the thread.
+    /// Waits for its turn, and starts a host unless another client has just started one. Blocks the
+    /// thread.
     fn start_in_turn(&self) -> Result<(), ClientError> {
         let turn = self.turn().map_err(|source| self.cannot_start(source))?;
         let path = self.layout.socket();
@@ -186,8 +188,8 @@ impl HostStart {
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
-                // Another command is starting a host, which takes no longer than this unless that
-                // command was suspended.
+                // Another command is starting a host. This takes no longer than `READY_LIMIT`,
+                // unless that command was suspended.
                 Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                     std::thread::sleep(TURN_LOOK);
                 }
@@ -195,7 +197,7 @@ impl HostStart {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let limit = READY_LIMIT.as_secs();
                     return Err(io::Error::other(format!(
-                        "another command has been starting it for more than {limit} s"
+                        "another command has been starting the host for more than {limit} s"
                     )));
                 }
                 Err(error) => return Err(error.into()),
@@ -284,8 +286,8 @@ impl HostStart {
     }
 }
 
-/// The path of the program on disk. After an upgrade the running program's own path ends in `
-/// (deleted)`, and the new program is at the path without that.
+/// The path of the program on disk. After an upgrade the running program's own path ends in
+/// ` (deleted)`, and the new program is at the path without this suffix.
 fn this_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.as_os_str().to_string_lossy();
@@ -298,7 +300,8 @@ fn this_program() -> io::Result<PathBuf> {
 fn nobody_listens(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        // A host that ends resets the connections that it has not accepted.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
     )
 }
 
@@ -315,7 +318,8 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// The last lines of the log; empty if it cannot be read, because it only adds detail to an error.
+/// The last lines of the log; empty if the log cannot be read, because these lines only add detail
+/// to an error.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];
@@ -349,7 +353,8 @@ mod tests {
         }
     }
 
-    /// Listens as another user. The user id is that of the calling thread only; needs root.
+    /// Listens as another user. Only the calling thread changes its user id, for which it has to be
+    /// root.
     fn listen_as_nobody(socket: PathBuf) -> UnixListener {
         let listening = std::thread::spawn(move || {
             let nobody = Uid::from_raw(NOBODY);
@@ -378,7 +383,7 @@ mod tests {
         // The owner of the directory is reason enough to refuse.
         let refused = client.connect().await.unwrap_err();
         assert!(matches!(refused, ClientError::Socket { .. }), "{refused}");
-        assert!(listener.accept().is_err(), "it was not even connected to");
+        assert!(listener.accept().is_err(), "the listener was connected to");
 
         // In a directory that only its owner can write to, the owner of the listener is checked.
         fs::set_permissions(&root, open(0o755)).unwrap();

@@ -24,8 +24,8 @@ const LARGEST_PAGE: u32 = 1_000;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Repeated after a crash of the host if all tasks have idempotency keys, because then no task
-    /// is submitted twice.
+    /// Submits tasks. The request is repeated after a crash of the host if all tasks have
+    /// idempotency keys, because then no task is submitted twice.
     pub(in crate::api) async fn submit(&self, request: &Submit) -> Result<Submitted, ClientError> {
         let again = request
             .tasks
@@ -107,7 +107,7 @@ impl Client {
             .await
     }
 
-    /// Has no time limit, because git has none. Repeating it returns the finished merge.
+    /// Has no time limit, because git has none. Repeating the request returns the finished merge.
     pub(in crate::api) async fn merge_worktree(
         &self,
         task: &str,
@@ -344,7 +344,7 @@ impl Client {
         Ok((self.info().await?, started))
     }
 
-    /// The same, and lifts a drain.
+    /// Starts a host if none runs, and lifts a drain; returns whether it started one.
     pub(in crate::api) async fn up(&self) -> Result<(UpView, bool), ClientError> {
         let (host, started) = self.reach().await?;
         // Hosts of earlier versions cannot lift a drain, but say whether they drain.
@@ -366,7 +366,7 @@ impl Client {
     /// Shuts the host down and returns its last state. Has no time limit, because running tasks may
     /// have to end first.
     pub(in crate::api) async fn down(&self, mode: DownMode) -> Result<HostInfo, ClientError> {
-        // A shutdown in progress is joined, so repeating the request does no harm.
+        // A repeated request joins the shutdown in progress, so repeating it does no harm.
         let ask = Ask::post("/v1/host/down".to_owned(), &DownBody { mode })?;
         self.ask(ask.patient().repeatable_if(true)).await
     }

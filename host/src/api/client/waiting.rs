@@ -1,7 +1,7 @@
 //! Waits for the end of a task across restarts of the host.
 //!
-//! A host that crashed is started again, as by any command. One that was shut down is not: a mere
-//! wait must not undo somebody's decision, and continues with the next host.
+//! A host that crashed is started again, as by any command. A host that was shut down is not
+//! started again: a wait must not undo somebody's decision, so it continues with the next host.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Client {
         }
     }
 
-    /// The same client, but it starts no host.
+    /// A client like this one that starts no host.
     pub(super) fn that_starts_none(&self) -> Self {
         let mut start = self.start.clone();
         start.policy = Policy::Never;

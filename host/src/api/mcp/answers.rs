@@ -63,8 +63,8 @@ pub(super) struct Task {
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// An agent's result, or the last lines of its transcript once it is done; otherwise the end of
-    /// standard output.
+    /// The result of an agent, or, without one, the last lines of its transcript once it is done.
+    /// For a script, the end of standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     /// The worktree, if the task has its own.
@@ -184,7 +184,7 @@ fn millis(time: Option<&str>) -> Option<i64> {
 pub(super) struct Logs {
     pub(super) success: bool,
     pub(super) task_id: String,
-    /// The last lines: an agent's transcript, otherwise standard output. Without colours.
+    /// The last lines of an agent's transcript, or of a command's standard output, without colours.
     pub(super) output: String,
     /// The last lines of standard error.
     pub(super) errors: String,
@@ -246,7 +246,7 @@ pub(super) struct WaitedForOne {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WaitedForSeveral {
     pub(super) success: bool,
-    /// Whether all have ended, or at least one with `any`. If not, call again.
+    /// Whether all tasks have ended, or, with `any`, at least one. If not, call again.
     pub(super) done: bool,
     /// The tasks in the order of `taskIds`.
     pub(super) tasks: Vec<Task>,
@@ -260,12 +260,12 @@ pub(super) struct Diff {
     pub(super) branch: String,
     /// Commit that the changes start from.
     pub(super) from: String,
-    /// Commit that they end at; absent if uncommitted changes are included.
+    /// Commit that the changes end at; absent if uncommitted changes are included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<String>,
     /// A line for each changed file; empty without changes.
     pub(super) stat: String,
-    /// The patch, cut after 40,000 bytes with a note about that.
+    /// The patch, cut after 40,000 bytes with a note about the cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) patch: Option<String>,
 }
@@ -278,10 +278,11 @@ pub(super) struct Merged {
     pub(super) task_id: String,
     /// Result of the merge.
     pub(super) merge: Merge,
-    /// Number of the attempt that succeeded by this merge, if the task had failed because of it.
+    /// Number of the attempt that succeeded by this merge, if the task had failed because of its
+    /// merge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) attempt_number: Option<u32>,
-    /// Number of dependants that can run now.
+    /// Number of dependants that can run again because of the merge.
     pub(super) revived: usize,
 }
 
@@ -293,7 +294,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// Cannot fail, because both fields are plain JSON values.
+    /// Writes the error as JSON. This cannot fail, because both fields are plain JSON values.
     pub(super) fn to_json(&self) -> String {
         serde_json::json!(self).to_string()
     }

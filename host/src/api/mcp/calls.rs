@@ -26,7 +26,7 @@ const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
 
-/// The requested worktree. Options of a worktree without one are an error.
+/// The requested worktree. Options of a worktree are an error if no worktree is requested.
 fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
     let given = [
         ("branchName", asked.branch_name.is_some()),
@@ -218,7 +218,7 @@ impl Server {
             (Some(task), None) => task,
             (None, Some(graph)) => return self.cancel_graph(graph, asked.reason).await,
             _ => {
-                let message = "give taskId, or graph for all tasks of one";
+                let message = "give taskId, or graph to cancel all tasks of a graph";
                 return Err(AppError::new(ErrorKind::Invalid, message));
             }
         };

@@ -4,7 +4,7 @@
 use crate::text::bytes_within;
 
 /// Size limit of the texts in an answer, as written in JSON. Clients give an agent about 25,000
-/// tokens of an answer, and cut or drop longer ones.
+/// tokens of an answer, and cut or drop longer answers.
 pub(super) const ANSWER_BYTES: usize = 40_000;
 
 /// The end or the beginning of a text, cut to a size limit.
@@ -73,7 +73,8 @@ impl Fitted {
     }
 }
 
-/// The share of each text in a common size limit. A short one leaves its share to the others.
+/// The share of each text in a common size limit. What a short text does not need of its share is
+/// left to the others.
 pub(super) fn shares(texts: &[&str], most_bytes: usize) -> Vec<usize> {
     let taken = |text: &str| text.chars().map(written).take(most_bytes).sum::<usize>();
     let mut shortest_first: Vec<(usize, usize)> =

@@ -1,4 +1,4 @@
-//! Reads and writes messages, one per line. Every request gets an answer, even an unreadable one:
+//! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable:
 //! without an answer the client would wait for ever, and the agent with it.
 
 use std::{collections::HashSet, io, sync::Arc};
@@ -34,13 +34,14 @@ const SAME_ID: &str = "an earlier request with this id has no answer yet, so thi
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
-    /// The id and the length so far of a line that is too long; the rest of it is skipped.
+    /// The id of a line that is too long, and the line's length so far; the remainder of the line
+    /// is skipped.
     too_long: Option<(RequestId, usize)>,
     /// Whether a request was read. Notifications before the first one are dropped, because they
     /// would end the server.
     begun: bool,
-    /// Ids of unanswered requests. A second request with the same id would be executed, and its
-    /// answer taken for that of the first.
+    /// Ids of unanswered requests. If a second request with the same id were executed, its answer
+    /// would be taken for the answer to the first request.
     unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
     output: Arc<Mutex<Lasting>>,
     /// An answer that `receive` has yet to write. Kept here because `receive` may be cancelled at
@@ -49,8 +50,8 @@ pub(super) struct Lines {
     is_flushed: bool,
 }
 
-/// Output that is not written yet. If a write is cancelled midway, the next one continues with the
-/// rest, so that messages are never mixed.
+/// Output that is not written yet. If a write is cancelled midway, the next write continues at that
+/// point, so that messages are never mixed.
 struct Lasting {
     output: Option<Output>,
     waiting: Vec<u8>,
@@ -105,7 +106,7 @@ impl Lines {
         }
     }
 
-    /// Reads up to the end of a line. Cancelling it loses nothing.
+    /// Reads up to the end of a line. Cancelling this call loses nothing.
     async fn read_line(&mut self) -> io::Result<Read> {
         loop {
             let bytes = self.input.fill_buf().await?;
@@ -139,7 +140,7 @@ impl Lines {
         }
     }
 
-    /// The message of the line, if it needs handling; an unreadable one is answered here.
+    /// The message of the line, if it needs handling; an unreadable message is answered here.
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
@@ -196,7 +197,7 @@ impl Transport<RoleServer> for Lines {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let output = self.output.clone();
-        // Removed before sending: once a client has the answer, it may reuse the id.
+        // Removes the id before sending: a client that has the answer may reuse the id.
         if let Some(id) = answered(&message) {
             lock(&self.unanswered).remove(id);
         }
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!(methods, ["ping", "notifications/cancelled", "ping"]);
         assert_eq!(answers, [Value::Null; 0]);
 
-        // Nor does an answered one.
+        // Nor does an answered request.
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let input = format!("{ping}\n{ping}\n").into_bytes();
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));

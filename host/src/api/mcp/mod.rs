@@ -1,9 +1,9 @@
 //! MCP over standard input and output, for agents that delegate work.
 //!
 //! A thin adapter over `client` without any state of tasks: any number of instances may run at
-//! once, and after a restart of the host the next call reaches the new one. It exits at the end of
-//! its input. No call waits for the task that it starts; only [`tools::WAIT`] waits, for less time
-//! than any client's timeout.
+//! once, and after a restart of the host, the next call reaches the new host. The server exits at
+//! the end of its input. No call waits for a task that it starts; only [`tools::WAIT`] waits, for
+//! less time than any client's timeout.
 
 mod answers;
 mod calls;
@@ -31,7 +31,8 @@ pub(super) struct Origins {
     /// Base of relative working directories.
     pub(super) directory: PathBuf,
     pub(super) environment: Environment,
-    /// The attempt that it was started from, if any; its slot is free while a call waits.
+    /// The attempt inside which the server was started, if any; its slot is free while a call
+    /// waits.
     pub(super) attempt: Option<String>,
 }
 
@@ -53,5 +54,5 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
         .waiting()
         .await
         .map(drop)
-        .map_err(|error| failed("the MCP server ended badly", &error))
+        .map_err(|error| failed("the MCP server failed", &error))
 }

@@ -16,7 +16,7 @@ pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DelegateTask {
     /// The prompt, complete in itself: the agent does not see this conversation. For the executor
-    /// `shell` the script.
+    /// `shell`, the script.
     pub(super) prompt: String,
     /// Priority, P0 (highest) to P2. Default: P1.
     pub(super) priority: Option<Priority>,
@@ -34,7 +34,7 @@ pub(super) struct DelegateTask {
     /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's
     /// name.
     pub(super) executor: Option<String>,
-    /// Name to find it by.
+    /// Name to find the task by.
     pub(super) name: Option<String>,
     /// Labels to filter by.
     pub(super) labels: Option<std::collections::BTreeMap<String, String>>,
@@ -59,7 +59,7 @@ pub(super) struct DelegateTask {
     pub(super) allow_denied: Option<bool>,
     /// For agents: session to continue.
     pub(super) resume_session: Option<String>,
-    /// Do not cancel it along with the task that submits it.
+    /// Do not cancel this task along with the task that submits it.
     pub(super) detach: Option<bool>,
     /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the
     /// condition `succeeded`, `completed` (finished, in success or not) or `any`.
@@ -68,8 +68,8 @@ pub(super) struct DelegateTask {
     /// The same as `dependencies`.
     #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) depends_on: Option<Vec<serde_json::Value>>,
-    /// Tasks whose output it is given, by id or name: before its prompt, and as files in
-    /// $CLAUDINE_INPUTS. It waits for them too.
+    /// Tasks whose output this task is given, by id or name: before its prompt, and as files in
+    /// $CLAUDINE_INPUTS. This task waits for them too.
     pub(super) with_output_of: Option<Vec<String>>,
     /// Group whose limit applies.
     pub(super) group: Option<String>,
@@ -80,7 +80,7 @@ pub(super) struct DelegateTask {
     pub(super) retries: Option<u32>,
     /// Budget in USD, over all attempts.
     pub(super) budget_usd: Option<f64>,
-    /// Run it in its own git worktree and branch; the checkout of `workingDirectory` is not
+    /// Run the task in its own git worktree and branch; the checkout of `workingDirectory` is not
     /// changed.
     pub(super) use_worktree: Option<bool>,
     /// Name of the new branch. Default: named after the task.
@@ -92,7 +92,8 @@ pub(super) struct DelegateTask {
     /// file). `pr` and `auto` need permission in the user's configuration
     /// (`mcp.merge_strategies`).
     pub(super) merge_strategy: Option<MergeStrategy>,
-    /// Keep the worktree after success. By default it is removed if all changes are committed.
+    /// Keep the worktree after success. By default the worktree is removed if all changes are
+    /// committed.
     pub(super) keep_worktree: Option<bool>,
 }
 
@@ -125,10 +126,11 @@ pub(super) enum MergeStrategy {
 pub(super) struct SubmitGraph {
     /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and
     /// `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or
-    /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is
-    /// given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as
-    /// `10m`), `retries`, `hold`, `after`, `worktree` (true, or `{branch, base, merge, keep,
-    /// message}`), `labels`, `model`, `permissionMode`, `allowedTools`.
+    /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output the task is
+    /// given. Further fields are `executor`, `group`, `priority`, `workingDirectory`, `env`,
+    /// `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or
+    /// `{branch, base, merge, keep, message}`), `labels`, `model`, `permissionMode`,
+    /// `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
     /// Name of the graph, for `graph` of ListTasks.
@@ -167,7 +169,8 @@ pub(super) struct TaskLogs {
 pub(super) struct CancelTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: Option<String>,
-    /// In place of `taskId`: every task of this graph, by its name or one of its tasks.
+    /// In place of `taskId`: every task of this graph, which is named by its name or by one of its
+    /// tasks.
     pub(super) graph: Option<String>,
     /// Reason, stored with the task.
     pub(super) reason: Option<String>,
@@ -178,7 +181,7 @@ pub(super) struct CancelTask {
 pub(super) struct RetryTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// Start the task now if it waits for a usage limit, a delay or its start.
+    /// Start the task now if it waits for a usage limit, a delay or its start time.
     pub(super) now: Option<bool>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
@@ -228,7 +231,7 @@ pub(super) struct ResumeTask {
 pub(super) struct ListTasks {
     /// Only tasks in one of these states (blocked, waiting, ready, held, running, done) or with one
     /// of these outcomes (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost),
-    /// with commas between them. `active` for all that have not ended.
+    /// with commas between them. `active` selects all tasks that have not ended.
     pub(super) state: Option<String>,
     /// Only tasks of this name; `*` stands for any characters, `?` for one.
     pub(super) name: Option<String>,
@@ -240,15 +243,15 @@ pub(super) struct ListTasks {
     pub(super) group: Option<String>,
     /// Only tasks of this graph: its name, or one of its tasks.
     pub(super) graph: Option<String>,
-    /// Only tasks that ended since then, or have not ended: `2h` for two hours ago, `9:00`,
+    /// Only tasks that ended since this time, or have not ended: `2h` for two hours ago, `9:00`,
     /// `yesterday`, or an RFC 3339 time.
     pub(super) since: Option<String>,
-    /// Only tasks that ended before then, or were submitted before then and have not ended.
+    /// Only tasks that ended before this time, or were submitted before it and have not ended.
     pub(super) until: Option<String>,
     /// Page size. Default: 20.
     #[schemars(range(min = 1, max = 100))]
     pub(super) limit: Option<u64>,
-    /// Only tasks older than this one: `next` of the answer before.
+    /// Only tasks older than this one: `next` of the previous answer.
     pub(super) before: Option<String>,
 }
 

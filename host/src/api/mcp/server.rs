@@ -24,7 +24,7 @@ use crate::{
     app::{AppError, ErrorKind},
 };
 
-/// Built once, because clients request the list repeatedly.
+/// The tools, built once because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 
 pub(super) struct Server {
@@ -116,8 +116,8 @@ impl ServerHandler for Server {
         };
         Ok(match called {
             Ok(answer) => CallToolResult::structured(answer),
-            // Only as text: clients check structured content against the schema of the tool's
-            // answer, even if it is an error.
+            // Sends errors as text alone: clients check structured content against the schema of
+            // the tool's answer, even the content of an error.
             Err(error) => {
                 CallToolResult::error(vec![ContentBlock::text(Failed::from(error).to_json())])
             }

@@ -1,9 +1,9 @@
 //! Polls standard input and output instead of using a thread for each, which saves thread switches
 //! per answer.
 //!
-//! Clients connect them by pipes (Python, Rust) or sockets (Node). Both are reopened or duplicated,
-//! so that the descriptors shared with the parent stay unchanged; files and terminals cannot be
-//! polled and use threads.
+//! Clients connect both by pipes (Python, Rust) or sockets (Node). A pipe is reopened and a socket
+//! duplicated, so that the descriptors shared with the parent stay unchanged. Files and terminals
+//! cannot be polled, so threads are used for them.
 
 use std::{
     io,

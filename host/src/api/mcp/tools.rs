@@ -27,7 +27,7 @@ pub(in crate::api) const NAMES: [&str; 11] = [
 ];
 
 pub(super) const INSTRUCTIONS: &str = "\
-Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
+Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. Tasks survive the end of this session.
 
 Delegate when work is independent of what you do next, would take long, or can run alongside other work: a test suite, a review, a \
 migration of one module among several. Do short things yourself. Give each task a prompt that is complete in itself, since the agent sees \
@@ -81,7 +81,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
-            "Gives a finished task another attempt. It keeps its id; an agent continues its session if it can.",
+            "Gives a finished task another attempt. The task keeps its id; an agent continues its session if it can.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -89,7 +89,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ResumeTask, answers::Resumed>(
             RESUME,
-            "Continues a finished task from where it ended, with new instructions. It keeps its id; an agent continues its session.",
+            "Continues a finished task from where it ended, with new instructions. The task keeps its id; an agent continues its session.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -102,7 +102,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits until one task, all of several tasks or the first of them has ended, at most 50 seconds. Returns the same as TaskStatus; call it again while `done` is false.",
+            "Waits for at most 50 seconds until a task has ended, or, given several tasks, until all of them or the first of them has ended. Returns the same as TaskStatus; call it again while `done` is false.",
             reads(),
         ),
         tool::<parameters::TaskDiff, answers::Diff>(
@@ -112,7 +112,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::MergeTask, answers::Merged>(
             MERGE,
-            "Merges the branch of a finished task, or pushes it or writes a patch file: after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds.",
+            "Merges the branch of a finished task, pushes the branch, or writes a patch file: use it after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -132,8 +132,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// Removes descriptions from the schema of an answer that the answer itself makes clear: those of
-/// enum values and of nested fields. The schema takes up space in every conversation.
+/// Removes the descriptions of enum values and of nested fields from the schema of an answer,
+/// because the answer itself makes them clear. The schema takes up space in every conversation.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -211,8 +211,8 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
-            // Left out if any value is allowed, because some clients accept only objects as
-            // schemas.
+            // Leaves the field out if any value is allowed, because some clients accept only
+            // objects as schemas.
             if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
                 fields.remove("additionalProperties");
             }

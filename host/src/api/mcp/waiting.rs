@@ -60,8 +60,8 @@ impl Server {
             );
             return Err(AppError::new(ErrorKind::Invalid, message));
         }
-        // All are looked up first: unknown tasks are refused at once, finished ones count, and each
-        // name is resolved to the task that it means now.
+        // All tasks are looked up first: unknown tasks are refused at once, finished tasks count,
+        // and each name is resolved to the task that it means now.
         let mut tasks = Vec::with_capacity(references.len());
         for reference in references {
             tasks.push(self.client.status(reference).await?);
@@ -114,7 +114,7 @@ impl Server {
             }
         }
         drop(waits);
-        // With `any` the other tasks have changed meanwhile.
+        // With `any`, the other tasks may have changed meanwhile.
         for (place, id) in &open {
             if !waited_for[*place] {
                 tasks[*place] = self.client.status(id).await?;

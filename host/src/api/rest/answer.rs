@@ -98,7 +98,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let Some(read) = read else {
             let limit = BODY_LIMIT.as_secs();
             return Err(invalid(format!(
-                "the request's body was not there within {limit} s"
+                "the request's body did not arrive within {limit} s"
             )));
         };
         let bytes = read.map_err(|rejection| unread(rejection, limit_bytes))?;

@@ -16,7 +16,7 @@ use crate::app::{Caller, Peer};
 pub(super) struct By(pub(super) Arc<Principal>);
 
 /// The peer of a connection, as reported by the kernel. Its principal is determined only when a
-/// request needs it, because that costs more than most answers.
+/// request needs it, because determining it costs more than most answers.
 #[derive(Clone)]
 pub(super) struct Connected {
     peer: Arc<Peer>,
@@ -38,15 +38,16 @@ impl FromRequestParts<Shared> for By {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let via = via(parts)?;
         let connected = parts.extensions.get::<Connected>().cloned();
-        // Every connection provides it.
-        let connected = connected.ok_or_else(|| invalid("the request came by no connection"))?;
+        // The listener adds this to the requests of every connection.
+        let connected = connected
+            .ok_or_else(|| invalid("internal error in Claudine: the request has no connection"))?;
         let recognised = shared.host.recognise(&connected.peer);
-        let caller = connected.caller.get_or_init(|| recognised).await;
+        let caller = connected.caller.get_or_try_init(|| recognised).await?;
         Ok(Self(Arc::new(caller.by(via))))
     }
 }
 
-/// The origin that a request states with a header, which is all it can say about its sender.
+/// The origin that a request states in a header. A request can state nothing else about its sender.
 fn via(parts: &Parts) -> Result<Via, Refusal> {
     let Some(said) = parts.headers.get(VIA_HEADER) else {
         return Ok(Via::Rest);

@@ -2,8 +2,8 @@
 //! and a payload.
 //!
 //! The format is binary because output is bytes: JSON would double its size and require UTF-8. Each
-//! frame of output has its offset, and a complete answer ends with [`Frame::End`], so a reader that
-//! was cut off notices it and can continue from there.
+//! frame of output has its offset, and a complete answer ends with [`Frame::End`], so a reader
+//! notices that it was cut off, and can continue at the next offset.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::app::{AppError, EventPiece, Item, LogChannel, LogPiece, Place};
 
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.claudine.frames";
 const HEAD_BYTES: usize = 13;
-/// Length limit of a payload; hosts send no longer ones.
+/// Length limit of a payload; no host sends a longer one.
 const PAYLOAD_LIMIT_BYTES: usize = 16 << 20;
 
 #[derive(Clone, PartialEq, Debug)]
@@ -30,7 +30,7 @@ pub(crate) enum FrameError {
     Kind(u8),
     #[error("a frame of {0} bytes is too long")]
     Length(usize),
-    #[error("a frame's content makes no sense")]
+    #[error("the content of a frame is invalid")]
     Content,
 }
 
@@ -44,7 +44,8 @@ const EVENT: u8 = 6;
 const PLACE: u8 = 7;
 const ITEMS: u8 = 8;
 
-/// Items with the offset in standard error; the frame has that in standard output.
+/// Items with the offset in standard error; the head of the frame has the offset in standard
+/// output.
 #[derive(Deserialize)]
 struct Items {
     stderr: u64,

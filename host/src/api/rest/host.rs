@@ -45,8 +45,8 @@ pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpV
     })
 }
 
-/// Shuts the host down, and answers when that begins; with `drain` and `kill` when the last attempt
-/// has ended.
+/// Shuts the host down. Answers when the shutdown begins; with `drain` or `kill`, when the last
+/// attempt has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,
     By(by): By,

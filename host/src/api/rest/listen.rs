@@ -4,11 +4,12 @@ use std::{any::Any, convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc,
 
 use axum::{
     Router,
+    body::to_bytes,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::Incoming,
     server::conn::http1,
     service::{Service, service_fn},
@@ -18,7 +19,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncWriteExt, DuplexStream},
     net::{UnixListener, UnixStream},
     sync::watch,
     task::JoinSet,
@@ -39,8 +40,8 @@ use crate::{
 /// Time limit for the head of a request, and for an idle connection. Clients keep idle connections
 /// for less time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// Time limit of connections at a shutdown: long enough to write pending answers, but followers do
-/// not delay it.
+/// Time limit of connections at a shutdown: long enough to write pending answers, and short enough
+/// that followers do not delay the shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Time limit at a shutdown for a connection that writes nothing: its client does not read, or has
 /// sent only half of a request.
@@ -48,11 +49,16 @@ const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
 /// Time limit at a shutdown for handlers to answer. All decisions have been made by then, so any
 /// answer is already on its way.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
+/// Time limit for a client that reads nothing of its answer. The host keeps the answer meanwhile.
+const READ_LIMIT: Duration = Duration::from_mins(1);
+/// Limit of the bytes of an answer that are buffered for a slow client, and of a request's head.
+const BUFFERED_BYTES: usize = 96 << 10;
 /// Pause after a failed `accept`, such as for lack of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
-/// listener when the socket was created anew; if it ends before the shutdown, that is an error.
+/// listener each time the socket is created anew; if `listeners` ends before the shutdown, the
+/// result is an error.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
@@ -112,7 +118,7 @@ pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection within this process broke off");
         }
-        // Held until now, because dropping it would announce a shutdown.
+        // Kept until now, because dropping it would announce a shutdown.
         drop(goes_down);
     });
 }
@@ -136,13 +142,15 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
-            tracing::warn!(%error, "a connection does not say whose it is");
+            tracing::warn!(%error, "the user at the other end of a connection is not known");
             return;
         }
     };
     let place = Arc::new(place);
     let answers = TowerToHyperService::new(router);
+    let (stream, progress) = Watched::new(stream);
     let service = service_fn(|request: Request<Incoming>| {
+        progress.note_asked();
         let (mut head, body) = request.into_parts();
         head.extensions.insert(connected.clone());
         let (busy, body) = place.begin(body);
@@ -153,33 +161,69 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
-    let (stream, progress) = Watched::new(stream);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
     let ended = tokio::select! {
         // In this order, so that a request that has already arrived is read before the connection
         // is closed.
         biased;
-        ended = connection.as_mut() => ended,
+        ended = &mut connection => ended,
         () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
+        () = progress.blocks(READ_LIMIT) => {
+            return tracing::debug!("a client that reads nothing is cut off");
+        }
         () = going_down.wait() => {
-            connection.as_mut().graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 biased;
-                ended = connection => ended,
+                ended = &mut connection => ended,
                 () = progress.stalls(WITHOUT_PROGRESS) => {
                     return tracing::debug!("a connection was not waited for");
                 }
             }
         }
     };
+    let Err(error) = ended else { return };
+    let (stream, unasked) = connection.into_parts().io.into_inner().into_parts();
+    let ended = if error.is_parse() && !progress.was_asked() {
+        not_understood(stream, &unasked, &error).await
+    } else {
+        Ok(())
+    };
     // A client may disconnect in the middle of an answer.
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke off");
+    tracing::debug!(%error, ?ended, "a connection broke off");
+}
+
+/// Answers a first request that hyper did not understand. hyper's own answer is a status without a
+/// reason (`unasked`), or empty.
+async fn not_understood(
+    mut stream: UnixStream,
+    unasked: &[u8],
+    error: &hyper::Error,
+) -> io::Result<()> {
+    let status = unasked.get("HTTP/1.1 ".len()..).unwrap_or_default();
+    let status = status.first_chunk::<3>();
+    let status = status.and_then(|digits| StatusCode::from_bytes(digits).ok());
+    let status = status.unwrap_or(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+    let message = format!("the request is not understood: {error}");
+    let hint =
+        "the host speaks HTTP/1.1, with at most 100 headers and an address of at most 65,534 bytes";
+    let refusal = AppError::new(ErrorKind::Invalid, message).hint(hint);
+    let answer = answer::with_version(Refusal(refusal).into_response()).await;
+    let (head, body) = answer.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
+    let length = body.len();
+    let lines = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n");
+    let mut bytes = lines.into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
+    bytes.extend(b"\r\n");
+    bytes.extend(body);
+    stream.write_all(&bytes).await
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
@@ -204,8 +248,8 @@ async fn answer_to(
                     format!("the host failed at this request: {said}"),
                 )
                 .hint(
-                    "this is an error in Claudine; whether it did what was asked is not known: look \
-                     at `claudine list` before asking again",
+                    "this is an error in Claudine; the request may have been carried out: look at \
+                     `claudine list` before asking again",
                 )
             }
         },
@@ -225,7 +269,7 @@ fn going_down_before() -> AppError {
 fn said_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a word")
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
@@ -237,11 +281,9 @@ mod tests {
     )]
     use std::future::pending;
 
-    use axum::{body::to_bytes, extract, routing::get};
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        sync::Notify,
-    };
+    use axum::{extract, routing::get};
+    use serde_json::Value;
+    use tokio::{io::AsyncReadExt, sync::Notify};
 
     use super::*;
 
@@ -275,6 +317,43 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
         assert!(answer.contains("a rule was broken"), "{answer}");
         assert!(answer.contains(super::super::VERSION_HEADER), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_understood_is_answered_with_the_reason() {
+        let check = async |request: &[u8], status: &str, reason: &str| {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let (_shut, shutdown) = watch::channel(false);
+            let place = Places::of_this_process().enter().await;
+            let router = Router::new().fallback(|| async { "understood" });
+            let serving = tokio::spawn(converse(server, router, GoingDown(shutdown), place));
+            client.write_all(request).await.unwrap();
+            serving.await.unwrap();
+            let mut answer = Vec::new();
+            // The host did not read the whole request, so the connection ends with an error.
+            client.read_to_end(&mut answer).await.ok();
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(head.contains(super::super::VERSION_HEADER), "{answer}");
+            let error: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(error["kind"], "invalid", "{answer}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(reason), "{answer}");
+        };
+        check(b"\0\xff garbage\r\n\r\n", "400", "method").await;
+        let address = [
+            b"GET /",
+            &vec![b'a'; 70_000][..],
+            b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        ]
+        .concat();
+        check(&address, "414", "URI too long").await;
+        let headers = [b"GET / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".repeat(3_000)].concat();
+        check(&headers, "431", "too large").await;
+        let length = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n";
+        check(length, "400", "content-length").await;
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505", "HTTP2").await;
     }
 
     #[tokio::test]

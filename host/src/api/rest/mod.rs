@@ -1,11 +1,11 @@
 //! The REST API, on the host's Unix socket.
 //!
 //! Only the host's user can open the socket (mode 0600), so there are no tokens here; TCP, tokens
-//! and `Host` checks come with the gateway. Which of the user's processes is asking is determined
-//! from the kernel and `/proc` ([`caller`]); the header `claudine-via` states the origin: `cli`,
-//! `mcp`, or `rest` if it is missing. What a caller may do is decided in `app`. A handler has a few
-//! lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the
-//! status of [`super::status`].
+//! and `Host` checks come with the gateway. The kernel and `/proc` tell which of the user's
+//! processes is asking ([`caller`]); the header `claudine-via` states the origin: `cli`, `mcp`, or
+//! `rest` if it is missing. What a caller may do is decided in `app`. A handler has a few lines:
+//! parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
+//! [`super::status`].
 //!
 //! | method and path | answer |
 //! |---|---|
@@ -13,20 +13,20 @@
 //! | `GET /v1/tasks?state=&name=&executor=&label=&group=&graph=&parent=&since_ms=&until_ms=&before=&limit=` | a page of tasks, newest first; `state` and `label` may be repeated |
 //! | `GET /v1/tasks/{ref}` | a task |
 //! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or its current state at the time limit (at most 50 s) |
-//! | `GET /v1/tasks/{ref}/why` | the reasons why it waits |
-//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | its output in [frames](frame); with `transcript` an agent's as items |
+//! | `GET /v1/tasks/{ref}/why` | the reasons why a task waits |
+//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | the output of a task in [frames](frame); with `transcript`, an agent's output as items |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
-//! | `GET /v1/tasks/{ref}/end?lines=` | the last lines of both as items |
+//! | `GET /v1/tasks/{ref}/end?lines=` | the last lines of both streams as items |
 //! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several tasks, with a result for each |
-//! | `POST /v1/tasks/{ref}/cancel` | cancels it |
-//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives dependants that could not run because of it |
-//! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt continues from the end of the last one |
+//! | `POST /v1/tasks/{ref}/cancel` | cancels a task |
+//! | `POST /v1/tasks/{ref}/retry` | gives a task a new attempt; dependants that could not run because of the task can run again |
+//! | `POST /v1/tasks/{ref}/resume` | gives a task a new attempt that continues from the end of the last one |
 //! | `GET /v1/tasks/{ref}/checkpoint` | the checkpoint of a finished attempt |
-//! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | holds or releases it |
+//! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | holds or releases a task |
 //! | `POST /v1/restored/release` | releases all tasks held by a restore |
 //! | `GET /v1/overview?state=&name=&…&limit=` | unfinished tasks and the last finished ones, with counts |
 //! | `GET /v1/changes?after=&timeout_ms=` | tasks changed after an event, as soon as there are any (within 50 s) |
-//! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; sets the limit or the pause of one |
+//! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; sets the limit or the pause of a group |
 //! | `POST /v1/groups/{name}/remove` | removes a group without unfinished tasks |
 //! | `POST /v1/queue` | pauses the whole queue, or lifts its pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes unneeded ones |

@@ -16,7 +16,7 @@ pub(super) async fn show(
     ok(shared.host.overview(filter).await?)
 }
 
-/// Ends when the caller disconnects, because that drops its future.
+/// Ends when the caller disconnects, because the disconnect drops this future.
 pub(super) async fn changes(
     State(shared): State<Shared>,
     Asked(query): Asked<ChangesQuery>,
@@ -34,7 +34,7 @@ pub(super) async fn changes(
     };
     tokio::select! {
         changes = shared.host.changes(query) => ok(changes?),
-        // Without a place for a long wait the answer comes early; the client asks again.
+        // Without a place for a long stay, the answer comes early; the client asks again.
         () = has_to_end => ok(shared.host.changes(at_once).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }

@@ -1,9 +1,9 @@
-//! Limits the number of connections, and of those that stay open for long.
+//! Limits the number of connections, and the number of connections that stay open for long.
 //!
 //! A client that waits for a task must not keep another one from cancelling it. So requests that
-//! wait or follow may not take all places, and when a new connection arrives, the one that has been
-//! idle longest is closed. A request counts once it has arrived completely: an incomplete body
-//! keeps a place no longer than an incomplete head.
+//! wait or follow may not take all places, and if a new connection finds no free place, the
+//! connection that has been idle longest is closed. A request counts once it has arrived
+//! completely: an incomplete body keeps a place no longer than an incomplete head.
 
 use std::{
     collections::BTreeMap,
@@ -133,7 +133,7 @@ impl Places {
         entered.ok_or_else(|| {
             AppError::new(
                 ErrorKind::Limit,
-                "as many clients wait and follow already as the host has descriptors for",
+                "the host already serves as many waiting and following clients as its limit on open files allows",
             )
             .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
         })
@@ -151,7 +151,7 @@ struct Idle {
 #[derive(Default)]
 struct List {
     last: u64,
-    /// Each connection with the time since when it is idle.
+    /// Each connection with the time since which it has been idle.
     by_age: BTreeMap<u64, (Duration, Arc<Notify>)>,
 }
 
@@ -190,8 +190,8 @@ impl Idle {
             return clock::sleep(undisturbed).await;
         }
         self.send_away();
-        // The place is free in a moment. If another connection takes it, the next idle one has to
-        // close.
+        // The place will be free in a moment. If another connection takes it, the next idle
+        // connection has to close.
         clock::sleep(LEAVES_WITHIN).await;
     }
 
@@ -264,8 +264,8 @@ impl Drop for Busy {
     }
 }
 
-/// The body of a request while it arrives. Until it is complete, the connection counts as idle
-/// since its last piece, so that clients that send half of a request block nobody.
+/// The body of a request while it arrives. Until the body is complete, the connection counts as
+/// idle since the last piece, so that clients that send half of a request block nobody.
 pub(super) struct Arriving<B> {
     body: B,
     place: Arc<Place>,

@@ -12,7 +12,7 @@ use crate::app::{PluginDetail, PluginView};
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PluginsQuery {
-    /// Run the health checks again instead of returning the last results.
+    /// Whether to run the health checks again instead of returning the last results.
     #[serde(default)]
     pub(crate) refresh: bool,
 }

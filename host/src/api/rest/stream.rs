@@ -16,7 +16,7 @@ use super::{
 };
 use crate::app::AppError;
 
-/// The rest of the stream.
+/// The part of the stream that is still to be sent.
 enum Rest<T> {
     Pieces(
         mpsc::Receiver<Result<T, AppError>>,
@@ -27,7 +27,7 @@ enum Rest<T> {
 }
 
 /// Sends the pieces as frames; `stay` is released at the end. Nothing is read ahead: the next piece
-/// is taken when the connection has accepted the one before.
+/// is taken when the connection has accepted the previous piece.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,

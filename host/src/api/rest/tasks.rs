@@ -26,8 +26,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 pub(crate) struct WaitQuery {
     #[serde(default)]
     pub(crate) timeout_ms: Option<u64>,
-    /// The attempt inside which the caller waits. Its slot is free while it waits for its own
-    /// descendants.
+    /// The attempt inside which the caller waits. The attempt's slot is free while the caller waits
+    /// for descendants of the attempt.
     #[serde(default)]
     pub(crate) waiter: Option<String>,
 }
@@ -77,7 +77,7 @@ pub(super) async fn why(State(shared): State<Shared>, Named(task): Named) -> Ans
     ok(shared.host.why(&TaskRef(task)).await?)
 }
 
-/// Ends when the caller disconnects, because that drops its future.
+/// Ends when the caller disconnects, because the disconnect drops this future.
 pub(super) async fn wait(
     State(shared): State<Shared>,
     Named(task): Named,
@@ -97,7 +97,7 @@ pub(super) async fn wait(
     };
     tokio::select! {
         view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
-        // Without a place for a long stay the answer comes early, with the task's current state;
+        // Without a place for a long stay, the answer comes early, with the task's current state;
         // the client asks again.
         () = has_to_end => ok(shared.host.status(&task).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
@@ -143,7 +143,7 @@ pub(super) async fn checkpoint(
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HoldBody {
-    /// Include all tasks of its graph.
+    /// Whether to include all tasks of the task's graph.
     #[serde(default)]
     pub(crate) graph: bool,
 }
@@ -174,7 +174,7 @@ pub(super) async fn act(
     ok(shared.host.act(&by, asked).await?)
 }
 
-/// Serves a task named `actions`, because that path is also the one for actions.
+/// Shows a task named `actions`, because the path of that task is also the path for actions.
 pub(super) async fn status_of_actions(State(shared): State<Shared>) -> Answered<TaskView> {
     ok(shared.host.status(&TaskRef("actions".to_owned())).await?)
 }

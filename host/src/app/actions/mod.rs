@@ -1,9 +1,9 @@
 //! Applies one action to several tasks, which are named or found by a filter.
 //!
-//! Each task is decided on its own; an error for one does not affect the others. Cancels, holds and
-//! releases need no look at the store between two tasks, so they are one command to the engine, and
-//! no task starts in between. Tasks are processed downstream first when they are stopped, and
-//! upstream first when they run again.
+//! An error for one task does not affect the others. A cancel, hold or release of several tasks is
+//! one command to the engine, because it needs no look at the store between two tasks; so no task
+//! starts in between. Dependants are cancelled, held and released before their dependencies, but
+//! retried and resumed after them.
 
 mod order;
 mod request;
@@ -120,7 +120,7 @@ impl Host {
                 }
                 Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
             }
-            // The summary is for the question; after the action it is not needed.
+            // The summary is only for the question that precedes the action.
             for task in &mut tasks {
                 task.shown.summary = None;
             }
@@ -149,7 +149,7 @@ impl Host {
         let answers = match self.engine.asked(by, each).await? {
             Answer::Each(answers) if answers.len() == order.len() => answers,
             other => {
-                let message = format!("several commands were answered {other:?}");
+                let message = format!("unexpected answer to several commands: {other:?}");
                 return Err(AppError::new(ErrorKind::Internal, message));
             }
         };
@@ -157,7 +157,7 @@ impl Host {
             let task = &mut tasks[place];
             match answer {
                 Ok(answer) => task.shown.note(&answer),
-                // The board has only unfinished tasks, so this one is done or never existed.
+                // The board has only unfinished tasks, so this task is done or never existed.
                 Err(Refused::Unknown { .. }) => {
                     let why = self.over(action, task.id).await;
                     task.shown.error = Some(why.unwrap_or_else(|unread| unread));
@@ -170,11 +170,11 @@ impl Host {
         Ok(())
     }
 
-    /// Retries the tasks one after the other, because each lookup includes the tasks that depend on
-    /// it.
+    /// Retries the tasks one after the other, because each lookup includes the dependants of its
+    /// task.
     async fn run_again(&self, by: &Arc<Principal>, asked: &TaskActions, tasks: &mut [Meant]) {
         let order = upstream_first(tasks.iter().map(|task| (task.id, task.upstream.as_slice())));
-        // An error that stops the remaining tasks too.
+        // An error that applies to the remaining tasks too.
         let mut stopped: Option<AppError> = None;
         for place in order {
             let task = &mut tasks[place];
@@ -194,7 +194,8 @@ impl Host {
                 Ok(retried) => task.shown.note_retried(&retried),
                 Err(error) if error.kind == ErrorKind::Conflict && task.was_done => {
                     match self.runs_again(task.id).await {
-                        // Revived together with the task because of which it could not run.
+                        // The task was revived together with the task because of which it could not
+                        // run.
                         Ok(true) => task.shown.already = true,
                         Ok(false) => task.shown.error = Some(error),
                         Err(unread) => task.shown.error = Some(unread),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use claudine_domain::id::TaskId;
 
-/// Positions of the tasks, each after its dependencies and otherwise oldest first. Not recursive,
-/// because a chain may be deeper than the stack.
+/// Positions of the tasks, sorted so that each task comes after its dependencies and, apart from
+/// that, older tasks come first. Not recursive, because a chain may be deeper than the stack.
 pub(super) fn upstream_first<'a>(
     tasks: impl Iterator<Item = (TaskId, &'a [TaskId])>,
 ) -> Vec<usize> {
@@ -73,7 +73,7 @@ mod tests {
             &[(4, &[3, 2]), (3, &[1]), (2, &[1]), (1, &[])],
             &[1, 2, 3, 4],
         );
-        // There are no cycles, but the function would terminate.
+        // Cycles do not occur, but the function would terminate even then.
         check(&[(1, &[2]), (2, &[1])], &[2, 1]);
     }
 

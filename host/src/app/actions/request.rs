@@ -126,7 +126,7 @@ impl TaskActions {
 pub(crate) struct TasksActed {
     /// Number of tasks to act on.
     pub(crate) found: usize,
-    /// Number of tasks acted on; in a dry run, of those for which no error is known.
+    /// Number of tasks acted on; in a dry run, number of tasks without a known error.
     pub(crate) done: usize,
     /// Number of tasks with an error.
     pub(crate) failed: usize,
@@ -163,7 +163,7 @@ impl TasksActed {
 /// Result for one task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskActed {
-    /// The text in the request if there is no such task.
+    /// Id of the task, or the text in the request if there is no such task.
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
@@ -173,8 +173,8 @@ pub(crate) struct TaskActed {
     /// In a dry run, the start of the prompt, script or command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
-    /// Nothing changed: the task was already stopping, already held by the same person, or was
-    /// revived together with another one.
+    /// Whether nothing changed, because the task was already stopping, was already held by the same
+    /// person, or was revived together with another task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) already: bool,
     /// Number of unfinished descendants, if a cancelled task had already ended.
@@ -235,7 +235,7 @@ impl TaskActed {
                 self.descendants = Some(*descendants);
             }
             Answer::Changed(count) => self.already = *count == 0,
-            other => tracing::error!(?other, "one of several commands was answered"),
+            other => tracing::error!(?other, "unexpected answer to one of several commands"),
         }
     }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{digest, layout::Layout};
 
-/// Version of the format; increased when older versions could not read what a newer one writes.
+/// Version of the format. It is increased whenever earlier versions of Claudine cannot read what a
+/// newer version writes.
 pub(super) const FORMAT: u32 = 1;
 
 /// Number of entries whose digests are written together.
@@ -17,12 +18,12 @@ const SUMMED_AT_ONCE: u64 = 1_000;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) format: u32,
-    /// Schema of the store whose rows it contains.
+    /// Version of the schema of the stored rows.
     pub(super) schema: u32,
-    /// Version of Claudine that made it.
+    /// Version of Claudine that made the backup.
     pub(super) version: String,
     pub(super) taken_at: Timestamp,
-    /// Whether it contains the environments of tasks.
+    /// Whether the backup contains the environments of tasks.
     pub(super) environments: bool,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Version {
     pub(super) version: Option<String>,
 }
 
-/// The last entry, with totals of all others.
+/// The last entry, with totals of all other entries.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) entries: u64,
@@ -74,7 +75,7 @@ pub(super) struct Unknown;
 impl FromStr for Name {
     type Err = Unknown;
 
-    /// Parses a name; a path that leads elsewhere is never valid.
+    /// Parses a name; a path that leads out of the backup is never valid.
     fn from_str(text: &str) -> Result<Self, Unknown> {
         let number = |text: &str| text.parse().ok();
         let found = match text.split_once('/') {
@@ -125,7 +126,7 @@ impl Sums {
         self.in_text == 0
     }
 
-    /// The list of digests not yet in a list, and its name.
+    /// A list of the digests that are not yet in a list, and the name of this list.
     pub(super) fn list(&mut self) -> (Name, String) {
         self.lists += 1;
         self.in_text = 0;
@@ -134,7 +135,7 @@ impl Sums {
         (Name::Sums(self.lists), text)
     }
 
-    /// The last entry, once all digests are in lists.
+    /// The last entry, to be written once all digests are in lists.
     pub(super) fn end(self) -> End {
         End {
             entries: self.entries,

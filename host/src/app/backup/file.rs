@@ -75,14 +75,13 @@ impl Target {
     /// Removes the partial file.
     pub(super) fn give_up(self) {
         if let Err(error) = fsx::remove_file(&self.partial) {
-            tracing::warn!(path = %self.partial.display(), %error, "cannot be removed");
+            tracing::warn!(path = %self.partial.display(), %error, "the incomplete backup cannot be removed");
         }
     }
 }
 
-/// The file to replace, which is the target of a link, so that a link to the newest backup stays a
-/// link. Devices, pipes and directories are never replaced, because they would be gone for every
-/// program.
+/// The file to replace. For a link this is its target, so that a link to the newest backup stays a
+/// link. Devices, pipes and directories are never replaced, because other programs use them.
 fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
     // A broken link counts as existing.
     let Ok(found) = fs::symlink_metadata(path) else {
@@ -107,7 +106,7 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
     fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
 }
 
-/// Renames a file if the new name is free. Some file systems can do that with one rename, others
+/// Renames a file if the new name is free. Some file systems can do this with one rename, others
 /// only with a hard link.
 fn take_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

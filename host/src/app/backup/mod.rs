@@ -2,10 +2,10 @@
 //!
 //! A backup is a gzipped tar file that any tar can list. `manifest.json` comes first, then the
 //! store as lines of JSON (`rows/`) from one point in time, then environments (`env/`) if
-//! requested, then the output of attempts (`logs/`), each as long as it is when it is copied. After
-//! at most a thousand entries `sums/` has their digests, in the format of `sha256sum`, and
-//! `end.json` has a digest over all of those, so that a damaged or incomplete file is refused
-//! before a data directory is touched. At no time is a whole backup in memory.
+//! requested, then the output of attempts (`logs/`), each log up to its length at the moment it is
+//! copied. After at most a thousand entries, an entry in `sums/` has their digests in the format of
+//! `sha256sum`. `end.json` has a digest over all entries in `sums/`. So a damaged or incomplete
+//! file is refused before a data directory is touched. A whole backup is never in memory.
 //!
 //! A backup is made without the host, which may or may not be running: SQLite gives other processes
 //! a consistent snapshot too, and logs only grow. It contains no secrets and no grants: settings,
@@ -41,7 +41,7 @@ use super::error::{AppError, ErrorKind};
 /// Result of a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) struct BackupTaken {
-    /// Absent for standard output.
+    /// The file; absent if the backup was written to standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
     #[schemars(extend("format" = "date-time"))]
@@ -74,8 +74,8 @@ pub(crate) struct QueueRestored {
     pub(crate) logs: u64,
     /// Number of environments in the backup.
     pub(crate) environments: u64,
-    /// Whether a task's environment was not in the backup, so that it runs in that of the restoring
-    /// command.
+    /// Whether a task's environment was not in the backup, so that the task runs in the environment
+    /// of the restoring command.
     pub(crate) stands_in: bool,
 }
 

@@ -46,8 +46,9 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     Ok(true)
 }
 
-/// Moves the database last, because only it makes the other files count. The log of the empty
-/// database that is already there must be removed, or SQLite would apply it to the new one.
+/// Moves the database last, because the other files count only once it is in place. Removes the log
+/// of the empty database in the data directory first, because SQLite would apply that log to the
+/// new database.
 fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Result<()> {
     let (from, to) = (staged.database(), layout.database());
     if !from.try_exists()? {
@@ -75,7 +76,7 @@ fn move_all(from: &Path, to: &Path, pause: Pause<'_>) -> io::Result<()> {
 
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
-        // Already moved.
+        // The file was already moved.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

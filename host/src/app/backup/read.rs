@@ -26,7 +26,8 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Called with each entry that has rows, an environment or a log; unread rest is skipped.
+/// Called with each entry that has rows, an environment or a log. What the function does not read
+/// of the entry is skipped.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 
@@ -76,7 +77,7 @@ fn nothing_follows(mut compressed: Compressed) -> Result<(), AppError> {
         match compressed.read(&mut buffer).map_err(damaged)? {
             0 => break,
             count if buffer[..count].iter().all(|byte| *byte == 0) => {}
-            _ => return Err(damaged("there are entries after the last one")),
+            _ => return Err(damaged("there are entries after its end marker")),
         }
     }
     let mut beyond = [0];
@@ -112,7 +113,7 @@ impl Reading {
             )));
         };
         if self.end.is_some() {
-            return Err(damaged("there are entries after the last one"));
+            return Err(damaged("there are entries after its end marker"));
         }
         let bytes = entry.size();
         match known {
@@ -203,8 +204,9 @@ fn manifest(text: &[u8]) -> Result<Manifest, AppError> {
     let Version { format, version } = parse("its manifest", text)?;
     let newer = |what: &str, found: u32, known: u32| {
         let by = version.as_deref().unwrap_or("a newer version");
-        let message =
-            format!("it was made by {by}: its {what} is {found}, this version reads up to {known}");
+        let message = format!(
+            "it was made by {by} with {what} {found}, but this version reads only up to {what} {known}"
+        );
         AppError::new(ErrorKind::Invalid, message)
             .hint("use the version that made it, or a newer one")
     };

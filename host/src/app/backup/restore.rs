@@ -50,7 +50,8 @@ pub(crate) struct Restore {
     /// Capacity of a host; needed for the board, although nothing is started.
     pub(crate) limits: Limits,
     pub(crate) rules: EnvRules,
-    /// The environment of the restoring command, for tasks whose own is not in the backup.
+    /// The environment of the restoring command, for tasks whose own environment is not in the
+    /// backup.
     pub(crate) environment: Environment,
 }
 
@@ -154,12 +155,12 @@ fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
         .hint("free some space, or restore into another data directory (--data-dir)"))
 }
 
-/// A restore in progress, in a directory that does not count until it is complete.
+/// A restore in progress, in a directory that is ignored until the restore is complete.
 struct Staged {
     layout: Layout,
     store: SqliteStore,
     parts: u32,
-    /// The attempt of the last log, and whether it is in the history.
+    /// The attempt of the last log, and whether the attempt is in the history.
     known: Option<(AttemptId, bool)>,
     restored: QueueRestored,
 }
@@ -317,7 +318,7 @@ impl Staged {
         Ok(self.store.commit(epoch, &batch)?)
     }
 
-    /// Takes an epoch above all earlier ones, both here and in the original data directory.
+    /// Takes an epoch above all earlier epochs of this data directory and of the original one.
     fn lead_after(&self, led: u64, last_batch: BatchNumber) -> Result<Epoch, AppError> {
         let epoch = self.store.lead()?;
         if epoch.0 > led {
@@ -345,7 +346,8 @@ impl Staged {
     }
 }
 
-/// The reason why a task cannot continue: its next attempt must get the number after the last.
+/// The reason why a task cannot continue, if its attempts are not in order: the next attempt must
+/// get the number after the last.
 fn out_of_order(task: &Task) -> Option<String> {
     let mut last = 0;
     for attempt in &task.attempts {

@@ -71,7 +71,7 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
         let directory = layout.root().display();
         let message = format!("a restore into {directory} was killed before it was complete");
         return Err(AppError::new(ErrorKind::Conflict, message)
-            .hint("`claudine up` completes it; then it can be backed up"));
+            .hint("`claudine up` completes the restore; back up the queue after that"));
     }
     if !SqliteStore::is_made(&database)? {
         let directory = layout.root().display();
@@ -200,7 +200,7 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// Adds the output of all attempts of tasks older than this one.
+    /// Adds the output of all attempts of tasks older than `newest`.
     fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
         for shard in entries(&layout.logs())? {
             if !shard.is_dir() {

@@ -28,7 +28,8 @@ impl<W: Write> Writer<W> {
         self.copy(name, bytes.len() as u64, &mut &bytes[..])
     }
 
-    /// Writes an entry with the first bytes of a file, which may have grown since.
+    /// Writes the first bytes of a file as an entry; the file may have grown since its length was
+    /// read.
     pub(super) fn copy(&mut self, name: &Name, bytes: u64, from: &mut dyn Read) -> io::Result<()> {
         let sha256 = self.entry(name, bytes, from)?;
         self.sums.add(name, bytes, &sha256);

@@ -1,5 +1,5 @@
-//! Advice on how to run more tasks, in sentences: one for each class, and one for the reason why
-//! tasks wait.
+//! Advice on how to run more tasks, in sentences: one for each class, and more if slots or
+//! processors are the reason why tasks wait.
 
 use claudine_domain::capacity::{Refusal, Slots};
 
@@ -11,7 +11,8 @@ const MIB: f64 = (1u64 << 20) as f64;
 /// Additional memory that the advice assumes.
 const MORE_BYTES: u64 = 4 << 30;
 
-/// Limit of the classes in the advice: running ones first, then those used last.
+/// Maximum number of classes in the advice. Classes with running attempts come first, then the
+/// classes measured last.
 const CLASSES: usize = 8;
 
 pub(super) fn advice(now: &CapacityNow, rooms: &[Room]) -> Vec<String> {
@@ -50,13 +51,11 @@ fn of_class(Room { class, then }: &Room) -> String {
     match then {
         Some(Refusal::Memory { .. }) if with_more > 0 => {
             let more_memory = size(MORE_BYTES);
-            format!(
-                "{now}, and {with_more} more would fit with {more_memory} of memory beyond that"
-            )
+            format!("{now}, and {with_more} further tasks would fit with {more_memory} more memory")
         }
         Some(Refusal::NeverFits { .. }) => {
             format!(
-                "{now}, because it needs more than the machine has. `claudine capacity --forget {}` discards the measurements",
+                "{now}, because one task needs more memory than the machine has. `claudine capacity --forget {}` discards the measurements",
                 class.executor
             )
         }
@@ -64,7 +63,7 @@ fn of_class(Room { class, then }: &Room) -> String {
     }
 }
 
-/// If a fixed number of slots is in use: how many more the machine could run.
+/// Says how many more tasks the machine could run, if tasks wait for a slot of a fixed number.
 fn of_slots(now: &CapacityNow) -> Option<String> {
     let Slots::Fixed(slots) = now.capacity.limits.slots else {
         return None;
@@ -90,7 +89,7 @@ fn of_processors(now: &CapacityNow) -> Option<String> {
     };
     let percent = now.capacity.limits.cpu_percent;
     Some(format!(
-        "work waits for processors, of which {allowed:.2} cores may be used: `claudine slots N` starts N at once however busy they are, and CLAUDINE_CPU_THRESHOLD above {percent:.0} allows more"
+        "work waits for processors, of which {allowed:.2} cores may be used: `claudine slots N` starts N at once, however busy the processors are, and CLAUDINE_CPU_THRESHOLD above {percent:.0} allows more"
     ))
 }
 

@@ -37,8 +37,8 @@ impl Host {
         })
     }
 
-    /// Sets the limit of concurrent tasks. It survives restarts and overrides the configuration;
-    /// `default` removes it.
+    /// Sets the limit of concurrent tasks. The limit survives restarts and overrides the
+    /// configuration; `default` removes it.
     pub(crate) async fn set_slots(
         &self,
         by: &Arc<Principal>,
@@ -50,9 +50,9 @@ impl Host {
             slots => Some(parse_slots("the request", "slots", slots).map_err(|error| {
                 let error = AppError::new(ErrorKind::Invalid, error.to_string());
                 match slots {
-                    "0" => {
-                        error.hint("`claudine pause` starts nothing more until `claudine unpause`")
-                    }
+                    "0" => error.hint(
+                        "`claudine pause` keeps tasks from starting until `claudine unpause`",
+                    ),
                     _ => error,
                 }
             })?),

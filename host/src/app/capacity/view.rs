@@ -15,7 +15,7 @@ pub(crate) struct CapacityView {
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
-    /// The configured value, if another one was set by hand.
+    /// The configured value, if another value was set by hand.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -50,7 +50,7 @@ pub(crate) struct ReadingView {
     pub(crate) memory_total_bytes: u64,
     pub(crate) memory_free_bytes: u64,
     pub(crate) disk_free_bytes: u64,
-    /// Absent if the kernel does not report it.
+    /// Percentage of time spent waiting for memory; absent if the kernel does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_stall_percent: Option<f64>,
 }
@@ -78,13 +78,13 @@ pub(crate) struct LimitsView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ClassView {
     pub(crate) executor: String,
-    /// Empty for all attempts of the executor.
+    /// Labels of the attempts; empty for all attempts of the executor.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) running: u32,
-    /// Number of attempts measured, and number of those that still count.
+    /// Number of attempts measured, and number of attempts that still count.
     pub(crate) attempts: u64,
     pub(crate) samples: usize,
-    /// Number of attempts from which the measurements are used, and whether that is reached.
+    /// Number of attempts needed before the measurements are used, and whether it is reached.
     pub(crate) enough: usize,
     pub(crate) is_trusted: bool,
     #[schemars(extend("format" = "date-time"))]
@@ -94,7 +94,7 @@ pub(crate) struct ClassView {
     /// Expected usage of the next attempt.
     pub(crate) expected_cores: f64,
     pub(crate) expected_memory_bytes: u64,
-    /// Number of tasks that would start now, and the reason why no more would.
+    /// Number of tasks that would start now, and the reason why no more would start.
     pub(crate) more: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) then: Option<String>,
@@ -141,7 +141,7 @@ pub(crate) struct SlotsView {
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
-    /// The configured value, if another one was set by hand.
+    /// The configured value, if another value was set by hand.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",

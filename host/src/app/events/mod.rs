@@ -93,7 +93,7 @@ impl Host {
             if let Err(Stop::Error(error)) = host.read_events(reading).await
                 && sender.send(Err(error)).await.is_err()
             {
-                tracing::debug!("a reader of events went away before its error");
+                tracing::debug!("a reader of events disconnected before it received an error");
             }
         });
         Ok(receiver)
@@ -123,7 +123,8 @@ impl Host {
         }
     }
 
-    /// Checked before reading, so that all events before the end are read.
+    /// Whether all wanted tasks have ended. To be called before reading, so that all events before
+    /// the end are read.
     async fn have_ended_by_now(&self, whose: Whose) -> Result<bool, AppError> {
         let Some(tasks) = whose else { return Ok(false) };
         let ends = self.read(move |reader| Ok(reader.store.ends(&tasks)?));
@@ -235,7 +236,7 @@ fn part(
     })
 }
 
-/// The name of a task; none if it has none or is no longer stored.
+/// The name of a task; none if the task has no name or is no longer stored.
 fn name_of(
     reader: &Reader,
     id: TaskId,
@@ -259,7 +260,7 @@ fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
         // Not reached: a fact serialises to an object.
         _ => serde_json::Map::new(),
     };
-    // Stored as milliseconds, but shown in RFC 3339 like all times.
+    // These times are stored as milliseconds, but shown in RFC 3339 like all times.
     for name in ["until", "taken_at"] {
         if let Some(time) = fact.get_mut(name)
             && let Some(ms) = time.as_u64()

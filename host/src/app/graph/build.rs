@@ -7,10 +7,13 @@ use claudine_domain::{
 };
 
 use super::{
-    super::{past::Past, present::reason_view},
+    super::{
+        past::Past,
+        present::{phase, reason_view},
+    },
     Edge, Graph, Node, shape,
 };
-use crate::clock::rfc3339;
+use crate::{clock::rfc3339, store::unrecorded};
 
 /// The graph of these tasks, oldest first. Edges to other tasks are left out.
 pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph {
@@ -57,11 +60,13 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
-    // For an attempt that is to be followed by another, the time until its end counts.
+    // If another attempt is to follow, the run time still ends with the last attempt.
     let ended_at = last
         .and_then(|attempt| attempt.ended.as_ref())
         .map(|ended| ended.at);
-    let until = finished_at.or(ended_at).unwrap_or(now);
+    // If the end of a process is not recorded, its time is unknown.
+    let running_to = (!unrecorded::is_marked(task)).then_some(now);
+    let until = finished_at.or(ended_at).or(running_to);
     Node {
         id: task.id.to_string(),
         name: request.name.clone(),
@@ -69,12 +74,15 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
         summary: request.summary.clone(),
         group: request.group.clone(),
         state: task.state.as_str().to_owned(),
+        phase: phase(task),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: reason.map(reason_view),
         created_at: rfc3339(task.created_at),
         started_at: started_at.map(rfc3339),
         finished_at: finished_at.map(rfc3339),
-        elapsed_ms: started_at.map(|start| until.0.saturating_sub(start.0)),
+        elapsed_ms: started_at
+            .zip(until)
+            .map(|(start, until)| until.0.saturating_sub(start.0)),
         expected_ms: past.expected(task),
         critical: false,
     }

@@ -7,7 +7,10 @@ use super::{
     shade::Shade,
     shape::{is_unknown, remaining_ms},
 };
-use crate::text::{fit, harmless, span};
+use crate::{
+    app::view::ENDED_PHASE,
+    text::{fit, harmless, span},
+};
 
 /// The condition that is not written on edges, to save space.
 pub(super) const USUAL: &str = "succeeded";
@@ -23,15 +26,15 @@ pub(super) fn title(node: &Node, most: usize) -> String {
     fit(title, most)
 }
 
-/// The outcome, or the state if there is none.
+/// The outcome, or the state if there is none. A process that has ended without a host is not
+/// running.
 pub(super) fn state(node: &Node) -> String {
-    fit(
-        &harmless(node.outcome.as_deref().unwrap_or(&node.state)),
-        24,
-    )
+    let ended = node.phase.as_deref().filter(|phase| *phase == ENDED_PHASE);
+    let word = node.outcome.as_deref().or(ended);
+    fit(&harmless(word.unwrap_or(&node.state)), 24)
 }
 
-/// `12s`; `5.0s of ~20s` while it is running; `~20s` before that.
+/// The run time: `12s`, while the task is running `5.0s of ~20s`, and before that `~20s`.
 pub(super) fn time(node: &Node) -> Option<String> {
     let elapsed = node.elapsed_ms.map(in_words);
     let expected = node
@@ -122,7 +125,7 @@ mod tests {
     use super::{super::samples::*, *};
 
     #[test]
-    fn times() {
+    fn the_subtitle_shows_the_state_with_elapsed_and_expected_time() {
         let check = |sample: Sample, expected: &str| {
             let graph = graph(vec![sample], &[]);
             assert_eq!(subtitle(&graph.nodes[0]), expected);
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn titles() {
+    fn the_title_is_the_name_or_else_the_summary() {
         let check = |sample: Sample, expected: &str| {
             let graph = graph(vec![sample], &[]);
             assert_eq!(title(&graph.nodes[0], 10), expected);

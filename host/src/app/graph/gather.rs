@@ -34,8 +34,8 @@ const MOST_EDGES: usize = 200_000;
 const PAST: usize = 2_000;
 
 impl Host {
-    /// The connected components of the given tasks; without any, all unfinished tasks and their
-    /// dependencies.
+    /// The connected components of the given tasks; if none are given, all unfinished tasks and
+    /// their dependencies.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
         self.read(move |reader| gather(reader, &query)).await
     }
@@ -129,8 +129,8 @@ fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
     Ok(reader.store.list(&filter, PAST)?.tasks)
 }
 
-/// The tasks found so far. They are read one by one while others may end, so each is in the state
-/// in which it was read.
+/// The tasks found so far. Each has the state in which it was read, because they are read one by
+/// one while others may end.
 #[derive(Default)]
 struct Found {
     tasks: BTreeMap<TaskId, Task>,

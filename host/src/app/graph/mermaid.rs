@@ -88,11 +88,11 @@ fn quoted(text: &str) -> String {
         let digits_before = quoted.bytes().all(|byte| byte.is_ascii_digit());
         let special = match c {
             '"' | '#' | '&' | '<' | '>' | '`' | '*' | '%' | '\\' | '|' => true,
-            // Two of them strike text through.
+            // Two tildes strike text through.
             '~' => before == Some('~') || chars.peek() == Some(&'~'),
-            // Special only around a word, where it means emphasis.
+            // An underscore is special only around a word, where it means emphasis.
             '_' => !is_word(before) || !is_word(chars.peek().copied()),
-            // At the beginning of a text they make a list.
+            // At the beginning of a text, a minus or plus sign makes a list.
             '-' | '+' => before.is_none(),
             '.' | ')' => digits_before && before.is_some(),
             _ => false,

@@ -6,7 +6,7 @@
 
 #![allow(
     clippy::format_push_string,
-    reason = "forms are put together from pieces, and `write!` would give each of them a result that cannot be an error"
+    reason = "forms are put together from pieces, and each `write!` would return a result that is never an error"
 )]
 
 mod build;
@@ -25,7 +25,7 @@ use claudine_domain::{dependency::Condition, outcome::Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::view::{ReasonView, STATES};
+use super::view::{ENDED_PHASE, PHASES, ReasonView, STATES};
 
 pub(super) use self::gather::{past_of, planned};
 pub(crate) use self::{
@@ -61,6 +61,10 @@ pub(crate) struct Node {
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
+    /// Phase of a running task, as in lists.
+    #[schemars(extend("enum" = PHASES))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) phase: Option<String>,
     #[schemars(with = "Option<Outcome>")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
@@ -85,8 +89,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Whether its process runs, or is about to.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state == "running" && self.phase.as_deref() != Some(ENDED_PHASE)
+    }
+
     fn shade(&self) -> Shade {
-        Shade::of(self.outcome.as_deref(), &self.state)
+        Shade::of(self.outcome.as_deref(), &self.state, self.phase.as_deref())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Categories of tasks by state. Every output form has its own colours for them.
 
+use crate::app::view::ENDED_PHASE;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Shade {
     /// Not running yet, for any reason.
@@ -32,20 +34,21 @@ impl Shade {
         Self::Dropped,
     ];
 
-    /// A state that only later versions know is shown as waiting.
-    pub(crate) fn of(outcome: Option<&str>, state: &str) -> Self {
+    /// A state that only later versions know is shown as waiting. A task whose process has ended
+    /// without a host is shown as waiting too, because it waits for a host.
+    pub(crate) fn of(outcome: Option<&str>, state: &str, phase: Option<&str>) -> Self {
         match (outcome, state) {
             (Some("succeeded"), _) => Self::Succeeded,
             (Some("upstream_failed"), _) => Self::UpstreamFailed,
             (Some("cancelled" | "skipped"), _) => Self::Dropped,
             (Some(_), _) => Self::Failed,
-            (None, "running") => Self::Running,
+            (None, "running") if phase != Some(ENDED_PHASE) => Self::Running,
             (None, "held") => Self::Held,
             _ => Self::Waiting,
         }
     }
 
-    /// Name of its class in forms with classes.
+    /// Name of the category's class in forms with classes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -84,7 +87,7 @@ impl Shade {
         }
     }
 
-    /// Symbol that identifies it without colours.
+    /// Symbol that identifies the category without colours.
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Waiting => "○",

@@ -34,13 +34,13 @@ pub(super) struct Step {
 struct Best {
     /// Total time, and number of tasks.
     length: (u64, usize),
-    /// The previous node, and the edge from there.
+    /// The previous node, and the edge from that node to this one.
     through: Option<(usize, usize)>,
 }
 
 impl Shape {
-    /// Leaves out edges to missing nodes. The host sends none, but its answer arrives over a
-    /// socket.
+    /// Leaves out edges to missing nodes. No host sends such an edge, but an answer over a socket
+    /// is not trusted.
     pub(super) fn of(nodes: &[Node], edges: &[Edge]) -> Self {
         let number: HashMap<&str, usize> = nodes
             .iter()
@@ -84,7 +84,7 @@ impl Shape {
     }
 
     /// The longest chain of each component with edges, as nodes and edges. Of two chains with equal
-    /// times the one with more tasks is taken, because without known times that is the best guess.
+    /// times, the chain with more tasks is taken: if no times are known, this is the best guess.
     pub(super) fn longest(&self, weight: &[u64]) -> Vec<(Vec<usize>, Vec<usize>)> {
         // The domain refuses cycles. If a faulty host sends one, there is no longest chain.
         let Ok(order) = toposort(&self.graph, None) else {
@@ -176,7 +176,7 @@ pub(super) fn remaining_ms(node: &Node) -> u64 {
         return 0;
     }
     let expected = node.expected_ms.unwrap_or(0);
-    let elapsed = if node.state == "running" {
+    let elapsed = if node.is_running() {
         node.elapsed_ms.unwrap_or(0)
     } else {
         0
@@ -218,7 +218,7 @@ mod tests {
             };
         // Nodes without edges have no path.
         check(vec![task(1), task(2)], &[], &[]);
-        // Without known times, the path with the most tasks.
+        // Without known times, the path with the most tasks is critical.
         check(
             vec![task(1), task(2), task(3), task(4)],
             &[(1, 2), (2, 3), (1, 3), (1, 4)],
@@ -241,8 +241,8 @@ mod tests {
             &[(4, 5), (1, 2)],
             &[(&["1", "2"], 0, 0), (&["4", "5"], 0, 0)],
         );
-        // For a running task the rest of its expected time counts; for one that takes longer than
-        // expected, its run time so far.
+        // For a running task, the rest of its expected time counts. If the task takes longer than
+        // expected, its run time so far counts.
         check(
             vec![
                 task(1).running(NOW - 4_000).expected(10_000),

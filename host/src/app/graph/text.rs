@@ -1,8 +1,8 @@
-//! The form as lines of text, each task once.
+//! The form as lines of text, with one line for each task.
 //!
-//! A task is below the first of its dependencies; below the others an arrow points back to it. The
-//! only dependant of a task is directly below it at the same depth, so a chain of a thousand tasks
-//! is a column and not a staircase.
+//! A task is below the first of its dependencies; below its other dependencies, an arrow refers to
+//! the task's line. The only dependant of a task is directly below it at the same depth, so a chain
+//! of a thousand tasks is a column and not a staircase.
 
 use super::{Graph, caption, shape::Shape};
 use crate::text::{Painted, ShortIds, columns, fit};
@@ -11,7 +11,7 @@ use crate::text::{Painted, ShortIds, columns, fit};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TextLook {
     pub(crate) colours: bool,
-    /// Width limit; without one only excessively long names are cut.
+    /// Width limit; if there is none, only excessively long names are cut.
     pub(crate) columns: Option<usize>,
 }
 
@@ -19,7 +19,7 @@ const GREY: u8 = 90;
 const BOLD: u8 = 1;
 /// Marks a task on a critical path if there is no bold type.
 const ON_PATH: &str = " ◆";
-/// Marks a task that is further up.
+/// Marks a reference to a task whose line is further up.
 const AGAIN: &str = "↑";
 /// Minimum width of names, even on narrow terminals.
 const LEAST_TITLE: usize = 12;
@@ -35,7 +35,7 @@ struct Line {
     lead: String,
     mark: &'static str,
     title: String,
-    /// Text after the title, which is not cut.
+    /// Text after the title; never cut.
     tag: &'static str,
     /// The node shown in the columns; none for a reference to another line.
     node: Option<usize>,
@@ -48,8 +48,8 @@ impl Line {
     }
 }
 
-/// A node that is still to be shown, with the prefix of its own line and of those of its
-/// dependants.
+/// A node that is still to be shown, with the prefix of its own line and the prefix of its
+/// dependants' lines.
 struct Next {
     node: usize,
     lead: String,
@@ -105,8 +105,9 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
     text
 }
 
-/// Nodes in the order in which to begin: by component, and within it nodes without dependencies
-/// first. Other nodes are reached from those, except in a cycle, which is shown too.
+/// All nodes in the order in which lines may begin: by component, and within a component nodes
+/// without dependencies first. Nodes with dependencies are reached from these, except in a cycle,
+/// which is shown too.
 fn roots(shape: &Shape) -> Vec<usize> {
     let mut roots: Vec<usize> = (0..shape.part.len()).collect();
     roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));
@@ -183,7 +184,7 @@ fn shallow(prefix: &str, look: TextLook) -> String {
     format!("⋯{end}")
 }
 
-/// Widths of the columns; `None` for those that do not fit.
+/// Widths of the columns; `None` for a column that does not fit.
 struct Widths {
     title: usize,
     state: usize,

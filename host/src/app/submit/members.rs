@@ -31,8 +31,9 @@ pub(super) const MISTAKES_MAX: usize = 100;
 pub(super) struct Prepared {
     pub(super) request: Request,
     pub(super) spec: Arc<[u8]>,
-    /// Kept whole until the end: if its parts were freed early, the data on the board would be
-    /// allocated in the gaps, and the memory around it could not be returned to the system.
+    /// The request, kept whole until the end. If its parts were freed early, the data on the board
+    /// would be allocated in the gaps, and the memory around this data could not be returned to the
+    /// system.
     pub(super) asked: NewTask,
     /// A possible problem of the task.
     pub(super) warning: Option<String>,
@@ -48,7 +49,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// Adds a task whose output is used; it must succeed unless another condition is given.
+    /// Adds a task whose output is used; the task must succeed unless another condition is given.
     fn uses(&mut self, task: TaskId) {
         if self.used.contains(&task) {
             return;
@@ -188,7 +189,7 @@ impl Graph {
         }
     }
 
-    /// Whether there are several tasks, or a name of the graph.
+    /// Whether there are several tasks, or the graph has a name.
     pub(super) fn is_graph(&self) -> bool {
         self.ids.len() > 1 || self.name.is_some()
     }
@@ -231,8 +232,8 @@ impl Graph {
         }
     }
 
-    /// A refusal with the names of members in place of their ids, which the caller does not know
-    /// yet.
+    /// A refusal with the names of members in place of their ids, because the caller does not know
+    /// the ids yet.
     pub(super) fn told(&self, refused: &Refused) -> AppError {
         let mut message = refused.to_string();
         for (id, member) in self.ids.iter().zip(&self.members) {

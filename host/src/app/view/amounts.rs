@@ -64,7 +64,7 @@ pub(crate) mod slots_json {
         }
     }
 
-    /// The same for an optional value.
+    /// Writes an optional number of slots in the same way.
     pub(crate) mod optional {
         use serde::{Deserialize, Deserializer, Serializer};
 

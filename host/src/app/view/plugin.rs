@@ -11,7 +11,7 @@ pub(crate) struct PluginView {
     pub(crate) kind: String,
     pub(crate) version: String,
     pub(crate) summary: String,
-    /// `built-in`, or the path that it was installed from.
+    /// `built-in`, or the path from which the plugin was installed.
     pub(crate) origin: String,
     pub(crate) digest: String,
     /// `healthy`, `needs_grant`, `unhealthy`, `undetected`, `broken`.
@@ -26,14 +26,14 @@ pub(crate) struct PluginView {
 pub(crate) struct PluginDetail {
     #[serde(flatten)]
     pub(crate) plugin: PluginView,
-    /// Imports of the component; it can do nothing beyond these.
+    /// Imports of the component; the component can do nothing beyond these.
     pub(crate) imports: Vec<String>,
-    /// Permissions requested by its manifest, with reasons.
+    /// Permissions requested by the plugin's manifest, with reasons.
     pub(crate) asks: Vec<PermissionView>,
     /// Granted permissions.
     pub(crate) grants: Vec<PermissionView>,
     pub(crate) task_schema: serde_json::Value,
-    /// Schema of its table in the configuration file.
+    /// Schema of the plugin's table in the configuration file.
     pub(crate) config_schema: serde_json::Value,
     pub(crate) attributes: BTreeMap<String, String>,
 }

@@ -1,5 +1,5 @@
-//! Effects outside the engine: those that a durable batch allows, and preparations for the next
-//! attempts.
+//! Effects outside the engine: the effects that a durable batch allows, and preparations for the
+//! next attempts.
 
 use claudine_domain::{
     batch::{Action, Effect},
@@ -19,7 +19,8 @@ impl Owner {
         task.is_some_and(|task| !task.dependencies.is_empty())
     }
 
-    /// Names the attempts that are next, and dismisses those that no longer are.
+    /// Names the attempts that are next, and dismisses attempts that were named but are not next
+    /// any more.
     pub(super) fn name_next(&mut self) {
         let next: Vec<AttemptId> = if self.stopping {
             Vec::new()
@@ -70,8 +71,8 @@ impl Owner {
         }
     }
 
-    /// Starts or resumes an attempt. If the attempt was stopped after the decision, it has left the
-    /// board, or its task has a later attempt: nothing is started then.
+    /// Starts or resumes an attempt. If the attempt was stopped after the decision, its task has
+    /// left the board or has a later attempt; nothing is started in this case.
     fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
@@ -84,7 +85,7 @@ impl Owner {
                     },
                 );
             }
-            _ => tracing::debug!(%attempt, "not launched: the board has moved on"),
+            _ => tracing::debug!(%attempt, "not launched: the attempt was stopped or replaced"),
         }
     }
 }

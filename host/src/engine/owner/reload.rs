@@ -1,4 +1,5 @@
-//! Loading another board from the store: that of an earlier host, or after a failed commit.
+//! Loading another board from the store: the board of an earlier host, or the last durable one
+//! after a failed commit.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
@@ -25,9 +26,9 @@ const TRIES: u32 = 30;
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
-    /// Drops the failed batch and all later ones with their effects, answers their callers with the
-    /// error, and loads the board again. Breaks if the engine is stopped before that succeeds; the
-    /// store stays as it is.
+    /// Drops the failed batch and all later ones with their effects, answers the callers of these
+    /// batches with the error, and loads the board again. Breaks if the engine is stopped before
+    /// the load succeeds. The store is left unchanged.
     pub(super) async fn reload(
         &mut self,
         error: StoreError,
@@ -42,7 +43,7 @@ impl Owner {
             return Ok(ControlFlow::Break(()));
         };
         self.replace_board(stored);
-        // Gives the disk a moment: a commit that has failed would fail again at once.
+        // Waits a moment for the disk: a commit that has failed would fail again at once.
         clock::sleep(RETRY_AFTER).await;
         Ok(ControlFlow::Continue(()))
     }
@@ -58,12 +59,12 @@ impl Owner {
             } else {
                 Err(answer.clone())
             };
-            // The caller may have gone away.
+            // The caller may no longer wait for the answer.
             drop(awaiting.reply.send(answer));
         }
     }
 
-    /// Reads the store until that succeeds; `None` if the engine is stopped first.
+    /// Reads the store until a read succeeds; `None` if the engine is stopped first.
     async fn load_again(
         &mut self,
         inbox: &mut mpsc::Receiver<Message>,
@@ -114,7 +115,7 @@ impl Owner {
         }
     }
 
-    /// Waits a moment before the next try, and answers messages meanwhile.
+    /// Waits a moment before the next try, and answers messages during this time.
     async fn pause(&mut self, inbox: &mut mpsc::Receiver<Message>) -> ControlFlow<()> {
         let over = clock::sleep(RETRY_AFTER);
         tokio::pin!(over);
@@ -126,13 +127,13 @@ impl Owner {
         }
     }
 
-    /// Answers a message that arrives while there is no board. Breaks if it asks to stop.
+    /// Answers a message that arrives while there is no board. Breaks if the message asks to stop.
     fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
         let why = || {
             let trouble = self.trouble.clone();
             EngineError::Reloading(trouble.unwrap_or_else(|| "reading takes long".to_owned()))
         };
-        // The caller may have gone away.
+        // The caller may no longer wait for the answer.
         match message {
             Some(Message::Command { reply, .. }) => drop(reply.send(Err(why()))),
             Some(Message::Capacity(reply)) => drop(reply.send(Err(why()))),
@@ -140,8 +141,8 @@ impl Owner {
             Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
-            // Safe to drop: once the board is loaded, attempts repeat their reports, and all begun
-            // attempts are looked up.
+            // These messages may be dropped: once the board is loaded, attempts repeat their
+            // reports, and all attempts that have begun are looked up.
             Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("told to stop while the store cannot be read");
@@ -155,7 +156,8 @@ impl Owner {
         self.durable = stored.last_batch;
         self.reports.drop_after(self.durable);
         self.unreadable = told_aside(&stored);
-        // Decisions that were acted on are reported again, and written with those reports.
+        // Decisions that were acted on are reported again, and written together with the repeated
+        // reports.
         self.acted_on.store(0, Ordering::Release);
         // Wakes the readers that wait for a dropped batch.
         self.told.send_replace(self.durable);
@@ -185,8 +187,8 @@ impl Owner {
         }
     }
 
-    /// Looks up the attempts that a silent supervisor might have had, now that it has answered. One
-    /// that is still unknown was never started.
+    /// Looks up the attempts that a silent supervisor might have had, now that it has answered. An
+    /// attempt that is still unknown was never started.
     pub(super) fn look_for_unsure(&mut self) {
         let begun = self.begun();
         self.attempts.begun(&begun, &self.unreadable_tasks());
@@ -213,7 +215,7 @@ impl Owner {
     fn recover_one(&mut self, attempt: AttemptId) {
         let task = self.board.task(attempt.task);
         let Some(found) = task.and_then(|task| self.attempts.found(attempt, task)) else {
-            // Starting it again could make it run twice.
+            // Starting the attempt again could make it run twice.
             tracing::warn!(%attempt, "the attempt waits for a supervisor that does not answer");
             self.unsure.insert(attempt);
             return;

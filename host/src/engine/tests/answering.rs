@@ -1,4 +1,4 @@
-//! Answers to commands, which come after their changes are durable.
+//! Answers to commands. An answer is sent after the command's changes are durable.
 
 use claudine_domain::{step::Accepted, task::Idempotency};
 
@@ -19,7 +19,7 @@ async fn an_answer_means_that_the_change_is_in_the_store() {
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     fixture.end(attempt(1)).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
-    // A release follows the commit of the end.
+    // The end of a task is committed before its attempt is released.
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 
@@ -45,9 +45,9 @@ async fn a_failed_commit_is_reported_to_the_caller_and_has_no_effect() {
     fixture.engine.stop().await;
 }
 
-/// The refusal was based on another command in the same batch, and that batch was lost.
+/// The refusal was based on another command in the same batch, and this batch was lost.
 #[tokio::test]
-async fn a_refusal_waits_for_the_batch_it_is_based_on() {
+async fn a_refusal_waits_for_the_batch_on_which_it_is_based() {
     let fixture = begin(Arc::default(), 1);
     let keyed = |payload: &str| Request {
         idempotency: Some(Box::new(Idempotency {

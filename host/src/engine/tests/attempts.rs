@@ -22,7 +22,8 @@ async fn the_next_attempt_is_prepared_early_and_dismissed_if_it_is_no_longer_nex
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
 }
 
-/// The phases before its first process and before its work is settled.
+/// The test passes through the phase before the attempt's first process and the phase before its
+/// work is settled.
 #[tokio::test]
 async fn an_attempt_continues_once_its_phase_is_durable() {
     let mut fixture = begin(Arc::default(), 1);
@@ -43,13 +44,14 @@ async fn an_attempt_continues_once_its_phase_is_durable() {
     let settling = Report::Settling(Box::new(success()));
     fixture.store.fail_commits(2);
     fixture.tell(attempt(1), settling.clone()).await;
-    // The report was not written: nothing is settled, and the attempt is asked for it again.
+    // The report was not written. So nothing is settled, and the attempt is asked for the report
+    // again.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     fixture.tell(attempt(1), settling).await;
     assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
     assert_eq!(phase(&fixture), Some(Phase::Settling));
     let store = fixture.stop().await;
-    // Another host continues from what is on disk.
+    // Another host continues from the state on disk.
     let mut next = begin(store, 1);
     assert_eq!(next.told().await, Told::Resume(attempt(1)));
     next.end(attempt(1)).await;
@@ -57,10 +59,10 @@ async fn an_attempt_continues_once_its_phase_is_durable() {
     assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// Two checkpoints are stored at once: each call returns when its own is durable, even if reports
-/// are repeated after a reload.
+/// Two checkpoints are stored at the same time: each call returns when its own checkpoint is
+/// durable, even if reports are repeated after a reload.
 #[tokio::test]
-async fn a_checkpoint_is_stored_by_its_number() {
+async fn a_call_that_stores_a_checkpoint_returns_when_that_checkpoint_is_durable() {
     let mut fixture = one_running(1).await;
     let checkpoint = |number: u64| Report::Checkpoint {
         number,
@@ -117,8 +119,8 @@ async fn an_end_that_was_not_written_is_asked_for_again() {
     let mut fixture = one_running(1).await;
     fixture.store.fail_commits(2);
     fixture.end(attempt(1)).await;
-    // The board was loaded again; this host knows the attempt, so it is asked to repeat its
-    // reports.
+    // The board was loaded again. This host knows the attempt, so the attempt is asked to repeat
+    // its reports.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     assert_eq!(fixture.outcome(1), None);
     fixture.end(attempt(1)).await;
@@ -138,7 +140,7 @@ async fn reports_after_the_end_are_dropped_and_counted() {
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     fixture.submit(2).await.unwrap();
     assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
-    // A wait inside an attempt that is over is not a report.
+    // The end of a wait inside an attempt that is over does not count as a report.
     drop(fixture.engine.wait_of(attempt(1)));
     // The board is loaded again after a failed commit; the count is not reset.
     fixture.store.fail_commits(2);

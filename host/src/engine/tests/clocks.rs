@@ -1,4 +1,4 @@
-//! Jumps of the clock: start times follow the wall clock, and deadlines do not.
+//! Jumps of the clock: start times follow the wall clock, deadlines do not.
 
 use super::*;
 
@@ -27,7 +27,7 @@ async fn a_start_time_counts_even_if_the_clock_jumps_past_it() {
     let ending = Report::Ended(Box::new(limited(hour)));
     fixture.tell(attempt(1), ending).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
-    // Set back to before the submission: the task waits.
+    // The clock is set back to a time before the submission, and the task waits.
     crate::clock::jump_wall(-3 * HOUR_MS);
     fixture.engine.capacity().await.unwrap();
     assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);

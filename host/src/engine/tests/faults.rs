@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// The answer to `command` while the board cannot be loaded.
+/// The error with which `command` is refused while the board cannot be loaded.
 async fn refused_meanwhile(fixture: &Fixture) -> EngineError {
     loop {
         match fixture.engine.command(Input::SetSlots(None)).await {
@@ -55,7 +55,7 @@ async fn commands_are_answered_while_the_board_cannot_be_loaded() {
     while fixture.engine.snapshot().trouble.is_none() {
         tokio::task::yield_now().await;
     }
-    // The engine can be stopped meanwhile.
+    // The engine can be stopped while the board cannot be loaded.
     fixture.stop().await;
 }
 

@@ -1,8 +1,8 @@
-//! The state that a host leaves, and how the next host continues.
+//! The state that a host leaves behind, and how the next host continues from it.
 
 use super::*;
 
-/// A question in the first moment of a host is answered with the whole queue.
+/// A question in the first moments of a host is answered from the whole queue.
 #[tokio::test]
 async fn a_new_host_knows_the_queue_from_the_start() {
     let first = one_running(1).await;
@@ -22,7 +22,7 @@ async fn a_new_host_restarts_attempts_that_no_supervisor_received() {
     first.submit(2).await.unwrap();
     assert_eq!(first.told().await, Told::Start(attempt(1)));
     let store = first.stop().await;
-    // The second host's runner knows neither attempt: no supervisor ever got them.
+    // The second host's runner knows neither of the attempts: no supervisor ever received them.
     let mut second = begin(store, 1);
     assert_eq!(second.told().await, Told::Start(attempt(1)));
     second.end(attempt(1)).await;
@@ -58,7 +58,7 @@ async fn begun_by_another_host() -> Arc<MemoryStore> {
     one_running(2).await.stop().await
 }
 
-/// Starting it again could make it run twice.
+/// Starting such an attempt again could make it run twice.
 #[tokio::test]
 async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_it() {
     let mut second = begin_beside(begun_by_another_host().await, 2, true);

@@ -63,7 +63,7 @@ impl Script {
 
 impl Attempts for Script {
     fn prepare(&self, launch: Launch) {
-        // Most tests do not read these.
+        // Most tests do not receive these messages.
         drop(self.next.send(Next::Prepare(launch.attempt)));
     }
     fn dismiss(&self, attempt: AttemptId) {
@@ -86,7 +86,7 @@ impl Attempts for Script {
         self.tell(Told::Stop(attempt));
     }
     fn acknowledge(&self, _attempt: AttemptId, number: u64) {
-        // Most tests do not read these.
+        // Most tests do not receive these messages.
         self.acknowledged.send(number).ok();
     }
     fn release(&self, attempt: AttemptId) {
@@ -118,7 +118,7 @@ pub(crate) struct Fixture {
     told: UnboundedReceiver<Told>,
     next: UnboundedReceiver<Next>,
     acknowledged: UnboundedReceiver<u64>,
-    /// The number of reports.
+    /// The number of reports sent so far.
     reported: AtomicU64,
     store: Arc<MemoryStore>,
     task: EngineTask,
@@ -130,7 +130,7 @@ pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
     begin_beside(store, slots, false)
 }
 
-/// Begins an engine; if `silent`, a supervisor of an earlier host does not answer.
+/// Begins an engine. If `silent` is set, a supervisor of an earlier host does not answer.
 fn begin_beside(store: Arc<MemoryStore>, slots: u32, silent: bool) -> Fixture {
     begin_on(store, slots, silent, |sampler| Box::new(sampler))
 }

@@ -26,7 +26,7 @@ async fn one_waiting_for_another() -> Fixture {
     fixture
 }
 
-/// The task's first command may ask for the other task.
+/// The first command of a started task may ask for the task whose end released it.
 #[tokio::test]
 async fn a_started_task_reads_the_end_that_released_it() {
     let mut fixture = one_waiting_for_another().await;
@@ -43,7 +43,7 @@ async fn a_started_task_reads_the_end_that_released_it() {
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// The batch for which a reader waits is dropped, and on a quiet host no other follows.
+/// The batch for which a reader waits is dropped, and on an idle host no other batch follows.
 #[tokio::test]
 async fn a_reader_does_not_wait_for_a_dropped_batch() {
     let mut fixture = one_waiting_for_another().await;

@@ -1,4 +1,4 @@
-//! Attempts that wait for their own descendants: each gives up its slot meanwhile.
+//! Attempts that wait for their own descendants: each gives up its slot while it waits.
 
 use super::*;
 
@@ -6,7 +6,8 @@ use super::*;
 async fn a_wait_that_ends_at_any_moment_gives_back_its_slot() {
     let mut fixture = one_running(1).await;
     for _ in 0..10_000 {
-        // More than any inbox holds, before the engine runs: this runtime has one thread.
+        // More waits than any inbox could hold end before the engine runs: this runtime has one
+        // thread.
         drop(fixture.engine.wait_of(attempt(1)));
     }
     fixture.submit(2).await.unwrap();

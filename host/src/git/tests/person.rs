@@ -42,7 +42,7 @@ impl Person {
         Variables::new(host, &BTreeMap::new())
     }
 
-    /// The host's git for this user, in a directory of the repository.
+    /// The host's git, run for this user in a directory of the repository.
     pub(crate) fn at(&self, inside: &str) -> Git {
         Git {
             at: At::Checkout(self.work().join(inside)),

@@ -1,4 +1,4 @@
-//! Tests of our questions to the real git, and of how its answers are parsed.
+//! Tests of our queries to the real git, and of how its output is parsed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 use super::Person;
 use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
 
-/// A user with a repository: branch `main`, with `file`, and `out/` ignored.
+/// A user with a repository that has a branch `main` with `file`, and in which `out/` is ignored.
 fn somebody(config: &str) -> Person {
     let person = Person::new(config);
     person.git(&["init", "-q", "-b", "main"]);
@@ -87,7 +87,7 @@ async fn names_are_resolved_as_written() {
     let first = person.commit("main").await;
     person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
     let second = person.commit("main").await;
-    // A branch may have the hash of another commit as its name.
+    // A branch may be named like the hash of another commit.
     person.git(&[
         "update-ref",
         &format!("refs/heads/{}", first.hash()),
@@ -105,7 +105,8 @@ async fn names_are_resolved_as_written() {
     check("refs/heads/main", Some((&second, Some("main")))).await;
     check("main~1", Some((&first, None))).await;
     check("HEAD", Some((&second, Some("main")))).await;
-    // A branch may be a symbolic ref to another, and may have a full name as its short name.
+    // A branch may be a symbolic ref to another branch, and its short name may be the full name of
+    // another branch.
     person.git(&["symbolic-ref", "refs/heads/also", "refs/heads/main"]);
     person.git(&["symbolic-ref", "refs/heads/too", "refs/heads/also"]);
     check("also", Some((&second, Some("main")))).await;
@@ -263,7 +264,8 @@ async fn a_directory_that_is_not_its_own_checkout_is_refused() {
     fs::remove_file(git.dir().join(".git")).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
-    // With the `.git` of another checkout, or a link to it, git would look at that one.
+    // If the directory had the `.git` of another checkout, or a link to it, git would use that
+    // other checkout.
     let theirs = format!("gitdir: {}\n", repository.display());
     fs::write(git.dir().join(".git"), theirs).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
@@ -274,11 +276,11 @@ async fn a_directory_that_is_not_its_own_checkout_is_refused() {
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
     fs::remove_file(git.dir()).unwrap();
     fs::create_dir(git.dir()).unwrap();
-    // Now the directory is a part of the repository around it.
+    // The directory is now a part of the repository around it.
     person.git(&["init", "-q", ".."]);
     let error = git.own_place(&repository).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
-    // A repository that was created in its place.
+    // Another repository was created in place of the worktree.
     person.git(&["init", "-q", git.dir().to_str().unwrap()]);
     let error = git.look(&repository, &Stamps::default()).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
@@ -420,7 +422,7 @@ async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
         assert!(!found[0].is_hidden);
         let unsaid = git.checkouts_of(&main, None).await.unwrap();
         assert!(unsaid[0].is_hidden, "{unsaid:?}");
-        // A path that is not the main checkout is not taken for it.
+        // Another path is not taken for the main checkout.
         let wrong = git.checkouts_of(&main, Some(&person.home())).await.unwrap();
         assert!(wrong[0].is_hidden, "{wrong:?}");
     }
@@ -517,7 +519,7 @@ async fn nested_repositories_are_found() {
         "inner",
     ]);
     assert_eq!(git.foreign_repositories().await.unwrap(), ["deep/in/inner"]);
-    // Committed by the task itself, the nested repository is only a hash.
+    // If the task itself commits the nested repository, only a hash of it is committed.
     own(&["add", "-A"]);
     own(&["commit", "-q", "-m", "work"]);
     let base = person.commit("main").await;

@@ -19,10 +19,10 @@ use crate::plugin::v0_1::ChildHandle;
 use crate::plugin::v0_1::children::{Channel, ExitStatus, Host, HostChild, HostChildWithStore};
 use crate::plugin::v0_1::types::Failure;
 
-/// The size of a read when the reader is the host itself; a guest brings its own buffer.
+/// The size of a read by the host itself; a guest's read has the size of the guest's buffer.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// How the reading of output ended: see the contract.
+/// How a read of a child's output ended; the contract describes the values.
 type End = Result<u64, Failure>;
 
 impl Guest {
@@ -30,8 +30,8 @@ impl Guest {
         Ok(self.table.get(handle)?.0.clone())
     }
 
-    /// The attempt of a child. Never fails for a handle from the table, since only an attempt gives
-    /// out handles.
+    /// The attempt of a child. Never fails for a handle from the table, since only attempts get
+    /// handles.
     fn attempt_of(
         &self,
         handle: &Resource<ChildHandle>,
@@ -39,12 +39,12 @@ impl Guest {
         let child = self.child(handle)?;
         let host = self
             .attempt()
-            .ok_or_else(|| wasmtime::Error::msg("a child without an attempt"))?;
+            .ok_or_else(|| wasmtime::Error::msg("a child handle outside an attempt"))?;
         Ok((host, child))
     }
 
-    /// Adds to the guest's computing time for output that is new to it. Output that it has read
-    /// before adds nothing: it could read that for ever.
+    /// Adds to the guest's computing time for output that is new to it. Output that the guest has
+    /// read before adds nothing, or the guest could read the same output for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {
         let known = self.known_output.entry(place.clone()).or_default();
         let new = offset.saturating_sub(*known);
@@ -145,7 +145,7 @@ struct OutputProducer {
 impl OutputProducer {
     fn end(&mut self, end: End) -> StreamResult {
         if let Some(tell) = self.tell.take() {
-            // Fails if the guest has dropped the future, and then does not want the answer.
+            // Fails if the guest has dropped the future and so does not want the answer.
             drop(tell.send(end));
         }
         StreamResult::Dropped

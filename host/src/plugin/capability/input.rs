@@ -2,7 +2,7 @@
 //!
 //! In the contract a stream ends when its writer is dropped, but the engine also drops the writer
 //! when the instance is lost. [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set
-//! before the Store is dropped, tells the two apart.
+//! before the Store is dropped, tells the two cases apart.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use crate::plugin::guest::Guest;
 use crate::plugin::port::InputStream;
 
-/// The size of a piece taken from the guest, and how many pieces may wait: a slow child slows down
-/// its guest.
+/// The size of a piece taken from the guest, and the number of pieces that may wait. Both are
+/// bounded, so a slow child slows down its guest.
 const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 2;
 

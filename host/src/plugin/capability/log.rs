@@ -8,7 +8,8 @@ use crate::text::line_of_log;
 
 /// The length at which a line is cut.
 const LINE_BYTES: usize = 16 << 10;
-/// How much of the last error is kept, to be quoted if the guest traps.
+/// The number of bytes kept of the last line logged as an error, which is quoted if the guest
+/// traps.
 const LAST_ERROR_BYTES: usize = 500;
 
 impl Host for Guest {
@@ -35,7 +36,7 @@ impl Host for Guest {
             self.tell(
                 LogLevel::Warn,
                 &format!(
-                    "{left_out} lines were left out here: more than 1,000, or 1 MiB, in a second"
+                    "{left_out} lines were left out here: the plugin logged more than 1,000 lines, or 1 MiB, in a second"
                 ),
             );
         }
@@ -45,7 +46,7 @@ impl Host for Guest {
 }
 
 impl Guest {
-    /// Logs a line for the attempt; without one, in the host's log only.
+    /// Logs a line for the attempt; for a guest without an attempt, only in the host's log.
     fn tell(&self, level: LogLevel, line: &str) {
         if let Some(host) = self.attempt() {
             return host.log(level, line);

@@ -2,8 +2,8 @@
 //! the contract.
 //!
 //! A capability that needs a permission checks it through [`super::grant::Gate`] and nowhere else.
-//! None of these functions may block its thread, and none holds the Store across an await: `stop`
-//! would have to wait for it.
+//! None of these functions may block its thread or hold the Store across an await: `stop` would
+//! have to wait for the Store.
 
 mod children;
 mod clock;

@@ -94,7 +94,7 @@ fn prepare<T>(
     Ok(Ok((admitted, spec)))
 }
 
-/// A child that may be started, unless a look at the disk says otherwise.
+/// A child that may be started if the checks that read the disk succeed too.
 struct Admitted {
     host: Arc<dyn AttemptHost>,
     place: Arc<Place>,
@@ -102,7 +102,7 @@ struct Admitted {
     permit: Permit,
 }
 
-/// The grant is checked first: the host does not look at a command that is not allowed.
+/// The grant is checked first, so that the host examines no command that is not allowed.
 fn admit_spawn(guest: &Guest, command: &Command) -> Result<Admitted, port::Failure> {
     let permit = admit(guest, command)?;
     let (Some(host), Some(place)) = (guest.attempt(), guest.place()) else {
@@ -214,7 +214,7 @@ fn check(command: &Command) -> Result<(), port::Failure> {
             return invalid(format!("the variable {name} is set twice"));
         }
     }
-    // An option that this host does not know could be a limit, so it cannot be ignored.
+    // An unknown option cannot be ignored, because it could be a limit.
     if let Some((key, _)) = command.more.first() {
         return invalid(format!(
             "this host does not know the option `{key}` of a command"

@@ -14,7 +14,7 @@ use crate::text::is_harmful;
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 64;
-/// The longest state; states are stored with the task.
+/// The most bytes of a state report; states are stored with the task.
 const WORD_BYTES: usize = 4 << 10;
 
 impl Host for Guest {
@@ -23,7 +23,7 @@ impl Host for Guest {
             return Ok(());
         };
         if let Some(fault) = fault_of(&kind, &data) {
-            // The message counts as a line that the guest logs, with the same limit.
+            // The message counts as a line that the guest logs, and is subject to the same limit.
             if let Admission::Yes { .. } = self.log_meter.admit(fault.len()) {
                 host.log(
                     LogLevel::Warn,
@@ -41,7 +41,7 @@ impl Host for Guest {
                 host.log(
                     LogLevel::Warn,
                     &format!(
-                        "{left_out} progress reports were left out: more than 100, or 256 KiB, in a second"
+                        "{left_out} progress reports were left out: the plugin sent more than 100, or 256 KiB, in a second"
                     ),
                 );
             }

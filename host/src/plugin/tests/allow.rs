@@ -12,18 +12,19 @@ use crate::plugin::{
 };
 
 #[tokio::test]
-async fn handles_are_bounded() {
+async fn a_guest_with_too_many_child_handles_is_ended() {
     let house = House::with(&Wat::good().run(fixtures::EAT_CHILD_HANDLES).component());
     let host = Arc::new(Recorder {
         children: vec![crate::plugin::port::ChildRef::new("task_01.1/0")],
         ..Recorder::default()
     });
-    // `resume` succeeds: the handles that were taken are gone with their instance.
+    // `resume` succeeds, because the handles were released with the crashed instance.
     assert_eq!(run(house.executor(), &host).await.unwrap().cause, "success");
     assert_eq!(host.crashes(), 1);
 }
 
-/// Calls `spawn`. The result is at 4096: its discriminant, and at 8 the code of a failure.
+/// Calls `spawn`. The result is at 4096: first its discriminant and, 8 bytes further, the code of a
+/// failure.
 fn spawn(command: (u32, u32)) -> String {
     let (at, length) = command;
     // Arguments, working directory, variables, standard input and options are empty.
@@ -45,7 +46,7 @@ async fn a_child_needs_manifest_and_grant() {
         let result = run(house.executor(), &host).await;
         let spawned = host.spawned.lock().unwrap().clone();
         match (result, expected) {
-            // The file that the host has found by the name.
+            // The file to which the host has resolved the name.
             (Ok(_), Ok(name)) => {
                 let [file] = spawned.as_slice() else {
                     panic!("{spawned:?}")
@@ -87,21 +88,21 @@ async fn flood(call: &str, count: u32) -> (Arc<Recorder>, Duration) {
     (host, clock::monotonic().saturating_sub(before))
 }
 
-/// The most calls that a limit per second allows in a time: a new window begins whenever one is
-/// over.
+/// The most calls that a limit per second allows within a time. A new window begins as soon as the
+/// last one is over.
 fn most(limit: u32, time: Duration) -> usize {
     usize::try_from(u64::from(limit) * (time.as_secs() + 1)).unwrap()
 }
 
 #[tokio::test]
-async fn floods_are_bounded() {
+async fn log_lines_and_events_of_a_flood_are_limited_per_second() {
     let line = "(call $log (i32.const 2) (i32.const 48) (i32.const 5) (i32.const 0) (i32.const 0))";
     let (host, time) = flood(line, 20_000).await;
     let lines = host.lines();
     let written = |text: &str| lines.iter().filter(|(_, line)| line == text).count();
     let allowed = 1_000..=most(1_000, time);
     assert!(allowed.contains(&written("guest")), "{time:?}");
-    // An event of the guest's own kind.
+    // An event of a kind that only this guest uses.
     let event = "(call $emit (i32.const 48) (i32.const 5) (i32.const 64) (i32.const 2))";
     let (host, time) = flood(event, 20_000).await;
     let told = host.reports.lock().unwrap().len();
@@ -114,8 +115,8 @@ async fn floods_are_bounded() {
 /// A flood of one kind of state drops no other kind, and its last report is passed on.
 #[tokio::test]
 async fn of_a_flood_of_states_the_last_is_reported() {
-    // Reports `phase` with the same text each time, each followed by a `cost` of a different
-    // length.
+    // Reports `phase` again and again with the same data; after each one, reports a `cost` of a
+    // different length.
     let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;
     let body = "(local $left i32) (local.set $left (i32.const 5000))
         (loop $again
@@ -160,7 +161,7 @@ const UNLESS_DENIED: &str = r"
     (if (i32.ne (i32.load offset=4 (i32.const 4104)) (i32.const 6)) (then (unreachable)))
     (if (i32.ne (i32.load (i32.load (i32.const 4104))) (i32.const 0x696e6564)) (then (unreachable)))";
 
-/// A question is denied `spawn` and `capture`, and has no attempt whose children it could see.
+/// In a question `spawn` and `capture` are denied, and there is no attempt with children to list.
 #[tokio::test]
 async fn a_question_may_not_start_anything() {
     let zeros = "(i32.const 0) ".repeat(14);
@@ -185,7 +186,8 @@ async fn a_question_may_not_start_anything() {
                 "task-schema" => executor.task_schema().await.err(),
                 _ => executor.validate_config().await.err(),
             };
-            // A question cannot wait for an asynchronous import at all, so calling one traps.
+            // A question cannot wait for an asynchronous import at all, so calling such an import
+            // traps.
             let is_waiting = !body.contains("$children");
             let trapped = error.is_some_and(|error| error.to_string().contains("trapped"));
             assert_eq!(trapped, is_waiting, "{part}: {body}");

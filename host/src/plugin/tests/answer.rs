@@ -5,19 +5,19 @@ use std::sync::Arc;
 use super::{House, open, run};
 use crate::plugin::{
     catalog::Status,
-    engine::Wasm,
+    engine::{POOLED, Wasm},
     fixtures::{self, Recorder, Wat},
     port::{AuthorityStep, HealthState},
 };
 
 #[tokio::test]
-async fn a_good_guest_answers_everything() {
+async fn a_good_guest_answers_every_question() {
     let house = House::with(&Wat::good().component());
     let executor = house.executor();
     assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
     let authority = executor.authority(&fixtures::draft("{}")).await;
     assert_eq!(authority.step, AuthorityStep::Edit);
-    // Several documents in one request, each with its own answer.
+    // Several documents in one request get an answer each.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
     let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);
@@ -55,7 +55,7 @@ async fn a_good_guest_answers_everything() {
 }
 
 #[tokio::test]
-async fn the_synchronous_abi_runs_too() {
+async fn a_guest_of_the_synchronous_abi_runs_too() {
     let house = House::with(&Wat::good().run("").component());
     let outcome = run(house.executor(), &Arc::new(Recorder::default()))
         .await
@@ -64,7 +64,7 @@ async fn the_synchronous_abi_runs_too() {
 }
 
 #[tokio::test]
-async fn pool_and_demand_run_the_same_code() {
+async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
     let house = House::with(&Wat::good().component());
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
@@ -83,4 +83,16 @@ async fn pool_and_demand_run_the_same_code() {
     .await
     .unwrap();
     assert_eq!(cached(), 2);
+}
+
+#[tokio::test]
+async fn instance_runs_beyond_the_pool_if_the_pool_is_full() {
+    let house = House::with(&Wat::good().component());
+    let pooled = open(house.dir.path(), Wasm::start);
+    let executor = pooled.executor("guest").unwrap();
+    let seats = executor.fill_pool().unwrap();
+    assert_eq!(seats.len(), usize::try_from(POOLED).unwrap());
+    let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
+    assert_eq!(ran.cause, "success");
+    executor.task_schema().await.unwrap();
 }

@@ -60,7 +60,7 @@ impl House {
         self.dir.path().join(name).display().to_string()
     }
 
-    /// Starts these children; returns their commands, or why one was not started.
+    /// Starts these children; returns their commands, or the reason why a child was not started.
     async fn start(&self, children: Vec<Value>) -> Result<Vec<String>, String> {
         let steps: Vec<_> = children
             .into_iter()
@@ -117,10 +117,10 @@ async fn a_granted_name_is_resolved_outside_the_workspace() {
         .await
         .unwrap_err();
     assert!(
-        own.starts_with("spawn after 0: `own` is only found in the task's workspace"),
+        own.starts_with("spawn after 0: `own` is found only in the task's workspace"),
         "{own}"
     );
-    // A name keeps its file until the attempt ends.
+    // A name means the same file until the attempt ends.
     let remove = json!({"argv": ["tool"], "cwd": house.path("work/sub")});
     assert_eq!(
         house.start(vec![tool, remove]).await,

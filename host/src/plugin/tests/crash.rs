@@ -10,8 +10,8 @@ use crate::plugin::{
     transcript::Transcribes,
 };
 
-/// A hostile guest loses its instance; the reason is reported, and another guest of the same engine
-/// answers meanwhile.
+/// The instance of a hostile guest is ended and the reason is reported; another guest of the same
+/// engine still answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_question_is_ended_with_a_reason() {
     async fn check(part: &'static str, body: &str, expected: &str) {
@@ -56,7 +56,8 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check("start", fixtures::EAT_MEMORY, memory).await;
     check("validate", fixtures::EAT_TABLE, table).await;
     check("validate", fixtures::EAT_HANDLES, "trapped").await;
-    // Texts of a gigabyte, which the guest does not have, and of 32 MiB, which it has.
+    // A string of a gigabyte, more than the guest's memory, and one of 32 MiB, which the memory
+    // holds.
     check(
         "validate",
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",
@@ -86,12 +87,12 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     .await;
 }
 
-/// Calling an import is not waiting: a loop around one is ended like any other.
+/// A call of an import does not count as waiting: a loop around it is ended like any other loop.
 #[tokio::test]
 async fn a_loop_of_calls_that_do_not_wait_is_ended() {
     let zeros = "(i32.const 0) ".repeat(14);
     for call in [
-        // Denied, since it was not granted.
+        // This call is denied, since the command was not granted.
         format!("(call $spawn (i32.const 48) (i32.const 5) {zeros} (i32.const 4096))"),
         format!("(call $capture (i32.const 96) (i32.const 2) {zeros} (i32.const 4096))"),
         "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096))".to_owned(),
@@ -99,7 +100,7 @@ async fn a_loop_of_calls_that_do_not_wait_is_ended() {
         "(drop (call $now))".to_owned(),
         "(call $emit (i32.const 80) (i32.const 5) (i32.const 64) (i32.const 2))".to_owned(),
     ] {
-        // Its memory is used again, because a full memory would end it before that.
+        // The guest's memory is used again, because a full memory would end the guest earlier.
         let again = "(global.set $heap (i32.const 65536)) (br $again)";
         let body = format!("(loop $again {call} {again})");
         let house = House::with(&Wat::good().run(&body).component());
@@ -116,7 +117,7 @@ async fn a_loop_of_calls_that_do_not_wait_is_ended() {
     }
 }
 
-/// A loop that waits as briefly as possible still costs almost nothing.
+/// A wait takes at least a tick, so a loop that waits as briefly as possible costs almost nothing.
 #[tokio::test]
 async fn a_wait_of_zero_takes_a_tick() {
     let body = "(local $left i32) (local.set $left (i32.const 20))
@@ -132,7 +133,7 @@ async fn a_wait_of_zero_takes_a_tick() {
 }
 
 #[tokio::test]
-async fn a_crash_is_resumed_from_the_last_checkpoint() {
+async fn a_crashed_attempt_is_resumed_from_the_last_checkpoint() {
     // `run` stores "healthy" as its state and traps; `resume` succeeds only if it is given seven
     // bytes. The task's record takes 104 bytes, and the state follows it.
     let store_and_trap =
@@ -188,7 +189,7 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
     executor.fingerprint().await.unwrap();
     assert!(
         executor.disabled().is_some(),
-        "a program that is found may still not work"
+        "a successful check of the machine does not enable the plugin again"
     );
 }
 

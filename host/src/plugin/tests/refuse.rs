@@ -10,7 +10,7 @@ use crate::plugin::{
     fixtures::{self, Recorder, Wat},
 };
 
-/// A file that is not an executor is refused with a reason; a second request gets the same answer.
+/// A file that is not an executor is refused with a reason, at a second request too.
 #[tokio::test]
 async fn a_file_that_is_no_executor_is_refused_with_a_reason() {
     async fn check(component: &[u8], expected: &str) {
@@ -108,7 +108,7 @@ async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
             let mut code = std::fs::read(&path).unwrap();
             let middle = code.len() / 2;
             code[middle] ^= 0xff;
-            // Written to a new file: the file that is mapped must not change.
+            // The component is written to a new file, because the mapped file must not change.
             std::fs::remove_file(&path).unwrap();
             std::fs::write(&path, code).unwrap();
         }

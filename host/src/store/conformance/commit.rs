@@ -1,5 +1,5 @@
-//! Batches: which leader may commit, in which order, and that a batch is stored whole or not at
-//! all.
+//! Batches: which leader may commit, in which order, and that a batch is stored as a whole or not
+//! at all.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},

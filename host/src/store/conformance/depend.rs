@@ -1,4 +1,4 @@
-//! Dependencies between tasks, and how tasks ended.
+//! Dependencies between tasks, and the ends of tasks.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn dependencies_are_found_both_ways_and_survive_changes() {
+fn dependencies_and_dependants_are_found_even_after_the_tasks_change() {
     check(|store| {
         let mut leader = Leader::of(store);
         let both = [(1, Condition::Succeeded), (2, Condition::Any)];
@@ -63,7 +63,8 @@ fn ends_of_existing_tasks_are_returned() {
         ]);
         assert_eq!(store.ends(&asked).unwrap(), expected);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), [spoilt]);
-        // A task that was revived is no longer among those that its upstream spoilt.
+        // A task that was revived no longer counts as one that could not run because of its
+        // dependency.
         leader.put([ready(3)]);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), []);
     });

@@ -1,4 +1,4 @@
-//! Events: numbered, found by number and by time, and removed.
+//! Events: they are numbered, found by number and by time, and removed.
 
 use claudine_domain::{
     batch::{Batch, Pruned},

@@ -1,4 +1,4 @@
-//! Everything that is written is read back unchanged: tasks, documents, keys, groups, sums, and
+//! Everything that is written is read back unchanged: tasks, documents, keys, groups, sums and
 //! profiles.
 
 use claudine_domain::{
@@ -146,14 +146,14 @@ fn profiles_are_replaced_and_removed_with_a_batch() {
         assert_eq!(
             learned().len(),
             1,
-            "what the failed batch would have removed"
+            "the failed batch would have removed this"
         );
         store.set_full(false);
     });
 }
 
 #[test]
-fn documents_are_replaced() {
+fn a_document_is_replaced_by_a_later_one_with_its_key() {
     check(|store| {
         let mut leader = Leader::of(store);
         let attempt = |number| AttemptId {
@@ -259,7 +259,7 @@ fn the_latest_settings_of_the_queue_are_kept() {
                 queue: Some(set.clone()),
                 ..Batch::default()
             });
-            // A batch without a change to the queue leaves it as it is.
+            // A batch without a change to the queue leaves the queue's settings unchanged.
             leader.commit(Batch::default());
             assert_eq!(kept(), set);
             assert_eq!(store.queue().unwrap(), set);

@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 #[test]
-fn lists_are_filtered() {
+fn lists_are_filtered_by_status_label_name_executor_and_parent() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());
@@ -199,7 +199,7 @@ fn lists_are_filtered_by_group_graph_labels_and_time() {
             },
             &[],
         );
-        // A sample that was created in one second has ended a quarter of a second later.
+        // Each sample was created at a full second, and ended a quarter of a second later.
         let ended = |number: u64| at(number).after(Duration::from_millis(250));
         check(
             Filter {
@@ -257,7 +257,7 @@ fn lists_are_filtered_by_group_graph_labels_and_time() {
 }
 
 #[test]
-fn pages_follow_each_other_without_gaps_or_duplicates() {
+fn pages_list_all_tasks_without_gaps_or_duplicates() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put((0..10).map(ready));
@@ -298,8 +298,8 @@ fn references_find_the_intended_task() {
             named(6, &digits[..12]),
             ready(7),
         ]);
-        // The samples' ids share their first digits; the digits for the second of creation tell
-        // them apart.
+        // The samples' ids share their first digits. They differ in the digits that encode the
+        // second of creation.
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
         let check = |reference: &str, expected: Resolved| {
@@ -329,7 +329,8 @@ fn references_find_the_intended_task() {
         check("task_0", Resolved::Ambiguous(all));
         check(&digits[..3], Resolved::NotFound);
         leader.put((20..40).map(ready));
-        // Lists one more than are shown, which tells that there are more.
+        // One task more than the number to show is listed, so that the caller knows that there are
+        // more.
         let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
     });
@@ -361,10 +362,10 @@ fn the_end_of_an_id_finds_a_task() {
         both("0007", Resolved::Ambiguous(vec![like_seven, id(7)]));
         both("00010007", Resolved::Found(like_seven));
         both("0003", Resolved::NotFound);
-        // An exact name is preferred to the end of an id.
+        // An exact name has precedence over the end of an id.
         both("00000008", Resolved::Found(id(9)));
         both("000000008", Resolved::Found(id(8)));
-        // Fewer digits are accepted only to look at a task.
+        // Fewer digits are accepted only if the task is just looked at.
         check("008", Intent::Look, Resolved::Found(id(8)));
         check("008", Intent::Change, Resolved::NotFound);
         let several = Resolved::Ambiguous(vec![like_seven, id(7)]);

@@ -54,7 +54,7 @@ fn check(case: impl Fn(&dyn Subject)) {
     case(&SqliteStore::open(&directory.path().join("claudine.db")).unwrap());
 }
 
-/// A leader that commits batches, one after the other.
+/// A leader that commits one batch after another.
 struct Leader<'a> {
     store: &'a dyn Subject,
     epoch: Epoch,
@@ -86,7 +86,7 @@ impl<'a> Leader<'a> {
         self.commit(of_tasks(tasks));
     }
 
-    /// Removes the tasks that are old enough, with or without keys; returns them.
+    /// Removes the tasks that are old enough, with or without keys. Returns the removed tasks.
     fn prune(&mut self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
         let found = self.store.prunable(old(older_than), None, limit).unwrap();
         let tasks: Vec<TaskId> = found.into_iter().map(|found| found.task).collect();
@@ -119,7 +119,7 @@ fn of_tasks(tasks: impl IntoIterator<Item = Task>) -> Batch {
     }
 }
 
-/// Everything that can be read, as text: stores with the same text hold the same.
+/// Everything that can be read, as text: two stores with the same text have the same contents.
 pub(super) fn everything(store: &dyn Store) -> String {
     let all = store.list(&Filter::default(), usize::MAX).unwrap();
     let documents = all.tasks.iter().flat_map(|task| {

@@ -1,4 +1,4 @@
-//! Pruning: what is removed, and what stays.
+//! Pruning: which rows are removed, and which are kept.
 
 use claudine_domain::{
     attempt::Phase,
@@ -79,7 +79,7 @@ fn old_finished_tasks_are_pruned() {
 
 /// While a task's key is remembered, a repeated request is answered with the task.
 #[test]
-fn a_task_with_a_key_stays_as_long_as_its_key() {
+fn a_task_with_a_key_is_kept_as_long_as_its_key() {
     check(|store| {
         let mut leader = Leader::of(store);
         let keyed = |number| {
@@ -106,7 +106,7 @@ fn a_task_with_a_key_stays_as_long_as_its_key() {
             let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
             let found: Vec<_> = found.into_iter().map(|found| found.task).collect();
             assert_eq!(found, expected, "{keyed_before}");
-            // No task is old while its key is remembered.
+            // No task counts as old while its key is remembered.
             let remembered = store.load(at(keyed_before)).unwrap().remembered;
             let mut remembered = remembered.iter().map(|(_, remembered)| remembered.task);
             assert!(remembered.all(|task| !found.contains(&task)));
@@ -135,7 +135,7 @@ fn dependencies_of_unfinished_tasks_are_not_pruned() {
 
 /// The name of a graph is stored with its first task.
 #[test]
-fn the_first_task_of_a_graph_stays_as_long_as_any_other() {
+fn the_first_task_of_a_graph_is_kept_as_long_as_any_other() {
     check(|store| {
         let mut leader = Leader::of(store);
         let finished = |task| done(task, Outcome::Succeeded);

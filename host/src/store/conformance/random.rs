@@ -22,8 +22,8 @@ use crate::store::{
     sqlite::SqliteStore,
 };
 
-/// Makes one of a few tasks, in a random state. The request of a task never changes, so it depends
-/// on the number alone.
+/// Makes one of a few tasks, in a random state. The request of a task never changes, so it is
+/// derived only from the task's number.
 fn random_task() -> impl Strategy<Value = Task> {
     let states = prop::sample::select(tasks());
     (0u64..12, states).prop_map(|(number, like)| {

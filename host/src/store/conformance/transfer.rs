@@ -1,4 +1,4 @@
-//! Exporting all of a store and importing it into another.
+//! Exporting a whole store and importing it into another.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},
@@ -26,8 +26,8 @@ pub(super) fn records(store: &dyn Store) -> Vec<Record> {
     records
 }
 
-/// Imports records into an empty store as a backup does: as lines of text, in parts of `at_once`
-/// records.
+/// Imports records into an empty store in the way a backup does: as lines of text, in parts of
+/// `at_once` records.
 fn put(store: &dyn Store, records: &[Record], at_once: usize) {
     for (part, records) in (0..).zip(records.chunks(at_once)) {
         let line = |record: &Record| {
@@ -40,8 +40,8 @@ fn put(store: &dyn Store, records: &[Record], at_once: usize) {
     }
 }
 
-/// Checks that both kinds of store can import the records of `store`, then export and show the
-/// same.
+/// Checks that both kinds of store can import the records of `store`, and that they export and show
+/// the same records afterwards.
 pub(super) fn comes_through(store: &dyn Store, at_once: usize) {
     let given = records(store);
     let directory = tempfile::tempdir().unwrap();
@@ -85,7 +85,8 @@ fn an_empty_store_is_exported_and_imported() {
     check(|store| comes_through(store, 1));
 }
 
-/// An imported store continues the numbering of the original, and finds edges from both ends.
+/// An imported store continues the numbering of the original, and edges are found from both of
+/// their ends.
 #[test]
 fn an_imported_store_continues_the_numbering() {
     check(|store| {
@@ -128,16 +129,16 @@ fn an_export_stops_when_asked() {
     });
 }
 
-/// A batch that is committed during an export is not in the export.
+/// A batch that is committed during an export is not part of the export.
 #[test]
-fn an_export_is_of_one_moment() {
+fn all_records_of_an_export_are_from_one_moment() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();
     let mut leader = Leader::of(&store);
     full(&mut leader);
     let before = records(&store);
-    // Opened as another process opens it.
+    // The store is opened in the way another process opens it.
     let reading = SqliteStore::open_read_only(&path).unwrap();
     let mut read = Vec::new();
     let each = &mut |record| {
@@ -194,9 +195,9 @@ fn the_summary_of_a_database_needs_no_known_schema() {
     assert!(matches!(refused, Some(StoreError::Older { found: 1, .. })));
 }
 
-/// A closed store has left everything in one file.
+/// Closing a store leaves everything in one file.
 #[test]
-fn a_closed_store_is_one_file() {
+fn a_closed_store_consists_of_one_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();

@@ -1,4 +1,5 @@
--- Who may write, and how far the two numberings have come. One row, so that a commit checks and counts in one statement.
+-- The host that may write, and the last numbers of batches and events. There is one row, so that a
+-- commit checks and counts in one statement.
 CREATE TABLE leader (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     epoch INTEGER NOT NULL,
@@ -7,7 +8,8 @@ CREATE TABLE leader (
 ) STRICT;
 INSERT INTO leader VALUES (1, 0, 0, 0);
 
--- Times are milliseconds since 1970; ids are 16 bytes that sort by creation; the codes of `status` are in row.rs, unfinished ones below 10.
+-- Times are milliseconds since 1970. Ids are 16 bytes, and sort by creation. The codes of `status`
+-- are in row.rs; codes of unfinished tasks are below 10.
 CREATE TABLE task (
     id BLOB PRIMARY KEY NOT NULL,
     status INTEGER NOT NULL,
@@ -20,15 +22,15 @@ CREATE TABLE task (
     body TEXT NOT NULL
 ) STRICT;
 
--- What a new host loads, lists by state or outcome, counts.
+-- For the tasks that a new host loads, for lists by state or outcome, and for counts.
 CREATE INDEX task_by_status ON task (status, id);
--- The rest hold only the tasks that have what they are about.
+-- The following indexes are partial: each has only the tasks that its queries can find.
 CREATE INDEX task_by_name ON task (name, id) WHERE name IS NOT NULL;
 CREATE INDEX unfinished_by_name ON task (name, id) WHERE name IS NOT NULL AND status < 10;
 CREATE INDEX task_by_parent ON task (parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX task_by_key_age ON task (created_at, id) WHERE idempotency_key IS NOT NULL;
 
--- Kinds are in row.rs. What belongs to a task and not to an attempt has attempt 0.
+-- The kinds are in row.rs. A document that belongs to a task and not to an attempt has attempt 0.
 CREATE TABLE document (
     task BLOB NOT NULL,
     kind INTEGER NOT NULL,
@@ -37,7 +39,8 @@ CREATE TABLE document (
     PRIMARY KEY (task, kind, attempt)
 ) STRICT, WITHOUT ROWID;
 
--- Read from a number on and removed from the oldest on; nothing looks up the events of one task.
+-- Events are read from a number on and removed from the oldest on. Nothing looks up the events of
+-- one task.
 CREATE TABLE event (
     sequence INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,

@@ -1,4 +1,4 @@
--- What each task depends on, and who depends on it. Conditions are in row.rs.
+-- The tasks on which each task depends. The codes of conditions are in row.rs.
 CREATE TABLE dependency (
     task BLOB NOT NULL,
     upstream BLOB NOT NULL,
@@ -7,11 +7,11 @@ CREATE TABLE dependency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dependency_by_upstream ON dependency (upstream, task);
 
--- The task whose end a task's own end follows from: what a retry of that one revives.
+-- The task whose end caused this task's own end. A retry of the culprit revives this task.
 ALTER TABLE task ADD COLUMN culprit BLOB;
 CREATE INDEX task_by_culprit ON task (culprit, id) WHERE culprit IS NOT NULL;
 
--- Groups that somebody has set a limit for, or paused.
+-- Groups that somebody has paused, or for which somebody has set a limit.
 CREATE TABLE task_group (
     name TEXT PRIMARY KEY NOT NULL,
     body TEXT NOT NULL

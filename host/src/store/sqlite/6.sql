@@ -1,3 +1,3 @@
--- Tasks, holds and events name their principals, in their bodies; those that were written before
--- are the owner's. No column changes: the step keeps programs that do not know of principals from
--- writing a task without its own.
+-- Tasks, holds and events name their principals in their bodies. Rows without a principal were
+-- written earlier, and belong to the owner. No column changes. The new schema number keeps programs
+-- that do not know principals from writing a task without one.

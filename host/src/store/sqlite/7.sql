@@ -1,5 +1,5 @@
--- The group that counts for a task, the first task of the graph that it was submitted with, and, in
--- the row of that first task, the name of the graph.
+-- The group whose limit applies to a task; the first task of the graph with which the task was
+-- submitted; and, in the row of that first task, the name of the graph.
 ALTER TABLE task ADD COLUMN in_group TEXT;
 ALTER TABLE task ADD COLUMN graph BLOB;
 ALTER TABLE task ADD COLUMN graph_name TEXT;
@@ -11,5 +11,5 @@ CREATE INDEX task_by_group ON task (in_group, id) WHERE in_group IS NOT NULL;
 CREATE INDEX task_by_graph ON task (graph, id) WHERE graph IS NOT NULL;
 CREATE INDEX graph_by_name ON task (graph_name, id) WHERE graph_name IS NOT NULL;
 
--- What ended last.
+-- For the tasks that ended last.
 CREATE INDEX task_by_end ON task (finished_at, id) WHERE finished_at IS NOT NULL;

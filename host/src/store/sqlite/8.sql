@@ -1,4 +1,5 @@
--- What is set for the whole queue: a pause, and how many run at once. No row until somebody sets it.
+-- Settings of the whole queue: a pause, and the number of slots. There is no row until somebody
+-- sets one of them.
 CREATE TABLE queue (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     body TEXT NOT NULL

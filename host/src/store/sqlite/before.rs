@@ -1,9 +1,9 @@
 //! Copies the database before its schema changes, so that the user can return to the version that
 //! wrote it.
 //!
-//! `claudine.db.before-schema-6` lies beside the database and has its content from when a version
-//! with schema 6 first opened it. It is written under another name, and renamed once it is
-//! complete; it is never removed automatically. To go back: end the host, remove the database with
+//! `claudine.db.before-schema-6` is a copy beside the database, made when a version with schema 6
+//! first opened the database. The copy is written under another name and renamed once it is
+//! complete. It is never removed automatically. To go back, end the host, remove the database with
 //! its `-wal` and `-shm`, put the copy in its place, and use the older version.
 
 use std::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::fsx::{self, Lasting};
 
-/// Space that stays free beside the copy, because a start of the host must write too.
+/// Space that must remain free beside the copy, because a start of the host writes too.
 const SPARE_BYTES: u64 = 16 << 20;
 
 /// The path of the copy that is made before the schema becomes this one.
@@ -27,7 +27,7 @@ pub(super) fn path_of(database: &Path, schema: usize) -> PathBuf {
     beside(database, &format!(".before-schema-{schema}"))
 }
 
-/// Copies everything that was committed, from the file and from its log.
+/// Copies everything that was committed, from the file and from its write-ahead log.
 pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> Result<(), Fault> {
     look_for_room(connection, database)?;
     let path = path_of(database, schema);
@@ -49,7 +49,7 @@ pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> R
             put.map_err(|error| at(error).into())
         });
     if copied.is_err() {
-        // The caller gets the first error; the next try removes what is left here.
+        // The caller gets the first error. The next try removes the file that is left here.
         drop(fsx::remove_file(&fresh));
     }
     copied?;
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// An unfinished copy does not count, and an older one is replaced.
+    /// An unfinished copy does not count. An old unfinished copy is replaced.
     #[test]
     fn an_interrupted_copy_is_made_again() {
         let directory = tempfile::tempdir().unwrap();

@@ -26,8 +26,8 @@ pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
-/// The number of edges from which on a batch gets a larger cache. Dependants are stored in random
-/// order, and a page that does not fit in the cache is written out and read back repeatedly.
+/// The number of edges from which a batch gets a larger cache. Dependants are stored in random
+/// order, and a page that does not fit into the cache is written out and read back repeatedly.
 const MANY_EDGES: usize = 10_000;
 /// The cache limit for such a batch, in KiB: some hundred bytes an edge, for a million edges.
 const LARGE_CACHE_KIB: i64 = 256 << 10;
@@ -53,8 +53,8 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     Ok(transaction.commit()?)
 }
 
-/// Writes a batch without its events. `number` distinguishes the rows that different batches add
-/// about the dependants of the same task.
+/// Writes a batch without its events. Different batches may add rows about the dependants of the
+/// same task. `number` distinguishes these rows.
 pub(super) fn write_rows(
     transaction: &Transaction<'_>,
     number: i64,
@@ -70,12 +70,12 @@ pub(super) fn write_rows(
     write_spent(transaction, &batch.spent)
 }
 
-/// Copies the log into the file, as far as readers allow.
+/// Copies the write-ahead log into the file, as far as readers allow.
 pub(super) fn checkpoint_log(writer: &mut Connection) -> Result<(), Fault> {
     Ok(writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }
 
-/// Copies the whole log into the file, and empties the log.
+/// Copies the whole write-ahead log into the file, and empties the log.
 pub(super) fn checkpoint_whole_log(writer: &Connection) -> Result<(), Fault> {
     let busy: bool = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy {
@@ -85,7 +85,8 @@ pub(super) fn checkpoint_whole_log(writer: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes the write lock at once: a transaction that begins with a read may fail to get it later.
+/// Takes the write lock at once: a transaction that begins with a read may fail to get this lock
+/// later.
 pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
@@ -107,7 +108,7 @@ fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<S
     Ok(before.last_event)
 }
 
-/// Reads the leader's row; fails if `held` is not its epoch.
+/// Reads the leader's row. Fails if the row has another epoch than `held`.
 fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leader, Fault> {
     let leader = leader(transaction)?;
     if leader.epoch == held {
@@ -126,7 +127,7 @@ struct Leader {
 }
 
 /// Reads the row with a separate query: `RETURNING` makes a table for its answer, which costs more
-/// than all the rest of a small commit.
+/// than everything else in a small commit.
 fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
     let mut query =
         transaction.prepare_cached("SELECT epoch, last_batch, last_event FROM leader")?;
@@ -284,7 +285,7 @@ pub(super) fn write_event(
     Ok(())
 }
 
-/// A column of the leader's row, none of which is ever negative.
+/// A column of the leader's row. None of them is ever negative.
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))

@@ -1,4 +1,4 @@
-//! Damaged files: each is refused with a reason, nothing is wiped, and nothing panics.
+//! Damaged files: each is refused with a reason, nothing is removed, and nothing panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     store.counts()?;
     let tasks = store.list(&Filter::default(), 1_000)?.tasks;
     for task in &tasks {
-        // An index may lack the row of a task that is found without it.
+        // An index may lack a row, although the task is found without the index.
         if let Some(found) = store.task(task.id)? {
             assert_eq!(found, *task);
         }
@@ -73,8 +73,8 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     })
 }
 
-/// Damages a database and checks the error of opening and reading it; the damaged file must stay as
-/// it is.
+/// Damages a database and checks the error of opening and reading it. The damaged file must not be
+/// changed.
 fn check(spoil: impl FnOnce(&Path), expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
@@ -135,7 +135,10 @@ fn a_database_that_lost_its_file_is_not_created_anew() {
 fn other_databases_and_versions_are_refused() {
     check(
         |path| sql(path, "PRAGMA user_version = 9999"),
-        &format!("schema is 9999, this program knows {}", schema::KNOWN),
+        &format!(
+            "schema is 9999, but this program knows only schemas up to {}",
+            schema::KNOWN
+        ),
     );
     check(|path| sql(path, "PRAGMA user_version = -1"), "Newer");
     check(
@@ -157,7 +160,8 @@ fn a_database_without_its_tables_is_refused() {
     check(|path| sql(path, "DROP TABLE event"), "Corrupt");
 }
 
-/// Damages rows and reads the rest: no other row is missing, and each damaged one is named.
+/// Damages some rows and reads all. Each damaged row must be named, and no other row may be
+/// missing.
 fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
@@ -190,7 +194,7 @@ fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
         let event = format!("UPDATE event SET body = {body} WHERE sequence IN (1, 3)");
         check_aside(&event, &[], [0, 2]);
     }
-    // The body of another row, and a status that contradicts the body.
+    // The body belongs to another row, and the status contradicts the body.
     let other = format!(
         "UPDATE task SET body = (SELECT body FROM task WHERE id = {finished}) WHERE id = {unfinished}"
     );
@@ -207,7 +211,7 @@ fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
     check_aside("INSERT INTO spent VALUES (7, x'00', 1)", &["sum"], [0, 0]);
 }
 
-/// The safe assumption for an unreadable row is that a group is paused and a key is taken: so
+/// If a row cannot be read, the safe assumption is that a group is paused and a key is taken. So
 /// nothing happens twice, and nothing too early.
 #[test]
 fn unreadable_rows_are_treated_as_the_safe_case() {
@@ -236,7 +240,7 @@ fn unreadable_rows_are_treated_as_the_safe_case() {
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
     assert_eq!(named, ["group", "queue", "idempotency key"]);
-    // No environment may be removed, because it is unknown which one that task needs.
+    // No environment may be removed, because it is unknown which one the unreadable task needs.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
     let labelled = Filter {
@@ -246,8 +250,8 @@ fn unreadable_rows_are_treated_as_the_safe_case() {
     assert!(store.list(&labelled, 10).is_ok());
 }
 
-/// Whatever bytes are flipped, each task that is read has its old status, or an error says that the
-/// file is damaged. A flipped text or number inside a row cannot be detected.
+/// Whatever bytes are flipped, each task that is read has its old status, or an error reports that
+/// the file is damaged. A flipped character or digit inside a row cannot be detected.
 #[test]
 fn flipped_bytes_are_detected_or_change_no_status() {
     let directory = tempfile::tempdir().unwrap();
@@ -261,7 +265,7 @@ fn flipped_bytes_are_detected_or_change_no_status() {
     for flips in [1, 2, 4, 8, 16, 32, 64].repeat(20) {
         let mut spoilt = whole.clone();
         for _ in 0..flips {
-            // Xorshift: the same bytes every time, so that a failure can be reproduced.
+            // Xorshift gives the same bytes every time, so that a failure can be reproduced.
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -325,7 +329,7 @@ fn another_writer_is_busy_and_not_a_failure() {
     store.lead().unwrap();
 }
 
-/// The commits of a process that ended without closing the store are read.
+/// Commits of a process that ended without closing the store are read.
 #[test]
 fn a_log_left_by_a_killed_process_is_read() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Dependencies and dependants of tasks: one row for a task in each direction, however many edges
 //! it has.
 //!
-//! A row for each edge, with an index for the other direction, took most of the time and of the
-//! file of a large graph.
+//! Earlier there was a row for each edge, with an index for the other direction. For a large graph,
+//! these rows took most of the time and most of the file.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{fault::Fault, row};
 const ID_BYTES: usize = 16;
 const EDGE_BYTES: usize = ID_BYTES + 1;
 
-/// The batch number of migrated rows.
+/// The batch number of rows that were migrated.
 const BEFORE_ALL_BATCHES: i64 = 0;
 
 /// Writes the edges of a batch.
@@ -52,7 +52,7 @@ pub(super) fn of_task(reader: &Connection, task: TaskId) -> Result<Arc<[Dependen
     }
 }
 
-/// The existing tasks that depend on a task, finished or not; sorted.
+/// The existing finished and unfinished tasks that depend on a task, sorted.
 pub(super) fn dependants(reader: &Connection, upstream: TaskId) -> Result<Vec<TaskId>, Fault> {
     let mut found = Vec::new();
     each_dependant(reader, upstream, |task, _| {
@@ -63,7 +63,7 @@ pub(super) fn dependants(reader: &Connection, upstream: TaskId) -> Result<Vec<Ta
     Ok(found)
 }
 
-/// Whether one of its dependants has not ended.
+/// Whether a dependant of the task has not ended.
 pub(super) fn is_needed(reader: &Connection, upstream: TaskId) -> Result<bool, Fault> {
     let mut needed = false;
     each_dependant(reader, upstream, |_, status| {
@@ -73,7 +73,8 @@ pub(super) fn is_needed(reader: &Connection, upstream: TaskId) -> Result<bool, F
     Ok(needed)
 }
 
-/// Passes each existing dependant and the code of its status to `next`, until that returns `false`.
+/// Passes each existing dependant and the code of its status to `next`, until `next` returns
+/// `false`.
 fn each_dependant(
     reader: &Connection,
     upstream: TaskId,
@@ -111,7 +112,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, task: TaskId) -> Result<(), 
     Ok(())
 }
 
-/// Migrates the edges of the previous schema, which had a row for each.
+/// Migrates the edges from the previous schema, which had a row for each edge.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), Fault> {
     let mut added: Vec<(TaskId, Vec<Dependency>)> = Vec::new();
     let mut query = transaction

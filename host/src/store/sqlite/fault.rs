@@ -1,4 +1,4 @@
-//! Turns SQLite's error codes into errors that say what to do.
+//! Turns SQLite's error codes into errors that say what a person can do about them.
 
 use std::{
     fs, io,
@@ -11,11 +11,11 @@ use rustix::fs::{Access, AtFlags, CWD};
 use super::super::StoreError;
 use crate::fsx;
 
-/// The free space below which a failed write is attributed to a full disk. SQLite reports a write
-/// that found no space as such, but not an `ftruncate` or an `fsync`.
+/// The free space below which a failed write is attributed to a full disk. SQLite reports a full
+/// disk for a write, but not for an `ftruncate` or an `fsync`.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
 
-/// An error inside this module, where the path is not known.
+/// An error inside this module, at a place where the path is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]
@@ -42,7 +42,8 @@ pub(super) enum Fault {
     NoWal(String),
     #[error("a document in a backup is not hexadecimal")]
     NoHex,
-    /// Written by an older version: a host could migrate the file, but a reader cannot.
+    /// The database was written by an older version: a host could migrate the file, but a reader
+    /// cannot.
     #[error("the schema is {found}")]
     Older { found: u32, known: u32 },
     #[error(transparent)]
@@ -50,7 +51,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The reason why one row cannot be read, if other rows may still be readable.
+    /// Returns the reason why one row cannot be read, if other rows may still be readable.
     pub(super) fn of_one_row(self) -> Result<String, Self> {
         match self {
             Self::Body { source, .. } => Ok(source.to_string()),
@@ -108,7 +109,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     };
     let is_damage = match sqlite.code {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
-        // The statements are ours and fit the schema, so a table is missing, or a body is not JSON.
+        // The statements are ours and fit the schema. So a table is missing, or a body is not JSON.
         ErrorCode::Unknown => sqlite.extended_code == ffi::SQLITE_ERROR,
         ErrorCode::SystemIoFailure => sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
         _ => false,
@@ -132,7 +133,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// Finds which of the three files cannot be opened and why; SQLite does not tell.
+/// Finds which of the three files cannot be opened, and why. SQLite does not report this.
 fn unopened(path: &Path) -> Option<StoreError> {
     ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
         let file = beside(path, suffix);
@@ -152,8 +153,8 @@ fn unopened(path: &Path) -> Option<StoreError> {
     })
 }
 
-/// Why the file cannot be opened, found without opening it: POSIX locks belong to the process, so
-/// closing any descriptor of the file would drop the locks of all open connections.
+/// Finds out why the file cannot be opened, without opening it: POSIX locks belong to the process,
+/// so closing any descriptor of the file would release the locks of all open connections.
 fn look_at(file: &Path, wanted: Access) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -225,7 +226,7 @@ mod tests {
         let before = [locks_on(&path), locks_on(&shared_memory)];
         assert!(before.iter().all(|locks| !locks.is_empty()), "{before:?}");
         assert!(unopened(&path).is_none());
-        // Opening a second store in the same process looks at the file in this way first.
+        // A second store in the same process checks the file in this way before it is opened.
         open::look_at_file(&path).unwrap();
         let after = [locks_on(&path), locks_on(&shared_memory)];
         assert_eq!(
@@ -247,7 +248,7 @@ mod tests {
         check(&database, None);
         fs::create_dir(beside(&database, "-wal")).unwrap();
         check(&database, Some("Failed"));
-        // Root may open files without permission.
+        // Root may open files even without permission.
         if !rustix::process::geteuid().is_root() {
             let closed = dir.path().join("closed");
             fs::write(&closed, "").unwrap();

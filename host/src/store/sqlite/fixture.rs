@@ -1,4 +1,4 @@
-//! Databases of all past schemas in `tests/fixtures/store` must open and hold their content.
+//! Databases of all past schemas in `tests/fixtures/store` must open and have their content.
 //!
 //! A fixture is never made again: if the file of the present schema is missing, the test writes it
 //! and fails until it is checked in.
@@ -86,7 +86,8 @@ fn every_past_schema_opens() {
         );
         let remembered = store.load(Timestamp(0)).unwrap().remembered;
         assert_eq!(remembered[0].0, "nightly-42");
-        // The database can be written to: epochs and batch numbers continue from those in the file.
+        // The database can be written: epochs and batch numbers continue from the numbers in the
+        // file.
         let epoch = store.lead().unwrap();
         assert_eq!(epoch.0, 2);
         let mut next = batch();

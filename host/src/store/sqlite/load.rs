@@ -16,8 +16,8 @@ use rusqlite::Connection;
 
 use super::{edges, fault::Fault, row};
 
-/// Reads within one transaction, so that all parts are of one moment. An unreadable row is set
-/// aside, and does not prevent others from being read.
+/// Reads within one transaction, so that all parts are from one moment. An unreadable row is set
+/// aside, and does not prevent other rows from being read.
 pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<Stored, Fault> {
     let moment = reader.unchecked_transaction()?;
     let query = "SELECT last_batch FROM leader";
@@ -82,7 +82,7 @@ fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Ta
 }
 
 /// Reads the groups. A group whose row cannot be read counts as paused, since its limit is unknown.
-/// Setting the group writes a new row.
+/// If the group is set again, a new row is written.
 fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(String, Group)>, Fault> {
     let mut query = reader.prepare("SELECT name, body FROM task_group ORDER BY name")?;
     let mut rows = query.query([])?;
@@ -104,8 +104,8 @@ fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Strin
     Ok(groups)
 }
 
-/// Reads the settings of the queue. It counts as paused if its row cannot be read. Setting it
-/// writes a new row.
+/// Reads the settings of the queue. If the row cannot be read, the queue counts as paused. If a
+/// setting is changed, a new row is written.
 pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Queue, Fault> {
     let mut query = reader.prepare("SELECT body FROM queue")?;
     let mut rows = query.query([])?;
@@ -124,8 +124,8 @@ pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<
     }
 }
 
-/// Reads the accounts. An account whose row cannot be read counts as one without a reached limit:
-/// the next attempt finds out.
+/// Reads the accounts. An account whose row cannot be read counts as one that has not reached its
+/// limit. If it has, the next attempt will meet the limit.
 pub(super) fn accounts(
     reader: &Connection,
     aside: &mut Vec<Unreadable>,
@@ -177,7 +177,7 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
 }
 
 /// Reads the idempotency keys. A key may have been used again after it was forgotten; the later
-/// task has it. If that task cannot be read its key stays taken, and no request counts as a
+/// task has it then. If this task cannot be read, its key remains taken, and no request counts as a
 /// repetition.
 fn remembered(
     reader: &Connection,

@@ -1,9 +1,9 @@
 //! The store that the host uses: one SQLite file in the data directory.
 //!
-//! It uses a write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and commits
-//! and readers do not wait for each other. One connection writes; its lock is held only during a
-//! commit. The row of a task is a JSON body, plus those columns by which queries look it up: an
-//! index costs time in every commit. Reads of a task use only the body.
+//! The database uses a write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and
+//! commits and readers do not wait for each other. One connection writes. Its lock is held only
+//! during a commit. The row of a task is a JSON body, and the few columns by which queries look it
+//! up, since each index costs time in every commit. Reads of a task use only the body.
 //!
 //! This module does not take the lock on the data directory, and it checks no rule of the queue.
 
@@ -63,25 +63,25 @@ pub(crate) fn known_schema() -> u32 {
 
 pub(crate) struct SqliteStore {
     path: PathBuf,
-    /// Declared before the writer, so that the writer closes last: it can copy the log into the
-    /// file.
+    /// The readers. Declared before the writer, so that the writer is closed last and can copy the
+    /// log into the file.
     readers: Access,
-    /// `None` if the store is only read.
+    /// The connection that writes; `None` if the store is only read.
     writer: Option<Mutex<Connection>>,
 }
 
-/// The ways to read it.
+/// How the store is read.
 enum Access {
     Open(Readers),
     Unattended(Unattended, Correction),
 }
 
-/// Brings a task up to date that was read without a host.
-pub(crate) type Correction = fn(&mut Task);
+/// Function that corrects a task that was read without a host.
+type Correction = Box<dyn Fn(&mut Task) + Send + Sync>;
 
 impl SqliteStore {
-    /// Opens the database at `path`, creates it if there is none, and migrates it to this version's
-    /// schema.
+    /// Opens the database at `path`. Creates the database if there is none, and migrates it to this
+    /// version's schema.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let writer = open::writer(path)?;
         Ok(Self {
@@ -91,8 +91,8 @@ impl SqliteStore {
         })
     }
 
-    /// Opens a database only to read it; another process may be writing to it. It is not changed:
-    /// one of an older schema is refused.
+    /// Opens a database only to read it, while another process may be writing to it. The database
+    /// is not changed. If it has an older schema, it is refused.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         let reader = open::existing(path).map_err(|fault| fault.at(path))?;
         drop(reader);
@@ -103,18 +103,23 @@ impl SqliteStore {
         })
     }
 
-    /// Opens the database of a data directory without a host, only to read it, and without leaving
-    /// a trace. It need not exist, and a host may start at any time. A database of another schema
-    /// is refused when it is read. Each unfinished task passes through `correct` when it is shown.
-    pub(crate) fn open_unattended(path: &Path, correct: Correction) -> Self {
+    /// Opens the database of a data directory without a host, only to read it, and leaves no trace.
+    /// The database need not exist, and a host may start at any time. A database with another
+    /// schema is refused when it is read. Each unfinished task is passed to `correct` before it is
+    /// shown.
+    pub(crate) fn open_unattended(
+        path: &Path,
+        correct: impl Fn(&mut Task) + Send + Sync + 'static,
+    ) -> Self {
+        let unattended = Unattended::new(path.to_owned());
         Self {
             path: path.to_owned(),
-            readers: Access::Unattended(Unattended::new(path.to_owned()), correct),
+            readers: Access::Unattended(unattended, Box::new(correct)),
             writer: None,
         }
     }
 
-    /// Looks into a database of any schema; `None` if there is none, or one without tables.
+    /// Looks into a database of any schema; `None` if there is no database, or if it has no tables.
     pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
         if !Self::is_made(path)? {
             return Ok(None);
@@ -123,8 +128,8 @@ impl SqliteStore {
         content.map(Some).map_err(|fault| fault.at(path))
     }
 
-    /// Whether a database with tables exists, including one of another program. A database without
-    /// tables is being created, or its creator was killed.
+    /// Whether a database with tables exists, even if it is that of another program. If it has no
+    /// tables, it is being created, or its creator was killed.
     pub(crate) fn is_made(path: &Path) -> Result<bool, StoreError> {
         if open::is_empty(path)? {
             return Ok(false);
@@ -133,8 +138,8 @@ impl SqliteStore {
         is_new.map(|is_new| !is_new).map_err(|fault| fault.at(path))
     }
 
-    /// Copies the whole log into the file and closes the store: everything that was committed is in
-    /// that one file.
+    /// Copies the whole log into the file and closes the store. Everything that was committed is in
+    /// this one file after that.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             path,
@@ -158,7 +163,7 @@ impl SqliteStore {
     }
 
     fn correct<'a>(&self, tasks: impl IntoIterator<Item = &'a mut Task>) {
-        if let Access::Unattended(_, correct) = self.readers {
+        if let Access::Unattended(_, correct) = &self.readers {
             tasks.into_iter().for_each(correct);
         }
     }
@@ -171,7 +176,7 @@ impl SqliteStore {
             path: self.path.clone(),
             why: "it was opened read-only".to_owned(),
         })?;
-        // A panic under the lock has rolled its transaction back, so the connection can still be
+        // A panic under the lock has rolled back its transaction, so the connection can still be
         // used.
         change(&mut lock(writer)).map_err(|fault| fault.at(&self.path))
     }
@@ -199,12 +204,14 @@ impl Store for SqliteStore {
     }
 
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
-        self.read(|reader| load::stored(reader, remember_since))
+        let mut stored = self.read(|reader| load::stored(reader, remember_since))?;
+        self.correct(&mut stored.unfinished);
+        Ok(stored)
     }
 
-    /// On a full disk the log may have no room for the batch while the file has room for the
-    /// content of the log: once that is copied there, the log is written from its beginning again
-    /// and needs no more space.
+    /// Commits a batch. On a full disk, the log may have no room for the batch, while the file has
+    /// room for the content of the log. Once this content is copied into the file, the log is
+    /// written from its beginning again and needs no more space.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
         match commit() {

@@ -1,11 +1,12 @@
 //! Refuses data directories on network filesystems.
 //!
 //! SQLite's log needs memory shared between processes, reliable locks and an `fdatasync` that
-//! really syncs; a filesystem whose bytes are on another machine guarantees none of the three. The
-//! kernel's number identifies most of them. Two numbers may stand for anything: FUSE (sshfs, but
-//! also an encrypted local directory) and 9p (a Windows drive under WSL, a file server over TCP,
-//! but also the root of many sandboxes). For those the type and the options of the mount decide; if
-//! they do not tell, the directory is allowed.
+//! really syncs. A filesystem whose bytes are on another machine guarantees none of the three. Most
+//! of these filesystems can be recognised by the number that the kernel gives each kind. Two
+//! numbers may stand for anything: FUSE (sshfs, but also an encrypted local directory) and 9p (a
+//! Windows drive under WSL, a file server over TCP, but also the root of many sandboxes). For these
+//! two numbers, the type and the options of the mount decide. If they leave it open, the directory
+//! is allowed.
 
 use std::{fs, path::Path};
 
@@ -32,8 +33,8 @@ const REMOTE: &[(u32, &str)] = &[
     (0x0131_11a8, "ibrix"),
 ];
 
-/// FUSE filesystems whose bytes are on another machine, by their type in `/proc/self/mountinfo`
-/// after `fuse.`.
+/// FUSE filesystems whose bytes are on another machine, by the part of their type in
+/// `/proc/self/mountinfo` that follows `fuse.`.
 const REMOTE_FUSE: &[&str] = &[
     "sshfs",
     "rclone",
@@ -62,7 +63,7 @@ const REMOTE_FUSE: &[&str] = &[
 pub(crate) fn refuse_network_filesystem(directory: &Path) -> Result<(), StoreError> {
     let io = |error| from_io(directory, error);
     let number = rustix::fs::statfs(directory).map_err(|error| io(error.into()))?;
-    // The width of the field differs between architectures; the numbers have 32 bits.
+    // The width of the field differs between architectures, but the numbers have 32 bits.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -92,7 +93,7 @@ struct Mount {
     options: String,
 }
 
-/// The name of the network filesystem, if it is one.
+/// The name of the network filesystem; `None` if the filesystem is local.
 fn remote(number: u32, mount: Option<&Mount>) -> Option<String> {
     if let Some((_, name)) = REMOTE.iter().find(|(known, _)| *known == number) {
         return Some((*name).to_owned());
@@ -114,8 +115,8 @@ fn remote(number: u32, mount: Option<&Mount>) -> Option<String> {
     remote.then(|| mount.kind.clone())
 }
 
-/// The mount of a path: the deepest of those mounted above it, and the last of several at the same
-/// place, which covers the others.
+/// The mount of a path: the deepest mount above the path. If there are several at the same place,
+/// the last of them counts, since it covers the others.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (place, filesystem) = line.split_once(" - ")?;
@@ -133,7 +134,8 @@ fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
         .map(|(_, mount)| mount)
 }
 
-/// Decodes space, tab, newline and backslash, which mountinfo writes as three octal digits.
+/// Decodes space, tab, newline and backslash. Mountinfo writes each of them as a backslash and
+/// three octal digits.
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ")
         .replace("\\011", "\t")
@@ -215,7 +217,7 @@ mod tests {
         check("/database", "overlay");
     }
 
-    /// The kernel's own filesystems are local on every machine, whatever home directories are on.
+    /// The kernel's own filesystems are local on every machine, wherever home directories are.
     #[test]
     fn the_kernels_own_filesystems_are_local() {
         refuse_network_filesystem(Path::new("/proc")).unwrap();

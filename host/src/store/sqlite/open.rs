@@ -1,4 +1,4 @@
-//! Opens connections, and checks a file before one is opened.
+//! Opens connections, and checks each file before it is opened.
 
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
@@ -20,12 +20,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     open_writer(path).map_err(|fault| fault.at(path))
 }
 
-/// Creates the file with its mode, which SQLite would not use (log and index get the file's mode).
-/// Refuses a file that was emptied or lost: SQLite would take it for a new database and discard the
-/// log, with everything that was not copied into the file yet.
+/// Creates the file with its mode, which SQLite would not set. (Log and index get the mode of the
+/// file.) Refuses a file that was emptied or lost: SQLite would take it for a new database and
+/// discard the log, with everything that was not copied into the file yet.
 ///
-/// An existing file is not opened: closing it again would drop the locks that this process may have
-/// on it.
+/// An existing file is not opened, since closing it again would release the locks that this process
+/// may have on it.
 pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
     let made = fs::OpenOptions::new()
         .write(true)
@@ -40,7 +40,8 @@ pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
     is_empty(path).map(drop)
 }
 
-/// Whether there is no database, or a file of no length. Fails if it was emptied or lost.
+/// Whether the database does not exist, or is a file of length 0. Fails if the file was emptied or
+/// lost.
 pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
     let has_log = length_of(&beside(path, "-wal"))? > 0;
     let is_empty = length_of(path)? == 0;
@@ -50,8 +51,8 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
     Ok(is_empty)
 }
 
-/// The error of a file that is empty or missing while its log is not. Callers look at the log
-/// first: in the other order, a new database could get its log between the two looks.
+/// The error for a file that is empty or missing although its log is not. Callers check the log
+/// first: in the other order, a new database could get its log between the two checks.
 pub(super) fn lost(path: &Path) -> StoreError {
     let log = beside(path, "-wal");
     StoreError::Corrupt {
@@ -60,7 +61,7 @@ pub(super) fn lost(path: &Path) -> StoreError {
     }
 }
 
-/// The length of a file, 0 if it does not exist.
+/// The length of a file; 0 if the file does not exist.
 fn length_of(path: &Path) -> Result<u64, StoreError> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.len()),
@@ -76,8 +77,8 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
     if mode != "wal" {
         return Err(Fault::NoWal(mode));
     }
-    // The log is copied into the file every 8 MiB, in some 10 ms, by the commit that passes that
-    // mark; after a burst the log is truncated again.
+    // The log is copied into the file whenever it has grown by 8 MiB. This takes some 10 ms, in the
+    // commit that reaches this size. After a burst, the log is truncated again.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;
@@ -94,8 +95,8 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-/// A connection to a file of this version's schema to which nobody writes while it is open; the
-/// file is named by a URI.
+/// A connection to a file of this version's schema. Nobody may write to the file while the
+/// connection is open. `uri` names the file.
 pub(super) fn unchanging(path: &Path, uri: &str) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     fit(open(Path::new(uri), flags)?, path)
@@ -114,8 +115,8 @@ pub(super) fn existing(path: &Path) -> Result<Connection, Fault> {
     fit(reader(path)?, path)
 }
 
-/// Returns the connection if its file has this version's schema; returns an empty database if the
-/// file has no tables yet.
+/// Returns the connection if its file has this version's schema, or a connection to an empty
+/// database if the file has no tables yet.
 fn fit(connection: Connection, path: &Path) -> Result<Connection, Fault> {
     schema::check(&connection)?;
     if schema::is_new(&connection)? {
@@ -125,13 +126,13 @@ fn fit(connection: Connection, path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-/// Opens a connection. One thread at a time uses it, so SQLite's own locking is left out.
+/// Opens a connection. Only one thread at a time uses it, so SQLite's own locking is switched off.
 fn open(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Damaged pages are detected when they are read, and a schema that was tampered with can run
-    // nothing.
+    // Damaged pages are detected when they are read, and a schema that somebody changed cannot run
+    // code.
     connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;")?;
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Finds old finished tasks with a read, and removes them with a batch.
+//! Finds old finished tasks by reading, and removes them with a batch.
 
 use claudine_domain::{
     batch::Pruned,
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Finds the tasks that may be removed. No index on the time of the end is needed: a task that
-/// ended before a time was created before it, and ids sort by creation.
+/// ended before a time was also created before it, and ids sort by creation.
 pub(super) fn prunable(
     reader: &Connection,
     old: Old,
@@ -48,7 +48,7 @@ pub(super) fn prunable(
         if edges::is_needed(reader, task)? {
             continue;
         }
-        // A task that cannot be read stays: another version may be able to read it.
+        // A task that cannot be read is kept, since another version may be able to read it.
         let Ok(Task { attempts, .. }) = row::decode("task", old, 0) else {
             continue;
         };

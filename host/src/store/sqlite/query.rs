@@ -42,7 +42,7 @@ fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
     })
 }
 
-/// The task of a row in a list: one that cannot be read is logged and left out.
+/// The task of a row in a list. A task that cannot be read is logged and left out.
 fn if_readable(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Option<Task>, Fault> {
     match whole(reader, row) {
         Ok(task) => Ok(Some(task)),
@@ -148,7 +148,7 @@ pub(super) fn resolve(
     Ok(Resolved::of_matches(matches))
 }
 
-/// The newest task, of all or of one status.
+/// The newest task, of all tasks or of those with one status.
 fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>, Fault> {
     let (sql, status) = match status {
         None => ("SELECT id FROM task ORDER BY id DESC LIMIT 1", None),
@@ -168,8 +168,8 @@ fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>,
 const END_BITS: usize = 20;
 const OF_END: &str = "SELECT id FROM task WHERE substr(hex(id), 28) = ?1";
 
-/// The tasks whose ids have this end. If the end has fewer bits than the index, all index values
-/// that match are looked up: 32 values for one digit less.
+/// The tasks whose ids have this end. If the end has fewer bits than the index, all matching values
+/// of the index are looked up: 32 values if the end is one digit shorter.
 fn with_end(reader: &Connection, end: IdEnd) -> Result<Vec<TaskId>, Fault> {
     const MASK: u128 = (1 << END_BITS) - 1;
     let known = (end.digits() * ID_DIGIT_BITS).min(END_BITS);
@@ -220,7 +220,8 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     let mut query = reader.prepare_cached(&sql)?;
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
     let mut tasks = Vec::new();
-    // Reads one task more than fits on the page, which tells whether there is a next page.
+    // One task more than fits on the page is read, so that the caller knows whether there is a next
+    // page.
     while tasks.len() <= limit
         && let Some(found) = rows.next()?
     {
@@ -230,7 +231,7 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     Ok(Page::cut(tasks, limit))
 }
 
-/// The ended tasks that pass the filter, the last end first.
+/// The ended tasks that pass the filter. The task that ended last is the first.
 pub(super) fn last_ended(
     reader: &Connection,
     filter: &Filter,
@@ -255,10 +256,10 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
         String::new()
     } else {
         let codes = statuses.iter().map(|status| row::code(*status).to_string());
-        // The `+` prevents use of the index on statuses, which has another order.
+        // The `+` prevents the use of the index on statuses, which has another order.
         format!(" AND +status IN ({})", codes.collect::<Vec<_>>().join(", "))
     };
-    // The end of the walk along the index.
+    // The rows of the index are read back to this time.
     let since = filter.since.map_or(0, row::time);
     let sql = format!(
         "SELECT body, id, status FROM task WHERE finished_at >= {since}{among}{conditions}
@@ -267,8 +268,8 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// The query of a list, without a limit: how many rows fill a page is known only after reading
-/// them.
+/// The query of a list, without a limit, because the number of rows that fill a page is known only
+/// after they are read.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     let (conditions, values) = list_conditions(filter);
     let select =
@@ -280,7 +281,7 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     } else if are_outcomes && statuses.len() == OUTCOMES.len() {
         (select(&format!("status >= {}", row::FIRST_OUTCOME)), 1)
     } else {
-        // Each of these selects walks an index in the order of the whole list.
+        // Each of these selects reads an index in the order of the whole list.
         let one = |status: &Status| select(&format!("status = {}", row::code(*status)));
         let all: Vec<String> = statuses.iter().map(one).collect();
         (all.join(" UNION ALL "), all.len())
@@ -289,7 +290,7 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     (format!("{selects} ORDER BY id DESC"), values)
 }
 
-/// The conditions other than status, each after an `AND`.
+/// The conditions on everything except the status, each after an `AND`.
 fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     let mut sql = String::new();
     let mut values: Vec<Value> = Vec::new();
@@ -300,7 +301,7 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     };
     match &filter.name {
         Some(Name::Is(name)) => condition("name = ?", name.clone().into()),
-        // The `+` prevents use of the index on names, which has another order.
+        // The `+` prevents the use of the index on names, which has another order.
         Some(Name::Like(pattern)) => {
             condition("+name GLOB ?", pattern.replace('[', "[[]").into());
         }
@@ -490,10 +491,10 @@ mod tests {
         }
     }
 
-    /// Sorting all matches, or reading all rows, would make a list slower with every task that was
-    /// ever created.
+    /// If a list sorted all matches or read all rows, it would become slower with every task that
+    /// was ever created.
     #[test]
-    fn lists_walk_an_index_in_order() {
+    fn lists_are_read_from_an_index_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let writer = store.writer();
@@ -566,7 +567,7 @@ mod tests {
             },
             "SEARCH task USING INDEX task_by_status (status=?)",
         );
-        // Several statuses are merged while they are read.
+        // Several statuses are merged while their rows are read.
         check(
             Filter {
                 states: states("active"),
@@ -619,7 +620,7 @@ mod tests {
         );
     }
 
-    /// A walk over all ids would slow down with every task.
+    /// A scan of all ids would become slower with every task.
     #[test]
     fn the_end_of_an_id_is_looked_up_in_an_index() {
         let directory = tempfile::tempdir().unwrap();

@@ -10,10 +10,10 @@ use rusqlite::Connection;
 use super::{fault::Fault, open};
 use crate::lock::lock;
 
-/// The most open connections; further readers wait. More would not read faster on the usual
-/// machines, and each has a cache.
+/// The maximum number of open connections. Further readers wait. More connections would not read
+/// faster on the usual machines, and each has a cache.
 const MOST_OPEN: usize = 8;
-/// The most connections that stay open while nobody reads.
+/// The maximum number of connections that remain open while nobody reads.
 const MOST_IDLE: usize = 2;
 
 pub(super) struct Readers {
@@ -64,13 +64,13 @@ impl Readers {
         (Place(self), pool.idle.pop())
     }
 
-    /// A panic cannot leave a change to the pool half done.
+    /// Locks the pool. A panic cannot leave a change to the pool half done.
     fn pool(&self) -> MutexGuard<'_, Pool> {
         lock(&self.pool)
     }
 }
 
-/// A place in the pool, given back even if a connection does not open or a query panics.
+/// A place in the pool. It is given back even if a connection cannot be opened or a query panics.
 struct Place<'a>(&'a Readers);
 
 impl Drop for Place<'_> {

@@ -18,8 +18,8 @@ use super::{super::Status, fault::Fault};
 pub(super) const SCOPE_DAY: i64 = 0;
 pub(super) const SCOPE_GRAPH: i64 = 1;
 
-/// The first number of an outcome; the statuses below are unfinished. An index of the schema uses
-/// the number too.
+/// The first number of an outcome. All statuses with smaller numbers are unfinished. An index of
+/// the schema uses this number too.
 pub(super) const FIRST_OUTCOME: i64 = 10;
 
 /// The number of a status in the `status` column. Numbers are never reused.
@@ -79,7 +79,7 @@ pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
     }
 }
 
-/// Decodes these columns.
+/// Decodes the columns of a document's key.
 pub(super) fn document_key_of(task: TaskId, kind: i64, number: u32) -> Result<DocumentKey, Fault> {
     let attempt = AttemptId { task, number };
     [
@@ -101,7 +101,7 @@ pub(super) fn scope(scope: Scope) -> (i64, Vec<u8>) {
     }
 }
 
-/// Decodes these columns.
+/// Decodes the columns of a scope.
 pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
     let day = || Some(Scope::Day(Day(u64::from_be_bytes(id.try_into().ok()?))));
     let graph = || Some(Scope::Graph(TaskId::from_bytes(id.try_into().ok()?)));
@@ -113,8 +113,8 @@ pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
     found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, scope).into())
 }
 
-/// Converts to SQLite's signed integers. Larger values (a time in 292 million years, a missing
-/// limit) become the largest integer.
+/// Converts to SQLite's signed integers. Values that are too large (a time in 292 million years, a
+/// missing limit) become the largest integer.
 pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -127,8 +127,8 @@ pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<Strin
     serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
 }
 
-/// Reads a task's row, which has its body, its id and its status. Its dependencies are in another
-/// table.
+/// Reads a task from a row with its body, its id and its status. The task's dependencies are in
+/// another table.
 pub(super) fn task(row: &Row<'_>) -> Result<Task, Fault> {
     let task: Task = decode("task", row, 0)?;
     let (id, status): ([u8; 16], i64) = (row.get(1)?, row.get(2)?);

@@ -1,8 +1,8 @@
 //! The numbered migration steps from an empty file to this version's schema.
 //!
-//! A released step is never changed; a new schema is one more step. `tests/fixtures/store` has a
-//! database of every past schema, and each must open. The number of steps taken is SQLite's
-//! `user_version`, and `application_id` identifies our files.
+//! The statements of a released step are never changed. A new schema is one more step.
+//! `tests/fixtures/store` has a database of every past schema, and each of these must open. The
+//! number of steps taken is SQLite's `user_version`, and `application_id` identifies our files.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{before, edges, fault::Fault};
 
-/// A step: SQL statements, and code for changes that SQL cannot express.
+/// A step: SQL statements, and code for the changes that SQL cannot express.
 struct Step {
     sql: &'static str,
     then: fn(&Transaction<'_>) -> Result<(), Fault>,
@@ -45,7 +45,7 @@ const APPLICATION_ID: i32 = 0x436c_6175;
 
 pub(super) const KNOWN: usize = STEPS.len();
 
-/// The header of a file, which tells what it is.
+/// The header of a file, which shows whose file it is and which steps it has.
 struct Header {
     application_id: i32,
     version: usize,
@@ -53,7 +53,7 @@ struct Header {
 }
 
 impl Header {
-    /// Whether no step was taken yet: the file is being created, or its creator was killed.
+    /// Whether no step was taken yet, because the file is being created or its creator was killed.
     fn is_new(&self) -> bool {
         self.version == 0 && self.tables == 0
     }
@@ -68,8 +68,8 @@ fn header(connection: &Connection) -> Result<Header, Fault> {
     })
 }
 
-/// Checks, before anything is written, that the file is ours and of a version that this program
-/// knows.
+/// Checks that the file is ours, and of a version that this program knows. Called before anything
+/// is written.
 pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     let header = header(connection)?;
     if !header.is_new() && header.application_id != APPLICATION_ID {
@@ -84,12 +84,12 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether the file has no tables yet, which is so until the first host has made them.
+/// Whether the file has no tables yet. The first host makes the tables.
 pub(super) fn is_new(connection: &Connection) -> Result<bool, Fault> {
     Ok(header(connection)?.is_new())
 }
 
-/// Refuses a file that [`check`] has accepted and that lacks the last steps.
+/// Refuses a file that [`check`] has accepted but that lacks the last steps.
 pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     let found = header(connection)?.version;
     if found < KNOWN {
@@ -101,7 +101,7 @@ pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The number of a schema as users see it.
+/// The number of a schema, as users see it.
 pub(super) fn number(version: usize) -> u32 {
     u32::try_from(version).unwrap_or(u32::MAX)
 }
@@ -117,7 +117,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fa
         before::copy(connection, path, KNOWN)?;
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Read again under the lock: two programs may have opened the file at the same time.
+    // The version is read again under the lock, because two programs may have opened the file at
+    // the same time.
     let done = header(&transaction)?.version;
     for step in STEPS.iter().skip(done) {
         transaction.execute_batch(step.sql)?;

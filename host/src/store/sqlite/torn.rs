@@ -1,8 +1,8 @@
 //! Logs that were torn by the death of the machine: commits that were acknowledged before the tear
-//! are kept, and no batch is kept in half.
+//! are kept, and no batch is kept partly.
 //!
-//! The files of an open store are copied, as a kill would leave them, and the copy of the log is
-//! cut or damaged at every kind of place.
+//! The files of an open store are copied in the state in which a kill would leave them. The copy of
+//! the log is cut or damaged at every kind of place.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,10 +26,10 @@ use super::{
 
 const BATCHES: u64 = 8;
 const TASKS_IN_A_BATCH: u64 = 9;
-/// The number of random cuts, beside those at the borders of the batches.
+/// The number of random cuts, in addition to the cuts between batches.
 const RANDOM_CUTS: usize = 60;
 
-/// New tasks, and the end of those of the batch before: enough to fill several pages.
+/// New tasks, and the ends of the tasks of the previous batch: enough to fill several pages.
 fn nth(number: u64) -> Batch {
     let of = |batch: u64| (batch * TASKS_IN_A_BATCH..).take(TASKS_IN_A_BATCH.try_into().unwrap());
     let new = of(number).map(ready);
@@ -49,12 +49,13 @@ fn nth(number: u64) -> Batch {
     }
 }
 
-/// A store as a kill leaves it, with what it showed after each commit and the length of its log
-/// then.
+/// A store in the state in which a kill leaves it. For each commit it has the content and the
+/// length of the log after that commit.
 struct Killed {
     file: Vec<u8>,
     log: Vec<u8>,
-    /// In the order of the commits; the first is from before them.
+    /// Lengths of the log and contents, in the order of the commits. The first entry is from before
+    /// the first commit.
     shown: Vec<(usize, String)>,
 }
 
@@ -80,7 +81,7 @@ impl Killed {
         }
     }
 
-    /// Opens the store with this log, of which the first `whole` bytes are undamaged.
+    /// Opens the store with this log. Only the first `whole` bytes of the log are undamaged.
     fn check(&self, log: &[u8], whole: usize) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
@@ -88,8 +89,8 @@ impl Killed {
         fs::write(beside(&path, "-wal"), log).unwrap();
         let shown = everything(&SqliteStore::open(&path).unwrap());
         let acknowledged = self.shown.iter().rposition(|(end, _)| *end <= whole);
-        // Nothing to check: the tear is before the first commit, in the creation of the file and
-        // its leader.
+        // There is nothing to check: the tear is before the first commit, in the part of the log
+        // that creates the file and its leader.
         let Some(acknowledged) = acknowledged else {
             return;
         };
@@ -102,7 +103,7 @@ impl Killed {
     }
 }
 
-/// Xorshift: the same places every time, so that a failure can be reproduced.
+/// Xorshift gives the same places every time, so that a failure can be reproduced.
 fn below(random: &mut u64, bound: usize) -> usize {
     *random ^= *random << 13;
     *random ^= *random >> 7;
@@ -111,7 +112,7 @@ fn below(random: &mut u64, bound: usize) -> usize {
 }
 
 #[test]
-fn a_log_cut_anywhere_holds_a_prefix_of_the_history() {
+fn a_log_cut_anywhere_has_all_batches_before_the_cut() {
     let directory = tempfile::tempdir().unwrap();
     let killed = Killed::new(directory.path());
     let mut random = 0x9e37_79b9_7f4a_7c15;
@@ -130,7 +131,7 @@ fn a_log_cut_anywhere_holds_a_prefix_of_the_history() {
 
 /// The hole is a page that did not reach the disk, between pages that did.
 #[test]
-fn a_hole_in_the_log_ends_the_history_before_its_batch() {
+fn a_hole_in_the_log_loses_its_batch_and_all_later_ones() {
     let directory = tempfile::tempdir().unwrap();
     let killed = Killed::new(directory.path());
     let mut random = 0x2545_f491_4f6c_dd1d;

@@ -1,4 +1,4 @@
-//! Exports all of a store for a backup, and imports it into an empty store.
+//! Exports a whole store for a backup, and imports it into an empty store.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::{
     load, row,
 };
 
-/// Gets each record, and returns whether to continue.
+/// Function that gets each record, and returns whether to continue.
 type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
 
 /// Whether to continue after a part of the export.
 type Read = Result<bool, Fault>;
 
-/// Reads within one transaction, so that all of it is of one moment, whatever is committed
-/// meanwhile.
+/// Exports within one transaction, so that all records are from one moment, whatever is committed
+/// during the export.
 pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     let moment = reader.unchecked_transaction()?;
     let parts: [fn(&Connection, Each<'_>) -> Read; 9] = [
@@ -35,7 +35,7 @@ pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     Ok(moment.finish()?)
 }
 
-/// Passes on each row of a query as a record, holding only one at a time.
+/// Passes on each row of a query as a record. Only one row is in memory at a time.
 fn rows(
     reader: &Connection,
     sql: &str,
@@ -100,7 +100,7 @@ fn queue(reader: &Connection, each: Each<'_>) -> Read {
     })
 }
 
-/// Fails if a row cannot be read: a backup must not leave it out.
+/// Returns all rows. Fails if one cannot be read, because a backup must not leave it out.
 fn all<T>(
     reader: &Connection,
     load: fn(&Connection, &mut Vec<Unreadable>) -> Result<Vec<T>, Fault>,
@@ -168,7 +168,7 @@ pub(super) fn import(
             other => add(&mut batch, other)?,
         }
     }
-    // Batches are numbered from 1, so imported parts use the numbers below 0.
+    // Batches are numbered from 1, so imported parts use negative numbers.
     commit::write_rows(&transaction, -1 - i64::from(part), &batch)?;
     write_events(&transaction, &events)?;
     Ok(transaction.commit()?)
@@ -220,7 +220,7 @@ fn write_events(transaction: &Transaction<'_>, events: &[(Sequence, Event)]) -> 
     Ok(())
 }
 
-/// A summary of a database, whatever its schema.
+/// A summary of a database with any schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
     /// Whether a table other than the leader's has a row.
@@ -228,7 +228,8 @@ pub(crate) struct Content {
     pub(crate) epoch: u64,
 }
 
-/// Asks the database for its tables, so that an older or newer schema works too.
+/// Asks the database for its tables, so that a database with an older or newer schema can be
+/// summarised too.
 pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
     let mut has_rows = false;
     for table in tables(reader)?.iter().filter(|table| *table != "leader") {
@@ -258,14 +259,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::{super::SqliteStore, *};
 
-    /// A new table needs a record, or a reason here why it needs none.
+    /// Each new table needs a record, or an entry here with the reason why it needs none.
     #[test]
     fn every_table_is_in_a_backup() {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let expected = [
             "account",
-            // Derived from `depends_on`.
+            // The table is derived from `depends_on`.
             "dependant",
             "depends_on",
             "document",

@@ -1,10 +1,10 @@
 //! Reads a database that no host has open.
 //!
-//! Reading leaves no trace and makes nobody wait. While the log is empty the file alone has
-//! everything, and is read without a lock and without the index of the log, which SQLite would have
-//! to create. A host that begins to write meanwhile is noticed, since the log grows first, and the
-//! query is run again. If there is a log, SQLite's own locks are used: they are meant for writers
-//! and readers side by side, and log and index exist already.
+//! Reading leaves no trace and makes nobody wait. If the log is empty, the file has everything. It
+//! is read without a lock, and without the index of the log, which SQLite would have to create. If
+//! a host begins to write during a query, this is noticed, since the log grows first, and the query
+//! is run again. If there is a log, SQLite's own locks are used: they allow writers and readers at
+//! the same time, and log and index already exist.
 
 use std::{
     ffi::OsStr,
@@ -22,10 +22,10 @@ use super::{
     open,
 };
 
-/// How often a query is run again because a host has changed the file meanwhile.
+/// How often a query is run again because a host has changed the file during it.
 const TRIES: u32 = 5;
 
-/// Characters of a path that a URI may contain as they are.
+/// Characters of a path that need not be escaped in a URI.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -39,19 +39,18 @@ pub(super) struct Unattended {
     path: PathBuf,
 }
 
-/// The place of everything that was committed.
+/// Where everything that was committed is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Nowhere: there is no database, or it is empty.
+    /// Nothing is stored: there is no database, or it is empty.
     Empty,
-    /// In the file with this stamp. A database that is being created has no tables.
+    /// In the file that has this stamp. A database that is being created has no tables.
     InFile(Stamp),
     /// In the file and its log.
     InLog,
 }
 
-/// The values that change when a file is written to: device, inode, length, and time of the last
-/// write.
+/// The values that change if a file is written: device, inode, length, and time of the last write.
 type Stamp = (u64, u64, u64, (i64, i64));
 
 impl Unattended {
@@ -59,7 +58,7 @@ impl Unattended {
         Self { path }
     }
 
-    /// Runs a query, and again if the file was changed during it.
+    /// Runs a query, and runs it again if the file was changed during it.
     pub(super) fn with<T>(
         &self,
         mut query: impl FnMut(&Connection) -> Result<T, Fault>,
@@ -71,7 +70,7 @@ impl Unattended {
                 State::InFile(_) => open::unchanging(&self.path, &uri(&self.path)),
                 State::InLog => break,
             };
-            // While a file is written to, opening it may fail too.
+            // While another process writes the file, even opening it may fail.
             let answer = connection.and_then(|connection| query(&connection));
             if self.state()? == before {
                 return answer;
@@ -109,7 +108,7 @@ fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
     }
 }
 
-/// The URI by which SQLite is told that the file does not change while it is open.
+/// The URI that tells SQLite that the file does not change while it is open.
 fn uri(path: &Path) -> String {
     let path: &OsStr = path.as_os_str();
     let path = percent_encode(path.as_bytes(), PLAIN);
@@ -141,7 +140,7 @@ mod tests {
         page.tasks.len()
     }
 
-    /// A directory whose name has special characters of URIs and shells.
+    /// A directory whose name contains special characters of URIs and shells.
     fn directory() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let odd = directory.path().join("a?b#c%20 d'");
@@ -177,8 +176,8 @@ mod tests {
         writer.close().unwrap();
         let after = names(dir);
         assert_eq!(tasks(&reader), all);
-        assert_eq!(names(dir), after, "no log, no index of it");
-        // A refused write leaves no file either.
+        assert_eq!(names(dir), after, "there is no log and no index of a log");
+        // A refused write does not leave a file either.
         assert!(reader.lead().is_err());
         assert!(reader.commit(epoch, &Batch::default()).is_err());
         assert_eq!(names(dir), after);
@@ -206,8 +205,8 @@ mod tests {
         assert!(matches!(refused(), StoreError::Newer { .. }));
     }
 
-    /// Each moment between the creation of the file and of the first table, at which the creator
-    /// may also be killed.
+    /// The test covers each moment between the creation of the file and the creation of the first
+    /// table, since the creator may be killed at each of them.
     #[test]
     fn a_database_being_created_is_empty() {
         let check = |make: &dyn Fn(&Path) -> Option<Connection>| {
@@ -222,7 +221,7 @@ mod tests {
             assert!(!SqliteStore::is_made(&path).unwrap());
             assert_eq!(SqliteStore::content(&path).unwrap(), None);
             drop(maker);
-            // The next process to open it creates the rest.
+            // The next process that opens the database creates everything that is missing.
             let store = SqliteStore::open(&path).unwrap();
             store.commit(store.lead().unwrap(), &batch()).unwrap();
             assert_eq!(tasks(&reader), batch().tasks.len());
@@ -253,7 +252,7 @@ mod tests {
         });
     }
 
-    /// The log belongs to a database that was lost. Showing an empty queue would hide that.
+    /// The log belongs to a database that was lost. An empty queue would hide this loss.
     #[test]
     fn a_log_alone_is_refused() {
         let (_directory, path) = directory();
@@ -272,7 +271,7 @@ mod tests {
 
     /// The file changes during a query.
     #[test]
-    fn a_query_is_run_again_if_a_host_changed_the_file() {
+    fn a_query_is_run_again_if_a_host_changed_the_file_during_it() {
         let (_directory, path) = directory();
         let writer = SqliteStore::open(&path).unwrap();
         let epoch = writer.lead().unwrap();

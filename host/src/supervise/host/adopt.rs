@@ -1,7 +1,8 @@
 //! Taking over the supervisors of earlier hosts, all at once.
 //!
-//! A host starts without waiting for supervisors that do not answer. It reads the attempts of such
-//! a supervisor from its notes; those attempts wait until it answers, and everything else runs.
+//! A host starts without waiting for supervisors that do not answer. It reads the attempts of a
+//! silent supervisor from that supervisor's notes; these attempts wait until the supervisor
+//! answers, and all other work runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,12 @@ pub(super) enum Adopted {
     Silent(Notes),
 }
 
-/// The state of a supervisor that does not answer, as far as its notes tell.
+/// The state of a supervisor that does not answer, as far as this supervisor's notes tell.
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
     pub(super) why: String,
-    /// Set if it will never answer, because it speaks a protocol that this host does not know.
+    /// Set if the supervisor will never answer, because it speaks a protocol that this host does
+    /// not know.
     pub(super) is_foreign: bool,
 }
 

@@ -23,10 +23,11 @@ use crate::supervise::protocol::{FeedWord, Hello, Message, PROTOCOL};
 use crate::supervise::sys::files::SocketPath;
 use crate::supervise::words::ChildId;
 
-/// More bytes than an answer has.
+/// Size of the buffer for one read; every answer is shorter.
 const ANSWER_BYTES: usize = 4096;
 
-/// The input of a running child. Dropping it breaks the input off, and the child is killed.
+/// The input of a running child. If it is dropped without [`Feed::end`], the input breaks off and
+/// the child is killed.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pipe: pipe::Sender,
@@ -43,8 +44,8 @@ impl Feed {
     /// Ends the input.
     pub(crate) async fn end(self) -> io::Result<()> {
         let Self { pipe, mut wire } = self;
-        // Closed first, so that the supervisor's writing end is the last one: the child sees the
-        // end of its input when the supervisor closes that.
+        // The host's pipe is closed first, so that the supervisor's writing end is the last one:
+        // the child sees the end of its input when the supervisor closes this end.
         drop(pipe);
         let mut word = Vec::new();
         frame::encode(&FeedWord::End, &mut word).map_err(invalid)?;
@@ -52,7 +53,7 @@ impl Feed {
     }
 }
 
-/// Asks for the input of a child; `None` if nothing reads it any more.
+/// Asks for the input of a child; `None` if nothing reads the input any more.
 pub(super) async fn claim(
     dir: &Path,
     epoch: u64,
@@ -85,11 +86,11 @@ async fn ask(dir: &Path, epoch: u64, child: ChildId) -> io::Result<Option<Feed>>
             Ok(Some(Feed { pipe, wire }))
         }
         (Message::InputClosed | Message::Fenced { .. }, _) => Ok(None),
-        (other, _) => Err(io::Error::other(format!("answered by {other:?}"))),
+        (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
     }
 }
 
-/// Reads one frame, and the descriptor that came with it.
+/// Reads one frame, and the descriptor that came with the frame.
 async fn answer(wire: &UnixStream) -> io::Result<(Message, Option<OwnedFd>)> {
     let mut incoming = Incoming::default();
     let mut descriptor = None;

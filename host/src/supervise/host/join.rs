@@ -1,4 +1,5 @@
-//! Connecting to a supervisor: its directory, whether it lives, the handshake up to `ready`.
+//! Connecting to a supervisor: finds its directory, checks whether it is alive, and does the
+//! handshake up to `ready`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -24,7 +25,7 @@ use crate::supervise::sys::wait;
 
 /// How long a supervisor may take to become ready, and to answer a hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// A silence longer than this is reported as an error, although the supervisor's children live.
+/// How long to try to reconnect to a living supervisor before an error is reported.
 const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ pub(super) struct Directories {
     pub(super) last_number: u32,
 }
 
-/// Lists the supervisors' directories by number. Files with such names are ignored.
+/// Lists the supervisors' directories by number. A file whose name is a number is ignored.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -78,21 +79,21 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
         if entry.file_type().map_err(fault)?.is_dir() {
             directories.found.push((number, entry.path()));
         } else {
-            tracing::debug!(path = %entry.path().display(), "this is no supervisor's directory");
+            tracing::debug!(path = %entry.path().display(), "not a supervisor's directory; it is ignored");
         }
     }
     directories.found.sort_unstable();
     Ok(directories)
 }
 
-/// The pids of the supervisors that live in `dir`, read from their notes. Neither asks them nor
-/// touches the locks that show that they live.
+/// The pids of the living supervisors in `dir`, read from their notes. Neither connects to the
+/// supervisors nor touches their locks.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     identities(dir).map(|identity| identity.pid).collect()
 }
 
-/// Those of [`pids`] that are stopped by a signal: they read no output, enforce no limits and
-/// notice no ends.
+/// The pids of the living supervisors that a signal has suspended. A suspended supervisor reads no
+/// output, enforces no limits and notices no ends.
 pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
     let is_suspended = |supervisor: &Identity| {
         let stat = proc_stat::stat(supervisor.pid);
@@ -125,8 +126,8 @@ pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, N
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
-    // A wait that times out abandons the thread, which ends when the process says something or
-    // dies.
+    // After a timeout the thread is left alone; it ends once the process reports that it is ready,
+    // or dies.
     let outcome = tokio::select! {
         outcome = started => outcome.unwrap_or_else(|panic| Err(not_ready(&dir, panic.to_string()))),
         () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "no answer in time".to_owned())),
@@ -185,8 +186,8 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
 }
 
 /// Tries to connect until it succeeds, the supervisor is dead, or it refuses this host; for a
-/// minute at most. (A supervisor may be about to end, and a connection to it then breaks before its
-/// lock is free.)
+/// minute at most. (The connection to a supervisor that is ending may break before its lock is
+/// free.)
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;
@@ -236,7 +237,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
     let path = SocketPath::new(dir, SOCKET_FILE).map_err(fault)?;
     let mut stream = UnixStream::connect(path.as_path()).await.map_err(fault)?;
     if stream.peer_cred().map_err(fault)?.uid() != rustix::process::geteuid().as_raw() {
-        let foreign = "a program of another user listens in its place";
+        let foreign = "a program of another user listens on the supervisor's socket";
         return Err(fault(io::Error::new(
             io::ErrorKind::PermissionDenied,
             foreign,
@@ -296,8 +297,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
     }
 }
 
-/// Whether the supervisor is dead. It holds its lock while it lives, so its pid is not needed to
-/// tell.
+/// Whether the supervisor is dead: a living one holds the lock of its directory.
 fn is_dead(dir: &Path) -> io::Result<bool> {
     let lock = match File::open(dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),

@@ -1,8 +1,8 @@
 //! The connection to one supervisor.
 //!
-//! Commands are numbered and kept until the supervisor confirms them; unconfirmed ones are sent
-//! again after a reconnection. So commands keep their order and each is carried out once, whatever
-//! happens to the socket.
+//! Commands are numbered and kept until the supervisor confirms them; unconfirmed commands are sent
+//! again after a reconnection. So commands keep their order, and each command is carried out once,
+//! whatever happens to the socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,13 +29,14 @@ pub(super) struct Link {
     last_seq: u64,
     pub(super) told: Told,
     pub(super) quitting: bool,
-    /// Whether the host was ever connected to it, so that it may have received something.
+    /// Whether the host was ever connected to this supervisor. If so, the supervisor may have
+    /// received commands.
     pub(super) was_joined: bool,
-    /// Whether it has not answered since this host began, so that its attempts are known only from
-    /// its notes.
+    /// Whether the supervisor has not answered since this host began. If so, its attempts are known
+    /// only from its notes.
     pub(super) is_silent: bool,
-    /// Whether it can feed children by a stream. Assumed for one that was not connected to yet,
-    /// because this build starts it.
+    /// Whether the supervisor can feed children by a stream. Assumed before the first connection,
+    /// because a supervisor that this host starts can.
     pub(super) feeds: bool,
 }
 
@@ -119,7 +120,7 @@ impl Link {
             .collect()
     }
 
-    /// The attempts of a silent supervisor that has answered, without those in its notes.
+    /// The attempts of a silent supervisor that has now answered, except the attempts in its notes.
     pub(super) fn newly_found(&mut self, states: &[AttemptState]) -> Vec<Found> {
         let unknown = states
             .iter()
@@ -156,12 +157,12 @@ impl Link {
         news
     }
 
-    /// Drops a broken connection; later commands wait for the next one.
+    /// Drops a broken connection; later commands wait for the next connection.
     pub(super) fn cut(&mut self) {
         self.wire = None;
     }
 
-    /// Sends what is queued. Ready when something was read, or the connection has ended.
+    /// Sends what is queued. Ready once something was read or the connection has ended.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire
             .as_mut()
@@ -256,7 +257,7 @@ fn encode(numbered: &Numbered, to: &mut Vec<u8>) {
     }
 }
 
-/// The attempt a command is about.
+/// The attempt that a command concerns.
 fn subject(command: &Command) -> Option<AttemptKey> {
     match command {
         Command::Start(start) => Some(start.child.attempt().clone()),

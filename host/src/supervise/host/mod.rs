@@ -42,12 +42,12 @@ use silent::Silent;
 /// The most commands that may wait. A start is a few hundred bytes, and the engine starts no more
 /// attempts than it has slots.
 const COMMANDS: usize = 4096;
-/// The most reports that may wait for the engine. When that many do, the sockets are not read, and
-/// the supervisors keep the rest.
+/// The most reports that may wait for the engine. While that many wait, the sockets are not read,
+/// and the supervisors keep later reports.
 const REPORTS: usize = 4096;
 
-/// The most inputs that are requested at the same time. A supervisor lets only a few connections
-/// wait for their hello, and an answer takes a moment.
+/// The most inputs that are requested at the same time. A supervisor keeps only a few connections
+/// that have not sent their hello yet.
 const CLAIMS: usize = 4;
 
 /// A request to the router.
@@ -72,7 +72,8 @@ pub(crate) struct Settings {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The soft limit on open files that this process was started with, to be given to children.
     pub(crate) descriptors: Option<u64>,
-    /// The host's fencing number: a supervisor obeys none lower than the highest it has seen.
+    /// The host's fencing number: a supervisor obeys no host whose number is lower than the highest
+    /// that it has seen.
     pub(crate) epoch: u64,
 }
 
@@ -83,13 +84,13 @@ pub(crate) struct Opened {
     /// Every attempt that supervisors still keep. The states here are not reported again.
     pub(crate) found: Vec<Found>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// The router's task, to be joined. It ends when the last [`Supervisors`] and the receiver are
-    /// dropped.
+    /// The router's task, to be joined. The task ends when the last [`Supervisors`] and the
+    /// receiver are dropped.
     pub(crate) router: JoinHandle<()>,
 }
 
-/// An order on its way into the queue. If the queue has room, the order is in it at once; if not,
-/// it is queued while [`Handover::done`] is awaited, and lost if nobody awaits that.
+/// An order on its way into the queue. If the queue has room, the order is queued at once; if not,
+/// the order is queued once [`Handover::done`] is awaited, and lost if nobody awaits this.
 #[derive(Debug)]
 #[must_use = "if the queue is full, the order is lost unless this is awaited"]
 pub(crate) struct Handover(State);
@@ -130,15 +131,15 @@ pub(crate) struct Supervisors {
 }
 
 impl Supervisors {
-    /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a known
-    /// child starts nothing.
+    /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating the start of a
+    /// known child starts nothing.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
 
     /// The input of a running child that was started with [`Stdin::Stream`](super::Stdin::Stream);
-    /// `None` if nothing reads it any more. The child waits until this is called; it is killed if
-    /// this host ends first.
+    /// `None` if nothing reads the input any more. The child waits until this is called; the child
+    /// is killed if this host ends first.
     pub(crate) async fn feed(&self, child: ChildId) -> Result<Option<Feed>, SuperviseError> {
         let _turn = self.claims.acquire().await;
         let (reply, dir) = oneshot::channel();
@@ -147,19 +148,19 @@ impl Supervisors {
         sent.map_err(|_| SuperviseError::Closed)?;
         match dir.await {
             Ok(dir) => feed::claim(&dir, self.epoch, child).await,
-            // No supervisor has it.
+            // No supervisor has the child.
             Err(_) => Ok(None),
         }
     }
 
-    /// Signals the child's process group; does nothing if it has ended.
+    /// Signals the child's process group; does nothing if the child has ended.
     pub(crate) fn signal(&self, child: ChildId, signal: Signal) -> Handover {
         self.send(Command::Signal { child, signal })
     }
 
-    /// Climbs the ladder and then kills, even if this host dies meanwhile. A second stop starts
-    /// over with the new ladder. Until the attempt is acknowledged, nothing more of it is started,
-    /// even if no supervisor knows it yet.
+    /// Sends the ladder's signals in turn and then KILL, even if this host dies meanwhile. A second
+    /// stop starts over with the new ladder. Until the attempt is acknowledged, no more of its
+    /// children are started, even if no supervisor knows the attempt yet.
     pub(crate) fn stop(&self, attempt: AttemptKey, why: StopWhy, ladder: Vec<Rung>) -> Handover {
         self.send(Command::Stop {
             attempt,
@@ -186,12 +187,12 @@ impl Supervisors {
         self.send(Command::Quit)
     }
 
-    /// Waits until every earlier order has been sent, also to supervisors that are being started or
-    /// looked for.
+    /// Waits until every earlier order has been sent, including orders to supervisors that are
+    /// being started or reconnected to.
     pub(crate) async fn flush(&self) {
         let (reply, flushed) = oneshot::channel();
         if self.orders.send(Order::Flush(reply)).await.is_ok() {
-            // No answer means that the router has ended, and nobody is left to send anything.
+            // If no answer comes, the router has ended and sends nothing more.
             flushed.await.ok();
         }
     }
@@ -201,13 +202,14 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors of earlier hosts have not answered yet, one text for each. While
-    /// there is one, an attempt that nobody knows may turn up.
+    /// The reasons why supervisors of earlier hosts have not answered yet, one string for each
+    /// supervisor. While there is a silent supervisor, it may still report an attempt that this
+    /// host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }
 
-    /// The watch with which output is followed.
+    /// The watch through which readers follow output.
     pub(crate) fn log_watch(&self) -> &LogWatch {
         &self.watch
     }

@@ -1,11 +1,11 @@
 //! Recovery after a supervisor's death: its journal tells what its children were; what is left of
 //! them is ended.
 //!
-//! Only processes that are proved to be ours are signalled: a leader by its pid and start time
-//! within this boot; its group and session only while that leader exists, which proves that the
-//! number is still theirs; everything else by the marker in its environment or by its tag. All of
-//! it is killed: the supervisor's pipes died with it, so nothing would be gained by letting it run
-//! on.
+//! Signals only processes that are proven to be the dead supervisor's. Pid and start time within
+//! this boot prove a leader, and a stray that the supervisor has seen. As long as such a process
+//! exists it proves its group and its session, whose number is its pid. The marker in the
+//! environment or the tag proves any other process. All these processes are killed: the
+//! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -40,14 +40,15 @@ pub(super) struct Recovered {
     pub(super) swept: usize,
 }
 
-/// Reads the journal, ends what is left, and returns what became of everything. Blocks.
+/// Reads the journal, ends the processes that are left, and returns the outcome of each attempt.
+/// Blocks.
 pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     let journal = read_journal(dir)?;
     let mut swept = 0;
     if let Some(supervisor) = &journal.supervisor
         && supervisor.boot_id == *clock::boot_id()
     {
-        // A supervisor that this same host had started is a zombie of ours.
+        // A supervisor that this very host started stays a zombie until it is reaped.
         wait::reap(supervisor.pid);
         swept = end_everything(&journal, supervisor)?;
     }
@@ -66,6 +67,8 @@ pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
 struct Journal {
     supervisor: Option<Identity>,
     attempts: BTreeMap<AttemptKey, AttemptState>,
+    /// The strays that the supervisor has seen, with their start times.
+    strays: Vec<(u32, u64)>,
 }
 
 impl Journal {
@@ -97,6 +100,7 @@ impl Journal {
                     state.ended = Some(EndedState { swept, alive });
                 }
             }
+            Message::Stray { pid, start_time } => self.strays.push((pid, start_time)),
             Message::Forgotten { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -173,8 +177,8 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
-    // Reading the list of processes takes time, and may miss one that was forked meanwhile. So only
-    // two empty looks in a row count.
+    // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
+    // no process is left only if two looks in a row find none.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
@@ -208,17 +212,18 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     Ok(ended.len())
 }
 
-/// The leaders that had not ended, with their start times.
+/// The leaders that were started and the strays that were seen, with their start times.
 fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     let children = journal.attempts.values().flat_map(|state| &state.children);
     children
         .filter_map(|view| match &view.state {
             ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // Included because it may have left processes in its group: while nobody has reaped it,
-            // its pid proves which group that is.
+            // An ended leader is included because it may have left processes in its group: as long
+            // as nobody has reaped the leader, its pid identifies that group.
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })
+        .chain(journal.strays.iter().copied())
         .collect()
 }
 

@@ -1,8 +1,8 @@
 //! The task that owns all connections to supervisors.
 //!
-//! It waits for four things at once: a command of the engine, a message of a supervisor, room for a
-//! report, and the end of a slow job (a launch, a reconnection, the cleaning up after a dead
-//! supervisor). So a supervisor that is being replaced delays nobody else's work.
+//! The router waits for four things at once: a command of the engine, a message of a supervisor,
+//! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
+//! dead supervisor). So a supervisor that is being replaced delays nobody else's work.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -61,7 +61,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         silent: silent.clone(),
     };
     let directories = join::directories(&router.settings.dir)?;
-    // Before any supervisor is contacted: from here on, no start of an earlier host is carried out.
+    // Done before any supervisor is contacted: from here on, no start of an earlier host is carried
+    // out.
     leader::note(&router.settings.dir, epoch).map_err(|source| SuperviseError::Directory {
         path: router.settings.dir.clone(),
         source,
@@ -110,8 +111,8 @@ struct Router {
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
-    /// Attempts that were stopped before any supervisor had them: until they are acknowledged,
-    /// nothing of them is started.
+    /// Attempts that were stopped before any supervisor had them. No child of such an attempt is
+    /// started until the attempt is acknowledged.
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
@@ -214,7 +215,7 @@ impl Router {
         }
     }
 
-    /// Uses the notes of a supervisor that does not answer until it answers or is dead.
+    /// Uses the notes of a silent supervisor until the supervisor answers or is dead.
     fn wait_for_silent(&mut self, number: u32, dir: PathBuf, notes: Notes) -> Vec<Found> {
         tracing::error!("{}", notes.why);
         let mut link = Link::silent(number, dir);
@@ -232,7 +233,7 @@ impl Router {
     }
 
     /// Handles a supervisor that was silent and has answered, or is dead. The engine decides about
-    /// the attempts that its notes did not hold.
+    /// the attempts that the supervisor's notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.silent.forget(number);
         self.news.push_back(Report::Reached { found });
@@ -327,7 +328,7 @@ impl Router {
                 link.give(command);
             }
             None if is_signal => {}
-            // No supervisor has it, so none of its processes is alive.
+            // No supervisor has the attempt, so none of the attempt's processes is alive.
             None => {
                 if !wants_end {
                     self.stopped.insert(attempt.clone());
@@ -405,7 +406,7 @@ impl Router {
         };
         let news = link.joined(joined);
         for attempt in doubled {
-            tracing::error!(%attempt, "two supervisors started it; the silent one's processes are ended");
+            tracing::error!(%attempt, "two supervisors started this attempt; the processes of the silent supervisor are ended");
             link.give(Command::Stop {
                 attempt: attempt.clone(),
                 why: StopWhy::Cancelled,
@@ -419,8 +420,9 @@ impl Router {
         self.news.extend(news);
     }
 
-    /// Removes from `states` the attempts that another supervisor has started meanwhile: the silent
-    /// supervisor was told to start them before it fell silent, but did not note it.
+    /// Removes from `states` the attempts that another supervisor has started meanwhile, and
+    /// returns them. The silent supervisor was told to start these attempts before it fell silent,
+    /// but had not noted them.
     fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
         let (this, others): (Vec<&Link>, Vec<&Link>) =
             self.links.iter().partition(|link| link.number == number);
@@ -440,7 +442,7 @@ impl Router {
         tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
         let link = self.links.iter().find(|link| link.number == number);
         match error {
-            // Its attempts belong to another host. The store stops this one.
+            // The supervisor's attempts belong to another host now. The store stops this host.
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
             _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
             _ => self.not_launched(number, &error),
@@ -465,12 +467,12 @@ impl Router {
             self.jobs
                 .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
         } else {
-            let message = "it died before it could be reached".to_owned();
+            let message = "it died before the host could connect to it".to_owned();
             self.not_launched(number, &SuperviseError::NotReady { dir, message });
         }
     }
 
-    /// Reports that none of its queued starts has begun.
+    /// Drops a supervisor that could not be started, and reports its queued starts as not begun.
     fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
@@ -553,7 +555,7 @@ impl Router {
     }
 
     /// Keeps a dead supervisor's directory until all its attempts are acknowledged: this host may
-    /// die before it has them on disk.
+    /// die before it has stored their results.
     fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
         self.graves.insert(number, Grave { dir, attempts });
         self.remove_empty_graves();
@@ -565,7 +567,7 @@ impl Router {
                 return true;
             }
             if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
-                // The next host finds the directory, and nothing in it.
+                // The next host finds the directory, and no unacknowledged attempt in it.
                 tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
             }
             false

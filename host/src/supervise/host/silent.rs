@@ -7,7 +7,8 @@ use std::{
 
 use crate::lock::lock;
 
-/// The silent supervisors by number, each with a text about it. Only the router writes to it.
+/// The silent supervisors by number, each with the reason for its silence. Only the router changes
+/// this map.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 

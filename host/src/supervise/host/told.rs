@@ -1,4 +1,4 @@
-//! A record of what the engine has been told, so that it is told everything once.
+//! A record of what the engine has been told, so that each event is reported to the engine once.
 //!
 //! A supervisor reports events as they happen, and its whole state after a reconnection. Both are
 //! compared with this record, and only what is new becomes a report.
@@ -19,12 +19,12 @@ pub(super) struct Told {
 struct ToldAttempt {
     children: BTreeMap<u16, ToldChild>,
     ended: bool,
-    /// The host asked for the attempt's end and must get an answer.
+    /// Whether the host asked for the attempt's end and must still get an answer.
     asked: bool,
     held: Option<String>,
 }
 
-/// How much is known of a child.
+/// How much the engine has been told of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ToldChild {
     Nothing,
@@ -95,7 +95,7 @@ impl Told {
         found
     }
 
-    /// The report that a message contains; `None` if it is not new or not for the engine.
+    /// The report that a message contains; `None` if the message is not new or not for the engine.
     pub(super) fn news(&mut self, message: Message) -> Option<Report> {
         match message {
             Message::Started {
@@ -153,8 +153,8 @@ impl Told {
         }
     }
 
-    /// The new reports in the state after a reconnection. `on_the_way` are attempts with commands
-    /// that the supervisor has not received, and that will be sent again.
+    /// The new reports in the state after a reconnection. `on_the_way` holds the attempts for which
+    /// commands will be sent again, because the supervisor has not received them.
     pub(super) fn catch_up(
         &mut self,
         states: Vec<AttemptState>,
@@ -224,7 +224,8 @@ impl Told {
         }));
     }
 
-    /// Records a child's new state; `true` if it is further than the one known.
+    /// Records a child's new state; returns `true` if the child has advanced beyond its recorded
+    /// state.
     fn advance(&mut self, child: &ChildId, to: ToldChild) -> bool {
         let Some(attempt) = self.attempts.get_mut(child.attempt()) else {
             return false;

@@ -4,9 +4,6 @@ use std::io;
 
 use super::reader::{LogReader, Piece};
 
-/// The most bytes read in one go: each change of thread costs more than reading a short piece.
-const AT_ONCE_BYTES: usize = 256 << 10;
-
 /// A reader that moves to another thread for each read.
 #[derive(Debug)]
 pub(crate) struct AsideReader {
@@ -23,6 +20,14 @@ impl From<LogReader> for AsideReader {
 }
 
 impl AsideReader {
+    /// Reads in small pieces, for a client that may be slow.
+    #[must_use]
+    pub(crate) fn sparing(self) -> Self {
+        Self {
+            reader: self.reader.map(LogReader::sparing),
+        }
+    }
+
     /// Runs a read on a blocking thread. Dropping the read before its end loses the reader.
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
@@ -46,9 +51,10 @@ impl AsideReader {
     }
 }
 
+/// Reads several pieces, because each change of thread costs more than reading a short piece.
 fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
     let (mut pieces, mut bytes) = (Vec::new(), 0);
-    while bytes < AT_ONCE_BYTES {
+    while bytes < reader.together() {
         match reader.next_piece() {
             Ok(Some(piece)) => {
                 if let Piece::Bytes { bytes: piece, .. } = &piece {
@@ -71,7 +77,8 @@ mod tests {
 
     use super::*;
 
-    /// Opening a fifo blocks its thread until somebody writes to it; the test's own thread goes on.
+    /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing; the
+    /// test's own thread goes on.
     #[tokio::test]
     async fn a_slow_log_delays_nobody_else() {
         let dir = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ pub(crate) enum Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Output(Channel),
-    /// The bytes of every stream before this segment.
+    /// The number of bytes of each stream before this segment.
     Totals,
     /// Says that the log continues in the next segment.
     Next,
@@ -41,8 +41,8 @@ pub(super) struct Header {
 /// Why bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoHeader {
-    /// All are zero: the length of the file reached the disk before a power loss, its bytes did
-    /// not.
+    /// All bytes are zero: the length of the file reached the disk before a power loss, but its
+    /// content did not.
     Unwritten,
     Damaged,
 }
@@ -102,7 +102,7 @@ pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The bytes of each stream so far.
+/// The number of bytes of each stream so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Totals(Vec<(u16, Channel, u64)>);
 

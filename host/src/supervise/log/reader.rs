@@ -15,8 +15,29 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
 
-/// Bytes that are read from the file at a time.
-const WINDOW_BYTES: usize = 256 << 10;
+/// The most bytes that a reader takes at a time, in three respects.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// The most bytes read from the file at a time.
+    window: usize,
+    /// The most bytes in a piece.
+    piece: u64,
+    /// The number of bytes in several pieces from which no further piece is returned with them.
+    together: usize,
+}
+
+/// Sizes for callers that use up each piece at once. A piece is a whole frame.
+const LARGE: Sizes = Sizes {
+    window: 256 << 10,
+    piece: u64::MAX,
+    together: 256 << 10,
+};
+/// Sizes for callers that may have to keep the pieces that they have read.
+const SMALL: Sizes = Sizes {
+    window: 64 << 10,
+    piece: 16 << 10,
+    together: 32 << 10,
+};
 
 /// The streams that a reader returns; `None` is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +96,7 @@ pub(crate) struct LogReader {
     pub(super) offset: u64,
     /// The offset before which bytes are skipped.
     pub(super) from: u64,
+    sizes: Sizes,
 }
 
 impl LogReader {
@@ -89,7 +111,20 @@ impl LogReader {
             position: 0,
             offset: 0,
             from: 0,
+            sizes: LARGE,
         }
+    }
+
+    /// Reads in small pieces, for a client that may be slow.
+    #[must_use]
+    pub(crate) fn sparing(mut self) -> Self {
+        self.sizes = SMALL;
+        self
+    }
+
+    /// The number of bytes after which one read of several pieces ends.
+    pub(super) fn together(&self) -> usize {
+        self.sizes.together
     }
 
     /// Selects only this channel. To be called before anything is read.
@@ -143,7 +178,8 @@ impl LogReader {
         Ok(None)
     }
 
-    /// Passes the frame, and returns its selected bytes from `from` on.
+    /// Returns the selected bytes of the frame from `from` on, and passes the frame unless bytes of
+    /// it are left.
     fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
         if !self.selection.takes(header.child, channel) {
             self.pass(header);
@@ -152,8 +188,9 @@ impl LogReader {
         let offset = self.offset();
         let skipped = offset - self.offset;
         let length = u64::from(header.length);
+        let end = length.min(skipped.saturating_add(self.sizes.piece));
         let piece = if skipped < length {
-            let bytes = self.payload(header, skipped)?.to_vec();
+            let bytes = self.payload(skipped, end)?.to_vec();
             Some(Piece::Bytes {
                 offset,
                 child: header.child,
@@ -164,8 +201,12 @@ impl LogReader {
         } else {
             None
         };
-        self.offset += length;
-        self.pass(header);
+        if end < length {
+            self.from = self.offset + end;
+        } else {
+            self.offset += length;
+            self.pass(header);
+        }
         Ok(piece)
     }
 
@@ -177,7 +218,7 @@ impl LogReader {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let Some(bytes) = open.bytes(self.position, HEADER_BYTES)? else {
+        let Some(bytes) = open.bytes(self.position, HEADER_BYTES, self.sizes.window)? else {
             return Ok(None);
         };
         let Some(bytes) = bytes.first_chunk() else {
@@ -203,15 +244,16 @@ impl LogReader {
     }
 
     pub(super) fn totals(&mut self, header: Header) -> io::Result<Totals> {
-        self.payload(header, 0).map(Totals::decode)
+        self.payload(0, header.length.into()).map(Totals::decode)
     }
 
-    /// The payload of the frame at `position` from `skip` on.
-    pub(super) fn payload(&mut self, header: Header, skip: u64) -> io::Result<&[u8]> {
-        let length = usize::try_from(u64::from(header.length) - skip).unwrap_or(0);
-        let at = self.position + HEADER_BYTES as u64 + skip;
+    /// The payload of the frame at `position`, from `begin` to `end`.
+    pub(super) fn payload(&mut self, begin: u64, end: u64) -> io::Result<&[u8]> {
+        let length = usize::try_from(end - begin).unwrap_or(0);
+        let at = self.position + HEADER_BYTES as u64 + begin;
+        let window = self.sizes.window;
         let bytes = match &mut self.open {
-            Some(open) => open.bytes(at, length)?,
+            Some(open) => open.bytes(at, length, window)?,
             None => None,
         };
         bytes.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -223,7 +265,7 @@ impl LogReader {
         self.open = None;
     }
 
-    /// Opens the current segment, or the next existing one if the cap has deleted it.
+    /// Opens the current segment or, if the cap has deleted it, the next one that exists.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
             match File::open(segment_path(&self.base, self.segment)) {
@@ -254,7 +296,7 @@ fn frame_bytes(header: Header) -> u64 {
     HEADER_BYTES as u64 + u64::from(header.length)
 }
 
-/// An open segment with the bytes that were read of it last.
+/// An open segment, with the bytes that were last read from it.
 #[derive(Debug)]
 struct Open {
     file: File,
@@ -273,14 +315,18 @@ impl Open {
     }
 
     /// The bytes at `at`, or `None` if the file is shorter.
-    fn bytes(&mut self, at: u64, length: usize) -> io::Result<Option<&[u8]>> {
+    fn bytes(&mut self, at: u64, length: usize, window: usize) -> io::Result<Option<&[u8]>> {
         let in_window = |open: &Self| {
             let begin = usize::try_from(at.checked_sub(open.window_at)?).ok()?;
             let end = begin.checked_add(length)?;
             (end <= open.window.len()).then_some(begin..end)
         };
         if in_window(self).is_none() {
-            self.fill(at, length.max(WINDOW_BYTES))?;
+            // Reads no more than the rest of the file: most logs are far smaller than a window, and
+            // clearing a whole window would cost time for nothing.
+            self.reaches(at.saturating_add(window as u64))?;
+            let rest = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.fill(at, length.max(rest.min(window)))?;
         }
         Ok(in_window(self).map(|range| &self.window[range]))
     }

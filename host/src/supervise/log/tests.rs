@@ -48,6 +48,42 @@ fn sample(path: &Path) {
 }
 
 #[test]
+fn a_sparing_reader_returns_a_long_frame_in_short_pieces() {
+    const LENGTH: usize = 250_000;
+    const MOST: usize = 16 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let bytes: Vec<u8> = (0..LENGTH)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    write(
+        &path,
+        &[(Channel::Stdout, &bytes), (Channel::Stdout, b"end")],
+    );
+    for begin in [0, 1, MOST - 1, MOST, LENGTH - 1, LENGTH] {
+        let mut reader = LogReader::new(&path).sparing();
+        reader.begin(Begin::Offset(begin as u64)).unwrap();
+        let mut at = begin;
+        for piece in pieces(reader) {
+            let Piece::Bytes {
+                offset,
+                bytes: read,
+                ..
+            } = piece
+            else {
+                panic!("{piece:?}");
+            };
+            assert_eq!(offset, at as u64);
+            assert!((1..=MOST).contains(&read.len()), "{}", read.len());
+            let expected = bytes.get(at..at + read.len()).unwrap_or(b"end");
+            assert_eq!(read, expected, "at {at}");
+            at += read.len();
+        }
+        assert_eq!(at, LENGTH + 3, "from {begin}");
+    }
+}
+
+#[test]
 fn a_reader_begins_where_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
@@ -83,7 +119,7 @@ fn a_reader_begins_where_it_is_told() {
 }
 
 #[test]
-fn the_end_and_the_tail_of_a_log() {
+fn end_and_tail_count_only_the_selected_streams() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     assert_eq!(pieces(LogReader::new(&path)), [], "no file is no output");
@@ -232,7 +268,7 @@ fn a_reader_overtaken_by_the_cap_continues_after_the_gap() {
         for _ in 0..100 {
             append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 100]);
         }
-        // Reads seldom, and only a little each time.
+        // Reads only a few pieces at a time, in order to fall behind.
         for _ in 0..if round == 199 { usize::MAX } else { 20 } {
             match reader.next_piece().unwrap() {
                 Some(Piece::Bytes { offset, bytes, .. }) => {

@@ -1,9 +1,9 @@
 //! Appending to a log, with a cap, and through a full disk.
 //!
-//! Bytes that were read from a pipe are never dropped: if a write fails, the rest of it waits here,
-//! the attempt is *held* (its pipes are not read, so its processes block once they are full), and
-//! [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame that
-//! reached the disk in part is completed, not repeated.
+//! Bytes that were read from a pipe are never dropped: if a write fails, its remaining bytes wait
+//! here, the attempt is *held* (its pipes are not read, so its processes block once they are full),
+//! and [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame
+//! that reached the disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -170,7 +170,7 @@ struct Files {
     /// The segment that `position` is in.
     segment: u32,
     position: u64,
-    /// The position up to which there was room at the last look.
+    /// The position up to which the disk had room at the last look.
     room_until: u64,
     waiting: VecDeque<Step>,
     /// Why the first of the waiting operations failed.
@@ -225,8 +225,9 @@ impl Files {
         }
     }
 
-    /// Whether there is enough free space. Logs do not use the last of a disk, nor the space that
-    /// the host releases when it is full: ends and cancels must still be written.
+    /// Whether there is enough free space. Logs use neither the last space of a disk nor the space
+    /// that the host releases when the disk is full: ends and cancellations of tasks must still be
+    /// written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
         fsx::has_room(dir, ROOM_BYTES)

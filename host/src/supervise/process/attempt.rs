@@ -1,4 +1,4 @@
-//! The supervisor's state of an attempt and its children. The modules beside this one act on it.
+//! The supervisor's state of an attempt and its children. The modules beside this one change it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -28,9 +28,9 @@ pub(super) struct Attempt {
     pub(super) last_output: At,
     /// Set while the log cannot be written.
     pub(super) held: Option<Hold>,
-    /// The host will start nothing more, and waits for the end.
+    /// Whether the host will start nothing more, and waits for the attempt's end.
     pub(super) finished: bool,
-    /// The host needs nothing more of it; it is forgotten at its end.
+    /// Whether the host needs nothing more of the attempt, which is then forgotten at its end.
     pub(super) acknowledged: bool,
     /// The largest sum of resident memory that was sampled.
     pub(super) peak_rss_bytes: Option<u64>,
@@ -38,9 +38,9 @@ pub(super) struct Attempt {
     pub(super) orphan_cpu_us: u64,
     /// Leftover processes that were signalled.
     pub(super) swept: HashSet<(u32, u64)>,
-    /// Leftover processes that could not be ended.
+    /// The number of leftover processes that could not be ended.
     pub(super) alive: u32,
-    /// Its time in the list of timers.
+    /// The attempt's time in the list of timers.
     pub(super) wake: Option<At>,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Phase {
 pub(super) struct Drain {
     pub(super) since: At,
     pub(super) look_at: At,
-    /// The next signal and its time, if something is left.
+    /// The next signal and the time to send it, if something is left.
     pub(super) next: Option<(At, Signal)>,
     pub(super) after_stop: bool,
     pub(super) killing_since: Option<At>,
@@ -88,14 +88,14 @@ pub(super) struct Child {
     pub(super) tell_start_at: Option<At>,
     pub(super) pipes: [Option<Pipe>; 2],
     pub(super) input: Input,
-    /// Whether it was killed because its input broke off.
+    /// Whether the child was killed because its input broke off.
     pub(super) input_broke_off: bool,
 }
 
 /// The state of a child's standard input, as far as this process feeds it.
 #[derive(Debug, Default)]
 pub(super) enum Input {
-    /// There is nothing to do: the child is not fed, or its input is complete.
+    /// Nothing is to be done: the child is not fed, or its input is complete.
     #[default]
     Settled,
     /// The input is open; `feeder` is set once the host has asked for the pipe.
@@ -128,7 +128,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) descriptor: OwnedFd,
-    /// Whether its buffer was enlarged.
+    /// Whether the pipe's buffer was enlarged.
     pub(super) grown: bool,
 }
 

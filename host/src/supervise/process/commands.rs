@@ -45,8 +45,8 @@ impl Supervisor {
         }
     }
 
-    /// Remembers a stop that overtook its start, on another connection or from another host, so
-    /// that the start is refused when it arrives.
+    /// Remembers a stop that arrived before the start of its attempt (over another connection, or
+    /// from another host), so that the start is refused when it arrives.
     fn remember_stop(&mut self, attempt: &AttemptKey) {
         self.forget_stop(attempt);
         if self.stopped_ahead.len() == MOST_STOPPED_AHEAD {
@@ -74,7 +74,8 @@ impl Supervisor {
         }
     }
 
-    /// Reports an attempt whose start never arrived as ended, since nothing of it is alive.
+    /// Reports that an attempt has ended whose start never arrived, since no process of that
+    /// attempt can be alive.
     fn tell_unknown(&mut self, attempt: &AttemptKey) {
         self.tell(&Message::Ended {
             attempt: attempt.clone(),

@@ -1,8 +1,8 @@
 //! Connections of hosts: accepting them, reading commands, sending messages.
 //!
 //! One host is obeyed at a time: the one with the newest connection of the highest epoch. A host
-//! that has been replaced is told so and disconnected; the epoch tells it that it must not write to
-//! the store any more either.
+//! that has been replaced is told so and disconnected; the newer epoch also tells it that it must
+//! not write to the store any more.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -22,8 +22,8 @@ use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
 /// The most connections that may wait before their hello; beyond this the oldest is dropped.
 const MOST_GREETING: usize = 8;
-/// The most unsent bytes. A host that lets more pile up does not read; it is disconnected, and gets
-/// the whole state when it comes back.
+/// The most unsent bytes. A host that lets more pile up does not read. Such a host is disconnected,
+/// and gets the whole state when it connects again.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;
@@ -53,7 +53,8 @@ pub(super) enum Over {
 impl Connection {
     pub(super) fn push(&mut self, message: &impl Serialize) {
         if let Err(error) = frame::encode(message, &mut self.unsent) {
-            // No message gets that long. The host would learn of it after a reconnection.
+            // Cannot happen, since no message is that long. After a reconnection the host would get
+            // the whole state anyway.
             eprintln!("a message was not sent: {error}");
         }
     }
@@ -114,7 +115,7 @@ impl Connection {
         }
         let slices = [IoSlice::new(&bytes)];
         let sent = rustix::net::sendmsg(&self.stream, &slices, &mut control, SendFlags::NOSIGNAL)?;
-        // The buffer of a new connection holds more than that.
+        // All bytes must fit at once; the buffer of a new connection holds more than one message.
         if sent == bytes.len() {
             Ok(())
         } else {
@@ -143,12 +144,12 @@ impl Supervisor {
         }
     }
 
-    /// Ignores the listener for a moment. It stays readable while its connections cannot be
-    /// accepted, because no descriptor is free.
+    /// Ignores the listener for a moment. While no descriptor is free, connections cannot be
+    /// accepted, but epoll would report the listener again and again.
     fn be_deaf(&mut self) {
         match self.set_listening(EventFlags::empty()) {
             Ok(()) => self.deaf_until = Some(clock::monotonic() + ACCEPT_AGAIN),
-            Err(error) => eprintln!("the listener cannot be ignored for a moment: {error}"),
+            Err(error) => eprintln!("cannot pause accepting connections: {error}"),
         }
     }
 
@@ -159,7 +160,7 @@ impl Supervisor {
         match self.set_listening(EventFlags::IN) {
             Ok(()) => self.deaf_until = None,
             Err(error) => {
-                eprintln!("cannot listen to the listener again: {error}");
+                eprintln!("cannot resume accepting connections: {error}");
                 self.deaf_until = Some(now + ACCEPT_AGAIN);
             }
         }
@@ -208,7 +209,7 @@ impl Supervisor {
             return;
         }
         let over = host.receive().err();
-        // Commands that arrived before the end of the connection count.
+        // Commands that arrived before the end of the connection are still carried out.
         self.obey();
         if let Some(over) = over {
             self.part(over);
@@ -310,8 +311,8 @@ impl Supervisor {
         }
     }
 
-    /// Sends a message to the host, if one is connected. A later host learns it from the state that
-    /// it gets first.
+    /// Sends a message to the host, if one is connected. A later host learns the content from the
+    /// state that it gets first.
     pub(super) fn tell(&mut self, message: &Message) {
         if let Some(host) = &mut self.host {
             host.push(message);

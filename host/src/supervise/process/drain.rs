@@ -16,21 +16,22 @@ const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
 /// How long a pipe is read after every known process has ended. Only a process outside our tree can
 /// still hold it open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
-/// How often to look. Exits and ends of output are reported by events; this is for the rest.
+/// How often to look at the leftovers. Events report exits and ends of output; only a look finds
+/// anything else.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The time after the first KILL at which living leftovers are reported: they hang in the kernel,
 /// or belong to another user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 impl Supervisor {
-    /// Begins to end the leftovers, or continues.
+    /// Begins or continues to end the leftovers.
     pub(super) fn drain(&mut self, no: AttemptNo, now: At, something_left: bool) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
         if !matches!(attempt.phase, Phase::Draining(_)) {
             let (after_stop, killing_since) = match &attempt.phase {
-                // A ladder that was climbed to its end has sent KILL already, so leftovers get KILL
+                // At the end of its ladder, the stop has sent KILL already, so leftovers get KILL
                 // at once.
                 Phase::Stopping { ladder, rung, .. } => {
                     (true, (*rung > ladder.len()).then_some(now))

@@ -1,5 +1,5 @@
-//! The environment of a child: the task's, from its file, less the removed variables, plus those
-//! that are set, plus the marker.
+//! The environment of a child: the task's environment from its file, without the variables to
+//! remove, with the variables to set, and with the marker.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -14,7 +14,8 @@ use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use crate::supervise::sys::spawn::CStrings;
 use crate::supervise::words::{NotStartedClass, StartChild};
 
-/// The most parsed files kept. A file is named by the hash of its content, so it cannot be stale.
+/// The most parsed files kept. A file is named by the hash of its content, so the parsed form
+/// cannot be stale.
 const KEPT_FILES: usize = 64;
 
 /// Environment files that were read lately.
@@ -121,8 +122,8 @@ fn value_of<'a>(variable: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (name_of(variable) == name.as_bytes()).then(|| variable.get(name.len() + 1..).unwrap_or(&[]))
 }
 
-/// Whether the submitter's `PWD` names the child's directory. It may contain symbolic links, and
-/// shells prefer such a name.
+/// Whether the submitter's `PWD` names the child's directory. The name may lead through symbolic
+/// links, and shells prefer such a name.
 fn is_same_directory(named: &[u8], cwd: &Path) -> bool {
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok()?;

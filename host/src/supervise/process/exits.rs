@@ -2,7 +2,7 @@
 //! left.
 //!
 //! A leader keeps its pid (it is not reaped) as long as a process of its attempt may have to be
-//! signalled by the leader's group. A child without leftovers is reaped at once, and a single
+//! signalled through the leader's group. A child without leftovers is reaped at once, and a single
 //! message reports everything.
 
 use super::Supervisor;
@@ -33,7 +33,7 @@ impl Supervisor {
         }
     }
 
-    /// Handles the end of a child; `false` if it was known, and nothing changed.
+    /// Handles the end of a child; returns `false` if that end was known already.
     fn child_ended(&mut self, ended: Ended) -> bool {
         let Some((no, index)) = self.leaders.get(&ended.pid).copied() else {
             self.orphan_ended(ended);
@@ -205,7 +205,7 @@ impl Attempt {
             status: ended.status,
             usage,
             stopped,
-            // A child that ended by itself at that moment was not killed.
+            // A child that ended by itself when its input broke off was not killed.
             input_broke_off: child.input_broke_off && matches!(ended.status, Status::Signal(_)),
             stdout_bytes,
             stderr_bytes,

@@ -2,12 +2,12 @@
 //!
 //! Such a child reads a pipe. The host asks for the writing end over a separate connection for each
 //! child, and writes into the pipe itself: the bytes never pass through this process, and a slow
-//! child delays its host only by a full pipe.
+//! child delays its host only while the pipe is full.
 //!
 //! This process keeps a writing end too, so that the death of the host does not look like the end
 //! of the input. The input ends when the host says so on that connection. If the connection closes
-//! without that message, the input has broken off: the child is killed, and since its pipe stays
-//! open until then, it cannot take half of an input for the whole. Nothing can be done if host and
+//! without that message, the input has broken off: the child is killed. Its pipe stays open until
+//! then, so the child cannot take half of an input for the whole. Nothing can be done if host and
 //! supervisor are killed at the same moment; the next host then ends what is left.
 
 use super::Supervisor;
@@ -58,7 +58,8 @@ impl Supervisor {
         }
     }
 
-    /// Reads from a connection that feeds a child; `false` if it is none.
+    /// Reads from a connection that feeds a child; returns `false` if the connection feeds no
+    /// child.
     pub(super) fn hear_feeder(&mut self, connection: ConnectionNo) -> bool {
         let Some((no, index)) = self.feeders.get(&connection).copied() else {
             return false;
@@ -86,7 +87,7 @@ impl Supervisor {
         true
     }
 
-    /// Releases the child's input, which has ended, or whose child has.
+    /// Releases the child's input after the input or the child has ended.
     pub(super) fn settle_input(&mut self, no: AttemptNo, index: u16) {
         let Some(child) = self.child_mut(no, index) else {
             return;
@@ -101,7 +102,7 @@ impl Supervisor {
     }
 
     /// Breaks off a child's input and kills the child. A child that is being stopped is not killed,
-    /// since its stop is gentler, but its input stays broken off.
+    /// since a stop is gentler, but its input is broken off all the same.
     fn break_off(&mut self, no: AttemptNo, index: u16) {
         let stopping = self
             .attempts

@@ -14,7 +14,7 @@ use crate::supervise::protocol::Message;
 
 pub(in crate::supervise) const FILE: &str = "exits.log";
 
-/// The size from which it is rewritten with the lines that are still needed.
+/// The size from which the journal is rewritten with the lines that are still needed.
 const REWRITE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]

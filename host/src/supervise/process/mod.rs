@@ -1,13 +1,14 @@
 //! The supervisor process: one thread and one epoll, no runtime, and hardly an allocation while
 //! nothing happens.
 //!
-//! It is the sub-reaper of everything that it starts. When a process below it dies, the children of
-//! that process become its own at that instant. So reading the list of its own children proves that
-//! nothing of an attempt is alive, without a search through `/proc`.
+//! The supervisor is the sub-reaper of everything that it starts. When a process below the
+//! supervisor dies, the children of that process become the supervisor's own at that instant. So
+//! the list of its own children can prove that nothing of an attempt is alive, without a search
+//! through `/proc`.
 //!
 //! Once it runs it needs neither a host nor its own executable. It ends by itself when no host is
-//! connected, nothing lives and nothing is unacknowledged. It also ends, together with all its
-//! children, when its directory was removed, since no host could find it there.
+//! connected, no child lives and no attempt is unacknowledged. It also ends, together with all its
+//! children, if its directory is removed, since no host could find it any more.
 //!
 //! | module | content |
 //! |---|---|
@@ -59,6 +60,7 @@ use super::protocol::{Identity, Message};
 use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
+use super::sys::spawn::reset_execution;
 use super::sys::tag::Tag;
 use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
@@ -70,17 +72,17 @@ pub(super) const SOCKET_FILE: &str = "sock";
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
 
-/// How long it stays when no host is connected and nothing is left to do: long enough for a host
-/// that restarts.
+/// How long the supervisor stays when no host is connected and nothing is left to do: long enough
+/// for a host to restart.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long another process may hold its lock when it starts.
+/// How long another process may hold the supervisor's lock when the supervisor starts.
 const LOOKED_AT: Duration = Duration::from_secs(1);
-/// How often it checks that its directory still exists while no host is connected.
+/// How often the supervisor checks, while no host is connected, that its directory still exists.
 const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(5);
 /// The pause after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// The most bytes in one read of a pipe. They stay in the second-level cache on their way to the
-/// file.
+/// The most bytes in one read of a pipe: few enough to stay in the second-level cache on their way
+/// to the file.
 const READ_BYTES: usize = 256 << 10;
 const EVENTS_AT_ONCE: usize = 256;
 
@@ -127,7 +129,8 @@ impl Token {
 }
 
 /// Runs the supervisor in `dir`. To be called before anything else of the program has begun.
-/// `descriptors` is the soft limit on open files for children, if it is not that of this process.
+/// `descriptors` is the soft limit on open files for children, if it differs from this process's
+/// limit.
 pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     let sealed = files::seal_inherited(Inherited::Closed);
     match sealed
@@ -160,11 +163,11 @@ struct Supervisor {
     by_key: HashMap<AttemptKey, AttemptNo>,
     /// Leaders that are not reaped.
     leaders: HashMap<u32, (AttemptNo, u16)>,
-    /// Attempts of which no leader runs, but which are not over.
+    /// Attempts without a running leader that are not over yet.
     draining: BTreeSet<AttemptNo>,
     timers: BTreeSet<(At, AttemptNo)>,
     next_attempt: u32,
-    /// Attempts that were stopped before anything of them had arrived, the latest last.
+    /// Attempts that were stopped before a start of theirs had arrived, the latest last.
     stopped_ahead: VecDeque<AttemptKey>,
     strays: Strays,
 
@@ -172,7 +175,7 @@ struct Supervisor {
     journal: Journal,
     sampler: Sampler,
     own_peak: OwnPeak,
-    /// All processes, and the time until which this list may be used.
+    /// The time until which the list of all processes may be used, and that list.
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 
@@ -191,8 +194,8 @@ struct Supervisor {
     confirmed: u64,
 
     idle_since: Option<At>,
-    /// The time of the next check for its directory; `None` while a host is connected, which makes
-    /// that check.
+    /// The time of the next check that the directory still exists; `None` while a host is
+    /// connected, since the host makes that check.
     look_at: Option<At>,
     quitting: bool,
     terminated: bool,
@@ -206,6 +209,9 @@ impl Supervisor {
             .write(true)
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
+        if let Err(error) = reset_execution() {
+            eprintln!("the personality and the timer slack stay the starter's: {error}");
+        }
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
         let identity = own_identity()?;
@@ -216,7 +222,7 @@ impl Supervisor {
         let socket = SocketPath::new(dir, SOCKET_FILE)?;
         remove_stale(&dir.join(SOCKET_FILE))?;
         let listener = UnixListener::bind(socket.as_path())?;
-        // A process that can connect can start processes as this user.
+        // Whoever can connect can start processes as this user, so only this user may connect.
         std::fs::set_permissions(
             socket.as_path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o600),
@@ -237,8 +243,9 @@ impl Supervisor {
             Token::Listener.pack(),
             epoll::EventFlags::IN,
         )?;
-        // Otherwise it would be taken for a command of its host. If this fails it has no tag to
-        // replace: the host cannot have set one on this system either.
+        // Without a tag of its own, the supervisor would be taken for a command of its host. If
+        // setting the tag fails, the supervisor has inherited none: the host cannot have set a tag
+        // on this system either.
         Tag::of_supervisor(identity.pid, identity.start_time)
             .hand_on()
             .unwrap_or_default();
@@ -332,7 +339,7 @@ impl Supervisor {
 
     fn run_timers(&mut self) {
         let now = clock::monotonic();
-        // Each attempt is visited once, so that one that makes no progress does not delay the
+        // Each attempt is visited once, so that an attempt without progress does not delay the
         // others.
         let due: Vec<AttemptNo> = self
             .timers
@@ -353,8 +360,8 @@ impl Supervisor {
         self.look_for_directory(now);
     }
 
-    /// Ends everything, and itself, if the directory was removed: without its lock it counts as
-    /// dead, and its attempts as lost.
+    /// Ends all children and then the supervisor itself if its directory was removed: without the
+    /// lock file there, hosts take the supervisor for dead and its attempts for lost.
     fn look_for_directory(&mut self, now: At) {
         if self.host.is_some() || self.terminated {
             self.look_at = None;
@@ -412,7 +419,8 @@ impl Supervisor {
         self.quitting || clock::monotonic() >= since + LINGER
     }
 
-    /// Removes the files by which a host would find it. The lock ends with the process.
+    /// Removes the files by which a host would find this supervisor. The lock is released at the
+    /// end of the process.
     fn leave(&mut self) {
         self.flush_host();
         for name in [SOCKET_FILE, IDENTITY_FILE] {
@@ -430,7 +438,8 @@ impl Supervisor {
         let lines = self
             .attempts
             .values()
-            .map(|attempt| Message::Attempt(attempt.view()));
+            .map(|attempt| Message::Attempt(attempt.view()))
+            .chain(self.strays.lines());
         if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
             eprintln!(
                 "cannot rewrite the journal in {}: {error}",
@@ -509,7 +518,8 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 
 fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
     let text = serde_json::to_vec(identity)?;
-    // Need not be synced: it names the holder of the lock, which a power cut ends.
+    // Need not be synced: the file names the process that holds the lock, and a power cut ends that
+    // process.
     fsx::replace(&dir.join(IDENTITY_FILE), Lasting::Process, &text).map(drop)
 }
 

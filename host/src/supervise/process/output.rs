@@ -1,8 +1,8 @@
 //! Copies output from the pipes into the log.
 //!
-//! Each ready pipe gets a bounded turn, so a flood in one delays neither the others nor exits and
-//! commands. While the log cannot be written the attempt is held: its pipes are not read, so its
-//! processes block once these are full, and nothing is lost.
+//! Each ready pipe gets a bounded turn, so a flood in one pipe delays neither other pipes nor exits
+//! and commands. While the log cannot be written the attempt is held: its pipes are not read, so
+//! its processes block once these are full, and nothing is lost.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ enum Turn {
     More,
     /// The pipe is empty at the moment.
     Empty,
-    /// All writers have closed the pipe, and so have we.
+    /// All writers have closed the pipe, and this process has closed its reading end.
     Closed,
     /// The log could not be written.
     Held,
@@ -64,7 +64,8 @@ impl Supervisor {
         attempt.map_or(0, |attempt| attempt.log.bytes(child, channel))
     }
 
-    /// How many bytes are in a pipe now. If that cannot be told, one turn has to be enough.
+    /// How many bytes are in a pipe now. If the number cannot be found out, one turn has to be
+    /// enough.
     fn waiting(&mut self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
         let attempt = self.attempts.get_mut(&no);
         let child = attempt.and_then(|attempt| attempt.children.get_mut(&child));

@@ -30,9 +30,9 @@ pub(super) struct OwnPeak {
 }
 
 impl OwnPeak {
-    /// Returns `counted`, the kernel's maximum for a child that was started at that time, if it is
-    /// the child's own. This process's peak is read at most once for all children that were started
-    /// before the reading, and not at all if `counted` is below the last reading.
+    /// Returns `counted`, the kernel's maximum for a child, if that maximum is the child's own.
+    /// This process's peak is read at most once for all children that were started before the
+    /// reading, and not at all if `counted` is below the last reading.
     pub(super) fn childs_own(
         &mut self,
         counted: u64,
@@ -82,6 +82,8 @@ impl Supervisor {
         }
         let mut cost = Duration::ZERO;
         if running().any(|child| child.started_at + EVERY <= now) {
+            // The journal has to name strays before a host needs it.
+            self.look();
             match procfs::all() {
                 Ok(processes) => self.add_up(&processes),
                 Err(error) => eprintln!("cannot list processes: {error}"),

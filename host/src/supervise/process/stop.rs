@@ -1,5 +1,5 @@
-//! Ends an attempt with the ladder of gentle signals, then KILL; keeps the deadlines that begin
-//! this while no host is connected.
+//! Ends an attempt: sends the signals of a ladder and then KILL. Also enforces the attempts'
+//! deadlines, even while no host is connected.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// How often KILL is repeated while a leader lives: it may fork faster than one look, or hang in
-/// the kernel.
+/// How often KILL is repeated while a leader lives: the leader may fork faster than one look, or
+/// hang in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time for which a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);
-/// How many times as long as reading the list takes it may be reused: on a busy machine with
-/// thousands of processes, killing them all must not consist of reading lists.
+/// The time for which the list may be reused, as a multiple of the time that reading it took: on a
+/// busy machine with thousands of processes, a kill of them all must not spend its time on reading
+/// lists.
 const FRESH_FOR_READINGS: u32 = 4;
 
 impl Supervisor {
@@ -140,9 +141,9 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine, as listed a moment ago at most: when a thousand attempts are
-    /// killed at once, not each of them reads the list. A process that is missing from it is found
-    /// as a stray once its parent has died.
+    /// The processes of the machine. The list may be a moment old, so that a thousand attempts
+    /// killed at once need not each read it. A process that is missing from the list is found as a
+    /// stray once its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
         let (usable_until, processes) = &mut self.processes;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A path for a Unix socket, which may have at most 107 bytes. A longer one goes through the
-/// directory's descriptor in `/proc`.
+/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by one
+/// that leads through the directory's descriptor in `/proc`.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
     path: PathBuf,
@@ -62,7 +62,8 @@ pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<(
         Inherited::Closed => 0,
         Inherited::Kept => libc::CLOSE_RANGE_CLOEXEC.cast_signed(),
     };
-    // SAFETY: the caller owns no descriptor above 2, so none is closed under an owner.
+    // SAFETY: the caller owns no descriptor above 2, so no descriptor is closed while something
+    // still owns it.
     let sealed = unsafe { libc::close_range(3, libc::c_uint::MAX, flags) };
     if sealed == 0 {
         return Ok(());
@@ -85,8 +86,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
         .filter(|descriptor| *descriptor > 2)
         .collect();
     for descriptor in listed {
-        // SAFETY: as above. The descriptor of the listed directory is closed already, so closing it
-        // fails harmlessly.
+        // SAFETY: as above. The descriptor of the listed directory is closed already, so closing
+        // its number again fails harmlessly.
         unsafe {
             match inherited {
                 Inherited::Closed => libc::close(descriptor),
@@ -113,7 +114,7 @@ pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce
     reason = "replacing a standard descriptor has no safe wrapper without an owner of it"
 )]
 pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
-    // SAFETY: both descriptors are open, and no owner closes 1.
+    // SAFETY: both descriptors are open, and nothing owns descriptor 1.
     let result = unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -126,9 +127,9 @@ pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
 /// be looked at would be left behind.
 const RESERVE: u64 = 16;
 
-/// The soft limits on open files: one for children, and one for this process, which is the hard
-/// limit less a reserve. A thousand children at once are two thousand pipes here, while a child may
-/// rely on small numbers (`select`).
+/// The soft limits on open files: one for children, and one for this process: the hard limit less a
+/// reserve. With a thousand children this process has two thousand pipes open, while a child may
+/// rely on small descriptor numbers (`select`).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct FileLimits {
     children: Rlimit,
@@ -137,8 +138,8 @@ pub(in crate::supervise) struct FileLimits {
 }
 
 impl FileLimits {
-    /// Raises this process's limit. `soft` is the limit for children; by default the one that this
-    /// process had.
+    /// Raises this process's limit. `soft` is the limit for children, by default the limit that
+    /// this process had before.
     pub(in crate::supervise) fn raise(soft: Option<u64>) -> io::Result<Self> {
         let mut children = rustix::process::getrlimit(Resource::Nofile);
         let most = children.maximum.unwrap_or(u64::MAX);
@@ -162,12 +163,13 @@ impl FileLimits {
         self.children.current
     }
 
-    /// Sets the children's limit for this process: a child that has not begun its program.
+    /// Sets the children's limit for the calling process, which is a child that has not begun its
+    /// program.
     pub(in crate::supervise) fn become_childs(&self) -> io::Result<()> {
         Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
     }
 
-    /// Runs `start` with the children's limit. `start` must open descriptors in the child only.
+    /// Runs `start` with the children's limit. `start` must open no descriptor in this process.
     pub(in crate::supervise) fn for_child<T>(
         &self,
         start: impl FnOnce() -> io::Result<T>,
@@ -196,8 +198,8 @@ impl FileLimits {
 
     fn return_to_ours(&self) {
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
-            // Not an error of `start` or `look`. If the next start finds no descriptor left, it
-            // says so.
+            // Not an error of `start` or `look`. If the next start finds no free descriptor, it
+            // reports that itself.
             eprintln!("cannot restore the limit on open files: {error}");
         }
     }

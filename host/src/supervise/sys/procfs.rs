@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-pub(in crate::supervise) use crate::proc_stat::{Stat, stat};
+pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
 /// The marker that every child carries; its value is the attempt's id.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
@@ -53,11 +53,21 @@ pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
+/// The markers of a process; none if they cannot be read.
 pub(in crate::supervise) fn marks(pid: u32) -> Marks {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return Marks::default();
+    try_marks(pid).unwrap_or_default()
+}
+
+/// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
+pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
+    let environment = match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        environment => environment?,
     };
+    Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
+}
+
+fn marks_in(environment: &[u8]) -> Marks {
     let mut marks = Marks::default();
     for variable in environment.split(|byte| *byte == 0) {
         let Some(equals) = variable.iter().position(|byte| *byte == b'=') else {
@@ -75,9 +85,9 @@ pub(in crate::supervise) fn marks(pid: u32) -> Marks {
 
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
-/// Zombies stay in it until they are reaped, and an orphan joins it at the instant its parent dies.
-/// So every living process below a sub-reaper implies an entry here, and a list without strangers
-/// proves that nothing was left behind.
+/// A zombie stays in the list until it is reaped, and an orphan joins the list at the instant its
+/// parent dies. So every living process below a sub-reaper implies an entry here, and a list
+/// without strangers proves that nothing was left behind.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,
@@ -114,8 +124,8 @@ impl OwnChildren {
     }
 }
 
-/// Those of `processes` that are at or below `roots`, without detached ones and processes below
-/// these.
+/// The `roots` and all their descendants among `processes`, without detached processes and their
+/// descendants.
 pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();
@@ -129,8 +139,8 @@ pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat
     let mut found = Vec::new();
     let mut open: Vec<u32> = roots.to_vec();
     while let Some(pid) = open.pop() {
-        // Removed so that the loop ends even if the list has a cycle, as it may if pids were reused
-        // while it was read.
+        // The process is removed so that the loop ends even if the list has a cycle, as it may have
+        // if pids were reused while the list was read.
         let Some(process) = by_pid.remove(&pid) else {
             continue;
         };

@@ -25,8 +25,8 @@ fn number(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Signals a process group; one without members is no error. The caller must not have reaped the
-/// group's leader yet, since the number could mean another group after that.
+/// Signals a process group; a group without members is no error. The caller must not have reaped
+/// the group's leader yet, since the number could mean another group after that.
 pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
     let Some(group) = Pid::from_raw(leader.cast_signed()) else {
         return Ok(());
@@ -48,8 +48,8 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     }
 }
 
-/// Asks the process with this pid and start time to end; `false` if it has ended, even if another
-/// process has the pid now.
+/// Asks the process with this pid and start time to end; returns `false` if that process has ended,
+/// even if another process has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,
     start_time: u64,
@@ -162,8 +162,9 @@ impl std::os::fd::AsFd for Arrivals {
         self.0.as_fd()
     }
 }
-/// Unblocks all signals, and lets ended children be waited for, whatever the starter had set.
-/// Otherwise this process could not be told to end, and every command that it runs would fail.
+/// Unblocks all signals, and lets ended children be waited for, whatever the starter had set. With
+/// blocked signals this process could not be told to end, and with CHLD ignored every command that
+/// it runs would fail.
 #[allow(
     unsafe_code,
     reason = "the signal mask and dispositions have no safe wrapper"

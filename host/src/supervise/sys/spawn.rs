@@ -5,6 +5,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_short};
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -58,11 +59,39 @@ impl CStrings {
     }
 }
 
+/// Signals that the C library uses itself. `sigaddset` refuses them, and `posix_spawn` leaves those
+/// ignored in the child that are not in the set of defaults.
+const OF_THE_C_LIBRARY: [usize; 2] = [32, 33];
+/// The timer slack of a process whose starter has not changed it.
+const TIMER_SLACK_NS: Option<NonZeroU64> = NonZeroU64::new(50_000);
+
+/// Gives this process, and so its children, the usual personality and timer slack. It inherited
+/// them from whoever started the host, who need not be the submitter of a task.
+#[allow(unsafe_code, reason = "personality has no safe wrapper")]
+pub(in crate::supervise) fn reset_execution() -> io::Result<()> {
+    // SAFETY: the call takes a number and changes no memory.
+    if unsafe { libc::personality(0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(rustix::thread::set_current_timer_slack(TIMER_SLACK_NS)?)
+}
+
+/// Adds a signal to a set, whichever it is.
+#[allow(unsafe_code, reason = "`sigaddset` refuses some signals")]
+unsafe fn add(set: *mut libc::sigset_t, signal: usize) {
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    let index = signal - 1;
+    // SAFETY: the caller hands over an initialised set, which is an array of these words with one
+    // bit for each signal, in this order, with every C library.
+    unsafe { *set.cast::<libc::c_ulong>().add(index / BITS) |= 1 << (index % BITS) };
+}
+
 /// The signals that are set to their defaults in the child. (Handlers are always reset by `exec`;
 /// ignored signals would stay ignored.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
-    /// PIPE only: Rust's runtime ignores it, and a supervisor ignores nothing else.
+    /// PIPE, which Rust's runtime ignores, and the signals of the C library. A supervisor ignores
+    /// no others.
     Pipe,
     /// All, for a start by a process that did not choose its own dispositions (`nohup`).
     All,
@@ -81,9 +110,9 @@ pub(in crate::supervise) struct Spawn<'a> {
 }
 
 impl Spawn<'_> {
-    /// Starts it as the leader of a new session and group, with an empty signal mask. Descriptors
-    /// other than stdio must be close-on-exec. The error is that of the step that failed in the
-    /// child; it does not tell which one.
+    /// Starts the program as the leader of a new session and group, with an empty signal mask.
+    /// Descriptors other than stdio must be close-on-exec. The error is that of the step that
+    /// failed in the child; it does not tell which step.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
@@ -122,7 +151,7 @@ impl Spawn<'_> {
     }
 
     /// Like [`Self::run`], but runs `before` in the child before its program begins. For steps that
-    /// the caller could not undo in itself. Only for a process with one thread.
+    /// the caller could not undo if it took them itself. Only for a process with one thread.
     #[allow(
         unsafe_code,
         reason = "running code in the child and then exec have no safe wrapper"
@@ -151,8 +180,8 @@ impl Spawn<'_> {
             unsafe { libc::execve(path.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
             Err(io::Error::last_os_error())
         };
-        // SAFETY: the caller has one thread, so its child may do anything that the caller may. By
-        // then the mask is empty and PIPE has its default.
+        // SAFETY: the caller has one thread, so its child may do anything that the caller may. When
+        // `begin` runs, the signal mask is empty and PIPE has its default disposition.
         unsafe { command.pre_exec(begin) };
         Ok(command.spawn()?.id())
     }
@@ -184,6 +213,9 @@ impl Spawn<'_> {
                 Defaults::Pipe => libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE),
                 Defaults::All => libc::sigfillset(set.as_mut_ptr()),
             };
+            for signal in OF_THE_C_LIBRARY {
+                add(set.as_mut_ptr(), signal);
+            }
             check(libc::posix_spawnattr_setsigdefault(
                 attributes,
                 set.as_ptr(),
@@ -196,7 +228,8 @@ impl Spawn<'_> {
     }
 }
 
-/// Turns the result into an error: these functions return the error instead of setting `errno`.
+/// Turns a result into an error: the `posix_spawn` functions return the error number instead of
+/// setting `errno`.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())

@@ -1,9 +1,10 @@
-//! A tag that a process passes on to all its descendants, whatever these do: the soft limit on file
-//! locks, which no kernel since 2.4 uses.
+//! A tag that a process passes on to all its descendants, whatever they do: the soft limit on the
+//! number of file locks, a limit that no kernel since 2.4 enforces.
 //!
-//! The marker in the environment is lost with the environment (`env -i`, `sudo`, a daemon that
-//! writes its title over it), session and group are lost by `setsid`, the parent when it ends. A
-//! limit is inherited at each fork and exec, and `/proc` shows it for other users' processes too.
+//! Other marks can be lost: the marker in the environment together with the environment (`env -i`,
+//! `sudo`, a daemon that overwrites it with its title), session and group by `setsid`, the parent
+//! when the parent ends. A limit is inherited at each fork and exec, and `/proc` shows it for other
+//! users' processes too.
 
 use std::fs;
 use std::io;
@@ -26,8 +27,8 @@ pub(in crate::supervise) enum Tag {
     Host { file: u64 },
 }
 
-/// The 24 bits that stand for a supervisor. Its pid alone could be another's: after its death, and
-/// in each pid namespace that this process can see into.
+/// The 24 bits that stand for a supervisor. The pid alone could also be another supervisor's: after
+/// the first one's death, or in another pid namespace that this process can see into.
 pub(in crate::supervise) fn supervisor_number(pid: u32, start_time: u64) -> u32 {
     let both = start_time.rotate_left(22) ^ u64::from(pid);
     // The upper bits of this product depend on all bits of both numbers.
@@ -56,7 +57,7 @@ impl Tag {
         self.give_to(None)
     }
 
-    /// Tags the process with this pid; by default this process.
+    /// Tags the process with this pid, or the calling process if `None`.
     fn give_to(self, pid: Option<Pid>) -> io::Result<()> {
         let limit = Rlimit {
             current: Some(self.number()),
@@ -66,7 +67,7 @@ impl Tag {
         Ok(())
     }
 
-    /// The tag of a process; `None` if it has none or has ended.
+    /// The tag of a process; `None` if the process has no tag or has ended.
     pub(in crate::supervise) fn of(pid: u32) -> Option<Self> {
         Self::read(&fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
     }
@@ -85,7 +86,7 @@ impl Tag {
         let line = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max file locks"))?;
-        // `unlimited` does not parse, and is no tag.
+        // `unlimited` is not a tag, and fails to parse here.
         let soft: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
         let [kind, ..] = soft.to_be_bytes();
         match kind {

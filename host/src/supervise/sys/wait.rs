@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use crate::supervise::words::Status;
 
-/// The kernel's counts for a child that ended and its descendants that were waited for.
+/// The kernel's counts for a child that ended, including its descendants that were waited for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::supervise) struct Counted {
     pub(in crate::supervise) cpu_us: u64,
@@ -39,8 +39,8 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills both, or leaves their zeroes if no child ended; all their fields may
-    // be zero.
+    // SAFETY: the kernel fills both structures, or leaves them zeroed if no child ended; all their
+    // fields may be zero.
     let (result, info, usage) = unsafe {
         let result = libc::syscall(
             libc::SYS_waitid,
@@ -81,7 +81,8 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     })
 }
 
-/// Reaps a child that ended; does nothing if it has not, or is not ours.
+/// Reaps a child that ended; does nothing if the child has not ended or is not a child of this
+/// process.
 #[allow(unsafe_code, reason = "waitpid, with no pointer handed over")]
 pub(in crate::supervise) fn reap(pid: u32) {
     // SAFETY: a null pointer for the status is allowed. The result is ignored: ECHILD and "not yet"

@@ -69,14 +69,14 @@ async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
     lab.run(lab.command("first.1", &["true"])).await;
     let dir = supervisor_dir(&lab);
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    // A newer connection of the same epoch cuts off the host's; the host then cuts off this one,
-    // and so on.
+    // A newer connection of the same epoch cuts off the host's connection; the reconnected host
+    // then cuts off the newer one, and so on.
     let cutter = std::thread::spawn(move || {
         let mut cuts = 0;
         while stopped.try_recv().is_err() {
             let mut bare = Bare::connect(&dir, 1);
             cuts += 1;
-            // Wait until the host has reconnected and cut this one off in turn.
+            // Waits until the host has reconnected and in turn cut off this connection.
             let mut rest = [0; 4096];
             while bare.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
         }
@@ -100,7 +100,7 @@ async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
         over += usize::from(take(&mut lab, &mut outcomes).await);
     }
     stop.send(()).unwrap();
-    // The answer to this comes after all other reports.
+    // The answer to this `finish` comes after all other reports.
     lab.finish(key("first.1")).await;
     loop {
         match lab.host.next().await {
@@ -148,7 +148,7 @@ async fn take(lab: &mut Lab, outcomes: &mut BTreeMap<ChildId, Vec<Report>>) -> b
 }
 
 #[tokio::test]
-async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
+async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 9")).await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
@@ -190,8 +190,8 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     assert_eq!(exit.pid, pid);
 }
 
-/// The supervisor is suspended while the first host sends it a start and the second one is told by
-/// nobody that it was carried out.
+/// The first host sends a start to a suspended supervisor; the second host concludes the attempt,
+/// since no supervisor reports that the start was carried out.
 #[tokio::test]
 async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
     let mut lab = Lab::new().await;
@@ -270,7 +270,7 @@ async fn a_supervisor_without_work_ends_when_asked() {
 }
 
 #[tokio::test]
-async fn a_long_path_and_a_garbled_hello_do_no_harm() {
+async fn a_supervisor_in_a_long_path_is_reached_and_drops_a_garbled_connection() {
     let mut lab = Lab::new().await;
     let deep = lab.dir.path().join("x".repeat(120));
     let mut host = Host::open(&deep, 1).await;
@@ -350,7 +350,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
-    // Needs the file as little as it needs a host.
+    // A supervisor needs its executable file as little as it needs a host.
     std::fs::remove_file(&copy).unwrap();
 
     let mut lab = lab.restart_host(3).await;

@@ -24,7 +24,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // A mount that stays is gone with the machine; a failing test has its own message.
+        // A mount that cannot be removed now disappears with the machine; a failing test has its
+        // own message.
         Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
@@ -53,7 +54,8 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
             other => panic!("{other:?}"),
         }
     }
-    // Held back for longer than its idle limit; meanwhile another child starts and ends.
+    // The child is held back for longer than its idle limit; meanwhile another child starts and
+    // ends.
     let other = lab.command("other.1", &["sleep", "0.8"]);
     lab.start(other.clone()).await;
     let (exit, ended) = lab.host.exit(&other.child).await;

@@ -99,7 +99,7 @@ async fn a_host_that_dies_breaks_off_the_inputs_of_its_children() {
     lab.start(start).await;
     let pids = [marked("fed.1"), vec![lab.host.started(&child).await.0]].concat();
 
-    // Without an `end`, as when the host is killed.
+    // The feed is dropped without an `end`, as if the host were killed.
     drop(feed);
     let dir = lab.leave().await;
     for pid in pids {
@@ -178,7 +178,7 @@ async fn many_children_are_fed_at_once() {
                 assert_eq!(exit.status, Status::Code(5));
                 over += 1;
             }
-            // The end of an attempt whose shell ended before its `cat`.
+            // An attempt ends by a separate report if its shell ended before its `cat`.
             Report::Ended { .. } => {}
             other => panic!("{other:?}"),
         }

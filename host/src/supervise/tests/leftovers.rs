@@ -1,4 +1,4 @@
-//! Leftovers of a task are ended, whatever they did to escape, and nothing else is.
+//! Leftovers of a task are ended, whatever they did to escape, and no other process is.
 
 use super::*;
 
@@ -43,7 +43,7 @@ async fn a_descendant_without_its_marker_is_ended() {
     assert!(!is_alive(pid));
 }
 
-/// Other attempts run meanwhile, to which the process could belong.
+/// Other attempts, to which the process could belong, run at the same time.
 #[tokio::test]
 async fn a_descendant_known_only_by_its_tag_is_ended_with_its_own_attempt() {
     let mut lab = Lab::new().await;
@@ -169,7 +169,7 @@ async fn a_leftover_that_floods_its_output_delays_nobody() {
     start.cap_bytes = 1 << 20;
     let child = start.child.clone();
     lab.start(start).await;
-    // The end of the leader is reported while the leftovers still write.
+    // The leader's end is reported while the leftovers still write.
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.status, ended), (Status::Code(3), false));
     assert!(exit.usage.wall_ms < 4000, "{:?}", exit.usage);
@@ -178,7 +178,7 @@ async fn a_leftover_that_floods_its_output_delays_nobody() {
     lab.host.ended(&key("flood.1")).await;
 }
 
-/// No host could find the supervisor again, or its attempts.
+/// The supervisor ends because no host could find it or its attempts again.
 #[tokio::test]
 async fn a_supervisor_whose_directory_was_removed_ends_with_its_processes() {
     let mut lab = Lab::new().await;

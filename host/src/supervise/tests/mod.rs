@@ -1,7 +1,8 @@
 //! Tests of the real supervisor in a separate process, driven through the host's side.
 //!
-//! The test program is its own supervisor: started with `__supervise DIR` it turns into one before
-//! the test harness begins, so that it has a single thread, as the real one has.
+//! The test program is its own supervisor: if it is started with `__supervise DIR`, it becomes a
+//! supervisor before the test harness begins, so that it has a single thread, as the real
+//! supervisor has.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,7 +62,7 @@ extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
     }
 }
 
-/// A data directory, and a host's side that uses it.
+/// A data directory, and the host's side of the supervision of this directory.
 pub(super) struct Lab {
     pub(super) dir: Place,
     pub(super) host: Host,
@@ -87,7 +88,7 @@ impl Host {
         Self::open_by(dir, epoch, program).await
     }
 
-    /// Opens it with a supervisor that this program starts.
+    /// Opens the lab; `program` is the executable that runs its supervisors.
     pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let environment = std::env::vars_os().collect();
         let settings = Settings {
@@ -143,7 +144,9 @@ impl Host {
                     pid,
                     start_time,
                 } if of == *child => return (pid, start_time),
-                Report::Exited { child: of, .. } if of == *child => panic!("it ended at once"),
+                Report::Exited { child: of, .. } if of == *child => {
+                    panic!("the child ended before its start was reported")
+                }
                 _ => {}
             }
         }
@@ -334,7 +337,7 @@ impl Drop for Place {
             };
             for process in procfs::all().unwrap() {
                 if process.parent == identity.pid || process.pid == identity.pid {
-                    // An error means that it has ended already, as wanted.
+                    // An error means that the process has ended already, as wanted.
                     sys::signals::kill_pinned(process.pid, process.start_time).ok();
                 }
             }

@@ -16,7 +16,8 @@ async fn binary_output_is_kept_byte_for_byte() {
     assert!(lab.output("t.1", Channel::Stderr) == [&bytes[..], &bytes[..]].concat());
 }
 
-/// The output is compared by a running hash, so that neither side is ever in memory as a whole.
+/// The output is compared by a running hash, so that neither the expected nor the actual output is
+/// ever in memory as a whole.
 #[tokio::test]
 async fn output_of_300_megabytes_with_a_line_of_100_is_kept() {
     const LINE: u64 = 100 << 20;

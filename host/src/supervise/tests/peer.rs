@@ -3,9 +3,9 @@
 use super::*;
 use crate::supervise::peer::{Forebear, Whereabouts, whereabouts};
 
-/// The processes from one of an attempt up to its supervisor.
+/// The processes from a process of an attempt up to the attempt's supervisor.
 fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
-    match whereabouts(pid, supervisors, std::process::id()) {
+    match whereabouts(pid, supervisors, std::process::id()).unwrap() {
         Whereabouts::Below(line) => line,
         other => panic!("{pid}: {other:?}"),
     }
@@ -14,8 +14,9 @@ fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
 #[tokio::test]
 async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     let mut lab = Lab::new().await;
-    // Each script prints its pid, which a child writes to a file if its starter ends. The file is
-    // removed before the pid is printed, since the next script uses the same name.
+    // Each script prints the pid of the process to find. A process whose starter ends writes its
+    // pid to a file; the script removes the file before it prints the pid, since the next script
+    // uses the same name.
     let told = "while ! test -s pid; do :; done; read -r it < pid; rm pid; echo $it; \
                 exec sleep 1000";
     for (index, (name, script)) in [
@@ -54,8 +55,8 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
                 .iter()
                 .any(|it| (it.pid, it.start_time) == (leader, start_time));
             let by_session = line.iter().any(|it| it.session == leader);
-            // At these levels the process can be told to belong to this attempt; at the rest, only
-            // that it belongs to an attempt.
+            // Whether the process is traced to this attempt by its parents, and by its session.
+            // Processes of the last scripts can only be traced to the supervisor.
             let expected = [(true, true), (true, true), (false, true)];
             let expected = expected.get(index).copied().unwrap_or_default();
             assert_eq!((by_parents, by_session), expected, "{name} {line:?}");

@@ -46,16 +46,16 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
         "the ladder's wait was kept: {:?}",
         exit.usage
     );
-    // Its `sleep` was killed at the same instant, and may end a little later.
+    // The script's `sleep` was killed at the same instant, and may end a little later.
     if !ended {
         lab.host.ended(&key("deaf.1")).await;
     }
     assert_eq!(marked("deaf.1"), [0; 0]);
 }
 
-/// The leader ends after its child: a signal for the leader alone would leave it waiting for ever.
+/// The leader waits for its child: if the signal reached only the leader, both would run for ever.
 #[tokio::test]
-async fn signals_reach_the_group() {
+async fn a_signal_reaches_the_whole_process_group() {
     let mut lab = Lab::new().await;
     let child = "trap \"echo child; exit 0\" USR1; echo ready; while :; do sleep 0.02; done";
     let script = format!("trap 'echo leader' USR1; sh -c '{child}' & wait; wait; exit 7");
@@ -78,7 +78,7 @@ async fn signals_reach_the_group() {
 
 /// A suspended process takes no signal until it is resumed.
 #[tokio::test]
-async fn a_suspended_child_is_asked_to_end() {
+async fn a_suspended_child_is_resumed_so_that_it_can_end() {
     let mut lab = Lab::new().await;
     let ladder = vec![Rung {
         signal: Signal::Term,
@@ -104,7 +104,8 @@ async fn a_suspended_child_is_asked_to_end() {
     assert_eq!(lab.text("t.1"), "ready\nbye\n");
 }
 
-/// No supervisor knows the attempt yet: nothing of it is started until it is acknowledged.
+/// No supervisor knows the attempt yet when it is stopped: nothing of it is started until it is
+/// acknowledged.
 #[tokio::test]
 async fn a_stop_that_overtakes_its_start_is_remembered() {
     async fn refused(lab: &mut Lab, start: StartChild) -> Report {
@@ -141,7 +142,7 @@ async fn a_stop_that_overtakes_its_start_is_remembered() {
 }
 
 #[tokio::test]
-async fn deadlines_are_kept_with_no_host_there() {
+async fn deadlines_are_enforced_while_no_host_is_connected() {
     let mut lab = Lab::new().await;
     let deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done";
     let child = started_script(&mut lab, "hard.1", deaf, |start| {

@@ -13,8 +13,9 @@ pub(super) const TRANSLATE: &str = "Translate the read-me.";
 
 /// The first day. At some point the account reaches its limit, which lasts until this time.
 ///
-/// An agent may see the subjects of commits, which are prompts of others. So prompts that are never
-/// committed are matched first, and the last one committed after those.
+/// An agent may see the subjects of commits, which are prompts of other agents. So the rules try
+/// prompts that never become commits before all others, and a prompt that is committed later before
+/// one that is committed earlier.
 pub(super) fn first_day(limit_until_s: u64) -> Script {
     let script = Script::default();
     let limit = Answer::usage_limit(limit_until_s);
@@ -23,7 +24,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     let log = Answer::bash("git log --format=%s");
     let notes = "Totals are in cents, and name their currency.";
     let script = does(script, NOTES, log, notes);
-    // The slow agent always asks for another answer, and each costs money.
+    // The slow agent always asks for another answer, and each answer costs money.
     let looks = held("slow", Answer::bash("cat cart.py"));
     let script = script.then(Rule::new(looks).containing(SLOW).times(3));
     let script = script.then(Rule::new(Answer::text("Nothing is.")).containing(SLOW));
@@ -42,7 +43,7 @@ pub(super) fn next_day() -> Script {
     does(script, RENAME, rename(), "Renamed it.")
 }
 
-/// One command, and then a text.
+/// An agent that runs one command and then answers with text.
 fn does(script: Script, prompt: &str, command: Answer, says: &str) -> Script {
     script
         .then(Rule::new(command).containing(prompt).times(1))

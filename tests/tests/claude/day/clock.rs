@@ -25,7 +25,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows this time after midnight in UTC now.
+    /// A clock that now shows a moment this long after midnight UTC.
     pub(super) fn at(after_midnight: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut compiler = Command::new("cc")
@@ -68,7 +68,7 @@ impl Clock {
         self.set();
     }
 
-    /// The time this long after the first, in seconds since 1970.
+    /// The time this long after the clock's first time, in seconds since 1970.
     pub(super) fn after(&self, time: Duration) -> u64 {
         (self.start + time).as_secs()
     }
@@ -77,9 +77,9 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
-    /// Writes the time. The file is never empty: a program that has it mapped would die.
+    /// Writes the time. The file is never empty: a program that has an empty file mapped would die.
     fn set(&self) {
-        // Rounded up to a whole second, so that the clock never shows less than requested.
+        // Rounds up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);

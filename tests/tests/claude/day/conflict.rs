@@ -1,4 +1,5 @@
-//! Two agents have changed the same line: the messages on the screen, and how a person resolves it.
+//! Two agents have changed the same line: the messages on the screen, and how a person resolves the
+//! conflict.
 
 use super::{Day, Tasks};
 
@@ -34,11 +35,11 @@ impl Day {
         let resolve = format!("claudine worktree resolve {currency}");
         self.shell.types(&format!("claudine why {notes}")).has(&[
             &format!("it could not run because of currency ({currency}), which has failed"),
-            &format!("`{resolve}` merges what that one did and revives this one"),
+            &format!("`{resolve}` merges that task's changes and revives this task"),
         ]);
     }
 
-    /// Resolves it with the first step that `status` names, in a shell in the worktree.
+    /// Resolves the conflict with the first step that `status` names, in a shell in the worktree.
     pub(super) fn resolves_it(&self, tasks: &Tasks) {
         let Tasks {
             currency, notes, ..
@@ -62,7 +63,7 @@ impl Day {
             .types("echo 'total_eur = sum(prices) * 100' > cart.py");
         self.shell.types("exit").has(&[
             "merged `claudine/currency` into `main`",
-            &format!("{currency} has succeeded; revived 1 dependant"),
+            &format!("{currency} has succeeded; 1 dependant can run again"),
         ]);
         let line = format!("✓ notes ({notes}) succeeded");
         self.shell

@@ -1,4 +1,4 @@
-//! Three agents in separate worktrees, and one that waits for one of them.
+//! Three agents in separate worktrees, and a fourth agent that waits for one of the three.
 
 use super::{
     Day, Tasks,

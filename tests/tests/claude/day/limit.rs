@@ -1,4 +1,5 @@
-//! A usage limit: the account's agents wait for its end, and one is tried earlier.
+//! A usage limit: the account's agents wait for the end of the limit, and one of them is retried
+//! earlier.
 
 use claudine_tests::wait_for;
 
@@ -7,11 +8,11 @@ use super::{
     agents::{REVIEW, TRANSLATE},
 };
 
-/// One minute after the end that the service told.
+/// The agents wait until one minute after the end that the service announced.
 const UNTIL: &str = "Claude usage limit (5-hour) until tomorrow 02:01 (in 9h";
 
 impl Day {
-    /// Endings of the waiting tasks' ids.
+    /// Lets two agents meet a usage limit; returns the endings of their ids.
     pub(super) fn meets_a_usage_limit(&self) -> [String; 2] {
         let review = self.delegates("--name review", REVIEW);
         self.is_parked(&review, 1);
@@ -32,7 +33,7 @@ impl Day {
         let (now, _) = now.split_once('`').expect("a command in quotes");
         assert_eq!(now, format!("claudine retry --now {translate}"), "{why}");
         self.shell.types(now);
-        // The limit still holds.
+        // The limit still applies.
         self.is_parked(&translate, 1);
         self.shell
             .types(&format!("claudine status {translate}"))

@@ -24,13 +24,13 @@ use shell::Shell;
 
 /// Half past four in the afternoon.
 const START: Duration = Duration::from_mins(16 * 60 + 30);
-/// Time until two in the night, when the usage limit is over.
+/// Time from the start until two in the night, when the usage limit ends.
 const LIMIT: Duration = Duration::from_mins(9 * 60 + 30);
-/// Time until half past eight on the next day.
+/// Time from the start until half past eight on the next day.
 const NIGHT: Duration = Duration::from_hours(16);
 
 struct Day {
-    // Dropped before the host, which may end programs in the shell.
+    // The shell is dropped before the host: dropping the host may end programs in the shell.
     shell: Shell,
     world: World,
     clock: Clock,
@@ -45,7 +45,7 @@ struct Tasks {
 }
 
 #[test]
-fn a_day_of_use() {
+fn a_day_of_work_needs_only_the_ids_and_commands_on_the_screen() {
     let day = Day::begin();
     let tasks = day.hands_over();
     day.meets_a_conflict(&tasks);

@@ -63,7 +63,7 @@ impl Day {
         for task in all {
             assert_eq!(task["outcome"], "succeeded", "{task:#}");
         }
-        // A task that was continued or parked has one attempt more.
+        // A task that was continued or parked has a second attempt.
         let attempts = |id: &str| {
             let task = self.world.host.status(id);
             let outcomes = task["attempts"].as_array().unwrap().iter();

@@ -17,7 +17,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
     let detail = task["merge"]["detail"].as_str().unwrap();
     let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
     assert!(detail.contains(&ways), "{detail}");
-    // Since nothing has changed, the answer is the same.
+    // The answer to another request is the same, since nothing has changed.
     let branch = task["worktree"]["branch"].as_str().unwrap();
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
@@ -76,7 +76,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
 #[test]
 fn checkout_that_is_clean_again_is_updated() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
     let host = &repository.host;
     host.live(&id);
@@ -136,7 +136,7 @@ fn branch_left_for_later_is_merged_on_request() {
     assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // A named branch stays, so merging it can be requested again.
+    // A branch that was named by the user is kept, so merging it can be requested again.
     assert_eq!(repository.branches(), ["fix", "main"]);
     let answer = host.json(["worktree", "merge", id, "--merge", "auto"]);
     assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
@@ -152,7 +152,7 @@ fn branch_left_for_later_is_merged_on_request() {
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 }
 
-/// Worktrees are lost with a data directory; the repository keeps the rest.
+/// Worktrees are lost with the data directory, but their branches remain in the repository.
 #[test]
 fn restored_task_continues_on_its_branch() {
     let repository = Repository::new();
@@ -191,7 +191,7 @@ fn restored_task_continues_on_its_branch() {
 fn dependants_run_after_a_merge_by_hand() {
     let repository = Repository::new();
     let host = &repository.host;
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo said; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo said; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     let after = |options: &[&str], script: &str| {
         let arguments = ["run"].iter().chain(options);
@@ -211,7 +211,7 @@ fn dependants_run_after_a_merge_by_hand() {
     for dependant in [&reads, &last] {
         assert_eq!(host.finished(dependant)["outcome"], "upstream_failed");
     }
-    // The conflict was resolved, committed, and merged with git alone; the request finds that.
+    // The conflict was resolved, committed and merged with git alone; the request finds the merge.
     let branch = host.status(&id)["worktree"]["branch"].clone();
     repository.git(&["merge", "-q", "-X", "theirs", branch.as_str().unwrap()]);
     let answer = host.json(["worktree", "merge", "fix"]);
@@ -230,7 +230,8 @@ fn dependants_run_after_a_merge_by_hand() {
         kinds[kinds.len() - 3..],
         ["merged_by_hand", "attempt_ended", "done"]
     );
-    // Its output is its executor's, and a resumed attempt continues that one.
+    // The task's output is still that of its executor's attempt, and a resumed attempt continues
+    // that attempt.
     assert_eq!(host.text(["logs", &id]), "said");
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
     // The task has succeeded: another request changes nothing, and a retry is a third attempt.

@@ -25,7 +25,7 @@ fn changes_of_a_task_are_shown_before_and_after_its_merge() {
         stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)"),
         "{stat}"
     );
-    // Later commits on the base are not its changes.
+    // Later commits on the base are not changes of the task.
     repository.write("sub/file", "mine\n");
     repository.commit("mine");
     let auto = repository.done(&["--merge", "auto", "--name", "auto"], "echo three > file");
@@ -93,7 +93,7 @@ fn diff_runs_no_commands_of_the_repository() {
     .unwrap();
     let text = host.text(["diff", id]);
     assert!(text.contains("-one\n+two"), "{text}");
-    // On a terminal there are colours, and the person's pager is used.
+    // On a terminal, the diff has colours and the person's pager is used.
     let pager = &[("PAGER", "sed s/^/paged:/"), ("GIT_PAGER", "")];
     let mut terminal = Terminal::start_with(host, &["diff", id], (80, 24), pager);
     terminal.shows(&["paged:-one", "paged:+two"]);

@@ -53,7 +53,7 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
 
     let gh = "#!/bin/sh\necho \"$@\" >> \"$HOME/gh.calls\"\ntest \"$2\" = create && echo https://example.org/pull/1\n";
     write_script(&bin.path().join("gh"), gh);
-    // A plain number would mean the pull request of that number.
+    // To `gh`, a plain number would mean the pull request with that number.
     let options = ["--merge", "pr", "--branch", "12"];
     let task = repository.done(&options, "echo three > file");
     let detail = merged(&task, "succeeded", "opened");
@@ -73,7 +73,7 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
     assert!(calls.contains("--base=main"), "{calls}");
     repository.is_untouched();
 
-    // The person pushes to a fork, and pull requests come from there.
+    // The person pushes to a fork, and pull requests come from the fork.
     let root = repository.host.root();
     git_in(
         &repository.host,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
 
-/// Each of these has changed, blocked or hung the git of some tool.
+/// Each of these settings has changed, blocked or hung the git commands of some tool.
 const SETTINGS: &str = "\
 [core]
 	fsmonitor = false
@@ -151,7 +151,7 @@ fn settings_of_a_person_do_not_change_what_the_host_does() {
     let refs = git_in(host, &remote, &["for-each-ref", "--format=%(refname)"]);
     assert_eq!(refs, "refs/heads/fix", "only the branch is pushed");
 
-    // Changes that such settings hide are found all the same.
+    // Changes that these settings hide are found all the same.
     let task = repository.done(&[], "echo five > untracked; echo five > file");
     let detail = merged(&task, "succeeded", "left");
     assert!(detail.starts_with("2 files are not committed"), "{detail}");
@@ -251,7 +251,7 @@ fn path_of_a_task_does_not_affect_the_hosts_git() {
     merged(&task, "succeeded", "merged");
     assert!(!evil.join("evil.ran").exists());
     assert!(!repository.host.home().join("evil.ran").exists());
-    // The author's name comes from their settings.
+    // The author's name comes from the task's variables.
     let author = repository.git(&["log", "-1", "--format=%an <%ae>"]);
     assert_eq!(author, "Somebody <s@example.org>");
 }

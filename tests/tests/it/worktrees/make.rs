@@ -155,7 +155,7 @@ fn next_attempt_continues_in_the_same_worktree() {
         fs::read(repository.path().join("half")).unwrap(),
         b"whole\n"
     );
-    // A later attempt does so too, even if the worktree was removed.
+    // A later attempt continues in the same place, even if the worktree was removed.
     let id = task["id"].as_str().unwrap();
     repository.host.text(["retry", id]);
     let task = repository.host.finished(id);
@@ -165,19 +165,22 @@ fn next_attempt_continues_in_the_same_worktree() {
 #[test]
 fn task_in_a_worktree_outlives_its_host() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo two > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo two > file";
     let id = repository.submit(&["--merge", "auto"], script);
     repository.host.live(&id);
     repository.host.kill_host();
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
     repository.host.up();
     let left = repository.host.json(["worktree", "clean", "--all"]);
-    assert_eq!(left["left"][0]["why"], "its task has not ended", "{left:#}");
+    assert_eq!(
+        left["left"][0]["why"], "the task of the worktree has not ended",
+        "{left:#}"
+    );
     fs::write(worktree.join("go"), "").unwrap();
     merged(&repository.host.finished(&id), "succeeded", "merged");
 }
 
-/// No process is started, and its end does not wait for git.
+/// No process is started, and the task's end does not wait for git.
 #[test]
 fn cancel_while_the_worktree_is_made_starts_nothing() {
     let repository = Repository::new();
@@ -190,7 +193,7 @@ fn cancel_while_the_worktree_is_made_starts_nothing() {
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
     assert_eq!(task["attempts"][0]["pid"], json!(null), "{task:#}");
     assert!(!ran.exists());
-    // A retry does everything.
+    // A retry makes the worktree and runs the task.
     repository.go();
     repository.host.text(["retry", &id]);
     merged(&repository.host.finished(&id), "succeeded", "nothing");

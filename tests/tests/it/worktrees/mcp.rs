@@ -148,7 +148,7 @@ fn agent_merges_nothing_beyond_its_ceiling() {
         assert!(complaint.contains(setting), "{complaint}");
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
-        // Viewing it is only reading.
+        // Viewing the changes is only reading, and allowed.
         let diff = client.call("TaskDiff", json!({ "taskId": task["id"] }));
         assert!(diff["patch"].to_string().contains("+two"), "{diff:#}");
     };

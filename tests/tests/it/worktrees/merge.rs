@@ -53,7 +53,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     repository.write("scratch", "not committed\n");
     let id = repository.submit(
         &["--merge", "auto", "--base", "main", "--branch", "fix"],
-        "until test -e go; do sleep 0.02; done; rm go; echo two > file",
+        "until test -e go; do sleep 0.1; done; rm go; echo two > file",
     );
     repository.host.live(&id);
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
@@ -85,7 +85,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
 #[test]
 fn conflict_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     let deploy = repository.host.text([
         "run",
@@ -127,9 +127,9 @@ fn conflict_changes_nothing_and_stops_dependants() {
     let short = &id[id.len() - 6..];
     let steps = format!(
         "Reason     merge conflict in file\n           \
-         1. claudine worktree resolve {short}  # resolve it in a shell\n           \
-         2. claudine enter {short}  # look around in its worktree\n           \
-         3. claudine diff {short}  # see what it has changed\n"
+         1. claudine worktree resolve {short}  # resolve the conflict in a shell\n           \
+         2. claudine enter {short}  # look around in the worktree\n           \
+         3. claudine diff {short}  # see what the task has changed\n"
     );
     assert!(text.contains(&steps), "{text}");
     assert!(text.contains("  failed: merge conflict\n"), "{text}");
@@ -138,7 +138,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
     assert!(list.contains("  merge conflict in file  "), "{list}");
-    // After a merge by hand it is no longer needed.
+    // After a merge by hand, the task's worktree and branch are no longer needed.
     repository.git(&["merge", "-q", "-X", "ours", branch]);
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], id, "{cleaned:#}");
@@ -148,7 +148,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
 #[test]
 fn checkout_that_was_changed_meanwhile_is_left_unchanged() {
     let repository = Repository::new();
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
     repository.host.live(&id);
     repository.write("sub/file", "mine\n");
@@ -198,7 +198,8 @@ fn tasks_of_a_graph_build_on_merged_work() {
     repository.is_untouched();
 }
 
-/// A git that kills the host once: after it has moved a base, before the host can record that.
+/// A git that kills the host once: after it has moved a base, and before the host can record the
+/// move.
 struct Deadly {
     repository: Repository,
     killed: PathBuf,
@@ -247,7 +248,7 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is done, but its task does not know: the next request ends the task.
+/// The merge is done, but not recorded for its task: the next request ends the task.
 #[test]
 fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
     let deadly = Deadly::new();
@@ -437,7 +438,7 @@ fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
     }
 }
 
-/// Git may fail when it has written some files already, and its index too.
+/// Git may fail after it has written some of the files, or even its index.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {
     let repository = Repository::new();
@@ -468,7 +469,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
         assert_eq!(status, "## main\n?? mine");
     };
 
-    // The index is not written: git ends at a file that it cannot write.
+    // Git fails before it writes the index, because it cannot write a file.
     let fails_at_two = "text=$(cat); test \"$text\" != two && echo \"$text\"";
     repository.git(&["config", "filter.broken.required", "true"]);
     repository.git(&["config", "filter.broken.clean", "cat"]);
@@ -477,7 +478,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     let task = failed(script, says);
     untouched();
 
-    // The index is written: git cannot move the branch.
+    // Git fails after it has written the index, because it cannot move the branch.
     repository.git(&["config", "filter.broken.smudge", "cat"]);
     let notes = repository.path().join(".git/logs/refs/heads/main");
     fs::rename(&notes, host.root().join("notes")).unwrap();
@@ -488,7 +489,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     fs::remove_dir_all(&notes).unwrap();
     fs::rename(host.root().join("notes"), &notes).unwrap();
 
-    // A file that cannot be put back either is named.
+    // If a file cannot be put back, the message names the file.
     let fails = format!("cat; ! test -e {}", fail.display());
     repository.git(&["config", "filter.broken.smudge", &fails]);
     let until = format!("{script}; touch {}", fail.display());
@@ -502,7 +503,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     repository.git(&["restore", "filtered"]);
     untouched();
 
-    // Nothing is in the way of another try.
+    // A later merge succeeds.
     let id = task["id"].as_str().unwrap();
     host.run(["worktree", "merge", id]).check();
     untouched();
@@ -573,7 +574,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     for message in ["second", "third"] {
         repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
     }
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let begin = || {
         let id = repository.submit(&["--merge", "auto"], script);
         repository.host.live(&id);
@@ -591,7 +592,7 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     let editor = "sequence.editor=echo break >";
     repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
     end(&id, "`main` is being rebased in ");
-    // New tasks on it are refused as well.
+    // New tasks to be merged into this branch are refused as well.
     repository
         .host
         .run([
@@ -605,7 +606,10 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
             "true",
         ])
         .code(REFUSED)
-        .says(&["`main`, which is being rebased in", "end that first"]);
+        .says(&[
+            "`main`, which is being rebased in",
+            "end the rebase or bisect first",
+        ]);
     repository.git(&["rebase", "--abort"]);
     let id = begin();
     repository.git(&["bisect", "start", "main", "main~2"]);
@@ -624,7 +628,7 @@ fn checkout_with_a_separate_git_directory_is_updated() {
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // From another checkout the first one cannot be found.
+    // Git in another checkout cannot find the first checkout.
     let other = repository.host.home().join("other");
     repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
     let other = other.to_str().unwrap();
@@ -682,7 +686,7 @@ fn nested_repository_is_not_merged_as_a_hash() {
         "{detail}"
     );
     assert!(repository.worktree(&task).join("inner/x").exists());
-    // A commit by the task itself does not help.
+    // If the task itself commits the nested repository, the merge is refused too.
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");

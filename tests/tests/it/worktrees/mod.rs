@@ -24,11 +24,11 @@ use std::{
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
-/// Something that exists is in the way.
+/// Exit code if something that exists is in the way.
 const REFUSED: i32 = 125;
-/// The command line or the request is invalid in any state.
+/// Exit code if the command line or the request is invalid in any state.
 const USAGE: i32 = 2;
-/// For scripts: commits all changes.
+/// Shell commands, for use in scripts, that commit all changes.
 const COMMIT: &str =
     "git add -A && git -c user.name=T -c user.email=t@example.org commit -q -m work";
 
@@ -81,7 +81,7 @@ impl Repository {
         self.write("slow", "slow\n");
         self.commit("slow");
         let waits =
-            format!("touch {root}/reached; until test -e {root}/go; do sleep 0.02; done; cat");
+            format!("touch {root}/reached; until test -e {root}/go; do sleep 0.1; done; cat");
         self.git(&["config", "filter.slow.smudge", &waits]);
     }
 
@@ -129,7 +129,7 @@ impl Repository {
 /// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
 #[track_caller]
 fn conflicting(repository: &Repository) -> Value {
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
     repository.host.live(&id);
     repository.write("file", "ours\n");

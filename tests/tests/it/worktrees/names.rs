@@ -14,7 +14,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
     for (branch, script) in [
         ("v2", "echo v2 > v2".to_owned()),
         ("heads/v3", "echo v3 > v3".to_owned()),
-        // A tag with the name of its own branch.
+        // The task makes a tag with the name of its own branch.
         ("own", format!("echo own > own; {COMMIT}; git tag own main")),
     ] {
         let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
@@ -27,7 +27,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
         assert_eq!(text, format!("{name}\n"));
     }
     repository.is_untouched();
-    // Its worktree is made from the branch again, not from the tag.
+    // A later worktree of a task is made from its branch, not from the tag of that name.
     let task = repository.done(
         &["--branch", "again"],
         &format!("echo again >> again; {COMMIT}"),
@@ -57,7 +57,7 @@ fn base_means_the_branch_of_that_name() {
     merged(&task, "succeeded", "merged");
     assert_eq!(task["output"], "branch\n");
     assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
-    // `HEAD` is what is checked out, as without a base, and not a branch of that name.
+    // As a base, `HEAD` means what is checked out, not a branch named `HEAD`.
     repository.git(&["update-ref", "refs/heads/HEAD", "refs/heads/v1"]);
     let main = repository.git(&["rev-parse", "refs/heads/main"]);
     for base in [&[][..], &["--base", "HEAD"], &["--base", "@"]] {

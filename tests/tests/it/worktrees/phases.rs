@@ -13,22 +13,23 @@ use tempfile::TempDir;
 
 use super::{COMMIT, Repository, git_in, merged, write_script};
 
-/// Runs in place of the host's git, and calls it. While a file `hold` with a number exists beside
-/// it, commands are counted: the one with that number writes itself into `reached` and waits for
-/// `go`. If a file `only` exists, only commands that match its pattern count.
+/// A script that runs in place of the host's git, and calls git. While a file `hold` with a number
+/// exists beside the script, commands are counted; the command with that number is written to
+/// `reached` and waits for `go`. If a file `only` exists, only commands that match its pattern
+/// count.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/*}
 if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
     echo x >> "$here/count"
     if test "$(wc -l < "$here/count")" -eq "$(cat "$here/hold")"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
-        until test -e "$here/go"; do sleep 0.02; done
+        until test -e "$here/go"; do sleep 0.1; done
     fi
 fi
 exec REAL_GIT "$@"
 "#;
 
-/// Stands in for a `gh` that remembers the pull requests it has opened, by branch.
+/// A stand-in for `gh` that remembers, by branch, the pull requests that it has opened.
 const GH: &str = r#"case $2 in
 list) ! grep -qxe "$3" "$here/requests" || echo https://example.org/pull/1 ;;
 create) echo "$3" >> "$here/requests"; echo https://example.org/pull/1 ;;
@@ -78,8 +79,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Makes a `claudine` command stop at the first git that the host runs for it; returns that
-    /// git's pid.
+    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the pid
+    /// of that git.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);
@@ -95,14 +96,14 @@ impl Shimmed {
 
     fn reset(&self) {
         for name in ["hold", "count", "reached", "go"] {
-            // Not all files exist in each round.
+            // An error is ignored, because not every file exists in each round.
             fs::remove_file(self.dir.path().join(name)).ok();
         }
     }
 }
 
-/// The next host waits for the command or ends it, and continues: the task runs once, and its work
-/// is merged once.
+/// The next host waits for the interrupted git command or ends it, and continues: the task runs
+/// once, and its work is merged once.
 #[test]
 fn next_host_continues_after_a_death_at_any_git_command() {
     let shimmed = Shimmed::new();
@@ -151,8 +152,8 @@ fn next_host_continues_after_a_death_at_any_git_command() {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
-/// A patch is complete, and a pull request is opened once, even if the command goes on without the
-/// host that started it.
+/// A patch is complete, and a pull request is opened once, even if the git command goes on after
+/// the death of the host that started it.
 #[test]
 fn next_host_continues_after_a_death_during_the_hand_over() {
     let shimmed = Shimmed::new();
@@ -237,8 +238,8 @@ fn hanging_settlement_ends_at_its_time_limit() {
     repository.is_untouched();
 }
 
-/// No client waits for it any more: git has a supervisor that ends it in time, and `--kill` ends it
-/// at once.
+/// No client waits for the request any more: a supervisor ends its git in time, and `down --kill`
+/// ends its git at once.
 #[test]
 fn git_of_an_abandoned_request_is_ended() {
     let shimmed = Shimmed::new();

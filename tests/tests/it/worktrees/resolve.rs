@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
-/// Keeps both sides, like a person who edits the file.
+/// Resolves the conflict by keeping both sides, like a person who edits the file.
 const BOTH: &str = "printf 'both\\n' > file";
 
 #[test]
@@ -23,7 +23,7 @@ fn conflict_resolved_in_a_shell_lets_dependants_run() {
     let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
     let mut terminal = Terminal::start_with(host, &arguments, SIZE, shell);
     terminal.shows(&["file has conflict markers", "in the worktree> "]);
-    // The shell handles an interrupt.
+    // An interrupt does not end `resolve`: the shell in the worktree handles it.
     terminal.press("\x03");
     wait_for("another prompt", || {
         let prompts = terminal.screen().matches("in the worktree> ").count();
@@ -32,7 +32,7 @@ fn conflict_resolved_in_a_shell_lets_dependants_run() {
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
-    terminal.shows(&["into `main`", "revived 1 dependant"]);
+    terminal.shows(&["into `main`", "1 dependant can run again"]);
     assert!(terminal.ended().success());
     let task = host.status(id);
     merged(&task, "succeeded", "merged");
@@ -73,7 +73,8 @@ fn editor_gets_the_conflicting_files() {
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
 }
 
-/// Without a terminal it prints the steps, and the same command completes the merge.
+/// Without a terminal, the command prints the steps; a second call of the same command completes
+/// the merge.
 #[test]
 fn resolution_can_be_continued_or_aborted() {
     let repository = Repository::new();
@@ -99,7 +100,8 @@ fn resolution_can_be_continued_or_aborted() {
     host.run([&resolve[..], &["--abort"]].concat()).check();
     assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
     assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
-    // After a start everything dies: the next start finds the open merge.
+    // After the merge has begun, the host and the shell die: the next `resolve` finds the open
+    // merge.
     let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
     let terminal = Terminal::start_with(host, &resolve, SIZE, shell);
     terminal.shows(&["in the worktree> "]);
@@ -116,8 +118,8 @@ fn resolution_can_be_continued_or_aborted() {
     host.run(resolve).code(REFUSED).says(&["is gone"]);
 }
 
-/// A task that runs again in a merge that is still open ends by the conflict once more, and what is
-/// proposed is what helps, also once the merge was given up.
+/// A task that runs again while its merge is still open fails with the same conflict. The proposed
+/// command is the one that helps, even after the merge was aborted.
 #[test]
 fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
     let repository = Repository::new();
@@ -127,7 +129,7 @@ fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
     let resolve = ["worktree", "resolve", "fix"];
     host.run(resolve).code(REFUSED).says(&["file"]);
     fs::write(repository.worktree(&task).join("go"), "").unwrap();
-    // Its script writes over the file, which resolves nothing as far as git knows.
+    // The task's script overwrites the file; for git, this does not resolve the conflict.
     host.run(["retry", id]).check();
     assert_eq!(host.run(["wait", id]).status.code(), Some(1));
     let is_told = || {
@@ -146,7 +148,7 @@ fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
     is_told();
 }
 
-/// A conflict that no longer exists is merged at once, and a removed worktree is made again.
+/// If the conflict no longer exists, the work is merged at once. A removed worktree is made again.
 #[test]
 fn vanished_conflict_is_merged_without_a_person() {
     let repository = Repository::new();
@@ -170,7 +172,7 @@ fn vanished_conflict_is_merged_without_a_person() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// The base is merged into the branch, and the person does the rest.
+/// The base is merged into the branch; the person merges the branch into the base later.
 #[test]
 fn manual_strategy_resolves_on_the_branch_only() {
     let repository = Repository::new();

@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use super::{COMMIT, Repository, git_in, merged};
 
-/// A repository with a submodule `lib`, which has its own submodule `lib/deep`. Unless the person's
-/// configuration allows it, git refuses submodules from a path.
+/// A repository with a submodule `lib`, which has its own submodule `lib/deep`. Git refuses
+/// submodules from a path unless the person's configuration allows them.
 fn with_submodules(allowed: bool) -> Repository {
     let repository = Repository::new();
     let host = &repository.host;
@@ -34,7 +34,7 @@ fn with_submodules(allowed: bool) -> Repository {
 }
 
 #[test]
-fn submodules_are_checked_out_and_go_with_the_worktree() {
+fn submodules_are_checked_out_and_removed_with_the_worktree() {
     let repository = with_submodules(true);
     let task = repository.done(
         &["--merge", "auto"],
@@ -59,8 +59,9 @@ fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     assert_eq!(task["outcome"], "failed", "{task:#}");
     let message = task["reason"]["message"].as_str().unwrap();
     assert!(
-        message.starts_with("its submodules cannot be checked out: `git submodule` failed:")
-            && message.contains("transport 'file' not allowed"),
+        message.starts_with(
+            "the submodules of the worktree cannot be checked out: `git submodule` failed:"
+        ) && message.contains("transport 'file' not allowed"),
         "{message}"
     );
     assert!(!repository.worktree(&task).exists());
@@ -71,14 +72,14 @@ fn unavailable_submodules_fail_the_task_and_leave_nothing() {
 #[test]
 fn work_that_is_only_in_a_submodule_is_never_removed() {
     let repository = with_submodules(true);
-    // An uncommitted change.
+    // The submodule has an uncommitted change.
     let changed = repository.done(&["--merge", "patch"], "echo changed > lib/deep/text");
     let detail = merged(&changed, "failed", "refused");
     assert!(
         detail.contains("changes inside a submodule must be committed in the submodule: lib"),
         "{detail}"
     );
-    // A commit that is on no remote, in a submodule that was removed.
+    // A removed submodule has a commit that is on no remote.
     let own = format!("cd lib; git switch -q -c own; echo own > text; {COMMIT}; cd ..; {COMMIT}");
     let removed = repository.done(&[], &format!("{own}; git rm -qf lib; {COMMIT}"));
     let detail = merged(&removed, "succeeded", "left");
@@ -86,8 +87,8 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
         detail.contains("no longer checked out: modules/lib"),
         "{detail}"
     );
-    // The commit is in an existing submodule, and another one refers to it: after a merge nobody
-    // could get it.
+    // An existing submodule has a commit that is on no remote, and the task's commit refers to it:
+    // after a merge, nobody else could get the submodule's commit.
     let committed = repository.done(&["--merge", "auto"], &own);
     let detail = merged(&committed, "failed", "refused");
     assert!(
@@ -114,7 +115,7 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
         let file = repository.worktree(task).join(path);
         assert_eq!(fs::read_to_string(file).unwrap(), text);
     }
-    // Once it is pushed, it is merged.
+    // Once the submodule's commit is pushed, the task's work is merged.
     let lib = repository.worktree(&committed).join("lib");
     git_in(&repository.host, &lib, &["push", "-q", "origin", "own"]);
     let id = committed["id"].as_str().unwrap();
@@ -173,7 +174,7 @@ fn worktree_that_git_would_not_use_is_not_made() {
     let host = &repository.host;
     let lib = repository.path().join("lib");
     git_in(host, &lib, &["config", "extensions.worktreeConfig", "true"]);
-    // The script assumes that it runs in its own checkout.
+    // The task's script assumes that it runs in its own checkout.
     let task = repository.done(
         &["-w", lib.to_str().unwrap()],
         "git clean -fdxq; rm -rf text",

@@ -1,5 +1,5 @@
 //! Invariants, checked after every step: each row by itself, the indexes against the rows, the
-//! board against the disk, answered submissions, processes, and cycles.
+//! board against the disk, submissions that were answered, processes, and cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,8 +81,8 @@ impl World {
         self.edges = edges.collect();
     }
 
-    /// Checks that no attempt that has ended changes or goes. A failed commit only takes back
-    /// unanswered ones.
+    /// Checks that an attempt that has ended is neither changed nor removed. Only a failed commit
+    /// may undo an end, and only if this end was not yet acknowledged.
     fn check_history(&mut self) {
         let pending = self.board.pending.finished.values();
         for task in self.board.tasks.values().chain(pending) {
@@ -108,8 +108,8 @@ impl World {
         }
     }
 
-    /// Checks that no answered submission is lost: it is unfinished, or its end is on disk or on
-    /// its way there.
+    /// Checks that no submission that was answered is lost: its task is unfinished, or the task's
+    /// end is on disk or in a batch that is being written.
     fn check_promises(&self) {
         let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
         for id in &self.promised {
@@ -122,8 +122,8 @@ impl World {
         }
     }
 
-    /// Checks that an attempt is open while its task runs, and that an ended task is back only
-    /// after a retry.
+    /// Checks that an attempt is open exactly while its task runs, and that an ended task runs
+    /// again only after a retry.
     fn check_row(&self, task: &Task) {
         assert!(!task.is_done());
         let ended = task.last_attempt().map(|last| last.ended.is_some());
@@ -185,8 +185,8 @@ impl World {
         }
     }
 
-    /// Checks that a task is blocked exactly while a dependency is unfinished, and that the ended
-    /// ones allow it to run.
+    /// Checks that a task is blocked exactly while a dependency is unfinished, and that the
+    /// dependencies that have ended allow the task to run.
     fn check_dependencies(&self, task: &Task, blocked: bool) {
         let mut edges = task.dependencies.iter();
         let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));
@@ -223,7 +223,8 @@ impl World {
         newest.end().unwrap()
     }
 
-    /// Checks that of the attempts with one key at most one has a process without a sign of life.
+    /// Checks that at most one of the attempts with the same key has a process without a sign of
+    /// life.
     fn check_serial_starts(&self) {
         let mut silent = BTreeMap::new();
         for (attempt, process) in &self.processes {
@@ -238,7 +239,8 @@ impl World {
         }
     }
 
-    /// Uses the world's own record of parents, independent of the board's.
+    /// Checks that the descendants of a cancelled task are cancelled. Uses the world's own record
+    /// of parents, which is independent of the board's.
     pub(super) fn check_cancelled(&self, cancelled: TaskId) {
         for task in self.board.unfinished() {
             let mut below = task.id;

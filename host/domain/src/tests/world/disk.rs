@@ -108,11 +108,11 @@ impl World {
         }
         self.mail.clear();
         self.lost.clear();
-        // Preparations belong to the host.
+        // Preparations do not outlive the host.
         self.preparing.clear();
         self.cut_short.clear();
         // Only the dead host knew that a start had not arrived, or that an attempt had no process
-        // yet; the supervisor did not.
+        // yet. The supervisor did not know this.
         let received = &self.received;
         self.told
             .retain(|(attempt, report)| received.contains(attempt) && *report != never_received());
@@ -128,7 +128,7 @@ impl World {
         running.filter_map(Task::last_attempt_id).collect()
     }
 
-    /// Loads a new board from the disk, as after a crash and after a failed commit.
+    /// Loads a new board from the disk, as is done after a crash or a failed commit.
     pub(super) fn load(&mut self) {
         self.durable = self.disk.last_batch;
         self.awaiting.clear();
@@ -175,7 +175,7 @@ impl World {
             let found = self.found(attempt);
             self.step(Input::Recovered { task, found }).unwrap();
         }
-        // Each end without a release is reported again, even that of a finished task.
+        // Each end that was not released is reported again, even the end of a finished task.
         let over = self
             .processes
             .iter()
@@ -187,8 +187,8 @@ impl World {
         }
     }
 
-    /// State of an attempt as the next host finds it. A trace of its start makes an assignment
-    /// known, whatever has died meanwhile.
+    /// State of an attempt, as the next host finds it. An assigned attempt with a trace of its
+    /// start is known, whatever has died in the meantime.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt)
             || self.lost.contains(&attempt)
@@ -196,7 +196,8 @@ impl World {
             || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
-        // A reserved attempt may be gone: the task it waited for never began and was stopped.
+        // A reserved attempt may no longer exist, because the task it waited for never began and
+        // was stopped.
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned
@@ -213,7 +214,7 @@ fn ended_attempts(task: &Task) -> BTreeSet<u32> {
     ended.map(|one| one.number).collect()
 }
 
-/// Attempts of a task whose end has an event in the batch.
+/// Attempts of a task for whose end the batch has an event.
 fn told_ends(batch: &Batch, task: &Task) -> BTreeSet<u32> {
     let facts = batch.events.iter().filter(|event| event.task == task.id);
     let ends = facts.filter_map(|event| match &event.fact {

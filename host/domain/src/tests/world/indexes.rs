@@ -1,7 +1,7 @@
-//! The board against a second one made from its tasks: no index has diverged.
+//! Compares the board with a second one made from its tasks: no index has diverged.
 //!
-//! The second board is made after every step from the same rows; nothing is copied, so it is cheap
-//! enough. Facts that a new board cannot know are ignored: the batch of an assignment, and the
+//! The second board is made after every step from the same rows. Nothing is copied, so this takes
+//! little time. Facts that a new board cannot know are ignored: the batch of an assignment, and the
 //! beginning of a start timeout.
 
 use super::World;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl World {
-    /// Checks that each index equals that of a new board with the same tasks.
+    /// Checks that each index equals the index of a new board with the same tasks.
     pub(super) fn check_indexes(&self) {
         let (board, other) = (&self.board, &self.made_of_the_same());
         assert!(
@@ -85,7 +85,7 @@ fn clocks(board: &Board) -> impl Iterator<Item = &(MonotonicMs, TaskId, Clock)> 
     clocks.filter(|(_, _, clock)| matches!(clock, Clock::Queue | Clock::Hard))
 }
 
-/// Settling attempts, without those that the board would forget at its next look at the time.
+/// Settling attempts, without those that the board would forget the next time it checks the clock.
 fn settling(board: &Board, now: Now) -> impl Iterator<Item = (TaskId, MonotonicMs)> {
     let settling = board.capacity.started.settling().iter();
     let settling = settling.map(|(task, start)| (*task, *start));

@@ -1,7 +1,7 @@
 //! A simulated world around the board: a store that may fail, a host that may die, a supervisor
-//! that outlives it or dies with it, a machine that restarts, reports that come late, out of order
-//! and twice, clocks that jump. It drives the board as the engine does and checks its invariants
-//! after every step: see [`World::check`].
+//! that outlives the host or dies with it, a machine that restarts, reports that come late, out of
+//! order and twice, and clocks that jump. The world drives the board as the engine does, and checks
+//! the board's invariants after every step: see [`World::check`].
 
 mod check;
 mod disk;
@@ -48,14 +48,15 @@ pub(super) fn steps() -> u64 {
 /// An event. Numbers select among whatever exists at that moment.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    /// All of them or none.
+    /// All of the tasks are submitted, or none.
     Submit(Vec<Wish>),
     Cancel(usize),
-    /// With all dependants that had run, or only with those that could not.
+    /// A finished task is retried with all its dependants that had run, or only with those that
+    /// could not run.
     Retry(usize, bool),
     /// A task that waits for a time is started at once.
     TryNow(usize),
-    /// Somebody merges by hand the work of a task that failed by its merge.
+    /// Somebody merges the work of a task by hand after its merge had failed.
     MergeByHand(usize),
     Hold(usize),
     Release(usize),
@@ -76,23 +77,23 @@ pub(super) enum Happening {
     WaitBegins(usize),
     WaitEnds(usize),
     Slots(u32),
-    /// The next start is lost on its way to the supervisor.
+    /// The next start is lost before it reaches the supervisor.
     LoseNextStart,
-    /// The engine's work after each round of inputs.
+    /// The engine does the work that follows each round of inputs.
     Turn,
     Commit,
     FailCommit,
-    /// The host dies in the middle of a commit, and another takes over. The store keeps the torn
-    /// batch as a whole or not at all. Nobody got an answer to anything in it, or since.
+    /// The host dies in the middle of a commit, and another takes over. The store keeps either the
+    /// whole torn batch or nothing of it. Nothing in that batch or after it was answered.
     Crash {
         committed: bool,
         dies: Dies,
     },
-    /// The supervisor dies and the host lives on.
+    /// The supervisor dies, but the host does not.
     SupervisorDies,
 }
 
-/// The parts that die with the host.
+/// What dies together with the host.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Dies {
     Alone,
@@ -110,7 +111,7 @@ pub(super) struct Wish {
     pub(super) start_timeout: bool,
     pub(super) timeout: bool,
     pub(super) key: Option<u8>,
-    /// Numbers that select among all tasks submitted earlier and those of the same submission.
+    /// Numbers that select among all tasks that were submitted earlier or in the same submission.
     pub(super) dependencies: Vec<(usize, Condition)>,
     pub(super) held: bool,
     pub(super) group: Option<u8>,
@@ -119,9 +120,9 @@ pub(super) struct Wish {
     pub(super) queue_timeout: bool,
     pub(super) label: Option<u8>,
     pub(super) worktree: bool,
-    /// In millionths of a dollar; a sign of cost is one.
+    /// Budget in millionths of a dollar. One sign of cost costs one millionth.
     pub(super) budget: Option<u8>,
-    /// Selects one of the graphs that have a budget.
+    /// Number that selects one of the graphs with a budget.
     pub(super) graph: Option<u8>,
 }
 
@@ -137,7 +138,7 @@ pub(super) enum Sign {
     Alive,
     Finishing,
     AccountWorks,
-    /// Its cost rises by a millionth of a dollar.
+    /// The attempt's cost rises by a millionth of a dollar.
     Cost,
     Doing,
     Progress,
@@ -147,10 +148,10 @@ pub(super) enum Sign {
 pub(super) enum End {
     Success,
     Exit,
-    /// Its executor ended it because its budget was spent.
+    /// The executor ended the attempt because the attempt's budget was spent.
     Budget,
     Limit(Option<Duration>),
-    /// Success, but merging the work conflicts if there is a worktree.
+    /// The attempt succeeds, but merging its work conflicts if there is a worktree.
     Conflict,
 }
 
@@ -161,7 +162,7 @@ struct Process {
     alive: bool,
     cost_micro_usd: u64,
     ended: Option<Ending>,
-    /// Its work is still to be settled.
+    /// Whether the attempt's work is still to be settled.
     settles: bool,
     conflicts: bool,
 }
@@ -169,7 +170,7 @@ struct Process {
 #[derive(Default)]
 struct Disk {
     tasks: BTreeMap<TaskId, Task>,
-    /// Written with the task, and never again.
+    /// Edges of each task, written with the task and never changed.
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
@@ -190,11 +191,11 @@ pub(super) struct World {
     promised: BTreeSet<TaskId>,
     processes: BTreeMap<AttemptId, Process>,
     received: BTreeSet<AttemptId>,
-    /// Attempts that the current host prepares. `cut_short` holds those that were stopped before
+    /// Attempts that the current host prepares. `cut_short` holds the ones that were stopped before
     /// they had a process.
     preparing: BTreeSet<AttemptId>,
     cut_short: BTreeMap<AttemptId, Ending>,
-    /// Starts that did not arrive, and whose end is not released yet.
+    /// Attempts whose start did not arrive and whose end is not released yet.
     lost: BTreeSet<AttemptId>,
     /// Attempts whose supervisor died before the current host began.
     orphans: BTreeSet<AttemptId>,
@@ -203,8 +204,8 @@ pub(super) struct World {
     told: Vec<(AttemptId, Report)>,
     /// Edges of the graph when it was last searched for cycles.
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
-    /// Finished rows that readers may still hold, old ones included, each with the last batch on
-    /// disk at that time.
+    /// Finished rows, even old ones, that readers may still hold, each with the number of the last
+    /// batch that was on disk when the row was read.
     copies: Vec<(BatchNumber, Task)>,
     /// Each task after the last step that changed it.
     history: BTreeMap<TaskId, Arc<Task>>,
@@ -283,7 +284,7 @@ impl World {
             Happening::Submit(wishes) => self.submit(&wishes),
             Happening::Cancel(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
-                // One task, or two by one command.
+                // One task, or two tasks in one command.
                 let count = 1 + number % 2;
                 let picked =
                     (0..count).filter_map(|more| pick(&ids, number.wrapping_add(more)).copied());
@@ -413,7 +414,7 @@ impl World {
         };
         let before = releases(&self.board);
         let answer = self.board.step(self.now, input);
-        // Each reported end causes one release, anything else none.
+        // Each reported end causes one release. Nothing else causes any.
         let after = releases(&self.board);
         assert_eq!(after, [before, end.into_iter().collect()].concat());
         answer

@@ -16,8 +16,8 @@ use crate::{
 
 impl World {
     /// Runs all accepted tasks to their ends without further failures, in a number of rounds
-    /// proportional to the number of tasks. Tasks that wait for their descendants wait until those
-    /// have ended, and none starves.
+    /// proportional to the number of tasks. A task that waits for its descendants waits until they
+    /// have ended, and no task starves.
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(1));
@@ -46,7 +46,8 @@ impl World {
         self.check_ledger();
     }
 
-    /// Checks that each cost is in the ledger once: its sums equal those of the rows.
+    /// Checks that each cost is in the ledger exactly once: the sums of the ledger equal the sums
+    /// of the rows.
     fn check_ledger(&self) {
         let mut graphs: BTreeMap<TaskId, u64> = BTreeMap::new();
         let mut all = 0;
@@ -86,7 +87,7 @@ impl World {
             }
         }
         self.deliver_all();
-        // The time exceeds any wait, even one from a wall clock that had jumped ahead.
+        // This time exceeds any wait, even a wait that began while the wall clock had jumped ahead.
         self.happen(Happening::Pass(Duration::from_hours(12)));
     }
 
@@ -100,8 +101,8 @@ impl World {
         self.board.suspended.contains(&task)
     }
 
-    /// Lets each running task wait for its descendants. One whose executor has answered is already
-    /// ending.
+    /// Lets each running task wait for its descendants, unless its executor has answered: such a
+    /// task is already ending.
     fn begin_waits(&mut self) {
         let parents = self.board.descendants.keys();
         let running = parents.filter(|id| {
@@ -115,8 +116,8 @@ impl World {
         }
     }
 
-    /// Ends the wait of each task whose descendants have ended. The wait also ends if a descendant
-    /// depends on a waiting task: those two would wait for each other.
+    /// Ends the wait of each task whose descendants have ended. The wait is also ended if a
+    /// descendant depends on a task that waits, since these two would wait for each other.
     fn end_waits(&mut self) {
         let waiting: Vec<TaskId> = self.board.suspended.iter().copied().collect();
         for task in waiting {

@@ -62,7 +62,7 @@ impl World {
     }
 
     fn submission(&mut self, wish: &Wish, id: TaskId, together: &[TaskId]) -> Submission {
-        // Includes answered tasks, and those on their way to the disk.
+        // The known tasks include answered ones and those of batches not yet on disk.
         let known: Vec<TaskId> = self
             .disk
             .tasks
@@ -138,8 +138,8 @@ impl World {
         }
     }
 
-    /// Begins or ends a wait in an attempt that runs, or in one that has ended and does not know it
-    /// yet.
+    /// Begins or ends a wait in an attempt that runs, or in an attempt whose process has not
+    /// noticed yet that the attempt has ended.
     pub(super) fn wait(&mut self, number: usize, input: impl FnOnce(AttemptId) -> Input) {
         let begun: Vec<AttemptId> = self.received.iter().copied().collect();
         let Some(attempt) = pick(&begun, number).copied() else {
@@ -155,13 +155,13 @@ impl World {
         if answer == Answer::Stale {
             assert_eq!(
                 self.board.suspended, before,
-                "the wait of {attempt} changed another one"
+                "the wait of {attempt} changed the wait of another attempt"
             );
         }
     }
 
-    /// Retries from a row that was read at batch `as_of`, with everything else as it is now. If the
-    /// board cannot tell whether the row is stale, it is read again.
+    /// Retries a task from a row that was read at batch `as_of`, but with everything else as it is
+    /// now. If the board cannot tell whether the row is stale, the row is read again.
     pub(super) fn retry(&mut self, as_of: BatchNumber, task: Task, all: bool, resume: bool) {
         let id = task.id;
         let retry = |world: &Self, as_of, task: Task| Retry {
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Merges by hand the work of a task that failed by its merge; any other task is refused.
+    /// Merges the work of a task by hand. This is refused unless the task's merge had failed.
     pub(super) fn merge_by_hand(&mut self, as_of: BatchNumber, task: Task) {
         let id = task.id;
         let merged = |world: &Self, as_of, task| MergedByHand {
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// Tasks that could not run because of a task, or all its dependants, as stored.
+    /// Tasks that could not run because of `of` or, if `all` is set, all its dependants, as stored.
     pub(super) fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
         let done = self.disk.tasks.values().filter(|task| task.is_done());
         let done: Vec<&Task> = done.collect();

@@ -1,4 +1,4 @@
-//! Running processes: their signs, their ends, and the way of their reports to the host.
+//! Running processes: their signs, their ends, and how their reports reach the host.
 
 use std::fmt::Write as _;
 
@@ -102,7 +102,7 @@ impl World {
         self.mail.push((attempt, started(pid)));
     }
 
-    /// Settles the work: the ending is on disk.
+    /// Settles the work. The ending is on disk by then.
     fn settle(&mut self, attempt: AttemptId) {
         let row = &self.disk.tasks[&attempt.task];
         let told = row.attempts.iter().find(|one| one.number == attempt.number);
@@ -146,7 +146,7 @@ impl World {
             }
             assert!(
                 self.lost.contains(&attempt),
-                "{attempt} is to be taken up, and nobody knows it"
+                "{attempt} is to be taken over, but nobody knows it"
             );
             self.mail.push((attempt, never_received()));
             return;
@@ -301,7 +301,8 @@ impl World {
         self.step(Input::Report { attempt, report }).unwrap();
     }
 
-    /// Ends all processes with the supervisor. Its notes still tell how attempts had ended before.
+    /// Ends all processes together with the supervisor. Its notes still show how attempts had ended
+    /// before.
     pub(super) fn kill_processes(&mut self) {
         for process in self.processes.values_mut() {
             if process.ended.is_none() {
@@ -310,7 +311,7 @@ impl World {
         }
     }
 
-    /// The host notices it, and hears of every end.
+    /// The host notices the supervisor's death, and receives every end.
     pub(super) fn supervisor_dies(&mut self) {
         let live = |(attempt, process): (&AttemptId, &Process)| {
             process.ended.is_none().then_some(*attempt)

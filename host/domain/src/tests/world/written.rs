@@ -1,7 +1,7 @@
-//! The board against the disk: every difference is on its way there.
+//! Compares the board with the disk: every difference will be written by a batch that is under way.
 //!
-//! The check runs after every step, whatever is in flight: a change that a step forgets to write
-//! shows at once, not at a later load.
+//! The check runs after every step, whatever is being committed. So a change that a step forgets to
+//! write shows at once, not at a later load.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,8 @@ use super::World;
 use crate::{batch::Batch, id::TaskId, task::Task};
 
 impl World {
-    /// Checks that board and disk agree, counting the batch in flight as written, except for the
-    /// rows that the batch being filled will write.
+    /// Checks that board and disk agree, except for the rows that the batch being filled will
+    /// write. A batch that is being committed counts as written.
     pub(super) fn check_written(&self) {
         let nothing = Batch::default();
         let flying = self.in_flight.as_ref().map_or(&nothing, |(batch, _)| batch);

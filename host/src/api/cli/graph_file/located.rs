@@ -51,7 +51,7 @@ impl Content {
     }
 }
 
-/// The value at a path, or the deepest one that exists on it.
+/// The value at a path, or the deepest existing value on the path.
 pub(super) fn follow<'a>(node: &'a Node, path: &[Segment]) -> &'a Node {
     let mut at = node;
     for segment in path {
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Any {
         Ok(Content::Scalar(number.into()))
     }
 
-    /// JSON has no infinite numbers and no NaN.
+    /// Keeps infinite numbers and NaN as strings, because JSON has no such numbers.
     fn visit_f64<E>(self, number: f64) -> Result<Content, E> {
         let written = serde_json::Number::from_f64(number).map(Value::Number);
         Ok(Content::Scalar(

@@ -31,7 +31,7 @@ use crate::{
 const LIMIT_BYTES: u64 = 256 << 20;
 
 pub(super) struct GraphFile {
-    /// The name as shown in messages.
+    /// Name of the file, as shown in messages.
     name: String,
     text: String,
 }
@@ -304,7 +304,7 @@ mod tests {
             "- {name: a}\n- {name: b, argv: [x], retries: many}\n",
             &[
                 "pipe.yaml:1:3: a task has one of `argv`, `script`, `prompt` and `spec`",
-                "pipe.yaml:2:33: this has to be a whole number from 0, not the text \"many\"",
+                "pipe.yaml:2:33: this has to be a whole number from 0, not the string \"many\"",
             ],
         );
         check(

@@ -2,7 +2,7 @@
 
 use crate::text::{columns, harmless};
 
-/// Length of the shown part of a line, and of the part before the mark.
+/// Length of the part of a line that is shown, and of its part before the mark.
 const SHOWN_CHARS: usize = 68;
 const BEFORE_CHARS: usize = 44;
 

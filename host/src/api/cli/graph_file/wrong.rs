@@ -24,7 +24,7 @@ use crate::{
 
 /// Limit of the mistakes looked for in one task.
 const MOST: usize = 50;
-/// Similarity from which a word is suggested for another; 1 is identical.
+/// Similarity from which one word is suggested in place of another; 1 means identical.
 const LIKELY: f64 = 0.6;
 
 /// A line and a column of the file, counted from 1.
@@ -52,7 +52,8 @@ impl Written {
     }
 }
 
-/// A position in the file, from one in a document that begins below other lines.
+/// Converts a position in a document into the position in the file, where `lines_before` lines
+/// precede the document.
 pub(super) fn place(at: Location, lines_before: u64) -> Option<Place> {
     (at != Location::UNKNOWN).then(|| Place {
         line: at.line() + lines_before,
@@ -60,7 +61,7 @@ pub(super) fn place(at: Location, lines_before: u64) -> Option<Place> {
     })
 }
 
-/// The value as text, even if it was written as a number.
+/// The value as a string, even if it was written as a number.
 fn text(node: &Node) -> Option<String> {
     match &node.value {
         Content::Scalar(Value::String(text)) => Some(text.clone()),
@@ -70,7 +71,8 @@ fn text(node: &Node) -> Option<String> {
     }
 }
 
-/// Whether all names are different. Only tasks of this file count; the host checks the others.
+/// Whether all names are different. Compares only the tasks of this file; the host checks other
+/// tasks.
 pub(super) fn has_each_name_once(tasks: &[NewTask]) -> bool {
     let mut names = BTreeSet::new();
     let mut named = tasks.iter().filter_map(|task| task.name.as_ref());
@@ -113,7 +115,8 @@ fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Pl
         let wrong = match lenient::read_at::<Member>(document.clone()) {
             Err(wrong) => wrong,
             Ok(member) => {
-                // A task from which something was removed may be invalid only because of that.
+                // A task from which something was removed may be invalid only because of the
+                // removal.
                 if found.len() == before
                     && let Err(error) = member.into_task(directory)
                 {
@@ -139,7 +142,8 @@ fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Pl
     }
 }
 
-/// A mistake as a message, its position, and the path of what to remove before the next reading.
+/// A mistake as a message, its position, and the path of the field to remove before the next
+/// reading.
 fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) {
     if let Some((field, known)) = wrong.unknown_field() {
         for depth in (0..=wrong.path.len()).rev() {
@@ -159,7 +163,7 @@ fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) 
                     let message = format!("unknown field '{field}'; did you mean '{likely}'?");
                     told.message = message;
                 }
-                None => told.hint = Some("`claudine schema graph` has all fields".to_owned()),
+                None => told.hint = Some("`claudine schema graph` shows all fields".to_owned()),
             }
             let mut path = above.to_vec();
             path.push(Segment::Map {
@@ -169,12 +173,13 @@ fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) 
         }
     }
     let at = follow(&task.node, &wrong.path).referenced;
-    // The whole field is removed, because removing an item would shift the others of its list.
+    // The whole field is removed, because removing one item would shift the later items of its
+    // list.
     let path = wrong.path.iter().take(1).cloned().collect();
     (mistake(wrong.why()), task.place(at), path)
 }
 
-/// Removes a field; returns whether it existed.
+/// Removes a field; returns whether the field existed.
 fn remove(document: &mut Value, path: &[Segment]) -> bool {
     let Some((Segment::Map { key }, above)) = path.split_last() else {
         return false;
@@ -201,7 +206,7 @@ fn nearest<'a>(word: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, known)| known)
 }
 
-/// Finds the task and the value that a JSON Pointer into the list of tasks means:
+/// Finds the task and the value to which a JSON Pointer into the list of tasks points:
 /// `/2/dependencies/0`.
 pub(super) fn found<'a>(
     tasks: &'a [Written],
@@ -229,7 +234,7 @@ pub(super) fn found<'a>(
     Some((task, named.into_iter().find_map(task_of).unwrap_or(at)))
 }
 
-/// Whether a field may be spelled like this.
+/// Whether `written` is an accepted spelling of the field.
 fn is_written_for(written: &str, field: &str) -> bool {
     let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
     let (written, field) = (plain(written), plain(field));

@@ -158,7 +158,7 @@ fn task_rows(model: &mut Model, width: usize, height: u16, now: Timestamp) -> Ve
     rows
 }
 
-/// `2 running · 5 queued · 1 needs you · $3.20 today`
+/// The first line: `2 running · 5 queued · 1 needs you · $3.20 today`.
 fn head(model: &Model) -> Row {
     let mut parts = text::standing(&model.counts);
     if model.sequence.is_none() {
@@ -264,7 +264,8 @@ fn time(task: &TaskRow, now: Timestamp) -> String {
     }
 }
 
-/// The current action, the reason for waiting, or the reason of the end; otherwise the request.
+/// The current action, the reason for waiting, or the reason of the end; without any of these, the
+/// request.
 fn doing(task: &TaskRow, now: Timestamp) -> String {
     let reason = task.reason.as_ref().map(|reason| reason.message.as_str());
     let said = match (task.outcome.as_deref(), task.state.as_str()) {
@@ -369,7 +370,7 @@ fn foot(model: &Model, width: usize) -> Row {
             let filter = if model.filter.is_empty() {
                 "/ filter".to_owned()
             } else {
-                format!("/{} (esc drops it)", model.filter)
+                format!("/{} (esc clears it)", model.filter)
             };
             let keys = "enter logs  c cancel  r retry  h hold  w why";
             (Colour::Grey, format!("{keys}  {filter}  ? help  q quit"))
@@ -378,7 +379,7 @@ fn foot(model: &Model, width: usize) -> Row {
     Row::text(Some(colour), &fit(&harmless(&line), width))
 }
 
-/// The last lines of an output without colours; an agent's are its transcript.
+/// The last lines of an output without colours; for an agent, those of its transcript.
 pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
     let drawing = Drawing {
         look: Look {
@@ -476,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_shown_of_a_long_queue_is_said() {
+    fn the_screen_says_how_many_tasks_of_a_long_queue_it_leaves_out() {
         let mut model = model();
         let text = shown(&mut model, 80, 24);
         assert!(!text.contains("of 4 shown"), "{text}");
@@ -487,7 +488,7 @@ mod tests {
         press(&mut model, "/nothing has this name\n");
         let text = shown(&mut model, 80, 24);
         assert!(text.contains("none of the tasks shown matches"), "{text}");
-        // Nobody is asked while no host is there.
+        // While no host runs, the screen does not claim to ask one.
         model.away = Some("no host is running; waiting for one".to_owned());
         model.sequence = None;
         let text = shown(&mut model, 80, 24);

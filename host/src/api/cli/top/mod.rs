@@ -46,11 +46,11 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// Time between two attempts to reach a host again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Time limit of a request for changes. What is not an event, such as a pause of the queue, is
-/// shown within this time.
+/// Time limit of a request for changes. A change that is not an event, such as a pause of the
+/// queue, is shown within this time.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
-/// Number of output lines read below the tasks, and for the whole screen.
+/// Number of output lines that are read to be shown below the tasks, and on the whole screen.
 const TAIL_LINES: u64 = 40;
 const LOG_LINES: u64 = 2_000;
 
@@ -66,7 +66,7 @@ pub(super) struct Top {
     /// Print once and exit (default without a terminal).
     #[arg(long)]
     once: bool,
-    /// Whether `top` is run by plain `claudine`, and a hint to the help is shown.
+    /// Whether plain `claudine` runs `top`, so that a hint to the help is shown.
     #[arg(skip)]
     pub(super) points_to_help: bool,
 }
@@ -116,7 +116,7 @@ async fn print_once(session: &Session) -> Result<(), Failure> {
 }
 
 async fn stay(session: &Session) -> Result<(), Failure> {
-    // Asked before switching the screen, so that an error is shown on the normal one.
+    // Asks before switching the screen, so that an error is shown on the normal screen.
     let first = session.client().changes(changes_after(None)).await?;
     let signals = Signals::listen()?;
     let patient = session.client_with(|start| start.policy = Policy::Never);
@@ -158,7 +158,7 @@ type Work<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = News> + 'a>>>;
 struct View<'a> {
     /// Starts a host if none runs, for actions.
     client: &'a Client,
-    /// Starts no host, for watching: one that was stopped stays stopped.
+    /// Starts no host, for watching: a host that was stopped stays stopped.
     patient: &'a Client,
     model: Model,
     screen: Screen,
@@ -294,8 +294,8 @@ impl<'a> View<'a> {
             }
             News::Tail(task, read) => {
                 self.reading = None;
-                // Without a host the last lines read stay on the screen. They are read again with
-                // the next change; retrying at once would be a busy loop.
+                // Without a host, the last lines that were read stay on the screen. The output is
+                // read again with the next change; retrying at once would be a busy loop.
                 if let Ok(end) = read {
                     self.model.set_tail(task, draw::lines_of_end(&end));
                     self.read_tail_if_other();

@@ -8,7 +8,7 @@ use crate::app::{Action, Counts, Overview, QueueView, TaskRow};
 
 /// Number of finished tasks that are shown.
 const ENDED: usize = 20;
-/// Everything is read again if there are more rows than this, or fewer unfinished ones than
+/// Everything is read again if there are more rows than this, or fewer unfinished rows than
 /// [`FEW_ROWS`] while the host has more.
 const MOST_ROWS: usize = 3_000;
 const FEW_ROWS: usize = 300;
@@ -42,7 +42,7 @@ pub(super) struct Text {
     pub(super) grows: bool,
 }
 
-/// An effect of a key outside the model.
+/// An effect that a key has outside the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
     Quit,
@@ -124,7 +124,8 @@ impl Model {
         self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
     }
 
-    /// The number of unfinished tasks at hand, and of all of them, if that is more.
+    /// The number of unfinished tasks that were read, and of all unfinished tasks, if there are
+    /// more.
     pub(super) fn part_shown(&self) -> Option<(u64, u64)> {
         let Counts {
             running,
@@ -159,7 +160,7 @@ impl Model {
             .collect();
         order.sort_by_cached_key(|row| (rank(row), Reverse(end_of(row)), Reverse(row.id.clone())));
         self.order = order.into_iter().map(|row| row.id.clone()).collect();
-        // The selection follows its task. If the task is gone, the one now at its position is
+        // The selection follows its task. If the task is gone, the task now at its position is
         // selected.
         if self.place_of_selected().is_none() {
             self.select(seen.unwrap_or(0));
@@ -354,7 +355,7 @@ impl Model {
 }
 
 impl Text {
-    /// Scrolls the text; returns false for a key that closes it.
+    /// Scrolls the text; returns false for a key that closes the text.
     fn key(&mut self, code: KeyCode, room: usize) -> bool {
         let most = self.rows.saturating_sub(room);
         self.below = match code {
@@ -383,7 +384,7 @@ fn rank(row: &TaskRow) -> u8 {
     }
 }
 
-/// Times in RFC 3339 in UTC with milliseconds sort like text.
+/// The end as a string; RFC 3339 times in UTC with milliseconds sort correctly as strings.
 fn end_of(row: &TaskRow) -> Option<String> {
     row.outcome.as_ref().and(row.finished_at.clone())
 }

@@ -26,17 +26,17 @@ use super::{
 /// Switches to the alternate screen and hides the cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
-/// Begins a synchronised update, which terminals that support it show at once.
+/// Begins a synchronised update. A terminal that supports this shows the update in one step.
 const BEGIN: &str = "\x1b[?2026h";
 const END: &str = "\x1b[0m\x1b[?2026l";
-/// Size of a terminal that does not tell its size.
+/// Size of a terminal that does not report its size.
 const USUAL_SIZE: (u16, u16) = (80, 24);
 
 /// Whether the terminal must be restored; static so that the panic hook can read it.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct Screen {
-    /// The current contents.
+    /// Current contents of the screen.
     shown: Buffer,
     colours: bool,
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A kill at any step leaves a complete restore or nothing, and no later restore fails because of
-/// it.
+/// the kill.
 #[test]
 fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
     let old = used();
@@ -49,7 +49,7 @@ fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
             Ok(())
         };
         let cut = restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause);
-        // The first step of the next host, itself interrupted once.
+        // The first step of the next host, which is also interrupted once.
         let mut once = 3;
         let pause = &mut || {
             once -= 1;
@@ -77,8 +77,7 @@ fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
     assert!(nothing > 10 && all > 10, "{nothing} and {all}");
 }
 
-/// Otherwise a backup taken before the contents are in place would look like that of an empty
-/// queue.
+/// A backup taken before the contents are in place would look like a backup of an empty queue.
 #[test]
 fn no_backup_is_taken_of_an_incomplete_restore() {
     let old = used();
@@ -162,8 +161,8 @@ impl Write for Killed<'_> {
     }
 }
 
-/// Before the renaming no file has the name, and the partial file of a killed process does not
-/// prevent the next backup, which is complete.
+/// Before the rename no file has the name of the backup. The partial file of a killed process does
+/// not prevent the next backup from becoming complete.
 #[test]
 fn a_backup_killed_at_any_step_leaves_no_file_with_its_name() {
     let old = used();
@@ -220,19 +219,19 @@ fn only_regular_files_are_replaced() {
     assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
 }
 
-/// After any error no file has the name.
+/// After any error no file has the name of the backup.
 #[test]
 fn a_failed_backup_leaves_no_file() {
     let old = used();
     let file = old.layout.root().join("../queue.backup");
-    // An unreadable log: a directory in its place.
+    // A directory in its place makes the log unreadable.
     let (attempt, _) = attempts()[0];
     let path = old.layout.log(attempt);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(to_file(&old.layout, &file, false, false).is_err());
     let beside = fs::read_dir(file.parent().unwrap()).unwrap();
-    assert_eq!(beside.count(), 1, "the data directory alone");
+    assert_eq!(beside.count(), 1, "only the data directory is left");
     let nobody = empty();
     let refused = to_file(&nobody.layout, &file, false, false).err().unwrap();
     assert_eq!(refused.kind, ErrorKind::NotFound);

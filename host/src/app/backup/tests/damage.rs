@@ -95,7 +95,7 @@ fn unsupported_files_are_refused_with_the_reason() {
     };
     check(
         &|writer| put(writer, &newer),
-        "it was made by 9.9.9: its format is 2, this version reads up to 1",
+        "it was made by 9.9.9 with format 2, but this version reads only up to format 1",
     );
     let newer = Manifest {
         schema: known_schema() + 1,

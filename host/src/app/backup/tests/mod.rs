@@ -312,8 +312,7 @@ fn a_directory_with_a_queue_is_refused_and_not_changed() {
     assert!(!other.layout.restoring().exists());
 }
 
-/// An earlier host of this directory had no tasks. It may still be running when the directory gets
-/// another queue.
+/// A host without tasks may still be running when a restore puts a queue into its data directory.
 #[test]
 fn an_earlier_host_of_the_directory_can_no_longer_write() {
     let (old, new) = (used(), empty());
@@ -330,8 +329,8 @@ fn an_earlier_host_of_the_directory_can_no_longer_write() {
     assert_eq!(tasks(&new.layout).len(), tasks(&old.layout).len());
 }
 
-/// Nothing read in one piece grows with the queue: rows are in entries of a megabyte, and logs are
-/// read in pieces.
+/// The size of one read does not grow with the queue: rows are in entries of a megabyte, and logs
+/// are read in pieces.
 #[test]
 fn rows_are_split_into_entries() {
     let old = used();

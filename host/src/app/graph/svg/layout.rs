@@ -46,7 +46,7 @@ pub(super) struct Layout {
     pub(super) routes: Vec<Route>,
 }
 
-/// The library failed to place something, which is not known to happen without cycles.
+/// Error of the library: it failed to place something. This is not known to happen without cycles.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     #[error("the layout failed: {0}")]

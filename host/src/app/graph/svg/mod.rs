@@ -1,7 +1,8 @@
 //! The form as an SVG picture.
 //!
-//! Boxes are as wide as their text, whose font has a fixed width so that this is known in advance.
-//! A legend below explains colours and lines. Tooltips on boxes have the full name and the id.
+//! Boxes are as wide as their text, and its font has a fixed width, so that the width is known in
+//! advance. A legend below explains colours and lines. Tooltips on boxes have the full name and the
+//! id.
 
 mod layout;
 mod style;
@@ -197,7 +198,7 @@ fn tag_shape(edge: &Edge, size: Size, middle: Point) -> String {
     )
 }
 
-/// The class for a condition; unknown ones look like the default.
+/// The class for a condition; an unknown condition looks like the default.
 fn edge_class(edge: &Edge) -> String {
     let condition = match edge.condition.as_str() {
         "completed" => "completed",
@@ -310,7 +311,7 @@ fn legend(graph: &Graph) -> Legend {
     }
 }
 
-/// Escapes text for XML, which cannot contain U+FFFE and U+FFFF in any form.
+/// Escapes text for XML. XML cannot contain U+FFFE and U+FFFF, not even escaped.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,0 +1,29 @@
+//! Tasks whose processes ended while no host ran. No host has recorded these ends yet. Such tasks
+//! are met only by a read without a host, because a host records the ends when it starts.
+
+use claudine_domain::{
+    attempt::Phase,
+    task::{State, Task},
+};
+
+/// Marks a running task as one whose process has ended. The mark is not stored.
+pub(crate) fn mark(task: &mut Task) {
+    let State::Running { phase, .. } = &mut task.state else {
+        return;
+    };
+    *phase = Phase::Finishing;
+    if let Some(attempt) = task.attempts.last_mut() {
+        attempt.leader = None;
+        attempt.doing = None;
+        // The attempt of a task that a host has started always has this time, so its absence is the
+        // mark.
+        attempt.started_monotonic = None;
+    }
+}
+
+/// Whether [`mark`] has marked the task.
+pub(crate) fn is_marked(task: &Task) -> bool {
+    let attempt = task.last_attempt();
+    matches!(task.phase(), Some(Phase::Finishing))
+        && attempt.is_some_and(|attempt| attempt.started_monotonic.is_none())
+}
