@@ -9,7 +9,7 @@ pub enum Step {
     Read,
     /// Changes files of its workspace.
     Edit,
-    /// Runs the commands that its spec names, with everything that these can do.
+    /// Runs the commands that its spec names, with everything that these commands can do.
     Run,
     /// Does anything that the user who runs the host may do.
     Full,
@@ -27,7 +27,7 @@ impl Step {
     }
 }
 
-/// The authority of a task. If it is uncertain, it must be the greater rather than the lesser.
+/// The authority of a task. An uncertain authority must be stated too great rather than too small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     step: Step,
@@ -58,7 +58,7 @@ impl Authority {
         self
     }
 
-    /// Raises it to this step, if it is less.
+    /// Raises the authority to this step, if it is less.
     #[must_use]
     pub fn at_least(mut self, step: Step) -> Self {
         self.step = self.step.max(step);

@@ -1,6 +1,6 @@
 //! The contract in `wit/` as Rust, generated in advance: generating it in each build would cost
-//! every plugin author a minute. `tests/bindings.rs` checks it against the contract, and rewrites
-//! it.
+//! every plugin author a minute. `tests/bindings.rs` compares this code with the contract, and can
+//! write it again.
 //!
 //! The module is not part of this crate's public interface: the macro `export!` and the typed
 //! modules are, and they hide that strings and lists cross the boundary.

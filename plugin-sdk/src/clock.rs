@@ -19,12 +19,12 @@ pub fn monotonic() -> Duration {
     Duration::from_millis(wit::monotonic())
 }
 
-/// Waits. A longer wait than 24 hours is cut to that.
+/// Waits for this time, but at most 24 hours.
 pub async fn sleep(duration: Duration) {
     wit::sleep(milliseconds(duration)).await;
 }
 
-/// The result of `future`, or `None` if `limit` passes first. The future is dropped then.
+/// The result of `future`, or `None` if `limit` passes first. In that case the future is dropped.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     match race(future, sleep(limit)).await {
         Either::First(output) => Some(output),
@@ -41,7 +41,8 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Waits until one of two futures is ready, and drops the other. If both are, the first wins.
+/// Waits until one of two futures is ready, and drops the other. If both are ready, the first one's
+/// result is returned.
 pub async fn race<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     std::future::poll_fn(|context| {

@@ -6,7 +6,8 @@ use crate::bindings::claudine::plugin::config as wit;
 use crate::{Class, Failure, parse};
 
 /// Reads the plugin's own configuration: the table `[plugins.NAME]` of the host's configuration
-/// file, or an empty one if it has none. Fails with class `invalid` if it does not match the type.
+/// file, or an empty table if the file has none. Fails with class `invalid` if the table does not
+/// match the type.
 pub fn config<T: DeserializeOwned>() -> Result<T, Failure> {
     parse(&wit::get()).map_err(|issue| {
         Failure::new(

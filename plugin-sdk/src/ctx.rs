@@ -7,7 +7,7 @@ use serde::Serialize;
 /// An attempt's handle to the host. There is one in each instance; copies are equivalent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ctx {
-    /// Only the export macro makes one: outside an attempt these calls mean nothing.
+    /// Only the export macro makes a `Ctx`, because these calls have no meaning outside an attempt.
     _private: (),
 }
 
@@ -16,13 +16,13 @@ impl Ctx {
         Self { _private: () }
     }
 
-    /// The children of this attempt so far, in the order of their start, ended ones included. It is
-    /// the first thing that `resume` needs.
+    /// The children of this attempt so far, in the order of their start, ended ones included.
+    /// `resume` needs this list first.
     pub fn children(self) -> Vec<Child> {
         children::list().into_iter().map(Child::new).collect()
     }
 
-    /// Gives the first sign of life. It ends the start timeout, and if the manifest says
+    /// Gives the first sign of life. This ends the start timeout and, if the manifest says
     /// `serial-start`, lets the next task of the same account start.
     pub fn alive(self) {
         progress::emit("alive", "{}");
@@ -61,7 +61,7 @@ impl Ctx {
         }
     }
 
-    /// Stores the state that `resume` is given if this instance is lost; at most 64 KiB. It returns
+    /// Stores the state that `resume` is given if this instance is lost; at most 64 KiB. Returns
     /// when the state is on disk.
     pub async fn checkpoint(self, state: &[u8]) -> Result<(), Failure> {
         progress::checkpoint(state.to_vec())

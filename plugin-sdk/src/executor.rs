@@ -25,23 +25,23 @@ pub trait Executor: Default + 'static {
     /// are not checked against it.
     fn task_schema() -> &'static str;
 
-    /// Checks everything that the type alone cannot. It is called for each submission, so it must
-    /// be quick.
+    /// Checks everything that the type alone cannot. This function is called for each submission,
+    /// so it must be quick.
     fn validate(_draft: &Draft<Self::Spec>) -> Vec<Issue> {
         Vec::new()
     }
 
     /// Authority of a task that [`validate`](Executor::validate) accepts, including the plugin's
-    /// configuration and defaults. It is compared with ceilings, so an unknown option must count as
-    /// [`Authority::full`], which is the default.
+    /// configuration and defaults. The authority is compared with ceilings, so an unknown option
+    /// must count as [`Authority::full`], which is the default.
     fn authority(_draft: &Draft<Self::Spec>) -> Authority {
         Authority::full()
     }
 
-    /// Turns a child's standard output into items. `bytes` are the next ones, and empty at the end;
-    /// `state` is what the previous call returned. The answer must depend on these two alone. The
-    /// first bytes may start after any line feed, with no state. It is called for agents only; the
-    /// default shows the output unchanged.
+    /// Turns a child's standard output into items. `bytes` are the next bytes, and empty at the
+    /// end; `state` is what the previous call returned. The answer must depend on `bytes` and
+    /// `state` alone. The first bytes may start after any line feed, with no state. This function
+    /// is called for agents only; the default shows the output unchanged.
     fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
         transcript::plain(bytes, state)
     }
@@ -64,7 +64,7 @@ pub trait Executor: Default + 'static {
     }
 
     /// Runs an attempt. An [`Outcome`] tells how the work ended, even if it failed; a [`Failure`]
-    /// means that it could not be done.
+    /// means that the work could not be done.
     async fn run(&self, task: Task<Self::Spec>, ctx: Ctx) -> Result<Outcome, Failure>;
 
     /// Takes up an attempt in a new instance, after a restart of the host or a trap. `state` is the
@@ -106,12 +106,12 @@ impl Health {
         Self::new("healthy", message.into())
     }
 
-    /// The program is installed but cannot work: what is wrong, and how to fix it.
+    /// The program is installed but cannot work. `message` says what is wrong, and how to fix it.
     pub fn unhealthy(message: impl Into<String>) -> Self {
         Self::new("unhealthy", message.into())
     }
 
-    /// The program is not installed: what is missing, and how to get it.
+    /// The program is not installed. `message` says what is missing, and how to get it.
     pub fn undetected(message: impl Into<String>) -> Self {
         Self::new("undetected", message.into())
     }

@@ -45,7 +45,8 @@ fn instance<E: Executor>() -> Rc<E> {
         });
         Rc::clone(made)
     });
-    // A component has one executor, so the type always matches; a new one would be correct anyway.
+    // A component has one executor, so the type always matches; a new executor would be correct
+    // too.
     instance
         .downcast()
         .unwrap_or_else(|_| Rc::new(E::default()))
@@ -92,7 +93,7 @@ impl<E: Executor> executor::Guest for Glue<E> {
         }
     }
 
-    /// An unreadable document has no known limit.
+    /// An unreadable document counts as full authority, because its limits are unknown.
     fn authority(draft: executor::Draft) -> executor::Reach {
         let authority = match parse(&draft.spec) {
             Ok(spec) => E::authority(&Draft::new(draft, spec)),

@@ -21,8 +21,8 @@ pub enum Class {
     Plugin,
     /// A service could not be reached, or is overloaded.
     Network,
-    /// A usage limit is reached. The host parks the tasks of that account, and the attempt is not
-    /// used up.
+    /// A usage limit is reached. The host parks the tasks of that account, and the attempt does not
+    /// count.
     RateLimit,
     /// The login is missing or refused. Never retried.
     Auth,
@@ -113,7 +113,7 @@ pub struct Failure {
     pub message: String,
     /// Whether the same call may succeed later, with nothing changed.
     pub retryable: bool,
-    /// Time to wait before that, if the service said so.
+    /// Time to wait before the next call, if the service named it.
     pub retry_after: Option<Duration>,
     /// Details for machines.
     pub extra: Vec<(String, String)>,

@@ -35,10 +35,10 @@
 //! # Instances
 //!
 //! Each attempt has its own instance, with its own memory; nothing is shared between attempts, and
-//! nothing outlives one. An instance may be lost at any moment: by a trap (a panic is one), by a
-//! restart of the host, or because it did not answer [`Executor::stop`] in time. Children and their
-//! output belong to the host and survive that. A new instance is then asked to
-//! [`resume`](Executor::resume), and finds them through [`Ctx::children`].
+//! no memory outlives its attempt. An instance may be lost at any moment: by a trap (a panic is
+//! one), by a restart of the host, or because it did not answer [`Executor::stop`] in time.
+//! Children and their output belong to the host and survive this loss. A new instance is then asked
+//! to [`resume`](Executor::resume), and finds the children through [`Ctx::children`].
 //!
 //! # Isolation
 //!
@@ -48,15 +48,16 @@
 //!
 //! # Limits
 //!
-//! There is one thread, so a loop that never awaits blocks the instance; the host ends it by a trap
-//! when its budget is used up. Memory is limited to 64 MiB. Futures of this crate may be dropped at
-//! any await: nothing is lost.
+//! There is one thread, so a loop that never awaits blocks the instance. The host ends such an
+//! instance by a trap when its budget is used up. Memory is limited to 64 MiB. Futures of this
+//! crate may be dropped at any await: nothing is lost.
 
 #![warn(missing_docs)]
 
 /// The standard library's allocator, set to begin with the memory that the linker reserved. So an
 /// ordinary instance never grows its memory, and the host need not change page protections: on a
-/// machine with several cores that would be the most expensive part of making an instance.
+/// machine with several cores, changing them would be the most expensive part of making an
+/// instance.
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -1,4 +1,4 @@
-//! Lines for the host's log. They are for its operator, not for the task's submitter.
+//! Lines for the host's log. These lines are for the host's operator, not for the task's submitter.
 
 use std::fmt;
 

@@ -17,7 +17,7 @@ pub struct Outcome {
     pub cause: Option<Class>,
     /// Exit code of the attempt's main process, if it has one.
     pub code: Option<i32>,
-    /// The signal that killed it, if one did.
+    /// Signal that killed the main process, if one did.
     pub signal: Option<i32>,
     /// One sentence for a person, without a full stop.
     pub summary: String,
@@ -54,7 +54,7 @@ impl Outcome {
         }
     }
 
-    /// Records how the process ended, without deriving the cause from it.
+    /// Records how the process ended, and leaves the cause unchanged.
     #[must_use]
     pub fn exit(mut self, status: &ExitStatus) -> Self {
         self.code = status.code;

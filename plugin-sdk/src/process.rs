@@ -1,7 +1,7 @@
 //! Children of an attempt. They belong to the host: they outlive the instance, a trap and a restart
 //! of the host.
 //!
-//! Starting one needs the permission `process` in the manifest; waiting for one does not.
+//! Starting a child needs the permission `process` in the manifest; waiting for a child does not.
 
 mod command;
 mod input;
@@ -21,8 +21,8 @@ pub use lines::{Line, Lines};
 pub use output::Output;
 pub use status::{ExitStatus, Usage};
 
-/// A child of this attempt, running or ended. Copies refer to the same child; dropping one has no
-/// effect on it.
+/// A child of this attempt, running or ended. Copies refer to the same child; dropping a copy has
+/// no effect on the child.
 #[derive(Clone)]
 pub struct Child(Rc<wit::Child>);
 
@@ -31,13 +31,13 @@ impl Child {
         Self(Rc::new(child))
     }
 
-    /// Unique on this machine.
+    /// Id of the child, unique on this machine.
     pub fn id(&self) -> String {
         self.0.id()
     }
 
-    /// Waits for its exit. Any number of calls, at any time, return the same status. Fails with
-    /// class [`lost`](crate::Class::Lost) if the exit status is gone.
+    /// Waits for the child's exit. Any number of calls, at any time, return the same status. Fails
+    /// with class [`lost`](crate::Class::Lost) if the exit status is gone.
     pub async fn wait(&self) -> Result<ExitStatus, Failure> {
         self.0
             .wait()
@@ -46,17 +46,17 @@ impl Child {
             .map_err(Failure::from)
     }
 
-    /// Sends a signal to its process group; no effect on a child that has ended.
+    /// Sends a signal to the child's process group. Has no effect on a child that has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
         self.0.signal(signal.name()).map_err(Failure::from)
     }
 
-    /// Its standard output, from this byte offset on.
+    /// The child's standard output, from this byte offset on.
     pub fn stdout(&self, from_offset: u64) -> Output {
         Output::new(Rc::clone(&self.0), wit::Channel::Stdout, from_offset)
     }
 
-    /// Its standard error, from this byte offset on.
+    /// The child's standard error, from this byte offset on.
     pub fn stderr(&self, from_offset: u64) -> Output {
         Output::new(Rc::clone(&self.0), wit::Channel::Stderr, from_offset)
     }
@@ -73,7 +73,7 @@ impl fmt::Debug for Child {
 pub enum Signal {
     /// The terminal is gone.
     Hup,
-    /// As sent by Ctrl-C: the polite stop for agents.
+    /// The signal that Ctrl-C sends: the polite stop for agents.
     Int,
     /// Cannot be ignored.
     Kill,

@@ -22,7 +22,7 @@ pub enum StopReason {
 /// A request to stop the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
-    /// Its reason.
+    /// Reason of the stop.
     pub reason: StopReason,
     /// Time until the instance is dropped.
     pub grace: Duration,
@@ -53,7 +53,7 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// Stores the request and wakes everything that waits for one.
+/// Stores the request and wakes everything that waits for a request.
 pub(crate) fn announce(request: StopRequest) {
     let waiting = STATE.with_borrow_mut(|state| {
         state.request = Some(request);

@@ -6,9 +6,9 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 /// An attempt at a task.
 #[derive(Clone, Debug)]
 pub struct Task<S> {
-    /// `task_…`
+    /// Id of the task: `task_…`.
     pub id: String,
-    /// Counted from 1.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
     /// The document; [`validate`](crate::Executor::validate) has accepted it.
     pub spec: S,
@@ -23,7 +23,7 @@ pub struct Task<S> {
     pub previous: Option<Previous>,
     /// Amount that this attempt may cost, in US dollars: what is left of the budgets of its task,
     /// its graph and the day. An executor that knows its cost ends the attempt as
-    /// [`Budget`](crate::Class::Budget) before it costs more.
+    /// [`Budget`](crate::Class::Budget) before the attempt costs more.
     pub budget_usd: Option<f64>,
 }
 
@@ -34,7 +34,8 @@ pub struct Draft<S> {
     pub spec: S,
     /// The value that [`Task::env`] will have.
     pub env: Attributes,
-    /// The absolute directory in which it would work. A task with its own worktree gets another.
+    /// The absolute directory in which the task would work. A task with its own worktree gets
+    /// another directory.
     pub workspace: String,
     /// Labels of the task.
     pub labels: Attributes,
@@ -54,17 +55,17 @@ impl<S> Draft<S> {
 /// End of the previous attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
-    /// Its number.
+    /// Number of the attempt.
     pub number: u32,
-    /// `succeeded`, `failed`, `timed_out`, `cancelled`, `lost`.
+    /// Outcome: `succeeded`, `failed`, `timed_out`, `cancelled` or `lost`.
     pub outcome: String,
-    /// Its reason class.
+    /// Reason class of the end.
     pub class: crate::Class,
-    /// Its outputs as this executor returned them: a JSON object. Parse it with
+    /// Outputs of the attempt as this executor returned them: a JSON object. Parse them with
     /// [`parse`](crate::parse).
     pub outputs: String,
-    /// Set if this attempt is to continue that one on request: the message given, which may be
-    /// empty.
+    /// Set if the new attempt is to continue this one on request: the message of the request, which
+    /// may be empty.
     pub resume: Option<String>,
 }
 
@@ -100,7 +101,7 @@ impl<S> Task<S> {
 pub struct Attributes(types::Attrs);
 
 impl Attributes {
-    /// Makes it from pairs of a name and a value.
+    /// Makes attributes from pairs of a name and a value.
     pub fn new(pairs: Vec<(String, String)>) -> Self {
         Self(pairs)
     }

@@ -7,7 +7,7 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;
 use crate::process::lines::Splitter;
 
-/// Length of a text without a line feed from which it is returned unfinished.
+/// Length from which a text without a line feed is returned unfinished.
 const LONGEST_HELD_BYTES: usize = 64 * 1024;
 
 /// A part of a child's output, for people.
@@ -73,9 +73,9 @@ impl Item {
 /// Items, and the state for the next call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// In the order of the output.
+    /// Items in the order of the output.
     pub items: Vec<Item>,
-    /// Opaque to the host.
+    /// State for the next call, opaque to the host.
     pub state: Vec<u8>,
 }
 

@@ -1,4 +1,5 @@
-//! The generated bindings match the contract in `wit/`. To rewrite them after a change of it:
+//! The generated bindings match the contract in `wit/`. To rewrite the bindings after a change of
+//! the contract:
 //!
 //!     CLAUDINE_WRITE_BINDINGS=1 cargo test --package claudine-plugin-sdk --test bindings
 

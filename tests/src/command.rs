@@ -73,7 +73,7 @@ impl Ran {
         }
     }
 
-    /// Panics unless standard error contains all of these.
+    /// Panics unless standard error contains all of these pieces.
     #[track_caller]
     pub fn says(&self, pieces: &[&str]) {
         let complaint = self.complaint();

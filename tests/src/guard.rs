@@ -25,8 +25,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard. It reads the directory from its input: as an argument, it would make the
-    /// guard one of the processes that it looks for.
+    /// Starts the guard. The guard reads the directory from its input: with the directory as an
+    /// argument, the guard would be one of the processes that it looks for.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .env_clear()

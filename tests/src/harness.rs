@@ -2,8 +2,8 @@
 //! directory, nothing of the developer's environment reaches it, and when the test ends, none of
 //! its processes may be left alive.
 //!
-//! The harness drives the binary as a user does. Of the host's files it reads only `host.json`, if
-//! a test needs the pid to kill.
+//! The harness drives the binary as a user does. Of the host's files it reads only those that name
+//! pids and, if a test fails, the log.
 
 use std::{
     collections::BTreeMap,
@@ -69,8 +69,8 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// Sets a variable for every command of this host, and so for the host that the first of them
-    /// starts.
+    /// Sets a variable for every command of this host, and so for the host that the first of these
+    /// commands starts.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
@@ -356,7 +356,7 @@ impl TestHost {
             .collect()
     }
 
-    /// Kills the host with `kill -9`; returns its pid once it is gone. Panics if there is none.
+    /// Kills the host with `kill -9`; returns its pid once it is gone. Panics if no host runs.
     #[track_caller]
     pub fn kill_host(&self) -> u32 {
         let pid = self.host_pid().expect("a host is running");

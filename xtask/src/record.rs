@@ -1,5 +1,5 @@
-//! `cargo xtask record`: makes the recording for README.md. A test compares it with the output of
-//! the same commands; here that test writes the file instead.
+//! `cargo xtask record`: makes the recording for README.md. A test compares the recording with the
+//! output of the same commands; this command lets that test write the file instead.
 
 use anyhow::Result;
 

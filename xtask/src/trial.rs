@@ -175,7 +175,7 @@ impl Drop for Trial {
     }
 }
 
-/// Calls `look` until it returns something, for a minute at most.
+/// Calls `look` until it returns something, for at most a minute.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {

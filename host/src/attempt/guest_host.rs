@@ -26,24 +26,24 @@ use crate::{
     text::one_line,
 };
 
-/// The longest text kept of what an attempt says that it is doing.
+/// Length limit of the text in which an attempt says what it is doing.
 const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
     pub(super) request: Arc<Request>,
-    /// The directory in which it works.
+    /// The directory in which the attempt works.
     pub(super) workspace: String,
     pub(super) live: Arc<Live>,
     pub(super) supervisors: Supervisors,
     pub(super) layout: Layout,
-    /// The file with the environment from which its children start.
+    /// The file with the environment from which the attempt's children start.
     pub(super) env_file: PathBuf,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
-    /// Variables of its children, in addition to those of the task.
+    /// Variables of the attempt's children, in addition to the variables of the task.
     pub(super) variables: Vec<(String, String)>,
-    /// Whether the executor reports its first sign of life itself, so that it has a start timeout;
-    /// for other executors a running child is the sign.
+    /// Whether the executor itself reports its first sign of life, so that the attempt has a start
+    /// timeout. For other executors a running child is the sign of life.
     pub(super) tells_alive: bool,
 }
 
@@ -115,8 +115,8 @@ impl GuestHost {
         }
     }
 
-    /// Reports children that were found running: the host that started them may have died before
-    /// that was stored.
+    /// Reports children that were found running, because the host that started them may have died
+    /// before their start was stored.
     pub(super) async fn tell_found(&self) {
         if self.live.look(State::leader).is_some() {
             self.tell_start().await;
@@ -146,7 +146,7 @@ impl GuestHost {
             if let Some(child) = live.children.get_mut(index) {
                 *child = state;
             }
-            // Without other children, no end would be reported.
+            // If no child was started, the supervisor reports no end.
             live.ended |= live
                 .children
                 .iter()
@@ -155,8 +155,8 @@ impl GuestHost {
         Failure::new(code, message)
     }
 
-    /// Writes bytes to a file before the child starts, so that the child cannot get only half of
-    /// them. A stream is returned, to be fed to the running child.
+    /// Writes bytes to a file before the child starts, so that the child never reads only a part of
+    /// them. A stream is not written but returned, to be fed to the running child.
     async fn input(
         &self,
         index: u16,
@@ -200,8 +200,8 @@ impl GuestHost {
         let mut env_set = env;
         env_set.extend(self.variables.iter().cloned());
         if request.worktree.is_some() {
-            // If the task was submitted from a git hook, these would make the child's git use the
-            // user's checkout.
+            // If the task was submitted from a git hook, these variables would make the child's git
+            // use the user's checkout.
             env_remove.extend(git::ELSEWHERE.iter().map(|name| (*name).to_owned()));
             env_set.push(("PWD".to_owned(), self.workspace.clone()));
         }
@@ -264,7 +264,7 @@ impl GuestHost {
             }
             Some(ChildState::Lost) => Err(Failure::new(
                 "lost",
-                "its supervisor died, and its exit status is lost",
+                "the child's supervisor died, and the child's exit status is lost",
             )),
             _ => Err(unknown(child)),
         }
@@ -293,7 +293,8 @@ struct Phase {
     text: String,
 }
 
-/// The rest of the timeout: a child that is started late gets only the attempt's remaining time.
+/// The remaining time of the timeout: a child that is started late gets only what remains of its
+/// attempt's time.
 fn left_of(timeout: Duration, started: Option<MonotonicMs>) -> Duration {
     let Some(start) = started else {
         return timeout;

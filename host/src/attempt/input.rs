@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Copies the stream until the input or the child ends. The guest notices the end of the child
-/// because its writes are no longer accepted.
+/// because the guest's writes are no longer accepted.
 pub(super) async fn feed(
     live: Arc<Live>,
     supervisors: Supervisors,
@@ -45,9 +45,9 @@ pub(super) async fn feed(
 
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
-    #[error("its input cannot be opened: {0}")]
+    #[error("the child's input cannot be opened: {0}")]
     Open(#[from] SuperviseError),
-    #[error("its input cannot be written: {0}")]
+    #[error("the child's input cannot be written: {0}")]
     Write(#[from] io::Error),
 }
 

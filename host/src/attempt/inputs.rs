@@ -37,7 +37,7 @@ pub(super) struct Inputs {
 pub(super) struct Prepared {
     pub(super) task: GuestTask,
     pub(super) checkpoint: Option<Vec<u8>>,
-    /// Variables of its children, in addition to those of the task.
+    /// Variables of the attempt's children, in addition to the variables of the task.
     pub(super) variables: Vec<(String, String)>,
 }
 
@@ -50,8 +50,8 @@ struct Documents {
     checkpoint: Option<Vec<u8>>,
 }
 
-/// The document for the executor, whose prompt begins with the results of other attempts, and
-/// variables that lead children to these results.
+/// The document for the executor, with the results of other attempts at the beginning of its
+/// prompt, and the variables through which children find these results.
 struct Handed {
     spec: String,
     variables: Vec<(String, String)>,
@@ -170,7 +170,7 @@ impl Inputs {
         let read = move || -> Result<_, String> {
             let document = |key| store.document(key).map_err(|error| error.to_string());
             let spec = document(DocumentKey::Spec(attempt.task))?
-                .ok_or("its request is not in the store")?;
+                .ok_or("the task's request is not in the store")?;
             let outputs = match previous {
                 Some(previous) => document(DocumentKey::Outputs(previous))?,
                 None => None,
@@ -182,7 +182,7 @@ impl Inputs {
             };
             let variables = environments
                 .read(&env_digest)
-                .map_err(|error| format!("its environment cannot be read: {error}"))?;
+                .map_err(|error| format!("the task's environment cannot be read: {error}"))?;
             Ok(Documents {
                 spec: spec.into(),
                 variables,
@@ -196,7 +196,7 @@ impl Inputs {
     }
 
     /// Gathers the results of other attempts, and writes the files. A host that takes over the
-    /// attempt finds them there.
+    /// attempt finds these files.
     async fn hand_over(
         &self,
         launch: &Launch,
@@ -239,7 +239,7 @@ fn hand_over(
     files::write(layout, attempt, given).map_err(|error| {
         Failure::new(
             "resource",
-            format!("the results of other tasks cannot be written for it: {error}"),
+            format!("the results of other tasks cannot be written for this task: {error}"),
         )
     })?;
     let directory = layout.inputs(attempt);
@@ -281,7 +281,10 @@ fn failure(error: CheckpointError) -> Failure {
         CheckpointError::Gone(_) | CheckpointError::NoAttempt(_) => "invalid",
         _ => "resource",
     };
-    Failure::new(class, format!("its inputs: {error}"))
+    Failure::new(
+        class,
+        format!("cannot prepare the inputs of the attempt: {error}"),
+    )
 }
 
 /// Puts the results before the prompt. A document without a `prompt` is not changed: nothing is

@@ -93,8 +93,8 @@ impl Launcher {
             .map_err(GuestEnd::Unavailable)?
             .clone();
         if launch.task.phase() == Some(&Phase::Preparing) {
-            // If an earlier host died while preparing, its commands must not run beside those that
-            // are begun again.
+            // If an earlier host died while preparing, its commands must not run beside the
+            // commands that this host begins again.
             self.commands.end_earlier(live.id).await;
         }
         let elsewhere = self.commands.for_preparing(live);
@@ -170,8 +170,8 @@ impl Launcher {
         self.settle(task, live, ending).await;
     }
 
-    /// Settles the attempt's work, if there is any, and reports its end. An attempt that is stopped
-    /// before that leaves its work where it is.
+    /// Settles the attempt's work, if there is any, and reports its end. If the attempt is stopped
+    /// before its work is settled, the work stays where it is.
     async fn settle(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         if Workspaces::is_to_be_settled(task, &ending) {
             if self.reporter.ask_to_settle(live, &ending).await {
@@ -208,12 +208,13 @@ impl Launcher {
         let attempt = live.id;
         self.reporter.send(live, Report::Finishing).await;
         if let Err(error) = self.supervisors.finish(live.key.clone()).done().await {
-            tracing::warn!(%attempt, %error, "its supervisor cannot be told that it is finished");
+            tracing::warn!(%attempt, %error, "the supervisor cannot be told that the attempt is finished");
         }
         live.until(|state| state.is_over().then_some(())).await;
     }
 
-    /// Reports the end of an attempt whose own task panicked, so that it is not shown as running.
+    /// Reports the end of an attempt whose asynchronous task panicked, so that it is not shown as
+    /// running.
     async fn end_as_lost(&self, task: &Task, live: &Live, panic: &str) {
         tracing::error!(attempt = %live.id, panic, "the attempt's end is unknown");
         let (executor, state) = (&task.request.executor, live.state());
@@ -238,7 +239,7 @@ fn broken(panic: &str) -> GuestEnd {
     GuestEnd::Failed(Failure::new("lost", message))
 }
 
-/// Gives up as soon as the attempt is stopped, if nothing of it was started.
+/// Gives up the work as soon as the attempt is stopped, if no child of the attempt was started.
 async fn unless_cut_short<T>(
     live: &Live,
     work: impl Future<Output = Result<T, GuestEnd>>,
@@ -252,9 +253,9 @@ async fn unless_cut_short<T>(
     }
 }
 
-/// Like [`unless_cut_short`], for work that runs commands. If a command runs when the attempt is
-/// stopped, it is ended, and the work then undoes what is half made, which is waited for. Work that
-/// only waits for its turn is given up.
+/// Like [`unless_cut_short`], for work that runs commands. If a command is running when the attempt
+/// is stopped, the command is ended and the work undoes its unfinished changes; this function waits
+/// until they are undone. Work that only waits for its turn is given up.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
@@ -279,8 +280,8 @@ async fn unless_cut_short_idle<T>(
     .await
 }
 
-/// How long the attempt ran, by the clock that does not jump. After a reboot, only the time of its
-/// children is known.
+/// How long the attempt ran, by the clock that does not jump. After a reboot, only the run time of
+/// the attempt's children is known.
 fn wall_ms(started: Option<MonotonicMs>, now: MonotonicMs, state: &State) -> u64 {
     let ran = started.map(|start| now.0.saturating_sub(start.0));
     let of_children = || {

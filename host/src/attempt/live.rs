@@ -25,7 +25,7 @@ const CHILDREN_MAX: usize = 1000;
 pub(super) fn stopped() -> Failure {
     Failure::new(
         "cancelled",
-        "the attempt was stopped before this was started",
+        "the attempt was stopped before the child was started",
     )
 }
 
@@ -66,7 +66,7 @@ pub(super) enum ChildState {
         message: String,
     },
     Exited(Exit),
-    /// Its supervisor died, and its exit status is lost.
+    /// The child's supervisor died, and the child's exit status is lost.
     Lost,
 }
 
@@ -75,32 +75,34 @@ pub(super) enum ChildState {
 pub(super) struct State {
     /// The children, by index.
     pub(super) children: Vec<ChildState>,
-    /// Whether, by the supervisor's last report, nothing of it was alive and its output was
-    /// drained. A child that is started later invalidates this: see [`State::is_over`].
+    /// Whether, by the supervisor's last report, no process of the attempt was alive and the
+    /// attempt's output was drained. A child that is started later invalidates this: see
+    /// [`State::is_over`].
     pub(super) ended: bool,
-    /// Whether it has given a sign of life.
+    /// Whether the attempt has given a sign of life.
     pub(super) alive: bool,
     /// The end that was reported to the engine.
     pub(super) ending: Option<Box<Ending>>,
     pub(super) stop: Option<StopWhy>,
     pub(super) checkpoint: Option<Arc<[u8]>>,
-    /// The number of the last durable checkpoint, and of the last that was reported.
+    /// The number of the last durable checkpoint, and the number of the last reported checkpoint.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
-    /// Whether its first process may be started, and whether `Prepared` was reported.
+    /// Whether the attempt's first process may be started, and whether `Prepared` was reported.
     pub(super) may_spawn: bool,
     pub(super) is_prepared: bool,
-    /// The time from which its limits count, if this host prepared it first.
+    /// The time from which the attempt's limits count, if this host was the first to prepare the
+    /// attempt.
     pub(super) began: Option<MonotonicMs>,
-    /// The end, if its work must be settled, and whether settling may begin.
+    /// The end, if the attempt's work must be settled, and whether settling may begin.
     pub(super) answered: Option<Box<Ending>>,
     pub(super) may_settle: bool,
-    /// Why its output cannot be written, while that holds it back.
+    /// Why the attempt's output cannot be written, while the output is held back.
     pub(super) held: Option<String>,
     /// The number of children that read from a file; the files are removed when the attempt is
     /// released.
     pub(super) input_files: u16,
-    /// Whether it has files of other attempts.
+    /// Whether the attempt has files of other attempts.
     pub(super) given: bool,
 }
 
@@ -120,13 +122,13 @@ impl State {
         Ok(index)
     }
 
-    /// Whether it was stopped before anything of it was started, so that nothing has to be waited
-    /// for.
+    /// Whether the attempt was stopped before any child was started, so that nothing has to be
+    /// waited for.
     pub(super) fn is_cut_short(&self) -> bool {
         self.stop.is_some() && self.children.is_empty()
     }
 
-    /// Whether no child of it is alive, as far as is known.
+    /// Whether no child of the attempt is alive, as far as is known.
     pub(super) fn has_ended(&self) -> bool {
         !self
             .children
@@ -134,22 +136,24 @@ impl State {
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
-    /// Whether only its end must be reported: it has ended, and is neither preparing nor settling.
+    /// Whether only the end must still be reported: the attempt has ended, and is neither preparing
+    /// nor settling.
     pub(super) fn is_to_be_told(&self) -> bool {
         self.has_ended() && self.may_spawn && !self.may_settle
     }
 
-    /// Whether nothing of it is alive, its output is drained, and no start is pending.
+    /// Whether no process of the attempt is alive, its output is drained, and no start is pending.
     pub(super) fn is_over(&self) -> bool {
         self.ended && self.has_ended()
     }
 
-    /// Records the state of a child, and whether nothing of its attempt was alive after it.
+    /// Records the state of a child, and whether no process of the attempt was alive after this
+    /// change.
     pub(super) fn hear(&mut self, index: usize, new: ChildState, at_rest: bool) {
         while self.children.len() <= index {
             self.children.push(ChildState::Sent);
         }
-        // An exit is final; a start that is reported again after it is nothing new.
+        // An exit is final; a start that is reported again after the exit changes nothing.
         let is_known = matches!(self.children[index], ChildState::Exited(_));
         // A child that was started after the attempt was over reopens the attempt.
         let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
@@ -180,7 +184,8 @@ pub(super) struct Live {
     state: watch::Sender<State>,
     /// Asks the running instance to stop; used once.
     stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
-    /// Its task as it was when the attempt was started; unset while its instance only stands by.
+    /// The attempt's task as it was when the attempt was started; unset while the instance only
+    /// stands by.
     begun: SetOnce<Arc<Task>>,
 }
 
@@ -213,7 +218,7 @@ impl Live {
         }
     }
 
-    /// The umask of its task's submitter, if it is known.
+    /// The umask of the task's submitter, if it is known.
     pub(super) fn umask(&self) -> Option<u16> {
         self.begun.get().and_then(|task| task.request.umask)
     }
@@ -222,7 +227,7 @@ impl Live {
         self.begun.initialized()
     }
 
-    /// Waits for the start.
+    /// Waits until the attempt is started, and returns its task.
     pub(super) async fn begun(&self) -> &Arc<Task> {
         self.begun.wait().await
     }

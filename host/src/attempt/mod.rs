@@ -2,8 +2,8 @@
 //! how, and the supervisor, which holds the processes.
 //!
 //! For each attempt one task runs the executor's instances and then waits until nothing of the
-//! attempt is alive. Its reports to the engine are kept until the engine says that they are
-//! durable, so that they can be repeated after the board was loaded again.
+//! attempt is alive. An attempt's reports to the engine are kept until the engine says that they
+//! are durable, so that the reports can be repeated after the board was loaded again.
 
 mod allowed;
 mod commands;

@@ -65,7 +65,8 @@ impl Follow {
     /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            // Checked before the read, so that output from before the child's end is still read.
+            // This is checked before the read, so that output from before the child's end is still
+            // read.
             let over = self.live.look(|state| self.is_over(state));
             match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
@@ -87,7 +88,7 @@ impl Follow {
         }
     }
 
-    /// Whether the child's last output is in the log, which is so once its exit was reported.
+    /// Whether the child's last output is in the log. It is, once the child's exit was reported.
     fn is_over(&self, state: &super::live::State) -> bool {
         matches!(
             state.children.get(usize::from(self.child)),

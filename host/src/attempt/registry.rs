@@ -1,5 +1,6 @@
-//! The registry: the attempts in progress in this host, and those that supervisors had when it
-//! began. It passes the supervisors' reports to the attempts that they are about.
+//! The registry: the attempts in progress in this host, and the attempts that supervisors had when
+//! this host began. The registry passes each report of a supervisor to the attempt that the report
+//! is about.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +40,7 @@ pub(super) struct Found {
 
 impl From<Found> for State {
     fn from(known: Found) -> Self {
-        // No supervisor will report on an attempt that none knows.
+        // If no supervisor knows an attempt, none will report its end.
         let ended = known.ended || known.children.is_empty();
         Self {
             children: known.children,
@@ -83,7 +84,7 @@ impl Found {
         let mut children = Vec::new();
         for child in found.children {
             let index = usize::from(child.child.index());
-            // A child that is missing between two others was never received.
+            // A child that is missing between two others never reached the supervisor.
             while children.len() < index {
                 children.push(ChildState::Lost);
             }
@@ -106,7 +107,7 @@ impl Found {
     }
 }
 
-/// The attempts of this host. While one of its locks is held, the other one is not taken and
+/// The attempts of this host. While one of the two locks is held, the other lock is not taken and
 /// nothing is awaited.
 pub(crate) struct Registry {
     attempts: Mutex<Attempts>,
@@ -123,8 +124,8 @@ struct Attempts {
     /// The attempts that supervisors had when this host connected; each is removed when it is taken
     /// over.
     known: BTreeMap<AttemptId, Found>,
-    /// Attempts of that kind whose tasks' rows cannot be read: they are kept, since they may still
-    /// run.
+    /// Attempts that supervisors had and whose tasks' rows cannot be read. They are kept, because
+    /// they may still run.
     unreadable: BTreeMap<AttemptId, Found>,
 }
 
@@ -199,7 +200,8 @@ impl Registry {
         live
     }
 
-    /// Removes the found attempts that are neither among these nor belong to these tasks.
+    /// Removes and returns the found attempts that are not in `begun` and whose tasks are not in
+    /// `unreadable`.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
@@ -220,7 +222,7 @@ impl Registry {
         self.attempts().unreadable.keys().copied().collect()
     }
 
-    /// Whether it is in progress here, or was found at a supervisor.
+    /// Whether the attempt is in progress here, or was found at a supervisor.
     pub(super) fn knows(&self, attempt: AttemptId) -> bool {
         self.attempts().have(attempt)
     }
@@ -329,9 +331,9 @@ impl Registry {
             }
             Report::Held { attempt, message } => {
                 if let Some(message) = &message {
-                    tracing::warn!(%attempt, message, "its output is held back");
+                    tracing::warn!(%attempt, message, "the attempt's output is held back");
                 } else {
-                    tracing::info!(%attempt, "its output is written again");
+                    tracing::info!(%attempt, "the attempt's output is written again");
                 }
                 self.with(&attempt, |state| state.held = message);
             }
@@ -346,7 +348,8 @@ impl Registry {
         self.with(child.attempt(), |state| state.hear(index, new, ended));
     }
 
-    /// Ends an attempt of which nothing began, since the supervisor reports no end for it.
+    /// Ends an attempt of which no child was started, because the supervisor reports no end in that
+    /// case.
     fn end_if_nothing_began(&self, attempt: &AttemptKey) {
         self.with(attempt, |state| {
             state.ended |= state
@@ -372,7 +375,8 @@ impl Registry {
         }
     }
 
-    /// Changes the state of an attempt in progress or, before it is taken over, of a found one.
+    /// Changes the state of an attempt in progress, or of a found attempt that is not taken over
+    /// yet.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
         let command = lock(&self.commands).get(key).cloned();
         if let Some(command) = command {
@@ -397,7 +401,7 @@ impl Registry {
             change(&mut state);
             (known.children, known.ended, known.held) = (state.children, state.ended, state.held);
         } else {
-            tracing::debug!(%attempt, "a report on an attempt that is over");
+            tracing::debug!(%attempt, "ignored a report on an attempt that is over");
         }
     }
 }

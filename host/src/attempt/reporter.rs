@@ -37,13 +37,13 @@ impl Reporter {
         }
     }
 
-    /// Sends a report without waiting. If the engine's inbox is full, it is sent with the next
-    /// report, at the latest with the end.
+    /// Sends a report without waiting. If the engine's inbox is full, the report is sent together
+    /// with the next one, at the latest with the end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
             tracing::warn!(
                 attempt = %live.id,
-                "its executor stands by, and must not report anything before its start"
+                "the attempt stands by, and its executor must not report anything before the start"
             );
             return;
         }
@@ -67,8 +67,8 @@ impl Reporter {
         live.until(|state| has_turn(state).then_some(())).await;
     }
 
-    /// Waits until this end is durable; returns whether the work may be settled, which it may not
-    /// if the attempt is stopped meanwhile.
+    /// Waits until this end is durable; returns whether the work may be settled. The work may not
+    /// be settled if the attempt is stopped meanwhile.
     pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
         let asks = live.change(|state| {
             state.answered = Some(Box::new(ending.clone()));
@@ -102,7 +102,7 @@ impl Reporter {
     }
 }
 
-/// The questions of an attempt whose answers may have been lost with the board before the load.
+/// The questions of an attempt that may have lost their answers when the board was loaded again.
 fn open_questions(state: State) -> impl Iterator<Item = Report> {
     let checkpoint = state.checkpoint.map(|bytes| Report::Checkpoint {
         number: state.checkpoints_sent,

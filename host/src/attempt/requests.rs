@@ -1,10 +1,10 @@
 //! Commands that the host runs for requests: git at a submission, and to list, merge or clean
 //! worktrees.
 //!
-//! They are children of a supervisor too. So if the host ends or is killed, their time limits are
-//! still enforced, and a program that git runs does not count as a process of the user. No host
-//! continues the commands that an earlier host ran for requests: the client asks again. Commands
-//! that change something wait until those of the earlier host have ended.
+//! These commands are children of a supervisor too. So if the host ends or is killed, their time
+//! limits are still enforced, and a program that git runs does not count as a process of the user.
+//! No host continues the commands that an earlier host ran for requests: the client asks again.
+//! Commands that change something wait until those of the earlier host have ended.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -51,8 +51,8 @@ impl Elsewhere for Requests {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let (tell, told) = oneshot::channel();
         let (commands, ending) = (self.commands.clone(), self.ending.subscribe());
-        // Run to its end even if nobody waits for it: otherwise its changes would be left half
-        // done.
+        // The command runs to its end even if nobody waits for it, because its changes would be
+        // left half done.
         self.running.spawn(async move {
             let outcome = run_unless_ending(&commands, ending, order).await;
             if tell.send(outcome).is_err() {
@@ -83,7 +83,7 @@ async fn run_unless_ending(
         .await
 }
 
-/// Waits until everything must end; never returns if the sender is dropped without that.
+/// Waits until everything must end; never returns if the sender is dropped before.
 async fn is_ending(mut ending: watch::Receiver<bool>) {
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;
@@ -91,5 +91,5 @@ async fn is_ending(mut ending: watch::Receiver<bool>) {
 }
 
 fn the_host_ends() -> io::Error {
-    io::Error::other("the host ends")
+    io::Error::other("the host is ending")
 }

@@ -47,7 +47,7 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The engine's side of attempts: a registry of those in progress, a launcher that runs them, and a
-/// reporter of their news.
+/// reporter that sends their reports to the engine.
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
     registry: Arc<Registry>,
@@ -148,12 +148,12 @@ impl Runner {
         Ok(())
     }
 
-    /// Sees that an order reaches its supervisor, even if the queue is full.
+    /// Makes sure that an order reaches its supervisor, even if the queue is full.
     fn see_to(&self, attempt: AttemptId, order: Handover) {
         if order.waits() {
             self.launcher.tasks.spawn(async move {
                 if let Err(error) = order.done().await {
-                    tracing::debug!(%attempt, %error, "the host ends before its supervisor is told");
+                    tracing::debug!(%attempt, %error, "the host is ending before the supervisor received the order");
                 }
             });
         }
@@ -176,7 +176,7 @@ impl Runner {
         self.registry.route(reports, reporter).await;
     }
 
-    /// Ends the attempts whose tasks' rows cannot be read, since nobody else can.
+    /// Ends the attempts whose tasks' rows cannot be read, because nothing else ends them.
     pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
         let supervisors = &self.launcher.supervisors;
         for attempt in self.registry.unreadable() {
@@ -202,7 +202,7 @@ impl Runner {
 /// Removes the input files of an attempt that is over.
 fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u16) {
     if given && let Err(error) = checkpoint::files::remove(&layout.inputs(attempt)) {
-        tracing::warn!(%attempt, %error, "its files of other tasks cannot be removed");
+        tracing::warn!(%attempt, %error, "the attempt's files of other tasks cannot be removed");
     }
     for index in 0..input_files {
         let path = layout.stdin_file(attempt, index);
@@ -212,8 +212,8 @@ fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u
     }
 }
 
-/// The stop ladder of a task. An unknown signal is left out: the manifest was checked when the
-/// plugin was loaded.
+/// The stop ladder of a task. An unknown signal would be left out, but the manifest was checked
+/// when the plugin was loaded.
 fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     let rungs = task.request.ladder.iter();
     rungs
@@ -232,7 +232,7 @@ impl Attempts for Runner {
         let Launch { attempt, task, .. } = &launch;
         let executor = self.launcher.plugins.executor(&task.request.executor);
         let may = executor.is_ok_and(|executor| executor.manifest().standby);
-        // Only if the executor allows it, and if no input can still change.
+        // An attempt stands by only if its executor allows it and no input can still change.
         let request = &task.request;
         let may_change =
             request.worktree.is_some() || task.reads_others() || request.budget_micro_usd.is_some();
@@ -374,8 +374,8 @@ impl Attempts for Runner {
     }
 }
 
-/// The state of an attempt of this machine that supervisors may have had. An attempt that began
-/// before a reboot is gone, whether its supervisor's notes exist or not.
+/// What supervisors have of an attempt of this machine; `None` if a silent supervisor may have it.
+/// An attempt that began before a reboot is gone, even if its supervisor's notes exist.
 fn found(
     is_known: bool,
     attempt: Option<&Attempt>,
@@ -414,7 +414,7 @@ mod tests {
             check(true, boot, true, Some(Found::Known));
             check(true, boot, false, Some(Found::Known));
         }
-        // No supervisor of another boot is left that could have it.
+        // No supervisor of another boot can still have the attempt.
         check(false, Some("another"), true, Some(Found::Orphaned));
         check(false, Some("another"), false, Some(Found::Orphaned));
         for boot in [None, Some("this")] {

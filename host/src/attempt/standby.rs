@@ -1,7 +1,7 @@
 //! Attempts that are about to start: their instances are made, and wait at their first child.
 //!
-//! They have no visible effect: the engine does not count them, and they report nothing to it. An
-//! instance that is dropped here is made again when its attempt starts.
+//! They have no visible effect: the engine does not count them, and they report nothing to the
+//! engine. An instance that is dropped here is made again when its attempt starts.
 
 use std::{
     collections::BTreeMap,

@@ -12,7 +12,7 @@ use claudine_domain::{
 
 use crate::lock::lock;
 
-/// The most reports that are kept of an attempt without an acknowledgement. Further progress is
+/// Maximum number of unacknowledged reports that are kept of an attempt. Further progress is
 /// dropped; of every other kind the last report is kept.
 const MOST: usize = 1_024;
 

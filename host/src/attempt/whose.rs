@@ -19,9 +19,9 @@ const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
     /// The attempt of a process, and who started it. The process is given with its parents up to
-    /// the supervisor. One of them must be a child of the attempt, or a command that the host runs
-    /// for it, or in the session of such a process. Otherwise only its environment tells where it
-    /// belongs, which it may have written itself.
+    /// the supervisor. At least one of these processes must be a child of the attempt, a command
+    /// that the host runs for the attempt, or in the session of such a child or command. The
+    /// environment of the process is no evidence, because the process may have written it itself.
     pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);
@@ -61,7 +61,7 @@ impl Registry {
         }
         for (_, state) in self.all_commands() {
             let mut changes = state.subscribe();
-            // Cannot fail, because the sender is held here.
+            // This cannot fail, because the sender is held here.
             drop(changes.wait_for(has_no_sent).await);
         }
     }
@@ -75,7 +75,7 @@ fn has_no_sent(state: &State) -> bool {
 fn leader(child: &ChildState) -> Option<Leader> {
     match child {
         ChildState::Running(leader) => Some(*leader),
-        // Its session continues to exist in its leftovers.
+        // The session of an exited child continues to exist in the child's leftovers.
         ChildState::Exited(exit) => Some(Leader {
             pid: exit.pid,
             start_time: exit.start_time,

@@ -1,10 +1,11 @@
 //! The workspace of an attempt: the task's directory or a worktree, the state of its repository,
 //! and the settling of its work.
 //!
-//! Git is used only for agents and for tasks in worktrees: it would cost more than a short command
-//! itself. The state of the repository never changes how an attempt ended; if git fails, its error
-//! is stored instead of the state. The result of settling does: a task whose merge was asked for
-//! and failed has not succeeded, or its dependants would go on without its work.
+//! Git is used only for agents and for tasks in worktrees: for other tasks it would cost more than
+//! a short command itself. The state of the repository never changes how an attempt ended; if git
+//! fails, its error is stored instead of the state. The result of settling can change it: if a
+//! requested merge fails, the task has not succeeded, so that its dependants do not continue
+//! without its work.
 
 use std::{
     collections::BTreeMap,
@@ -39,12 +40,12 @@ pub(super) struct Workspaces {
 /// The place where an attempt works.
 pub(super) struct Workspace {
     pub(super) dir: String,
-    /// The branch of its worktree.
+    /// The branch of the task's worktree, if the task has one.
     pub(super) branch: Option<Box<str>>,
 }
 
 impl Workspaces {
-    /// The place where an attempt works. Makes its worktree, if it has none yet.
+    /// The place where an attempt works. Makes the task's worktree, if it does not exist yet.
     pub(super) async fn enter(&self, launch: &Launch) -> Result<Workspace, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
@@ -89,8 +90,8 @@ impl Workspaces {
     }
 
     /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
-    /// ending. To be called once nothing of the attempt is alive; called again if a host dies
-    /// during it.
+    /// ending. Must be called once no process of the attempt is alive, and again if a host dies
+    /// during the call.
     pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
         let Some(worktree) = &task.request.worktree else {
             return;
@@ -105,7 +106,7 @@ impl Workspaces {
         };
         let is_agent = task.request.class == Class::Agent;
         if is_agent {
-            // Counted first, because the files may be removed with the worktree.
+            // The files are counted first, because they may be removed with the worktree.
             let files = self
                 .worktrees
                 .changed_files(attempt.task, variables.clone());
@@ -151,7 +152,8 @@ impl Workspaces {
             None => PathBuf::from(&*request.cwd),
         };
         let looked_at = dir.clone();
-        // The directory may be on a disk that does not answer.
+        // Runs on a thread that may block, because the directory may be on a disk that does not
+        // answer.
         let look = tokio::task::spawn_blocking(move || is_looked_at(&looked_at)).await;
         if !look.unwrap_or(false) {
             return None;
@@ -193,7 +195,7 @@ fn denied_all(count: u32) -> String {
 }
 
 fn unreadable(error: &io::Error) -> String {
-    format!("its environment cannot be read: {error}")
+    format!("the task's environment cannot be read: {error}")
 }
 
 fn failure(class: &str, message: String) -> GuestEnd {

@@ -1,7 +1,7 @@
 //! `claudine __compile IN OUT`: the process that compiles a component.
 //!
-//! It limits itself before it reads a byte, so that a component that exhausts the compiler ends
-//! only this process.
+//! The process limits itself before it reads a byte, so that a component that exhausts the compiler
+//! ends only this process.
 
 use std::ffi::OsString;
 use std::fs;

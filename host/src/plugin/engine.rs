@@ -1,10 +1,11 @@
-//! The one wasmtime engine of the process: its features, its allocation, and the setup of a Store.
+//! The wasmtime engines of the process: their features, their allocation, and the setup of a Store.
 //!
-//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories creates
-//! an instance in a few microseconds, but reserves address space, and protects a page for each
-//! instance that it can hold, before any instance exists. Therefore the pool is small, and further
-//! instances are mapped on demand. If the address space for the pool is not available (because of a
-//! limit, or on a small machine because of the page tables), all instances are mapped on demand.
+//! There are two ways to allocate instances, which run the same compiled code. The pool with
+//! copy-on-write memories creates an instance in a few microseconds, but before any instance
+//! exists, it reserves address space and protects a page for each instance that it can hold.
+//! Therefore the pool is small, and further instances are mapped on demand. If the address space
+//! for the pool is not available (because of a limit, or on a small machine because of the page
+//! tables), all instances are mapped on demand.
 
 use std::sync::Arc;
 
@@ -128,8 +129,8 @@ impl Wasm {
         })
     }
 
-    /// Permission for one more instance, until the permit is dropped; `None` if too many instances
-    /// live.
+    /// Permission for one more instance, which lasts until the permit is dropped; `None` if the
+    /// engine has no room for another instance.
     pub(crate) fn seat(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.seats).try_acquire_owned().ok()
     }

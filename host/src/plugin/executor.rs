@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     /// queries never pays for it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
-    /// Created when the pool is full for the first time.
+    /// The engine for instances beyond the pool, created when the pool is full for the first time.
     beyond: OnceLock<Result<Wasm, PluginError>>,
 }
 
@@ -84,7 +84,7 @@ pub(crate) enum Source {
     File(std::path::PathBuf),
 }
 
-/// The crashes since the last attempt without one.
+/// The crashes since the last attempt without a crash.
 #[derive(Debug, Default)]
 struct Crashes {
     attempts: AtomicU32,
@@ -98,7 +98,7 @@ pub(crate) struct Executor {
     source: Source,
     shared: Arc<Shared>,
     loaded: OnceCell<Result<Loaded, PluginError>>,
-    /// The component in the engine beyond the pool.
+    /// The component, loaded into the engine for instances beyond the pool.
     loaded_beyond: OnceCell<Result<Loaded, PluginError>>,
     crashes: Crashes,
     health: Mutex<Option<Health>>,
@@ -183,7 +183,7 @@ impl Executor {
         loaded.await?.as_ref().map_err(Clone::clone)
     }
 
-    /// A seat for an instance: in the pool, or beyond it if the pool is full.
+    /// A seat for an instance: in the pool or, if the pool is full, beyond the pool.
     async fn seat(&self) -> Result<Seat<'_>, PluginError> {
         let wasm = self.shared.wasm()?;
         if let Some(permit) = wasm.seat() {

@@ -26,7 +26,8 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Reads a grant. It is empty if there is no file, or if the component has changed since.
+    /// Reads a grant. The grant is empty if there is no file, or if the component has changed since
+    /// the grant was given.
     pub(crate) fn read(path: &Path, digest: &str) -> Result<Grant, PluginError> {
         let nothing = Grant {
             digest: digest.into(),

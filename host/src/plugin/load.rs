@@ -4,7 +4,7 @@
 //! The compiler reads whatever a plugin's author sends, so it runs in a child with limits on time
 //! and memory, which returns the code to the host. wasmtime trusts the machine code that it loads,
 //! so the cache's directory is private to the user, and a file is mapped only if its digest is the
-//! one that was recorded when it was made.
+//! one that was recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -234,7 +234,8 @@ pub(crate) struct Issue {
 pub(crate) struct Draft {
     /// A JSON document.
     pub(crate) spec: String,
-    /// The variables of its environment that the executor may see: see [`super::visible`].
+    /// The variables of the task's environment that the executor may see, as [`super::visible`]
+    /// selects them.
     pub(crate) env: Attrs,
     /// The directory in which the task would work; its worktree is not made yet.
     pub(crate) workspace: String,
@@ -249,7 +250,8 @@ pub(crate) struct GuestTask {
     /// A JSON document.
     pub(crate) spec: String,
     pub(crate) workspace: String,
-    /// The task's `PATH`, by which granted commands are looked up. It is not passed to the guest.
+    /// The task's `PATH`, by which granted commands are looked up. This `PATH` is not passed to the
+    /// guest.
     pub(crate) path: Option<String>,
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,

@@ -1,4 +1,5 @@
-//! The variables of a task's environment that a guest may see: those that its manifest names.
+//! The variables of a task's environment that a guest may see, which are the ones that the guest's
+//! manifest names.
 
 use std::collections::BTreeMap;
 

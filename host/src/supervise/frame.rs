@@ -39,7 +39,7 @@ pub(super) fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Fr
     Ok(())
 }
 
-/// Bytes that have arrived, and the frames in them.
+/// A buffer of the bytes that have arrived, from which complete frames are taken.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     bytes: Vec<u8>,

@@ -50,8 +50,8 @@ impl Launched {
         self.ready
     }
 
-    /// Waits for the text that the process gave to [`announce_ready`]; `None` if it ended or closed
-    /// its stdout first. Blocks.
+    /// Waits for the text that the process gave to [`announce_ready`]; `None` if the process ended
+    /// or closed its stdout first. Blocks.
     pub(super) fn wait_ready(&mut self) -> io::Result<Option<String>> {
         let mut text = String::new();
         self.ready.read_to_string(&mut text)?;

@@ -1,9 +1,10 @@
-//! The epoch of the leading host, in a file beside the directories of the supervisors.
+//! The epoch of the leading host, which is kept in a file beside the directories of the
+//! supervisors.
 //!
 //! Orders of a dead host may still be in the socket of a supervisor that was suspended, or is slow.
-//! The next host does not wait for such a supervisor, and concludes attempts that nobody is known
-//! to have started. So each host writes its epoch here before it contacts any supervisor, and a
-//! supervisor starts nothing for a host with a lower one.
+//! The next host does not wait for such a supervisor, and concludes attempts if no supervisor is
+//! known to have started them. So each host writes its epoch to the file before it contacts any
+//! supervisor, and a supervisor starts nothing for a host whose epoch is lower.
 
 use std::fs;
 use std::io;
@@ -11,7 +12,8 @@ use std::path::Path;
 
 use crate::fsx::{self, Lasting};
 
-/// Its name is no number, so it is not taken for the directory of a supervisor.
+/// The name of the file. It is not a number, so the file is not taken for the directory of a
+/// supervisor.
 const FILE: &str = "leader";
 
 /// Writes the epoch. `dir` is the directory of all supervisors.
@@ -25,7 +27,7 @@ pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
     .map(drop)
 }
 
-/// The epoch that was written last; `None` if the hosts so far wrote none, as older versions do.
+/// The epoch that was written last; `None` if no host has written one, since older versions do not.
 pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
     match fs::read_to_string(dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -25,7 +25,9 @@
 //! The search for leftovers misses a process that left the supervisor's tree altogether, because
 //! another program started it on a task's behalf (a container daemon, `systemd-run`, `at`), and one
 //! that runs as another user and cannot be signalled. A process that only gave up its session,
-//! group, parent and environment is known by its tag (`sys::tag`). A process whose environment
+//! group, parent and environment is known by its tag (`sys::tag`). One that gave up its tag too is
+//! known by its parent, the supervisor; after the death of the supervisor, only if the supervisor
+//! had seen it, as it has within half a second mostly. A process whose environment
 //! carries `CLAUDINE_DETACHED` is left alone on purpose: so a host that was started from inside an
 //! attempt can outlive it.
 

@@ -17,7 +17,8 @@ use super::sys::signals;
 use super::sys::tag::Tag;
 use crate::clock;
 
-/// How often to look for processes: one that is forked during a look may be missed.
+/// How often to look for processes. A process that is forked during a look may be missed by this
+/// look.
 const LOOKS: u32 = 5;
 /// How long to wait after a kill before the next look.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -51,7 +52,7 @@ impl Own {
         self.end(Some(self.since)).await;
     }
 
-    /// Ends the processes that this host and earlier ones left.
+    /// Ends the processes that this host and earlier hosts left.
     pub(crate) async fn end_all(&self) {
         self.end(None).await;
     }

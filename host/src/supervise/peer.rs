@@ -26,7 +26,8 @@ const PARENTS: usize = 4_096;
 /// How often a walk is started again because a parent ended during it.
 const WALKS: usize = 5;
 
-/// A process on the way from the one that was asked about (included) to its supervisor (excluded).
+/// A process on the way up through the parents, from the process in question (included) to its
+/// supervisor (excluded).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
     pub(crate) pid: u32,
@@ -58,7 +59,7 @@ pub(crate) enum Whereabouts {
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// Unknown: in another pid namespace, or gone before it could be looked at, or started by the
+    /// Unknown: in another pid namespace, or ended before it could be looked at, or started by the
     /// host itself, as a repository's hook is.
     Unknown,
 }
@@ -71,7 +72,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Pins a process; `None` if there is none with this pid any more.
+    /// Pins a process; `None` if no process has this pid any more.
     pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let Some(raw) = raw else { return Ok(None) };
@@ -79,9 +80,9 @@ impl Handle {
         Ok(procfs::unless_gone(opened)?.map(|fd| Self { pid, fd }))
     }
 
-    /// The place where the process belongs. Unknown if it has ended by the end of the look: another
-    /// process may have had its pid meanwhile. An error if the host cannot look, as for lack of
-    /// descriptors.
+    /// The place where the process belongs. Unknown if the process has ended by the end of the
+    /// look, because another process may have had its pid meanwhile. An error if the host cannot
+    /// look, for instance because it has no free descriptor.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> io::Result<Whereabouts> {
         let found = whereabouts(self.pid, supervisors, std::process::id())?;
         let now = Timespec {
@@ -110,8 +111,8 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
         let Some(parents) = parents_of(pid)? else {
             continue;
         };
-        // Each answer must be known: a supervisor that is not recognised would make its processes
-        // the owner's.
+        // A parent that cannot be examined is an error: if a supervisor were not recognised, the
+        // processes below it would count as the owner's.
         let mut end = None;
         for (index, stat) in parents.iter().skip(1).enumerate() {
             if let Some(dir) = directory_of(stat.pid)?
@@ -156,7 +157,7 @@ fn parents_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
         let Some(parent) = procfs::try_stat(last.parent)? else {
             return Ok(None);
         };
-        // A parent is older than its child; a younger one has a pid that was reused.
+        // A parent is older than its child; a younger process has reused the parent's pid.
         if parent.start_time > last.start_time || found.len() == PARENTS {
             return Ok(None);
         }

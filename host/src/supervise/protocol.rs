@@ -122,6 +122,11 @@ pub(super) enum Message {
     /// In the journal only: the supervisor to whose children the pids in the following lines
     /// belong.
     Supervisor(Identity),
+    /// In the journal only: a process that became the supervisor's own child when its parent died.
+    Stray {
+        pid: u32,
+        start_time: u64,
+    },
     /// In the journal only: the attempt needs no recovery any more.
     Forgotten {
         attempt: AttemptKey,

@@ -6,8 +6,8 @@ use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 /// attempt is acknowledged; [`super::Supervisors`] passes each report on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The child runs. Not sent for a child that ended within two milliseconds, whose
-    /// [`Report::Exited`] says it all.
+    /// The child runs. Not sent for a child that ended within two milliseconds, for which
+    /// [`Report::Exited`] is enough.
     Started {
         child: ChildId,
         pid: u32,
@@ -55,9 +55,9 @@ pub(crate) struct Found {
     pub(crate) attempt: AttemptKey,
     pub(crate) children: Vec<FoundChild>,
     pub(crate) stopping: Option<StopWhy>,
-    /// Whether nothing of it is alive and its output is drained.
+    /// Whether nothing of the attempt is alive and its output is drained.
     pub(crate) ended: bool,
-    /// Why its output cannot be written at the moment.
+    /// Why the attempt's output cannot be written at the moment.
     pub(crate) held: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Builds a plugin: its crate becomes a module, the module a component. The manifest and the
-//! digests of both are written beside it.
+//! Builds a plugin: compiles its crate to a module, and makes a component of the module. The
+//! manifest and the digests of both files are written beside the component.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub struct Built {
     pub digest: String,
     /// All imports of the component, sorted.
     pub imports: Vec<String>,
-    /// False if all three files existed with the same content; they were not touched then.
+    /// Whether a file was written. False if all three files already existed with the same content.
     pub changed: bool,
 }
 
@@ -57,7 +57,7 @@ pub fn build(
 
     let digest = component::sha256_hex(&bytes);
     let name = &manifest.name;
-    // The format of sha256sum, so that `sha256sum -c` checks it.
+    // Written in the format of sha256sum, so that `sha256sum -c` checks the files.
     let digests = format!(
         "{digest}  {name}.wasm\n{}  {name}.toml\n",
         component::sha256_hex(text.as_bytes())
@@ -80,7 +80,7 @@ pub fn build(
     })
 }
 
-/// Makes the paths absolute: cargo runs in the crate's directory, where relative ones would lead
+/// Makes the paths absolute: cargo runs in the crate's directory, where relative paths would lead
 /// elsewhere.
 fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     let absolute =
@@ -93,8 +93,8 @@ fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     })
 }
 
-/// Leaves an unchanged file alone: embedding or watching programs would take a new time stamp for
-/// new content. Writes by rename, since the file may be read at the same time.
+/// Does not write an unchanged file, because programs that embed or watch it would take a new time
+/// stamp for new content. Writes by rename, because the file may be read at the same time.
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<bool, BuildError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);

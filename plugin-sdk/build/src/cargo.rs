@@ -65,7 +65,7 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
         .current_dir(&request.crate_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // Flags for this machine's processor are useless for WebAssembly, or break it.
+        // Flags for this machine's processor are useless for WebAssembly, or break the build.
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(cargo_home()));
     if request.release {

@@ -42,7 +42,7 @@ fn hint(reason: &str) -> &'static str {
 
 /// Imports and exports of a component, by name.
 pub(crate) struct Face {
-    /// Sorted.
+    /// Names of the imports, sorted.
     pub(crate) imports: Vec<String>,
     exports: Vec<String>,
 }

@@ -41,7 +41,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Hint on how to fix it, if there is one.
+    /// Hint on how to fix the error, if there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::File {

@@ -2,7 +2,8 @@
 //! the build from crate to component.
 //!
 //! Two programs build plugins, `claudine plugin build` and the project's own build, and the host
-//! must read manifests by the same rules: therefore this is a library. It loads and runs nothing.
+//! must read manifests by the same rules: therefore this is a library. It neither loads nor runs
+//! plugins.
 
 mod build;
 mod cargo;

@@ -1,5 +1,4 @@
-//! `plugin.toml`: the description of a plugin, the treatment of its attempts, and the permissions
-//! that it requests.
+//! `plugin.toml`: describes a plugin, says how its attempts are treated, and requests permissions.
 //!
 //! The file is shipped beside the component and hashed with it. Grants are decided elsewhere. An
 //! unknown field is an error, so that a misspelt limit is not ignored.
@@ -19,12 +18,13 @@ pub const WIT_VERSION: Version = Version::new(0, 1, 0);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub kind: Kind,
-    /// Lower-case letters, digits and hyphens; starts with a letter; at most 32 bytes.
+    /// Name of the plugin: lower-case letters, digits and hyphens; starts with a letter; at most 32
+    /// bytes.
     pub name: String,
     pub version: Version,
-    /// Version of the contract it was written for.
+    /// Version of the contract for which the plugin was written.
     pub wit: Version,
-    /// One line.
+    /// Description in one line.
     pub summary: String,
     pub class: Class,
     /// Time without output after which an attempt is stopped, unless the task sets another. `None`:
@@ -32,11 +32,11 @@ pub struct Manifest {
     pub idle_timeout: Option<Duration>,
     /// Time limit from the start to the first sign of life. `None`: the executor gives no sign.
     pub start_timeout: Option<Duration>,
-    /// Only one attempt of each account starts at a time, until its first sign of life.
+    /// Whether only one attempt of each account starts at a time, until its first sign of life.
     pub serial_start: bool,
-    /// Lets `run` be called before the attempt's start, if a slot is about to become free. Up to
-    /// its first `spawn`, which waits for the start, it only computes. Its reports before that are
-    /// dropped.
+    /// Whether `run` may be called before the attempt's start, if a slot is about to become free.
+    /// Until its first `spawn`, which waits for the start, `run` only computes; reports before the
+    /// start are dropped.
     pub standby: bool,
     /// Names of the variables of a task's environment that the guest may read.
     pub reads_env: Vec<String>,
@@ -62,7 +62,7 @@ impl Manifest {
     }
 }
 
-/// Longest accepted manifest: a longer file is not one written by hand.
+/// Size limit of a manifest. A longer file was not written by hand.
 const LONGEST_BYTES: usize = 64 * 1024;
 
 /// Kind of plugin.
@@ -72,7 +72,8 @@ pub enum Kind {
     Executor,
 }
 
-/// Expected load of a task of this kind on the machine, until its own history is known.
+/// Expected load of a task of this kind on the machine, until the usage of earlier tasks of this
+/// kind is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -144,9 +145,9 @@ pub struct ProcessPermission {
 /// Commands that may be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandPattern {
-    /// Every command, which equals the user's own authority.
+    /// Every command. This equals the user's own authority.
     Any,
-    /// A name, resolved when it is granted.
+    /// A name, which is resolved when the permission is granted.
     Name(String),
     /// An absolute path.
     Path(String),
@@ -169,7 +170,7 @@ pub enum ManifestError {
         LONGEST_BYTES
     )]
     TooLong { length_bytes: usize },
-    /// The text names the line and what was expected there.
+    /// A syntax error. Its text names the line and what was expected there.
     #[error("the manifest cannot be read: {0}")]
     Syntax(Box<toml::de::Error>),
     #[error("the manifest is not valid: {}", list(.0))]
@@ -180,7 +181,7 @@ pub enum ManifestError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Fault {
-    /// In TOML notation: `stop[1].wait-ms`.
+    /// Name of the field in TOML notation: `stop[1].wait-ms`.
     pub field: String,
     pub message: String,
 }

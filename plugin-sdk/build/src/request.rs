@@ -12,6 +12,7 @@ pub struct BuildRequest {
     /// Cargo's target directory. If it is kept between builds, a second build compiles only
     /// changes.
     pub target_dir: PathBuf,
-    /// Optimise for size and speed of the component; otherwise for the time of the build.
+    /// Whether to optimise for the size and speed of the component. If not, the build itself is
+    /// faster.
     pub release: bool,
 }

@@ -2,8 +2,8 @@
 //!
 //! Three sources are tried, the cheapest first: the Rust in use has the target; rustup adds it; the
 //! distribution's Rust includes the source of the standard library, which is then built with the
-//! plugin. The result of each is kept, so that the error can say what each would need. The rest of
-//! Claudine does not see the difference.
+//! plugin. The result of each source is kept, so that the error can say what each source would
+//! need. The rest of Claudine does not depend on the source.
 
 mod look;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// No toolchain compiles for WebAssembly.
+/// Error: no toolchain was found that compiles for WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no toolchain for {TARGET} found{}", list(.tried))]
 pub struct ToolchainError {
@@ -86,7 +86,8 @@ fn list(tried: &[(Way, String)]) -> String {
 }
 
 impl Toolchain {
-    /// Tries the sources in order, in the crate's directory: it may choose its own Rust.
+    /// Tries the sources in order, in the crate's directory, because the crate may choose its own
+    /// Rust.
     pub fn find(
         crate_dir: &Path,
         ways: &[Way],

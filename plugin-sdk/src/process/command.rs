@@ -9,9 +9,9 @@ use crate::{Child, Failure};
 /// A child to start. By default it gets the task's environment and working directory, and an empty
 /// standard input.
 ///
-/// Without a grant of `*` it may not have a variable that decides which code is loaded or which
-/// program is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and the like), or a directory outside the
-/// task's.
+/// Without a grant of `*` the child may not have a variable that decides which code is loaded or
+/// which program is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and the like), or a working
+/// directory outside the task's directory.
 ///
 /// Arguments are passed unchanged, without a shell.
 #[derive(Debug)]
@@ -77,14 +77,15 @@ impl Command {
         self
     }
 
-    /// Sets its standard input. The bytes are in a file before it starts, so it never reads only
-    /// half of them.
+    /// Sets the child's standard input. The bytes are in a file before the child starts, so the
+    /// child never reads only a part of them.
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.stdin = children::Input::Bytes(bytes.into());
         self
     }
 
-    /// Starts it in its own process group. Returns once it runs and its identity is on disk.
+    /// Starts the child in its own process group. Returns once the child runs and its identity is
+    /// on disk.
     ///
     /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid`
     /// (a NUL byte) or `resource`.
@@ -95,9 +96,10 @@ impl Command {
             .map_err(Failure::from)
     }
 
-    /// Starts it with a standard input that is written while it runs, in place of an earlier
-    /// setting. It is for input that is produced on the way or too large for memory: unlike
-    /// [`stdin_bytes`](Command::stdin_bytes), a stream does not survive the loss of the instance.
+    /// Starts the child with a standard input that is written while the child runs, in place of an
+    /// earlier setting. Use this for input that is produced meanwhile or is too large for memory:
+    /// unlike [`stdin_bytes`](Command::stdin_bytes), a stream does not survive the loss of the
+    /// instance.
     ///
     /// ```no_run
     /// # use claudine_plugin_sdk::{Command, Failure, Outcome};
@@ -105,7 +107,7 @@ impl Command {
     /// let (child, mut input) = Command::new("sha256sum").spawn_with_input().await?;
     /// for part in parts {
     ///     if input.write_all(part).await.is_err() {
-    ///         // It reads no more; its exit status says why.
+    ///         // The child reads no more; its exit status says why.
     ///     }
     /// }
     /// input.finish();
@@ -122,8 +124,9 @@ impl Command {
         Ok((child, input))
     }
 
-    /// Runs it to its end, outside any attempt and in the host's environment; at most 10 s. For
-    /// [`fingerprint`](crate::Executor::fingerprint), and refused elsewhere.
+    /// Runs the command to its end, outside any attempt and in the host's environment, for at most
+    /// 10 s. Only [`fingerprint`](crate::Executor::fingerprint) may call this; other calls are
+    /// refused.
     pub async fn capture(self) -> Result<Captured, Failure> {
         let captured = wit::capture(self.0).await?;
         Ok(Captured {
@@ -137,11 +140,11 @@ impl Command {
 /// Result of a command that was run to its end.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// How it ended.
+    /// How the command ended.
     pub status: ExitStatus,
-    /// At most 1 MiB; the rest is dropped.
+    /// Standard output, at most 1 MiB; more is dropped.
     pub stdout: Vec<u8>,
-    /// At most 1 MiB; the rest is dropped.
+    /// Standard error, at most 1 MiB; more is dropped.
     pub stderr: Vec<u8>,
 }
 

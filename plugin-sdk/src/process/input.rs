@@ -12,16 +12,16 @@ use crate::stop;
 /// The standard input of a child that was started with
 /// [`Command::spawn_with_input`](super::Command::spawn_with_input).
 ///
-/// Only [`finish`](Input::finish) ends it. If it is dropped before, or the instance is lost by a
-/// trap or a restart of the host, the child is killed, so that it cannot take half of an input for
-/// the whole. `resume` then finds a killed child, and can start another.
+/// Only [`finish`](Input::finish) ends the input. If the input is dropped before, or the instance
+/// is lost by a trap or a restart of the host, the child is killed, so that the child cannot take a
+/// part of the input for the whole. `resume` then finds a killed child, and can start another.
 ///
 /// While an attempt is being stopped, the child is left to the signals of the stop, whatever
 /// happens to its input.
 #[derive(Debug)]
 pub struct Input {
     child: Child,
-    /// None once nothing can be written any more.
+    /// `None` once nothing can be written any more.
     writer: Option<StreamWriter<u8>>,
     /// Set if a write was dropped half-way, so the amount written is unknown.
     torn: bool,
@@ -36,7 +36,7 @@ impl Input {
         }
     }
 
-    /// Writes all of it. It returns when the host has taken it, so a child that reads slowly delays
+    /// Writes all bytes. Returns when the host has taken them, so a child that reads slowly delays
     /// the caller.
     ///
     /// Use pieces of about 10 KiB or more. If the future is dropped before it is ready, the amount
@@ -72,7 +72,8 @@ impl Drop for Input {
         let Some(writer) = self.writer.take() else {
             return;
         };
-        // Dropping it would end the input, so it is kept until the instance goes.
+        // Dropping the writer would end the input, so the writer is kept until the instance is
+        // dropped.
         mem::forget(writer);
         if stop::requested().is_none()
             && let Err(failure) = self.child.signal(Signal::Kill)
@@ -82,8 +83,8 @@ impl Drop for Input {
     }
 }
 
-/// The child has closed its standard input, or has ended. That alone is not an error:
-/// [`Child::wait`] tells how it ended.
+/// The child has closed its standard input, or has ended. This alone is not an error:
+/// [`Child::wait`] tells how the child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputClosed;
 

@@ -9,15 +9,16 @@ use crate::Failure;
 /// One line of a child's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Without its line feed; only the beginning if the line is longer than the limit.
+    /// Bytes of the line, without its line feed; only the beginning if the line is longer than the
+    /// limit.
     pub bytes: Vec<u8>,
     /// Length of the whole line without its line feed, including any part removed by the cap on the
     /// attempt's output (which may span several lines).
     pub length_bytes: u64,
-    /// Offset of the first byte after it: the place to continue from if this line was the last one
-    /// processed.
+    /// Offset of the first byte after the line. If this line was the last one processed, continue
+    /// from there.
     pub end_offset: u64,
-    /// False for a last line without a line feed.
+    /// Whether the line ends with a line feed. A last line may have none.
     pub terminated: bool,
 }
 
@@ -52,7 +53,7 @@ impl Output {
 
 impl Lines {
     /// The next line; `None` once the child has ended and everything was read. The future may be
-    /// dropped and the call repeated: no line is lost or doubled. Fails if the log cannot be read.
+    /// dropped and the call repeated: no line is lost or repeated. Fails if the log cannot be read.
     pub async fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             if let Some(line) = self.splitter.ready.pop_front() {
@@ -79,7 +80,7 @@ pub(crate) struct Splitter {
     /// Beginning of the current line, whose end was not yet seen.
     pub(crate) partial: Vec<u8>,
     pub(crate) length_bytes: u64,
-    /// At most the lines of one push.
+    /// Complete lines that were not returned yet, at most those of one push.
     pub(crate) ready: VecDeque<Line>,
 }
 
@@ -94,8 +95,8 @@ impl Splitter {
         }
     }
 
-    /// Skips bytes that were removed. They count as part of the line that they interrupt, and no
-    /// more of it is kept: the bytes that follow may belong to another line.
+    /// Skips bytes that were removed. They count as part of the line that they interrupt, and
+    /// nothing more of this line is kept, because the bytes that follow may belong to another line.
     fn skip_to(&mut self, offset: u64) {
         self.length_bytes += offset.saturating_sub(self.offset);
         self.offset = self.offset.max(offset);

@@ -21,9 +21,9 @@ pub struct Output {
     /// Offset of the first byte that was not yet returned.
     offset: u64,
     left_out: u64,
-    /// None before the first read, after a gap, and after a read that was dropped half-way: the
-    /// data that the host had already passed is lost with that read, so the next one opens the log
-    /// again at `offset`.
+    /// `None` before the first read, after a gap, and after a read that was dropped half-way. The
+    /// data that the host had already passed is lost with a dropped read, so the next read opens
+    /// the log again at `offset`.
     open: Option<Open>,
     ended: bool,
 }
@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// The next bytes, at most 64 KiB; `None` once the child has ended and everything was read. The
-    /// future may be dropped and the call repeated: no byte is lost or doubled.
+    /// future may be dropped and the call repeated: no byte is lost or repeated.
     ///
     /// Bytes removed by the cap on the attempt's output are skipped and counted in
     /// [`left_out`](Output::left_out). Fails if the log cannot be read.

@@ -8,16 +8,16 @@ use crate::bindings::claudine::plugin::{children, types};
 /// How a child ended: with a code or by a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExitStatus {
-    /// None must never be treated as 0.
+    /// Exit code. `None` must never be treated as 0.
     pub code: Option<i32>,
-    /// Number of the signal that killed it.
+    /// Number of the signal that killed the child.
     pub signal: Option<i32>,
-    /// Its resource use.
+    /// Resource use of the child.
     pub usage: Usage,
 }
 
 impl ExitStatus {
-    /// Whether it exited with code 0.
+    /// Whether the child exited with code 0.
     pub fn success(&self) -> bool {
         self.code == Some(0) && self.signal.is_none()
     }
@@ -61,13 +61,14 @@ fn signal_name(number: i32) -> Option<&'static str> {
 /// Resource use of a child, as the kernel counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// From its start to its end.
+    /// Time from the start of the child to its end.
     pub wall: Duration,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub cpu: Option<Duration>,
     /// Largest resident set: of one process as the kernel counted it, or of the whole attempt as
-    /// sampled twice a second, whichever is more. None for a child that was too small for the first
-    /// (a few MiB, less than the process that started it) and too short for the second.
+    /// sampled twice a second, whichever is more. `None` for a child that was too small for the
+    /// kernel's count (a few MiB, less than the process that started the child) and too short for a
+    /// sample.
     pub peak_rss_bytes: Option<u64>,
 }
 

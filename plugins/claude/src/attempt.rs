@@ -1,8 +1,8 @@
 //! A running attempt: starts `claude`, follows its output, and makes sure that it ends.
 //!
 //! A run that has printed its result may live on as long as a background command of the agent does;
-//! after a grace period it is ended here. The host carries out requested stops (INT, TERM, KILL by
-//! the manifest's steps): a second INT from here would only cut short the agent's clean-up.
+//! after a grace period this module ends the run. The host carries out requested stops (INT, TERM,
+//! KILL by the manifest's steps): a second INT from here would only cut short the agent's clean-up.
 
 use std::time::Duration;
 
@@ -25,18 +25,18 @@ const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 /// Time that a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
 
-/// Time between the signals that end it then.
+/// Time between the signals that end such a process.
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 
-/// Time between checkpoints. Each is a write to disk; an attempt that is taken up reads this much
-/// of its output twice.
+/// Time between checkpoints. Each is a write to disk; an attempt that is continued by a new
+/// instance reads up to this much of its output twice.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 
 /// Maximum number of odd lines to report: a program that prints only such lines would flood the
 /// host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
-/// Lines of standard error are for people, and one of them is shown.
+/// Length limit of a line of standard error. Such lines are for people, and one of them is shown.
 const LONGEST_COMPLAINT_BYTES: usize = 400;
 
 pub(crate) struct Attempt {
@@ -86,7 +86,7 @@ impl Attempt {
         }
         let budget_usd = self.budget_usd();
         if budget_usd.is_some_and(|left| left <= 0.0) {
-            let message = "its budget is spent";
+            let message = "the budget of the attempt is spent";
             return Err(Failure::new(Class::Budget, message));
         }
         let means = Means {
@@ -108,8 +108,8 @@ impl Attempt {
         })
     }
 
-    /// Budget of the run: what its budgets leave, or the task's own limit if that is less. Claude
-    /// Code compares it with the cost of this process, even in a resumed session.
+    /// Budget of the run: what the attempt's budgets leave, or the task's own limit if that is
+    /// less. Claude Code compares it with the cost of this process, even in a resumed session.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
         asked
@@ -118,7 +118,8 @@ impl Attempt {
             .reduce(f64::min)
     }
 
-    /// Reads a child to its end. If it found no session to resume, starts one with a fresh session.
+    /// Reads a child to its end. If the child found no session to resume, starts another child with
+    /// a fresh session.
     async fn follow(
         &self,
         start: Start,
@@ -181,8 +182,8 @@ impl Attempt {
         outcome(transcript, &ending)
     }
 
-    /// Follows the child's output from the checkpoint until it has ended: by itself, or by force
-    /// some time after its result.
+    /// Follows the child's output from the checkpoint until the child has ended: by itself, or by
+    /// force some time after its result.
     async fn read(
         &self,
         child: &Child,
@@ -231,7 +232,7 @@ impl Attempt {
         }
     }
 
-    /// Stores a checkpoint. The attempt goes on if that fails.
+    /// Stores a checkpoint. The attempt continues if this fails.
     async fn save(&self, checkpoint: &Checkpoint) {
         let saved = match checkpoint.to_bytes() {
             Ok(bytes) => self

@@ -1,7 +1,7 @@
 //! Authority of a task for Claude Code.
 //!
-//! Each list here names known items: a mode, a tool or an option that is not in it counts as full.
-//! The workspace's own settings, hooks and commands are not considered.
+//! Each list here names known items: a mode, a tool or an option that is in no list counts as full
+//! authority. The workspace's own settings, hooks and commands are not considered.
 
 use claudine_plugin_sdk::{Authority, Step};
 
@@ -132,7 +132,7 @@ fn with_tool(authority: Authority, tool: &str) -> Authority {
     let (name, pattern) = match tool.split_once('(') {
         None => (tool, None),
         Some((name, rest)) => match rest.strip_suffix(')') {
-            // Text between two patterns, as in `Read(a)x(b)`, has no meaning that is documented.
+            // Text between two patterns, as in `Read(a)x(b)`, has no documented meaning.
             Some(pattern) if !pattern.contains(['(', ')']) => (name, Some(pattern)),
             _ => return Authority::full(),
         },
@@ -186,8 +186,8 @@ fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
                 }
             }
             (Values::Many, None) => {
-                // Without a value it takes the next option as one, which might be the one that
-                // limits the agent.
+                // Without a value, this option takes the next option as its value, which might be
+                // the option that limits the agent.
                 if rest.next_if(|value| !value.starts_with('-')).is_none() {
                     return Authority::full();
                 }

@@ -1,4 +1,4 @@
-//! Checkpoints, for the instance that takes up an attempt.
+//! Checkpoints, for the new instance that continues an attempt.
 //!
 //! A missing or unreadable checkpoint only costs time: the output is read again from its beginning.
 
@@ -9,7 +9,7 @@ use crate::transcript::Transcript;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
-    /// Index of its child, in the order of their start.
+    /// Index of the child, in the order in which children were started.
     pub(crate) child: usize,
     /// First byte of the child's standard output that is not in the transcript.
     pub(crate) offset: u64,
@@ -41,7 +41,7 @@ impl Checkpoint {
         }
     }
 
-    /// Its bytes, as `read` expects them.
+    /// The bytes of the checkpoint, as `read` expects them.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }

@@ -1,8 +1,8 @@
 //! Completes a line that was cut for its length. The text of a result may be of any length, and the
 //! rest of the result stands before it.
 
-/// Completes a JSON document that is cut inside a text: closes the text and everything around it.
-/// Returns `None` if it is cut elsewhere.
+/// Completes a JSON document that is cut inside a string: closes the string and everything around
+/// it. Returns `None` if the document is cut elsewhere.
 pub(crate) fn closed(beginning: &[u8]) -> Option<Vec<u8>> {
     let mut open = Vec::new();
     let mut text_since = None;

@@ -79,7 +79,7 @@ fn of_message(message: Assistant) -> Vec<Item> {
         .collect()
 }
 
-/// Denials have their own event.
+/// The item for the result of a tool; none for a denial, because denials have their own event.
 fn of_result(result: ToolResult) -> Option<Item> {
     let text = flat(result.content);
     if result.is_refused || text.trim().is_empty() {
@@ -109,7 +109,8 @@ fn flat(content: Value) -> String {
     }
 }
 
-/// The agent has printed the result's text already.
+/// Items for the end of a run, without the result's text, because the agent has printed this text
+/// already.
 fn of_verdict(verdict: &Verdict) -> Vec<Item> {
     let errors = verdict.errors.iter().flatten();
     let mut items: Vec<Item> = errors

@@ -60,7 +60,7 @@ impl Executor for Claude {
         draft.spec.issues(Machine::of(&facts(), &draft.env))
     }
 
-    /// An unreadable configuration fails every task; until it is fixed it allows nothing.
+    /// An unreadable configuration fails every task. Until it is fixed, full authority is assumed.
     fn authority(draft: &Draft<Spec>) -> Authority {
         match config() {
             Ok(config) => authority::of(&draft.spec, &config),
@@ -105,7 +105,7 @@ impl Executor for Claude {
         Attempt { task, config, ctx }.resume(&state).await
     }
 
-    // `stop` is the default: the host signals the agent by the manifest's steps, INT first.
+    // The default of `stop` is kept: the host signals the agent by the manifest's steps, INT first.
 }
 
 /// Parses output such as `2.1.330 (Claude Code)`.
@@ -126,7 +126,7 @@ fn health(output: &Captured) -> Health {
             health.with(
                 "warning",
                 format!(
-                    "it is older than {KNOWN_VERSION}, the oldest version known to report the cost of a \
+                    "this version is older than {KNOWN_VERSION}, the oldest version known to report the cost of a \
                      resumed session; update it with \
                      `npm install -g @anthropic-ai/claude-code`"
                 ),
@@ -175,7 +175,7 @@ mod tests {
 
     fn warns(stdout: &str) -> bool {
         let said = format!("{:?}", said(stdout, 0));
-        said.contains("it is older than 2.1.330")
+        said.contains("this version is older than 2.1.330")
     }
 
     #[test]

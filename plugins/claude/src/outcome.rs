@@ -1,4 +1,4 @@
-//! Derives the outcome of an attempt from Claude Code's output and its process's end.
+//! Derives the outcome of an attempt from the output of Claude Code and the end of its process.
 //!
 //! `is_error` comes first: every API failure also says `subtype: success`. The exit code decides
 //! nothing: it is 0 after an interrupt and 143 after TERM, and a run that has printed its result
@@ -14,14 +14,14 @@ use crate::start::Earlier;
 use crate::stream::{Denial, Verdict};
 use crate::transcript::Transcript;
 
-/// Time added to the end of a limit: the service's clock may differ from ours, and limits are not
-/// lifted to the second.
+/// Time added to the end of a limit: the service's clock may differ from this machine's, and limits
+/// are not lifted to the second.
 const AFTER_RESET: Duration = Duration::from_mins(1);
 
 /// Maximum number of denials in the outputs: more would tell nothing new.
 const MOST_DENIALS: usize = 50;
 
-/// A tool's input may be a whole file.
+/// Length limit of a denied tool's input, which may be a whole file.
 const LONGEST_DENIED_INPUT_BYTES: usize = 4096;
 
 /// Everything besides the transcript that the outcome is derived from.
@@ -107,7 +107,7 @@ fn success(verdict: &Verdict, ending: &Ending) -> Judgement {
 
 fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
     let status = verdict.api_error_status;
-    // Earlier versions name no reason for these two.
+    // Earlier versions give no `terminal_reason` for these two subtypes.
     let reason = match (
         verdict.terminal_reason.as_deref(),
         verdict.subtype.as_deref(),
@@ -303,9 +303,9 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         })
 }
 
-/// Part of the total that was spent before this process, for versions that do not report it. A
-/// total may be the session's or the process's own: it is the session's if its tokens include both
-/// this run's and the earlier ones. If that is unclear, everything counts as new: a budget is
+/// Part of the total that was spent before this process, for versions that do not report this part.
+/// A total may be the session's or the process's own: it is the session's if its tokens include
+/// both this run's and the earlier ones. If that is unclear, everything counts as new: a budget is
 /// better met too early than too late.
 fn cost_before(verdict: &Verdict, earlier: &Earlier) -> f64 {
     let (Some(total), Some(before)) = (verdict.total_cost_usd, earlier.total_cost_usd) else {
@@ -713,7 +713,7 @@ mod tests {
         // Total of the session: 1 before, and 0.5 now.
         check(1.5, 50, 150, Some(100), 0.5);
         check(1.5, 50, 150, None, 0.5);
-        // Total of the process alone, lower or higher than the earlier one.
+        // Total of the process alone, lower or higher than the earlier total.
         check(0.5, 50, 50, Some(100), 0.5);
         check(2.0, 200, 200, Some(100), 2.0);
         check(2.0, 200, 200, None, 2.0);

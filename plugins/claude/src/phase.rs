@@ -1,11 +1,11 @@
-//! One line on the agent's current activity, for people. Control characters are removed, since it
-//! is printed unchanged.
+//! One line on the agent's current activity, for people. Control characters are removed, because
+//! the line is printed unchanged.
 
 use serde_json::Value;
 
 use crate::stream::{Block, Retry};
 
-/// One line of a terminal, with room for a task's name.
+/// Length limit: one line of a terminal, with room for a task's name.
 const LONGEST_CHARS: usize = 100;
 
 /// Fields of a tool's input that best describe the call; the first match counts.

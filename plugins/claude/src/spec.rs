@@ -16,9 +16,9 @@ const LARGEST_SYSTEM_PROMPT_BYTES: usize = 100 * 1024;
 
 /// Options that the executor sets itself, each with the reason.
 const OWN_OPTIONS: &[(&str, &str)] = &[
-    ("-p", "it is set for every task"),
-    ("--print", "it is set for every task"),
-    ("--verbose", "it is set for every task"),
+    ("-p", "the executor sets it for every task"),
+    ("--print", "the executor sets it for every task"),
+    ("--verbose", "the executor sets it for every task"),
     ("--output-format", "the executor reads `stream-json`"),
     ("--input-format", "the prompt is given as text"),
     ("--session-id", "each attempt has a session of its own"),
@@ -111,7 +111,7 @@ impl Spec {
             self.max_turns.filter(|turns| *turns == 0).map(|_| {
                 Issue::new(
                     "/max_turns",
-                    "must be at least 1; leave it out for no limit",
+                    "must be at least 1; leave the field out for no limit",
                 )
             }),
             self.max_budget_usd
@@ -119,7 +119,7 @@ impl Spec {
                 .map(|_| {
                     Issue::new(
                         "/max_budget_usd",
-                        "must be an amount greater than 0; leave it out for no limit",
+                        "must be an amount greater than 0; leave the field out for no limit",
                     )
                 }),
             self.resume_session.as_deref().and_then(session_issue),
@@ -161,7 +161,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Derives it from the host's facts and a task's environment.
+    /// Derives the properties of the machine from the host's facts and a task's environment.
     pub(crate) fn of(facts: &Attributes, env: &Attributes) -> Self {
         Self {
             is_root: facts.get("uid") == Some("0"),
@@ -172,7 +172,7 @@ impl Machine {
 }
 
 /// Reason why this mode cannot work for the user who runs the host, with the remedy. Claude Code
-/// itself reports it only on standard error, after its start.
+/// itself reports this reason only on standard error, after its start.
 pub(crate) fn root_bypass(mode: PermissionMode, machine: Machine) -> Option<String> {
     let Machine {
         is_root,
@@ -180,7 +180,7 @@ pub(crate) fn root_bypass(mode: PermissionMode, machine: Machine) -> Option<Stri
     } = machine;
     (mode == PermissionMode::BypassPermissions && is_root && !is_sandbox).then(|| {
         format!(
-            "`{mode}` is refused by Claude Code when it runs as root; run the host as another user, or set IS_SANDBOX=1 in the task's environment where the machine is a sandbox"
+            "`{mode}` is refused by Claude Code when it runs as root; run the host as another user, or set IS_SANDBOX=1 in the task's environment if the machine is a sandbox"
         )
     })
 }

@@ -1,9 +1,9 @@
 //! How an attempt begins: in a session of its own, or in an existing one.
 //!
-//! After an infrastructure failure the session is resumed with a request to continue. It contains
-//! the prompt: Claude Code writes session and prompt together, about 20 ms after its first request.
-//! Before that there is no session, and the attempt falls back to a fresh one. Other failures start
-//! afresh, because the conversation itself has led to them.
+//! After an infrastructure failure the session is resumed with a request to continue. The session
+//! contains the prompt: Claude Code writes session and prompt together, about 20 ms after its first
+//! request. Before that there is no session, and the attempt falls back to a fresh one. Other
+//! failures start afresh, because the conversation itself has led to them.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
@@ -19,13 +19,13 @@ const GO_ON: &str = "The previous run of this task was interrupted before it was
 const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
                         CLAUDE.md, read it first: it says how people want to work here.";
 
-/// Ignores the directory's hooks, helpers, MCP servers, and skills that allow tools. Without a
-/// terminal Claude Code uses all of them even in a directory that was never trusted, and runs their
-/// commands before the first message.
+/// Options that ignore the directory's hooks, helpers, MCP servers, and skills that allow tools.
+/// Without a terminal Claude Code uses all of them even in a directory that was never trusted, and
+/// runs their commands before the first message.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
 
-/// Limits plan mode to reading. Otherwise Claude Code also runs commands in it if a model at the
-/// service considers them harmless.
+/// Limits plan mode to reading. Without this option Claude Code runs commands in plan mode too, if
+/// a model at the service considers them harmless.
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
 /// A tool that makes a worktree and a branch unasked, in every permission mode.
@@ -40,8 +40,8 @@ pub(crate) enum Start {
     Fresh { session_id: String },
     /// The session that the task names. If it is gone, the attempt fails.
     Named { session_id: String },
-    /// The session of an earlier attempt, and the message for it. If it is gone, a fresh one is
-    /// used.
+    /// The session of an earlier attempt, and the message for this session. If the session is gone,
+    /// a fresh one is used.
     Again { session_id: String, say: String },
 }
 
@@ -111,7 +111,7 @@ impl Start {
     }
 
     /// The prompt, or a request to continue. A session that the task names always gets the prompt,
-    /// since it may not contain it.
+    /// because that session may not contain the prompt.
     pub(crate) fn input<'a>(&'a self, spec: &'a Spec) -> &'a str {
         match self {
             Self::Again { say, .. } => say,
@@ -154,7 +154,7 @@ impl Start {
         for tool in &spec.allowed_tools {
             option("--allowedTools", tool.clone());
         }
-        // One word, since a text of its own might look like an option.
+        // Option and text are one argument, because a separate text might look like an option.
         if !told.is_empty() {
             arguments.push(format!("--append-system-prompt={}", told.join("\n\n")));
         }
@@ -170,8 +170,8 @@ impl Start {
     }
 }
 
-/// Whether the conversation is still good after this failure. One that ran out of budget continues
-/// once there is more.
+/// Whether the conversation is still good after this failure. A conversation that ran out of budget
+/// can continue once there is more budget.
 fn is_infrastructure(class: &Class) -> bool {
     matches!(
         class,
@@ -378,7 +378,7 @@ mod tests {
             extra_args: vec!["--setting-sources".to_owned(), "project".to_owned()],
             ..Spec::default()
         });
-        // The last one counts.
+        // If an option is given twice, Claude Code uses the last one.
         assert!(
             told.ends_with(&format!("--setting-sources|project|{without}")),
             "{told}"

@@ -1,8 +1,8 @@
 //! Parses lines of `--output-format stream-json` into events.
 //!
-//! Lines are parsed, never matched as text: the order of keys is not fixed. Each is read twice,
-//! first for its type alone, so that the large lines that this plugin ignores (tool results) cost
-//! no memory. Unknown types and fields are skipped. A known type in an unexpected format is a
+//! Lines are parsed, never matched as text: the order of keys is not fixed. Each line is read
+//! twice, first for its type alone, so that the large lines that this plugin ignores (tool results)
+//! cost no memory. Unknown types and fields are skipped. A known type in an unexpected format is a
 //! [`Fault`], so that a version of Claude Code that behaves differently is noticed.
 
 use std::borrow::Cow;
@@ -45,7 +45,7 @@ pub(crate) struct McpServer {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Assistant {
     pub(crate) message: Message,
-    /// Set within a subagent.
+    /// Set if the message is from a subagent.
     pub(crate) parent_tool_use_id: Option<String>,
     /// Kind of API failure that this message reports.
     pub(crate) error: Option<String>,
@@ -106,7 +106,7 @@ struct User {
 
 #[derive(Deserialize)]
 struct UserMessage {
-    /// A text, or a list of blocks.
+    /// A string, or a list of blocks.
     #[serde(default)]
     content: Value,
 }
@@ -138,7 +138,7 @@ pub(crate) struct RateLimitInfo {
     pub(crate) rate_limit_type: Option<String>,
 }
 
-/// `result`: how a run of the agent ended, as it says.
+/// `result`: how a run of the agent ended, according to Claude Code.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) subtype: Option<String>,

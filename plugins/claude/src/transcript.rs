@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
 use crate::{cut, phase};
 
-/// Longer lines are skipped, such as tool results with files. Of a longer result the beginning is
-/// read.
+/// Longer lines, such as tool results with files, are skipped. Of a longer `result` line, the
+/// beginning is read.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
-/// MCP servers bring any number of tools, and a checkpoint is bounded.
+/// Limit of the stored tools: MCP servers bring any number of tools, and a checkpoint is bounded.
 const MOST_TOOLS: usize = 256;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -25,14 +25,15 @@ pub(crate) struct Transcript {
     /// Tools that the agent may call, at most [`MOST_TOOLS`].
     pub(crate) tools: Vec<String>,
     pub(crate) mcp_failed: Vec<String>,
-    /// The service answered at least once: its usage limit, if there was one, is over.
+    /// Whether the service answered at least once. If so, the usage limit, if there was one, is
+    /// over.
     #[serde(default)]
     pub(crate) answered: bool,
     /// Kind of the last API failure.
     pub(crate) api_fault: Option<String>,
     /// The account's usage limit, while the latest report was a refusal.
     pub(crate) limit: Option<Limit>,
-    /// Lines longer than the bound, and lines that are not events.
+    /// Number of lines that are longer than the limit or are not events.
     pub(crate) lines_skipped: u64,
     #[serde(skip)]
     pub(crate) results: Results,
@@ -42,7 +43,7 @@ pub(crate) struct Transcript {
 pub(crate) struct Limit {
     /// Seconds since 1970.
     pub(crate) resets_at_s: Option<f64>,
-    /// The service's name for it.
+    /// The service's name for the limit.
     #[serde(default)]
     pub(crate) kind: Option<String>,
 }
@@ -56,7 +57,7 @@ pub(crate) struct Results {
     /// Cost of the session before this process.
     pub(crate) cost_before_usd: Option<f64>,
     pub(crate) num_turns: u64,
-    /// Set if no event came since the last result: the agent is done, unless something wakes it.
+    /// Whether no event came since the last result: the agent is done, unless something wakes it.
     pub(crate) is_at_rest: bool,
 }
 
@@ -127,8 +128,8 @@ impl Transcript {
         self.results.last.is_some() || self.results.misread.is_some()
     }
 
-    /// The message if there was no session to resume. It is recognised by its form, not its words:
-    /// an error before the session could begin, and no turn.
+    /// The message if there was no session to resume. This case is recognised by its form, and not
+    /// by its words: an error before the session could begin, and no turn.
     pub(crate) fn no_session(&self) -> Option<String> {
         let verdict = self.results.last.as_ref()?;
         let is_it = self.session_id.is_none()
@@ -139,7 +140,7 @@ impl Transcript {
             errors
                 .first()
                 .cloned()
-                .unwrap_or_else(|| "it did not begin".to_owned())
+                .unwrap_or_else(|| "the session did not begin".to_owned())
         })
     }
 
@@ -208,7 +209,8 @@ fn limit(info: &RateLimitInfo) -> Option<Limit> {
     })
 }
 
-/// Earlier cost: the total is the session's, the other figures are this process's alone.
+/// Cost of the session before this process. The total is that of the session, and the other figures
+/// are those of this process alone.
 fn cost_before(verdict: &Verdict) -> Option<f64> {
     let own: f64 = verdict
         .model_usage_since_last_result

@@ -175,8 +175,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// The next child, fed by this instance. One that an earlier run of this step started is only
-    /// waited for.
+    /// The next child, fed by this instance. A child that an earlier run of this step started is
+    /// only waited for.
     async fn feed(&mut self, feed: &Feed) -> Result<(), Failure> {
         if self.children.get(self.used).is_some() {
             return self.child(feed.command(), true).await;

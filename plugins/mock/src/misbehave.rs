@@ -7,7 +7,7 @@ pub(crate) fn trap() -> ! {
     std::process::abort()
 }
 
-/// Ends it with a message in the log.
+/// Ends the instance with a message in the log.
 #[allow(clippy::panic, reason = "the script asks for a panic")]
 pub(crate) fn panic_with(text: &str) -> ! {
     panic!("{text}")

@@ -22,9 +22,10 @@ pub(crate) struct Script {
     /// `authority` traps, so it gives no answer.
     trap_in_authority: bool,
     pub(crate) steps: Vec<Step>,
-    /// The outcome. If missing: that of the last child that was waited for, else success.
+    /// The outcome. If it is missing, the outcome of the last child that was waited for, or else
+    /// success.
     outcome: Option<End>,
-    /// The failure it ends with instead.
+    /// The failure with which the attempt ends instead.
     fail: Option<Fail>,
     /// From this attempt on, `outcome` and `fail` are ignored.
     succeed_from_attempt: Option<u32>,
@@ -63,7 +64,8 @@ pub(crate) enum Step {
     /// Starts a child and streams its input; the output `fed_bytes` counts the bytes that were
     /// taken.
     Feed(Feed),
-    /// Reads the previous child's output through the guest; the output `read_bytes` counts it.
+    /// Reads the previous child's output through the guest; the output `read_bytes` counts the
+    /// bytes.
     Read(Channel),
     Progress(Progress),
     Alive(bool),
@@ -72,7 +74,7 @@ pub(crate) enum Step {
     Log(String),
     LogFlood(u32),
     Trap(bool),
-    /// Only if the attempt was not resumed.
+    /// Traps, but only if the attempt was not resumed.
     TrapOnce(bool),
     Panic(String),
     Spin(bool),
@@ -92,8 +94,8 @@ pub(crate) enum Channel {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Spawn {
     argv: Vec<String>,
-    /// Waits for the child's end. Otherwise the next step follows at once, and the child may
-    /// outlive the attempt's call.
+    /// Waits for the child's end. If this is false, the next step follows at once, and the child
+    /// may outlive the attempt's call.
     #[serde(default)]
     pub(crate) wait: bool,
     #[serde(default)]
@@ -138,7 +140,7 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) read: u64,
-    /// Bytes to read that the output cap removed.
+    /// Bytes that were to be read, but that the output cap had removed.
     pub(crate) left_out: u64,
     pub(crate) fed: u64,
 }

@@ -2,9 +2,9 @@
 //!
 //! A short script is an argument of the shell (`-c`). Linux accepts no argument of 128 KiB or more,
 //! so a long script is a file: the host puts it on the shell's standard input, and the shell reads
-//! `/dev/stdin`, which opens the file a second time. The first line then gives the script the empty
-//! standard input that it would have had otherwise. A long script cannot have standard input of its
-//! own, since the two would mix.
+//! `/dev/stdin`, which opens the file a second time. The first line of this file then gives the
+//! script the empty standard input that a short script has too. A long script cannot be combined
+//! with a standard input of its own, because the two would mix.
 
 mod spec;
 
@@ -25,9 +25,9 @@ impl Executor for Shell {
         draft.spec.work().err().unwrap_or_default()
     }
 
-    // The defaults fit: `authority`, since a command may do anything that the user may do;
-    // `transcript`, which shows the output unchanged; `resume`, which waits for the one child and
-    // takes its exit status, as here.
+    // The defaults of the other functions fit: `authority`, since a command may do anything that
+    // the user may do; `transcript`, which shows the output unchanged; `resume`, which waits for
+    // the one child and takes its exit status, as here.
     async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
         let work = task.spec.work().map_err(first)?;
         Ok(command(work).spawn().await?.wait().await?.into())
@@ -56,7 +56,8 @@ fn command(work: Work<'_>) -> Command {
     }
 }
 
-/// The host starts nothing that `validate` refused, so this is for a host that does not ask.
+/// The host starts nothing that `validate` refused, so this is needed only for a host that does not
+/// call `validate`.
 fn first(issues: Vec<Issue>) -> Failure {
     let issue = issues
         .into_iter()

@@ -71,7 +71,7 @@ impl MessagesApi {
         self.shared.requests()
     }
 
-    /// The requests for messages, without `count_tokens` and others.
+    /// The requests for messages, without requests of other kinds such as `count_tokens`.
     pub fn message_requests(&self) -> Vec<Recorded> {
         self.requests()
             .into_iter()

@@ -215,7 +215,7 @@ impl Answer {
     }
 
     /// Status 429 as sent by the service when a subscription's five-hour limit is reached;
-    /// `reset_epoch_s` is the time of its end.
+    /// `reset_epoch_s` is the time at which the limit ends.
     pub fn usage_limit(reset_epoch_s: u64) -> Self {
         Self::error(
             429,

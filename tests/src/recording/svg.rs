@@ -142,7 +142,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Text, on a rectangle of its colour if it is reversed.
+    /// Text; reversed text stands on a rectangle of its colour.
     fn run(&mut self, row: usize, run: &Run) {
         let x = number(to_f64(run.column) * CELL.0);
         let width = number(to_f64(run.text.chars().count()) * CELL.0);

@@ -73,7 +73,7 @@ impl Typist {
         self.terminal.press(&key.to_string());
     }
 
-    /// Waits until the screen shows all of these.
+    /// Waits until the screen shows all of these texts.
     #[track_caller]
     pub fn sees(&self, pieces: &[&str]) -> String {
         self.terminal.shows(pieces)

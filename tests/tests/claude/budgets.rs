@@ -162,8 +162,8 @@ fn why_shows_the_rest_of_a_graphs_budget() {
 }
 
 /// An agent that answers, and is woken by its background command when something is written to
-/// `gate`. Its third answer comes when `woken` is released. While it runs, only the cost reported
-/// with its first result is known.
+/// `gate`. Its third answer comes when `woken` is released. While the agent runs, only the cost
+/// reported with its first result is known.
 fn woken_agent() -> Script {
     Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))

@@ -96,7 +96,7 @@ fn current_activity_is_shown() {
         Some(task["doing"].as_str()?.to_owned())
     });
     assert!(doing.starts_with("Bash: touch there; until"), "{doing}");
-    // The next host shows the same.
+    // The next host shows the same activity.
     world.host.kill_host();
     assert_eq!(world.host.status(&id)["doing"], doing.as_str());
     fs::write(world.host.work().join("go"), "").unwrap();

@@ -12,7 +12,7 @@ use crate::world::World;
 const AT_MOST: Duration = Duration::from_secs(10);
 
 /// Runs a command in the agent's Bash tool that leaves a process running, with its pid in the file
-/// `pid`; then cancels.
+/// `pid`; then cancels the task.
 #[track_caller]
 fn check(command: &str) {
     let script = Script::default()

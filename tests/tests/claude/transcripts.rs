@@ -81,7 +81,7 @@ impl Terminal {
         }
     }
 
-    /// Its complete output, after its end.
+    /// The command's complete output, after its end.
     fn end(mut self) -> String {
         self.output.read_to_end(&mut self.shown).expect("a pipe");
         assert!(self.child.wait().expect("a child").success());

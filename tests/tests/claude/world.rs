@@ -133,7 +133,8 @@ impl World {
     }
 }
 
-/// Path of the `claude` to test: `cargo xtask test` installs it and sets the variable.
+/// Path of the `claude` to test, from the variable that `cargo xtask test` sets after it has
+/// installed `claude`.
 fn claude() -> PathBuf {
     let path = env::var_os("CLAUDINE_TEST_CLAUDE").map(PathBuf::from).expect(
         "CLAUDINE_TEST_CLAUDE is not set: run the tests with `cargo xtask test`, or `npm install @anthropic-ai/claude-code@2.1.330` \

@@ -111,7 +111,7 @@ fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
     ])
     .code(USAGE)
     .says(&["UTF-8"]);
-    // The kernel ends an argument at a NUL, so only standard input can contain one.
+    // The kernel ends an argument at a NUL, so only standard input can contain a NUL.
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo a\0b")
         .code(USAGE)
         .says(&["NUL"]);
@@ -225,7 +225,7 @@ fn prefix_of_two_tasks_is_ambiguous() {
         host.text(["run", "--", "true"]),
         host.text(["run", "--", "true"]),
     ];
-    // Ids begin with the time, so two of the same moment share their beginning.
+    // Ids begin with the time, so two ids of the same moment share their beginning.
     let shared = &ids[0][.."task_".len() + 4];
     check(
         &host,

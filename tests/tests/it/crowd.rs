@@ -17,7 +17,7 @@ const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } el
 /// on an idle machine).
 const TIMES: u32 = 60;
 
-/// Runs commands, and fails if one takes too long.
+/// Runs commands, and fails if a command takes too long.
 struct Quick<'a> {
     host: &'a TestHost,
     limit: Duration,
@@ -142,7 +142,7 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
     for mut stream in &stalled {
         stream.read_exact(&mut [0]).unwrap();
     }
-    // The host reads ahead until it has to wait for its clients.
+    // The host reads the log ahead until it has to wait for its clients.
     let mut seen = (0, 0);
     let after = wait_for("the host to read no more", || {
         let now = rss_mib(pid);
@@ -160,8 +160,8 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
 }
 
-/// The host makes room for one connection at a time, and then has no descriptor left to look at the
-/// process behind it.
+/// The host makes room for one connection at a time, and then has no descriptor left with which to
+/// find out whose process is behind the connection.
 #[test]
 fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
     let host = TestHost::new();

@@ -18,7 +18,7 @@ fn feed(host: &TestHost, argv: &[&str], bytes: u64, then: &str) -> String {
     host.text(["delegate", "--executor", "mock", "--spec", &spec])
 }
 
-/// A child that reports when it has read a part, and records whether it saw the end.
+/// A child that reports when it has read a part of its input, and records whether it saw the end.
 const READER: [&str; 3] = [
     "sh",
     "-c",

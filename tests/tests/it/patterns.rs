@@ -1,4 +1,4 @@
-//! `examples/patterns/`: each pattern ends as its header says.
+//! `examples/patterns/`: checks that each pattern ends as its header says.
 
 use std::{
     collections::BTreeMap,

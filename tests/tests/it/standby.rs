@@ -85,7 +85,8 @@ fn chain_runs_once_and_in_order_whenever_the_host_is_killed() {
     }
 }
 
-/// The dependant starts before its dependency's end is on disk, and must see that end all the same.
+/// The dependant starts before the end of its dependency is on disk, and must see this end all the
+/// same.
 #[test]
 fn dependant_always_sees_the_end_of_its_dependency() {
     let host = TestHost::new();

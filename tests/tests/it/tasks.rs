@@ -242,7 +242,8 @@ fn idempotency_key_returns_the_first_task() {
 }
 
 /// A request repeated within a day returns its task, even if other tasks are kept for a shorter
-/// time. If its dependency has been forgotten, the task cannot run again, and says so.
+/// time. If the task's dependency has been forgotten, a retry of the task is refused with this
+/// reason.
 #[test]
 fn idempotency_key_outlives_the_retention_of_finished_tasks() {
     let host = TestHost::builder().env("CLAUDINE_KEEP", "1s").build();
@@ -309,7 +310,7 @@ fn graph_with_another_budget_is_another_request() {
 #[test]
 fn no_more_tasks_run_than_slots() {
     let host = TestHost::builder().slots(2).build();
-    // Each task records how many run at the same time.
+    // Each task records how many tasks run at the same time.
     let ids: Vec<String> = (0..8)
         .map(|_| host.script("mkdir running.$$; ls -d running.* | wc -l >> seen; rmdir running.$$"))
         .collect();

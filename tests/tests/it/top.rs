@@ -1,4 +1,4 @@
-//! The live view on a terminal: its display, its keys, and that it restores the terminal.
+//! The live view on a terminal: checks its display and its keys, and that it restores the terminal.
 
 use std::{fs, time::Duration};
 

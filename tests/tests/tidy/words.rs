@@ -95,7 +95,7 @@ const BANNED: &[(&str, &str)] = &[
 /// Extensions of the checked files.
 const EXTENSIONS: &[&str] = &["rs", "md", "wit"];
 
-/// Files that name phrases in order to ban them.
+/// Files that may contain banned phrases, because they list them.
 const EXEMPT: &[&str] = &["tests/tests/tidy/words.rs"];
 
 /// Separators between two words of a phrase, besides white space: a wrapped comment, a string that

@@ -169,7 +169,8 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     })
 }
 
-/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few have fewer.
+/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few tasks have
+/// fewer.
 fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
     for number in 0..tasks_in_all {

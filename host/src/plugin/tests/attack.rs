@@ -60,7 +60,7 @@ impl House {
         self.dir.path().join(name).display().to_string()
     }
 
-    /// Starts these children; returns their commands, or why one was not started.
+    /// Starts these children; returns their commands, or the reason why a child was not started.
     async fn start(&self, children: Vec<Value>) -> Result<Vec<String>, String> {
         let steps: Vec<_> = children
             .into_iter()

@@ -40,7 +40,7 @@ commands = ["sh"]
 why = "a test starts it"
 "#;
 
-/// A data directory with one plugin in it, and its catalog.
+/// A data directory with one plugin in it, and the catalog of this directory.
 struct House {
     dir: tempfile::TempDir,
     catalog: Catalog,

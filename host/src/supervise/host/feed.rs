@@ -90,7 +90,7 @@ async fn ask(dir: &Path, epoch: u64, child: ChildId) -> io::Result<Option<Feed>>
     }
 }
 
-/// Reads one frame, and the descriptor that came with it.
+/// Reads one frame, and the descriptor that came with the frame.
 async fn answer(wire: &UnixStream) -> io::Result<(Message, Option<OwnedFd>)> {
     let mut incoming = Incoming::default();
     let mut descriptor = None;

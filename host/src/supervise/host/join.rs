@@ -56,7 +56,7 @@ pub(super) struct Directories {
     pub(super) last_number: u32,
 }
 
-/// Lists the supervisors' directories by number. Files with such names are ignored.
+/// Lists the supervisors' directories by number. A file whose name is a number is ignored.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -92,8 +92,8 @@ pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     identities(dir).map(|identity| identity.pid).collect()
 }
 
-/// Those of [`pids`] that are stopped by a signal: they read no output, enforce no limits and
-/// notice no ends.
+/// The pids of the living supervisors that a signal has suspended. A suspended supervisor reads no
+/// output, enforces no limits and notices no ends.
 pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
     let is_suspended = |supervisor: &Identity| {
         let stat = proc_stat::stat(supervisor.pid);

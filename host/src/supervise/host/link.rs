@@ -1,8 +1,8 @@
 //! The connection to one supervisor.
 //!
-//! Commands are numbered and kept until the supervisor confirms them; unconfirmed ones are sent
-//! again after a reconnection. So commands keep their order and each is carried out once, whatever
-//! happens to the socket.
+//! Commands are numbered and kept until the supervisor confirms them; unconfirmed commands are sent
+//! again after a reconnection. So commands keep their order, and each command is carried out once,
+//! whatever happens to the socket.
 
 use std::collections::VecDeque;
 use std::io;

@@ -84,13 +84,13 @@ pub(crate) struct Opened {
     /// Every attempt that supervisors still keep. The states here are not reported again.
     pub(crate) found: Vec<Found>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// The router's task, to be joined. It ends when the last [`Supervisors`] and the receiver are
-    /// dropped.
+    /// The router's task, to be joined. The task ends when the last [`Supervisors`] and the
+    /// receiver are dropped.
     pub(crate) router: JoinHandle<()>,
 }
 
-/// An order on its way into the queue. If the queue has room, the order is in it at once; if not,
-/// it is queued while [`Handover::done`] is awaited, and lost if nobody awaits that.
+/// An order on its way into the queue. If the queue has room, the order is queued at once; if not,
+/// the order is queued once [`Handover::done`] is awaited, and lost if nobody awaits this.
 #[derive(Debug)]
 #[must_use = "if the queue is full, the order is lost unless this is awaited"]
 pub(crate) struct Handover(State);
@@ -131,8 +131,8 @@ pub(crate) struct Supervisors {
 }
 
 impl Supervisors {
-    /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a known
-    /// child starts nothing.
+    /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating the start of a
+    /// known child starts nothing.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }

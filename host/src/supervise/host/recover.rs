@@ -2,10 +2,10 @@
 //! them is ended.
 //!
 //! Signals only processes that are proven to be the dead supervisor's. Pid and start time within
-//! this boot prove a leader; a leader that still exists proves its group and its session, whose
-//! number is its pid; the marker in the environment or the tag proves any other process. All these
-//! processes are killed: the supervisor's pipes died with it, so nothing would be gained by letting
-//! the processes run on.
+//! this boot prove a leader, and a stray that the supervisor has seen. As long as such a process
+//! exists it proves its group and its session, whose number is its pid. The marker in the
+//! environment or the tag proves any other process. All these processes are killed: the
+//! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -67,6 +67,8 @@ pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
 struct Journal {
     supervisor: Option<Identity>,
     attempts: BTreeMap<AttemptKey, AttemptState>,
+    /// The strays that the supervisor has seen, with their start times.
+    strays: Vec<(u32, u64)>,
 }
 
 impl Journal {
@@ -98,6 +100,7 @@ impl Journal {
                     state.ended = Some(EndedState { swept, alive });
                 }
             }
+            Message::Stray { pid, start_time } => self.strays.push((pid, start_time)),
             Message::Forgotten { attempt } => {
                 self.attempts.remove(&attempt);
             }
@@ -174,8 +177,8 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
-    // Reading the list of processes takes time, and may miss one that was forked meanwhile. So only
-    // two empty looks in a row count.
+    // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
+    // no process is left only if two looks in a row find none.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
@@ -209,7 +212,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     Ok(ended.len())
 }
 
-/// The leaders that were started, with their start times.
+/// The leaders that were started and the strays that were seen, with their start times.
 fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     let children = journal.attempts.values().flat_map(|state| &state.children);
     children
@@ -220,6 +223,7 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })
+        .chain(journal.strays.iter().copied())
         .collect()
 }
 

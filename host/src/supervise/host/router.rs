@@ -1,8 +1,8 @@
 //! The task that owns all connections to supervisors.
 //!
-//! It waits for four things at once: a command of the engine, a message of a supervisor, room for a
-//! report, and the end of a slow job (a launch, a reconnection, the cleaning up after a dead
-//! supervisor). So a supervisor that is being replaced delays nobody else's work.
+//! The router waits for four things at once: a command of the engine, a message of a supervisor,
+//! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
+//! dead supervisor). So a supervisor that is being replaced delays nobody else's work.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -61,7 +61,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         silent: silent.clone(),
     };
     let directories = join::directories(&router.settings.dir)?;
-    // Before any supervisor is contacted: from here on, no start of an earlier host is carried out.
+    // Done before any supervisor is contacted: from here on, no start of an earlier host is carried
+    // out.
     leader::note(&router.settings.dir, epoch).map_err(|source| SuperviseError::Directory {
         path: router.settings.dir.clone(),
         source,
@@ -110,8 +111,8 @@ struct Router {
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
-    /// Attempts that were stopped before any supervisor had them: until they are acknowledged,
-    /// nothing of them is started.
+    /// Attempts that were stopped before any supervisor had them. No child of such an attempt is
+    /// started until the attempt is acknowledged.
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,

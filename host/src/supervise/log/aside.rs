@@ -51,7 +51,7 @@ impl AsideReader {
     }
 }
 
-/// Reads several pieces, because each change of thread costs more than reading a short one.
+/// Reads several pieces, because each change of thread costs more than reading a short piece.
 fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
     let (mut pieces, mut bytes) = (Vec::new(), 0);
     while bytes < reader.together() {

@@ -15,24 +15,24 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
 
-/// The most bytes of each kind that a reader takes at a time.
+/// The most bytes that a reader takes at a time, in three respects.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// Read from the file.
+    /// The most bytes read from the file at a time.
     window: usize,
-    /// In a piece.
+    /// The most bytes in a piece.
     piece: u64,
-    /// In several pieces that are returned together, without the last one.
+    /// The number of bytes in several pieces from which no further piece is returned with them.
     together: usize,
 }
 
-/// For callers that take what they get at once. A piece is a whole frame.
+/// Sizes for callers that use up each piece at once. A piece is a whole frame.
 const LARGE: Sizes = Sizes {
     window: 256 << 10,
     piece: u64::MAX,
     together: 256 << 10,
 };
-/// For callers that may have to keep what they have read.
+/// Sizes for callers that may have to keep the pieces that they have read.
 const SMALL: Sizes = Sizes {
     window: 64 << 10,
     piece: 16 << 10,
@@ -122,7 +122,7 @@ impl LogReader {
         self
     }
 
-    /// How many bytes are to be read in one go.
+    /// The number of bytes after which one read of several pieces ends.
     pub(super) fn together(&self) -> usize {
         self.sizes.together
     }
@@ -178,7 +178,8 @@ impl LogReader {
         Ok(None)
     }
 
-    /// Returns the selected bytes of the frame from `from` on, and passes it if they are all.
+    /// Returns the selected bytes of the frame from `from` on, and passes the frame unless bytes of
+    /// it are left.
     fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
         if !self.selection.takes(header.child, channel) {
             self.pass(header);
@@ -321,7 +322,8 @@ impl Open {
             (end <= open.window.len()).then_some(begin..end)
         };
         if in_window(self).is_none() {
-            // Most logs are far smaller than a window, which would be cleared in vain.
+            // Reads no more than the rest of the file: most logs are far smaller than a window, and
+            // clearing a whole window would cost time for nothing.
             self.reaches(at.saturating_add(window as u64))?;
             let rest = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
             self.fill(at, length.max(rest.min(window)))?;

@@ -1,8 +1,8 @@
-//! Beginning to read at an offset, a time, or the last lines or bytes; and questions about a whole
-//! log.
+//! Begins to read at an offset, a time, or the last lines or bytes; also answers questions about a
+//! whole log.
 //!
-//! Segments are visited from the last one backwards, by the totals with which each begins, so the
-//! cost is that of a segment or two, not of the whole log.
+//! Segments are visited from the last one backwards, by the totals at the start of each segment, so
+//! only a segment or two are read and not the whole log.
 
 use std::io;
 
@@ -12,8 +12,8 @@ use super::reader::{LogReader, Piece, segments};
 /// The place at which a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// An offset in the selected sequence. It may be past the end; output before it is then
-    /// skipped.
+    /// An offset in the selected sequence. The offset may be past the end; output that is written
+    /// before this offset is then skipped.
     Offset(u64),
     /// The first output read at or after this time, in microseconds since 1970.
     Time(u64),
@@ -196,7 +196,7 @@ impl LogReader {
         Ok(places)
     }
 
-    /// Moves to the first output of a segment; takes the offset from its totals.
+    /// Moves to the first output of a segment; takes the offset from the segment's totals.
     fn enter_counted(&mut self, segment: u32) -> io::Result<()> {
         self.enter(segment, 0);
         if let Some(header) = self.header()?

@@ -1,9 +1,9 @@
 //! Appending to a log, with a cap, and through a full disk.
 //!
-//! Bytes that were read from a pipe are never dropped: if a write fails, the rest of it waits here,
-//! the attempt is *held* (its pipes are not read, so its processes block once they are full), and
-//! [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame that
-//! reached the disk in part is completed, not repeated.
+//! Bytes that were read from a pipe are never dropped: if a write fails, its remaining bytes wait
+//! here, the attempt is *held* (its pipes are not read, so its processes block once they are full),
+//! and [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame
+//! that reached the disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -95,7 +95,7 @@ pub(super) struct Child {
 /// The state of a child's standard input, as far as this process feeds it.
 #[derive(Debug, Default)]
 pub(super) enum Input {
-    /// There is nothing to do: the child is not fed, or its input is complete.
+    /// Nothing is to be done: the child is not fed, or its input is complete.
     #[default]
     Settled,
     /// The input is open; `feeder` is set once the host has asked for the pipe.

@@ -74,7 +74,8 @@ impl Supervisor {
         }
     }
 
-    /// Reports an attempt whose start never arrived as ended, since nothing of it is alive.
+    /// Reports that an attempt has ended whose start never arrived, since no process of that
+    /// attempt can be alive.
     fn tell_unknown(&mut self, attempt: &AttemptKey) {
         self.tell(&Message::Ended {
             attempt: attempt.clone(),

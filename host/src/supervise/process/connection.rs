@@ -22,8 +22,8 @@ use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
 /// The most connections that may wait before their hello; beyond this the oldest is dropped.
 const MOST_GREETING: usize = 8;
-/// The most unsent bytes. A host that lets more pile up does not read; it is disconnected, and gets
-/// the whole state when it comes back.
+/// The most unsent bytes. A host that lets more pile up does not read. Such a host is disconnected,
+/// and gets the whole state when it connects again.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;

@@ -31,7 +31,7 @@ impl Supervisor {
         };
         if !matches!(attempt.phase, Phase::Draining(_)) {
             let (after_stop, killing_since) = match &attempt.phase {
-                // A ladder that was climbed to its end has sent KILL already, so leftovers get KILL
+                // At the end of its ladder, the stop has sent KILL already, so leftovers get KILL
                 // at once.
                 Phase::Stopping { ladder, rung, .. } => {
                     (true, (*rung > ladder.len()).then_some(now))

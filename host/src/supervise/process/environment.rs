@@ -122,8 +122,8 @@ fn value_of<'a>(variable: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (name_of(variable) == name.as_bytes()).then(|| variable.get(name.len() + 1..).unwrap_or(&[]))
 }
 
-/// Whether the submitter's `PWD` names the child's directory. It may contain symbolic links, and
-/// shells prefer such a name.
+/// Whether the submitter's `PWD` names the child's directory. The name may lead through symbolic
+/// links, and shells prefer such a name.
 fn is_same_directory(named: &[u8], cwd: &Path) -> bool {
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok()?;

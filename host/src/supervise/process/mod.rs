@@ -1,13 +1,14 @@
 //! The supervisor process: one thread and one epoll, no runtime, and hardly an allocation while
 //! nothing happens.
 //!
-//! It is the sub-reaper of everything that it starts. When a process below it dies, the children of
-//! that process become its own at that instant. So reading the list of its own children proves that
-//! nothing of an attempt is alive, without a search through `/proc`.
+//! The supervisor is the sub-reaper of everything that it starts. When a process below the
+//! supervisor dies, the children of that process become the supervisor's own at that instant. So
+//! the list of its own children can prove that nothing of an attempt is alive, without a search
+//! through `/proc`.
 //!
 //! Once it runs it needs neither a host nor its own executable. It ends by itself when no host is
-//! connected, nothing lives and nothing is unacknowledged. It also ends, together with all its
-//! children, when its directory was removed, since no host could find it there.
+//! connected, no child lives and no attempt is unacknowledged. It also ends, together with all its
+//! children, if its directory is removed, since no host could find it any more.
 //!
 //! | module | content |
 //! |---|---|
@@ -338,7 +339,7 @@ impl Supervisor {
 
     fn run_timers(&mut self) {
         let now = clock::monotonic();
-        // Each attempt is visited once, so that one that makes no progress does not delay the
+        // Each attempt is visited once, so that an attempt without progress does not delay the
         // others.
         let due: Vec<AttemptNo> = self
             .timers
@@ -437,7 +438,8 @@ impl Supervisor {
         let lines = self
             .attempts
             .values()
-            .map(|attempt| Message::Attempt(attempt.view()));
+            .map(|attempt| Message::Attempt(attempt.view()))
+            .chain(self.strays.lines());
         if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
             eprintln!(
                 "cannot rewrite the journal in {}: {error}",

@@ -1,8 +1,8 @@
 //! Copies output from the pipes into the log.
 //!
-//! Each ready pipe gets a bounded turn, so a flood in one delays neither the others nor exits and
-//! commands. While the log cannot be written the attempt is held: its pipes are not read, so its
-//! processes block once these are full, and nothing is lost.
+//! Each ready pipe gets a bounded turn, so a flood in one pipe delays neither other pipes nor exits
+//! and commands. While the log cannot be written the attempt is held: its pipes are not read, so
+//! its processes block once these are full, and nothing is lost.
 
 use std::time::Duration;
 

@@ -82,6 +82,8 @@ impl Supervisor {
         }
         let mut cost = Duration::ZERO;
         if running().any(|child| child.started_at + EVERY <= now) {
+            // The journal has to name strays before a host needs it.
+            self.look();
             match procfs::all() {
                 Ok(processes) => self.add_up(&processes),
                 Err(error) => eprintln!("cannot list processes: {error}"),

@@ -36,13 +36,17 @@ struct Spawned {
 }
 
 impl Supervisor {
-    /// Starts the child, unless a newer host leads: that one may have concluded the attempt without
-    /// a word of this supervisor.
+    /// Starts the child, unless a newer host leads: the newer host may have concluded the attempt
+    /// without having heard from this supervisor.
     pub(super) fn start(&mut self, start: &StartChild) {
         let leads = self.host_leads();
         if matches!(leads, Ok(false)) {
-            // The host is told nothing: for the next one the attempt has never arrived here.
-            eprintln!("{} is not started: its host was replaced", start.child);
+            // The host is told nothing: as far as the newer host knows, the attempt has never
+            // arrived here.
+            eprintln!(
+                "{} is not started: a newer host has replaced the host that ordered the start",
+                start.child
+            );
             return;
         }
         let now = clock::monotonic();
@@ -73,7 +77,7 @@ impl Supervisor {
         let of_all = self.dir.parent().unwrap_or(&self.dir);
         let leading = self.limits.with_reserve(|| leader::epoch(of_all));
         let leading = leading.map_err(|error| {
-            let message = format!("it is not known which host leads: {error}");
+            let message = format!("cannot find out whether a newer host has taken over: {error}");
             Refusal::new(NotStartedClass::Resource, message)
         })?;
         Ok(leading <= Some(self.epoch))

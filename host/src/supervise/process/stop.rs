@@ -10,13 +10,14 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// How often KILL is repeated while a leader lives: it may fork faster than one look, or hang in
-/// the kernel.
+/// How often KILL is repeated while a leader lives: the leader may fork faster than one look, or
+/// hang in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time for which a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);
-/// How many times as long as reading the list takes it may be reused: on a busy machine with
-/// thousands of processes, killing them all must not consist of reading lists.
+/// The time for which the list may be reused, as a multiple of the time that reading it took: on a
+/// busy machine with thousands of processes, a kill of them all must not spend its time on reading
+/// lists.
 const FRESH_FOR_READINGS: u32 = 4;
 
 impl Supervisor {

@@ -5,6 +5,7 @@ use std::io;
 
 use super::Supervisor;
 use super::attempt::AttemptNo;
+use crate::supervise::protocol::Message;
 use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::AttemptKey;
@@ -21,12 +22,22 @@ struct Stray {
     owner: Owner,
 }
 
+impl Stray {
+    /// Its line in the journal; none if nobody has to end it.
+    fn line(&self) -> Option<Message> {
+        (self.owner != Owner::Nobody).then_some(Message::Stray {
+            pid: self.stat.pid,
+            start_time: self.stat.start_time,
+        })
+    }
+}
+
 /// The owner of a stray.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// Unknown, because the stray gave up marker, session, group and tag. It belongs to one of the
-    /// attempts that ran when it appeared, and is ended with the last of them.
+    /// Unknown, because the stray gave up marker, session, group and tag. The stray belongs to one
+    /// of the attempts that ran when it appeared, and is ended with the last of these attempts.
     OneOf(Vec<AttemptNo>),
     /// None: it was detached on purpose, belongs to another supervisor, or was given up.
     Nobody,
@@ -55,6 +66,11 @@ impl Strays {
 
     pub(super) fn forget(&mut self, pid: u32) {
         self.known.remove(&pid);
+    }
+
+    /// The lines of the journal about all known strays.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Message> {
+        self.known.values().filter_map(Stray::line)
     }
 
     pub(super) fn owner(&self, pid: u32) -> Option<AttemptNo> {
@@ -153,7 +169,18 @@ impl Supervisor {
                 }),
             },
         };
-        self.strays.known.insert(stat.pid, Stray { stat, owner });
+        let stray = Stray { stat, owner };
+        // For a host that has to end it after this process was killed: nothing but its parent may
+        // tell whose it is.
+        let is_new = self
+            .strays
+            .known
+            .get(&stat.pid)
+            .is_none_or(|known| known.stat.start_time != stat.start_time);
+        if let Some(line) = stray.line().filter(|_| is_new) {
+            self.journal.note(&line);
+        }
+        self.strays.known.insert(stat.pid, stray);
     }
 
     /// The strays that are to be ended with this attempt.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A path for a Unix socket, which may have at most 107 bytes. A longer one goes through the
-/// directory's descriptor in `/proc`.
+/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by one
+/// that leads through the directory's descriptor in `/proc`.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
     path: PathBuf,
@@ -163,7 +163,8 @@ impl FileLimits {
         self.children.current
     }
 
-    /// Sets the children's limit for this process: a child that has not begun its program.
+    /// Sets the children's limit for the calling process, which is a child that has not begun its
+    /// program.
     pub(in crate::supervise) fn become_childs(&self) -> io::Result<()> {
         Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
     }

@@ -85,9 +85,9 @@ fn marks_in(environment: &[u8]) -> Marks {
 
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
-/// Zombies stay in it until they are reaped, and an orphan joins it at the instant its parent dies.
-/// So every living process below a sub-reaper implies an entry here, and a list without strangers
-/// proves that nothing was left behind.
+/// A zombie stays in the list until it is reaped, and an orphan joins the list at the instant its
+/// parent dies. So every living process below a sub-reaper implies an entry here, and a list
+/// without strangers proves that nothing was left behind.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,
@@ -139,8 +139,8 @@ pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat
     let mut found = Vec::new();
     let mut open: Vec<u32> = roots.to_vec();
     while let Some(pid) = open.pop() {
-        // Removed so that the loop ends even if the list has a cycle, as it may if pids were reused
-        // while it was read.
+        // The process is removed so that the loop ends even if the list has a cycle, as it may have
+        // if pids were reused while the list was read.
         let Some(process) = by_pid.remove(&pid) else {
             continue;
         };

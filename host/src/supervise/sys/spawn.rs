@@ -151,7 +151,7 @@ impl Spawn<'_> {
     }
 
     /// Like [`Self::run`], but runs `before` in the child before its program begins. For steps that
-    /// the caller could not undo in itself. Only for a process with one thread.
+    /// the caller could not undo if it took them itself. Only for a process with one thread.
     #[allow(
         unsafe_code,
         reason = "running code in the child and then exec have no safe wrapper"

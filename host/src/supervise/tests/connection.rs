@@ -76,7 +76,7 @@ async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
         while stopped.try_recv().is_err() {
             let mut bare = Bare::connect(&dir, 1);
             cuts += 1;
-            // Wait until the host has reconnected and cut this one off in turn.
+            // Waits until the host has reconnected and in turn cut off this connection.
             let mut rest = [0; 4096];
             while bare.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
         }
@@ -190,8 +190,8 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     assert_eq!(exit.pid, pid);
 }
 
-/// The supervisor is suspended while the first host sends it a start and the second one is told by
-/// nobody that it was carried out.
+/// The first host sends a start to a suspended supervisor; the second host concludes the attempt,
+/// since no supervisor reports that the start was carried out.
 #[tokio::test]
 async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
     let mut lab = Lab::new().await;

@@ -1,7 +1,8 @@
 //! Tests of the real supervisor in a separate process, driven through the host's side.
 //!
-//! The test program is its own supervisor: started with `__supervise DIR` it turns into one before
-//! the test harness begins, so that it has a single thread, as the real one has.
+//! The test program is its own supervisor: if it is started with `__supervise DIR`, it becomes a
+//! supervisor before the test harness begins, so that it has a single thread, as the real
+//! supervisor has.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,7 +62,7 @@ extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
     }
 }
 
-/// A data directory, and a host's side that uses it.
+/// A data directory, and the host's side of the supervision of this directory.
 pub(super) struct Lab {
     pub(super) dir: Place,
     pub(super) host: Host,

@@ -76,6 +76,37 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
+/// It gives up its parent, session, group, environment and tag.
+#[tokio::test]
+async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
+    let mut lab = Lab::new().await;
+    let script = "(setsid env -i prlimit --locks=12345 sh -c 'echo $$; exec sleep 1000' &); \
+                  exec sleep 1000";
+    lab.start(lab.script("bare.1", script)).await;
+    let bare: u32 = lab.lines("bare.1", 1).await[0].parse().unwrap();
+    let notes = lab.dir.path().join("supervisors/1");
+    let notes = notes.join(process::journal::FILE);
+    let line = format!("{{\"stray\":{{\"pid\":{bare},");
+    let is_seen = || std::fs::read_to_string(&notes).unwrap().contains(&line);
+    let seen = async {
+        while !is_seen() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, seen).await;
+    seen.expect("the supervisor does not see it");
+    assert!(is_alive(bare));
+    kill(lab.supervisor_pid());
+    loop {
+        match lab.host.next().await {
+            Report::SupervisorLost { .. } => break,
+            Report::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!is_alive(bare));
+}
+
 /// All processes below `root`, detached or not.
 fn family_of(root: u32) -> Vec<u32> {
     let processes = procfs::all().unwrap();

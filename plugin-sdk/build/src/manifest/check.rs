@@ -140,7 +140,7 @@ impl Faults {
         if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
             self.add(
                 field,
-                "must be from 1 to 2,592,000,000 (30 days); leave it out for none",
+                "must be from 1 to 2,592,000,000 (30 days); leave the field out for no limit",
             );
         }
         Some(timeout)

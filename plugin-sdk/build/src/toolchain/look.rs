@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::{TARGET, Toolchain};
 
-/// Debian's Rust: another one on the PATH has no matching source of the standard library.
+/// Debian's Rust: another Rust on the PATH has no matching source of the standard library.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
 /// The Rust in use, if it has the target.
@@ -119,7 +119,7 @@ impl Rustc {
             .exists()
     }
 
-    /// Directory of its own programs.
+    /// Directory of the compiler's own programs.
     fn bin(&self) -> PathBuf {
         self.sysroot
             .join("lib/rustlib")

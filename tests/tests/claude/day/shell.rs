@@ -112,7 +112,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Panics unless all of these are on the screen.
+    /// Panics unless all of these texts are on the screen.
     #[track_caller]
     pub(super) fn has(&self, pieces: &[&str]) -> &Self {
         for piece in pieces {
@@ -144,7 +144,7 @@ impl Shown {
         row.unwrap_or_else(|| panic!("no line has the word `{word}` on\n{self}"))
     }
 
-    /// Panics unless the line with this word contains all of these.
+    /// Panics unless the line with this word contains all of these texts.
     #[track_caller]
     pub(super) fn row_has(&self, word: &str, pieces: &[&str]) -> &Self {
         let row = self.row(word);

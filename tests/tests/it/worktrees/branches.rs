@@ -61,7 +61,7 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     merged(&first, "succeeded", "merged");
     assert_eq!(branch(&first), "claudine/fix-2");
     assert!(!repository.path().join("second").exists());
-    // A branch that somebody removed still belongs to its task.
+    // The name of a branch that somebody removed still belongs to its task.
     host.run(["worktree", "clean", "--all"]).check();
     repository.git(&["branch", "-D", "claudine/fix"]);
     let third = auto("echo third > third; exit 3");
@@ -80,9 +80,10 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     assert_eq!(branch(&first), "claudine/fix-3");
 }
 
-/// A name proves nothing: somebody may have deleted the task's branch and made another one.
+/// The name of a branch does not prove that it is the task's: somebody may have deleted the task's
+/// branch and made another branch of this name.
 #[test]
-fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
+fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
     let repository = Repository::new();
     let host = &repository.host;
     let go = host.root().join("go");
@@ -124,14 +125,14 @@ fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
     assert!(!host.run(["diff", "one"]).to_string().contains("mine"));
     host.run(["worktree", "clean", "--all"]).check();
     is_left("claudine/one", &mine);
-    // The way out that the message tells.
+    // Follows the advice of the message.
     repository.git(&["branch", "-q", "-m", "claudine/one", "kept"]);
     repository.git(&["branch", "-q", "claudine/one", commit]);
     host.run(["worktree", "merge", "one"]).check();
     assert!(repository.path().join("work").exists());
     is_left("kept", &mine);
 
-    // A retry takes another name, as if there were no branch.
+    // A retry makes a branch with another name, as if the task had no branch.
     failed("two");
     let mine = replaced("claudine/two");
     fs::write(&go, "").unwrap();
@@ -142,7 +143,8 @@ fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
     is_left("claudine/two", &mine);
     fs::remove_file(&go).unwrap();
 
-    // A branch without work of its task, or with work that is merged, proves nothing either.
+    // A new branch is also left alone if the deleted branch had no work of its task, or only work
+    // that was merged.
     for script in ["true", "date +%N > more"] {
         let task = repository.done(&["--branch", "own", "--merge", "auto"], script);
         let id = task["id"].as_str().unwrap();
@@ -168,7 +170,7 @@ fn branch_that_took_the_name_of_a_deleted_one_is_left_alone() {
         .says(&["branch `ours` is not the task's"]);
     host.run(["worktree", "merge", &id(&second)]).check();
 
-    // The task's branch stays its own if a person has rebased it.
+    // A task's branch is still recognised as the task's after a person has rewritten its commits.
     failed("three");
     host.run(["worktree", "clean", "--all"]).check();
     repository.git(&["switch", "-q", "claudine/three"]);

@@ -75,7 +75,7 @@ fn uncommitted_changes_are_never_removed() {
     assert!(repository.worktree(&failed).exists());
 }
 
-/// With a worktree git also forgets which commits were checked out there.
+/// When git removes a worktree, it also forgets which commits were checked out in it.
 #[test]
 fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     let repository = Repository::new();
@@ -117,7 +117,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
         }
     };
     exist(&task);
-    // The next attempt adds its own.
+    // The next attempt adds its own commits.
     host.run(["retry", id]).check();
     let next = host.finished(id);
     exist(&task);
@@ -125,7 +125,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     assert_eq!(kept().lines().count(), 1);
     host.run(["worktree", "clean", "--all"]).check();
     assert_eq!(kept().lines().count(), 1);
-    // After their time they are given up.
+    // Commits that are old enough are given up.
     let tree = format!("{name}^{{tree}}");
     let old = host
         .other("git")
@@ -141,7 +141,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     assert_eq!(kept(), "");
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 
-    // Commits without a branch, in a worktree that a person removes.
+    // Commits on no branch are also kept if a person has their worktree removed.
     let task = repository.done(
         &["--keep-worktree"],
         &format!("{script}; git reset -q --hard main"),
@@ -314,7 +314,7 @@ fn checked_out_branch_is_kept() {
     repository.host.run(["worktree", "clean"]).check();
     let status = repository.git(&["status", "--porcelain", "--branch"]);
     assert_eq!(status, format!("## {branch}"));
-    // A task does not remove its own branch at its end if another worktree uses it.
+    // At its end, a task does not remove its own branch if another worktree uses this branch.
     let beside = repository.host.home().join("beside");
     let script = format!(
         "git worktree add -q -f {} HEAD; cd {0}; git symbolic-ref HEAD \"refs/heads/$(git -C \"$OLDPWD\" branch --show-current)\"",

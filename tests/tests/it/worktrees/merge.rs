@@ -438,7 +438,7 @@ fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
     }
 }
 
-/// Git may fail when it has written some files already, and its index too.
+/// Git may fail after it has written some of the files, or even its index.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {
     let repository = Repository::new();
@@ -469,7 +469,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
         assert_eq!(status, "## main\n?? mine");
     };
 
-    // The index is not written: git ends at a file that it cannot write.
+    // Git fails before it writes the index, because it cannot write a file.
     let fails_at_two = "text=$(cat); test \"$text\" != two && echo \"$text\"";
     repository.git(&["config", "filter.broken.required", "true"]);
     repository.git(&["config", "filter.broken.clean", "cat"]);
@@ -478,7 +478,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     let task = failed(script, says);
     untouched();
 
-    // The index is written: git cannot move the branch.
+    // Git fails after it has written the index, because it cannot move the branch.
     repository.git(&["config", "filter.broken.smudge", "cat"]);
     let notes = repository.path().join(".git/logs/refs/heads/main");
     fs::rename(&notes, host.root().join("notes")).unwrap();
@@ -489,7 +489,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     fs::remove_dir_all(&notes).unwrap();
     fs::rename(host.root().join("notes"), &notes).unwrap();
 
-    // A file that cannot be put back either is named.
+    // If a file cannot be put back, the message names the file.
     let fails = format!("cat; ! test -e {}", fail.display());
     repository.git(&["config", "filter.broken.smudge", &fails]);
     let until = format!("{script}; touch {}", fail.display());
@@ -503,7 +503,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     repository.git(&["restore", "filtered"]);
     untouched();
 
-    // Nothing is in the way of another try.
+    // A later merge succeeds.
     let id = task["id"].as_str().unwrap();
     host.run(["worktree", "merge", id]).check();
     untouched();

@@ -57,7 +57,7 @@ fn base_means_the_branch_of_that_name() {
     merged(&task, "succeeded", "merged");
     assert_eq!(task["output"], "branch\n");
     assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
-    // `HEAD` is what is checked out, as without a base, and not a branch of that name.
+    // As a base, `HEAD` means what is checked out, not a branch named `HEAD`.
     repository.git(&["update-ref", "refs/heads/HEAD", "refs/heads/v1"]);
     let main = repository.git(&["rev-parse", "refs/heads/main"]);
     for base in [&[][..], &["--base", "HEAD"], &["--base", "@"]] {

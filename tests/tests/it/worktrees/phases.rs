@@ -79,8 +79,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Makes a `claudine` command stop at the first git that the host runs for it; returns that
-    /// git's pid.
+    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the pid
+    /// of that git.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);

@@ -174,7 +174,7 @@ fn worktree_that_git_would_not_use_is_not_made() {
     let host = &repository.host;
     let lib = repository.path().join("lib");
     git_in(host, &lib, &["config", "extensions.worktreeConfig", "true"]);
-    // The script assumes that it runs in its own checkout.
+    // The task's script assumes that it runs in its own checkout.
     let task = repository.done(
         &["-w", lib.to_str().unwrap()],
         "git clean -fdxq; rm -rf text",
