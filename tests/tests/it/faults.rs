@@ -164,10 +164,8 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     let named = format!("`kill -CONT {supervisor}` continues it");
     let why = host.text(["why", &id]);
     let doctor = host.run(["doctor"]).code(1).text();
-    let downs = [["down", "--kill"], ["down", "--drain"]].map(|down| {
-        let begun = Instant::now();
-        (host.run(down), begun.elapsed())
-    });
+    // Neither waits for the tasks: that would take as long as a command may take here.
+    let downs = [["down", "--kill"], ["down", "--drain"]].map(|down| host.run(down));
     host.kill_host();
     let why_without_host = host.text(["why", &id]);
     let down_without_host = host.run(["down", "--kill"]);
@@ -176,10 +174,8 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     for told in [why, why_without_host, doctor] {
         assert!(told.contains(&named), "{told}");
     }
-    for (down, took) in downs {
-        let said = down.code(125).complaint();
-        assert!(said.contains(&named), "{said}");
-        assert!(took < Duration::from_secs(20), "{took:?}");
+    for down in downs {
+        down.code(125).says(&[&named]);
     }
     down_without_host.code(125).says(&[&named]);
     assert!(is_hostless);
