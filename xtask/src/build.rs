@@ -16,6 +16,9 @@ use crate::{checkout, program, setup};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Profile {
     Debug,
+    /// A debug build that a newcomer waits for and runs once. It takes less time, because nobody
+    /// debugs it, or changes it and builds it again.
+    Demo,
     Release,
 }
 
@@ -27,7 +30,7 @@ pub(crate) fn ready() -> Result<PathBuf> {
 /// The binary for demonstrations: the one that `CLAUDINE_BIN` names, else a debug build, which
 /// takes a third of a release build's time and shares its dependencies with the tests.
 pub(crate) fn to_show() -> Result<PathBuf> {
-    named_or(Profile::Debug)
+    named_or(Profile::Demo)
 }
 
 fn named_or(profile: Profile) -> Result<PathBuf> {
@@ -52,8 +55,14 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     plugins()?;
     eprintln!("Step 2 of 2: the host (from nothing, some four hundred crates)");
     let mut cargo = program::cargo(["build", "--package", "claudine", "--bin", "claudine"]);
-    if profile == Profile::Release {
-        cargo.arg("--release");
+    match profile {
+        Profile::Release => _ = cargo.arg("--release"),
+        Profile::Debug => {}
+        Profile::Demo => {
+            cargo
+                .env("CARGO_PROFILE_DEV_DEBUG", "none")
+                .env("CARGO_INCREMENTAL", "0");
+        }
     }
     if !programs.is_empty() {
         cargo.args(["--package", "xtask", "--features", "xtask/bench"]);
@@ -63,7 +72,7 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     }
     program::run(cargo.env("CLAUDINE_PLUGINS", checkout::plugins()))?;
     let folder = match profile {
-        Profile::Debug => "debug",
+        Profile::Debug | Profile::Demo => "debug",
         Profile::Release => "release",
     };
     let binary = checkout::target().join(folder).join("claudine");

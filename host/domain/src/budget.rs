@@ -97,8 +97,8 @@ pub enum Spent {
 impl fmt::Display for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Task(level) => write!(f, "it has spent {level}"),
-            Self::Graph(_, level) => write!(f, "its graph has spent {level}"),
+            Self::Task(level) => write!(f, "the task has spent {level}"),
+            Self::Graph(_, level) => write!(f, "the task's graph has spent {level}"),
             Self::Day(level) => write!(f, "the day's tasks have spent {level}"),
         }
     }

@@ -262,8 +262,8 @@ fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
         spent_micro_usd: spent_by(&task.attempts),
         budget_micro_usd,
     });
-    let own = own.map(|level| format!("it has spent {level}"));
-    let graph = graph.map(|level| format!("its graph has spent {level}"));
+    let own = own.map(|level| format!("the task has spent {level}"));
+    let graph = graph.map(|level| format!("the task's graph has spent {level}"));
     let is_open = !task.is_done();
     own.into_iter().chain(graph).filter(move |_| is_open)
 }

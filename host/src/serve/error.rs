@@ -63,7 +63,7 @@ impl ServeError {
                 START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
             ))),
             Self::Taken { .. } => Some(Cow::Borrowed(
-                "`claudine down` ends it; --data-dir chooses another directory",
+                "`claudine down` ends that host; --data-dir chooses another directory",
             )),
             Self::Broken { .. } => Some(Cow::Borrowed(
                 "running tasks continue under their supervisor; the next command starts a host again",

@@ -32,7 +32,9 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     if layout.to_be_placed().exists() {
         let directory = layout.root().display();
         let message = format!("a restore into {directory} was killed before it was complete");
-        return Err(AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes it"));
+        return Err(
+            AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes the restore")
+        );
     }
     let of = layout.clone();
     let correct = move |task: &mut Task| without_ended_process(task, &of);

@@ -132,7 +132,7 @@ impl Transcripts {
             let made = self.transcriber(output);
             let opening = self.open(output, channel, lines, more, window, made);
             let Some(opened) = clock::within(LONGEST, opening).await else {
-                tracing::warn!(attempt = %output.attempt, "its transcript took too long");
+                tracing::warn!(attempt = %output.attempt, "a transcript took too long");
                 break;
             };
             let opened = opened?;
@@ -141,7 +141,7 @@ impl Transcripts {
                 return Ok(opened);
             }
         }
-        let why = format!("it took longer than {} s", LONGEST.as_secs());
+        let why = format!("the executor took longer than {} s", LONGEST.as_secs());
         let made = Transcriber::new(None).without_items(not_made(&why));
         self.open(output, channel, lines, more, WINDOWS_BYTES[0], made)
             .await

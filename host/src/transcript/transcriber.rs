@@ -433,7 +433,7 @@ impl Transcriber {
                 stream.state = reading.state;
                 return Some(reading.items);
             }
-            Ok(_) => "it did not answer for each part".to_owned(),
+            Ok(_) => "the executor did not answer for each part".to_owned(),
             Err(error) => error.to_string(),
         };
         tracing::warn!("an executor makes no transcript: {failed}");

@@ -32,7 +32,7 @@ impl Work {
                 self.git.branch_commit(&base).await?,
                 self.git.branch_commit(branch).await?,
             ) else {
-                let why = format!("the base `{base}` is gone");
+                let why = format!("the base `{base}` no longer exists");
                 return self.refused(&base, &why).await;
             };
             if self.git.is_ancestor(&tip, &old).await? {

@@ -64,7 +64,7 @@ pub(crate) enum WorktreeError {
     NothingMade { task: TaskId },
     #[error("commit {commit} is no longer in the repository")]
     CommitGone { commit: String },
-    #[error("branch `{branch}` is gone: all of it was merged, or somebody deleted it")]
+    #[error("branch `{branch}` no longer exists: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
     #[error(
         "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task}` tries again",
@@ -104,7 +104,7 @@ impl WorktreeError {
             Self::Bare { .. } => Some(
                 "name one of its checkouts; `git worktree add` makes one. Plain files that look like a repository are ignored",
             ),
-            Self::BranchInTheWay { .. } => Some("name another one with --branch"),
+            Self::BranchInTheWay { .. } => Some("name another branch with --branch"),
             Self::LedAway { .. } => Some(
                 "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),

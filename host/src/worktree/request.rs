@@ -19,7 +19,9 @@ impl Work {
         // `.` means the repository itself, to which nothing can be pushed.
         let chosen = chosen.filter(|remote| remote != ".");
         let Some(remote) = chosen.or_else(|| follows.clone()) else {
-            let why = format!("there is no remote to push `{branch}` to; it stays here");
+            let why = format!(
+                "there is no remote to which `{branch}` can be pushed; the branch is kept here"
+            );
             return Ok((MergeState::Refused, why).into());
         };
         self.git.push(&remote, branch).await?;

@@ -67,7 +67,9 @@ impl Worktrees {
             work.git.branch_commit(&base).await?,
             work.git.branch_commit(branch).await?,
         ) else {
-            return Ok(Resolution::Refused(format!("the base `{base}` is gone")));
+            return Ok(Resolution::Refused(format!(
+                "the base `{base}` no longer exists"
+            )));
         };
         if work.git.is_ancestor(&old, &tip).await?
             || matches!(work.git.merge_trees(&old, &tip).await?, Merged::Tree(_))

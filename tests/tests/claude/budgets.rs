@@ -23,7 +23,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     let line = ["do it", "--allowed-tools", "Bash", "--budget-usd", "0.001"];
     let task = world.done(&line);
     let message = ended(&task, "failed", "budget");
-    assert_eq!(message, "it has spent $0.0016 of $0.001");
+    assert_eq!(message, "the task has spent $0.0016 of $0.001");
     assert_eq!(world.api.message_requests().len(), 2);
     let id = task["id"].as_str().unwrap();
     let hint = task["hint"].as_str().expect("a hint");
@@ -35,7 +35,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     );
     for verb in ["resume", "retry"] {
         world.host.run([verb, id]).code(125).says(&[
-            "cannot run: it has spent $0.0016 of $0.001",
+            "cannot run: the task has spent $0.0016 of $0.001",
             &format!("`claudine {verb} "),
             "--budget-usd 0.005` gives the task more",
         ]);
@@ -45,7 +45,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     world.host.run(line).check();
     let task = world.host.finished(id);
     let message = ended(&task, "failed", "budget");
-    assert_eq!(message, "it has spent $0.004 of $0.004");
+    assert_eq!(message, "the task has spent $0.004 of $0.004");
     assert_eq!(world.api.message_requests().len(), 5);
     assert_eq!(
         attempt(&task, 0, "session_id"),
@@ -72,7 +72,7 @@ fn lower_of_the_agents_limit_and_its_remaining_budget_applies() {
     let own = run(["--max-budget-usd", "0.001", "--budget-usd", "1"]);
     assert!(own.contains("0.001"), "{own}");
     let of_task = run(["--max-budget-usd", "1", "--budget-usd", "0.001"]);
-    assert_eq!(of_task, "it has spent $0.0016 of $0.001");
+    assert_eq!(of_task, "the task has spent $0.0016 of $0.001");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn resume_of_a_task_with_a_spent_budget_is_refused() {
             .host
             .run([verb, id])
             .code(125)
-            .says(&["cannot run: it has spent $0.0008 of $0.0005"]);
+            .says(&["cannot run: the task has spent $0.0008 of $0.0005"]);
     }
     world
         .host
@@ -116,7 +116,7 @@ fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
     // Each task was given the remaining budget, and its only answer exceeded that budget.
     for task in &tasks[1..3] {
         let message = ended(task, "failed", "budget");
-        assert_eq!(message, "its graph has spent $0.0016 of $0.001");
+        assert_eq!(message, "the task's graph has spent $0.0016 of $0.001");
     }
     assert_eq!(world.api.message_requests().len(), 2);
     succeeded(&tasks[3], "over\n");
@@ -149,7 +149,7 @@ fn why_shows_the_rest_of_a_graphs_budget() {
     succeeded(&world.host.finished(ids[0]), "done");
     let why = |id: &str| world.host.json(["why", id])["reasons"].to_string();
     assert!(
-        why(ids[2]).contains("its graph has spent $0.0008 of $0.01"),
+        why(ids[2]).contains("the task's graph has spent $0.0008 of $0.01"),
         "{}",
         why(ids[2])
     );
@@ -195,7 +195,7 @@ fn cost_so_far_is_known_while_an_agent_runs() {
     });
     assert_eq!(world.host.status(&id)["state"], "running");
     let why = world.host.json(["why", &id])["reasons"].to_string();
-    assert!(why.contains("it has spent $0.0016 of $0.01"), "{why}");
+    assert!(why.contains("the task has spent $0.0016 of $0.01"), "{why}");
     world.api.release("woken");
     let task = world.host.finished(&id);
     succeeded(&task, "late");
@@ -227,7 +227,7 @@ fn agent_is_stopped_if_another_agent_spends_the_rest_of_the_graphs_budget() {
     world.host.run(["release", ids[1]]).check();
     for id in ids {
         let message = ended(&world.host.finished(id), "failed", "budget");
-        assert_eq!(message, "its graph has spent $0.0024 of $0.002");
+        assert_eq!(message, "the task's graph has spent $0.0024 of $0.002");
     }
 }
 

@@ -249,7 +249,7 @@ fn start_time_and_queue_timeout_are_observed() {
     assert_eq!(task["outcome"], "timed_out");
     assert_eq!(
         task["reason"]["message"],
-        "was ready for longer than its queue timeout"
+        "the task was ready for longer than its queue timeout"
     );
     assert_eq!(task["attempts"], json!([]));
     host.run(["cancel", &running]).check();

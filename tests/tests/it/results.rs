@@ -180,7 +180,7 @@ fn only_a_task_that_has_run_can_be_resumed() {
     host.run(["cancel", id.trim()]).check();
     host.run(["resume", id.trim()])
         .code(125)
-        .says(&["has no attempt to go on from"]);
+        .says(&["has no attempt that can be continued"]);
     host.run(["checkpoint", id.trim()])
         .code(125)
         .says(&["has no attempt that has ended"]);

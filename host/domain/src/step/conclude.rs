@@ -71,11 +71,19 @@ fn stopped(why: &StopWhy) -> Conclusion {
             outcome: Outcome::Cancelled,
             reason: Some(cancelled(reason.clone())),
         },
-        StopWhy::Timeout => timed_out("ran longer than its timeout"),
-        StopWhy::PrepareTimeout => timed_out("its preparation took longer than its limit"),
-        StopWhy::SettleTimeout => timed_out("settling its work took longer than its limit"),
-        StopWhy::StartTimeout => timed_out("gave no sign of life within its start timeout"),
-        StopWhy::IdleTimeout => timed_out("gave no output for longer than its idle timeout"),
+        StopWhy::Timeout => timed_out("the attempt ran longer than its timeout"),
+        StopWhy::PrepareTimeout => {
+            timed_out("the preparation of the attempt took longer than its limit")
+        }
+        StopWhy::SettleTimeout => {
+            timed_out("settling the work of the attempt took longer than its limit")
+        }
+        StopWhy::StartTimeout => {
+            timed_out("the attempt gave no sign of life within its start timeout")
+        }
+        StopWhy::IdleTimeout => {
+            timed_out("the attempt gave no output for longer than its idle timeout")
+        }
         StopWhy::Budget { message } => Conclusion::End {
             outcome: Outcome::Failed,
             reason: Some(Reason::new(ReasonClass::Budget, message)),

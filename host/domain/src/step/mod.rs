@@ -352,7 +352,9 @@ pub enum Refused {
     NoGroup { name: String },
     #[error("group `{}` has {tasks} unfinished tasks", .name.escape_debug())]
     GroupInUse { name: String, tasks: usize },
-    #[error("task {task:#} has had {limit} attempts, which is the limit: submit it anew")]
+    #[error(
+        "task {task:#} has had {limit} attempts, which is the limit; submit the task again as a new one"
+    )]
     TooManyAttempts { task: TaskId, limit: usize },
     #[error("task {task:#} depends on {upstream:#} under two conditions")]
     TwoConditions { task: TaskId, upstream: TaskId },
@@ -360,13 +362,13 @@ pub enum Refused {
     #[error("dependency cycle: {}", path_text(.path))]
     Cycle { path: Vec<TaskId> },
     /// Data that was read beforehand has changed and must be read again.
-    #[error("task {task:#} has changed meanwhile")]
+    #[error("task {task:#} has changed since it was read; try again")]
     Moved { task: TaskId },
     #[error("task {task:#} is blocked by {culprit:#}; retry {culprit:#} first")]
     UpstreamStands { task: TaskId, culprit: TaskId },
-    #[error("task {task:#} has no attempt to go on from: retry it")]
+    #[error("task {task:#} has no attempt that can be continued; retry the task instead")]
     NothingToResume { task: TaskId },
-    #[error("task {task:#} did not fail by its merge")]
+    #[error("task {task:#} did not fail because of its merge")]
     NotFailedByMerge { task: TaskId },
     /// The task's budget is spent.
     #[error("task {task:#} cannot run: {spent}")]
@@ -375,7 +377,7 @@ pub enum Refused {
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task:#} is {state}, not held")]
     NotHeld { task: TaskId, state: &'static str },
-    #[error("task {task:#} is held by {}: only they or the owner may release it", names_of_holders(.holders))]
+    #[error("task {task:#} is held by {}: only its holders or the owner may release it", names_of_holders(.holders))]
     HeldByOthers {
         task: TaskId,
         holders: Vec<Arc<Principal>>,

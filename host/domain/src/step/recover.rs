@@ -50,7 +50,11 @@ impl Board {
             // There is no process to stop, and no supervisor to report the attempt's end.
             Phase::Stopping(_) if never_received => {
                 let lost = Cause::Class(ReasonClass::Lost);
-                self.conclude(now, attempt, Ending::new(lost, "it was never started"));
+                self.conclude(
+                    now,
+                    attempt,
+                    Ending::new(lost, "the attempt was never started"),
+                );
             }
             Phase::Stopping(why) => {
                 self.effect(Action::Resume(attempt));

@@ -230,8 +230,10 @@ impl Board {
             // The same report may be repeated. So the number must not be used again: otherwise the
             // repetition would withdraw the new start.
             Conclusion::BackToReady => {
-                let reason =
-                    Reason::new(ReasonClass::Lost, "its start never reached the supervisor");
+                let reason = Reason::new(
+                    ReasonClass::Lost,
+                    "the start of the attempt never reached the supervisor",
+                );
                 let ended = Ended {
                     never_began: true,
                     ..ended(&ending, now, Outcome::Lost, Some(reason))

@@ -40,7 +40,7 @@ impl Board {
             return;
         };
         let lost = Cause::Class(ReasonClass::Lost);
-        let message = "its attempt was under way when the backup was taken";
+        let message = "the attempt was under way when the backup was taken";
         self.conclude(now, attempt, Ending::new(lost, message));
     }
 }

@@ -20,7 +20,7 @@ impl Board {
             if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {
-                let message = "was ready for longer than its queue timeout";
+                let message = "the task was ready for longer than its queue timeout";
                 let reason = Reason::new(ReasonClass::Timeout, message);
                 self.finish(now, id, Outcome::TimedOut, Some(reason));
             }

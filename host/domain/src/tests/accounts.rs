@@ -78,7 +78,7 @@ fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
         assert_eq!(
             starts(&desk.turn()),
             [],
-            "no other starts while it is under way"
+            "no other attempt starts while the probe is under way"
         );
         let what = format!("{found:?}");
         desk.report(tasks[0], found);

@@ -279,7 +279,7 @@ fn wait_for_descendants_ends_with_its_attempt() {
     assert_eq!(
         desk.step(begins.clone()),
         Ok(Answer::Stale),
-        "it has no slot to give up"
+        "an attempt that does not run has no slot to give up"
     );
     desk.turn();
     // The wait belonged to the earlier attempt of the same task.
@@ -356,10 +356,10 @@ fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
         (next, started)
     };
     let (small, started) = next(&mut desk);
-    assert_eq!(started, [small], "at first small tasks overtake it");
+    assert_eq!(started, [small], "at first small tasks overtake the agent");
     desk.pass(Duration::from_mins(31));
     let (small, started) = next(&mut desk);
-    assert_eq!(started, [], "later they wait behind it");
+    assert_eq!(started, [], "later small tasks wait behind the agent");
     assert_eq!(desk.refusals().len(), 2);
     // While nothing runs, one task is always admitted.
     assert_eq!(starts(&desk.turn()), [agent]);

@@ -109,7 +109,10 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     assert!(!desk.board.is_commit_urgent(2));
     let running = tasks[6];
     desk.cancel(running).unwrap();
-    assert!(desk.board.is_commit_urgent(2), "the stop waits for it");
+    assert!(
+        desk.board.is_commit_urgent(2),
+        "the stop waits for the batch"
+    );
     desk.board.seal();
     assert!(!desk.board.is_commit_urgent(3));
     // Once all reserved tasks are on disk, nothing is urgent, however few reserved tasks there are.

@@ -70,7 +70,10 @@ fn attempt_that_exceeds_its_tasks_budget_is_stopped() {
     desk.report(task, failure(ReasonClass::Signal));
     desk.settle();
     assert_eq!(desk.word(task), "failed:budget");
-    assert_eq!(reason(&desk, task), "budget: it has spent $2.00 of $2.00");
+    assert_eq!(
+        reason(&desk, task),
+        "budget: the task has spent $2.00 of $2.00"
+    );
     assert_eq!(spent_by(&desk.stored[&task].attempts), 2 * DOLLAR);
     let today = Scope::Day(Day::of(desk.now.wall));
     assert_eq!(desk.board.spent[&today], 2 * DOLLAR);
@@ -196,11 +199,11 @@ fn spent_graph_budget_ends_agents_and_not_commands() {
     assert_eq!(starts(&desk.turn()), [first]);
     desk.report(first, ended_at(5, Cause::Success));
     assert_eq!(starts(&desk.turn()), [command]);
-    assert_eq!(desk.word(first), "succeeded", "its result stays");
+    assert_eq!(desk.word(first), "succeeded", "the result is kept");
     assert_eq!(desk.word(second), "failed:budget");
     assert_eq!(
         reason(&desk, second),
-        "budget: its graph has spent $5.00 of $5.00"
+        "budget: the task's graph has spent $5.00 of $5.00"
     );
     // A task submitted from within the graph has no budget left.
     let nested = desk.try_submit(|request| {
@@ -311,7 +314,7 @@ fn earlier_costs_reduce_the_remaining_budget() {
     assert_eq!(
         may_cost(&desk, first),
         Some(5),
-        "the next host tells it the same"
+        "the next host tells the attempt the same amount"
     );
 }
 
@@ -324,7 +327,10 @@ fn end_over_a_budget_names_that_budget() {
     desk.turn();
     desk.report(task, over());
     desk.settle();
-    assert_eq!(reason(&desk, task), "budget: it has spent $4.00 of $2.00");
+    assert_eq!(
+        reason(&desk, task),
+        "budget: the task has spent $4.00 of $2.00"
+    );
     let [first, second, _] = graph(&mut desk, 3);
     desk.turn();
     desk.report(first, over());
@@ -332,7 +338,7 @@ fn end_over_a_budget_names_that_budget() {
     for id in [first, second] {
         assert_eq!(
             reason(&desk, id),
-            "budget: its graph has spent $4.00 of $3.00"
+            "budget: the task's graph has spent $4.00 of $3.00"
         );
     }
     // The executor's own limit may have been lower.

@@ -411,14 +411,14 @@ fn next_start_despite_the_load_waits_until_the_last_has_settled_or_ended() {
     capacity.note_let_pass(task);
     capacity.started.note_preparing(task, command());
     settle(&mut capacity, SETTLING * 9);
-    assert!(!capacity.lets_pass(PATIENCE), "it is being prepared");
+    assert!(!capacity.lets_pass(PATIENCE), "the task is being prepared");
     start(&mut capacity, 7, &command(), SETTLING * 9);
-    assert!(!capacity.lets_pass(PATIENCE), "it has just started");
+    assert!(!capacity.lets_pass(PATIENCE), "the task has just started");
     settle(&mut capacity, SETTLING * 10);
-    assert!(capacity.lets_pass(PATIENCE), "it has settled");
+    assert!(capacity.lets_pass(PATIENCE), "the task has settled");
     start(&mut capacity, 7, &command(), SETTLING * 10);
     capacity.started.note_end(task);
-    assert!(capacity.lets_pass(PATIENCE), "it has ended");
+    assert!(capacity.lets_pass(PATIENCE), "the task has ended");
 }
 
 #[test]

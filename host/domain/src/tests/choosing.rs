@@ -236,16 +236,16 @@ fn withdrawn_reservation_leaves_no_attempt() {
         assert_eq!(desk.board.chosen.len(), 0, "{what}");
     };
     let fails = |desk: &mut Desk, first, _| _ = desk.report(first, failure(ReasonClass::Exit));
-    check("its dependency fails", fails, "upstream_failed");
+    check("the dependency fails", fails, "upstream_failed");
     let cancelled = |desk: &mut Desk, _, second| _ = desk.cancel(second).unwrap();
-    check("it is cancelled", cancelled, "cancelled:cancelled");
+    check("the task is cancelled", cancelled, "cancelled:cancelled");
     let held = |desk: &mut Desk, _, second| {
         desk.step(Input::Hold {
             tasks: vec![second],
         })
         .unwrap();
     };
-    check("it is held", held, "held");
+    check("the task is held", held, "held");
 }
 
 #[test]
@@ -326,10 +326,14 @@ fn attempts_that_start_next_are_known_before_a_slot_is_free() {
         next.map(|attempt| attempt.task).collect::<Vec<_>>()
     };
     assert!(desk.is_chosen(deeper));
-    assert_eq!(next(&desk, 0), [], "not on disk");
-    assert_eq!(next(&desk, 1), [behind], "its dependant comes later");
+    assert_eq!(next(&desk, 0), [], "no reservation is on disk");
+    assert_eq!(
+        next(&desk, 1),
+        [behind],
+        "the dependant of this task comes later"
+    );
     let waiting = [(); 3].map(|()| desk.submit(|_| {}));
     desk.turn();
     assert_eq!(next(&desk, 1), [behind]);
-    assert_eq!(next(&desk, 2), waiting[..2], "one per slot");
+    assert_eq!(next(&desk, 2), waiting[..2], "one attempt per slot");
 }

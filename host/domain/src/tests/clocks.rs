@@ -73,7 +73,7 @@ fn next_tick_is_the_earliest_deadline_if_there_is_one() {
     assert_eq!(
         desk.board.next_tick(),
         (None, None),
-        "its supervisor watches all other deadlines"
+        "the supervisor watches all other deadlines"
     );
     desk.report(task, success());
     assert_eq!(desk.board.next_tick(), (None, None));

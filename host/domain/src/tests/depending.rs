@@ -214,7 +214,7 @@ fn blocked_dependant_also_waits_for_a_retried_task() {
     let copy = desk.task(a);
     desk.retry(&copy).unwrap();
     desk.settle();
-    assert_eq!(desk.task(b), blocked, "the start of its wait is unchanged");
+    assert_eq!(desk.task(b), blocked, "the start of the wait is unchanged");
     assert!(!desk.facts_of(b).contains(&&Fact::Blocked));
     desk.run(other, false);
     assert_eq!(desk.word(b), "blocked");

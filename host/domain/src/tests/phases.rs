@@ -80,14 +80,14 @@ fn start_timeout_counts_from_the_turn_to_start() {
     assert_eq!(
         desk.word(task),
         "preparing",
-        "its turn comes with the next admission"
+        "the attempt gets its turn at the next admission"
     );
     desk.board.admit(desk.now);
     assert_eq!(desk.word(task), "starting");
     assert_eq!(
         kinds(&desk.settle()),
         ["spawn"],
-        "the spawn follows once that is durable"
+        "the spawn follows once the phase is durable"
     );
     assert_eq!(desk.task(task).attempts[0].started_at, Some(desk.now.wall));
     desk.pass(Duration::from_secs(119));
@@ -160,7 +160,7 @@ fn preparing_attempt_keeps_no_other_from_starting() {
     assert_eq!(kinds(&desk.turn()), ["spawn"]);
     desk.report(tasks[0], Report::Prepared);
     desk.report(tasks[1], Report::Prepared);
-    assert_eq!(kinds(&desk.turn()), [""; 0], "one starts at a time");
+    assert_eq!(kinds(&desk.turn()), [""; 0], "one attempt starts at a time");
     desk.report(tasks[2], Report::Alive);
     assert_eq!(desk.turn(), [Action::Spawn(desk.attempt(tasks[0]))]);
     assert_eq!(desk.words(&tasks), ["starting", "preparing", "live"]);
@@ -233,7 +233,11 @@ fn repeated_reports_are_answered_again() {
     let (mut desk, task) = Desk::in_phase("preparing");
     desk.report(task, Report::Prepared);
     desk.reload();
-    assert_eq!(desk.turn(), [], "the new board has no report of it");
+    assert_eq!(
+        desk.turn(),
+        [],
+        "the new board has no report of the attempt"
+    );
     desk.recovered(task, Found::Known);
     assert_eq!(kinds(&desk.settle()), ["resume"]);
     desk.report(task, Report::Prepared);

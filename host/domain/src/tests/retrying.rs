@@ -346,7 +346,7 @@ fn revision_applies_from_the_next_attempt_and_is_recorded() {
     desk.keep(&batch);
     let after = desk.task(task);
     assert_eq!(after.request.budget_micro_usd, Some(5));
-    assert_eq!(&*after.request.cwd, "/", "its directory stays");
+    assert_eq!(&*after.request.cwd, "/", "the working directory is kept");
     assert_eq!(after.revised.len(), 1);
     assert_eq!(after.revised[0].from_attempt, 2);
     let is_told = |fact: &&&Fact| matches!(fact, Fact::Revised { attempt: 2, .. });

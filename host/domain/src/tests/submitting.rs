@@ -196,7 +196,7 @@ fn open_descendants_are_bounded_for_the_topmost_ancestor_too() {
     assert_eq!(
         desk.try_submit(|request| request.parent = Some(grandchild)),
         refused,
-        "the topmost task has ended, its descendants have not"
+        "the topmost task has ended, but its descendants have not"
     );
 }
 

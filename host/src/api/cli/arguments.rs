@@ -219,7 +219,7 @@ mod tests {
             "list --json=id,state --data-dir /tmp/x",
             "ls -s failed --limit 3",
             "ps --color never",
-            "--data-dir list --json status a",
+            "--data-dir /tmp/x --json status a",
             "logs a --tail 3",
             "run --name x make -j2 --help",
             "run --wait -- make --json",
@@ -239,6 +239,7 @@ mod tests {
             assert_eq!(alone, Some(format!("{whole:?}")), "{line}");
         }
         let others = [
+            "--data-dir list --json status a",
             "list --help",
             "list --limt 3",
             "run -h",

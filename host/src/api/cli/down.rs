@@ -310,9 +310,8 @@ async fn suspension(layout: &Layout) -> u32 {
 fn suspended(pid: u32, then: &str) -> AppError {
     let message =
         format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
-    AppError::new(ErrorKind::Unavailable, message).hint(format!(
-        "`kill -CONT {pid}` continues the supervisor; then {then}"
-    ))
+    AppError::new(ErrorKind::Unavailable, message)
+        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
 }
 
 /// Shows on a terminal which tasks are still running.

@@ -14,7 +14,7 @@ use crate::app::{AppError, ErrorKind};
 
 /// Write the manual pages.
 ///
-/// Each command has one: `man claudine-logs` shows the page of `claudine logs`. Without a
+/// Each command has a page: `man claudine-logs` shows the page of `claudine logs`. Without a
 /// directory, the page of `claudine` is printed. Write the pages again after an upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -15,7 +15,7 @@ use crate::{api::Wiring, app::backup::QueueRestored};
 /// The whole file is checked before anything is written. Ids, names, events and finished tasks are
 /// unchanged. Attempts that were running end as `lost`, and are retried if the retries of the task
 /// cover `lost`. Unfinished tasks are held, so that two hosts do not do the same work:
-/// `claudine release` releases one task, a graph, or, with --restored, all tasks.
+/// `claudine release` releases one task, a graph, or, with --restored, all restored tasks.
 ///
 /// A task without an environment in the backup runs in the environment of this command;
 /// `claudine why` says so. A task with a worktree gets a new worktree, on the task's branch if the

@@ -267,7 +267,7 @@ mod tests {
             assert!(pieces.iter().all(|piece| told.contains(piece)), "{told}");
         };
         check("limit=many", ["`limit`", "a whole number"]).await;
-        check("name=a&name=b", ["`name`", "a text"]).await;
+        check("name=a&name=b", ["`name`", "a string"]).await;
         check("colour=red", ["`colour`", "label"]).await;
     }
 

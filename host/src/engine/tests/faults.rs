@@ -50,7 +50,10 @@ async fn commands_are_answered_while_the_board_cannot_be_loaded() {
         error.to_string().contains("cannot read its store"),
         "{error}"
     );
-    assert!(fixture.engine.answers().await, "it tries to load the board");
+    assert!(
+        fixture.engine.answers().await,
+        "the engine tries to load the board"
+    );
     assert!(fixture.engine.capacity().await.is_err());
     while fixture.engine.snapshot().trouble.is_none() {
         tokio::task::yield_now().await;

@@ -80,7 +80,7 @@ async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_it() {
     assert_eq!(
         second.told().await,
         Told::Start(attempt(1)),
-        "nobody has it"
+        "no supervisor has the attempt"
     );
     second.stop().await;
 }

@@ -38,7 +38,7 @@ pub(super) enum Fault {
     NotOurs,
     #[error("the schema is {found}")]
     Newer { found: u32, known: u32 },
-    #[error("its journal mode stays `{0}`, but a write-ahead log is needed")]
+    #[error("the journal mode remains `{0}`, but a write-ahead log is needed")]
     NoWal(String),
     #[error("a document in a backup is not hexadecimal")]
     NoHex,

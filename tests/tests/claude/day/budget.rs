@@ -5,7 +5,7 @@ use super::{Day, Tasks};
 impl Day {
     pub(super) fn finds_a_budget_spent(&self, Tasks { slow, .. }: &Tasks) {
         self.world.api.release("slow");
-        let spent = "it has spent $0.0012 of $0.001";
+        let spent = "the task has spent $0.0012 of $0.001";
         let line = format!("✗ slow ({slow}) failed: {spent}");
         self.shell
             .fails(&format!("claudine wait {slow}"), 1)

@@ -70,7 +70,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
     );
     host.run(["worktree", "merge", id])
         .code(REFUSED)
-        .says(&[&format!("branch `{branch}` is gone")]);
+        .says(&[&format!("branch `{branch}` no longer exists")]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn branch_left_for_later_is_merged_on_request() {
     }
     host.run(["worktree", "merge", id, "--merge", "pr"])
         .code(REFUSED)
-        .says(&["there is no remote to push `fix` to"]);
+        .says(&["there is no remote to which `fix` can be pushed"]);
     let answer = host.json(["worktree", "merge", id, "--merge", "patch"]);
     assert_eq!(answer["merge"]["state"], "written", "{answer:#}");
     repository.is_untouched();
@@ -237,6 +237,6 @@ fn dependants_run_after_a_merge_by_hand() {
     // The task has succeeded: another request changes nothing, and a retry is a third attempt.
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
-        .says(&["is gone"]);
+        .says(&["no longer exists"]);
     assert_eq!(host.json(["retry", "fix"])["tasks"][0]["attempt"], 3);
 }

@@ -137,7 +137,7 @@ fn invalid_worktree_is_refused_and_leaves_nothing() {
         &[],
         &[
             "beside the branch `claudine`",
-            "name another one with --branch",
+            "name another branch with --branch",
         ],
     );
 }

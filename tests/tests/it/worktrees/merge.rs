@@ -361,7 +361,7 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
     repository.commit("other");
     repository.git(&["switch", "-q", "main"]);
     let script = "echo mine > file; git -c user.name=T -c user.email=t@example.org \
-                  merge -q --autostash --no-commit --no-ff other; cat file";
+                  merge -q --autostash --no-commit --no-ff other > /dev/null 2>&1; cat file";
     let task = repository.done(&["--merge", "auto"], script);
     assert_eq!(task["output"], "one\n", "the change was set aside");
     merged(&task, "succeeded", "merged");

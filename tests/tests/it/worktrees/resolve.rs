@@ -115,7 +115,7 @@ fn resolution_can_be_continued_or_aborted() {
     assert_eq!(answer["merged"]["merge"]["state"], "merged", "{answer:#}");
     assert_eq!(answer["merged"]["attempt"], 2);
     merged(&host.status(id), "succeeded", "merged");
-    host.run(resolve).code(REFUSED).says(&["is gone"]);
+    host.run(resolve).code(REFUSED).says(&["no longer exists"]);
 }
 
 /// A task that runs again while its merge is still open fails with the same conflict. The proposed
