@@ -113,7 +113,7 @@ pub struct Failure {
     pub message: String,
     /// Whether the same call may succeed later, with nothing changed.
     pub retryable: bool,
-    /// Time to wait before the next call, if the service named it.
+    /// Time to wait before the next call, if the service said so.
     pub retry_after: Option<Duration>,
     /// Details for machines.
     pub extra: Vec<(String, String)>,

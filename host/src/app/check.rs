@@ -131,7 +131,7 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
     name_of("the group", name)
 }
 
-/// Checks a name by which people find something again; it may also stand on a line of standard
+/// Checks a name by which people find something again, and which may be given on a line of standard
 /// input.
 pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
     text(what, name, NAME_MAX_CHARS)?;

@@ -19,7 +19,7 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 pub(crate) struct Peer {
     uid: u32,
     /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
-    /// host. An error message if this host could not look.
+    /// host. An error message if this host could not look at the process.
     process: Result<Option<Arc<Handle>>, String>,
 }
 
@@ -134,7 +134,7 @@ impl Host {
     }
 }
 
-/// The error for a caller that is not looked at, whoever it may be.
+/// The error for a request whose caller cannot be identified.
 fn unseen(error: &str) -> AppError {
     let message = format!("the host cannot identify the caller: {error}");
     AppError::new(ErrorKind::Unavailable, message).hint(

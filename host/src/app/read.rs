@@ -84,8 +84,8 @@ impl Host {
             {
                 view.merge = Some(merge);
             }
-            // A finished agent without a result shows its output. The output of a running agent is
-            // read only on request.
+            // A finished agent without a result is shown with its output. The output of a running
+            // agent is read only on request.
             let is_unshown = task.is_done() && view.output.is_none();
             let unshown = begun(&task).filter(|_| is_unshown);
             let unshown = unshown.map(|number| Output::of(&task, number));

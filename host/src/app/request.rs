@@ -167,7 +167,7 @@ pub(crate) struct Retries {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryOptions {
-    /// Run dependants again that had run, and not only dependants that could not run.
+    /// Run all dependants again, and not only those that could not run.
     #[serde(default)]
     pub(crate) downstream: bool,
     /// Start a task that waits for a time (a usage limit, a delay, its start) now.
@@ -422,7 +422,7 @@ pub(crate) struct EventQuery {
     /// its events; otherwise all stored events or, with `follow`, only new events.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
-    /// Follow new events, for a task until it has ended.
+    /// Follow new events, until the given task or graph has ended.
     #[serde(default)]
     pub(crate) follow: bool,
 }

@@ -44,7 +44,7 @@ impl Host {
         self.again(by, reference, options, None).await
     }
 
-    /// Starts a task that waits for a time immediately. Returns `None` if the task is done and has
+    /// Immediately starts a task that waits for a time. Returns `None` if the task is done and has
     /// to be retried instead.
     async fn try_now(
         &self,

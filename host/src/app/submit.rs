@@ -38,7 +38,7 @@ use crate::{
 
 /// Limit of the tasks in a request.
 pub(crate) const TASKS_MAX: usize = 100_000;
-/// Number of tasks in a request from which on memory is returned to the system afterwards.
+/// If a request has at least this many tasks, memory is returned to the system after the request.
 const MANY: usize = 10_000;
 /// Limit of lookups of the dependencies, which may change in between.
 const TRIES: usize = 5;

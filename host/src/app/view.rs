@@ -440,7 +440,7 @@ pub(crate) struct CheckpointView {
     /// The last 50 lines of both streams, in the order in which they were read and without colours,
     /// at most 64 KiB. For an agent, the last lines of its transcript.
     pub(crate) last_lines: String,
-    /// State of the repository the attempt worked in, for agents and for tasks in worktrees.
+    /// State of the repository in which the attempt worked, for agents and for tasks in worktrees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
 }

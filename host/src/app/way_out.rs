@@ -76,7 +76,7 @@ fn of_budget(left: &Left<'_>) -> Option<String> {
     })
 }
 
-/// The option that raises a spent budget. The daily budget needs none, because it is available
+/// The option that raises a spent budget. There is none for the daily budget, which is available
 /// again the next day.
 fn of_spent(spent: Spent) -> Option<String> {
     let (option, level) = match spent {

@@ -51,8 +51,8 @@ impl Elsewhere for Requests {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let (tell, told) = oneshot::channel();
         let (commands, ending) = (self.commands.clone(), self.ending.subscribe());
-        // The command runs to its end even if nobody waits for it, because its changes would be
-        // left half done.
+        // The command runs to its end even if nobody waits for it, because ending it early could
+        // leave its changes half done.
         self.running.spawn(async move {
             let outcome = run_unless_ending(&commands, ending, order).await;
             if tell.send(outcome).is_err() {

@@ -25,7 +25,7 @@ const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 /// Time that a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
 
-/// Time between the signals that end such a process.
+/// Time between the signals that end a process after its grace period.
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 
 /// Time between checkpoints. Each is a write to disk; an attempt that is continued by a new

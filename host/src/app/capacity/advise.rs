@@ -63,7 +63,7 @@ fn of_class(Room { class, then }: &Room) -> String {
     }
 }
 
-/// Says how many more tasks the machine could run, if tasks wait for a slot of a fixed number.
+/// Says how many more tasks the machine could run, if a fixed number of slots keeps tasks waiting.
 fn of_slots(now: &CapacityNow) -> Option<String> {
     let Slots::Fixed(slots) = now.capacity.limits.slots else {
         return None;
