@@ -21,7 +21,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
     let again = if merge.state == MergeState::Conflict {
         step(
             format!("claudine worktree resolve {id}"),
-            "resolve the conflict in a shell",
+            "resolve the conflict by hand",
         )
     } else {
         step(

@@ -127,7 +127,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
     let short = &id[id.len() - 6..];
     let steps = format!(
         "Reason     merge conflict in file\n           \
-         1. claudine worktree resolve {short}  # resolve the conflict in a shell\n           \
+         1. claudine worktree resolve {short}  # resolve the conflict by hand\n           \
          2. claudine enter {short}  # look around in the worktree\n           \
          3. claudine diff {short}  # see what the task has changed\n"
     );
