@@ -170,8 +170,8 @@ impl Supervisor {
             },
         };
         let stray = Stray { stat, owner };
-        // For a host that has to end it after this process was killed: nothing but its parent may
-        // tell whose it is.
+        // If this process is killed, a host has to end the stray, and may have nothing but this
+        // line to recognise it by.
         let is_new = self
             .strays
             .known

@@ -104,7 +104,7 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(!is_alive(bare));
+    wait_gone(bare);
 }
 
 /// All processes below `root`, detached or not.
