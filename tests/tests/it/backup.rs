@@ -81,9 +81,9 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
     let new = host("new");
     restore(&new, &path).ok().says(&[
         "restored 4 tasks",
-        "were running then: 1",
+        "were running at the time of the backup: 1",
         "tasks held: 2",
-        "run in the one of this command",
+        "run in the environment of this command",
     ]);
     assert_eq!(new.status(&old.running)["outcome"], "lost");
     assert_eq!(new.status(&old.done)["outcome"], "succeeded");
