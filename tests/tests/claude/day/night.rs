@@ -23,7 +23,7 @@ impl Day {
         let why = shell.types("claudine why review");
         why.has(&[
             "Claude usage limit ended at 02:01 (6h",
-            "no host is running, and nothing starts without one; `claudine up` starts it",
+            "no host is running, and nothing starts without one; `claudine up` starts a host",
         ]);
         assert_eq!(
             world.host.host_pid(),
