@@ -100,7 +100,7 @@ fn gate_stays_closed_when_a_failed_dependency_runs_again() {
     host.run(["cancel", "approve"]).check();
     host.run(["retry", "approve"])
         .ok()
-        .says(&["it is held", "claudine release"]);
+        .says(&["is held", "claudine release"]);
     assert_eq!(host.status("approve")["state"], "held");
     assert!(!host.work().join("deployed").exists());
     host.run(["release", "approve"]).check();

@@ -106,7 +106,7 @@ fn selection_is_confirmed_or_needs_yes() {
     // No matching task is left, which is not an error.
     host.run(["cancel", "--label", "pr=17", "-y"])
         .ok()
-        .says(&["no task matches"]);
+        .says(&["no matching task can be cancelled"]);
     host.run(["hold", "--group", "web", "-y"])
         .ok()
         .says(&["held 1 task"]);
@@ -187,7 +187,7 @@ fn retry_of_a_graph_reruns_failed_tasks_and_their_dependants() {
     // Successful tasks are not retried automatically.
     host.run(["retry", "--graph", "release", "-y"])
         .ok()
-        .says(&["no task matches"]);
+        .says(&["no matching task can be retried"]);
     let fine = ["--name", "fine", "-s", "succeeded", "-y"];
     host.run(["retry", "--graph", "release"].iter().chain(&fine))
         .check();

@@ -76,7 +76,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// It gives up its parent, session, group, environment and tag.
+/// The process gives up its parent, session, group, environment and tag.
 #[tokio::test]
 async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     let mut lab = Lab::new().await;
@@ -90,7 +90,7 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     let is_seen = || std::fs::read_to_string(&notes).unwrap().contains(&line);
     let seen = async {
         while !is_seen() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     let seen = tokio::time::timeout(PATIENCE, seen).await;
