@@ -10,6 +10,7 @@ use std::{
 use claudine_domain::{
     attempt::Leader,
     id::{AttemptId, TaskId},
+    task::Task,
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -154,8 +155,11 @@ impl Registry {
         lock(&self.attempts)
     }
 
-    pub(super) fn insert(&self, live: Arc<Live>) {
-        self.attempts().live.insert(live.id, live);
+    /// Registers an attempt, and only then begins it: the instance of an attempt that stands by
+    /// goes on at once, and its supervisor may report before this function returns.
+    pub(super) fn begin(&self, live: Arc<Live>, task: Arc<Task>) {
+        self.attempts().live.insert(live.id, live.clone());
+        live.begin(task);
     }
 
     pub(super) fn get(&self, attempt: AttemptId) -> Option<Arc<Live>> {
@@ -469,5 +473,29 @@ mod tests {
         let begun = BTreeSet::from([ids[0], ids[1]]);
         assert!(registry.take_others(&begun, &BTreeSet::new()).is_empty());
         assert!(registry.knows(ids[1]));
+    }
+
+    #[test]
+    fn attempt_is_registered_before_its_instance_goes_on() {
+        let registry = Registry::new(Known::default());
+        for number in 1..=2_000 {
+            let id = AttemptId {
+                task: TaskId::new(1, number),
+                number: 1,
+            };
+            let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+            let live = Arc::new(live);
+            let task = Arc::new(crate::store::sample_task(1));
+            std::thread::scope(|scope| {
+                let instance = scope.spawn(|| {
+                    while !live.has_begun() {
+                        std::hint::spin_loop();
+                    }
+                    registry.knows(id)
+                });
+                registry.begin(live.clone(), task);
+                assert!(instance.join().unwrap(), "in round {number}");
+            });
+        }
     }
 }

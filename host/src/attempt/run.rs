@@ -133,8 +133,7 @@ impl Runner {
             resumed.map_or_else(State::default, State::from),
         );
         let live = Arc::new(live);
-        live.begin(launch.task.clone());
-        self.registry.insert(live.clone());
+        self.registry.begin(live.clone(), launch.task.clone());
         self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
@@ -143,8 +142,7 @@ impl Runner {
         let Some(StandBy { live, .. }) = self.standing_by.take(launch.attempt) else {
             return Err(launch);
         };
-        live.begin(launch.task);
-        self.registry.insert(live);
+        self.registry.begin(live, launch.task);
         Ok(())
     }
 
