@@ -16,8 +16,9 @@ use self::scheduling::Scheduling;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
-/// All limits except the limit on file locks, which has no effect and in which supervisors keep
-/// their tags.
+/// All limits except the limit on file locks. Linux does not enforce that limit, and its value is
+/// the tag by which the descendants of supervisors and hosts are recognised
+/// (`supervise::sys::tag`).
 const LIMITS: [(&str, Resource); 15] = [
     ("as", Resource::As),
     ("core", Resource::Core),

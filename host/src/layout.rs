@@ -54,8 +54,8 @@ impl Layout {
         self.root.join("restoring")
     }
 
-    /// A complete restore. The next process that holds the lock moves the contents of this
-    /// directory into place.
+    /// A complete restore. The restore moves the contents of this directory into place; if the
+    /// restore dies before that, the next host or restore does so.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
     }

@@ -370,17 +370,29 @@ fn queued(queue: &QueueView, refusal: Option<&Refusal>) -> Vec<String> {
 pub(super) fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Slots { running, slots } => format!("all slots are taken: {running} of {slots}"),
-        Refusal::Cpu { in_use, allowed, cores, .. } => format!(
+        Refusal::Cpu {
+            in_use,
+            allowed,
+            cores,
+            ..
+        } => format!(
             "CPU busy: {in_use:.1} of {cores} cores; new tasks start below {allowed:.1}; if other programs cause the load, the first in line starts after {} s",
             PATIENCE.as_secs()
         ),
-        Refusal::Memory { free_bytes, needed_bytes, reserve_bytes } => format!(
+        Refusal::Memory {
+            free_bytes,
+            needed_bytes,
+            reserve_bytes,
+        } => format!(
             "memory short: {:.2} GiB available, {:.0} MiB needed, {:.2} GiB reserved",
             *free_bytes as f64 / GIB,
             *needed_bytes as f64 / MIB,
             *reserve_bytes as f64 / GIB
         ),
-        Refusal::NeverFits { needed_bytes, total_bytes } => format!(
+        Refusal::NeverFits {
+            needed_bytes,
+            total_bytes,
+        } => format!(
             "memory: {:.2} GiB needed, more than the {:.2} GiB of this machine",
             *needed_bytes as f64 / GIB,
             *total_bytes as f64 / GIB
@@ -389,32 +401,43 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "{settling} new attempts are being measured; the next start when their usage is known, or when one ends"
         ),
         Refusal::MemoryStall { percent } => {
-            format!("memory pressure: {percent:.0} % of the last ten seconds spent waiting for memory")
+            format!(
+                "memory pressure: {percent:.0} % of the last ten seconds spent waiting for memory"
+            )
         }
-        Refusal::Disk { free_bytes, reserve_bytes } => format!(
+        Refusal::Disk {
+            free_bytes,
+            reserve_bytes,
+        } => format!(
             "disk full: {:.2} GiB free, {:.2} GiB reserved (CLAUDINE_DISK_RESERVE)",
             *free_bytes as f64 / GIB,
             *reserve_bytes as f64 / GIB
         ),
-        Refusal::Group { group, running, most } => {
+        Refusal::Group {
+            group,
+            running,
+            most,
+        } => {
             format!("group `{group}` is full ({running} of {most})")
         }
         Refusal::Paused { since } => paused_text(&rfc3339(*since)),
         Refusal::GroupPaused { group } => {
-            format!("group `{group}` is paused; lift the pause with `claudine unpause {}`", shell_word(group))
+            format!(
+                "group `{group}` is paused; lift the pause with `claudine unpause {}`",
+                shell_word(group)
+            )
         }
         Refusal::DailyBudget { level, until } => format!(
             "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",
             rfc3339(*until)
         ),
-        Refusal::SerialStart { .. } => {
-            "waiting for another agent to finish starting".to_owned()
-        }
-        Refusal::Probing { .. } => {
-            "account at a usage limit; another task tries first".to_owned()
-        }
+        Refusal::SerialStart { .. } => "waiting for another agent to finish starting".to_owned(),
+        Refusal::Probing { .. } => "account at a usage limit; another task tries first".to_owned(),
         Refusal::NoRoom => {
-            "the machine has no room for another process (descriptors, processes or memory); see `ulimit -n` and `ulimit -u` of the host".to_owned()
+            "the last start failed, because the machine or the limits of the host leave no \
+             descriptors, processes or memory; the host tries again shortly. If this persists, \
+             raise `ulimit -n` and `ulimit -u`, and start the host again"
+                .to_owned()
         }
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }

@@ -261,7 +261,7 @@ fn because(spec: &str) -> String {
         return "according to its executor".to_owned();
     };
     let mut reasons = vec![asks.permission_mode.map_or_else(
-        || "without `permission_mode` its executor's default counts".to_owned(),
+        || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
         |mode| format!("permission mode `{mode}`"),
     )];
     let is_command = |prompt: String| prompt.trim_start().starts_with('/');
@@ -470,8 +470,8 @@ mod tests {
         check(
             work("claude", &edit),
             smallest(),
-            "this task could change files (without `permission_mode` its executor's default counts); \
-             tasks submitted over MCP may at most read (`plan`)",
+            "this task could change files (it sets no `permission_mode`, so its executor's default \
+             applies); tasks submitted over MCP may at most read (`plan`)",
             "mcp.max_permission_mode",
         );
         let asked = r#"{"permission_mode": "plan", "allowed_tools": ["Bash"], "extra_args": ["--settings", "x"]}"#;

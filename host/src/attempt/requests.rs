@@ -2,7 +2,8 @@
 //! worktrees.
 //!
 //! These commands are children of a supervisor too. So if the host ends or is killed, their time
-//! limits are still enforced, and a program that git runs does not count as a process of the user.
+//! limits are still enforced. And if a program that git runs, such as a hook, calls `claudine`, the
+//! program is restrained like an agent instead of having the rights of the user.
 //! No host continues the commands that an earlier host ran for requests: the client asks again.
 //! Commands that change something wait until those of the earlier host have ended.
 

@@ -30,7 +30,7 @@ pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }
 
-/// The purpose for which a task is named.
+/// What the caller wants to do with the task that a reference stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Intent {
     Look,

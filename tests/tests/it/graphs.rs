@@ -256,7 +256,7 @@ fn start_time_and_queue_timeout_are_observed() {
 }
 
 #[test]
-fn failures_are_retried_up_to_the_given_number() {
+fn failures_are_retried_until_an_attempt_succeeds_or_no_retry_is_left() {
     let host = TestHost::new();
     let flaky = "echo x >> tries; test $(wc -l < tries) -ge 3";
     let id = host.text([
@@ -276,6 +276,14 @@ fn failures_are_retried_up_to_the_given_number() {
         .map(|attempt| attempt["outcome"].as_str().unwrap())
         .collect();
     assert_eq!(outcomes, ["failed", "failed", "succeeded"]);
+    let hopeless = ["run", "--retries", "1", "--backoff", "20ms", "--", "false"];
+    let task = host.finished(&host.text(hopeless));
+    assert_eq!(task["outcome"], "failed");
+    assert_eq!(
+        task["attempts"].as_array().map(Vec::len),
+        Some(2),
+        "{task:#}"
+    );
     let slow = host.text([
         "run",
         "--retries",

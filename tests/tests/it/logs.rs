@@ -225,7 +225,7 @@ fn status_tells_how_many_lines_it_omits() {
 }
 
 #[test]
-fn output_of_a_command_is_the_same_on_a_terminal() {
+fn logs_on_a_terminal_are_unchanged_except_that_colours_are_reset_at_the_end() {
     let host = TestHost::new();
     let id = host.script(r"printf 'a\n\033[31mred\033[0m\nb\n'");
     host.finished(&id);

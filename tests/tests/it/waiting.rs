@@ -77,7 +77,7 @@ fn wait_survives_the_end_of_the_host_and_starts_none() {
 }
 
 #[test]
-fn drain_tells_what_it_waits_for_and_that_it_continues() {
+fn command_shows_what_a_drain_waits_for_and_says_if_interrupted_that_the_drain_continues() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.1; done";
     host.run(["run", "--name", "suite", "--script", script])

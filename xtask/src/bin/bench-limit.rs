@@ -1,8 +1,8 @@
-//! The limits with which `cargo xtask bench` compares Claudine, and the time measurements that must
-//! be fast themselves. This is a separate program so that it is compiled with optimisation and
-//! forks from a small process.
+//! The baselines with which `cargo xtask bench` compares Claudine: what the same work costs without
+//! Claudine. Also the measurements whose own cost must be small. This is a separate program so that
+//! it is compiled with optimisation and forks from a small process.
 //!
-//! Each command prints one number, in microseconds.
+//! Each command prints one number, in microseconds, except `echo-server`, which `echo` starts.
 
 use std::{
     collections::VecDeque,

@@ -258,7 +258,7 @@ fn cancel_of_a_finished_task_reaches_its_descendants() {
 }
 
 #[test]
-fn second_cancel_reaches_children_submitted_later() {
+fn cancel_reaches_children_submitted_while_their_parent_is_being_stopped() {
     let (mut desk, top) = Desk::in_phase("stopping:start_timeout");
     let child = desk.submit(|request| request.parent = Some(top));
     desk.cancel(top).unwrap();

@@ -1,4 +1,4 @@
-//! The form for Mermaid, which code hosts show in Markdown.
+//! The form of a Mermaid flowchart, which GitHub and other forges draw if it is in Markdown.
 
 use std::collections::HashMap;
 
