@@ -174,8 +174,10 @@ fn escaped_processes_are_ended_with_their_task() {
 fn gigabytes_of_output_fill_neither_memory_nor_disk() {
     const CAP: u64 = 8 << 20;
     let host = TestHost::new();
-    host.script("true");
-    host.up();
+    // The code that the first task needs is in memory afterwards.
+    let first = host.script("echo first");
+    host.finished(&first);
+    host.text(["logs", &first]);
     let pids: Vec<u32> = host
         .host_pid()
         .into_iter()
