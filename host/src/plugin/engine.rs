@@ -27,8 +27,8 @@ use super::v0_1;
 /// The most instances that live at the same time.
 pub(crate) const INSTANCES: u32 = 10_000;
 /// The most instances that live in the pool. A pool of 10,000 would take a tenth of a second of
-/// processor time at the start and at the end of every host; beyond the pool, every start of a task
-/// takes some milliseconds more.
+/// processor time at the start and at the end of every host. Beyond the pool, a task starts more
+/// slowly.
 pub(crate) const POOLED: u32 = 2_000;
 /// Slots of the pool for instances that have ended and wait to be freed.
 const BEING_FREED: u32 = 100;
