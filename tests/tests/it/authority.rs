@@ -94,7 +94,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
     // The default mode and other requests exceed the ceiling too.
     check(
         json!({"prompt": "p"}),
-        &[too_much[1], "without `permission_mode`"],
+        &[too_much[1], "sets no `permission_mode`"],
     );
     for mode in ["acceptEdits", "bypassPermissions", "auto"] {
         check(json!({"prompt": "p", "permissionMode": mode}), &too_much);
@@ -174,7 +174,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     check(&host.text(bypass), &["permission mode `bypassPermissions`"]);
     check(
         &host.text(["delegate", "p"]),
-        &["without `permission_mode`"],
+        &["sets no `permission_mode`"],
     );
     check(
         &host.script("exit 3"),
