@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 use claudine_tests::{
     TestHost,
     process::alive,
-    wait::{Random, any_moment_within},
+    wait::{PATIENCE, Random, any_moment_within, wait_at_most},
     wait_for,
 };
 use serde_json::Value;
@@ -357,9 +357,9 @@ fn thousand_tasks_run_while_five_thousand_wait() {
         (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())
     });
     assert_eq!(host.text(["slots", "1010"]), "1010");
-    wait_for("all that waited to be done", || {
-        (counts(&host).1 == 0).then_some(())
-    });
+    // Thousands of tasks take minutes on a machine that does other work too.
+    let done = wait_at_most(4 * PATIENCE, || (counts(&host).1 == 0).then_some(()));
+    assert!(done.is_some(), "{} tasks still wait", counts(&host).1);
     host.run(["down", "--kill"]).check();
     assert!(host.processes().is_empty(), "{:?}", host.processes());
 }
