@@ -7,7 +7,7 @@ use crate::{
     board::Board,
     event::Fact,
     id::{AccountKey, TaskId},
-    task::{Request, State, WaitingFor},
+    task::{Request, State},
     time::Now,
 };
 
@@ -18,10 +18,12 @@ impl Board {
         let Some(task) = self.tasks.get(&id) else {
             return Err(Refused::Unknown { task: id });
         };
-        let State::Waiting { why, .. } = &task.state else {
+        if !matches!(task.state, State::Waiting { .. }) {
             return Err(not_done(task));
-        };
-        let starts_later = *why == WaitingFor::StartTime;
+        }
+        // A start time that is earlier than the end of a usage limit is not why the task waits, and
+        // would be after the limit.
+        let starts_later = task.request.start_at.is_some_and(|at| at > now.wall);
         let attempt = task.next_attempt();
         if let Some(account) = task.request.account.clone() {
             self.doubt_limit(now, account);

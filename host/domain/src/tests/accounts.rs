@@ -310,6 +310,24 @@ fn task_started_at_once_tests_the_limit_for_the_others() {
 }
 
 #[test]
+fn task_started_at_once_waits_neither_for_a_limit_nor_for_its_start_time() {
+    let hour = Duration::from_hours(1);
+    let mut desk = Desk::new(2);
+    let first = desk.submit(agent);
+    desk.turn();
+    desk.report(first, limited(Some(hour)));
+    desk.settle();
+    let before_the_limit_ends = desk.now.wall.after(hour / 2);
+    let task = desk.submit(|request| {
+        agent(request);
+        request.start_at = Some(before_the_limit_ends);
+    });
+    assert_eq!(desk.word(task), "waiting");
+    desk.step(Input::TryNow { task }).unwrap();
+    assert_eq!(starts(&desk.turn()), [task]);
+}
+
+#[test]
 fn task_that_waits_for_another_time_can_also_be_started_at_once() {
     let mut desk = Desk::new(1);
     let later = desk.now.wall.after(Duration::from_hours(9));
