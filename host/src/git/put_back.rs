@@ -30,7 +30,7 @@ struct Changed {
     in_new: bool,
 }
 
-/// What was found after a step had failed.
+/// Result of restoring the checkout after a failed step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PutBack {
     /// Git had changed nothing.

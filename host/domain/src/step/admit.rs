@@ -256,8 +256,8 @@ impl Board {
         }
     }
 
-    /// Reserves attempts only of commands: an agent takes so long to start that a commit before its
-    /// start does not matter.
+    /// Reserves attempts of commands only. An agent starts so slowly that the time of a commit
+    /// before its start does not matter.
     fn assign_ahead(&mut self, now: Now) {
         let ahead = self.ahead();
         let chosen: Vec<TaskId> = self

@@ -112,8 +112,8 @@ pub enum Input {
     WaitEnds {
         attempt: AttemptId,
     },
-    /// What is known of an attempt that was started by an earlier host, or by this one before a
-    /// commit failed. Each running or assigned task of a loaded board gets this input before the
+    /// The known state of an attempt that an earlier host started, or that this host started before
+    /// a commit failed. Each running or assigned task of a loaded board gets this input before the
     /// first admission and the first command. Until then nobody knows whether an assigned attempt
     /// was started.
     Recovered {
