@@ -71,12 +71,20 @@ pub(crate) fn lines_of(item: &Item) -> Vec<Line> {
     lines
 }
 
-/// The items as text without colours. It is not escaped.
+/// The items as text without colours. It is not escaped. A long line that was passed on in several
+/// items is one line again.
 pub(crate) fn text_of<'a>(items: impl IntoIterator<Item = &'a Item>) -> String {
     let mut text = String::new();
-    for line in items.into_iter().flat_map(lines_of) {
-        text.push_str(&line.text());
-        text.push('\n');
+    let mut before = None;
+    for item in items {
+        if before.is_some_and(|before: &Item| before.is_continued_by(item)) {
+            text.pop();
+        }
+        for line in lines_of(item) {
+            text.push_str(&line.text());
+            text.push('\n');
+        }
+        before = Some(item);
     }
     text
 }

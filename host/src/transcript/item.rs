@@ -121,6 +121,12 @@ impl Item {
         }
     }
 
+    /// Whether the next item begins in the middle of this item's last line.
+    pub(super) fn is_continued_by(&self, next: &Self) -> bool {
+        let are_output = self.kind == Kind::Output && next.kind == Kind::Output;
+        are_output && self.stream == next.stream && !self.text.ends_with('\n')
+    }
+
     /// An item made by an executor.
     pub(super) fn of(made: plugin::TranscriptItem, at: Timestamp) -> Self {
         let text = shortened(made.text);

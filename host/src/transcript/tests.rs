@@ -246,6 +246,22 @@ async fn overlong_lines_are_not_held_back() {
     }
 }
 
+#[tokio::test]
+async fn overlong_lines_are_whole_again_as_text() {
+    let line = "€".repeat(50_000) + "end\n";
+    for frame_bytes in [1_000, 65_536, 65_537, 150_000] {
+        let frames = line.as_bytes().chunks(frame_bytes);
+        let frames: Vec<_> = frames.map(|bytes| (OUT, bytes)).collect();
+        let log = Written::new(&[frames.as_slice(), &[(OUT, b"next"), (ERR, b"error")]].concat());
+        let lines = log.transcripts.last_text(&log.output, None, 100, 1 << 20);
+        let text = lines.await.unwrap().text;
+        assert!(
+            text == format!("{line}next\nerror\n"),
+            "frames of {frame_bytes} bytes"
+        );
+    }
+}
+
 /// A data directory with the log of one attempt.
 struct Written {
     _dir: tempfile::TempDir,

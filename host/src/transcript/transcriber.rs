@@ -191,7 +191,9 @@ impl Transcriber {
                     });
                 }
             } else if !held.is_empty() {
-                let text = String::from_utf8_lossy(&held).into_owned();
+                let mut text = String::from_utf8_lossy(&held).into_owned();
+                // Another child's output does not continue this line.
+                text.push('\n');
                 made.push(Made::Lines {
                     channel,
                     text,
@@ -317,7 +319,7 @@ impl Transcriber {
         let whole = match feed {
             Some(feed) => feed + 1,
             None if stream.held.len() < LONGEST_HELD_BYTES => return,
-            None => stream.held.len(),
+            None => without_incomplete_character(&stream.held),
         };
         let rest = stream.held.split_off(whole);
         stream.line_from = end - rest.len() as u64;
@@ -474,4 +476,12 @@ fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Pla
 /// The message that output is shown unchanged, and why.
 pub(super) fn not_made(why: &str) -> String {
     format!("claudine: no transcript; the unchanged output follows: {why}")
+}
+
+/// Number of the bytes before an incomplete character at the end. All bytes if there is none.
+fn without_incomplete_character(bytes: &[u8]) -> usize {
+    let last = bytes.utf8_chunks().last();
+    let last = last.map(|chunk| chunk.invalid()).unwrap_or_default();
+    let is_incomplete = str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+    bytes.len() - if is_incomplete { last.len() } else { 0 }
 }
