@@ -7,7 +7,7 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;
 use crate::process::lines::Splitter;
 
-/// Length from which a text without a line feed is returned unfinished.
+/// Length above which a text is returned even if its last line is not complete.
 const LONGEST_HELD_BYTES: usize = 64 * 1024;
 
 /// A part of a child's output, for people.

@@ -214,7 +214,7 @@ impl Member {
         })
     }
 
-    /// The document for the executor, and the default executor for it.
+    /// The document for the executor. If no executor is named, sets the default one.
     fn document(&mut self) -> Result<Map<String, Value>, AppError> {
         let work = [
             ("argv", self.argv.take().map(Value::from)),
@@ -338,7 +338,8 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// Refuses infinite numbers and NaN: JSON would have null in their place, which means no limit.
+/// Reads an amount of US dollars. Refuses infinite numbers and NaN, because JSON would have null in
+/// their place, which means no limit.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     parsed(deserializer, words::dollars)
 }
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_parsed_as_on_the_command_line() {
+    fn values_are_parsed_as_on_the_command_line() {
         let task = task(serde_json::json!({
             "argv": ["true"], "timeout": "1h30m", "queue_timeout": 90, "after": "10m", "priority": "p0", "max_output": "1M",
             "retries": 3, "backoff": "2sx3..1m", "working_directory": "sub",

@@ -1,5 +1,5 @@
-//! Maps each kind of error to exit code, HTTP status and MCP answer, in one table. Code with a new
-//! kind of error does not compile until the kind is added here.
+//! Maps each kind of error to an exit code and an HTTP status, in one table. Code with a new kind
+//! of error does not compile until the kind is added here.
 
 use crate::app::ErrorKind;
 

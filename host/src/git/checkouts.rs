@@ -52,8 +52,8 @@ struct Entry {
 }
 
 impl Git {
-    /// The directories in which a branch is used. `hidden_main` is the place of the main checkout
-    /// if git cannot find it.
+    /// The directories in which a branch is used. `main` is the place of the main checkout if git
+    /// cannot find it.
     pub(crate) async fn checkouts_of(
         &self,
         branch: &BranchRef,
@@ -98,8 +98,9 @@ impl Git {
         )))
     }
 
-    /// The directory to which somebody has moved this checkout with git. It is found by the name of
-    /// its git directory, which remains the one that was derived from the first directory.
+    /// The directory to which somebody has moved the checkout at `path` with git. The checkout is
+    /// found by the name of its git directory, which git has derived from `path` and does not
+    /// change.
     pub(crate) async fn moved_to(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
         let git_dirs = self.common_dir().await?.join("worktrees");
         let Some(git_dir) = path.file_name().map(|name| git_dirs.join(name)) else {
@@ -161,7 +162,8 @@ impl Git {
         self.change(&spec.arg(path)).await.map(drop)
     }
 
-    /// Makes git forget a checkout whose directory was removed, even if it was not made completely.
+    /// Makes git forget a checkout whose directory was removed, even if the checkout was never made
+    /// completely.
     pub(crate) async fn forget_worktree(&self, path: &Path) -> Result<(), GitError> {
         let spec = Spec::changes(["worktree", "remove", "--force", "--force"]);
         unless_unknown(self.change(&spec.arg(path).limit(LONG)).await)
@@ -219,7 +221,7 @@ fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
 /// How a branch is used during a rebase or a bisect. No branch is checked out then, but git notes
 /// the branch in these files, and reads them before it deletes a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
-    // The file of another branch may not be valid UTF-8.
+    // A file may name another branch, whose name may not be valid UTF-8.
     let read = |file: &str| {
         let bytes = fs::read(git_dir.join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -234,7 +236,7 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     if rebases.iter().any(|file| is_named(file)) {
         return Some(Standing::Rebased);
     }
-    // A short branch name, or the hash of a commit.
+    // The file has a branch name, mostly the short one, or the hash of a commit.
     let start = read("BISECT_START");
     let start = start.trim_end();
     (start == branch.name() || start == full).then_some(Standing::Bisected)

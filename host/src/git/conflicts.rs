@@ -22,7 +22,7 @@ pub(crate) struct Unresolved {
 const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
-/// The number of equal characters with which a conflict marker begins.
+/// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
 const MARK_BYTES: usize = 64;
@@ -73,9 +73,9 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Adds the resolved files of a merge in progress to the index, and returns the unresolved
-    /// ones. A file that had conflict markers is resolved once it has none, even without `git add`.
-    /// A file in which git left no conflict markers needs `git add` or `git rm`.
+    /// Returns the unresolved files of a merge in progress. If there are none, adds the resolved
+    /// files to the index. A file that had conflict markers is resolved once it has none, even
+    /// without `git add`. A file in which git left no conflict markers needs `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;
@@ -236,7 +236,7 @@ mod tests {
         check(&within, false);
     }
 
-    /// A repository in which both sides have changed `text` and `binary`. One side removed `gone`,
+    /// A repository in which both sides have changed `te*t` and `binary`. One side removed `gone`,
     /// and the other changed it.
     fn conflicting() -> Person {
         let person = Person::new("");

@@ -209,7 +209,7 @@ mod tests {
             stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)\n"),
             "{stat}"
         );
-        // The checkout is unchanged, and nothing was redirected.
+        // The checkout is unchanged, no temporary index is left, and no program was run.
         assert_eq!(git.status().await.unwrap().dirty, ["file", "new"]);
         let git_dir = git.place().await.unwrap().git_dir;
         let left = fs::read_dir(git_dir).unwrap();

@@ -175,8 +175,9 @@ impl Git {
         looked.await?
     }
 
-    /// Adds the losses in a nested repository. Returns the place of its git directory. Each
-    /// worktree has a separate one, whose commits exist nowhere else until they are pushed.
+    /// Adds the losses in a nested repository. Returns the place of its git directory; `None` if
+    /// nothing is checked out there. Each worktree has a separate repository for a submodule, whose
+    /// commits exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
         if !inner.dir().join(".git").exists() {

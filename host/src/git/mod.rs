@@ -57,8 +57,8 @@ use crate::{
     config,
 };
 
-/// The number of retries if another git process holds a lock of the repository, and the pause
-/// between them. Git itself does not wait for a lock.
+/// The maximum number of tries while another git process holds a lock of the repository, and the
+/// pause between them. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 /// The maximum number of characters of an error message that are passed on.
@@ -210,8 +210,8 @@ impl Git {
         Ok(without_newline(self.output(spec).await?))
     }
 
-    /// The line that a command printed; `None` if the command failed because there was nothing to
-    /// print.
+    /// The line that a command printed; `None` if the command failed or printed nothing. This is
+    /// for commands that fail if there is nothing to print.
     async fn line_if(&self, spec: &Spec) -> Result<Option<String>, GitError> {
         let finished = self.run(spec).await?;
         let line = without_newline(finished.stdout);

@@ -34,7 +34,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 impl Git {
-    /// Writes the changes between a base and a commit.
+    /// Writes a file with the changes of a commit since its common ancestor with a base.
     pub(crate) async fn write_patch(
         &self,
         base: &Commit,

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_in_the_way_beforehand_is_nobodys_change() {
+    async fn a_file_that_was_in_the_way_before_the_step_is_kept() {
         let person = Person::new("");
         let old = step(&person).await;
         person.write("new/deep/file", "two\n");

@@ -1,5 +1,5 @@
-//! Reads git's notes about earlier states of a checkout, and keeps the commits that only these
-//! notes name.
+//! Reads git's reflogs, which are notes about earlier states of a checkout, and keeps the commits
+//! that only reflogs name.
 
 use std::{collections::BTreeSet, fs};
 
@@ -68,8 +68,8 @@ impl Git {
         self.only_noted(&past, known).await
     }
 
-    /// The commits among `past` and their ancestors that no ref has, without those that can be
-    /// reached from another of them.
+    /// The commits in `past` that are neither on a branch, tag or remote nor kept otherwise,
+    /// without those that can be reached from another of them.
     async fn only_noted(
         &self,
         past: &[Commit],
@@ -165,8 +165,8 @@ impl Git {
     }
 }
 
-/// Parses the last line. Each line begins with the commit before the change and the commit after
-/// it. A hash of only zeros means no commit.
+/// The commit in the last line that has one. Each line begins with the commit before the change and
+/// the commit after it. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');

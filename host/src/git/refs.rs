@@ -21,8 +21,7 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
-    /// Only git's notes about the checkout have such commits, for example the ones from before an
-    /// amend.
+    /// Only the reflog of the checkout has such commits, for example the ones from before an amend.
     Abandoned,
     Stash,
 }

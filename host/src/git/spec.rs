@@ -17,12 +17,12 @@ use super::{
 pub(super) const SHORT: Duration = Duration::from_secs(20);
 /// The time limit for reading or writing a whole checkout, and for contacting a remote.
 pub(super) const LONG: Duration = Duration::from_mins(10);
-/// The number of bytes kept of each output. Most commands print a line; the status of a directory
-/// with a hundred thousand changes is a few MiB.
+/// The maximum number of bytes kept of each output. Most commands print a line; the status of a
+/// directory with a hundred thousand changes is a few MiB.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// The number of bytes kept of a list with an entry for each file of a checkout: enough for some
-/// hundred thousand files.
+/// The maximum number of bytes kept of a list with an entry for each file of a checkout: enough for
+/// some hundred thousand files.
 pub(super) const LIST_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ const NOBODY: [(&str, &str); 4] = [
 /// The name of a strategy that does not exist in git. Git's error message quotes this name.
 const NO_STRATEGY: &str = "for-another-branch";
 
-/// The result of a merge: a tree, or the files that both sides have changed.
+/// The result of a merge: a tree, or the files with conflicts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Merged {
     Tree(String),

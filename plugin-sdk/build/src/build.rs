@@ -1,5 +1,5 @@
-//! Builds a plugin: compiles its crate to a module, and makes a component of the module. The
-//! manifest and the digests of both files are written beside the component.
+//! Builds a plugin: compiles its crate to a module, and makes a component of the module. Writes
+//! the manifest, and the digests of the component and the manifest, beside the component.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use crate::request::BuildRequest;
 use crate::toolchain::{TARGET, Toolchain};
 
 /// Profile for building plugins. It is set on the command line, so plugin authors need none in
-/// their manifest. Function names are kept: without them a trap's backtrace says nothing.
+/// their `Cargo.toml`. Function names are kept: without them a trap's backtrace says nothing.
 const PROFILE: [&str; 6] = [
     "profile.plugin.inherits='release'",
     "profile.plugin.opt-level='s'",
@@ -82,8 +82,8 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
 /// not written to cost nothing.
 const INITIAL_HEAP: u32 = 512 << 10;
 
-/// Compiler flags. Panic messages name source files: the paths of dependencies are shortened to
-/// cargo's directory, so that the component is the same wherever it is built.
+/// Compiler flags. Panic messages name source files: in the paths of dependencies, `/cargo` stands
+/// for cargo's directory, so that the component is the same wherever it is built.
 fn flags(cargo_home: Option<PathBuf>) -> OsString {
     // Separator of flags in this variable.
     const NEXT: &str = "\x1f";
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn component_contains_no_paths_of_this_machine() {
+    fn flags_replace_the_path_of_cargos_directory() {
         assert_eq!(
             flags(Some("/home/a b/.cargo".into())),
             "-Clink-arg=--initial-heap=524288\x1f--remap-path-prefix=/home/a b/.cargo=/cargo"

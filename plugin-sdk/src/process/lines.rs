@@ -13,7 +13,7 @@ pub struct Line {
     /// limit.
     pub bytes: Vec<u8>,
     /// Length of the whole line without its line feed, including any part removed by the cap on the
-    /// attempt's output (which may span several lines).
+    /// attempt's output. (Such a part may span several lines.)
     pub length_bytes: u64,
     /// Offset of the first byte after the line. If this line was the last one processed, continue
     /// from there.
@@ -41,7 +41,7 @@ pub struct Lines {
 }
 
 impl Output {
-    /// The rest of the output line by line; of a longer line only `limit_bytes` are kept.
+    /// The rest of the output line by line. Only the first `limit_bytes` of each line are kept.
     pub fn lines(self, limit_bytes: usize) -> Lines {
         let splitter = Splitter::new(self.offset(), limit_bytes);
         Lines {

@@ -20,8 +20,8 @@ const TAKE_TASKS: [&str; 4] = [
     "--with-output-of",
 ];
 
-/// Parses the arguments. Checks first that every argument is valid UTF-8, because clap does not say
-/// which one is not.
+/// Parses the arguments. Checks first that every argument is valid UTF-8 without a NUL character,
+/// because clap does not say which one is not.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     if let Some(cli) = frequent(&arguments) {
@@ -38,8 +38,8 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
 /// definition of all commands takes longer than most requests. Returns none for other commands, for
 /// an invalid command line and for help: these need the definition of all commands.
 fn frequent(arguments: &[OsString]) -> Option<Cli> {
-    // Options of every command may stand before the command. If the value of such an option is the
-    // name of a command too, parsing fails here, and the caller parses the arguments again.
+    // Global options may stand before the command. If the value of a global option is also the name
+    // of a frequent command, parsing may fail here, and the caller parses with all definitions.
     let mut typed = arguments.iter().skip(1).filter_map(|word| word.to_str());
     let (name, define) = typed.find_map(definition)?;
     let command = Common::augment_args(Command::new("claudine"));
@@ -124,7 +124,8 @@ fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     Some(cli)
 }
 
-/// Parses the arguments with this prompt appended; none if the command is not `delegate`.
+/// Parses the arguments with this prompt appended; none if they are invalid or their command is not
+/// `delegate`.
 fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     let mut separated = before.to_vec();
     separated.extend(["--".into(), prompt]);
@@ -132,7 +133,7 @@ fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     matches!(cli.verb, Verb::Asking(Asking::Delegate(_))).then_some(cli)
 }
 
-/// The last value of each option that takes tasks and was given several.
+/// The last value of each option that takes tasks and was given several values.
 fn last_values(arguments: &[OsString]) -> Vec<String> {
     let mut found = Vec::new();
     let mut values: Vec<&str> = Vec::new();
@@ -176,7 +177,7 @@ pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
 }
 
 /// Checks that every argument is valid UTF-8, because arguments are stored, shown, and sent as
-/// JSON.
+/// JSON, and has no NUL character, because no program can be given one.
 fn check(arguments: &[OsString]) -> Result<(), Failure> {
     for (position, argument) in arguments.iter().enumerate().skip(1) {
         match argument.to_str() {

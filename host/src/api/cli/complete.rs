@@ -35,7 +35,7 @@ use crate::{
 pub(super) const VARIABLE: &str = "CLAUDINE_COMPLETE";
 /// Time limit for the host's answer: the user is waiting for the key to take effect.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Limit of the tasks that are offered.
+/// Limit of the tasks that are read: the newest, from which the candidates are chosen.
 const TASKS: u32 = 200;
 /// Length limit of a task's description.
 const ABOUT_CHARS: usize = 60;
@@ -104,7 +104,8 @@ fn below(command: Command, path: &str, source: Option<&Source>) -> Command {
     })
 }
 
-/// Adds the values of one argument, chosen by its name.
+/// Adds the values of one argument, chosen by the command, the argument's name and the name of its
+/// value.
 fn of_argument(argument: Arg, path: &str, source: Option<&Source>) -> Arg {
     let name = argument.get_long().unwrap_or(argument.get_id().as_str());
     let value = argument
@@ -246,7 +247,8 @@ impl Source {
     }
 }
 
-/// Tasks by name, or by the end of the id if they have none, each with its state.
+/// Candidates for tasks, each with the task's state and summary: the name, the end of the id if the
+/// task has no name that fits or something is typed, and the whole id if `task_` is typed.
 fn of_tasks(tasks: &[TaskRow], which: Which, typed: &str) -> Vec<CompletionCandidate> {
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut seen = BTreeSet::new();
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_completed_by_name_or_by_the_end_of_the_id() {
+    fn tasks_are_completed_by_name_or_id() {
         let check = |which, typed: &str, expected: &[&str]| {
             let found = of_tasks(&rows(), which, typed);
             let found: Vec<_> = found.iter().map(CompletionCandidate::get_value).collect();

@@ -46,7 +46,7 @@ Environment:
   CLAUDINE_TASK_TIMEOUT       default time limit of tasks, such as `1h30m`; a plain number is
                               milliseconds
   CLAUDINE_MAX_OUTPUT_BUFFER  output limit of a task, such as `10M`
-  CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent at which no more tasks start
+  CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent above which few tasks start
   CLAUDINE_MEMORY_RESERVE     with `auto`: reserved memory, such as `1G`
   CLAUDINE_DISK_RESERVE       reserved disk space, such as `1G`
   CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace
@@ -320,7 +320,7 @@ fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> 
     }
     if restart {
         output::say(
-            "note: the running host has what it was started with; \
+            "note: the running host keeps the settings that it was started with; \
              `claudine down && claudine up` restarts it, running tasks go on",
         );
     }

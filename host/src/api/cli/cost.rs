@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_fewer_than_two_rows_has_no_total() {
+    fn only_a_table_of_one_row_has_no_total() {
         let look = Look {
             colours: false,
             columns: Some(40),

@@ -26,9 +26,9 @@ use crate::{
 
 /// Time limit for the answer of a running host.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Time limit for the start of a host; one that fails to start says why sooner.
+/// Time limit for the start of a host. A host that cannot start reports why before this limit.
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
-/// Time limit for the health checks of all plugins together; each may run a command.
+/// Time limit for the health checks of all plugins together; each check may run a command.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Free disk space below which `doctor` warns, as a multiple of the reserve.
@@ -270,7 +270,8 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
     findings
 }
 
-/// The supervisors that work, as one finding, and each one that is stopped by a signal.
+/// One finding for all supervisors that work (or for none at all), and one for each supervisor that
+/// is stopped by a signal.
 fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let suspended = &host.suspended_supervisors;
     let working = host
@@ -330,7 +331,8 @@ fn of_plugin(plugin: &PluginView) -> Finding {
     let verdict = match plugin.health.as_str() {
         "healthy" if plugin.warning.is_some() => Verdict::Warn,
         "healthy" => Verdict::Ok,
-        // The plugin's program is not installed or not granted: not a fault, but it runs no tasks.
+        // The plugin's program is not installed, or the plugin may not start it: this is no fault,
+        // but the plugin runs no tasks.
         "undetected" | "needs_grant" => Verdict::Warn,
         _ => Verdict::Fail,
     };
@@ -469,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn each_health_of_a_plugin_has_a_verdict() {
+    fn the_verdict_on_a_plugin_follows_from_its_health() {
         let check_with = |health: &str, warning: Option<&str>, expected: Verdict| {
             let plugin = PluginView {
                 warning: warning.map(str::to_owned),

@@ -39,11 +39,11 @@ const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Time between two looks for a supervisor that is stopped by a signal.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
-/// Time limit of a host's shutdown.
+/// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
-/// Limit of the tasks that the final message names.
+/// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
 const NAMED: usize = 10;
 /// Ticks of the spinner between two looks at the running tasks.
 const LOOK_TICKS: u64 = 5;
@@ -100,8 +100,7 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // Tasks running according to the database. If it cannot be read, the host may still know
-        // them.
+        // Tasks that are listed as running. If they cannot be listed, some may run all the same.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
@@ -150,7 +149,7 @@ impl Down {
     }
 }
 
-/// The tasks that are running according to the database.
+/// The tasks that are running according to the host or, if no host runs, to the database.
 async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
         state: vec!["running".to_owned()],
@@ -254,11 +253,13 @@ async fn ask(
     host: &HostInfo,
     mode: DownMode,
 ) -> Result<Option<String>, Failure> {
-    // Opens the process before asking the host, so that the pid cannot be reused meanwhile.
+    // Opens the process before asking the host, so that the wait is for this process even if its
+    // pid is reused.
     let process = open(host.pid);
     let ending = async {
         match client.down(mode).await {
-            // The host has just ended: nothing ran any more, or somebody else had asked it to.
+            // These errors mean that the host has just ended, because nothing ran any more or
+            // because somebody else had asked the host to end.
             Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
             Err(error) => return Err(Failure::from(error)),
         }
@@ -381,7 +382,8 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let Some(process) = open(pid)? else {
         return Ok("host ended".to_owned());
     };
-    // Checks again now that the process is open: from here on the host's pid cannot be reused.
+    // Checks that the opened process is still the host. From here on, the descriptor stands for
+    // this process even if its pid is reused.
     if host.is_alive() {
         match pidfd_send_signal(&process, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}

@@ -208,7 +208,7 @@ pub(in crate::api) mod tests {
             assert_eq!(of_task(&task), expected, "{outcome} {code:?} {signal:?}");
         };
         check("succeeded", Some(0), None, 0);
-        // The result of an agent counts, and not its exit code.
+        // The result of an agent counts, not the exit code of its program.
         check("succeeded", Some(1), None, 0);
         check("failed", Some(3), None, 3);
         check("failed", Some(0), None, 1);

@@ -119,8 +119,8 @@ fn change(before: &[String], lines: &[String], same_size: bool) -> String {
     written
 }
 
-/// The lines that fit on the terminal, of which one is left for the cursor: the first lines, and
-/// the summary after the last empty line.
+/// Cuts the lines to the height of the terminal, less one line for the cursor. Keeps the first
+/// lines and the summary after the last empty line.
 fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
     let room = rows.saturating_sub(1).max(2);
     if lines.len() <= room {

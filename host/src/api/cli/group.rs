@@ -18,8 +18,8 @@ use crate::{
 
 /// Limit or pause groups of tasks.
 ///
-/// `--group NAME` submits a task to a group. A group exists once it is added or set, and as long as
-/// it has unfinished tasks.
+/// `--group NAME` submits a task to a group. A group exists if it was added or set, or while it has
+/// unfinished tasks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

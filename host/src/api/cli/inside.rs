@@ -40,13 +40,13 @@ pub(super) async fn editor(dir: &Path, files: &[String]) -> Result<ExitStatus, F
     wait_for(&editor, move || command.spawn()).await
 }
 
-/// The value of the first of these variables that is set.
+/// The value of the first of these variables that is set and not empty.
 pub(super) fn variable(names: &[&str]) -> Option<OsString> {
     let mut values = names.iter().filter_map(env::var_os);
     values.find(|value| !value.is_empty())
 }
 
-/// Waits until a program has exited. Ctrl-C is left to that program.
+/// Starts a program and waits until it has exited. Ctrl-C is left to that program.
 pub(super) async fn wait_for(
     program: &OsString,
     start: impl FnOnce() -> io::Result<Child> + Send + 'static,

@@ -116,7 +116,8 @@ impl Logs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Whether output is shown as a transcript: pipes and `--offset` get the bytes.
+    /// Whether the output of an agent is shown as a transcript: pipes, `--raw`, `--json` and
+    /// `--offset` get the bytes.
     fn is_for_people(&self, session: &Session) -> bool {
         !self.raw && !session.json && self.offset.is_none() && io::stdout().is_terminal()
     }

@@ -117,8 +117,8 @@ fn configuration(common: &Common) -> Result<Clients, Failure> {
     })
 }
 
-/// Tests the server over the protocol. The four messages are written out here, since they need no
-/// client library.
+/// Tests the server over the protocol. The three messages to the server are written out here, since
+/// they need no client library.
 fn test(common: &Common) -> Result<ExitCode, Failure> {
     let failed = |what: &str| AppError::new(ErrorKind::Internal, format!("`claudine mcp` {what}"));
     let program =

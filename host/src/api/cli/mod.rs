@@ -1,4 +1,4 @@
-//! The command line. Each verb has a file; its doc comment is its manual.
+//! The command line. Each verb has a file; the doc comment of the verb's type is its manual.
 //!
 //! Standard output is for data: ids, tables, a task's output, JSON. Messages to a person go to
 //! standard error. A command reaches the host only through `client`.
@@ -79,7 +79,7 @@ use self::{failure::Failure, help::Layout as _, session::Session};
 use super::Wiring;
 use crate::config::Overrides;
 
-/// Text below the help of every command.
+/// Part of the text below the help of the program.
 const EXIT_CODES: &str = "\
 Exit codes:
   0        success

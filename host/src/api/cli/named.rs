@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_input_is_read_only_for_a_dash() {
+    fn only_a_dash_causes_standard_input_to_be_read() {
         let named = vec!["a".to_owned(), "--".to_owned()];
         assert_eq!(several(named.clone()).unwrap(), named);
     }

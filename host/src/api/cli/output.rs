@@ -1,7 +1,7 @@
 //! Writes data to standard output and messages to standard error.
 //!
-//! All text reaches the terminal through this module, so control characters are escaped here.
-//! Output that must stay byte for byte (a task's own output, a script) is written by [`bytes`].
+//! Control characters are escaped here, or were escaped when a [`Painted`] text was composed.
+//! Output that must stay byte for byte (a script, an agent's result) is written by [`bytes`].
 
 use std::{
     borrow::Cow,
@@ -50,7 +50,7 @@ pub(super) fn id(id: &str) -> Result<(), Failure> {
     })
 }
 
-/// Writes data of several lines, including the final newline.
+/// Writes lines of data, the last of which ends in a newline too.
 pub(super) fn text(text: &str) -> Result<(), Failure> {
     bytes(harmless_lines(text).as_bytes())
 }

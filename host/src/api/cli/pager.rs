@@ -11,8 +11,9 @@ use super::{failure::Failure, inside, output, terminal::Painted};
 /// Exit code of a shell that cannot find the program.
 const NOT_FOUND: i32 = 127;
 
-/// Shows text in a pager on a terminal, otherwise writes it. The pager is never taken from the
-/// configuration of a repository.
+/// Shows text in a pager on a terminal. Without a terminal, or if the pager is `cat` or is not
+/// found, writes the text directly. The pager is never taken from the configuration of a
+/// repository.
 pub(super) async fn show(text: &Painted) -> Result<(), Failure> {
     let pager = inside::variable(&["GIT_PAGER", "PAGER"]).unwrap_or_else(|| "less".into());
     if !io::stdout().is_terminal() || pager == "cat" || text.as_str().is_empty() {

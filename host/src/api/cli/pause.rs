@@ -137,7 +137,8 @@ fn show(session: &Session, said: &str, answer: Answer) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// The line above a list. It gives the reason if nothing in the queue starts.
+/// The line above a list, with everything that keeps queued tasks from starting; none if nothing
+/// does.
 pub(super) fn head(queue: &QueueView) -> Option<String> {
     let mut parts = Vec::new();
     if queue.no_host {

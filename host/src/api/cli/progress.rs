@@ -116,7 +116,7 @@ impl OfMany {
         };
     }
 
-    /// Ids of the named tasks that wait; the line says what they wait for.
+    /// Ids of the waiting tasks that the line names; the line says what they wait for.
     pub(super) fn waiting(&self) -> Vec<String> {
         let told = self.open().take(TOLD).filter(|row| row.state != "running");
         told.map(|row| row.id.clone()).collect()
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_progress_of_tasks_fits_on_a_line() {
+    fn the_progress_line_names_three_unfinished_tasks_and_counts_the_others() {
         let running = serde_json::json!({
             "state": "running", "started_at": "2026-11-22T14:51:53.042Z", "expected_ms": 55_000,
         });

@@ -30,8 +30,8 @@ pub(super) struct Serve {
     /// day.
     #[arg(long, value_name = "TIME")]
     keep: Option<String>,
-    /// Whether another command started this host. That command reads from standard output whether
-    /// the start succeeded.
+    /// Whether another command started this host. That command reads from the host's standard
+    /// output whether the start succeeded.
     #[arg(long, hide = true)]
     background: bool,
     /// Pause the queue before any task starts.

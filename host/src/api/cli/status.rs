@@ -32,7 +32,7 @@ const CLAUDE: &str = "claude";
 const STEP_COLUMNS: usize = 80 - 11;
 /// Limit of the uncommitted files that are named.
 const NAMED: usize = 5;
-/// Number of last output lines that are shown.
+/// Limit of the last output lines that are shown.
 const END_LINES: u64 = 20;
 /// Limit of the lines that are read in addition because they may belong to the result.
 const LONGEST_RESULT_LINES: usize = 500;
@@ -280,7 +280,7 @@ fn reason(task: &TaskView) -> Option<String> {
     })
 }
 
-/// The end of one of several attempts; details of a merge are shown elsewhere.
+/// The end of an attempt, without the details of a merge, which are shown elsewhere.
 fn end_of(attempt: &AttemptView) -> String {
     let outcome = attempt.outcome.as_deref().unwrap_or("running");
     let state = attempt.merge.as_ref().map(|merge| merge.state);
@@ -342,7 +342,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     ))
 }
 
-/// The result of a merge. If the merge has a detail, nothing else is shown.
+/// The result of a merge. A merge that succeeded is shown by its detail alone, which says so.
 pub(super) fn merge_line(merge: &Merge) -> String {
     match merge.state {
         MergeState::Merged => merge.detail.clone(),
@@ -442,7 +442,7 @@ impl Lines {
     }
 }
 
-/// Number of files that an agent has changed in its worktree.
+/// Number of files that a task has changed in its worktree.
 fn files(task: &TaskView) -> Option<String> {
     let count = task.files_changed?;
     Some(match count {

@@ -1,7 +1,8 @@
 //! Tables for people: never wider than the terminal, and not cut in a pipe.
 //!
 //! If the terminal is too narrow, `Early` columns are left out first, then long text is cut, then
-//! `Late` columns are left out, and finally anything that is still too wide is cut.
+//! `Late` columns are left out, and finally columns are left out from the right until the rest
+//! fits; the last one is cut.
 
 use super::terminal::{Colour, Look, Painted, fit, harmless};
 use crate::text::columns as width_of;

@@ -1,5 +1,5 @@
-//! Properties of the terminal. [`super::output`] escapes all text written to it, except the raw
-//! output of tasks (`logs`, `--wait`), whose colours are their own.
+//! Properties of the terminal. All text written to the terminal is escaped, except the raw output
+//! of tasks (`logs`, `--wait`), which keeps the colours that the task wrote.
 
 use std::{
     env,
@@ -38,7 +38,7 @@ pub(super) fn set_colours(when: ColourWhen) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// Width limit; none in a pipe, where nothing is cut.
+    /// Width limit. None in a pipe unless COLUMNS is set; then nothing is cut.
     pub(super) columns: Option<usize>,
 }
 

@@ -34,8 +34,8 @@ const SAID_ONCE: Duration = Duration::from_secs(2);
 /// Wait for tasks and exit with their exit code.
 ///
 /// Prints a line for each task that ends. The exit code is that of the first task that did not
-/// succeed. --graph includes finished tasks, other selections do not. If this command runs within a
-/// task, the slot of that task is free meanwhile.
+/// succeed. --graph, --state and --failed include finished tasks, other selections do not. If this
+/// command runs within a task, the slot of that task is free meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -113,8 +113,8 @@ fn is_open(task: &TaskView) -> bool {
 }
 
 impl Wait {
-    /// The named tasks, or the selected ones: all tasks of a graph, or the unfinished tasks of
-    /// another selection.
+    /// The named tasks, or the selected ones. A selection without a graph and without a state means
+    /// unfinished tasks only.
     async fn meant(&self, session: &Session) -> Result<Vec<String>, Failure> {
         match (self.tasks.is_empty(), self.which.are_none() && !self.all) {
             (false, true) => return named::several(self.tasks.clone()),

@@ -2,7 +2,7 @@
 //!
 //! The output of an agent's program is parsed by the executor. For an agent, the executor's
 //! description of the current action and the final result are shown: nothing here depends on the
-//! format of an agent's output. `logs` prints all bytes of that output.
+//! format of an agent's output. `logs --raw` prints all bytes of that output.
 
 use std::{
     cell::RefCell,
@@ -260,8 +260,9 @@ fn result(task: &TaskView) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Reports on standard error how a task ended, what it was denied, and what to do next. A success
-/// is reported only for agents and only on a terminal: the output of a command speaks for itself.
+/// Reports on standard error how a task ended, what it was denied, and what to do next. The success
+/// of a command is not reported, because its output speaks for itself. The cost and the changes of
+/// an agent are reported on a terminal, and elsewhere if there are doubts about the success.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {

@@ -83,7 +83,8 @@ impl Connection {
         self.driver.drive(self.sender.ready()).await.is_ok()
     }
 
-    /// Sends a request and returns the head of the answer; [`Self::drive`] reads the body.
+    /// Sends a request and returns the head of the answer. The body arrives only while
+    /// [`Self::drive`] drives the connection.
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, Broken> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();

@@ -70,7 +70,7 @@ impl EventReader<'_> {
                     self.pass(event.sequence);
                     return Ok(Some(Heard::Event(Box::new(event))));
                 }
-                // Hosts send no output on this connection.
+                // The end: hosts send no output on this connection.
                 Ok(_) => return Ok(None),
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));

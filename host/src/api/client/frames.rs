@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::{Ask, Client, ClientError, connection::Connection, refusal};
 use crate::api::rest::frame::{Decoder, Frame};
 
-/// Number of fruitless tries in a row after which a reader gives up.
+/// Limit of the times in a row that a reader tries again without receiving anything.
 pub(super) const TRIES: u32 = 3;
 
 /// A connection on which an answer arrives.

@@ -1,5 +1,5 @@
-//! The client of a host: one method per request, over the socket. The command line and MCP use
-//! nothing else.
+//! The client of a host: one method per request, over the socket. The command line and MCP send
+//! requests to a host only through this client.
 //!
 //! The client starts a host if none runs, keeps connections for later requests, and repeats a
 //! request after a restart of the host if repeating it does no harm.
@@ -119,9 +119,9 @@ pub(super) struct Client {
     start: HostStart,
     /// Idle connections, each with the monotonic time since which it has been idle.
     idle: Mutex<Vec<(Duration, Connection)>>,
-    /// Version of a host that differs from this program's, until it is reported.
+    /// The host's version if it differs from this program's, until the difference is reported.
     other_version: Mutex<Option<String>>,
-    /// Answers reading requests if no host runs.
+    /// Answers requests that only read, if no host runs.
     offline: Mutex<Option<Arc<Host>>>,
 }
 

@@ -318,8 +318,7 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// The last lines of the log; empty if the log cannot be read, because these lines only add detail
-/// to an error.
+/// The end of the log; empty if the log cannot be read, because it only adds detail to an error.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];
@@ -353,8 +352,8 @@ mod tests {
         }
     }
 
-    /// Listens as another user. Only the calling thread changes its user id, for which it has to be
-    /// root.
+    /// Listens as another user. Only the new thread changes its user id, for which the process has
+    /// to be root.
     fn listen_as_nobody(socket: PathBuf) -> UnixListener {
         let listening = std::thread::spawn(move || {
             let nobody = Uid::from_raw(NOBODY);
@@ -380,7 +379,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let client = client_of(layout.clone());
 
-        // The owner of the directory is reason enough to refuse.
+        // A directory that others can write to is reason enough to refuse.
         let refused = client.connect().await.unwrap_err();
         assert!(matches!(refused, ClientError::Socket { .. }), "{refused}");
         assert!(listener.accept().is_err(), "the listener was connected to");

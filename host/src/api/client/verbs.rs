@@ -18,7 +18,7 @@ use crate::{
     clock, config,
 };
 
-/// Number of tasks on a page of a list.
+/// Number of tasks on a page if a whole list is read.
 const LARGEST_PAGE: u32 = 1_000;
 /// Pause before repeating a wait that was answered early.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ impl Client {
         })
     }
 
-    /// Has no time limit, because the store may have to read and write many tasks. Cancels and
-    /// holds may be repeated.
+    /// Has no time limit, because the store may have to read and write many tasks. Dry runs,
+    /// cancels and holds may be repeated.
     pub(in crate::api) async fn act(&self, asked: &TaskActions) -> Result<TasksActed, ClientError> {
         let again = asked.dry_run || matches!(asked.action, Action::Cancel | Action::Hold);
         let ask = Ask::post("/v1/tasks/actions".to_owned(), asked)?;
@@ -117,7 +117,8 @@ impl Client {
         self.ask(Ask::post(path, &asked)?.patient()).await
     }
 
-    /// Repeatable: beginning or ending a resolution twice changes nothing.
+    /// Has no time limit, because git has none. The client does not repeat the request, but a
+    /// person may: beginning or ending a resolution twice changes nothing.
     pub(in crate::api) async fn resolve_worktree(
         &self,
         task: &str,
@@ -262,7 +263,7 @@ impl Client {
         .await
     }
 
-    /// The last lines of both streams, formatted for display.
+    /// The last lines of both streams, as items to draw.
     pub(in crate::api) async fn log_end(
         &self,
         task: &str,

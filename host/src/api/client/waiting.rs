@@ -23,7 +23,7 @@ pub(in crate::api) enum Seen<'a> {
 
 impl Client {
     /// Waits without a time limit until the task has ended. The first request starts a host if none
-    /// runs. `each` is called with the task's state every `interval`.
+    /// runs. `each` is called with the task's state every `interval` and at the end.
     pub(in crate::api) async fn wait_done(
         &self,
         task: &str,

@@ -265,7 +265,7 @@ pub(super) struct Diff {
     pub(super) to: Option<String>,
     /// A line for each changed file; empty without changes.
     pub(super) stat: String,
-    /// The patch, cut after 40,000 bytes with a note about the cut.
+    /// The patch. If stat and patch exceed 40,000 bytes, they are cut, with a note about the cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) patch: Option<String>,
 }

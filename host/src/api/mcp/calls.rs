@@ -59,7 +59,7 @@ impl Server {
         let request = self.request(asked)?;
         let taken = self.client.delegate(&request).await?;
         let message = if taken.existing {
-            "This was delegated before under the same idempotencyKey"
+            "A task was delegated before under this idempotencyKey; taskId is its id"
         } else {
             "Task delegated successfully"
         };

@@ -15,7 +15,7 @@ pub(super) struct Fitted {
 }
 
 impl Fitted {
-    /// Cuts the text, at the beginning of a line if there is one nearby.
+    /// Keeps the end of the text, from the beginning of a line if there is one nearby.
     pub(super) fn end_of(text: &str, most_bytes: usize) -> Self {
         let mut start = text.len() - bytes_within(text.chars().rev(), most_bytes, written);
         if start > 0 && !text[..start].ends_with('\n') {
@@ -30,7 +30,7 @@ impl Fitted {
         }
     }
 
-    /// Cuts the text, at the end of a line if there is one nearby.
+    /// Keeps the beginning of the text, up to the end of a line if there is one nearby.
     pub(super) fn start_of(text: &str, most_bytes: usize) -> Self {
         let mut end = bytes_within(text.chars(), most_bytes, written);
         if end < text.len() && !text[..end].ends_with('\n') {

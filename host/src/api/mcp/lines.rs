@@ -1,5 +1,5 @@
 //! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable:
-//! without an answer the client would wait for ever, and the agent with it.
+//! without an answer the client would wait for ever, and so would its agent.
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -37,7 +37,7 @@ pub(super) struct Lines {
     /// The id of a line that is too long, and the line's length so far; the remainder of the line
     /// is skipped.
     too_long: Option<(RequestId, usize)>,
-    /// Whether a request was read. Notifications before the first one are dropped, because they
+    /// Whether a request was read. Notifications before the first request are dropped, because they
     /// would end the server.
     begun: bool,
     /// Ids of unanswered requests. If a second request with the same id were executed, its answer
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(methods, ["ping", "notifications/cancelled", "ping"]);
         assert_eq!(answers, [Value::Null; 0]);
 
-        // Nor does an answered request.
+        // An answered request no longer counts as unanswered either.
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let input = format!("{ping}\n{ping}\n").into_bytes();
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));

@@ -255,9 +255,9 @@ mod tests {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// A boolean schema makes some clients drop the whole server.
+    /// A boolean schema of a value makes some clients drop the whole server.
     #[test]
-    fn no_schema_is_a_boolean() {
+    fn no_schema_is_a_boolean_except_to_forbid_further_fields() {
         fn check(schema: &Value, path: &str) {
             match schema {
                 Value::Object(fields) => {

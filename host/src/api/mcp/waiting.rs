@@ -86,7 +86,7 @@ impl Server {
         })
     }
 
-    /// Updates the tasks when the wait is over: enough of them have ended, or the time is up.
+    /// Waits until enough of the tasks have ended, or the time is up, and updates the tasks.
     async fn follow(
         &self,
         tasks: &mut [TaskView],

@@ -22,7 +22,7 @@ use crate::{
     clock,
 };
 
-/// Time limit for receiving a request. The largest one takes a second over a local socket.
+/// Time limit for receiving a request's body. The largest body takes a second over a local socket.
 const BODY_LIMIT: Duration = Duration::from_mins(1);
 
 /// Header with the host's version, sent with every answer; a client of another version reports the

@@ -92,7 +92,7 @@ impl Frame {
 fn frame(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
     bytes.push(kind);
-    // A payload is at most one read of a pipe, far below 4 GiB.
+    // A payload is one read of a pipe, some items, an event or an error: far below 4 GiB.
     bytes.extend_from_slice(
         &u32::try_from(payload.len())
             .unwrap_or(u32::MAX)

@@ -1,7 +1,7 @@
 //! The REST API, on the host's Unix socket.
 //!
-//! Only the host's user can open the socket (mode 0600), so there are no tokens here; TCP, tokens
-//! and `Host` checks come with the gateway. The kernel and `/proc` tell which of the user's
+//! Only the host's user can open the socket (mode 0600), so there are no tokens here. (A TCP
+//! listener would need tokens and `Host` checks.) The kernel and `/proc` tell which of the user's
 //! processes is asking ([`caller`]); the header `claudine-via` states the origin: `cli`, `mcp`, or
 //! `rest` if it is missing. What a caller may do is decided in `app`. A handler has a few lines:
 //! parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
@@ -10,18 +10,19 @@
 //! | method and path | answer |
 //! |---|---|
 //! | `POST /v1/tasks` | submits tasks, all or none |
+//! | `POST /v1/plan` | the graph of tasks, without submitting them |
 //! | `GET /v1/tasks?state=&name=&executor=&label=&group=&graph=&parent=&since_ms=&until_ms=&before=&limit=` | a page of tasks, newest first; `state` and `label` may be repeated |
 //! | `GET /v1/tasks/{ref}` | a task |
 //! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or its current state at the time limit (at most 50 s) |
-//! | `GET /v1/tasks/{ref}/why` | the reasons why a task waits |
-//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | the output of a task in [frames](frame); with `transcript`, an agent's output as items |
+//! | `GET /v1/tasks/{ref}/why` | the reasons why a task waits, or how it ended |
+//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&stderr_offset=&since_ms=&follow=&transcript=` | the output of a task in [frames](frame); with `transcript`, an agent's output as items |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
 //! | `GET /v1/tasks/{ref}/end?lines=` | the last lines of both streams as items |
 //! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several tasks, with a result for each |
 //! | `POST /v1/tasks/{ref}/cancel` | cancels a task |
 //! | `POST /v1/tasks/{ref}/retry` | gives a task a new attempt; dependants that could not run because of the task can run again |
 //! | `POST /v1/tasks/{ref}/resume` | gives a task a new attempt that continues from the end of the last one |
-//! | `GET /v1/tasks/{ref}/checkpoint` | the checkpoint of a finished attempt |
+//! | `GET /v1/tasks/{ref}/checkpoint?attempt=` | the checkpoint of a finished attempt |
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | holds or releases a task |
 //! | `POST /v1/restored/release` | releases all tasks held by a restore |
 //! | `GET /v1/overview?state=&name=&…&limit=` | unfinished tasks and the last finished ones, with counts |
@@ -32,17 +33,17 @@
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes unneeded ones |
 //! | `POST /v1/tasks/{ref}/merge` | merges the worktree of a finished task |
 //! | `POST /v1/tasks/{ref}/resolve` | begins, ends or aborts a merge in the worktree, for a person to resolve |
-//! | `GET /v1/tasks/{ref}/diff?stat=&columns=` | the changes of a task in a worktree |
-//! | `GET /v1/events?task=&after=&since_ms=&follow=` | past and new events in [frames](frame) |
+//! | `GET /v1/tasks/{ref}/diff?stat=&columns=&path=` | the changes of a task in a worktree |
+//! | `GET /v1/events?task=&graph=&after=&since_ms=&follow=` | past and new events in [frames](frame) |
 //! | `POST /v1/graph` | tasks and their dependencies |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | plugins |
-//! | `GET /v1/cost` | costs by day, label or executor |
+//! | `GET /v1/cost?since_ms=&by=` | costs by day, label or executor |
 //! | `GET /v1/capacity` | free capacity, measurements, and what was held back |
 //! | `POST /v1/capacity/slots` | sets the limit of concurrent tasks |
 //! | `POST /v1/capacity/forget` | discards the measurements of an executor |
 //! | `GET /v1/host` | the host |
 //! | `POST /v1/host/down` | shuts the host down, or joins a shutdown in progress |
-//! | `POST /v1/host/up` | lifts a drain |
+//! | `GET /v1/host/settings` | the settings that the host was started with |
 //! | `POST /v1/host/up` | lifts a drain |
 
 mod answer;

@@ -123,7 +123,7 @@ impl Places {
         }
     }
 
-    /// Returns the right to stay open for long, or an error that asks the client to try again.
+    /// Waits briefly for the right to stay open for long; an error if no place becomes free.
     pub(super) async fn stay_or_refuse(&self) -> Result<Stay, AppError> {
         let entered = tokio::select! {
             biased;
@@ -206,7 +206,7 @@ pub(super) struct Place {
     since: Mutex<Option<u64>>,
     idle: Arc<Idle>,
     leave: Arc<Notify>,
-    /// `None` only after the listener has ended.
+    /// `None` only if the semaphore were closed, which never happens.
     _permit: Option<OwnedSemaphorePermit>,
 }
 

@@ -139,7 +139,7 @@ pub(super) async fn checkpoint(
     ok(shared.host.checkpoint(&TaskRef(task), query).await?)
 }
 
-/// The tasks to hold or release.
+/// Body of a request to hold or release a task.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HoldBody {

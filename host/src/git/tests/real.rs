@@ -185,7 +185,7 @@ async fn a_branch_that_cannot_be_created_is_detected() {
 }
 
 #[tokio::test]
-async fn everything_that_would_be_lost_is_found() {
+async fn changes_ignored_files_own_commits_and_a_bisect_that_would_be_lost_are_found() {
     let person = somebody("[status]\n\tshowUntrackedFiles = no\n[core]\n\tignoreStat = true\n");
     let git = worktree(&person, "work").await;
     let path = |name: &str| git.dir().join(name);

@@ -150,7 +150,10 @@ impl Faults {
         if names.len() > MOST_NAMES {
             self.add(
                 field,
-                format!("lists {} variables; at most {MOST_NAMES}", names.len()),
+                format!(
+                    "lists {} variables; at most {MOST_NAMES} are allowed",
+                    names.len()
+                ),
             );
         }
         for (index, name) in names.iter().enumerate() {
@@ -170,7 +173,10 @@ impl Faults {
         if steps.len() > MOST_STOP_STEPS {
             self.add(
                 "stop",
-                format!("has {} steps; at most {MOST_STOP_STEPS}", steps.len()),
+                format!(
+                    "has {} steps; at most {MOST_STOP_STEPS} are allowed",
+                    steps.len()
+                ),
             );
         }
         let last = steps.len() - 1;
@@ -336,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_parsed() {
+    fn fields_of_a_manifest_are_parsed() {
         let text = with(
             r#"class = "agent"
             idle-timeout-ms = 1800000
@@ -486,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_manifest_names_the_place() {
+    fn error_of_an_unreadable_manifest_names_the_fault() {
         for (text, part) in [
             (with("summry = \"x\""), "unknown field `summry`"),
             (with("class = \"robot\""), "unknown variant `robot`"),

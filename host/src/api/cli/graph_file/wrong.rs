@@ -61,7 +61,7 @@ pub(super) fn place(at: Location, lines_before: u64) -> Option<Place> {
     })
 }
 
-/// The value as a string, even if it was written as a number.
+/// A scalar as a string, even if it was written as a number; none for null, lists and objects.
 fn text(node: &Node) -> Option<String> {
     match &node.value {
         Content::Scalar(Value::String(text)) => Some(text.clone()),

@@ -251,7 +251,8 @@ fn cells(task: &TaskRow, pointer: &str, short: ShortIds, now: Timestamp) -> [Cel
     ]
 }
 
-/// The run time: `12s`, or `12s/~20s` while a task runs whose expected run time is known.
+/// The run time: `12s`, or, if the expected run time is known, `12s/~20s` for a running task and
+/// `~20s` for a task that waits.
 fn time(task: &TaskRow, now: Timestamp) -> String {
     let ran = times::ran(task, now).unwrap_or_default();
     let expected = task.expected_ms.filter(|_| task.outcome.is_none());
@@ -379,7 +380,7 @@ fn foot(model: &Model, width: usize) -> Row {
     Row::text(Some(colour), &fit(&harmless(&line), width))
 }
 
-/// The last lines of an output without colours; for an agent, those of its transcript.
+/// The last lines of an output without colours; for an agent, the last lines of its transcript.
 pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
     let drawing = Drawing {
         look: Look {
@@ -477,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn the_screen_says_how_many_tasks_of_a_long_queue_it_leaves_out() {
+    fn the_screen_says_how_many_tasks_of_a_long_queue_it_shows() {
         let mut model = model();
         let text = shown(&mut model, 80, 24);
         assert!(!text.contains("of 4 shown"), "{text}");

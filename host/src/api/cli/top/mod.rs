@@ -1,8 +1,9 @@
-//! `claudine top`, which plain `claudine` also shows on a terminal.
+//! `claudine top`. On a terminal, plain `claudine` runs `top --once`.
 //!
 //! [`model`] holds the state, [`draw`] turns it into lines, and [`screen`] writes the changed ones
 //! to the terminal. This module asks the host for changes since the last event, and for the end of
-//! one task's output. Nothing is requested or written while nothing changes.
+//! one task's output. While nothing changes and no task runs, nothing is written, and only the
+//! request for changes is repeated.
 
 mod draw;
 mod model;
@@ -330,7 +331,8 @@ impl<'a> View<'a> {
         }));
     }
 
-    /// Reads the last lines of the selected task, unless a read is in progress.
+    /// Reads the last lines of the selected task, unless a read is in progress or the host does not
+    /// answer.
     fn read_tail(&mut self) {
         let Some(task) = self.model.selected().map(|task| task.id.clone()) else {
             return;

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::app::{Action, Counts, Overview, QueueView, TaskRow};
 
-/// Number of finished tasks that are shown.
+/// Limit of the finished tasks that are shown.
 const ENDED: usize = 20;
 /// Everything is read again if there are more rows than this, or fewer unfinished rows than
 /// [`FEW_ROWS`] while the host has more.
@@ -389,7 +389,7 @@ fn end_of(row: &TaskRow) -> Option<String> {
     row.outcome.as_ref().and(row.finished_at.clone())
 }
 
-/// Whether a displayed field contains the text.
+/// Whether a field of the task contains the text, which is in lower case.
 fn passes(row: &TaskRow, filter: &str) -> bool {
     let shown = [
         row.name.as_deref().unwrap_or_default(),

@@ -56,7 +56,7 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Takes the terminal over again after a suspension and redraws everything.
+    /// Takes the terminal over, at first or after a suspension. The next frame redraws everything.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
         IS_ON.store(true, Ordering::SeqCst);
