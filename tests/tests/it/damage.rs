@@ -225,7 +225,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 
-/// A file system of a few megabytes.
+/// A small file system in memory.
 struct SmallDisk {
     dir: PathBuf,
     _root: tempfile::TempDir,

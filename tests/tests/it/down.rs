@@ -237,7 +237,10 @@ fn kill_without_a_host_ends_processes_of_earlier_hosts() {
     for (_, id) in &ids {
         assert_eq!(host.status(id)["outcome"], "cancelled");
     }
-    assert!(!host.work().join("ran").exists(), "it started a host");
+    assert!(
+        !host.work().join("ran").exists(),
+        "the waiting task was started"
+    );
     assert_eq!(host.json(["down", "--kill"])["was_running"], false);
     host.run(["cancel", &waits]);
 }

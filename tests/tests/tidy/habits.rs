@@ -5,7 +5,8 @@ use crate::{
     sources::{self, Source},
 };
 
-/// Most lines of a file without its tests. A longer file must be split by verb.
+/// Limit for the lines of a file without its tests. A longer file must be split by what its parts
+/// do.
 const LINES_MAX: usize = 600;
 
 const COLUMNS_MAX: usize = 100;
@@ -22,7 +23,7 @@ const EMPTY_NOUNS: &[&str] = &[
     "Handler",
 ];
 
-/// Files other than the clock that may read the time or wait, with the reason.
+/// Files and folders of the host that may read the time or sleep, each with the reason.
 const CLOCKS: &[(&str, &str)] = &[
     ("host/src/clock.rs", "the clock itself"),
     (
@@ -43,7 +44,7 @@ const CLOCKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files other than the configuration that may read the environment, with the reason.
+/// Files and folders of the host that may read the environment, each with the reason.
 const ENVIRONMENTS: &[(&str, &str)] = &[
     ("host/src/config/", "the configuration itself"),
     ("host/src/main.rs", "hands the arguments on"),
@@ -66,7 +67,7 @@ const ENVIRONMENTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files of the tests that may sleep, which they do only while they wait for a condition with a
+/// Files that may sleep in tests, because they sleep only while they wait for a condition with a
 /// deadline.
 const PATIENT: &[&str] = &["tests/src/wait.rs"];
 
@@ -164,7 +165,10 @@ fn only_the_clock_reads_the_time() {
         "clock_gettime(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, CLOCKS);
-    nothing("only clock.rs may read the time or sleep", &breaches);
+    nothing(
+        "only the files listed in CLOCKS may read the time or sleep",
+        &breaches,
+    );
 }
 
 #[test]
@@ -178,7 +182,10 @@ fn only_the_configuration_reads_the_environment() {
         "env::remove_var(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, ENVIRONMENTS);
-    nothing("only the configuration may read the environment", &breaches);
+    nothing(
+        "only the files listed in ENVIRONMENTS may read the environment",
+        &breaches,
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
-/// Resolves the conflict by keeping both sides, like a person who edits the file.
+/// Resolves the conflict by writing other text to the file, like a person who edits the file.
 const BOTH: &str = "printf 'both\\n' > file";
 
 #[test]
