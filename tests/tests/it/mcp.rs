@@ -69,7 +69,7 @@ fn client_is_told_the_tools_and_when_to_use_them() {
 }
 
 #[test]
-fn tools_cover_the_life_of_a_task() {
+fn task_can_be_delegated_read_retried_and_listed_over_mcp() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(

@@ -94,7 +94,7 @@ fn every_format_shows_the_same_graph() {
 }
 
 #[test]
-fn graph_shows_unfinished_tasks_with_their_connections() {
+fn graph_shows_the_connected_tasks_or_all_unfinished_tasks_and_their_dependencies() {
     let host = TestHost::new();
     let ids = release(&host);
     let alone = host.script("true");
@@ -120,7 +120,7 @@ fn graph_shows_unfinished_tasks_with_their_connections() {
 }
 
 #[test]
-fn expected_time_is_the_median_of_the_runs_of_that_name() {
+fn expected_time_for_a_name_is_the_median_of_its_runs() {
     let host = TestHost::new();
     let run = |script: &str| {
         let id = host.text(["run", "--name", "nightly", "--script", script]);

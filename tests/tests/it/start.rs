@@ -81,7 +81,7 @@ fn files_of_the_host_are_private_to_the_user() {
 }
 
 #[test]
-fn host_started_by_a_task_outlives_it() {
+fn host_started_by_a_task_outlives_the_task() {
     let outer = TestHost::new();
     let inner = TestHost::new();
     // The outer task is cancelled with all its processes; the inner host, which it started, is

@@ -83,7 +83,7 @@ fn status_shows_what_was_submitted_and_how_it_ended() {
 }
 
 #[test]
-fn death_by_a_signal_is_reported_as_such() {
+fn death_by_a_signal_is_reported_with_the_signal() {
     let host = TestHost::new();
     let task = host.finished(&host.script("kill -KILL $$"));
     assert_eq!(
@@ -111,7 +111,7 @@ fn list_shows_the_newest_first() {
 }
 
 #[test]
-fn prefix_of_an_id_finds_its_task_and_a_name_the_newest_of_that_name() {
+fn prefix_of_an_id_finds_its_task_and_a_name_finds_the_newest() {
     let host = TestHost::new();
     let first = host.text(["run", "--name", "job", "--", "true"]);
     host.finished(&first);

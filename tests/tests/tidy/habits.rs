@@ -119,7 +119,7 @@ fn comments_fit_into_a_hundred_columns() {
 }
 
 #[test]
-fn names_tell_what_a_thing_does() {
+fn names_of_types_do_not_end_with_an_empty_noun() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for kind in ["struct ", "trait ", "enum "] {
@@ -154,7 +154,7 @@ fn no_stubs_and_no_skipped_tests_exist() {
 }
 
 #[test]
-fn only_the_clock_reads_the_time() {
+fn only_listed_files_read_the_time() {
     let pieces = [
         "Instant::now(",
         "SystemTime::now(",
@@ -172,7 +172,7 @@ fn only_the_clock_reads_the_time() {
 }
 
 #[test]
-fn only_the_configuration_reads_the_environment() {
+fn only_listed_files_read_the_environment() {
     let pieces = [
         "env::var(",
         "env::var_os(",
@@ -189,7 +189,7 @@ fn only_the_configuration_reads_the_environment() {
 }
 
 #[test]
-fn tests_wait_for_conditions() {
+fn tests_wait_for_conditions_and_never_sleep() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for piece in ["thread::sleep(", "time::sleep("] {

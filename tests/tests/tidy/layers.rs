@@ -179,7 +179,7 @@ fn allowed(layer: &str) -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn external_crates_are_used_only_in_their_place() {
+fn listed_external_crates_are_used_only_in_their_places() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for (at, word) in words(&source.code) {

@@ -251,7 +251,7 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
 /// The merge is done, but not recorded for its task: the next request records it, and the task
 /// succeeds.
 #[test]
-fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
+fn merge_by_hand_is_recorded_for_its_task_after_a_death_of_the_host() {
     let deadly = Deadly::new();
     let repository = &deadly.repository;
     let host = &repository.host;

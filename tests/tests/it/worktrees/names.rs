@@ -43,7 +43,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
 }
 
 #[test]
-fn base_means_the_branch_of_that_name() {
+fn base_given_by_name_means_the_branch_not_the_tag() {
     let repository = Repository::new();
     repository.git(&["tag", "v1"]);
     repository.git(&["switch", "-q", "-c", "v1"]);

@@ -121,7 +121,7 @@ fn resolution_can_be_continued_or_aborted() {
 /// A task that runs again while its merge is still open fails with the same conflict. The proposed
 /// command is the one that helps, even after the merge was aborted.
 #[test]
-fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
+fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
