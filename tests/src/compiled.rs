@@ -1,5 +1,5 @@
 //! Machine code of the built-in plugins, compiled by the first test's host and shared with all
-//! later tests. If it were not shared, hundreds of hosts would each spend seconds on compiling.
+//! later tests. Without it, hundreds of hosts would each spend seconds on compiling.
 //!
 //! A host accepts a file only if its digest is beside it, so copies are checked as usual.
 
