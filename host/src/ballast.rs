@@ -21,8 +21,9 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Creates the file if there is enough space. Otherwise the disk counts as full, and the file
-    /// is deleted if there is not even enough space for a start.
+    /// Creates the file if it is missing and there is enough space. The disk counts as full as long
+    /// as the file is missing. An existing file is deleted if there is not enough space for a
+    /// start.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
         let there = std::fs::metadata(&ballast.path).is_ok_and(|meta| meta.len() == BALLAST_BYTES);
@@ -51,7 +52,7 @@ impl Ballast {
         self.freed = true;
     }
 
-    /// Creates the file if there is enough space.
+    /// Creates the file again if it was deleted and there is enough space.
     pub(crate) fn restore_if_room(&mut self, disk_free_bytes: u64) {
         if !self.freed || disk_free_bytes < ROOM_BYTES {
             return;
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_space_uses_that_of_the_ballast() {
+    fn a_start_without_space_deletes_the_ballast() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ballast");
         let check = |free: u64, is_freed: bool| {

@@ -1,9 +1,8 @@
 //! Properties of a process besides its environment and umask: limits (`ulimit`), niceness and other
 //! scheduling, and the adjustment of the OOM killer.
 //!
-//! A task inherits these properties from its submitter, not from the user who started the host. The
-//! properties are encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means
-//! unlimited.
+//! A task inherits these properties from its submitter, not from the host. The properties are
+//! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited.
 
 mod scheduling;
 
@@ -77,7 +76,7 @@ impl Bounds {
             // limits than not to run it at all.
             std::fs::write(OOM_SCORE_ADJ, adjustment.to_string()).unwrap_or_default();
         }
-        // The niceness is set before the limit on niceness.
+        // The niceness is set before the limits, because the limit on niceness may forbid it.
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }

@@ -91,7 +91,8 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     }
 }
 
-/// Parses an RFC 3339 time with any offset. Returns `None` for times before 1970.
+/// Parses an RFC 3339 time with any offset. Returns `None` for a time before 1970 and for text in
+/// any other form.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(time.as_millisecond()).ok().map(Timestamp)

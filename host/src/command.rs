@@ -90,7 +90,8 @@ impl Elsewhere for Here {
 }
 
 tokio::task_local! {
-    /// Runs the commands of the current task.
+    /// Runs the commands of the current Tokio task. If it is not set, they run as children of this
+    /// process.
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
@@ -228,8 +229,8 @@ impl Running {
         })
     }
 
-    /// Waits without reaping on a separate thread, because the runtime has no safe way to watch
-    /// another process.
+    /// Waits without reaping on a separate thread, because the runtime can only wait for a child by
+    /// reaping it.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.0);
         let exited = tokio::task::spawn_blocking(move || {

@@ -42,8 +42,8 @@ pub(crate) struct Environments {
     rules: EnvRules,
     /// Digest of the environment that is used for tasks restored without their own.
     stand_in: Option<String>,
-    /// Number of holds on each environment that was handed out. No stored task may name such an
-    /// environment yet.
+    /// Number of holds on each environment that was handed out. Possibly no stored task names such
+    /// an environment yet.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
     /// The environments that were handed out or read last, the newest at the end, because
     /// consecutive tasks usually have the same environment.

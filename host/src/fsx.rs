@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_checked_and_unknown_space_is_assumed() {
+    fn space_is_checked_and_unknown_space_counts_as_enough() {
         let dir = tempfile::tempdir().unwrap();
         assert!(has_room(dir.path(), 0));
         assert!(!has_room(dir.path(), u64::MAX));

@@ -65,7 +65,7 @@ impl Layout {
         self.root.join("restored.json")
     }
 
-    /// File that the host of this directory locks.
+    /// File that a host or a restore locks as long as it uses this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
@@ -198,8 +198,8 @@ impl Layout {
         self.short_dir().join("host.sock")
     }
 
-    /// Creates the directory of the socket if this is not the data directory. Refuses a directory
-    /// that others can use.
+    /// Creates the directory of the socket if the socket is not in the data directory. Refuses a
+    /// directory that others can use.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {

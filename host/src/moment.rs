@@ -7,8 +7,8 @@
 //! still in the future.
 //!
 //! A time without a day is the nearest one in the direction that the caller needs: `18:00` is the
-//! next one for a start, and the last one for the beginning of a list. A day without a time means
-//! the beginning of that day.
+//! next 18:00 for a start, and the most recent one for the beginning of a list. A day without a
+//! time means the beginning of that day.
 
 use std::time::Duration;
 
@@ -92,8 +92,8 @@ fn timestamp(at: jiff::Timestamp) -> Option<Timestamp> {
     u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }
 
-/// Parses a duration before or after now. A number without a unit means seconds if a sign or word
-/// shows that a duration is meant.
+/// Parses a duration before or after now. A number without a unit means seconds. In the future,
+/// such a number is accepted only after `+` or `in`.
 fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
     // This excludes texts such as `18:00:30`, which would also be a valid duration.
     if text.contains(':') {
@@ -483,7 +483,7 @@ mod tests {
 
     /// On 25 October 2026 clocks go from 03:00 back to 02:00.
     #[test]
-    fn first_of_two_equal_times_of_a_day_is_meant() {
+    fn first_of_two_equal_times_is_meant_unless_only_the_second_is_in_the_future() {
         let check = |text: &str, toward: Toward, now: &str, expected: &str| {
             assert_eq!(read(text, toward, now).as_deref(), Ok(expected), "{text:?}");
         };

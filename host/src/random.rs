@@ -5,8 +5,8 @@ pub(crate) fn bits_128() -> u128 {
     let mut bytes = [0u8; 16];
     let mut filled = 0;
     while filled < bytes.len() {
-        // The call fails only on kernels older than 2014, or before the kernel's pool is ready. In
-        // the second case it is made again.
+        // The call waits until the kernel's pool is ready. If a signal interrupts the wait, the
+        // call is made again. Other errors occur only on kernels older than 2014.
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}

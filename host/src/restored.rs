@@ -37,7 +37,7 @@ impl Restored {
     pub(crate) fn known(layout: &Layout) -> Option<Self> {
         Self::read(layout).unwrap_or_else(|error| {
             let path = layout.restored_file();
-            tracing::warn!(path = %path.display(), %error, "cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the record of the restore cannot be read");
             None
         })
     }

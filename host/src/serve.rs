@@ -150,8 +150,8 @@ async fn wire(
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Wired, ServeError> {
     let started_at = clock::wall();
-    // The ballast is opened first, because on a full disk the store cannot be opened without its
-    // space.
+    // The ballast is opened first, because on a full disk the store cannot be opened without the
+    // ballast's space.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
     let has_room = !ballast.is_freed();
     if backup::place(layout).map_err(io_error(
@@ -422,7 +422,7 @@ async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
 
 fn remove(path: &Path) {
     if let Err(error) = fsx::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot be removed");
+        tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum Sink<'a> {
 
 /// Sets up the log, once for each process. `level` was validated with the settings.
 pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
-    // wasmtime and its compiler log nothing useful to users at these levels.
+    // Below the level `warn`, wasmtime and its compiler log nothing useful to users.
     let filter = EnvFilter::new(format!("warn,claudine={level}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

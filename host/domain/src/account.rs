@@ -26,7 +26,8 @@ pub struct Parked {
     /// Number of times in a row that the limit was met and the service did not say when the limit
     /// ends.
     pub guesses: u32,
-    /// Number of times in a row that the limit was met again after a wait.
+    /// Number of times in a row that the limit was met. Reports that came while the account was
+    /// parked are not counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub times: u32,
     /// Attempt that starts first after `until`. The account's other attempts wait for its result.
@@ -38,7 +39,7 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Longest wait for a limit of this kind.
+    /// Longest wait for this limit. It depends on whether the service said when the limit ends.
     pub(crate) fn longest(&self) -> Duration {
         if self.guesses > 0 {
             LONGEST_WAIT
@@ -81,7 +82,7 @@ impl Parked {
     }
 }
 
-/// Shortest wait before another try after this many failures in a row.
+/// Shortest wait after the limit was met this many times in a row.
 pub(crate) fn least_wait(times: u32) -> Duration {
     let doublings = times.saturating_sub(1).min(16);
     (LEAST_WAIT * 2u32.pow(doublings)).min(FIRST_WAIT)

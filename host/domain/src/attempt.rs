@@ -224,8 +224,8 @@ pub struct Attempt {
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// Amount that the attempt may spend, in millionths of a US dollar: what was left of all its
-    /// budgets at its start. None without a budget.
+    /// Amount that the attempt may spend, in millionths of a US dollar: the least that was left of
+    /// any of its budgets at its start. None without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_cost_micro_usd: Option<u64>,
     /// Cost so far, while the attempt runs.

@@ -68,8 +68,8 @@ pub struct Bounds {
     pub attempts: usize,
     /// Maximum number of groups with settings.
     pub groups: usize,
-    /// Number of tasks that ran again whose newest end is remembered: as many as may end while a
-    /// copy of such a task is read from the store and passed to the board.
+    /// Maximum number of remembered ends of tasks that ran again: as many as may end while a copy
+    /// of such a task is read from the store and passed to the board.
     pub remembered_ends: usize,
     /// Time limit for preparing an attempt.
     pub prepare: Duration,
@@ -182,7 +182,7 @@ pub struct Board {
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
-    /// Attempts that have, will have or had a process: preparing, starting, live, stopping,
+    /// Tasks whose attempt has, will have or had a process: preparing, starting, live, stopping,
     /// finishing, settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
@@ -363,8 +363,8 @@ impl Board {
         &self.capacity
     }
 
-    /// Reason why each waiting lane is not admitted. This method looks at every lane, which takes
-    /// too long to be done in each round.
+    /// Reasons for the waiting lanes that are not admitted. This method looks at every lane, which
+    /// takes too long to be done in each round.
     pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
         let lanes = self.lanes.iter();
         lanes

@@ -41,7 +41,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether the subject of the sum began before the given time.
+    /// Whether the day had ended, or the graph had begun, before the given time.
     pub fn began_before(self, at: Timestamp) -> bool {
         match self {
             Self::Day(day) => day < Day::of(at),

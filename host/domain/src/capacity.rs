@@ -1,7 +1,8 @@
 //! Limits on what runs at once: slots, and the machine's capacity.
 //!
 //! Nothing is measured here: readings are passed in. A recent start counts by its predicted need
-//! until readings can show it.
+//! until readings can show it: until then the attempt is *settling*. (The phase
+//! [`Settling`](crate::attempt::Phase::Settling) is something else.)
 
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// Several attempts of unknown classes, in this number, have just started and may still grow.
+    /// This many attempts of unknown classes have just started, and their needs may still grow.
     Ramp {
         settling: usize,
     },
@@ -172,7 +173,7 @@ pub struct Capacity {
     /// End of the pause during which nothing is started because the last start met a machine
     /// without room.
     no_room_until: Option<MonotonicMs>,
-    /// The last task that was started despite the load.
+    /// The task that was most recently started despite the load.
     let_pass: Option<TaskId>,
 }
 
@@ -240,9 +241,9 @@ impl Capacity {
     }
 
     /// Whether the first task in line may start after this wait although the CPU is busy. Only one
-    /// task at a time starts this way: the next waits until the last has settled or ended. None
-    /// starts this way if our own tasks fill the allowed CPU, since the load is not caused by other
-    /// programs then.
+    /// task at a time starts this way: the next waits until the previous one has settled or ended.
+    /// None starts this way if our own tasks fill the allowed CPU, since the load is not caused by
+    /// other programs then.
     pub fn lets_pass(&self, waited: Duration) -> bool {
         let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
         let Some(reading) = &self.reading else {
@@ -256,7 +257,7 @@ impl Capacity {
         self.let_pass = Some(task);
     }
 
-    /// Whether one more attempt of this class may start, where `running` attempts hold a slot.
+    /// Whether one more attempt of this class may start while `running` attempts hold a slot.
     pub fn admit(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
         if self.no_room_until.is_some() {
             return Err(Refusal::NoRoom);
@@ -371,7 +372,9 @@ impl Capacity {
         Ok(())
     }
 
-    /// Starts small tasks beside the load of other programs, if all small tasks together fit.
+    /// Admits an attempt if enough cores are free. An attempt with small needs is also admitted
+    /// beside the load of other programs if it fits together with all our small attempts or, if its
+    /// class is unknown, with all our attempts.
     fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()

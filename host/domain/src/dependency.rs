@@ -12,7 +12,7 @@ use crate::{id::TaskId, outcome::Outcome};
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     Succeeded,
-    /// The task ran and ended, with success or not.
+    /// The task ran and ended, with success or not, and was not cancelled.
     Completed,
     /// The task ended, even without having run.
     Any,

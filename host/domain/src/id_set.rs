@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::id::TaskId;
 
-/// Size from which a set is a tree. A tree never becomes a list again.
+/// Maximum size of a list. A larger set is a tree, and a tree never becomes a list again.
 const MANY: usize = 64;
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, mem::discriminant};
 
 use crate::{capacity::Refusal, lane::Lane, time::Timestamp};
 
-/// Number of remembered refusals.
+/// Maximum number of remembered refusals.
 pub const REMEMBERED: usize = 32;
 
 /// A period in which a lane was refused for one reason.

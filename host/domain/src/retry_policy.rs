@@ -57,7 +57,8 @@ pub fn may_be_retried(class: ReasonClass) -> bool {
 
 impl RetryPolicy {
     /// Delay before the next attempt, or `None` if no attempt follows. `attempts` are all attempts
-    /// so far. A usage limit parks a task that has an account.
+    /// so far. If the task has an account, an attempt that met a usage limit does not count: see
+    /// [`counts`].
     pub(crate) fn delay_after(
         &self,
         id: AttemptId,

@@ -31,7 +31,8 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Notes a running attempt of this task. `start` is set if it was started on this boot.
+    /// Notes a running attempt of this task. `start` is set if its process was started on this
+    /// boot.
     pub(crate) fn note_start(
         &mut self,
         task: TaskId,

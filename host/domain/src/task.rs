@@ -126,8 +126,9 @@ pub struct Request {
     /// have ended and been removed long before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
-    /// Number of ancestors in `above_parent` whose cancellation cancels this task too: up to the
-    /// first detached task.
+    /// Number of tasks in `above_parent` whose cancellation cancels this task too, unless this task
+    /// is detached: all up to the nearest detached one, which is included; 0 if the parent is
+    /// detached.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// Whether the task is detached. A detached task is not cancelled with its parent.

@@ -40,8 +40,8 @@ pub struct Worktree {
     /// checkout's `.git` is a link or names another directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkout: Option<String>,
-    /// Directory within the checkout from which the task was submitted, and at the same place in
-    /// the worktree, where the task works. Empty for the top.
+    /// Path of the directory from which the task was submitted, relative to the top of the
+    /// checkout. The task works at the same path in its worktree. Empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inside: String,
     /// Name of the branch, if given.
@@ -94,7 +94,7 @@ impl Worktree {
     }
 }
 
-/// What became of the work of a task that succeeded.
+/// What became of the work of an attempt whose executor reported success.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn branch_and_base_have_names() {
+    fn given_names_of_branch_and_base_are_preferred() {
         let mut worktree = Worktree {
             repository: "/r/.git".to_owned(),
             checkout: None,

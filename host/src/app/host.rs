@@ -34,8 +34,8 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// Maximum number of waiting requests that read their task at the same time. Without it, other
-/// requests would be delayed if many waiting requests arrive or are woken at once.
+/// Maximum number of waiting requests that read their task at the same time. Without this limit,
+/// other requests would be delayed if many waiting requests arrive or are woken at once.
 const LOOKS_AT_ONCE: usize = 4;
 
 /// A host with everything that the use cases need.

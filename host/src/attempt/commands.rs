@@ -57,8 +57,9 @@ pub(super) struct Commands {
     pub(super) patience: Duration,
 }
 
-/// The upper limit of the time for which a command that settles work continues after a stop. If a
-/// command has not ended by then, it hangs, mostly in a filter of the repository or at a remote.
+/// The upper limit of the time for which a command that settles work continues after a stop. A
+/// command that has not ended by then is assumed to hang, for example in a filter of the repository
+/// or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// Runs the commands of one attempt while it prepares or settles.

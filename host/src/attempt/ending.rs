@@ -15,7 +15,7 @@ use crate::{
     units,
 };
 
-/// The longest name of a usage limit that is kept.
+/// Length limit of the name of a usage limit. A longer name is shortened.
 const LIMIT_CHARS: usize = 40;
 
 /// The end of an attempt of the plugin `executor`, whose run took `wall_ms` in this host. The git
@@ -122,7 +122,7 @@ fn with_broken_input(message: String, state: &State) -> String {
 
 /// The exit code with which a shell reports a missing command (127) or a command that cannot be
 /// executed (126); scripts can tell it from a failure of the command. `None` if any child was
-/// started.
+/// started or lost, or if no start failed for one of these reasons.
 fn never_begun(state: &State) -> Option<i32> {
     let mut found = None;
     for child in &state.children {

@@ -42,7 +42,7 @@ pub(super) struct GuestHost {
     pub(super) tasks: TaskTracker,
     /// Variables of the attempt's children, in addition to the variables of the task.
     pub(super) variables: Vec<(String, String)>,
-    /// Whether the executor itself reports its first sign of life, so that the attempt has a start
+    /// Whether the executor itself reports its first sign of life: its manifest then names a start
     /// timeout. For other executors a running child is the sign of life.
     pub(super) tells_alive: bool,
 }
@@ -128,7 +128,8 @@ impl GuestHost {
         self.reporter
             .send(&self.live, Report::Started { leader })
             .await;
-        // Without a start timeout, a started child is the sign of life.
+        // If no sign of life is awaited, the engine takes the start for one. If one is awaited and
+        // the executor does not report it itself, the started child is the sign of life.
         let request = &self.request;
         let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
         if is_awaited && !self.tells_alive {

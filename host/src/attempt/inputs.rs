@@ -314,7 +314,7 @@ fn unavailable(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("resource", message))
 }
 
-/// The last ended attempt before this one, whose session may be resumed.
+/// The newest ended attempt before this one. Its session may be resumed.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
         let ended = one.ended.as_ref();

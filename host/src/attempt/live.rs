@@ -102,7 +102,7 @@ pub(super) struct State {
     /// The number of children that read from a file; the files are removed when the attempt is
     /// released.
     pub(super) input_files: u16,
-    /// Whether the attempt has files of other attempts.
+    /// Whether the attempt was given files with results of other attempts.
     pub(super) given: bool,
 }
 

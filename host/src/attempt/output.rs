@@ -1,5 +1,5 @@
 //! A child's output as a guest reads it: read from the log, from an offset until the child has
-//! ended and everything was read, or up to a gap that the cap has made.
+//! ended and everything was read, or up to a gap that the cap on the attempt's output has made.
 
 use std::{
     io,

@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     attempts: BTreeMap<AttemptId, Found>,
-    /// The commands that an earlier host ran for attempts.
+    /// The commands that an earlier host ran for attempts and for requests.
     commands: BTreeMap<AttemptKey, Found>,
 }
 
@@ -112,7 +112,8 @@ impl Found {
 /// nothing is awaited.
 pub(crate) struct Registry {
     attempts: Mutex<Attempts>,
-    /// The commands that the host runs for attempts, and those that an earlier host ran.
+    /// The commands that the host runs for attempts and for requests, and those that an earlier
+    /// host ran.
     commands: Mutex<BTreeMap<AttemptKey, Arc<watch::Sender<State>>>>,
     /// Notified after each release.
     released: Notify,

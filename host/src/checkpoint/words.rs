@@ -1,7 +1,7 @@
 //! Passes results of other attempts to agents, as text before the prompt.
 //!
 //! The output of other tasks is enclosed in tags and declared to be data. So a result that reads
-//! like an instruction is not taken for an instruction by the user.
+//! like an instruction is not taken for an instruction of the user.
 
 use std::path::Path;
 

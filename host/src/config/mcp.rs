@@ -131,8 +131,8 @@ const NEVER: &[&str] = &[
     "DOCKER_*",
 ];
 
-/// Whether a variable is dangerous: neither an agent nor a plugin, for a granted command, may set
-/// it.
+/// Whether a variable is dangerous: no setting lets an agent set it, and a plugin may set it only
+/// for commands granted with `*`.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER.iter().any(|rule| match rule.strip_prefix('*') {

@@ -39,7 +39,8 @@ use crate::units;
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
 /// Variable with the path of the configuration file.
 pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
-/// Variable in the environment of every child that names the attempt to which the child belongs.
+/// Variable that names the attempt to which a child belongs. It is in the environment of every
+/// child.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
 /// Variable in which a submitter passes its umask in octal. Tasks do not get this variable.
@@ -62,7 +63,8 @@ pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1
 /// Size limit of the configuration file.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// Minimum of the output limit, so that a whole piece of each end can be kept.
+/// Minimum of the output limit, so that a whole piece of the output's beginning and of its end can
+/// be kept.
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 
 /// An invalid setting.
@@ -242,7 +244,7 @@ pub(crate) struct Settings {
 /// Function that reads a variable of the environment. Tests read from a map instead.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// A variable of this process. Invalid UTF-8 counts as unset.
+/// A variable of this process. An empty value and invalid UTF-8 count as unset.
 pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -260,8 +262,8 @@ pub(crate) fn whole_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString
     std::env::vars_os().collect()
 }
 
-/// The data directory: the given one, or else `$XDG_STATE_HOME/claudine`, or else
-/// `~/.local/state/claudine`.
+/// The data directory: the given one, or else `$CLAUDINE_DATA_DIR`, or else
+/// `$XDG_STATE_HOME/claudine`, or else `~/.local/state/claudine`.
 pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return std::path::absolute(path).map_err(|source| ConfigError::Read {

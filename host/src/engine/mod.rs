@@ -4,7 +4,9 @@
 //! The engine takes inputs from one bounded inbox, steps the board, and fills a batch. While one
 //! batch is made durable, the next one is filled (group commit). A batch for which somebody waits
 //! is committed at once. Any other batch is committed a moment later, so that more inputs share the
-//! commit. No decision is visible outside before its batch is on disk. The rules themselves are in
+//! commit. No decision is visible outside before its batch is on disk, with one exception: an
+//! attempt that was reserved on disk starts as soon as a slot is free or its dependencies have
+//! ended, even if the end that made this possible is not on disk yet. The rules themselves are in
 //! `claudine_domain`.
 
 mod absent;

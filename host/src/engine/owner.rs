@@ -94,7 +94,7 @@ pub(super) struct Owner {
     /// The latest time at which the open batch is committed; `None` while it is empty.
     due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
-    /// Whether a reader waits for the open batch, to which it has added nothing.
+    /// Whether somebody who only reads waits for the open batch.
     hurried: bool,
     idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,

@@ -46,10 +46,9 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The attempts that have begun and not ended, except attempts of tasks whose rows cannot be
     /// read. Any other attempt that a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// What happened to a task's last attempt, which has begun and not ended. Each attempt is
-    /// looked up separately, since there is no list. `None` as long as this is unknown because a
-    /// supervisor of an earlier host has not answered; [`super::ReportSender::reached`] reports its
-    /// answer.
+    /// What happened to a task's last attempt, which has begun and not ended. `None` as long as
+    /// this is unknown because a supervisor of an earlier host has not answered;
+    /// [`super::ReportSender::reached`] reports its answer.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 

@@ -86,7 +86,7 @@ fn command(spec: SpawnSpec, stdin: Stdio) -> Command {
     command
 }
 
-/// Makes the child's stdin: the bytes are in a temporary file without a name.
+/// Makes the child's stdin: the bytes are in an anonymous file in memory.
 fn input(stdin: &Stdin) -> io::Result<Stdio> {
     let Stdin::Bytes(bytes) = stdin else {
         return Ok(Stdio::null());

@@ -69,7 +69,7 @@ pub(crate) struct Catalog {
     shared: Arc<Shared>,
 }
 
-/// A plugin, as far as it is known without loading it.
+/// A plugin with its manifest and grant, and whether it can be used.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) name: String,

@@ -111,7 +111,8 @@ fn contract_version(name: &str) -> Option<&str> {
         .map(|(_, version)| version)
 }
 
-/// Whether the name is the wanted interface; patch versions are compatible.
+/// Whether the name is the wanted interface, in any version: incompatible versions were refused
+/// before.
 fn same_interface(name: &str, wanted: &str) -> bool {
     let base = |name: &str| name.split_once('@').map(|(base, _)| base.to_owned());
     base(name) == base(wanted)

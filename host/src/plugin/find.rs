@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));
-    // If the task works in the root directory, every file is below this directory, so that does not
-    // mean that the task wrote the file.
+    // If the task works in the root directory, every file is below that directory, whoever wrote
+    // the file.
     let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
     let mut is_passed_over = false;
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {

@@ -153,7 +153,8 @@ fn denied(message: String) -> Failure {
     Failure::new("denied", message)
 }
 
-/// Parses a pattern with the same checks as in a manifest.
+/// Parses a pattern of a grant. As in a manifest, text with a slash is a path, and other text is a
+/// name.
 fn pattern(text: &str) -> CommandPattern {
     match text {
         "*" => CommandPattern::Any,

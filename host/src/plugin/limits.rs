@@ -25,7 +25,8 @@ pub(crate) const HANDLES: usize = 1_000;
 pub(crate) const JSON_BYTES: usize = 16 << 20;
 /// The interval at which the epoch advances while a guest computes.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
-/// How long a guest may compute in `run`, `resume` and `stop` without waiting for anything.
+/// How long a guest may compute in `run`, `resume`, `stop` and `fingerprint` without waiting for
+/// anything.
 pub(crate) const RUN_CPU: Duration = Duration::from_secs(2);
 /// How long a guest may compute in the calls that must be quick.
 pub(crate) const QUICK_CPU: Duration = Duration::from_secs(1);

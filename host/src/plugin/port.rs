@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The bytes of one channel of a child, in order. The reader ends when the child has ended and
-/// everything was read, or where the cap has deleted bytes; [`Output::gap`] tells how many.
+/// everything was read, or where the cap on the attempt's output has deleted bytes; [`Output::gap`]
+/// tells how many.
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;

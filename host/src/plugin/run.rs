@@ -23,7 +23,7 @@ use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start
 use super::v0_1::ExecutorPlugin;
 use crate::clock;
 
-/// How often an attempt is resumed after a crash.
+/// The maximum number of times that an attempt is resumed after a crash.
 const RESUMES: u32 = 3;
 
 /// The parts needed to run an attempt.

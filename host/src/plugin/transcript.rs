@@ -6,7 +6,8 @@ use super::{
     port::{Attrs, BoxFuture},
 };
 
-/// The most bytes of output in one call.
+/// The most bytes of output that one call of the guest gets. A longer part is passed on in several
+/// calls.
 pub(crate) const TRANSCRIPT_BYTES: usize = 64 << 10;
 const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
 /// The most bytes of all items of one question; an ordinary transcript is far smaller.

@@ -41,7 +41,7 @@ pub(super) struct Cgroups {
 pub(super) struct MemoryLimit {
     pub(super) total_bytes: u64,
     pub(super) free_bytes: u64,
-    /// The file with the memory stalls of the group that has this limit.
+    /// The file with the memory stalls of the group in which the least is free.
     pub(super) pressure: Option<PathBuf>,
 }
 
@@ -228,7 +228,8 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// The number in a file; `None` if the file contains `max`.
+/// The number in a file; `None` if the file is missing or contains no number but, for instance,
+/// `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

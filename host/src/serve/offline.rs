@@ -1,5 +1,5 @@
-//! A host within this process that reads requests if no other host runs. It runs no task and leaves
-//! nothing behind.
+//! A host within this process that answers requests which only read. It is used if no other host
+//! runs. It runs no task and leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
 }
 
 /// Marks a task whose process has ended since the last host ended. The next host records the end.
-/// If no leader is recorded, the attempt counts as alive as long as a supervisor is.
+/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;

@@ -127,7 +127,7 @@ impl Socket {
                 | WatchFlags::MOVE_SELF
                 | WatchFlags::ONLYDIR;
             if let Err(error) = inotify::add_watch(changes.get_ref(), dir, events) {
-                tracing::debug!(%error, dir = %dir.display(), "cannot be watched");
+                tracing::debug!(%error, dir = %dir.display(), "a directory of the socket or of the lock cannot be watched");
             }
         }
     }

@@ -130,7 +130,7 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// The phases that are shown in place of `running`, and the phase that is shown as another state.
+/// The words for the phases of running tasks.
 const PHASES: [&str; 6] = [
     "preparing",
     "starting",
@@ -140,7 +140,8 @@ const PHASES: [&str; 6] = [
     "settling",
 ];
 
-/// The word for the phase of a running task.
+/// The word for the phase of a running task; `None` for a task with an assigned attempt, which is
+/// shown as `ready`.
 pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Assigned => None,

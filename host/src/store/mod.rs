@@ -5,8 +5,8 @@
 //! slow disk delays nobody else. Two back ends pass the same tests (`conformance`): `sqlite`, which
 //! the host uses, and `memory`, which the engine's tests use.
 //!
-//! A store makes no decisions. It refuses a batch only if the writer is no longer the leader, or if
-//! the disk fails.
+//! A store makes no decisions. It refuses a batch only if the writer is no longer the leader, if
+//! the batch's number is not above the last, or if the disk is full or fails.
 
 mod error;
 mod filter;

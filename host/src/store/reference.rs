@@ -19,13 +19,13 @@ pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
 /// The minimum number of digits at the end of an id by which a task can be named for a change, or
 /// at its beginning for any purpose.
 const FEWEST_DIGITS: usize = 4;
-/// The minimum number of digits by which a task can be named to look at it.
+/// The minimum number of digits at the end of an id by which a task can be named to look at it.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
 const LAST: &str = "@last";
 const LAST_RUNNING: &str = "@running";
 
-/// Whether the reference is a keyword. A keyword means the same task whatever names tasks have.
+/// Whether the reference is a keyword. A keyword is never taken for a name.
 pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }

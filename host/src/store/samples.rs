@@ -206,7 +206,7 @@ pub(super) fn tasks() -> Vec<Task> {
     tasks
 }
 
-/// All of these tasks, a document of each kind, an account, and an event of each kind.
+/// All tasks of [`tasks`], a document of each kind, an account, and an event of each kind.
 pub(crate) fn batch() -> Batch {
     let finished = AttemptId {
         task: id(20),

@@ -110,7 +110,7 @@ pub(crate) fn launch(
 }
 
 /// Seals off what this process inherited from its starter: descriptors other than stdio, and
-/// blocked signals. To be called before it opens a descriptor or starts a thread.
+/// blocked signals. To be called before this process opens a descriptor or starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
     files::seal_inherited(if background {
@@ -138,7 +138,7 @@ pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
 }
 
 /// Raises the soft limits that would end a host or a supervisor during its work, whatever limits
-/// the starting shell had: they run for weeks. Tasks get their submitter's limits.
+/// the starting shell had: hosts and supervisors run for weeks. Tasks get their submitter's limits.
 pub(crate) fn lift_limits() -> io::Result<()> {
     const LIFTED: [Resource; 5] = [
         Resource::As,

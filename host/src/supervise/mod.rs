@@ -27,9 +27,9 @@
 //! that runs as another user and cannot be signalled. A process that only gave up its session,
 //! group, parent and environment is known by its tag (`sys::tag`). One that gave up its tag too is
 //! known by its parent, the supervisor; after the death of the supervisor, only if the supervisor
-//! had seen it, as it has within half a second mostly. A process whose environment
-//! carries `CLAUDINE_DETACHED` is left alone on purpose: so a host that was started from inside an
-//! attempt can outlive it.
+//! had seen it, which usually takes half a second at most. A process whose environment carries
+//! `CLAUDINE_DETACHED` is left alone on purpose: so a host that was started from inside an attempt
+//! can outlive it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -17,8 +17,8 @@ use super::sys::signals;
 use super::sys::tag::Tag;
 use crate::clock;
 
-/// How often to look for processes. A process that is forked during a look may be missed by this
-/// look.
+/// The maximum number of looks for processes. A process that is forked during a look may be missed
+/// by this look.
 const LOOKS: u32 = 5;
 /// How long to wait after a kill before the next look.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);

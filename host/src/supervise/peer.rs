@@ -23,7 +23,7 @@ use crate::fsx::real;
 pub(crate) const SUPERVISE: &str = "__supervise";
 /// More parents than any process has.
 const PARENTS: usize = 4_096;
-/// How often a walk is started again because a parent ended during it.
+/// The maximum number of walks. A walk is started again if a parent ended during it.
 const WALKS: usize = 5;
 
 /// A process on the way up through the parents, from the process in question (included) to its

@@ -2,8 +2,8 @@
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
-/// A report to the engine. A supervisor repeats its reports after each reconnection until their
-/// attempt is acknowledged; [`super::Supervisors`] passes each report on once.
+/// A report to the engine. After each reconnection a supervisor sends the whole state of the
+/// attempts that are not acknowledged; [`super::Supervisors`] passes each report on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
     /// The child runs. Not sent for a child that ended within two milliseconds, for which
@@ -25,8 +25,8 @@ pub(crate) enum Report {
         exit: Exit,
         ended: bool,
     },
-    /// Nothing of the attempt is alive and its output is drained. `swept` leftover processes were
-    /// ended; `alive` ones could not be.
+    /// The attempt's output is drained, and nothing of the attempt is alive except `alive` leftover
+    /// processes that could not be ended. `swept` leftover processes were ended.
     Ended {
         attempt: AttemptKey,
         swept: u32,

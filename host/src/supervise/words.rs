@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Bounds;
 
-/// The id of an attempt as text, `<task id>.<number>`; also the value of the marker variable of its
-/// processes.
+/// The key of an attempt, `<task id>.<number>`, or of a command that the host runs, which a
+/// supervisor treats like an attempt. Also the value of the marker variable of its processes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct AttemptKey(String);

@@ -1,7 +1,7 @@
 //! Makes items of a log, piece by piece.
 //!
 //! An executor receives the standard output of one child in parts that end with a newline. So all
-//! bytes of an item were written at the same time, which is the item's time. Standard error and the
+//! items of a part became complete at the same time, which is their time. Standard error and the
 //! output of commands are passed on line by line, unchanged.
 
 use std::{

@@ -15,7 +15,8 @@ use crate::{
     text::shell_word,
 };
 
-/// How often the merge is started again if the base has moved during it.
+/// The maximum number of times that the merge is started again because the base has moved during
+/// it.
 const TRIES: usize = 5;
 
 impl Work {

@@ -18,9 +18,9 @@ pub(crate) struct Also {
 }
 
 impl Worktrees {
-    /// Removes a worktree if everything in it is also in its base or on a remote. A worktree with
-    /// uncommitted changes is never removed. Returns why the worktree is kept; `None` if it was
-    /// removed.
+    /// Removes a worktree if everything in it is also in its base or on a remote, or if `also`
+    /// allows the removal nevertheless. A worktree with uncommitted changes is never removed.
+    /// Returns why the worktree is kept; `None` if it was removed.
     pub(crate) async fn clean(
         &self,
         held: &Held,

@@ -38,7 +38,8 @@ pub(crate) struct Planned {
     pub(crate) warning: Option<String>,
 }
 
-/// Checks the repository of git's directory, and refuses a request that could not be carried out.
+/// Checks the repository of the directory in which `git` runs, and refuses a request that could not
+/// be carried out.
 pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     let place = place(git).await?;
     refuse_unmakable(git, wish).await?;

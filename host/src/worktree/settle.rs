@@ -1,4 +1,5 @@
-//! Settles the work of a task that has succeeded.
+//! Settles the work of a task that has succeeded: merges it, pushes it, writes it to a patch or
+//! leaves it, as the user asked.
 //!
 //! Each step checks the present state instead of remembering what was done. So settling can be
 //! repeated: after a crash, the second run finds the commits, merges and pushes of the first run.

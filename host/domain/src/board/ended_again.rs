@@ -13,7 +13,7 @@ use crate::{batch::BatchNumber, id::TaskId, task::Task};
 
 #[derive(Debug, Default)]
 pub(crate) struct EndedAgain {
-    /// Unfinished tasks that had already ended once after this board was made.
+    /// Unfinished tasks that had ended, and were run again after this board was made.
     revived: BTreeSet<TaskId>,
     /// Newest ends of tasks that ran again, each with the batch that holds it.
     ends: BTreeMap<TaskId, (BatchNumber, Arc<Task>)>,

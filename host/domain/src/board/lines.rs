@@ -1,7 +1,7 @@
 //! The tasks that wait for a slot, by lane, and the first of each class.
 //!
-//! The first task of each lane is also kept under the class as which the lane is admitted. So if a
-//! class is refused, none of its lanes is looked at, however many there are.
+//! The first task of each lane is also kept under the class whose profile decides whether the lane
+//! is admitted. So if a class is refused, none of its lanes is looked at, however many there are.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -17,13 +17,13 @@ use crate::{
     time::{Now, Timestamp},
 };
 
-/// Number of attempts reserved ahead while the number of slots is not fixed.
+/// Maximum number of attempts reserved ahead in each lane if the number of slots is not fixed.
 const AHEAD_AUTO: usize = 8;
-/// Number of attempts reserved per slot: enough that a new reservation can wait for the next
-/// commit.
+/// Number of attempts reserved ahead in each lane per slot: enough that a new reservation can wait
+/// for the next commit.
 const AHEAD_PER_SLOT: usize = 8;
-/// Maximum number of attempts reserved ahead: enough that after a burst of exits the next attempts
-/// are already on disk.
+/// Maximum number of attempts reserved ahead in each lane: enough that after a burst of exits the
+/// next attempts are already on disk.
 const AHEAD_MAX: usize = 128;
 /// Maximum number of further dependencies of a task that is reserved behind one of its
 /// dependencies: to check more of them again and again would cost more than it saves.
@@ -105,7 +105,7 @@ impl Board {
         self.capacity.lets_pass(waited)
     }
 
-    /// Lets prepared attempts start, unless another one with the same key is starting.
+    /// Lets prepared attempts start, unless another attempt with the same key is starting.
     fn begin_prepared(&mut self, now: Now) {
         let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
         for id in prepared {
@@ -122,9 +122,10 @@ impl Board {
     }
 
     /// Whether tasks behind a refused task must not take the room that becomes free, since a stream
-    /// of small tasks could keep a large one waiting for ever. If another task of the refused
-    /// task's class runs, the refused task waits for the end of that other task, which may be hours
-    /// away. The small tasks are still started then.
+    /// of small tasks could keep a large one waiting for ever. This is so only once the refused
+    /// task has waited for at least [`PRIORITY_AGING`], and only for the CPU or memory. If another
+    /// task of the refused task's class runs, the refused task waits for the end of that other
+    /// task, which may be hours away. The small tasks are still started then.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {

@@ -1,5 +1,6 @@
-//! Merges by hand, of tasks that had failed because of their merge. No executor runs again: the
-//! task gets a successful attempt, and tasks that could not run because of the failure run.
+//! Records merges that people made by hand, of tasks that had failed because of their merge. No
+//! executor runs again: the task gets a successful attempt, and tasks that could not run because of
+//! the failure run.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{

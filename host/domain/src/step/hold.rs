@@ -96,7 +96,7 @@ impl Board {
         Ok(Answer::Changed(released))
     }
 
-    /// Sets a group. The group must have settings already, or have unfinished tasks.
+    /// Sets a group. Without `make`, the group must already have settings or unfinished tasks.
     pub(super) fn set_group(
         &mut self,
         name: String,

@@ -283,7 +283,7 @@ pub enum Answer {
     CancellingBelow {
         task: TaskId,
         descendants: usize,
-        /// Whether all of these attempts were already stopping.
+        /// Whether the attempts of all these descendants were already stopping.
         already: bool,
     },
     Retrying {
@@ -338,7 +338,7 @@ pub enum Refused {
     TooDeep { depth: usize, limit: usize },
     #[error("task {ancestor:#} has {limit} unfinished descendants, which is the limit")]
     TooManyDescendants { ancestor: TaskId, limit: usize },
-    #[error("{limit} tasks may be unfinished at once")]
+    #[error("more than {limit} tasks would be unfinished; {limit} is the limit")]
     QueueFull { limit: usize },
     #[error("task {task:#} depends on {count} others; {limit} is the limit")]
     TooManyDependencies {

@@ -21,8 +21,8 @@ impl Board {
         if !matches!(task.state, State::Waiting { .. }) {
             return Err(not_done(task));
         }
-        // A start time that is earlier than the end of a usage limit is not why the task waits, and
-        // would be after the limit.
+        // The start time is removed even if the task now waits for a later end of a usage limit. If
+        // it were kept, the task would wait for it next.
         let starts_later = task.request.start_at.is_some_and(|at| at > now.wall);
         let attempt = task.next_attempt();
         if let Some(account) = task.request.account.clone() {

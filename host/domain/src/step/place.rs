@@ -1,5 +1,5 @@
-//! Computes the state of an unfinished task that does not run from its dependencies, times and
-//! account.
+//! Computes the state of an unfinished task that is not running. The state follows from the task's
+//! holds, dependencies, times and account.
 
 use crate::{
     attempt::Phase,

@@ -65,7 +65,7 @@ impl Board {
         Answer::Noted
     }
 
-    /// Marks the attempt as started now.
+    /// Begins the attempt: with its preparation if it has one, otherwise with its first process.
     pub(super) fn mark_started(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

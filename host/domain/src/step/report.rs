@@ -92,7 +92,8 @@ impl Board {
         }
     }
 
-    /// Marks an attempt that has started a process or given a sign of life, and so had its turn.
+    /// Marks a preparing attempt as starting, because it has started a process or given a sign of
+    /// life, and so had its turn.
     fn has_turn(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
             self.mark_starting(now, id);
@@ -227,8 +228,8 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // The same report may be repeated. So the number must not be used again: otherwise the
-            // repetition would withdraw the new start.
+            // The same report may be repeated. So the attempt's number must not be used again:
+            // otherwise the repetition would withdraw the new start.
             Conclusion::BackToReady => {
                 let reason = Reason::new(
                     ReasonClass::Lost,
@@ -396,8 +397,8 @@ impl Board {
         self.back_to_ready(now, id);
     }
 
-    /// Makes the task ready again as if the attempt had not happened. If nothing can report on this
-    /// attempt any more, its number is used again.
+    /// Makes the task ready again as if the attempt had not happened. An attempt whose end is not
+    /// stored is removed, and its number is used again, since nothing can report on it any more.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

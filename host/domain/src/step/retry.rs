@@ -1,5 +1,5 @@
-//! Runs a finished task again, and after it its dependants. This is the only way out of a terminal
-//! state.
+//! Runs a finished task again, and after it its dependants. Apart from a merge by hand, this is the
+//! only way out of a terminal state.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -210,7 +210,7 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts the tasks that are to run after a task that runs again back on the board. A task that
+    /// Puts tasks back on the board that are to run after a task on which they depend. A task that
     /// is put back ends again at once if another dependency keeps it from running, or if its budget
     /// is spent.
     pub(super) fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {

@@ -34,9 +34,9 @@ use crate::{
     text::{harmless, shortened},
 };
 
-/// Limit of the tasks named in a request.
+/// Maximum number of tasks that a request may name.
 const IDS_MAX: usize = 1_000;
-/// Limit of the tasks found by a filter.
+/// Maximum number of tasks that a filter may find.
 const FOUND_MAX: usize = 100_000;
 /// Length limit of a reason, which is shown in lists and stored with the task.
 const REASON_MAX_CHARS: usize = 1000;

@@ -8,8 +8,8 @@
 //! file is refused before a data directory is touched. A whole backup is never in memory.
 //!
 //! A backup is made without the host, which may or may not be running: SQLite gives other processes
-//! a consistent snapshot too, and logs only grow. It contains no secrets and no grants: settings,
-//! plugins, their grants and records of worktrees are not part of the queue.
+//! a consistent snapshot too, and logs only grow. Settings, plugins, their grants and records of
+//! worktrees are not part of the queue, so a backup contains none of them.
 //!
 //! A restore builds everything in a directory inside the data directory, under the lock of a host.
 //! Renaming that directory when it is complete commits the restore; the next holder of the lock

@@ -28,7 +28,7 @@ use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
 const PAGE: usize = 256;
 /// Number of events read ahead of a slow client.
 const AHEAD: usize = 64;
-/// Number of task names kept in memory.
+/// Maximum number of task names kept in memory.
 const NAMES: usize = 4_096;
 
 /// A stream of events; an error ends it.

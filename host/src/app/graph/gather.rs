@@ -30,7 +30,7 @@ use crate::{
 /// Limits of an answer, which is read and sent in one piece.
 const MOST_TASKS: usize = 20_000;
 const MOST_EDGES: usize = 200_000;
-/// Number of newest finished tasks used to estimate run times.
+/// Maximum number of successful tasks, the newest, from which run times are estimated.
 const PAST: usize = 2_000;
 
 impl Host {

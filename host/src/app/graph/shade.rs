@@ -4,7 +4,7 @@ use crate::app::view::ENDED_PHASE;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Shade {
-    /// Not running yet, for any reason.
+    /// Not running yet, for any reason except a hold.
     Waiting,
     Held,
     Running,

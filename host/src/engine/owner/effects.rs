@@ -19,8 +19,7 @@ impl Owner {
         task.is_some_and(|task| !task.dependencies.is_empty())
     }
 
-    /// Names the attempts that are next, and dismisses attempts that were named but are not next
-    /// any more.
+    /// Tells the runner which attempts start next, and dismisses attempts that no longer do.
     pub(super) fn name_next(&mut self) {
         let next: Vec<AttemptId> = if self.stopping {
             Vec::new()

@@ -1,4 +1,4 @@
-//! Jumps of the clock: start times follow the wall clock, deadlines do not.
+//! Jumps of the clock: waits for a time follow the wall clock, deadlines do not.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn limited(retry_after: std::time::Duration) -> Ending {
 
 /// The wall clock is read whenever the engine wakes, and after half a minute at the latest.
 #[tokio::test]
-async fn a_start_time_counts_even_if_the_clock_jumps_past_it() {
+async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
     let mut fixture = begin(Arc::default(), 1);
     let account = claudine_domain::id::AccountKey("a".to_owned());
     let parked = Request {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_wait_that_ends_at_any_moment_gives_back_its_slot() {
+async fn an_attempt_gets_its_slot_back_whenever_its_wait_ends() {
     let mut fixture = one_running(1).await;
     for _ in 0..10_000 {
         // More waits than any inbox could hold end before the engine runs: this runtime has one

@@ -22,8 +22,8 @@ impl Host for Guest {
 }
 
 impl HostWithStore<Guest> for HasSelf<Guest> {
-    /// Sleeps; a wait of zero takes one tick, so that a guest that only waits in a loop costs next
-    /// to nothing.
+    /// Sleeps for at least one tick, so that a guest that only waits in a loop costs next to
+    /// nothing, and for at most a day.
     async fn sleep(_accessor: &Accessor<Guest, Self>, duration_ms: u64) -> wasmtime::Result<()> {
         clock::sleep(Duration::from_millis(duration_ms).clamp(TICK, LONGEST_SLEEP)).await;
         Ok(())

@@ -285,7 +285,7 @@ pub(super) fn write_event(
     Ok(())
 }
 
-/// A column of the leader's row. None of them is ever negative.
+/// A column of the leader's row. No column is ever negative.
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))

@@ -1,8 +1,8 @@
-//! Dependencies and dependants of tasks: one row for a task in each direction, however many edges
-//! it has.
+//! Dependencies and dependants of tasks: one row for the dependencies of a task, and one row for
+//! all dependants that a batch adds to a task.
 //!
-//! Earlier there was a row for each edge, with an index for the other direction. For a large graph,
-//! these rows took most of the time and most of the file.
+//! Up to schema 4 there was a row for each edge, with an index for the other direction. For a large
+//! graph, these rows took most of the time and most of the file.
 
 use std::sync::Arc;
 

@@ -179,7 +179,7 @@ pub(super) fn from_io(path: &Path, error: io::Error) -> StoreError {
     }
 }
 
-/// The path of a database's log (`-wal`) or the log's index (`-shm`).
+/// The path of a file beside a database, such as its log (`-wal`) or the log's index (`-shm`).
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -78,7 +78,7 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     // The log is copied into the file whenever it has grown by 8 MiB. This takes some 10 ms, in the
-    // commit that reaches this size. After a burst, the log is truncated again.
+    // commit that reaches this size. After a burst, the log is truncated to 16 MiB.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;

@@ -22,7 +22,8 @@ use super::{
     open,
 };
 
-/// How often a query is run again because a host has changed the file during it.
+/// The maximum number of times that a query is run without locks. If a host has changed the file
+/// during each of them, the query is run with SQLite's locks.
 const TRIES: u32 = 5;
 
 /// Characters of a path that need not be escaped in a URI.

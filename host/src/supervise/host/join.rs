@@ -86,7 +86,7 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
-/// The pids of the living supervisors in `dir`, read from their notes. Neither connects to the
+/// The pids of the living supervisors in `dir`, read from their notes. This neither connects to the
 /// supervisors nor touches their locks.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     identities(dir).map(|identity| identity.pid).collect()
@@ -185,9 +185,9 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
     }
 }
 
-/// Tries to connect until it succeeds, the supervisor is dead, or it refuses this host; for a
-/// minute at most. (The connection to a supervisor that is ending may break before its lock is
-/// free.)
+/// Tries to connect until the connection succeeds, the supervisor is dead, or the supervisor
+/// refuses this host; for a minute at most. (The connection to a supervisor that is ending may
+/// break before its lock is free.)
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;

@@ -243,7 +243,8 @@ impl Router {
         match command {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
-                // The silent supervisor may end at any moment, so later starts need another one.
+                // A supervisor that was told to quit may end at any moment, so later starts need
+                // another one.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;
@@ -442,7 +443,8 @@ impl Router {
         tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
         let link = self.links.iter().find(|link| link.number == number);
         match error {
-            // The supervisor's attempts belong to another host now. The store stops this host.
+            // No further try can succeed: the supervisor obeys a newer host, and the store stops
+            // this one, or the supervisor speaks a protocol that this host does not know.
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
             _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
             _ => self.not_launched(number, &error),

@@ -5,10 +5,11 @@
 //! created with the first byte, since creating a name costs more than a short process.
 //!
 //! Segment 0 is the path itself, segment *n* is `PATH.n`. A full segment ends in a `next` frame,
-//! and each segment after the first begins with the totals of all streams up to there. Past the
-//! cap, whole segments of the newer half are deleted, oldest first. Nothing is ever rewritten, so a
-//! crash at any moment does no harm, and the totals tell how much is missing. Segments also let a
-//! reader begin at an offset, a time or the last lines without reading the output before it.
+//! and each segment after the first begins with the totals of all streams up to there. Past the cap
+//! on the output (`--max-output`), whole segments of the newer half are deleted, oldest first.
+//! Nothing is ever rewritten, so a crash at any moment does no harm, and the totals tell how much
+//! is missing. Segments also let a reader begin at an offset, a time or the last lines without
+//! reading the output before it.
 //!
 //! The log does not say when an attempt has ended; a follower learns that from the engine.
 

@@ -72,7 +72,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether no newer host than the obeyed one leads.
+    /// Whether the host that this supervisor obeys still leads.
     fn host_leads(&self) -> Result<bool, Refusal> {
         let of_all = self.dir.parent().unwrap_or(&self.dir);
         let leading = self.limits.with_reserve(|| leader::epoch(of_all));

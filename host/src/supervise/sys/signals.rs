@@ -48,7 +48,7 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     }
 }
 
-/// Asks the process with this pid and start time to end; returns `false` if that process has ended,
+/// Signals the process with this pid and start time; returns `false` if that process has ended,
 /// even if another process has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,

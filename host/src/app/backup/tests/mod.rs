@@ -236,7 +236,7 @@ fn all_written_files_are_private() {
 }
 
 #[test]
-fn a_backup_contains_no_secrets_and_no_grants() {
+fn a_backup_has_secrets_only_in_environments_and_no_grants() {
     let old = used();
     let text_of = |with_environments: bool| {
         let (file, _) = backup(&old, with_environments);
@@ -275,8 +275,8 @@ fn environments_are_included_only_on_request() {
     check(true);
 }
 
-/// Output of tasks submitted after the backup began is left out, and a growing log is copied up to
-/// its length at that time.
+/// The backup has logs of a task and of an attempt that its rows do not have, as if both had begun
+/// after the rows were read.
 #[test]
 fn only_output_of_attempts_in_the_history_is_restored() {
     let (old, new) = (used(), empty());
