@@ -25,7 +25,7 @@ pub trait Executor: Default + 'static {
     /// are not checked against it.
     fn task_schema() -> &'static str;
 
-    /// Checks everything that the type alone cannot. This function is called for each submission,
+    /// Checks everything that the type cannot express. This function is called for each submission,
     /// so it must be quick.
     fn validate(_draft: &Draft<Self::Spec>) -> Vec<Issue> {
         Vec::new()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::bindings::claudine::plugin::types as wit;
 
-/// Kind of error. The host decides retries and parking by the class, never by the text.
+/// Kind of error. The class alone, never the text, decides whether the host retries a task, and
+/// whether the task waits for the end of a usage limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn class_survives_its_text_form() {
+    fn failure_class_is_unchanged_by_conversion_from_text_and_back() {
         for word in [
             "exit",
             "signal",

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_complete_in_any_pieces() {
+    fn lines_of_a_transcript_do_not_depend_on_the_pieces() {
         let step = |bytes: &[u8], state: &[u8]| {
             by_line(bytes, state, 4, |line| {
                 let text = format!("{}/{};", line.text(), line.length_bytes);

@@ -1,15 +1,40 @@
-//! Machine code of the built-in plugins, compiled by the first test's host and shared with all
-//! later tests. Without it, hundreds of hosts would each spend seconds on compiling.
+//! Machine code of the built-in plugins, compiled once for each build of `claudine` and shared by
+//! all tests. Without it, hundreds of hosts would each begin to compile, and most of them would end
+//! before they had finished.
 //!
 //! A host accepts a file only if its digest is beside it, so copies are checked as usual.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::Path,
+};
 
 use tempfile::NamedTempFile;
 
 /// File extensions of the code and its digest. The digest is copied last, because only the digest
 /// makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
+
+/// Calls `compile`, which hands on the code of this binary, unless this was done before. Concurrent
+/// tests wait until it is done.
+pub(crate) fn once(shared: &Path, binary: &Path, compile: impl FnOnce()) -> io::Result<()> {
+    let built = fs::metadata(binary)?;
+    let (seconds, nanoseconds) = (built.mtime(), built.mtime_nsec());
+    let done = shared.join(format!("{}-{seconds}-{nanoseconds}.done", built.len()));
+    if done.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(shared)?;
+    let lock = File::create(shared.join("lock"))?;
+    lock.lock()?;
+    if !done.exists() {
+        compile();
+        File::create(done)?;
+    }
+    Ok(())
+}
 
 /// Copies the shared code into the data directory, which is created if it is missing.
 pub(crate) fn take_over(shared: &Path, data_dir: &Path) -> io::Result<()> {

@@ -135,8 +135,14 @@ impl HostBuilder {
         fs::set_permissions(host.root().join("run"), fs::Permissions::from_mode(0o700))
             .expect("a directory of the test's own");
         if is_usual {
-            compiled::take_over(&compiled_plugins(), &host.data_dir)
-                .expect("compiled code of the built-in plugins");
+            let shared = compiled_plugins();
+            // The first host that lists its plugins compiles them.
+            compiled::once(&shared, &host.binary, || {
+                let host = TestHost::builder().from_nothing().build();
+                host.run(["plugin", "list"]).check();
+            })
+            .and_then(|()| compiled::take_over(&shared, &host.data_dir))
+            .expect("compiled code of the built-in plugins");
         }
         if let Some(config) = self.config {
             fs::write(host.config_dir().join("claudine/config.toml"), config)

@@ -16,8 +16,8 @@ use crate::{checkout, program, setup};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Profile {
     Debug,
-    /// A debug build that a newcomer waits for and runs once. It takes less time, because nobody
-    /// debugs it, or changes it and builds it again.
+    /// A debug build that a newcomer waits for and runs once. It takes less time than `Debug`,
+    /// because it has no debug information and no data for incremental builds.
     Demo,
     Release,
 }

@@ -106,7 +106,10 @@ pub(crate) fn run() -> Result<()> {
 /// The task's name, if Claude Code is installed.
 fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
     if setup::on_path("claude").is_none() {
-        println!("\nclaude-code` gets it.)/claude-code` gets it.)");
+        println!(
+            "\n(No `claude` on PATH: the demonstration goes on without an agent. \
+             `npm install -g @anthropic-ai/claude-code` gets it.)"
+        );
         return Ok(None);
     }
     std::fs::write(

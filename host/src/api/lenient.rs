@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn values_with_only_one_meaning_are_accepted() {
+    fn values_that_can_have_only_one_meaning_are_converted() {
         let check = |document: Value, plain: Value| {
             let plain: Asked = serde_json::from_value(plain).unwrap();
             assert_eq!(read::<Asked>(document.clone()), Ok(plain), "{document}");

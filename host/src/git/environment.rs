@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_calls_claudine_reaches_the_host_that_runs_it() {
+    fn hooks_get_the_data_directory_of_the_host_that_runs_git() {
         let host = [(DATA_DIR.into(), "/elsewhere".into())];
         let task = BTreeMap::from([(DATA_DIR.to_owned(), "/elsewhere".to_owned())]);
         let variables = Variables::new(host, &task).with_data_dir(Path::new("/data"));

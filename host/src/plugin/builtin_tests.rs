@@ -8,8 +8,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +16,7 @@ use tokio::sync::oneshot;
 use super::catalog::{BUILTINS, Catalog, Places, Status};
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd};
-use super::fixtures::{Recorder, draft, task};
+use super::fixtures::{Recorder, draft, share_code, task};
 use super::load::Compiler;
 use super::port::{
     AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest,
@@ -37,7 +35,7 @@ fn house() -> House {
         "these tests were built without plugins: `cargo xtask test` sets CLAUDINE_PLUGINS for them"
     );
     let dir = tempfile::tempdir().unwrap();
-    symlink(shared_code(), dir.path().join("cache")).unwrap();
+    share_code(dir.path());
     let places = Places {
         data_dir: dir.path().into(),
         compiler: Compiler::Here,
@@ -45,15 +43,6 @@ fn house() -> House {
     };
     let catalog = Catalog::open_with(places, BUILTINS, Wasm::on_demand).unwrap();
     House { _dir: dir, catalog }
-}
-
-/// The directory in which these tests share the machine code of the components. Without it each
-/// test, which is a separate process, would spend seconds on compiling.
-fn shared_code() -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let dir = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
-    crate::fsx::make_private_dir(&dir).unwrap();
-    dir
 }
 
 fn asked(spec: &str) -> GuestTask {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::fsx;
 use crate::lock::lock;
 
 use super::port::{
@@ -216,6 +218,15 @@ fn encode(core: &str, resolve: &Resolve, package: wit_parser::PackageId, world: 
         .validate(true)
         .encode()
         .unwrap()
+}
+
+/// Lets tests share the machine code of the built-in components. Without it each test, which is a
+/// process of its own, would spend seconds on compiling.
+pub(crate) fn share_code(data_dir: &Path) {
+    let this = std::env::current_exe().unwrap();
+    let shared = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
+    fsx::make_private_dir(&shared).unwrap();
+    symlink(shared, data_dir.join("cache")).unwrap();
 }
 
 pub(crate) fn task() -> GuestTask {

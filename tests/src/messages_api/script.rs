@@ -28,7 +28,7 @@ impl Script {
         self
     }
 
-    /// Returns the first rule that matches and is not used up.
+    /// Returns the answer of the first rule that matches and is not used up, and counts this use.
     pub(crate) fn take(&mut self, asked: &Asked) -> Option<Answer> {
         let rule = self.rules.iter_mut().find(|rule| rule.fits(asked))?;
         if let Some(left) = &mut rule.times {

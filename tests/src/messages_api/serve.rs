@@ -22,8 +22,8 @@ use super::points::Points;
 use super::script::{Answer, Asked, Script, Step};
 use super::wire::{self, Events};
 
-/// Most events of one answer that wait for the socket. An answer has few events. If a client does
-/// not read, this bound delays the answer, so that it does not fill memory.
+/// Limit of the events of one answer that wait for the socket. An answer has few events. If a
+/// client does not read, this bound delays the answer, so that it does not fill memory.
 const EVENTS_AHEAD: usize = 16;
 
 /// Largest accepted request: a 10 MB prompt and the system prompt as JSON, with a margin.

@@ -49,7 +49,7 @@ impl Typist {
         self.waits_for(PROMPT, written);
     }
 
-    /// Types a line and sends it; returns the amount of output before it.
+    /// Types a line and sends it; returns the number of bytes of output before the line was sent.
     #[track_caller]
     pub fn enters(&mut self, line: &str) -> usize {
         for key in line.chars() {
@@ -79,7 +79,7 @@ impl Typist {
         self.terminal.shows(pieces)
     }
 
-    /// Waits for the end of a command that was entered after this amount of output.
+    /// Waits for the end of a command that was entered after this number of bytes of output.
     #[track_caller]
     pub fn is_back(&self, written: usize) {
         self.waits_for(PROMPT, written);

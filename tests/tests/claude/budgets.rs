@@ -131,7 +131,7 @@ fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
 }
 
 #[test]
-fn why_shows_the_rest_of_a_graphs_budget() {
+fn why_shows_how_much_of_a_graphs_budget_is_spent() {
     let world = World::new(answering());
     let graph = "
 - {name: plan,   prompt: plan it}

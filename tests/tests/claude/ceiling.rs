@@ -1,4 +1,4 @@
-//! Ceilings on agents that a client requests over MCP, with the real Claude Code.
+//! Limits on the rights of agents that a client requests over MCP, with the real Claude Code.
 
 use std::fs;
 

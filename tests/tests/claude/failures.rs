@@ -124,7 +124,7 @@ fn date(time: &str, format: &str) -> String {
 }
 
 #[test]
-fn usage_limit_parks_every_task_of_the_account() {
+fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_go_on() {
     let reset: u64 = date("+3 days", "+%s").parse().unwrap();
     let script = Script::always(Answer::usage_limit(reset));
     let world = World::with(script, Login::Subscription, |host| host);

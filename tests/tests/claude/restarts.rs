@@ -106,7 +106,7 @@ fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
 /// The first child found no session, and the second child is running: the instance that takes over
 /// finds both children.
 #[test]
-fn agent_succeeds_if_the_host_is_killed_during_its_second_try() {
+fn agent_succeeds_if_the_host_is_killed_during_the_agents_second_try() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
         .then(Rule::new(Answer::steps([

@@ -237,7 +237,7 @@ fn client_cannot_trigger_a_persons_merge_by_resuming_its_task() {
     refused(&mut client, "ResumeTask", json!({ "taskId": id }), &says);
 }
 
-/// Output of a command in an attempt, and its exit code.
+/// The text that a command in an attempt has written to this file.
 fn said(host: &TestHost, file: &str) -> String {
     fs::read_to_string(host.work().join(file)).unwrap()
 }

@@ -219,7 +219,7 @@ fn prompt_after_the_dependencies_is_recognised() {
 }
 
 #[test]
-fn prefix_of_two_tasks_is_ambiguous() {
+fn prefix_of_two_ids_is_ambiguous() {
     let host = TestHost::new();
     let ids = [
         host.text(["run", "--", "true"]),

@@ -204,7 +204,7 @@ fn death_of_the_supervisor_alone_is_noticed() {
 }
 
 #[test]
-fn storm_of_short_tasks_runs_each_once() {
+fn each_of_many_short_tasks_runs_once_although_hosts_are_killed() {
     let host = TestHost::new();
     let mut random = Random::seeded();
     let ids: Vec<String> = (0..120)

@@ -61,7 +61,7 @@ fn data_directory_of_a_newer_version_is_refused() {
 
 /// The dependants of the unreadable task wait, all other tasks go on, and the host reports the row.
 #[test]
-fn unreadable_row_holds_up_only_its_dependants() {
+fn unreadable_task_holds_up_only_its_dependants() {
     let host = TestHost::new();
     let lost = host.text(["run", "--name", "lost", "--hold", "--", "true"]);
     let waits = host.text([
@@ -225,7 +225,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 
-/// A file system of a few megabytes.
+/// A small file system in memory.
 struct SmallDisk {
     dir: PathBuf,
     _root: tempfile::TempDir,

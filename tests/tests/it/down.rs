@@ -162,7 +162,7 @@ fn a_drain_that_ends_before_its_tasks_is_an_error() {
 }
 
 #[test]
-fn kill_stops_running_tasks() {
+fn down_kill_stops_running_tasks() {
     let host = TestHost::new();
     let id = host.script("exec sleep 600");
     let pid = host.live(&id);
@@ -180,7 +180,7 @@ fn down_without_a_host_starts_none() {
 
 /// A probe of an executor is not a task, but its leftover processes must be ended too.
 #[test]
-fn commands_run_by_the_host_itself_do_not_outlive_it() {
+fn commands_run_by_the_host_itself_do_not_outlive_the_host() {
     let bin = tempfile::tempdir().unwrap();
     let (claude, told) = (bin.path().join("claude"), bin.path().join("pid"));
     let script = format!(
@@ -211,7 +211,7 @@ fn commands_run_by_the_host_itself_do_not_outlive_it() {
 }
 
 #[test]
-fn kill_without_a_host_ends_processes_of_earlier_hosts() {
+fn down_kill_without_a_host_ends_processes_of_earlier_hosts() {
     let host = TestHost::new();
     let ids = ["suite", "ren"].map(|name| {
         let id = host.text(["run", "--name", name, "--", "sleep", "600"]);
@@ -237,7 +237,10 @@ fn kill_without_a_host_ends_processes_of_earlier_hosts() {
     for (_, id) in &ids {
         assert_eq!(host.status(id)["outcome"], "cancelled");
     }
-    assert!(!host.work().join("ran").exists(), "it started a host");
+    assert!(
+        !host.work().join("ran").exists(),
+        "the waiting task was started"
+    );
     assert_eq!(host.json(["down", "--kill"])["was_running"], false);
     host.run(["cancel", &waits]);
 }

@@ -110,7 +110,7 @@ fn events_are_told_in_order() {
 }
 
 #[test]
-fn follower_of_a_task_ends_with_it() {
+fn follower_of_a_task_ends_with_the_task() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);

@@ -27,7 +27,7 @@ fn take_over(host: &TestHost) {
 }
 
 #[test]
-fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_goes_on() {
+fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_host_goes_on() {
     let host = TestHost::new();
     let mut serve = host.command(["serve"]);
     serve.stdin(Stdio::null()).stdout(Stdio::null());

@@ -85,7 +85,8 @@ const GATE: &str = r"
 - {name: deploy, script: 'touch deployed', dependencies: [approve]}
 ";
 
-/// Only a person opens a gate, whatever happens before it.
+/// A gate, which is a task submitted with `hold`, starts only after a release, whatever happens to
+/// the tasks that it depends on.
 #[test]
 fn gate_stays_closed_when_a_failed_dependency_runs_again() {
     let host = TestHost::new();
@@ -461,7 +462,7 @@ fn dry_run_shows_the_graph_and_submits_nothing() {
 }
 
 #[test]
-fn too_large_file_is_refused_before_it_is_sent() {
+fn too_large_graph_file_is_refused() {
     let host = TestHost::new();
     let path = host.work().join("large.json");
     // A sparse file has the size without using space.

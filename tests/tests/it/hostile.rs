@@ -1,10 +1,12 @@
-//! Text that would control a terminal may be entered anywhere, but no command prints it unchanged.
+//! Text that would control a terminal, in arguments, names of files and branches, and output of
+//! tasks: only `logs` prints it unchanged.
 
 use std::{fs, path::Path};
 
 use claudine_tests::{TestHost, command::Ran};
 
-/// A cleared screen, a title, a reversed reading direction, line ends, a control of one byte.
+/// What clears a screen, sets its title, changes the reading direction, ends a line, and begins a
+/// colour with the C1 form of an escape sequence; and DEL.
 const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07b\u{202E}c\u{61C}d\u{2028}e\u{2066}f\u{9B}31m\u{7F}";
 
 /// Checks that neither stream contains anything that controls a terminal.
@@ -41,7 +43,8 @@ fn repository(host: &TestHost) -> std::path::PathBuf {
     dir
 }
 
-/// Two tasks with hostile text in all their fields: one task fails, the other cannot be started.
+/// Two tasks with hostile text in their working directories and commands: one task fails, the other
+/// cannot be started.
 fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
     let dir = dir.to_str().unwrap();
     let script = format!("# {HOSTILE}\nprintf '%s' '{HOSTILE}'; exit 3");
@@ -54,7 +57,7 @@ fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
 }
 
 #[test]
-fn no_command_prints_text_that_controls_a_terminal() {
+fn no_command_but_logs_prints_text_that_controls_a_terminal() {
     let host = TestHost::new();
     let dir = repository(&host);
     let ids = tasks(&host, &dir);

@@ -11,7 +11,8 @@ use std::{
 use claudine_tests::{TestHost, process::alive, wait_for};
 use serde_json::{Value, json};
 
-/// A task whose child gets input from the executor; `then` is the step after the bytes.
+/// A task whose child gets this number of bytes as input from the executor; `then` is the
+/// executor's next step.
 fn feed(host: &TestHost, argv: &[&str], bytes: u64, then: &str) -> String {
     let step = json!({"feed": {"argv": argv, "bytes": bytes, "then": then}});
     let spec = json!({"steps": [step]}).to_string();
@@ -25,7 +26,7 @@ const READER: [&str; 3] = [
     "head -c 1000000 > part; echo there > there; cat > rest; echo end > end-seen",
 ];
 
-/// Returns when a child has read the first part of its input.
+/// Waits until the child has read the first part of its input.
 fn read_a_part(host: &TestHost) {
     wait_for("the child to read", || {
         host.work().join("there").exists().then_some(())

@@ -1,4 +1,4 @@
-//! `logs`: every byte, with each option.
+//! `logs`: that it prints every byte, and its options; and the output in `status`.
 
 use std::{
     fs,
@@ -23,19 +23,19 @@ fn every_byte_of_the_output_is_kept() {
     let id = host.script(AWKWARD);
     host.finished(&id);
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
-    // The bytes are the same after a crash.
+    // The bytes are the same after a crash of the host.
     host.kill_host();
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
 }
 
 #[test]
-fn logs_of_one_stream_or_the_last_lines_can_be_selected() {
+fn logs_of_one_stream_and_its_last_lines_can_be_selected() {
     let host = TestHost::new();
     let id = host.script("for i in 1 2 3; do echo out $i; echo err $i >&2; done");
     host.finished(&id);
     let check = |arguments: &[&str], expected: &str| {
         let ran = host.run(["logs", &id].iter().chain(arguments)).ok();
-        // Each stream gets exactly its own lines.
+        // Exactly these lines are printed, on either stream of `logs`.
         assert_eq!(
             String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap(),
             expected,
@@ -161,7 +161,7 @@ fn slow_log_delays_only_its_own_readers() {
     fs::remove_file(&log).unwrap();
     let made = host.other("mkfifo").arg(&log).status().unwrap();
     assert!(made.success());
-    // More readers than the host has threads for answers.
+    // More readers than the host has worker threads.
     let readers: Vec<_> = (0..6)
         .map(|_| {
             let mut reader = host.command(["logs", &id]);
@@ -175,7 +175,7 @@ fn slow_log_delays_only_its_own_readers() {
     let _writer = fs::OpenOptions::new().write(true).open(&log).unwrap();
     for mut reader in readers {
         let end = command::ends_within(&mut reader, PATIENCE);
-        assert!(end.is_some(), "the readers of a FIFO got no answer");
+        assert!(end.is_some(), "a reader of the FIFO got no answer");
     }
 }
 

@@ -24,7 +24,7 @@ const TOOLS: [&str; 11] = [
     "MergeTask",
 ];
 
-/// By default MCP clients may only submit agents; this host allows more.
+/// A host that lets MCP clients use the mock executor, which the default settings do not.
 fn host() -> TestHost {
     TestHost::builder()
         .config("[mcp]\nexecutors = [\"claude\", \"shell\", \"mock\"]\n")
@@ -69,7 +69,7 @@ fn client_is_told_the_tools_and_when_to_use_them() {
 }
 
 #[test]
-fn tools_cover_the_life_of_a_task() {
+fn task_can_be_delegated_read_retried_and_listed_over_mcp() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(
@@ -304,7 +304,7 @@ fn several_clients_and_calls_share_one_host() {
     let host = host();
     let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
     let id = delegate(&mut clients[0], "until test -e go; do sleep 0.1; done");
-    // A waiting call delays no other calls, neither on its own connection nor on others.
+    // While one call waits, the same connection answers others; the wait ends at its time limit.
     let answers = clients[1].call_at_once(&[
         ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
         ("TaskStatus", json!({ "taskId": id })),

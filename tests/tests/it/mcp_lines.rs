@@ -1,4 +1,4 @@
-//! Raw lines on standard input, unlike those of client libraries.
+//! Raw lines on standard input, among them lines that no client library would send.
 
 use claudine_tests::TestHost;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn requests_before_the_end_of_input_are_answered() {
     assert_eq!(host.finished(id)["output"], "asked\n");
 }
 
-/// Answer of a tool, which must succeed or fail as expected.
+/// Answer of a tool, whose call must fail if `fails` is set, and must succeed otherwise.
 #[track_caller]
 fn called(host: &TestHost, tool: &str, arguments: Value, fails: bool) -> Value {
     let call = json!({"name": tool, "arguments": arguments});
@@ -180,7 +180,7 @@ fn arguments_are_converted_or_named_in_the_error() {
     );
 }
 
-/// A wait must end sooner than a minute, after which clients give up a call.
+/// A wait must end in less than a minute, because clients give up a call after a minute.
 #[test]
 fn wait_ends_before_its_caller_gives_up() {
     let host = TestHost::new();

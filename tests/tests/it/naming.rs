@@ -1,5 +1,5 @@
-//! Naming tasks in every command: by the end of an id, a longer part of an id, a name, or a word
-//! such as `@last`.
+//! The ways to name a task in a command: by the end of its id, a longer part of the id, its name,
+//! or a word such as `@last`.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn end(id: &str, characters: usize) -> &str {
 }
 
 #[test]
-fn end_of_an_id_names_a_task_in_every_command() {
+fn end_of_an_id_names_a_task_in_commands_options_and_graph_files() {
     let host = TestHost::builder().slots(1).build();
     let blocker = host.script("sleep 600");
     host.live(&blocker);
@@ -76,7 +76,7 @@ fn name_takes_precedence_over_the_end_of_an_id() {
 }
 
 #[test]
-fn name_that_is_part_of_another_tasks_id_is_refused() {
+fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
     let host = TestHost::new();
     let id = host.script("true");
     let short = end(&id, 6);
@@ -93,7 +93,7 @@ fn name_that_is_part_of_another_tasks_id_is_refused() {
             .code(2)
             .says(&[&said]);
     }
-    // Names that only look similar are allowed, even twice.
+    // A name that merely could be the end of an id is allowed, even twice.
     for _ in 0..2 {
         let named = host.text(["run", "--name", "backend", "--", "true"]);
         assert_eq!(host.status("backend")["id"], *named);
@@ -189,7 +189,7 @@ fn common_alternative_command_names_are_accepted() {
 }
 
 #[test]
-fn words_name_the_newest_task() {
+fn words_name_the_newest_task_and_the_newest_running_task() {
     let host = TestHost::new();
     host.run(["status", "@last"])
         .code(125)

@@ -34,7 +34,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     found
 }
 
-/// Commands that only read, with a task to show.
+/// Commands that only read, among them one for this group and some for this task.
 fn looks<'a>(task: &'a str, group: &'a str) -> Vec<Vec<&'a str>> {
     vec![
         vec!["list", "--group", group],
@@ -57,7 +57,7 @@ fn gone(host: &TestHost) {
     });
 }
 
-/// The answer without its facts about the host, which differ if no host runs.
+/// The answer without its time, and without the fields that differ while no host runs.
 fn without_host(mut answer: Value) -> Value {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("queue");
@@ -150,7 +150,7 @@ fn running_task_is_shown_and_followed_without_a_host() {
 }
 
 #[test]
-fn task_whose_process_ended_without_a_host_is_counted_and_shown_as_running_nowhere() {
+fn task_whose_process_ended_without_a_host_is_neither_counted_nor_shown_as_running() {
     let host = TestHost::builder().slots(1).build();
     let id = host.text(["run", "--group", "g", "--", "sleep", "600"]);
     let pid = host.live(&id);
@@ -232,7 +232,7 @@ fn data_of_a_killed_host_can_be_read() {
     assert!(host.host_pid().is_none() && alive(pid));
 }
 
-/// Sets a pragma of a database, which is created if it is missing.
+/// Sets a pragma of this database, and creates the database if it is missing.
 fn set(database: &Path, pragma: &str, value: &str) {
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
         db.execute(f'pragma {sys.argv[2]} = {sys.argv[3]}'); db.close()";
@@ -241,8 +241,8 @@ fn set(database: &Path, pragma: &str, value: &str) {
     assert!(python.args([pragma, value]).status().unwrap().success());
 }
 
-/// Readers may meet a database without tables: the first host leaves it if it is killed before it
-/// has created them.
+/// Readers may meet a database without tables: the first host leaves one if it is killed before the
+/// tables are created.
 #[test]
 fn database_without_tables_is_read_as_an_empty_queue() {
     let host = TestHost::new();

@@ -1,4 +1,4 @@
-//! `examples/patterns/`: checks that each pattern ends as its header says.
+//! `examples/patterns/`: checks that the tasks of each pattern end as the pattern's header says.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/patterns")
 }
 
-/// The text after this word in a pattern's header.
+/// The rest of each line of a pattern that begins with `# `, this word and a colon.
 fn notes<'a>(pattern: &'a str, word: &str) -> Vec<&'a str> {
     let word = format!("# {word}: ");
     let lines = pattern.lines();
     lines.filter_map(|line| line.strip_prefix(&word)).collect()
 }
 
-/// Runs the commands in the header.
+/// Runs the commands that the header lists after this word.
 fn run_noted(host: &TestHost, pattern: &str, word: &str) {
     for line in notes(pattern, word) {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::TestHost;
 
 #[test]
-fn pause_survives_a_restart_and_is_shown_everywhere() {
+fn pause_survives_a_restart_and_is_shown_by_list_status_why_and_capacity() {
     let host = TestHost::new();
     let running = host.script("until test -e go; do sleep 0.1; done");
     host.live(&running);
@@ -59,7 +59,7 @@ fn host_started_by_pause_starts_no_task_first() {
 }
 
 #[test]
-fn misspelt_name_creates_no_group() {
+fn task_creates_its_group_but_a_misspelt_name_creates_none() {
     let host = TestHost::new();
     host.run(["group", "set", "gpu", "--limit", "1"]).check();
     for verb in [
@@ -82,7 +82,7 @@ fn misspelt_name_creates_no_group() {
             .collect()
     };
     assert_eq!(names(), ["gpu"]);
-    // A task creates its group, which exists until the task has ended.
+    // A task creates its group, and the group cannot be removed before the task has ended.
     host.run([
         "run", "--hold", "--group", "nightly", "--name", "n", "--", "true",
     ])

@@ -14,7 +14,8 @@ const RELEASE: &str = "\
 - {name: clean up, script: 'true', dependencies: [{task: build, condition: completed}, {task: lint, condition: any}]}
 ";
 
-/// Submits the graph of a release and waits until all runnable tasks have ended; returns the ids.
+/// Submits the graph of a release, whose `build` runs until there is a file `go`. Returns the ids
+/// when `build` runs and the tasks that do not depend on it have ended.
 fn release(host: &TestHost) -> Vec<String> {
     let submitted = host.run_with(["submit", "-"], RELEASE.as_bytes());
     let ids: Vec<String> = submitted.ok().text().lines().map(str::to_owned).collect();
@@ -23,7 +24,8 @@ fn release(host: &TestHost) -> Vec<String> {
     ids
 }
 
-/// Name and state of each task, and whether it is on the critical path.
+/// Of each task its name, its outcome (its state if it has not ended), and whether it is on the
+/// critical path.
 fn nodes(graph: &Value) -> Vec<(String, String, bool)> {
     let nodes = graph["nodes"].as_array().unwrap().iter();
     nodes
@@ -81,7 +83,7 @@ fn every_format_shows_the_same_graph() {
         svg.starts_with("<svg ") && svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;"),
         "{svg}"
     );
-    // The graph is the same after a crash, except for elapsed times.
+    // The tasks and edges are the same after a crash of the host.
     host.kill_host();
     let after = host.json(["graph", "publish"]);
     assert_eq!(nodes(&after), nodes(&graph));
@@ -92,7 +94,7 @@ fn every_format_shows_the_same_graph() {
 }
 
 #[test]
-fn graph_shows_unfinished_tasks_with_their_connections() {
+fn graph_shows_the_connected_tasks_or_all_unfinished_tasks_and_their_dependencies() {
     let host = TestHost::new();
     let ids = release(&host);
     let alone = host.script("true");
@@ -104,8 +106,8 @@ fn graph_shows_unfinished_tasks_with_their_connections() {
     assert_eq!(count(&[&ids[4]]), 6);
     assert_eq!(count(&[&alone]), 1);
     assert_eq!(count(&[&alone, "lint", "build"]), 7);
-    // Only unfinished tasks and the tasks connected with them are shown: neither the step that will
-    // never run nor the separate task.
+    // Only unfinished tasks and their dependencies are shown: neither the finished task that failed
+    // because of `lint` nor the separate task.
     assert_eq!(count(&[]), 5);
     assert_eq!(count(&["--all"]), 5);
     fs::write(host.work().join("go"), "").unwrap();
@@ -118,7 +120,7 @@ fn graph_shows_unfinished_tasks_with_their_connections() {
 }
 
 #[test]
-fn expected_time_is_that_of_earlier_runs() {
+fn expected_time_for_a_name_is_the_median_of_its_runs() {
     let host = TestHost::new();
     let run = |script: &str| {
         let id = host.text(["run", "--name", "nightly", "--script", script]);
@@ -128,7 +130,7 @@ fn expected_time_is_that_of_earlier_runs() {
     let first = run("sleep 0.3");
     let took = first["elapsed_ms"].as_u64().unwrap();
     assert!(took >= 300, "{first:#}");
-    // The median of several runs counts, including the current run.
+    // The median of both runs is their mean, and so from half the first run's time to its whole.
     let second = run("true");
     let expected = second["expected_ms"].as_u64().unwrap();
     assert!(expected >= 150 && expected <= took, "{second:#}");

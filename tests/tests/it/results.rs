@@ -133,7 +133,7 @@ EOF"#;
 }
 
 #[test]
-fn used_output_must_exist() {
+fn task_whose_output_is_used_must_exist_and_succeed() {
     let host = TestHost::new();
     host.run(["run", "--with-output-of", "nobody", "--", "true"])
         .code(125)
@@ -193,7 +193,7 @@ fn only_a_task_that_has_run_can_be_resumed() {
 }
 
 #[test]
-fn agent_can_resume_a_task_over_mcp() {
+fn task_can_be_resumed_and_its_output_used_over_mcp() {
     let host = TestHost::new();
     let mut client = PythonClient::connect(&host);
     let script = r#"cat "$CLAUDINE_CONTEXT" 2> /dev/null || exit 1"#;

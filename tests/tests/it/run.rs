@@ -32,7 +32,7 @@ fn arguments_of_a_command_arrive_unchanged() {
 }
 
 #[test]
-fn exit_code_is_that_of_the_task() {
+fn exit_code_tells_how_the_task_ended() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32| drop(host.run(arguments).code(code));
     check(&["run", "--wait", "--script", "exit 0"], 0);
@@ -58,7 +58,7 @@ fn exit_code_is_that_of_the_task() {
 }
 
 #[test]
-fn only_the_id_is_printed() {
+fn only_the_id_is_printed_or_an_object_with_it() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     assert!(
@@ -106,7 +106,7 @@ fn both_streams_arrive_separately() {
 }
 
 #[test]
-fn environment_is_that_of_the_submitter() {
+fn environment_is_that_of_the_submitter_unless_a_clean_one_is_requested() {
     let host = TestHost::builder().env("CLAUDECODE", "1").build();
     // The host already runs, with its own environment.
     host.up();
@@ -138,7 +138,7 @@ fn environment_is_that_of_the_submitter() {
 }
 
 #[test]
-fn environment_of_a_task_is_printed_nowhere() {
+fn environment_of_a_task_is_in_no_answer_and_not_in_the_database_or_log() {
     const SECRET: &str = "hunter2-of-this-test";
     let host = TestHost::new();
     let mut command = host.command(["run", "--env", "GIVEN=1", "--", "false"]);
@@ -213,13 +213,15 @@ fn long_script_is_run_completely() {
     assert_eq!(ran.text(), "the end");
 }
 
-/// The first command of the day must not decide the permissions of files that agents create.
+/// The command that happens to start the host must not decide the permissions of files that later
+/// tasks create.
 #[test]
-fn task_has_its_submitters_umask_limits_and_niceness() {
+fn task_has_its_submitters_umask_limits_and_scheduling() {
     let host = TestHost::new();
     let asked = "umask; ulimit -Sn; ulimit -Hc; nice; \
                  taskset -cp $$ | cut -d: -f2; chrt -p $$ | cut -d: -f2; ionice -p $$";
-    // The host is started with lower limits than the task's, and on a single processor.
+    // The host is started with another umask, other limits and a lower priority than the task's
+    // submitter has, and on a single processor.
     let script = format!(
         "one=$(taskset -cp $$ | cut -d: -f2 | cut -d, -f1 | cut -d- -f1); \
          umask 077; ulimit -Sn 300; ulimit -Sf 10; \
@@ -273,7 +275,7 @@ fn tasks_run_under_a_limit_on_address_space() {
 #[test]
 fn command_substitution_returns_at_once() {
     let host = TestHost::new();
-    // Neither the host that this starts nor the task may keep the substitution's pipe open.
+    // Neither the host that `run` starts nor the task may keep the substitution's pipe open.
     let claudine = binary();
     let claudine = claudine.display();
     let mut command = host.other("sh");

@@ -1,15 +1,15 @@
-//! JSON answers of commands, and JSON errors, match `claudine schema`.
+//! JSON answers of commands, and JSON errors, match the schemas that `claudine schema` prints.
 
 use std::{collections::BTreeSet, fs};
 
 use claudine_tests::{Ran, TestHost, schema::faults};
 use serde_json::{Value, json};
 
-/// Schemas of commands that are not checked here, because they need a toolchain or a host in the
+/// Schemas that are not checked here, because their commands need a toolchain or run a host in the
 /// foreground.
 const ELSEWHERE: &[&str] = &["plugin build", "serve"];
 
-/// A host, and the schemas that were used.
+/// A host, and the names of the schemas that some answer or input was checked against.
 struct Published {
     host: TestHost,
     seen: BTreeSet<String>,
@@ -28,7 +28,7 @@ impl Published {
         self.seen.insert(name.to_owned());
     }
 
-    /// Runs a command with `--json`, whatever its exit code, and checks its answer.
+    /// Runs a command with `--json` and checks its answer; any exit code is accepted.
     #[track_caller]
     fn answers(&mut self, name: &str, arguments: &[&str]) -> Value {
         let ran = self.host.run(with_json(arguments));
@@ -80,7 +80,7 @@ fn answer_of_each_command_matches_its_schema() {
         seen: BTreeSet::new(),
     };
     all.answers("up", &["up"]);
-    // Makes a task of each kind: successful, failed, waiting, in a worktree.
+    // Makes tasks that fail, succeed, are held, and work in a worktree.
     let script = "echo out; echo err >&2; exit 3";
     all.answers(
         "run",
@@ -187,7 +187,7 @@ fn answer_of_each_command_matches_its_schema() {
     all.answers("down", &["down"]);
     all.answers("down", &["down"]);
 
-    // Input that `submit` accepts matches its schema, and the schema detects a mistake.
+    // A graph file for `submit` matches its schema, and the schema detects a mistake.
     let tasks = json!([
         {"name": "a", "argv": ["make"], "timeout": "1h30m", "env": {"A": "b"}},
         {"prompt": "p", "dependencies": ["a", {"task": "b", "condition": "any"}], "worktree": true,

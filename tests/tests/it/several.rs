@@ -1,4 +1,5 @@
-//! Commands for several tasks, which are named one by one, or selected and confirmed on a terminal.
+//! Commands for several tasks: the tasks are named one by one, or selected by options and confirmed
+//! on a terminal.
 
 use std::{collections::BTreeMap, fs};
 
@@ -10,7 +11,7 @@ const USUAL: (u16, u16) = (80, 24);
 const USAGE: i32 = 2;
 const REFUSED: i32 = 125;
 
-/// A host with one slot, and a task in it that runs until the test ends.
+/// A host with one slot, and a task that occupies the slot until the task is cancelled.
 fn busy() -> (TestHost, String) {
     let host = TestHost::builder().slots(1).build();
     let blocker = host.text(["run", "--name", "blocker", "--", "sleep", "600"]);
@@ -61,7 +62,7 @@ fn failures_for_some_of_several_tasks_are_reported() {
     );
     assert_eq!(answer["tasks"][0]["error"]["kind"], "conflict");
     assert_eq!(answer["tasks"][1]["id"], *blocker);
-    // A request for a single task is refused as usual.
+    // A request for a single task is refused with the message for one task.
     host.run(["cancel", "a"])
         .code(REFUSED)
         .says(&["error: task", "already ended"]);
@@ -120,9 +121,10 @@ fn selection_is_confirmed_or_needs_yes() {
     assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
 }
 
-/// `second` depends on any end of `first`, so a cancel of one after the other would let it start.
+/// `second` depends on any end of `first`, so it would become ready if `first` were cancelled alone
+/// first.
 #[test]
-fn no_task_of_a_graph_starts_while_it_is_cancelled() {
+fn no_task_of_a_graph_starts_while_the_graph_is_cancelled() {
     let (host, blocker) = busy();
     let graph = "- {name: first, script: 'touch started'}\n\
                  - {name: second, script: 'touch started', dependencies: [{task: first, condition: any}]}\n\
@@ -184,7 +186,7 @@ fn retry_of_a_graph_reruns_failed_tasks_and_their_dependants() {
     );
     host.run(["wait", "--graph", "release"]).check();
     assert_eq!(host.status("fine")["attempt"], 1);
-    // Successful tasks are not retried automatically.
+    // A retry of a graph leaves out successful tasks, unless they are selected by their outcome.
     host.run(["retry", "--graph", "release", "-y"])
         .ok()
         .says(&["no matching task can be retried"]);
@@ -343,7 +345,7 @@ fn list_filters_accept_the_shown_words() {
     assert_eq!(names(&["--since", "1h", "-s", "cancelled"]), ["blocker"]);
     let refused = host.run(["list", "--state", "nope"]).code(USAGE);
     refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
-    // The host gives the same answers to requests over MCP.
+    // `ListTasks` over MCP accepts these words too, and lists them if it refuses another.
     let mut client = PythonClient::connect(&host);
     let refused = client.fail("ListTasks", json!({"state": "nope"}));
     assert!(

@@ -1,4 +1,5 @@
-//! Attempts that stand by before their turn look as if they had begun only at their turn.
+//! Standby: for a task that is next, the host sets the executor to work early, but lets it start
+//! its child only at the task's turn. Such an attempt looks as if it had begun at its turn.
 
 use std::fs;
 
@@ -85,8 +86,8 @@ fn chain_runs_once_and_in_order_whenever_the_host_is_killed() {
     }
 }
 
-/// The dependant starts before the end of its dependency is on disk, and must see this end all the
-/// same.
+/// The dependant may start before the end of its dependency is on disk, and must see this end all
+/// the same.
 #[test]
 fn dependant_always_sees_the_end_of_its_dependency() {
     let host = TestHost::new();

@@ -81,7 +81,7 @@ fn files_of_the_host_are_private_to_the_user() {
 }
 
 #[test]
-fn host_started_by_a_task_outlives_it() {
+fn host_started_by_a_task_outlives_the_task() {
     let outer = TestHost::new();
     let inner = TestHost::new();
     // The outer task is cancelled with all its processes; the inner host, which it started, is
@@ -159,7 +159,7 @@ fn foreground_host_passes_no_descriptor_on_to_tasks() {
 }
 
 #[test]
-fn host_receives_signals_that_its_starter_had_blocked() {
+fn host_receives_signals_that_its_starter_had_blocked_or_ignored() {
     let host = TestHost::new();
     let script = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); \
                   signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
@@ -174,7 +174,8 @@ fn host_receives_signals_that_its_starter_had_blocked() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    // To probe its executors, the host runs commands itself.
+    // The host runs commands itself to probe its executors, and must learn their ends although its
+    // starter ignored `SIGCHLD`.
     host.run(["plugin", "list"]).check();
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");

@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, process::alive, short_id, wait_for};
 use serde_json::Value;
 
-/// Fields that the JSON of every finished task has.
+/// Fields that `status --json` must have for a task that has run and ended.
 const FIELDS: &[&str] = &[
     "id",
     "summary",
@@ -30,7 +30,7 @@ const FIELDS: &[&str] = &[
 ];
 
 #[test]
-fn task_is_shown_with_every_field() {
+fn status_shows_what_was_submitted_and_how_it_ended() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -83,7 +83,7 @@ fn task_is_shown_with_every_field() {
 }
 
 #[test]
-fn death_by_a_signal_is_reported_as_such() {
+fn death_by_a_signal_is_reported_with_the_signal() {
     let host = TestHost::new();
     let task = host.finished(&host.script("kill -KILL $$"));
     assert_eq!(
@@ -111,7 +111,7 @@ fn list_shows_the_newest_first() {
 }
 
 #[test]
-fn task_is_found_by_prefix_and_by_name() {
+fn prefix_of_an_id_finds_its_task_and_a_name_finds_the_newest() {
     let host = TestHost::new();
     let first = host.text(["run", "--name", "job", "--", "true"]);
     host.finished(&first);

@@ -45,7 +45,7 @@ fn times_in_a_file_have_the_same_forms_as_in_options() {
 }
 
 #[test]
-fn logs_can_start_at_a_time() {
+fn logs_and_events_can_start_at_a_time() {
     let host = TestHost::new();
     let id = host.script("echo one");
     host.finished(&id);

@@ -143,7 +143,7 @@ fn view_follows_the_size_of_the_terminal() {
     for size in [(120, 40), (40, 10), (200, 50), (80, 24)] {
         top.resize(size);
         // The footer is on the last line.
-        wait_for("the foot on the last line", || {
+        wait_for("the footer on the last line", || {
             let last = usize::from(size.1) - 1;
             let screen = top.screen();
             screen
@@ -165,7 +165,7 @@ fn view_waits_for_the_next_host() {
     top.shows(&["1 held"]);
     host.kill_host();
     top.shows(&["no host is running; waiting for one", "deploy"]);
-    assert_eq!(host.host_pid(), None, "it started a host");
+    assert_eq!(host.host_pid(), None, "the view started a host");
     host.run(["run", "--hold", "--name", "later", "--", "true"])
         .check();
     let screen = top.shows(&["2 held", "later"]);
@@ -204,7 +204,7 @@ fn vt100_alternate(screen: &vt100::Screen) -> bool {
 }
 
 #[test]
-fn ten_thousand_tasks_are_counted_and_the_first_are_shown() {
+fn ten_thousand_tasks_are_counted_and_the_newest_are_shown() {
     let host = TestHost::new();
     let tasks: Vec<String> = (0..10_000)
         .map(|number| {
@@ -226,7 +226,7 @@ fn ten_thousand_tasks_are_counted_and_the_first_are_shown() {
 }
 
 #[test]
-fn claudine_without_a_command_shows_the_live_view() {
+fn claudine_without_a_command_prints_the_view_once() {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();

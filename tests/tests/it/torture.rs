@@ -1,5 +1,6 @@
-//! Processes that behave as badly as they can, and great numbers of processes. The supervisor has
-//! its own tests (`supervise/tests`); the tests here are of the whole host.
+//! Processes that resist their end, random kills of the host and the supervisor, and great numbers
+//! of processes, tasks and bytes. The supervisor has its own tests (`supervise/tests`); the tests
+//! here are of the whole host.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -11,7 +12,7 @@ use claudine_tests::{
 };
 use serde_json::Value;
 
-/// A cgroup with a limit on processes; it is removed with the test.
+/// A cgroup with a limit on processes; it is removed at the end of the test.
 struct PidsLimit(PathBuf);
 
 impl PidsLimit {
@@ -103,8 +104,9 @@ fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
-/// Scripts that leave their task's process group, session or parent, each in another way, and
-/// ignore the first signal.
+/// Scripts whose processes try to escape the end of their task, each in another way: they leave its
+/// process group, session or parent, ignore or block the first signal, lose the marker in the
+/// environment, or hold the output open.
 const ESCAPES: [&str; 7] = [
     // A classic daemon: two forks, a session, no descriptors, another directory.
     "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
@@ -174,7 +176,7 @@ fn escaped_processes_are_ended_with_their_task() {
 fn gigabytes_of_output_fill_neither_memory_nor_disk() {
     const CAP: u64 = 8 << 20;
     let host = TestHost::new();
-    // The code that the first task needs is in memory afterwards.
+    // The code that the first task brings into memory does not count as growth.
     let first = host.script("echo first");
     host.finished(&first);
     host.text(["logs", &first]);
@@ -351,7 +353,7 @@ fn thousand_tasks_run_while_five_thousand_wait() {
     assert!(each < 400 << 10, "{each} bytes for each");
     submit_many(&host, QUEUED, "true");
     assert_eq!(counts(&host), (SLEEPING as u64, QUEUED as u64));
-    // The next host has all these tasks, and keeps their order.
+    // The next host has all these tasks.
     host.kill_host();
     wait_for("the next host to have taken them up", || {
         (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())

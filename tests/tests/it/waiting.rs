@@ -33,7 +33,7 @@ fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
         !screen.contains("done ·"),
         "the line is still there: {screen}"
     );
-    // The tasks are listed in the order of their ends.
+    // One line for the end of each task.
     let lines: Vec<&str> = screen
         .lines()
         .filter(|line| line.contains("succeeded"))

@@ -23,16 +23,16 @@ const CRATES: &[&str] = &[
     "xtask/src/",
 ];
 
-/// Most re-exports by `use` that are followed to a definition.
+/// Limit for the re-exports by `use` that are followed from a path to a definition.
 const HOPS: usize = 8;
 
 /// The names from the root of a crate to a module or to an item in it.
 type Path = Vec<String>;
 
-/// Names used by a module.
+/// The names that a module imports, and the paths in its code.
 #[derive(Debug, Default)]
 struct Module {
-    /// Names that the module imports or re-exports.
+    /// Names that the module imports or re-exports, each with the path after `use`.
     imports: BTreeMap<String, Path>,
     /// Every path as it is written in the module, with its offset.
     named: Vec<(usize, Path)>,
@@ -65,7 +65,8 @@ impl Module {
     }
 }
 
-/// Whether the attribute after this code, before a `use`, is `#[cfg(test)]`.
+/// Whether this code, which a `use` follows, ends with the attribute `#[cfg(test)]`. A visibility
+/// may stand between the attribute and the `use`.
 fn is_for_tests(before: &str) -> bool {
     let before = before.trim_end();
     let visibility = ["pub(crate)", "pub(super)", "pub"];
@@ -134,11 +135,11 @@ fn members(group: &str) -> Vec<&str> {
     members.filter(|member| !member.is_empty()).collect()
 }
 
-/// The modules of a crate, by path.
+/// The modules of a crate, each by its path from the root.
 struct Modules(BTreeMap<Path, Module>);
 
-/// For each pair of sibling modules of which the first uses the second: the submodule that contains
-/// the use, and the offset in it.
+/// For each pair of sibling modules of which the first uses the second: where the first use is,
+/// that is the module (or one of its submodules) and the offset in its file.
 type Uses = BTreeMap<(Path, Path), (Path, usize)>;
 
 impl Modules {
@@ -162,7 +163,7 @@ impl Modules {
         Some([from, rest].concat())
     }
 
-    /// The module that defines the item of a path.
+    /// The module that defines the item of a path, as far as the re-exports can be followed.
     fn home(&self, path: &[String], hops: usize) -> Path {
         let is_known = |len: &usize| self.0.contains_key(&path[..*len]);
         let known = (0..=path.len()).rev().find(is_known);

@@ -5,7 +5,8 @@ use crate::{
     sources::{self, Source},
 };
 
-/// Most lines of a file without its tests. A longer file must be split by verb.
+/// Limit for the lines of a file without its tests. A longer file must be split by what its parts
+/// do.
 const LINES_MAX: usize = 600;
 
 const COLUMNS_MAX: usize = 100;
@@ -22,7 +23,7 @@ const EMPTY_NOUNS: &[&str] = &[
     "Handler",
 ];
 
-/// Files other than the clock that may read the time or wait, with the reason.
+/// Files and folders of the host that may read the time or sleep, each with the reason.
 const CLOCKS: &[(&str, &str)] = &[
     ("host/src/clock.rs", "the clock itself"),
     (
@@ -43,7 +44,7 @@ const CLOCKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files other than the configuration that may read the environment, with the reason.
+/// Files and folders of the host that may read the environment, each with the reason.
 const ENVIRONMENTS: &[(&str, &str)] = &[
     ("host/src/config/", "the configuration itself"),
     ("host/src/main.rs", "hands the arguments on"),
@@ -66,7 +67,7 @@ const ENVIRONMENTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files of the tests that may sleep, which they do only while they wait for a condition with a
+/// Files that may sleep in tests, because they sleep only while they wait for a condition with a
 /// deadline.
 const PATIENT: &[&str] = &["tests/src/wait.rs"];
 
@@ -118,7 +119,7 @@ fn comments_fit_into_a_hundred_columns() {
 }
 
 #[test]
-fn names_tell_what_a_thing_does() {
+fn names_of_types_do_not_end_with_an_empty_noun() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for kind in ["struct ", "trait ", "enum "] {
@@ -153,7 +154,7 @@ fn no_stubs_and_no_skipped_tests_exist() {
 }
 
 #[test]
-fn only_the_clock_reads_the_time() {
+fn only_listed_files_read_the_time() {
     let pieces = [
         "Instant::now(",
         "SystemTime::now(",
@@ -164,11 +165,14 @@ fn only_the_clock_reads_the_time() {
         "clock_gettime(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, CLOCKS);
-    nothing("only clock.rs may read the time or sleep", &breaches);
+    nothing(
+        "only the files listed in CLOCKS may read the time or sleep",
+        &breaches,
+    );
 }
 
 #[test]
-fn only_the_configuration_reads_the_environment() {
+fn only_listed_files_read_the_environment() {
     let pieces = [
         "env::var(",
         "env::var_os(",
@@ -178,11 +182,14 @@ fn only_the_configuration_reads_the_environment() {
         "env::remove_var(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, ENVIRONMENTS);
-    nothing("only the configuration may read the environment", &breaches);
+    nothing(
+        "only the files listed in ENVIRONMENTS may read the environment",
+        &breaches,
+    );
 }
 
 #[test]
-fn tests_wait_for_conditions() {
+fn tests_wait_for_conditions_and_never_sleep() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for piece in ["thread::sleep(", "time::sleep("] {

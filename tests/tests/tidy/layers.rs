@@ -1,6 +1,6 @@
-//! Allowed dependencies between layers. The table defines the architecture: `domain ← store, engine
-//! ← app ← api ← lib`; `supervise` and `plugin` know nothing of the queue, and `attempt` stands
-//! between them and the engine.
+//! Allowed dependencies between layers. The table defines the architecture: `domain ← store ←
+//! engine ← app ← api ← lib`, in which each layer may be used by the next; `supervise` and `plugin`
+//! know nothing of the queue, and `attempt` stands between them and the engine.
 
 use crate::{
     nothing,
@@ -8,7 +8,7 @@ use crate::{
     sources::{self, Breach, Source},
 };
 
-/// The ground: modules that any layer may use. They know nothing of tasks, and use only each other.
+/// The ground: modules that any layer may use, and that themselves use only each other.
 const GROUND: &[&str] = &[
     "allocator",
     "ballast",
@@ -179,7 +179,7 @@ fn allowed(layer: &str) -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn external_crates_are_used_only_in_their_place() {
+fn listed_external_crates_are_used_only_in_their_places() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for (at, word) in words(&source.code) {
@@ -243,7 +243,7 @@ fn modules_named(source: &Source) -> Vec<(usize, String)> {
             found.extend(heads(rest).into_iter().map(|module| (at, module)));
         }
     }
-    // Types and functions of lib.rs itself are not modules.
+    // Types of lib.rs itself, whose names begin with a capital letter, are not modules.
     found.retain(|(_, module)| module.starts_with(|c: char| c.is_ascii_lowercase()));
     found
 }

@@ -61,7 +61,7 @@ fn tests_named_in_the_table_of_rules_exist() {
     nothing("each rule must have an existing test", &breaches);
 }
 
-/// Rows of the table, with their line numbers.
+/// Rows of the table, with their line numbers from 0.
 fn rows_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate();
     lines.filter(|(_, line)| line.starts_with("| ") && !line.starts_with("| rule |"))

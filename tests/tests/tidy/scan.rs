@@ -36,7 +36,7 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
         [b'r' | b'b' | b'c', ..] if !word_before => raw_string_end(bytes, at),
         [b'\'', b'\\', ..] => character_end(bytes, at + 2),
         // A lifetime has no second quote after its first letter; a character literal has its second
-        // quote within four bytes.
+        // quote after one character, which has at most four bytes.
         [b'\'', ..] => {
             let next = std::str::from_utf8(&rest[1..rest.len().min(5)]);
             let letter = match next {
@@ -112,7 +112,8 @@ fn character_end(bytes: &[u8], escaped: usize) -> usize {
     close.map_or(bytes.len(), |close| escaped + close + 2)
 }
 
-/// End of the block that opens after `from`, as an offset into code without literals.
+/// End of the block that opens after `from`, as an offset into code without literals; `None` if a
+/// `;` comes before the block, or the block does not end.
 pub(crate) fn block_end(code: &str, from: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, c) in code[from..].char_indices() {

@@ -1,5 +1,6 @@
-//! Finds public functions that are never called. The compiler finds such functions within a
-//! package, but not across packages, and not always `pub(crate)` functions of a library.
+//! Finds public functions that are never called, because their names occur nowhere else. The
+//! compiler finds such functions within a package, but not across packages, and not always
+//! `pub(crate)` functions of a library.
 
 use std::collections::HashMap;
 

@@ -110,7 +110,7 @@ const COMPARISONS: &[Comparison] = &[
         slots: "2",
         prepare: |_| Ok(()),
         measure: |side| {
-            // A new host for each round, so that none leaves its output on the disk.
+            // A new host for each measurement, so that the output of earlier ones is off the disk.
             let side = side.fresh("2")?;
             Ok(vec![output::captured(
                 &side.trial,

@@ -169,8 +169,7 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     })
 }
 
-/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few tasks have
-/// fewer.
+/// Each task depends on up to ten earlier ones, scattered by a fixed rule.
 fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
     for number in 0..tasks_in_all {

@@ -172,7 +172,8 @@ pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
-/// Proportional memory: shared pages count once.
+/// Proportional memory: the size of a shared page is divided by the number of processes that share
+/// the page.
 pub(crate) fn pss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/smaps_rollup"), "Pss")
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: the speed targets. Each is a ratio of two figures that are measured
-//! alternately in the same run (A B A B …, medians); programs for the same purpose are measured
-//! too, if they are installed.
+//! `cargo xtask bench`: the speed targets. Most are ratios of two figures that are measured
+//! alternately in the same run (A B A B …, medians), and some are absolute figures. Programs for
+//! the same purpose are measured too, if they are installed.
 //!
-//! Absolute figures depend on the machine and are only for orientation; no result fails a build.
+//! Absolute figures depend on the machine. No result fails a build.
 
 mod against;
 mod breakdown;

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_clap_took_for_something_else_is_found() {
+    fn a_prompt_that_clap_took_for_a_dependency_is_found() {
         let check = |arguments: &[&str], expected: Option<(Option<&str>, &[&str])>| {
             let words = ["claudine", "delegate"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {

@@ -38,7 +38,7 @@ pub(super) fn set_colours(when: ColourWhen) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// Width limit. None in a pipe unless COLUMNS is set; then nothing is cut.
+    /// Width limit. Without a limit, as in a pipe unless COLUMNS is set, nothing is cut.
     pub(super) columns: Option<usize>,
 }
 

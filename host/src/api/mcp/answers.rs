@@ -56,7 +56,7 @@ pub(super) struct Several {
     pub(super) next: Option<String>,
 }
 
-/// A task, with the original's fields and those of `claudine --json`.
+/// A task, with the fields of the original Claudine and those of `claudine --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Task {
     #[serde(flatten)]
@@ -161,7 +161,7 @@ impl Task {
     }
 }
 
-/// The status in one of the original's five words.
+/// The status as one of the five words of the original Claudine.
 fn status_word(row: &TaskRow) -> &'static str {
     match (row.outcome.as_deref(), row.state.as_str()) {
         (Some("succeeded"), _) => "completed",
@@ -327,7 +327,7 @@ mod tests {
     use crate::{api::cli::task, app::ErrorKind};
 
     #[test]
-    fn a_task_has_the_fields_of_the_original() {
+    fn a_task_has_the_fields_of_the_original_claudine() {
         let task = task(serde_json::json!({
             "started_at": "2026-11-22T14:51:33.042Z", "finished_at": "2026-11-22T14:51:34.542Z", "exit_code": 0, "output": "done",
         }));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_and_outcome_maps_to_one_of_the_originals_five_words() {
+    fn each_state_and_outcome_maps_to_a_status_of_the_original_claudine() {
         let check = |state: &str, outcome: Option<&str>, expected: &str| {
             let task = task(serde_json::json!({"state": state, "outcome": outcome}));
             assert_eq!(status_word(&task), expected, "{state} {outcome:?}");

@@ -40,6 +40,7 @@ fn house(granted: &[&str]) -> House {
     fs::create_dir_all(dir.path().join("work/sub")).unwrap();
     program(&dir.path().join("work/bin/tool"));
     program(&dir.path().join("system/tool"));
+    fixtures::share_code(dir.path());
     let places = Places {
         data_dir: dir.path().into(),
         compiler: Compiler::Here,

@@ -1,6 +1,6 @@
 //! Strays: processes that became our own children when their parents died.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::Supervisor;
@@ -14,6 +14,9 @@ use crate::supervise::words::AttemptKey;
 pub(super) struct Strays {
     children: OwnChildren,
     known: HashMap<u32, Stray>,
+    /// Ended children that were not reaped yet. They keep their pids, so no other process can have
+    /// one of these pids.
+    zombies: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,7 @@ impl Strays {
         Ok(Self {
             children: OwnChildren::open()?,
             known: HashMap::new(),
+            zombies: HashSet::new(),
         })
     }
 
@@ -64,8 +68,10 @@ impl Strays {
         list.ok()
     }
 
+    /// Forgets a child that was reaped.
     pub(super) fn forget(&mut self, pid: u32) {
         self.known.remove(&pid);
+        self.zombies.remove(&pid);
     }
 
     /// The lines of the journal about all known strays.
@@ -106,7 +112,8 @@ impl Supervisor {
         };
         let limits = self.limits;
         for pid in children {
-            if self.leaders.contains_key(&pid) {
+            // A thousand zombies that wait for their turn are not to be looked up a thousand times.
+            if self.leaders.contains_key(&pid) || self.strays.zombies.contains(&pid) {
                 continue;
             }
             // A stray without a clear owner is looked at again: the first look may have been in the
@@ -120,11 +127,16 @@ impl Supervisor {
                 continue;
             }
             let seen = limits.with_reserve(|| {
-                let stat = procfs::stat(pid).filter(|stat| !stat.is_zombie())?;
-                Some((stat, procfs::marks(pid)))
+                let stat = procfs::stat(pid)?;
+                let marks = (!stat.is_zombie()).then(|| procfs::marks(pid));
+                Some((stat, marks))
             });
             match seen {
-                Some((stat, marks)) => self.place(stat, marks),
+                Some((stat, Some(marks))) => self.place(stat, marks),
+                Some((_, None)) => {
+                    self.strays.forget(pid);
+                    self.strays.zombies.insert(pid);
+                }
                 None => self.strays.forget(pid),
             }
         }

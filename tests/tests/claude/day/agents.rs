@@ -11,7 +11,8 @@ pub(super) const RENAME: &str = "Give the read-me a name in lower case.";
 pub(super) const REVIEW: &str = "Review the last change.";
 pub(super) const TRANSLATE: &str = "Translate the read-me.";
 
-/// The first day. At some point the account reaches its limit, which lasts until this time.
+/// The first day. The last two agents meet the account's usage limit, which ends at
+/// `limit_until_s`.
 ///
 /// An agent may see the subjects of commits, which are prompts of other agents. So the rules try
 /// prompts that never become commits before all others, and a prompt that is committed later before

@@ -77,7 +77,8 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
-    /// Writes the time. The file is never empty: a program that has an empty file mapped would die.
+    /// Writes how far the clock is ahead. The file is never empty: a program that has an empty file
+    /// mapped would die.
     fn set(&self) {
         // Rounds up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;

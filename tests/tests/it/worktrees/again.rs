@@ -17,14 +17,14 @@ fn conflict_resolved_on_the_branch_is_merged() {
     let detail = task["merge"]["detail"].as_str().unwrap();
     let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
     assert!(detail.contains(&ways), "{detail}");
-    // The answer to another request is the same, since nothing has changed.
+    // Another request meets the same conflict, since nothing has changed.
     let branch = task["worktree"]["branch"].as_str().unwrap();
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
         .says(&[&format!("`{branch}` conflicts with `main` in file")]);
     repository.is_untouched();
 
-    // A partly resolved merge is refused, and so are conflict markers.
+    // While a merge is open in the worktree and not resolved, the request is refused.
     let merge = host
         .other("git")
         .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])

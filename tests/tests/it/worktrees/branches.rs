@@ -25,7 +25,7 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
         branch(&wordless).starts_with("claudine/echo-random"),
         "{wordless:#}"
     );
-    // This branch blocks all branch names of this form.
+    // This branch makes `claudine/deep` impossible; the host then tries no numbers.
     repository.git(&["branch", "claudine/deep/inside"]);
     let deep = commits(&["--name", "deep"]);
     let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
@@ -40,8 +40,8 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
     }
 }
 
-/// The name of a branch that was merged and removed is free. The task that had this name continues
-/// on a branch with another name if necessary, and never on a branch of another task.
+/// The name of a branch that was merged and removed is free. The task whose branch had this name
+/// continues on a branch with another name if necessary, and never on a branch of another task.
 #[test]
 fn task_continues_on_its_own_branch_whatever_its_name() {
     let repository = Repository::new();
@@ -157,7 +157,7 @@ fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
         repository.git(&["branch", "-q", "-D", "own"]);
     }
 
-    // Nor is another task's branch of that name.
+    // A branch that another task made under that name is not taken for the task's either.
     let options = ["--branch", "ours", "--merge", "auto"];
     let first = repository.done(&options, &work);
     host.run(["worktree", "clean", "--all"]).check();

@@ -287,7 +287,7 @@ fn other_missing_worktrees_stay_known_to_git() {
 }
 
 #[test]
-fn link_in_place_of_a_worktree_is_not_written_through() {
+fn symbolic_link_in_place_of_a_worktree_is_not_followed() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = repository.done(&["--keep-worktree"], &format!("echo two > file; {COMMIT}"));

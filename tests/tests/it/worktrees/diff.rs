@@ -52,7 +52,8 @@ fn changes_of_a_task_are_shown_before_and_after_its_merge() {
         .says(&["has no worktree", "git diff"]);
 }
 
-/// After a merge of the base, the branch is compared with that state of the base.
+/// After the base was merged into the branch, the branch is compared with the base as it was
+/// merged.
 #[test]
 fn resolved_branch_is_compared_with_the_merged_base() {
     let repository = Repository::new();

@@ -1,4 +1,5 @@
-//! Settings and hooks of a person that would change or block what the host does.
+//! Settings and hooks of a person, and variables of a task, that would change or block what the
+//! host does with git.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -7,7 +8,8 @@ use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
 
-/// Each of these settings has changed, blocked or hung the git commands of some tool.
+/// Settings that change the output of git commands, or make them fail or wait, for a program that
+/// does not expect them.
 const SETTINGS: &str = "\
 [core]
 	fsmonitor = false
@@ -87,7 +89,7 @@ const SETTINGS: &str = "\
 	showSignature = true
 ";
 
-/// Hooks that git runs when somebody works by hand.
+/// Hooks that git would run for commands that involve no remote.
 const HOOKS: &[&str] = &[
     "applypatch-msg",
     "commit-msg",
@@ -217,7 +219,7 @@ fn hooks_run_only_for_a_push() {
 }
 
 #[test]
-fn path_of_a_task_does_not_affect_the_hosts_git() {
+fn environment_of_a_task_affects_only_the_author_of_the_hosts_commits() {
     let bin = programs(&["git", "sh"]);
     let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
     let evil = repository.host.home().join("evil");

@@ -155,7 +155,7 @@ fn next_attempt_continues_in_the_same_worktree() {
         fs::read(repository.path().join("half")).unwrap(),
         b"whole\n"
     );
-    // A later attempt continues in the same place, even if the worktree was removed.
+    // A later attempt starts from the merged work, although the worktree was removed.
     let id = task["id"].as_str().unwrap();
     repository.host.text(["retry", id]);
     let task = repository.host.finished(id);
@@ -201,7 +201,7 @@ fn cancel_while_the_worktree_is_made_starts_nothing() {
 }
 
 #[test]
-fn submission_from_a_hook_ignores_the_hooks_repository() {
+fn git_variables_given_to_a_task_do_not_lead_it_out_of_its_worktree() {
     let repository = Repository::new();
     let git_dir = format!("GIT_DIR={}", repository.path().join(".git").display());
     let index = format!(
@@ -224,7 +224,7 @@ fn variables_of_a_hook_do_not_reach_the_task() {
     let script = "git rev-parse --show-toplevel; git status --porcelain; echo \"$GIT_DIR$NAMED\"";
     let submit = |more: &[&str]| {
         let mut command = host.command(["run", "--wait", "-w", other.to_str().unwrap()]);
-        // The variables of a hook, whose directory is gone before the task starts.
+        // The variables that git sets for a hook; the index that they name does not exist.
         command
             .args(more)
             .args(["--script", script])

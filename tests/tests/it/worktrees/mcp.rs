@@ -1,4 +1,4 @@
-//! Requests by agents.
+//! Worktrees, diffs and merges that are requested over MCP.
 
 use std::fs;
 
@@ -135,7 +135,8 @@ fn agent_merges_resolved_work() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// As on the command line, only principals who may merge a task's work may request it.
+/// The settings limit which merges a client may request: by the strategy, and by the permission
+/// mode.
 #[test]
 fn agent_merges_nothing_beyond_its_ceiling() {
     let check = |config: &str, strategy: &str, setting: &str| {

@@ -248,9 +248,10 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is done, but not recorded for its task: the next request ends the task.
+/// The merge is done, but not recorded for its task: the next request records it, and the task
+/// succeeds.
 #[test]
-fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
+fn merge_by_hand_is_recorded_for_its_task_after_a_death_of_the_host() {
     let deadly = Deadly::new();
     let repository = &deadly.repository;
     let host = &repository.host;
@@ -270,10 +271,10 @@ fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// Somebody merges with git alone, and cleans up: the base contains the commits that the task
-/// recorded.
+/// Somebody merges with git alone, and cleans up: the base contains the commits that were recorded
+/// for the task.
 #[test]
-fn merge_with_git_alone_ends_the_task_on_request() {
+fn merge_with_git_alone_lets_the_task_succeed_on_request() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -288,7 +289,8 @@ fn merge_with_git_alone_ends_the_task_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// As in a person's own merge; and as everything that git starts, they have a supervisor.
+/// The drivers decide as in a person's own merge, and have a supervisor, as everything that git
+/// starts.
 #[test]
 fn merge_drivers_of_the_base_decide_how_files_are_merged() {
     let repository = Repository::new();
@@ -352,7 +354,7 @@ fn merge_drivers_of_the_base_decide_how_files_are_merged() {
     repository.is_untouched();
 }
 
-/// Git brings them back with the commit of that merge.
+/// Git brings the changes back when the merge is committed.
 #[test]
 fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
     let repository = Repository::new();
@@ -370,7 +372,7 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
         let found = fs::read_to_string(repository.path().join(file)).unwrap();
         assert_eq!(found, text);
     }
-    // If both have changed a file, that is a conflict.
+    // If the changes set aside and the merged branch concern the same file, that is a conflict.
     repository.git(&["switch", "-q", "other"]);
     repository.write("sub/file", "theirs\n");
     repository.commit("theirs");
@@ -382,7 +384,8 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
     repository.is_untouched();
 }
 
-/// Its changes are neither merged nor lost, and the message tells how to continue.
+/// The changes in the moved worktree are neither merged nor lost, and the message tells how to
+/// continue.
 #[test]
 fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
     let repository = Repository::new();
@@ -525,7 +528,7 @@ fn ignored_file_is_not_overwritten() {
     );
     assert_eq!(fs::read(repository.path().join(".env")).unwrap(), b"mine\n");
     repository.is_untouched();
-    // Once the file is moved away, the merge works.
+    // Once the file is removed, the merge works.
     fs::remove_file(repository.path().join(".env")).unwrap();
     let id = task["id"].as_str().unwrap();
     repository.host.run(["worktree", "merge", id]).check();
@@ -560,7 +563,7 @@ fn untracked_file_blocks_only_a_merge_that_contains_it() {
     let detail = merged(&over, "failed", "refused");
     assert!(detail.contains("which cannot be updated"), "{detail}");
     assert_eq!(fs::read(repository.path().join("junk")).unwrap(), b"mine\n");
-    // A changed file is refused before there is anything to merge.
+    // If a file of the checkout is changed, the task is refused at once.
     repository.write("file", "mine\n");
     let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
     host.run(arguments)

@@ -24,7 +24,7 @@ use std::{
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
-/// Exit code if something that exists is in the way.
+/// Exit code if the host refuses a request because of the present state, such as a conflict.
 const REFUSED: i32 = 125;
 /// Exit code if the command line or the request is invalid in any state.
 const USAGE: i32 = 2;
@@ -119,7 +119,7 @@ impl Repository {
         branches.lines().map(str::to_owned).collect()
     }
 
-    /// Checks that the person's checkout is unchanged: on `main`, without changes.
+    /// Checks that the person's checkout is on `main`, without changes that are not committed.
     #[track_caller]
     fn is_untouched(&self) {
         assert_eq!(self.git(&["status", "--porcelain", "--branch"]), "## main");

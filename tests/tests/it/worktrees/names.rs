@@ -43,7 +43,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
 }
 
 #[test]
-fn base_means_the_branch_of_that_name() {
+fn base_given_by_name_means_the_branch_not_the_tag() {
     let repository = Repository::new();
     repository.git(&["tag", "v1"]);
     repository.git(&["switch", "-q", "-c", "v1"]);
@@ -97,7 +97,11 @@ fn removed_branch_is_not_recreated_without_its_history() {
     let commit = task["output"].as_str().unwrap().trim();
     let way_back = format!("`git update-ref refs/heads/gone {commit}` restores it");
     assert!(detail.contains(&way_back), "{detail}");
-    assert_eq!(repository.branches(), ["main"], "none without a past");
+    assert_eq!(
+        repository.branches(),
+        ["main"],
+        "a branch without its history was made"
+    );
     repository.git(&["update-ref", "refs/heads/gone", commit]);
     let id = task["id"].as_str().unwrap();
     repository.host.text(["worktree", "merge", id]);

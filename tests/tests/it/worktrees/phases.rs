@@ -21,7 +21,9 @@ const SHIM: &str = r#"#!/bin/sh
 here=${0%/*}
 if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
     echo x >> "$here/count"
-    if test "$(wc -l < "$here/count")" -eq "$(cat "$here/hold")"; then
+    count=0; while read -r _; do count=$((count + 1)); done < "$here/count"
+    read -r hold < "$here/hold"
+    if test "$count" -eq "$hold"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
         until test -e "$here/go"; do sleep 0.1; done
     fi
@@ -59,7 +61,7 @@ impl Shimmed {
     }
 
     fn hold_at(&self, number: usize) {
-        fs::write(self.dir.path().join("hold"), number.to_string()).unwrap();
+        fs::write(self.dir.path().join("hold"), format!("{number}\n")).unwrap();
     }
 
     fn reached(&self) -> Option<String> {

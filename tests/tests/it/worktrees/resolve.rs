@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
-/// Resolves the conflict by keeping both sides, like a person who edits the file.
+/// Resolves the conflict by writing other text to the file, like a person who edits the file.
 const BOTH: &str = "printf 'both\\n' > file";
 
 #[test]
@@ -121,7 +121,7 @@ fn resolution_can_be_continued_or_aborted() {
 /// A task that runs again while its merge is still open fails with the same conflict. The proposed
 /// command is the one that helps, even after the merge was aborted.
 #[test]
-fn a_task_that_runs_in_an_open_merge_is_told_to_resolve_it() {
+fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);

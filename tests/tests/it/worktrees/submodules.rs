@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use super::{COMMIT, Repository, git_in, merged};
 
 /// A repository with a submodule `lib`, which has its own submodule `lib/deep`. Git refuses
-/// submodules from a path unless the person's configuration allows them.
+/// submodules from a path unless the person's configuration allows them, which `allowed` sets.
 fn with_submodules(allowed: bool) -> Repository {
     let repository = Repository::new();
     let host = &repository.host;
@@ -124,7 +124,8 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
     assert_eq!(answer["merge"]["worktree_removed"], true, "{answer:#}");
 }
 
-/// The repository of a submodule is removed with the worktree, so that no ref can keep them.
+/// The repository of a submodule is removed with the worktree, so no ref in it could keep the
+/// commit.
 #[test]
 fn abandoned_commit_in_a_submodule_keeps_its_worktree() {
     let repository = with_submodules(true);
@@ -140,7 +141,7 @@ fn abandoned_commit_in_a_submodule_keeps_its_worktree() {
     assert!(detail.ends_with(says), "{detail}");
     let lib = repository.worktree(&task).join("lib");
     assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "two\n");
-    // Once a branch has it on the remote too, nothing is lost.
+    // Once a branch of the remote has the abandoned commit, the worktree can be removed.
     let one = git_in(&repository.host, &lib, &["rev-parse", "HEAD@{1}"]);
     git_in(
         &repository.host,

@@ -489,7 +489,7 @@ mod tests {
         press(&mut model, "/nothing has this name\n");
         let text = shown(&mut model, 80, 24);
         assert!(text.contains("none of the tasks shown matches"), "{text}");
-        // While no host runs, the screen does not claim to ask one.
+        // While no host runs, the screen does not say that it is asking the host.
         model.away = Some("no host is running; waiting for one".to_owned());
         model.sequence = None;
         let text = shown(&mut model, 80, 24);
