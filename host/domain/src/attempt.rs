@@ -238,8 +238,8 @@ pub struct Attempt {
     /// Branch of the attempt's worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
-    /// Whether somebody merged the previous attempt's work by hand. No executor ran this attempt
-    /// then.
+    /// Whether this attempt is a merge by hand of the previous attempt's work, which no executor
+    /// ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,7 +47,8 @@ pub enum Slots {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     pub slots: Slots,
-    /// CPU use over all cores, in per cent, above which nothing is started.
+    /// CPU use over all cores, in per cent. With automatic slots, nothing is started above it,
+    /// except small tasks and, after a wait, the first task in line.
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,

@@ -19,7 +19,7 @@ use crate::{
     units::dollars,
 };
 
-/// Number of tasks read at a time.
+/// Maximum number of tasks read at a time.
 const PAGE: usize = 1_000;
 /// Name of the group of tasks without a label.
 const UNLABELLED: &str = "(no label)";
