@@ -27,7 +27,7 @@ const MOST_OF_A_NAME: usize = 20;
 
 /// Length limit of a name quoted in a message.
 const SHOWN_CHARS: usize = 80;
-/// States of unfinished tasks, from the nearest to running.
+/// States of unfinished tasks: `running` first, then the others by how near they are to running.
 const NEAREST_FIRST: [Status; 5] = [
     Status::Running,
     Status::Ready,

@@ -100,8 +100,8 @@ fn resume_continues_the_last_attempt_that_began() {
     let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
     assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
     assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
-    // The second attempt was never received. So the third continues the first, and the next one
-    // does too.
+    // The second attempt was never received. So another resumption continues the first attempt
+    // again.
     desk.turn();
     desk.report(id, never_received());
     desk.cancel(id).unwrap();
