@@ -81,7 +81,8 @@ pub struct Session {
     pub model: Option<String>,
 }
 
-/// State of the attempt's working directory as git reports it, once none of its processes is alive.
+/// State of the attempt's working directory as git reports it, once no process of the attempt is
+/// alive.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct GitState {
     /// None if no branch is checked out.
@@ -187,7 +188,8 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
-    /// State of the agent's working directory, if the directory is in a repository.
+    /// State of the working directory after the attempt. `None` for a task that is neither an
+    /// agent's nor in a worktree, and for a directory outside every repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
     /// Result of merging the attempt's work, if the attempt succeeded in a worktree.

@@ -349,9 +349,10 @@ impl Capacity {
     }
 
     /// Allows no more attempts of unknown classes to settle at the same time than have settled
-    /// already. So a burst at most doubles from one window to the next, and each part starts when
-    /// the needs of the earlier parts can be seen. An attempt that ends in the meantime makes room
-    /// at once, and its class is no longer unknown.
+    /// already, but always as many as [`RAMP`] or the number of cores, whichever is more. So a
+    /// larger burst at most doubles from one window to the next, and each part starts when the
+    /// needs of the earlier parts can be seen. An attempt that ends in the meantime makes room at
+    /// once, and its class is no longer unknown.
     fn admit_unknown(
         &self,
         reading: &Reading,
