@@ -29,7 +29,7 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for lifting a drain. The engine lifts it between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
-/// Number of cancellations in progress at once, so that they are committed together.
+/// Maximum number of cancellations in progress at once. Those in progress are committed together.
 const CANCELS_AT_ONCE: usize = 64;
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.

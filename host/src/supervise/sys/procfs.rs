@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 
 pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
-/// The marker that every child carries; its value is the attempt's id.
+/// The marker that every child carries; its value is the key of the attempt, or of the command that
+/// the host runs.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
 /// The marker of hosts and supervisors, and of the processes that they start to outlive them: such
 /// a process belongs to no attempt.
