@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::units::bytes_text;
+
 /// Size of the file, enough for some thousand state changes.
 const BALLAST_BYTES: u64 = 8 << 20;
 /// Free space from which the file is created again and new tasks are accepted again.
@@ -14,6 +16,12 @@ const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
 /// Space that a start needs for a transaction, the store's index and the host file. If less is
 /// free, the start uses the space of the ballast.
 pub(crate) const START_BYTES: u64 = 1 << 20;
+
+/// Says when new tasks are accepted again after the disk was full.
+pub(crate) fn until_room() -> String {
+    let room = bytes_text(ROOM_BYTES);
+    format!("no new task is accepted until {room} are free")
+}
 
 pub(crate) struct Ballast {
     path: PathBuf,

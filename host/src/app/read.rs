@@ -27,6 +27,7 @@ use super::{
     view::{HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
+    ballast,
     clock::{self, rfc3339},
     config,
     layout::Layout,
@@ -169,8 +170,7 @@ impl Host {
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
         if snapshot.store_full {
-            warnings
-                .push("the disk is full: no new task is accepted until there is space".to_owned());
+            warnings.push(format!("the disk is full: {}", ballast::until_room()));
         }
         warnings.extend(unreadable(&snapshot.unreadable));
         // An unreadable store is already among the faults.

@@ -33,7 +33,12 @@ use super::{
     reports::Reports,
     waits::Waits,
 };
-use crate::{ballast::Ballast, clock, config::Begin, store::StoreError};
+use crate::{
+    ballast::{self, Ballast},
+    clock,
+    config::Begin,
+    store::StoreError,
+};
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -328,9 +333,8 @@ impl Owner {
         if self.board.is_draining() {
             return Some(EngineError::Draining);
         }
-        self.ballast.is_freed().then(|| {
-            EngineError::StoreFull("no new task is accepted until there is space".to_owned())
-        })
+        let is_full = self.ballast.is_freed();
+        is_full.then(|| EngineError::StoreFull(ballast::until_room()))
     }
 
     /// Tells the board which attempts have begun to wait for their descendants, and which have

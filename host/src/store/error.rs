@@ -5,7 +5,7 @@ use std::{error::Error, path::PathBuf};
 use claudine_domain::batch::BatchNumber;
 
 use super::Epoch;
-use crate::units::bytes_text;
+use crate::{text::chain, units::bytes_text};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -60,11 +60,19 @@ pub(crate) enum StoreError {
     Unreadable { path: PathBuf, why: String },
     #[error("{path} is on a network filesystem ({filesystem})")]
     NetworkFilesystem { path: PathBuf, filesystem: String },
+    #[error(
+        "the path of the database is too long: {path} has {bytes} bytes, at most {limit} are possible"
+    )]
+    LongPath {
+        path: PathBuf,
+        bytes: usize,
+        limit: usize,
+    },
     /// An error of the disk, or an error in Claudine.
-    #[error("the database {path} failed")]
+    #[error("the database {path} failed: {}", chain(&**cause))]
     Failed {
         path: PathBuf,
-        source: Box<dyn Error + Send + Sync>,
+        cause: Box<dyn Error + Send + Sync>,
     },
 }
 
@@ -96,6 +104,9 @@ impl StoreError {
             ),
             Self::NetworkFilesystem { .. } => {
                 Some("choose a data directory on a local disk with --data-dir or CLAUDINE_DATA_DIR")
+            }
+            Self::LongPath { .. } => {
+                Some("--data-dir chooses a data directory with a shorter path")
             }
             Self::Fenced { .. } | Self::OutOfOrder { .. } | Self::Failed { .. } => None,
         }

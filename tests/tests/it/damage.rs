@@ -201,7 +201,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     assert!(!host.data_dir().join("ballast").exists());
     host.run(["run", "--", "true"])
         .code(125)
-        .says(&["the disk is full: no new task is accepted until there is space"]);
+        .says(&["the disk is full: no new task is accepted until 32.0 MiB are free"]);
 
     host.kill_host();
     disk.fill();

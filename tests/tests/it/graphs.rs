@@ -348,6 +348,10 @@ fn invalid_graphs_are_refused_as_a_whole() {
         "dependency cycle: a → a",
     );
     check(
+        r#"[{"name":"a","argv":["true"],"dependencies":["a"]}]"#,
+        "dependency cycle: a → a",
+    );
+    check(
         r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
         "standard input:1:39: two tasks have the name 'a' (see line 1)",
     );

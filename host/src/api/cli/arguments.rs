@@ -11,6 +11,7 @@ use super::{
     Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, failure::Failure, list::List,
     logs::Logs, run::Run, status::Status, submit_file::Submit, wait::Wait, why::Why,
 };
+use crate::text::shell_line;
 
 /// Options that take several tasks, each as a separate word.
 const TAKE_TASKS: [&str; 4] = [
@@ -30,8 +31,39 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     Cli::try_parse_from(&arguments).or_else(|error| {
         let meant = with_prompt_found(&arguments, &error);
         let meant = meant.or_else(|| without_command(&arguments, &error));
-        meant.ok_or(Failure::Clap(error))
+        meant.ok_or_else(|| command_among_tasks(&arguments, &error).unwrap_or(Failure::Clap(error)))
     })
+}
+
+/// The error for a command line of `run` whose command was taken for tasks of the option before the
+/// command: `run --depends-on tests make`.
+fn command_among_tasks(arguments: &[OsString], error: &clap::Error) -> Option<Failure> {
+    let is_separated = arguments.iter().any(|argument| argument == "--");
+    if error.kind() != ErrorKind::MissingRequiredArgument
+        || is_separated
+        || command(arguments) != "run"
+    {
+        return None;
+    }
+    let at = arguments
+        .iter()
+        .rposition(|argument| TAKE_TASKS.iter().any(|option| argument == option))?;
+    let taken: Vec<&str> = arguments[at..]
+        .iter()
+        .filter_map(|it| it.to_str())
+        .collect();
+    let [option, _, words @ ..] = taken.as_slice() else {
+        return None;
+    };
+    let is_option = |word: &&str| word.starts_with('-');
+    if words.is_empty() || words.iter().any(is_option) {
+        return None;
+    }
+    let words = shell_line(words);
+    Some(Failure::Usage(format!(
+        "there is no command: `{words}` was taken for tasks of {option}; `--` separates the \
+         command from them: `-- {words}`"
+    )))
 }
 
 /// Parses a frequent command with the definition of this command alone, because building the
@@ -384,6 +416,23 @@ mod tests {
         check(&["--wiat", "make"], None);
         check(&["--script", "true", "make"], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn a_command_that_was_taken_for_tasks_is_named_in_the_error() {
+        let check = |arguments: &[&str], expected: &str| {
+            let words = ["claudine", "run"].iter().chain(arguments);
+            let refused = parse(words.map(OsString::from).collect()).unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.contains(expected), "{arguments:?}: {refused}");
+        };
+        check(
+            &["--depends-on-success", "a", "echo", "hi there"],
+            "`echo 'hi there'` was taken for tasks of --depends-on-success",
+        );
+        check(&["--hold", "--depends-on", "a", "make"], "`-- make`");
+        check(&["--depends-on", "a"], "required arguments");
+        check(&["--depends-on", "a", "b", "--hold"], "required arguments");
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl Edges {
     }
 }
 
+/// The error for a task that names only itself.
+fn itself(name: &str) -> AppError {
+    let message = format!("dependency cycle: {name} → {name}");
+    AppError::new(ErrorKind::Invalid, message)
+}
+
 /// All tasks of a request with their future ids.
 pub(super) struct Graph {
     pub(super) ids: Vec<TaskId>,
@@ -111,6 +117,11 @@ impl Graph {
                     }
                     Err(error) if is_no_such_task(&error) && wrong.len() < MISTAKES_MAX => {
                         let pointer = format!("/{index}/{field}/{at}");
+                        let own = member.request.name.as_deref();
+                        let own = own.filter(|own| {
+                            error.kind == ErrorKind::NotFound && *own == task.0.as_str()
+                        });
+                        let error = own.map_or(error, itself);
                         wrong.push(self.of_reference(index, pointer, error));
                         Ok(None)
                     }

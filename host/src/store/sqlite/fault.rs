@@ -14,6 +14,8 @@ use crate::fsx;
 /// The free space below which a failed write is attributed to a full disk. SQLite reports a full
 /// disk for a write, but not for an `ftruncate` or an `fsync`.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
+/// The longest path of a database that SQLite opens: 512 bytes with the suffix `-journal`.
+const LONGEST_PATH: usize = 504;
 
 /// An error inside this module, at a place where the path is not known.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +92,10 @@ impl Fault {
     }
 }
 
-fn failed(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+fn failed(path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::Failed {
         path: path.to_owned(),
-        source: Box::new(source),
+        cause: Box::new(cause),
     }
 }
 
@@ -128,9 +130,21 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
             path: path_buf(),
             why: detail,
         },
-        ErrorCode::CannotOpen => unopened(path).unwrap_or_else(|| failed(path, error)),
+        ErrorCode::CannotOpen => too_long(path)
+            .or_else(|| unopened(path))
+            .unwrap_or_else(|| failed(path, error)),
         _ => failed(path, error),
     }
+}
+
+/// The error for a path that SQLite cannot use.
+fn too_long(path: &Path) -> Option<StoreError> {
+    let bytes = fsx::real(path).as_os_str().len();
+    (bytes > LONGEST_PATH).then(|| StoreError::LongPath {
+        path: path.to_owned(),
+        bytes,
+        limit: LONGEST_PATH,
+    })
 }
 
 /// Finds which of the three files cannot be opened, and why. SQLite does not report this.
@@ -174,7 +188,7 @@ pub(super) fn from_io(path: &Path, error: io::Error) -> StoreError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
         _ => StoreError::Failed {
             path,
-            source: Box::new(error),
+            cause: Box::new(error),
         },
     }
 }
@@ -200,7 +214,10 @@ mod tests {
 
     use std::os::unix::fs::MetadataExt;
 
-    use super::{super::open, *};
+    use super::{
+        super::{SqliteStore, open},
+        *,
+    };
 
     /// The POSIX locks that this process has on a file, as the kernel lists them.
     fn locks_on(file: &Path) -> Vec<String> {
@@ -284,6 +301,30 @@ mod tests {
         check(ffi::SQLITE_PERM, "ReadOnly");
         check(ffi::SQLITE_NOMEM, "Failed");
         check(ffi::SQLITE_MISUSE, "Failed");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_for_sqlite_is_named_as_the_cause() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().canonicalize().unwrap();
+        let dir = dir.join("d".repeat(200)).join("d".repeat(200));
+        fs::create_dir_all(&dir).unwrap();
+        let opened = |bytes: usize| {
+            let name = "f".repeat(bytes - dir.as_os_str().len() - 1);
+            SqliteStore::open(&dir.join(name)).map(drop)
+        };
+        opened(LONGEST_PATH).unwrap();
+        let refused = opened(LONGEST_PATH + 1).unwrap_err();
+        let StoreError::LongPath { bytes, limit, .. } = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((bytes, limit), (LONGEST_PATH + 1, LONGEST_PATH));
+    }
+
+    #[test]
+    fn the_error_of_a_failed_database_names_the_cause() {
+        let error = from_io(Path::new("db"), io::Error::other("worn out"));
+        assert_eq!(error.to_string(), "the database db failed: worn out");
     }
 
     #[test]
