@@ -182,6 +182,39 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
 }
 
 #[test]
+fn down_on_a_full_disk_tells_what_it_waits_for() {
+    let disk = SmallDisk::mount(128);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let writer = host.script("until test -e go; do sleep 0.1; done; exec yes");
+    host.live(&writer);
+    disk.fill();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the output to be held back", || {
+        host.text(["why", &writer])
+            .contains("held back")
+            .then_some(())
+    });
+    let waits = "1 task does not end before its output can be written: No space left";
+    let way_out = format!("if the disk of {} is full", host.data_dir().display());
+    for down in ["--drain", "--kill"] {
+        let down = host.run(["down", down]).code(125);
+        down.says(&[waits, &way_out, "then the host ends as it was asked to"]);
+    }
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(doctor.contains(waits), "{doctor}");
+    assert!(host.host_pid().is_some());
+
+    disk.empty();
+    wait_for("the host to end", || {
+        host.host_pid().is_none().then_some(())
+    });
+    assert_eq!(host.status(&writer)["outcome"], "cancelled");
+}
+
+#[test]
 fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
