@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use claudine_tests::{TestHost, command, process::alive, wait::PATIENCE, wait_for};
@@ -182,7 +182,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
 }
 
 #[test]
-fn down_on_a_full_disk_tells_what_it_waits_for() {
+fn commands_that_wait_for_a_full_disk_say_so() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -198,6 +198,14 @@ fn down_on_a_full_disk_tells_what_it_waits_for() {
             .then_some(())
     });
     let waits = "1 task does not end before its output can be written: No space left";
+    let mut waiting = host.command(["wait", "--timeout", "1m", &writer]);
+    let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap());
+    let mut note = String::new();
+    said.read_line(&mut note).unwrap();
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert!(note.contains(waits), "{note}");
     let way_out = format!("if the disk of {} is full", host.data_dir().display());
     for down in ["--drain", "--kill"] {
         let down = host.run(["down", down]).code(125);

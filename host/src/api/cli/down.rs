@@ -17,7 +17,7 @@ use super::{
     session::Session,
     spinner::Spinner,
     text, times,
-    watch::{TICK, interrupts},
+    watch::{HELD_BACK_FOR, TICK, interrupts},
 };
 use crate::{
     api::{
@@ -41,9 +41,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time between two looks for tasks whose output cannot be written.
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
-/// Time after which output that still cannot be written is reported: a disk may be full only for a
-/// moment.
-const HELD_BACK_FOR: Duration = Duration::from_secs(5);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
