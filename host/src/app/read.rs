@@ -14,7 +14,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::suspended_supervisors,
+    down::{supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -125,6 +125,8 @@ impl Host {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
+        in_the_way.is_out_of_sight =
+            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout);
         in_the_way.limit = self.limit_of(&task);
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()

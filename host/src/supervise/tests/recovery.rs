@@ -190,7 +190,7 @@ fn a_pid_with_another_start_time_is_left_alone() {
 /// As in a copy of a data directory.
 #[tokio::test]
 async fn a_journal_of_a_living_supervisor_ends_nothing() {
-    let mut lab = Lab::new().await;
+    let lab = Lab::new().await;
     lab.start(lab.script("runs.1", "echo up; sleep 1000")).await;
     lab.lines("runs.1", 1).await;
     let pid = lab.supervisor_pid();
