@@ -50,8 +50,9 @@ impl Parked {
 
     /// Parks the account from `now`, for the time that the service named or, if it named none, for
     /// a wait that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that run together
-    /// report the same limit several times: while the account is parked, a report lengthens the
-    /// wait only if it names a later end.
+    /// report the same limit several times: while the account is parked, a report without an end
+    /// changes nothing, and a report with an end replaces a guessed end or lengthens the wait to
+    /// the later end.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);

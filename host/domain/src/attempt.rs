@@ -81,7 +81,8 @@ pub struct Session {
     pub model: Option<String>,
 }
 
-/// State of the attempt's working directory as git reports it, once none of its processes is alive.
+/// State of the attempt's working directory as git reports it, once no process of the attempt is
+/// alive.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct GitState {
     /// None if no branch is checked out.
@@ -187,7 +188,8 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
-    /// State of the agent's working directory, if the directory is in a repository.
+    /// State of the working directory after the attempt. `None` for a task that is neither an
+    /// agent's nor in a worktree, and for a directory outside every repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
     /// Result of merging the attempt's work, if the attempt succeeded in a worktree.
@@ -238,8 +240,8 @@ pub struct Attempt {
     /// Branch of the attempt's worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
-    /// Whether somebody merged the previous attempt's work by hand. No executor ran this attempt
-    /// then.
+    /// Whether this attempt is a merge by hand of the previous attempt's work, which no executor
+    /// ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

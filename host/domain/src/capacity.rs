@@ -47,7 +47,8 @@ pub enum Slots {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     pub slots: Slots,
-    /// CPU use over all cores, in per cent, above which nothing is started.
+    /// CPU use over all cores, in per cent. With automatic slots, nothing is started above it,
+    /// except small tasks and, after a wait, the first task in line.
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,
@@ -348,9 +349,10 @@ impl Capacity {
     }
 
     /// Allows no more attempts of unknown classes to settle at the same time than have settled
-    /// already. So a burst at most doubles from one window to the next, and each part starts when
-    /// the needs of the earlier parts can be seen. An attempt that ends in the meantime makes room
-    /// at once, and its class is no longer unknown.
+    /// already, but always as many as [`RAMP`] or the number of cores, whichever is more. So a
+    /// larger burst at most doubles from one window to the next, and each part starts when the
+    /// needs of the earlier parts can be seen. An attempt that ends in the meantime makes room at
+    /// once, and its class is no longer unknown.
     fn admit_unknown(
         &self,
         reading: &Reading,

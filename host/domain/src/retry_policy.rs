@@ -23,7 +23,8 @@ pub struct RetryPolicy {
     pub on: Vec<ReasonClass>,
 }
 
-/// Delays that grow by a factor from one retry to the next.
+/// Limits of the delays before retries: each delay is random, and its limit grows by a factor from
+/// one retry to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Backoff {
     pub initial: Duration,

@@ -19,7 +19,7 @@ use crate::{
     units::dollars,
 };
 
-/// Number of tasks read at a time.
+/// Maximum number of tasks read at a time.
 const PAGE: usize = 1_000;
 /// Name of the group of tasks without a label.
 const UNLABELLED: &str = "(no label)";
@@ -40,7 +40,8 @@ pub(crate) enum CostBy {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CostQuery {
-    /// Only attempts that ended at this time or later, in milliseconds since 1970.
+    /// Only attempts that ended at this time or later, or that are unfinished and started at this
+    /// time or later; in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_ms: Option<u64>,
     #[serde(default)]

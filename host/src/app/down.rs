@@ -29,7 +29,7 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for lifting a drain. The engine lifts it between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
-/// Number of cancellations in progress at once, so that they are committed together.
+/// Maximum number of cancellations in progress at once. Those in progress are committed together.
 const CANCELS_AT_ONCE: usize = 64;
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
@@ -51,6 +51,12 @@ pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
     } else {
         Vec::new()
     }
+}
+
+/// Whether processes of tasks may run where this process cannot see them.
+pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> bool {
+    let dir = layout.supervisors();
+    dir.is_dir() && supervise::is_out_of_sight(&dir)
 }
 
 impl Host {

@@ -23,7 +23,7 @@ use crate::{
     store::{Filter, Status},
 };
 
-/// Number of tasks read at a time.
+/// Maximum number of tasks read at a time.
 const PAGE: usize = 500;
 
 impl Host {

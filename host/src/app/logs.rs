@@ -25,7 +25,7 @@ use crate::{
     transcript::Output,
 };
 
-/// Number of pieces read ahead of a slow client.
+/// Maximum number of pieces read ahead of a slow client.
 const AHEAD: usize = 2;
 /// Time between two checks for the end of an attempt. The checks are needed because not every end
 /// has an event: if the account is parked, there is none.
@@ -202,7 +202,8 @@ impl Host {
         Ok(task.is_done() || this.is_some_and(|attempt| attempt.ended.is_some()))
     }
 
-    /// Whether the task is done and has no later attempt.
+    /// Whether the task is done and has no later attempt. Also true if the task is no longer
+    /// stored.
     async fn is_last(&self, attempt: AttemptId) -> Result<bool, AppError> {
         let Some(task) = self
             .read(move |reader| Ok(reader.store.task(attempt.task)?))
@@ -216,7 +217,7 @@ impl Host {
                 .is_none_or(|last| last.number <= attempt.number))
     }
 
-    /// The last lines of each stream of the last attempt, as text without colours.
+    /// The last lines of each stream of the last attempt that began, as text without colours.
     pub(crate) async fn log_lines(
         &self,
         reference: &TaskRef,

@@ -63,7 +63,7 @@ pub(crate) use self::{
     check::NAME_MAX_CHARS,
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
-    down::{supervisors_left, suspended_supervisors},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},

@@ -16,7 +16,7 @@ use crate::{clock, lock::lock};
 /// Time for which the run times are reused.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Number of newest runs that count; older ones say little.
+/// Maximum number of runs that count, the newest ones; older ones say little.
 const RUNS: usize = 21;
 
 /// Run times of successful tasks by executor and name, and by executor and summary.

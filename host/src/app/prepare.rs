@@ -50,9 +50,9 @@ impl Checked {
     }
 }
 
-/// Size up to which documents are validated together.
+/// Size up to which a document is validated together with others.
 const SHORT_BYTES: usize = 4 << 10;
-/// Limit of documents validated together, because they share one time limit.
+/// Maximum number of documents validated together, because they share one time limit.
 const TOGETHER: usize = 64;
 
 /// Has the executors validate the documents; an error includes the index of its task.

@@ -50,7 +50,8 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether nothing keeps the whole queue from starting.
+    /// Whether nothing keeps queued tasks from starting, neither all of them nor those of an
+    /// account.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }

@@ -1,5 +1,6 @@
-//! Reads tasks and the state of the host. Everything comes from the store; only `why` also asks the
-//! engine.
+//! Reads tasks and the state of the host. Tasks come from the store; the state of the queue and of
+//! the host comes from the engine's snapshot. The engine itself is asked only by `why`, and by
+//! `info` for a sign of life.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::suspended_supervisors,
+    down::{supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -36,7 +37,7 @@ use crate::{
 
 /// Time limit for the engine's answer, which it gives between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// Number of transcript lines shown as the output of an agent without a result.
+/// Maximum number of transcript lines shown as the output of an agent without a result.
 const OUTPUT_LINES: u64 = 100;
 const OUTPUT_BYTES: usize = 64 << 10;
 const LIST_DEFAULT: u32 = 100;
@@ -124,6 +125,8 @@ impl Host {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
+        in_the_way.is_out_of_sight =
+            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout);
         in_the_way.limit = self.limit_of(&task);
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()

@@ -284,8 +284,8 @@ impl Origin {
     }
 }
 
-/// A task as a person refers to it: an id, the end or the beginning of an id, a name, or `@last`;
-/// see `store::reference`.
+/// A task as a person refers to it: an id, the end or the beginning of an id, a name, or a keyword
+/// such as `@last`; see `store::reference`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct TaskRef(pub(crate) String);
@@ -331,7 +331,8 @@ pub(crate) struct ListFilter {
     /// Only tasks older than this task, which is the last one of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) before: Option<TaskRef>,
-    /// Page size, at most 1,000; 100 by default.
+    /// Page size of a list, at most 1,000; 100 by default. In an overview: number of finished
+    /// tasks, 20 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
 }

@@ -30,7 +30,7 @@ use crate::{
 const VALUE_CHARS: usize = 200;
 
 impl Host {
-    /// The changed request; none if nothing changes.
+    /// The changed request; `None` if nothing changes.
     pub(super) async fn revised(
         &self,
         by: &Principal,
@@ -78,8 +78,8 @@ impl Host {
         })))
     }
 
-    /// Has the executor validate the new document and state its authority. Commands of an
-    /// unrestrained principal are not checked for authority.
+    /// Has the executor validate the new document and state its authority. For a command and an
+    /// unrestrained principal, the executor is not asked for the authority, and `None` is returned.
     async fn asked_about(
         &self,
         executor: &Executor,
@@ -191,7 +191,8 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
     })
 }
 
-/// Refuses to let a restrained principal raise somebody else's budget.
+/// Refuses to let a restrained principal raise somebody else's budget, or change the budget of a
+/// graph.
 fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError> {
     if !by.restrained {
         return Ok(());
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_cannot_raise_the_budget_of_others() {
+    fn a_restrained_principal_cannot_raise_the_budget_of_others_or_change_a_graphs() {
         let chat = Principal {
             kind: Kind::Owner,
             name: None,

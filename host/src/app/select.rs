@@ -18,16 +18,16 @@ use crate::{
     text::shortened,
 };
 
-/// Number of tasks read at a time.
+/// Maximum number of tasks read at a time.
 const PAGE: usize = 500;
-/// Size limit of connected tasks that were not submitted together.
+/// Maximum number of tasks in a graph of connected tasks that were not submitted together.
 const MOST_CONNECTED: usize = 20_000;
 /// Limit of the graphs with the same name that are checked.
 const MOST_OF_A_NAME: usize = 20;
 
 /// Length limit of a name quoted in a message.
 const SHOWN_CHARS: usize = 80;
-/// States of unfinished tasks, from the nearest to running.
+/// States of unfinished tasks: `running` first, then the others by how near they are to running.
 const NEAREST_FIRST: [Status; 5] = [
     Status::Running,
     Status::Ready,
@@ -107,7 +107,7 @@ impl Selection {
         })
     }
 
-    /// The next tasks from [`Filter::before`] on, newest first.
+    /// The next tasks that are older than [`Filter::before`], newest first.
     pub(super) fn page(&self, reader: &Reader, limit: usize) -> Result<Page, AppError> {
         let connected = self
             .graph
@@ -275,8 +275,8 @@ fn no_graph(reference: &str, error: AppError) -> AppError {
     }
 }
 
-/// A task with its direct and indirect dependencies and dependants. With `Purpose::Unfinished`
-/// finished tasks are not followed further.
+/// A task with all tasks to which edges lead from it, in any direction and through other tasks.
+/// Without `through_ended`, edges of finished tasks other than `from` are not followed.
 fn connected(
     reader: &Reader,
     from: TaskId,

@@ -183,7 +183,8 @@ impl Host {
         Ok((by.clone(), graph))
     }
 
-    /// Validates the parts of a task that concern neither its executor nor its directory.
+    /// Validates a task as far as this needs neither a call of its executor nor a look at its
+    /// directory, and keeps its environment.
     async fn checked(
         &self,
         by: &Principal,
@@ -205,7 +206,8 @@ impl Host {
         })
     }
 
-    /// Adds what the executor's manifest says to a request.
+    /// Makes the request for the board: with the defaults of the host and of the executor's
+    /// manifest, the account, the planned worktree and a summary.
     async fn prepare(
         &self,
         checked: Checked,

@@ -4,7 +4,7 @@
 //! and `GIT_CONFIG_COUNT` change what a harmless program does. So a restrained principal can set
 //! only the variables listed in `mcp.env`. All others come from a place where the principal cannot
 //! write: for an MCP server from the process that started it, for an attempt from the attempt's own
-//! task.
+//! task, for an unknown agent from the host (only the variables in `MINIMAL`).
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,8 @@ impl Host {
     }
 }
 
-/// Other properties that a task inherits from its submitter, as the submitter encodes them.
+/// Other properties that a task inherits from its submitter, encoded as variables as in a request
+/// of the submitter.
 fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
     let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
     let bounds = request.bounds.as_ref();

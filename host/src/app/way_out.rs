@@ -1,5 +1,5 @@
-//! Suggests a command that continues a task after a failure that an option can fix: its budget, its
-//! turn limit, or its allowed tools.
+//! Suggests a command that continues a finished task that lacked something which an option gives:
+//! budget, turns, or allowed tools.
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::text::shell_word;
 
-/// Number of commands above which the whole tool is suggested instead.
+/// Number of rules above which the whole tool `Bash` is suggested in place of single commands.
 const MOST_COMMANDS: usize = 6;
 
 /// Data of a finished task that determines the suggestion.

@@ -29,7 +29,7 @@ use crate::{
     worktree::{Also, Found, Planned, Wish, WorktreeError, plan, refuse_taken, stem_of},
 };
 
-/// Limit of the tasks with a worktree in a request.
+/// Maximum number of tasks with a worktree in a request.
 const WORKTREES_MAX: usize = 1_000;
 
 /// An existing worktree.
@@ -172,7 +172,8 @@ impl Host {
         .await
     }
 
-    /// The environment of a task for git, as long as the task is stored.
+    /// The environment of a task; empty without a task, for example because the task is no longer
+    /// stored.
     pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,

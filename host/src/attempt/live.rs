@@ -85,17 +85,20 @@ pub(super) struct State {
     pub(super) ending: Option<Box<Ending>>,
     pub(super) stop: Option<StopWhy>,
     pub(super) checkpoint: Option<Arc<[u8]>>,
-    /// The number of the last durable checkpoint, and the number of the last reported checkpoint.
+    /// The number of the last durable checkpoint.
     pub(super) checkpoints_stored: u64,
+    /// The number of the last reported checkpoint.
     pub(super) checkpoints_sent: u64,
-    /// Whether the attempt's first process may be started, and whether `Prepared` was reported.
+    /// Whether the attempt's first process may be started.
     pub(super) may_spawn: bool,
+    /// Whether `Prepared` was reported.
     pub(super) is_prepared: bool,
     /// The time from which the attempt's limits count, if this host was the first to prepare the
     /// attempt.
     pub(super) began: Option<MonotonicMs>,
-    /// The end, if the attempt's work must be settled, and whether settling may begin.
+    /// The end, if the attempt's work must be settled.
     pub(super) answered: Option<Box<Ending>>,
+    /// Whether settling the work may begin.
     pub(super) may_settle: bool,
     /// Why the attempt's output cannot be written, while the output is held back.
     pub(super) held: Option<String>,

@@ -10,7 +10,7 @@ use claudine_domain::{
     id::TaskId,
 };
 
-/// The total size. Once it is reached, new requests are not kept.
+/// Limit of the total size of the kept requests. Once it is reached, new requests are not kept.
 const BYTES: usize = 4 << 20;
 /// The size of the largest request that is kept: reading a larger one again takes no noticeable
 /// time compared with its execution.

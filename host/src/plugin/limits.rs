@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-/// The linear memory of all memories of an instance together.
+/// Limit of the linear memory of all memories of an instance together.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
-/// The elements of all tables of an instance together.
+/// Limit of the elements of all tables of an instance together.
 pub(crate) const TABLE_ELEMENTS: usize = 10_000;
-/// The core instances, memories and tables of a component. A component made by `wit-component` has
-/// three instances.
+/// Limit of the core instances of a component, also of its memories and of its tables. A component
+/// made by `wit-component` has three instances.
 pub(crate) const CORE_INSTANCES: usize = 16;
-/// The bytes that a guest may pass in one call. It is 16 MiB, the contract's limit of a JSON text,
-/// plus room for the other arguments of the call. So a prompt of 10 MB can be a child's stdin.
+/// Limit of the bytes that a guest may pass in one call. It is 16 MiB, the contract's limit of a
+/// JSON text, plus room for the other arguments of the call. So a prompt of 10 MB can be a child's
+/// stdin.
 pub(crate) const HOSTCALL_BYTES: usize = 20 << 20;
-/// Component handles, and entries of the resource table.
+/// Limit of the component handles, and of the entries of the resource table.
 pub(crate) const HANDLES: usize = 1_000;
-/// The size of a JSON text that the guest returns.
+/// Size limit of a JSON text that the guest returns.
 pub(crate) const JSON_BYTES: usize = 16 << 20;
 /// The interval at which the epoch advances while a guest computes.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -30,9 +31,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 pub(crate) const RUN_CPU: Duration = Duration::from_secs(2);
 /// How long a guest may compute in the calls that must be quick.
 pub(crate) const QUICK_CPU: Duration = Duration::from_secs(1);
-/// The wall time of a quick call: a guest of the synchronous ABI can block in an import.
+/// Limit of the wall time of a quick call: a guest of the synchronous ABI can block in an import.
 pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
-/// The wall time of `fingerprint`, which may run a command for 10 s.
+/// Limit of the wall time of `fingerprint`, which may run a command for 10 s.
 pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
 
 /// The limiter of a Store. It remembers a refusal, because the guest reacts to one with an ordinary

@@ -11,7 +11,7 @@ use claudine_domain::{
 
 use super::open_plugins;
 use crate::{
-    app::{AppError, ErrorKind, Host, HostParts, supervisors_left},
+    app::{AppError, ErrorKind, Host, HostParts, supervisors_left, supervisors_out_of_sight},
     clock, command,
     config::Settings,
     engine,
@@ -66,7 +66,8 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
 }
 
 /// Marks a task whose process has ended since the last host ended. The next host records the end.
-/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive.
+/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive. An
+/// attempt whose processes cannot be seen from here is left as the last host recorded it.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;
@@ -75,7 +76,7 @@ fn without_ended_process(task: &mut Task, layout: &Layout) {
         Phase::Assigned | Phase::Preparing | Phase::Settling => return,
         Phase::Starting | Phase::Live | Phase::Stopping(_) | Phase::Finishing => task
             .last_attempt()
-            .is_some_and(|last| is_running(last, layout)),
+            .is_some_and(|last| is_running(last, layout) || supervisors_out_of_sight(layout)),
     };
     if !has_process {
         unrecorded::mark(task);

@@ -21,7 +21,7 @@ use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
 use super::{ServeError, claim::Claimed, io_error};
 use crate::{clock, layout::Layout, supervise};
 
-/// Time between two checks of the socket if no inotify instance is available.
+/// Time between two checks of the socket if inotify cannot be used.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Pause after a failed attempt to listen again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);

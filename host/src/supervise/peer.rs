@@ -3,8 +3,8 @@
 //!
 //! Every process that an attempt starts stays below its supervisor, which is a sub-reaper: a
 //! process whose parents have ended becomes the supervisor's own child. So walking from a process
-//! up through its parents tells whether it belongs to an attempt, and nothing that the process does
-//! to itself can change what the walk meets. `Runner::attempt_of` tells which attempt that is.
+//! up through its ancestors tells whether it belongs to an attempt, and nothing that the process
+//! does to itself can change what the walk meets. `Runner::attempt_of` tells which attempt that is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,12 +21,13 @@ use crate::fsx::real;
 
 /// The first argument of a supervisor; its directory is the second.
 pub(crate) const SUPERVISE: &str = "__supervise";
-/// More parents than any process has.
-const PARENTS: usize = 4_096;
-/// The maximum number of walks. A walk is started again if a parent ended during it.
+/// More ancestors than any process has.
+const ANCESTORS: usize = 4_096;
+/// The maximum number of walks. A walk is started again if the process or one of its ancestors
+/// ended during the walk.
 const WALKS: usize = 5;
 
-/// A process on the way up through the parents, from the process in question (included) to its
+/// A process on the way up through the ancestors, from the process in question (included) to its
 /// supervisor (excluded).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
@@ -54,10 +55,12 @@ pub(crate) enum Side {
 /// The place where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt that the environment of the process or of one
-    /// of its parents names: a task's process that outlived its supervisor has such a marker.
+    /// Below no supervisor. `marker` is the attempt that the environment of the process names, or
+    /// else of its nearest ancestor whose environment names one: a task's process that outlived its
+    /// supervisor has such a marker.
     Outside { marker: Option<String> },
-    /// Below a supervisor: the process itself first, then its parents.
+    /// Below a supervisor: the process itself first, then its ancestors up to the supervisor
+    /// (excluded).
     Below(Vec<Forebear>),
     /// Unknown: in another pid namespace, or ended before it could be looked at, or started by the
     /// host itself, as a repository's hook is.
@@ -108,13 +111,13 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
         return Ok(Whereabouts::Unknown);
     }
     for _ in 0..WALKS {
-        let Some(parents) = parents_of(pid)? else {
+        let Some(ancestors) = ancestors_of(pid)? else {
             continue;
         };
-        // A parent that cannot be examined is an error: if a supervisor were not recognised, the
+        // An ancestor that cannot be examined is an error: if a supervisor were not recognised, the
         // processes below it would count as the owner's.
         let mut end = None;
-        for (index, stat) in parents.iter().skip(1).enumerate() {
+        for (index, stat) in ancestors.iter().skip(1).enumerate() {
             if let Some(dir) = directory_of(stat.pid)?
                 && (is_below(&dir, supervisors) || !is_ours(stat)?)
             {
@@ -123,16 +126,16 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
             }
         }
         let Some(end) = end else {
-            if parents.iter().any(|stat| stat.pid == host) {
+            if ancestors.iter().any(|stat| stat.pid == host) {
                 return Ok(Whereabouts::Unknown);
             }
             let mut marker = None;
-            for stat in &parents {
+            for stat in &ancestors {
                 marker = marker.or(procfs::try_marks(stat.pid)?.attempt);
             }
             return Ok(Whereabouts::Outside { marker });
         };
-        let below = parents.iter().take(end + 1).map(|stat| Forebear {
+        let below = ancestors.iter().take(end + 1).map(|stat| Forebear {
             pid: stat.pid,
             start_time: stat.start_time,
             session: stat.session,
@@ -147,8 +150,8 @@ fn namespace(process: &str) -> io::Result<Option<PathBuf>> {
     readable(fs::read_link(format!("/proc/{process}/ns/pid")))
 }
 
-/// The process and all its parents; `None` if one of them ended during the walk.
-fn parents_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
+/// The process and all its ancestors; `None` if one of them ended during the walk.
+fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
     let Some(stat) = procfs::try_stat(pid)? else {
         return Ok(None);
     };
@@ -158,7 +161,7 @@ fn parents_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
             return Ok(None);
         };
         // A parent is older than its child; a younger process has reused the parent's pid.
-        if parent.start_time > last.start_time || found.len() == PARENTS {
+        if parent.start_time > last.start_time || found.len() == ANCESTORS {
             return Ok(None);
         }
         found.push(parent);
@@ -167,7 +170,7 @@ fn parents_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
 }
 
 /// The directory of a process, if it is a supervisor.
-fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
+pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
     let line = readable(fs::read(format!("/proc/{pid}/cmdline")))?;
     let directory = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == 0).skip(1);
@@ -193,7 +196,7 @@ fn is_below(dir: &Path, supervisors: &Path) -> bool {
 
 /// Whether this process runs below the given supervisor.
 fn is_ours(supervisor: &Stat) -> io::Result<bool> {
-    let own = parents_of(std::process::id())?.unwrap_or_default();
+    let own = ancestors_of(std::process::id())?.unwrap_or_default();
     Ok(own
         .iter()
         .any(|stat| (stat.pid, stat.start_time) == (supervisor.pid, supervisor.start_time)))
@@ -245,7 +248,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         // The tests themselves may run inside an attempt.
-        let inherited = parents_of(std::process::id()).unwrap().unwrap();
+        let inherited = ancestors_of(std::process::id()).unwrap().unwrap();
         let inherited = inherited
             .iter()
             .find_map(|stat| procfs::marks(stat.pid).attempt);

@@ -346,7 +346,8 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
 }
 
 /// The commit from which a task starts. A task that waited for others starts from the present base,
-/// which has the work of those others. So does a task that has worked before.
+/// since the work of those others may have been merged into it. So does a task that has worked
+/// before.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();

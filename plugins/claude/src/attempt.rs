@@ -52,7 +52,8 @@ impl Attempt {
         self.follow(start, child, Checkpoint::default(), None).await
     }
 
-    /// Continues with the last child in a new instance.
+    /// Continues with the last child in a new instance. Runs the attempt if no child was started
+    /// yet.
     pub(crate) async fn resume(&self, state: &[u8]) -> Result<Outcome, Failure> {
         let mut children = self.ctx.children();
         let count = children.len();
@@ -300,8 +301,8 @@ async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Result<Ne
     })
 }
 
-/// Sends INT, TERM and KILL with time between them. The host ends leftovers of the agent's
-/// commands.
+/// Sends INT, TERM and KILL, with time between them, until the child has ended. The host ends
+/// leftovers of the agent's commands.
 async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     for signal in [Signal::Int, Signal::Term] {
         child.signal(signal)?;

@@ -150,7 +150,8 @@ fn with_tool(authority: Authority, tool: &str) -> Authority {
     }
 }
 
-/// Whether a pattern names its program, and that program does not run other commands.
+/// Whether a pattern names its program, and either leaves no arguments open or names a program that
+/// runs no other commands.
 fn is_bounded(pattern: &str) -> bool {
     let is_open = pattern.contains('*');
     let program = pattern.split_whitespace().next().unwrap_or_default();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_option_counts_as_full() {
+    fn argument_that_is_unknown_or_misused_counts_as_full() {
         for (arguments, expected) in [
             (json!([]), "read"),
             (json!(["--effort", "high", "--strict-mcp-config"]), "read"),

@@ -24,7 +24,8 @@ impl Checkpoint {
         }
     }
 
-    /// The checkpoint, if it belongs to this child.
+    /// The stored checkpoint if it belongs to this child, or else one at the beginning of the
+    /// child's output.
     pub(crate) fn read(state: &[u8], child: usize) -> Self {
         if state.is_empty() {
             return Self::of_child(child);

@@ -1,8 +1,9 @@
 //! Turns Claude Code's output into items for people.
 //!
 //! These are the lines from which the outcome is derived, but more of each is used: the agent's
-//! text and the results of its tools. Lines that are not events, and events of unknown types, are
-//! shown unchanged rather than dropped; event types that tell people nothing are skipped.
+//! text and the results of its tools. Lines that are not events, and events in an unknown format,
+//! are shown unchanged rather than dropped. Events of types that are unknown or tell people nothing
+//! are skipped.
 
 use claudine_plugin_sdk::process::Line;
 use claudine_plugin_sdk::{Item, ItemKind};
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn line_that_is_not_an_event_is_shown_unchanged() {
+    fn line_that_is_not_an_event_is_shown_unchanged_and_an_unknown_event_is_skipped() {
         assert_eq!(read("npm notice\n\n", 1000), ["text: npm notice"]);
         assert_eq!(
             read("{\"type\": \"user\"", 3),

@@ -182,8 +182,8 @@ fn unknown(transcript: &Transcript, what: &str) -> String {
     )
 }
 
-/// Time until the account's limit ends, if the service said so. A time in the past is ignored: it
-/// cannot be the end of the limit just met.
+/// Time until a minute after the end of the account's limit, if the service said when the limit
+/// ends. A time in the past is ignored: it cannot be the end of the limit just met.
 fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Option<Duration> {
     if outcome.cause != Some(Class::RateLimit) {
         return None;
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_for_a_limit_lasts_until_its_known_end() {
+    fn wait_for_a_limit_lasts_until_a_minute_after_its_known_end() {
         let wait = |recorded, now| {
             outcome(
                 &read(recorded).0,

@@ -63,7 +63,7 @@ pub(crate) fn of_retry(retry: &Retry) -> String {
     ))
 }
 
-/// First line with text, cut to the width of a terminal.
+/// First line with text, cut to [`LONGEST_CHARS`] and without control characters.
 pub(crate) fn one_line(text: &str) -> String {
     let line = text
         .lines()

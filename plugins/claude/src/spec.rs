@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn length_of_a_prompt_is_bounded() {
+    fn prompt_is_required_and_bounded_and_has_no_nul_byte() {
         check(json!({"prompt": ""}), &[], "/prompt", "is empty");
         check(json!({"prompt": " \n\t"}), &[], "/prompt", "is empty");
         check(
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn options_with_a_field_are_refused_as_arguments() {
+    fn misplaced_options_empty_values_and_unknown_fields_are_refused() {
         check(
             json!({"prompt": "x", "extra_args": ["--add-dir", "--resume=x"]}),
             &[],

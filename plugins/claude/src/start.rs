@@ -2,8 +2,9 @@
 //!
 //! After an infrastructure failure the session is resumed with a request to continue. The session
 //! contains the prompt: Claude Code writes session and prompt together, about 20 ms after its first
-//! request. Before that there is no session, and the attempt falls back to a fresh one. Other
-//! failures start afresh, because the conversation itself has led to them.
+//! request. Before that there is no session, and the attempt falls back to a fresh one. After other
+//! failures the attempt starts afresh, because the conversation itself has led to them, unless a
+//! user resumes the task.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
@@ -187,8 +188,8 @@ fn is_infrastructure(class: &Class) -> bool {
     )
 }
 
-/// Session id of a fresh attempt, derived from the attempt's name so that it is known after a
-/// crash.
+/// Session id of a fresh attempt, derived from the task's id and the attempt's number so that it is
+/// known after a crash.
 fn session_id_of(task_id: &str, attempt: u32) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{task_id}.{attempt}").as_bytes()).to_string()
 }

@@ -100,7 +100,7 @@ impl Attempt {
             .end(&self.task, self.last_status, self.counts)
     }
 
-    /// Breaks off if a stop was requested.
+    /// Runs a step. Returns `Break` if a stop was requested during a sleep.
     async fn step(&mut self, step: Step) -> Result<ControlFlow<()>, Failure> {
         match step {
             Step::SleepMs(duration) => {

@@ -140,7 +140,7 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) read: u64,
-    /// Bytes that were to be read, but that the output cap had removed.
+    /// Bytes that were to be read, but that the cap on the attempt's output had removed.
     pub(crate) left_out: u64,
     pub(crate) fed: u64,
 }

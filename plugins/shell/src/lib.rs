@@ -3,8 +3,8 @@
 //! A short script is an argument of the shell (`-c`). Linux accepts no argument of 128 KiB or more,
 //! so a long script is a file: the host puts it on the shell's standard input, and the shell reads
 //! `/dev/stdin`, which opens the file a second time. The first line of this file then gives the
-//! script the empty standard input that a short script has too. A long script cannot be combined
-//! with a standard input of its own, because the two would mix.
+//! script the empty standard input that a short script has too (in every named shell except fish).
+//! A long script cannot be combined with a standard input of its own, because the two would mix.
 
 mod spec;
 

@@ -128,9 +128,9 @@ impl Spec {
     }
 }
 
-/// A long script with a first line that takes the script itself off standard input. Both are on the
-/// first line, so that line numbers stay correct. fish has no way to do this, so a script for fish
-/// may read itself.
+/// A long script, preceded by a command that takes the script itself off standard input. The
+/// command is on the script's first line, so that line numbers stay correct. fish has no such
+/// command, and an unknown shell may have none, so a script for them may read itself.
 fn with_empty_stdin(shell: &str, script: &str) -> String {
     let name = shell.rsplit('/').next().unwrap_or(shell);
     if SHELLS.contains(&name) && name != "fish" {

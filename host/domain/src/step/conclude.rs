@@ -18,9 +18,9 @@ pub(super) enum Conclusion {
     },
 }
 
-/// Derives the outcome. If the attempt was stopped, the reason for the stop decides whether it was
-/// cancelled or timed out; the exit code does not. An attempt that had succeeded before the first
-/// signal reached it has succeeded.
+/// Derives the outcome. If the attempt was stopped, the reason for the stop decides the outcome
+/// (cancelled, timed out, or failed because of a spent budget); the exit code does not. An attempt
+/// that had succeeded before the first signal reached it has succeeded.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),

@@ -228,8 +228,8 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // The same report may be repeated. So the attempt's number must not be used again:
-            // otherwise the repetition would withdraw the new start.
+            // The same report may be repeated. So the attempt's number must not be used again: if
+            // it were, the repetition would withdraw the new start.
             Conclusion::BackToReady => {
                 let reason = Reason::new(
                     ReasonClass::Lost,

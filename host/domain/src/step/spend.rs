@@ -179,7 +179,7 @@ impl Board {
     }
 
     /// Ends the agents of a graph whose budget is spent. Running agents are stopped, all others end
-    /// without having run. A task whose budget has been raised goes on.
+    /// without another attempt. A task whose budget has been raised goes on.
     fn end_graph(&mut self, now: Now, graph: TaskId, message: &str) {
         let is_of_graph = |task: &Task| {
             let request = &task.request;

@@ -170,7 +170,7 @@ fn each_task_that_waits_for_a_limit_has_one_event_for_the_limit() {
     }
 }
 
-/// A wrong end would otherwise park the account's tasks for ever.
+/// Without this limit, a wrong end could park the account's tasks for ever.
 #[test]
 fn limit_is_tested_after_eight_days_at_the_latest() {
     let check = |told_days: u64, days: u64| {
@@ -250,8 +250,8 @@ fn no_task_waits_for_ever_after_the_clock_was_set_back() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
-/// One attempt became ready again after the clock was set back, so its wait is longer than the
-/// account's.
+/// The clock was set back after the limit had ended, so a task that is submitted then waits for
+/// this end again, until an attempt shows that the limit is over.
 #[test]
 fn no_task_waits_for_a_limit_that_is_over() {
     for works in [Report::AccountWorks, success()] {

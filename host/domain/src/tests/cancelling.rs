@@ -199,7 +199,11 @@ fn cancel_reaches_descendants_below_ended_tasks() {
     }
 }
 
-/// (top) ─ (child) ─ grandchild ├ detached └ ready: tasks in brackets have ended.
+/// (top) ─ (child) ─ grandchild
+///       ├ detached
+///       └ ready
+///
+/// Tasks in brackets have ended.
 #[test]
 fn cancel_of_a_finished_task_reaches_its_descendants() {
     for restarted in [false, true] {

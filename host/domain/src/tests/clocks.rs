@@ -148,7 +148,7 @@ fn deadlines_of_another_boot_are_ignored() {
 }
 
 #[test]
-fn timeout_counts_on_while_no_host_runs() {
+fn timeout_stops_an_attempt_that_a_new_host_has_taken_over() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.reload();
     desk.recovered(task, Found::Known);

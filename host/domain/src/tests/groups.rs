@@ -71,7 +71,7 @@ fn paused_group_starts_nothing_and_running_tasks_go_on() {
 }
 
 #[test]
-fn group_limit_survives_a_restart_of_the_host() {
+fn pause_of_a_group_survives_a_restart_of_the_host() {
     let mut desk = Desk::new(8);
     desk.set_group(NewLimit::Most(1), Some(true));
     let (batch, _) = desk.board.seal();

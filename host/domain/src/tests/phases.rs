@@ -48,7 +48,7 @@ fn each_phase_has_one_word() {
 }
 
 #[test]
-fn short_command_has_no_preparation_phase() {
+fn plain_command_has_no_preparation_phase() {
     let check = |edit: fn(&mut Request), word: &str| {
         let mut desk = Desk::new(1);
         desk.prepares = false;

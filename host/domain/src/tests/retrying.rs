@@ -100,8 +100,8 @@ fn resume_continues_the_last_attempt_that_began() {
     let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
     assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
     assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
-    // The second attempt was never received. So the third continues the first, and the next one
-    // does too.
+    // The second attempt was never received. So another resumption continues the first attempt
+    // again.
     desk.turn();
     desk.report(id, never_received());
     desk.cancel(id).unwrap();
@@ -217,8 +217,8 @@ fn task_that_ends_and_is_retried_in_one_batch_is_written_once() {
     assert_eq!(rows, ["ready"]);
 }
 
-/// The ends are forgotten in the order of their times, not in the order of their ids, since
-/// otherwise the newest end could be forgotten first.
+/// The ends are forgotten in the order of their times. In the order of the tasks' ids, the newest
+/// end could be forgotten first.
 #[test]
 fn latest_repeated_ends_are_remembered() {
     let bounds = Bounds {
@@ -370,7 +370,7 @@ fn revision_of_an_outdated_request_must_be_made_again() {
     assert_eq!(moved, Err(Refused::Moved { task }));
 }
 
-/// Tasks with the old budget would end the whole graph.
+/// A task that kept the old budget would fail once the graph has spent that amount.
 #[test]
 fn new_graph_budget_applies_to_all_its_unfinished_tasks() {
     let mut desk = Desk::new(2);

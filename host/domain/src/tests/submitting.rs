@@ -238,7 +238,7 @@ fn task_of_a_parked_account_waits_from_its_submission() {
 }
 
 #[test]
-fn tasks_submitted_by_a_stopping_parent_are_cancelled() {
+fn attached_tasks_submitted_by_a_parent_that_is_being_cancelled_are_cancelled() {
     let check = |phase: &str, detached: bool, expected: &str| {
         let (mut desk, parent) = Desk::in_phase(phase);
         let child = desk.submit(|request| {

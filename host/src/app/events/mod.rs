@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
 
-/// Number of events read from the store at a time.
+/// Maximum number of events read from the store at a time.
 const PAGE: usize = 256;
-/// Number of events read ahead of a slow client.
+/// Maximum number of events read ahead of a slow client.
 const AHEAD: usize = 64;
 /// Maximum number of task names kept in memory.
 const NAMES: usize = 4_096;

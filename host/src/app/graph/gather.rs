@@ -34,8 +34,8 @@ const MOST_EDGES: usize = 200_000;
 const PAST: usize = 2_000;
 
 impl Host {
-    /// The connected components of the given tasks; if none are given, all unfinished tasks and
-    /// their dependencies.
+    /// The tasks of the named graph and their dependencies, or else the connected components of the
+    /// given tasks, or else all unfinished tasks and their dependencies.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
         self.read(move |reader| gather(reader, &query)).await
     }

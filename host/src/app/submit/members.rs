@@ -24,7 +24,7 @@ use crate::{
     environment::Kept,
 };
 
-/// Limit of the mistakes reported for a request.
+/// Maximum number of mistakes reported for a request.
 pub(super) const MISTAKES_MAX: usize = 100;
 
 /// A task that was validated by its executor.
@@ -96,7 +96,7 @@ impl Graph {
         let mut edges = Vec::with_capacity(self.members.len());
         let mut wrong = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
-            // Returns none if there is no such task.
+            // Returns `None` if there is no such task, and notes the mistake.
             let mut find = |task: &'a TaskRef, field: &str, at: usize| {
                 let known = names
                     .get(task.0.as_str())

@@ -17,8 +17,8 @@ use crate::{
     store::StoreError,
 };
 
-/// How often the store is read again before the engine gives up. With the pauses, that is half a
-/// minute.
+/// The maximum number of times that the store is read before the engine gives up. With the pauses,
+/// this takes half a minute.
 const TRIES: u32 = 30;
 
 /// The time for which messages wait during a load before they are refused. A load that succeeds

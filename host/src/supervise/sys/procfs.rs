@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 
 pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
-/// The marker that every child carries; its value is the attempt's id.
+/// The marker that every child carries; its value is the key of the attempt, or of the command that
+/// the host runs.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
 /// The marker of hosts and supervisors, and of the processes that they start to outlive them: such
 /// a process belongs to no attempt.
@@ -18,6 +19,12 @@ pub(in crate::supervise) const DETACHED_VARIABLE: &str = "CLAUDINE_DETACHED";
 pub(in crate::supervise) struct Marks {
     pub(in crate::supervise) attempt: Option<String>,
     pub(in crate::supervise) detached: bool,
+}
+
+/// The pid namespace of this process.
+pub(in crate::supervise) fn own_pid_namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
 /// The start time of a process that is forked now, in the unit of [`Stat::start_time`].

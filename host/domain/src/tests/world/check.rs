@@ -239,8 +239,8 @@ impl World {
         }
     }
 
-    /// Checks that the descendants of a cancelled task are cancelled. Uses the world's own record
-    /// of parents, which is independent of the board's.
+    /// Checks that the attached descendants of a cancelled task are cancelled. Uses the world's own
+    /// record of parents, which is independent of the board's.
     pub(super) fn check_cancelled(&self, cancelled: TaskId) {
         for task in self.board.unfinished() {
             let mut below = task.id;

@@ -51,8 +51,8 @@ pub(super) enum Happening {
     /// All of the tasks are submitted, or none.
     Submit(Vec<Wish>),
     Cancel(usize),
-    /// A finished task is retried with all its dependants that had run, or only with those that
-    /// could not run.
+    /// A finished task is retried, with all its finished dependants or only with those that could
+    /// not run because of the task.
     Retry(usize, bool),
     /// A task that waits for a time is started at once.
     TryNow(usize),

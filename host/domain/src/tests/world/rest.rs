@@ -87,7 +87,8 @@ impl World {
             }
         }
         self.deliver_all();
-        // This time exceeds any wait, even a wait that began while the wall clock had jumped ahead.
+        // All rounds together last longer than any wait, even than a wait that began while the wall
+        // clock had jumped ahead.
         self.happen(Happening::Pass(Duration::from_hours(12)));
     }
 
