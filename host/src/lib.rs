@@ -137,6 +137,10 @@ fn start_error(error: serve::ServeError) -> AppError {
     let kind = match &error {
         serve::ServeError::Taken { .. } => ErrorKind::Conflict,
         serve::ServeError::NoSpace { .. } => ErrorKind::StoreFull,
+        // As long as the original's tasks run, it helps nobody to wait for another host.
+        serve::ServeError::Supervise(supervise::SuperviseError::Copied { .. }) => {
+            ErrorKind::Forbidden
+        }
         _ => ErrorKind::Unavailable,
     };
     let app = AppError::new(kind, error.to_string());
