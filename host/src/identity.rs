@@ -2,11 +2,13 @@
 //! holder of the lock writes its identity into the lock file.
 //!
 //! Pids are reused, so the start time is recorded too. Within one boot, pid and start time together
-//! identify a process.
+//! identify a process. The inode of the lock file is recorded as well: in a copy of a data
+//! directory, the record names the host of the original.
 
 use std::{
-    fs::{self, File},
-    io::{self, Seek, Write},
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::unix::fs::MetadataExt,
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ pub(crate) struct HostProcess {
     /// Start time in clock ticks since the boot.
     start_time: u64,
     boot_id: String,
+    /// Device and inode of the lock file. Earlier versions did not record them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<(u64, u64)>,
 }
 
 impl HostProcess {
@@ -35,6 +40,7 @@ impl HostProcess {
             pid,
             start_time: proc_stat::stat(pid).ok_or_else(unseen)?.start_time,
             boot_id: clock::boot_id().to_string(),
+            file: Some(number_of(lock)?),
         };
         let mut line = serde_json::to_vec(&this)?;
         line.push(b'\n');
@@ -45,8 +51,12 @@ impl HostProcess {
 
     /// The host of a data directory, if it is alive.
     pub(crate) fn of(layout: &Layout) -> Option<Self> {
-        let noted: Self = serde_json::from_slice(&fs::read(layout.lock()).ok()?).ok()?;
-        noted.is_alive().then_some(noted)
+        let mut lock = File::open(layout.lock()).ok()?;
+        let mut text = Vec::new();
+        lock.read_to_end(&mut text).ok()?;
+        let noted: Self = serde_json::from_slice(&text).ok()?;
+        let is_copied = noted.file.is_some() && noted.file != number_of(&lock).ok();
+        (!is_copied && noted.is_alive()).then_some(noted)
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -68,10 +78,25 @@ impl HostProcess {
     }
 }
 
+/// Device and inode of a file.
+fn number_of(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|it| (it.dev(), it.ino()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn a_copied_record_names_no_host() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [layout, copy] = dirs.each_ref().map(|dir| Layout::new(dir.path()));
+        HostProcess::note(&mut File::create(layout.lock()).unwrap()).unwrap();
+        std::fs::copy(layout.lock(), copy.lock()).unwrap();
+        assert!(HostProcess::of(&layout).is_some());
+        assert_eq!(HostProcess::of(&copy), None);
+    }
 
     #[test]
     fn a_host_is_identified_by_its_pid_and_its_start_time() {

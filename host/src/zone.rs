@@ -28,7 +28,7 @@ fn find() -> Option<TimeZone> {
         return None;
     }
     match config::process_environment("TZ") {
-        Some(name) => named(&name),
+        Some(name) => named(&name.to_string_lossy()),
         None => of_file("", MACHINE.into()),
     }
 }
@@ -37,7 +37,7 @@ fn find() -> Option<TimeZone> {
 /// `CET-1CEST,M3.5.0,M10.5.0/3`.
 fn named(name: &str) -> Option<TimeZone> {
     let name = name.strip_prefix(':').unwrap_or(name);
-    let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.to_owned());
+    let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.into());
     // If `name` is an absolute path, `join` returns it unchanged.
     let path = PathBuf::from(database).join(name);
     of_file(name, path).or_else(|| TimeZone::posix(name).ok())

@@ -1,6 +1,6 @@
 //! Machine code of the built-in plugins, compiled once for each build of `claudine` and shared by
-//! all tests. Without it, hundreds of hosts would each begin to compile, and most of them would end
-//! before they had finished.
+//! all tests. If the code were not shared, hundreds of hosts would each begin to compile it, and
+//! most hosts would end before they had finished.
 //!
 //! A host accepts a file only if its digest is beside it, so copies are checked as usual.
 
@@ -17,8 +17,8 @@ use tempfile::NamedTempFile;
 /// makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
 
-/// Calls `compile`, which hands on the code of this binary, unless this was done before. Concurrent
-/// tests wait until it is done.
+/// Calls `compile`, which puts the code for this binary into `shared`, unless a test has done so
+/// before. Concurrent tests wait until the code is there.
 pub(crate) fn once(shared: &Path, binary: &Path, compile: impl FnOnce()) -> io::Result<()> {
     let built = fs::metadata(binary)?;
     let (seconds, nanoseconds) = (built.mtime(), built.mtime_nsec());

@@ -1,6 +1,6 @@
 //! A separate host for each test. Its data directory, home and configuration are in a temporary
-//! directory, nothing of the developer's environment reaches it, and when the test ends, none of
-//! its processes may be left alive.
+//! directory, nothing of the developer's environment but `PATH` reaches it, and when the test ends,
+//! none of its processes may be left alive.
 //!
 //! The harness drives the binary as a user does. Of the host's files it reads only those that name
 //! pids and, if a test fails, the log.

@@ -1,5 +1,5 @@
-//! Waiting for a condition, with a deadline. No other code of the tests lets time pass: a test that
-//! waits names the change it waits for.
+//! Waiting for a condition, with a deadline. No other code of the tests sleeps: a test that waits
+//! names the change it waits for.
 
 use std::{
     thread,

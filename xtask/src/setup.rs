@@ -55,7 +55,7 @@ pub(crate) fn print_exports() -> Result<()> {
     Ok(())
 }
 
-/// Installs the tools of the tests.
+/// Installs the tools that the tests need and the machine lacks.
 pub(crate) fn tools() -> Result<Tools> {
     let cache = checkout::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;

@@ -53,6 +53,12 @@ pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
     }
 }
 
+/// Whether processes of tasks may run where this process cannot see them.
+pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> bool {
+    let dir = layout.supervisors();
+    dir.is_dir() && supervise::is_out_of_sight(&dir)
+}
+
 impl Host {
     /// Shuts the host down. Returns when the shutdown begins; with `Drain` and `Kill`, this is when
     /// the last attempt has ended.

@@ -35,6 +35,8 @@ pub(super) struct InTheWay {
     pub(super) held_back: Option<String>,
     /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
+    /// Whether no host runs, and the task's processes may be where this process cannot see them.
+    pub(super) is_out_of_sight: bool,
     /// Some of the task's unfinished dependencies, and the number of the others.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
@@ -83,6 +85,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         refusal,
         held_back,
         suspended_supervisor,
+        is_out_of_sight,
         upstream,
         more_upstream,
         unreadable,
@@ -177,7 +180,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
             });
             let running = if queue.no_host {
-                running_without_host(phase, unrecorded::is_marked(task))
+                running_without_host(phase, unrecorded::is_marked(task), is_out_of_sight)
             } else {
                 running(phase)
             };
@@ -326,13 +329,17 @@ fn running(phase: &Phase) -> String {
 }
 
 /// Describes a running task if no host runs: steps that only a host takes wait for the next host.
-fn running_without_host(phase: &Phase, is_unrecorded: bool) -> String {
+fn running_without_host(phase: &Phase, is_unrecorded: bool, is_out_of_sight: bool) -> String {
     let what = match phase {
         _ if is_unrecorded => {
             "its process has ended; the next host reads the rest of its output and records the end"
         }
         Phase::Preparing => "it was being prepared when the host ended; the next host continues",
         Phase::Finishing => "it was finishing when the host ended; the next host continues",
+        Phase::Starting | Phase::Live | Phase::Stopping(_) if is_out_of_sight => {
+            "it was running when the host ended; its processes are in another container or pid \
+             namespace, so whether they still run cannot be seen from here"
+        }
         Phase::Settling => "ended; the next host commits, merges or pushes its changes",
         Phase::Assigned | Phase::Starting | Phase::Live | Phase::Stopping(_) => {
             return running(phase);

@@ -63,7 +63,7 @@ pub(crate) use self::{
     check::NAME_MAX_CHARS,
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
-    down::{supervisors_left, suspended_supervisors},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
@@ -81,9 +81,9 @@ pub(crate) use self::{
     transcript::{Style, lines_of},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
-        EventView, GitView, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
-        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
-        TaskRow, TaskView, Why, WorktreeView,
+        EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,
+        LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted,
+        TaskList, TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

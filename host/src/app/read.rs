@@ -14,7 +14,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::suspended_supervisors,
+    down::{supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -24,7 +24,7 @@ use super::{
     request::{ListFilter, TaskRef},
     select::{Purpose, Selection},
     transcript::begun,
-    view::{HostInfo, TaskList, TaskView, Why},
+    view::{HeldBackView, HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
     clock::{self, rfc3339},
@@ -125,6 +125,8 @@ impl Host {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
+        in_the_way.is_out_of_sight =
+            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout);
         in_the_way.limit = self.limit_of(&task);
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()
@@ -192,6 +194,7 @@ impl Host {
                 .map(|pause| rfc3339(pause.since)),
             supervisors: (self.supervisor_pids)(),
             suspended_supervisors: suspended_supervisors(&self.reader.layout),
+            held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),

@@ -109,9 +109,20 @@ fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)>
     told.map(|(name, value)| (name.to_owned(), value))
 }
 
-/// The host's own values of the minimal variables.
+/// The host's own values of the minimal variables. A value that is not valid UTF-8 cannot be stored
+/// with a task.
 fn minimal() -> BTreeMap<String, String> {
-    let named = |name: &str| Some((name.to_owned(), config::process_environment(name)?));
+    let named = |name: &str| match config::process_environment(name)?.into_string() {
+        Ok(value) => Some((name.to_owned(), value)),
+        Err(value) => {
+            tracing::warn!(
+                variable = name,
+                ?value,
+                "tasks do not get a variable that is not UTF-8"
+            );
+            None
+        }
+    };
     MINIMAL.into_iter().filter_map(named).collect()
 }
 

@@ -168,6 +168,12 @@ impl Runner {
         self.registry.held_back(attempt)
     }
 
+    /// The number of attempts whose output cannot be written at the moment, and one of the reasons;
+    /// none if there are no such attempts.
+    pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
+        self.registry.all_held_back()
+    }
+
     /// Passes on the reports of supervisors until the channel is closed.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
         let reporter = &self.launcher.reporter;

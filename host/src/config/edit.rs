@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_displayed_setting_can_be_set() {
-        let env = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
+        let env = |name: &str| (name == "HOME").then(|| std::ffi::OsString::from("/nowhere"));
         let settings = Settings::load(&super::super::Overrides::default(), &env).unwrap();
         let shown: Vec<_> = settings.shown().into_iter().map(|it| it.name).collect();
         assert_eq!(shown, NAMES);

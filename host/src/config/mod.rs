@@ -3,8 +3,8 @@
 //!
 //! Only this module of the host reads the environment. Later sources override earlier ones: file,
 //! environment, command line. An invalid value is never silently replaced by a default: it causes
-//! an error that names the value and its source. Only an invalid value in the environment is
-//! reported and ignored.
+//! an error that names the value and its source. Only an invalid setting in the environment is
+//! reported and ignored; a variable that tells where a file or directory is must be valid.
 
 mod edit;
 mod mcp;
@@ -14,6 +14,7 @@ mod variables;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -88,6 +89,8 @@ pub(crate) enum ConfigError {
     NoDataDir,
     #[error("{name} is `{value}`, but must be an absolute path")]
     NotAbsolute { name: &'static str, value: String },
+    #[error("{name} is {value:?}, but must be valid UTF-8")]
+    NotUtf8 { name: &'static str, value: OsString },
     #[error("unknown setting '{name}'{}", meant(*likely))]
     Unknown {
         name: String,
@@ -242,11 +245,21 @@ pub(crate) struct Settings {
 }
 
 /// Function that reads a variable of the environment. Tests read from a map instead.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// A variable of this process. An empty value and invalid UTF-8 count as unset.
-pub(crate) fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+/// A variable of this process. An empty value counts as unset.
+pub(crate) fn process_environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A variable as text. Invalid UTF-8 is an error: if it counted as unset, a command would use
+/// another directory than the one that was named.
+pub(crate) fn text_of(
+    env: Environment<'_>,
+    name: &'static str,
+) -> Result<Option<String>, ConfigError> {
+    let text = env(name).map(OsString::into_string).transpose();
+    text.map_err(|value| ConfigError::NotUtf8 { name, value })
 }
 
 /// The umask of this process in octal. It is read without changing it, because a change would
@@ -258,7 +271,7 @@ pub(crate) fn process_umask() -> Option<String> {
 }
 
 /// The whole environment of this process, unchanged.
-pub(crate) fn whole_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
@@ -271,13 +284,14 @@ pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<Pat
             source,
         });
     }
-    if let Some(value) = env(DATA_DIR) {
+    if let Some(value) = text_of(env, DATA_DIR)? {
         return absolute(DATA_DIR, value);
     }
-    if let Some(value) = env("XDG_STATE_HOME").filter(|value| value.starts_with('/')) {
+    let state = text_of(env, "XDG_STATE_HOME")?;
+    if let Some(value) = state.filter(|value| value.starts_with('/')) {
         return Ok(Path::new(&value).join("claudine"));
     }
-    let home = env("HOME").ok_or(ConfigError::NoDataDir)?;
+    let home = text_of(env, "HOME")?.ok_or(ConfigError::NoDataDir)?;
     Ok(absolute("HOME", home)?.join(".local/state/claudine"))
 }
 
@@ -293,14 +307,16 @@ fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
 /// The configuration file: `$CLAUDINE_CONFIG`, or else `$XDG_CONFIG_HOME/claudine/config.toml`, or
 /// else `~/.config/claudine/config.toml`.
 pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
-    if let Some(value) = env(CONFIG) {
+    if let Some(value) = text_of(env, CONFIG)? {
         return absolute(CONFIG, value);
     }
-    let directory = env("XDG_CONFIG_HOME")
-        .filter(|value| value.starts_with('/'))
-        .map(PathBuf::from)
-        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")));
-    let directory = directory.ok_or(ConfigError::NoFile)?;
+    let named = text_of(env, "XDG_CONFIG_HOME")?;
+    let directory = if let Some(directory) = named.filter(|value| value.starts_with('/')) {
+        PathBuf::from(directory)
+    } else {
+        let home = text_of(env, "HOME")?.ok_or(ConfigError::NoFile)?;
+        Path::new(&home).join(".config")
+    };
     Ok(directory.join("claudine/config.toml"))
 }
 
@@ -473,14 +489,55 @@ fn plain(value: &toml::Value) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn load(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let map: BTreeMap<_, _> = pairs
             .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .map(|(k, v)| ((*k).to_owned(), OsString::from(*v)))
             .collect();
         Settings::load(&Overrides::default(), &|name| map.get(name).cloned())
+    }
+
+    #[test]
+    fn a_path_in_a_variable_must_be_utf8() {
+        let check = |wrong: &str, others: &[(&str, &str)]| {
+            let env = |name: &str| {
+                let mut others = others.iter().filter(|(other, _)| *other == name);
+                if name == wrong {
+                    Some(OsString::from_vec(b"/srv/jos\xe9".to_vec()))
+                } else {
+                    others.next().map(|(_, value)| OsString::from(*value))
+                }
+            };
+            let error = Settings::load(&Overrides::default(), &env).unwrap_err();
+            let expected = format!(r#"{wrong} is "/srv/jos\xE9", but must be valid UTF-8"#);
+            assert_eq!(error.to_string(), expected);
+        };
+        let home = ("HOME", "/h");
+        check(DATA_DIR, &[home]);
+        check("XDG_STATE_HOME", &[home]);
+        check(CONFIG, &[home]);
+        check("XDG_CONFIG_HOME", &[home]);
+        let elsewhere = [("XDG_STATE_HOME", "/s"), ("XDG_CONFIG_HOME", "/c")];
+        check("HOME", &elsewhere[..1]);
+        check("HOME", &elsewhere[1..]);
+    }
+
+    #[test]
+    fn a_setting_in_a_variable_that_is_not_utf8_is_ignored_with_a_warning() {
+        let env = |name: &str| match name {
+            "HOME" => Some(OsString::from("/h")),
+            "CLAUDINE_LOG_LEVEL" => Some(OsString::from_vec(b"debug\xff".to_vec())),
+            _ => None,
+        };
+        let settings = Settings::load(&Overrides::default(), &env).unwrap();
+        let warning = "environment: CLAUDINE_LOG_LEVEL is `debug\u{fffd}`, but must be error, \
+                       warn, info, debug or trace; it is ignored";
+        assert_eq!(settings.warnings, [warning]);
+        assert_eq!(settings.log_level, "info");
     }
 
     #[test]

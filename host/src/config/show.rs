@@ -186,7 +186,7 @@ impl fmt::Display for Settings {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::path::PathBuf;
+    use std::{ffi::OsString, path::PathBuf};
 
     use super::{
         super::{CONFIG, Overrides},
@@ -205,9 +205,9 @@ mod tests {
         let load = |file: &std::path::Path| {
             let file = file.to_str().unwrap().to_owned();
             let env = move |name: &str| match name {
-                "HOME" => Some("/h".to_owned()),
-                "CLAUDINE_MAX_OUTPUT_BUFFER" => Some("10M".to_owned()),
-                CONFIG => Some(file.clone()),
+                "HOME" => Some(OsString::from("/h")),
+                "CLAUDINE_MAX_OUTPUT_BUFFER" => Some(OsString::from("10M")),
+                CONFIG => Some(OsString::from(&file)),
                 _ => None,
             };
             let overrides = Overrides {

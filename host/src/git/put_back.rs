@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::git::tests::Person;
 
-    /// A repository at its first commit, and the step to the second commit.
+    /// Makes a repository that is at its first commit. Returns the step to the second commit.
     async fn step(person: &Person) -> Step {
         person.git(&["init", "-q", "-b", "main"]);
         for path in ["changed", "gone", "deep/gone", "dir", "same"] {

@@ -54,8 +54,7 @@ impl Git {
     }
 
     /// The commit that a name means, and the branch of this name. A tag of the same name is
-    /// ignored, although git would prefer it: a base must be a branch into which work can be
-    /// merged.
+    /// ignored, although git would prefer it, because work can be merged only into a branch.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
         // As in git, these names come before any branch with such a name.
         if name == "HEAD" || name == "@" {

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
+    text::shell_word,
 };
 
 /// An error at the start of a host, or while it runs.
@@ -62,6 +63,9 @@ impl ServeError {
                 "free at least {} KiB there; nothing that was accepted is lost, and running tasks continue",
                 START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
             ))),
+            Self::Supervise(supervise::SuperviseError::Copied { original, .. }) => {
+                Some(Cow::Owned(of_copy(original.as_deref())))
+            }
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends that host; --data-dir chooses another directory",
             )),
@@ -88,6 +92,7 @@ impl ServeError {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
+            Self::Supervise(supervise::SuperviseError::Copied { .. }) => false,
             Self::Supervise(_) => true,
             _ => false,
         }
@@ -105,6 +110,20 @@ impl ServeError {
             source: Box::new(self),
         }
     }
+}
+
+/// Advice for a copy of a data directory whose tasks still run.
+fn of_copy(original: Option<&Path>) -> String {
+    let original = original.map_or_else(String::new, |original| {
+        format!(
+            " --data-dir {}",
+            shell_word(&original.display().to_string())
+        )
+    });
+    format!(
+        "`claudine{original} down --drain` lets the tasks of the original end first; a copy that \
+         is taken with `claudine backup` can be restored at any time"
+    )
 }
 
 fn free_text(bytes: u64) -> String {

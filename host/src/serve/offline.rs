@@ -11,7 +11,7 @@ use claudine_domain::{
 
 use super::open_plugins;
 use crate::{
-    app::{AppError, ErrorKind, Host, HostParts, supervisors_left},
+    app::{AppError, ErrorKind, Host, HostParts, supervisors_left, supervisors_out_of_sight},
     clock, command,
     config::Settings,
     engine,
@@ -58,6 +58,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         started_at: clock::wall(),
         supervisor_pids: Box::new(move || supervisors_left(&left)),
         held_back: Box::new(|_| None),
+        all_held_back: Box::new(|| None),
         attempt_of: Box::new(|_| Box::pin(async { None })),
         silent_supervisors: Box::new(Vec::new),
         watch: LogWatch::blind(),
@@ -65,7 +66,8 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
 }
 
 /// Marks a task whose process has ended since the last host ended. The next host records the end.
-/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive.
+/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive. An
+/// attempt whose processes cannot be seen from here is left as the last host recorded it.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;
@@ -74,7 +76,7 @@ fn without_ended_process(task: &mut Task, layout: &Layout) {
         Phase::Assigned | Phase::Preparing | Phase::Settling => return,
         Phase::Starting | Phase::Live | Phase::Stopping(_) | Phase::Finishing => task
             .last_attempt()
-            .is_some_and(|last| is_running(last, layout)),
+            .is_some_and(|last| is_running(last, layout) || supervisors_out_of_sight(layout)),
     };
     if !has_process {
         unrecorded::mark(task);

@@ -1,7 +1,7 @@
 //! Errors between the host and its supervisors.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of the host's side. The failure of a single child is a report, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,26 @@ pub(crate) enum SuperviseError {
     Fenced { dir: PathBuf, epoch: u64 },
     #[error("the supervisor in {} speaks protocol {theirs}, which this version of Claudine does not know; start the version that started the supervisor, or wait until its tasks have ended", dir.display())]
     Protocol { dir: PathBuf, theirs: u32 },
+    /// The data directory was copied while its tasks were running.
+    #[error(
+        "{} is a copy of {}, and its tasks still run under a supervisor (pid {pid}) that \
+         does not know the copy",
+        data_dir.display(),
+        original_text(original.as_deref())
+    )]
+    Copied {
+        data_dir: PathBuf,
+        /// The data directory of the supervisor, if it can be told.
+        original: Option<PathBuf>,
+        pid: u32,
+    },
     #[error("the host's part that speaks to the supervisors has ended")]
     Closed,
+}
+
+fn original_text(original: Option<&Path>) -> String {
+    original.map_or_else(
+        || "another data directory".to_owned(),
+        |original| original.display().to_string(),
+    )
 }

@@ -51,7 +51,9 @@ mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids, suspended};
+pub(crate) use host::{
+    Handover, Opened, Settings, Supervisors, is_out_of_sight, open, pids, suspended,
+};
 pub(crate) use launch::Program;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};

@@ -170,7 +170,7 @@ fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
 }
 
 /// The directory of a process, if it is a supervisor.
-fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
+pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
     let line = readable(fs::read(format!("/proc/{pid}/cmdline")))?;
     let directory = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == 0).skip(1);

@@ -150,6 +150,9 @@ pub(super) struct Identity {
     pub(super) pid: u32,
     pub(super) start_time: u64,
     pub(super) boot_id: String,
+    /// The pid namespace in which the pid is valid. Earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pid_namespace: Option<String>,
     /// The executable's version and file. A host with another executable starts its own supervisor
     /// for new work.
     pub(super) build: String,

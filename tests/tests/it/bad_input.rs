@@ -6,7 +6,12 @@ use std::{
     os::unix::{ffi::OsStringExt, fs::PermissionsExt},
 };
 
-use claudine_tests::{TestHost, command::Ran, short_id};
+use claudine_tests::{
+    TestHost,
+    command::{self, Ran},
+    short_id,
+    wait::PATIENCE,
+};
 
 /// Exit code if the subject does not exist or cannot be changed now.
 const REFUSED: i32 = 125;
@@ -118,6 +123,26 @@ fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo \xff")
         .code(USAGE)
         .says(&["UTF-8"]);
+}
+
+#[test]
+fn variable_with_an_invalid_path_names_no_other_directory() {
+    let host = TestHost::new();
+    let check = |name: &str, arguments: &[&str]| {
+        let mut path = host.root().join("jos").into_os_string().into_vec();
+        path.push(0xe9);
+        let mut command = host.command(arguments);
+        command.env(name, OsString::from_vec(path));
+        let ran = command::run(command, b"", PATIENCE).code(USAGE);
+        ran.says(&[name, "UTF-8"]);
+    };
+    check("CLAUDINE_DATA_DIR", &["down", "--kill"]);
+    check("CLAUDINE_DATA_DIR", &["run", "--", "true"]);
+    check("CLAUDINE_CONFIG", &["up"]);
+    check("CLAUDINE_CONFIG", &["config", "show"]);
+    let usual = host.root().join("state/claudine");
+    assert!(!usual.exists(), "the usual data directory was used");
+    assert_eq!(host.host_pid(), None);
 }
 
 #[test]

@@ -134,6 +134,33 @@ fn silent_supervisor_keeps_no_host_from_starting() {
 }
 
 #[test]
+fn copy_of_a_data_directory_is_refused_while_the_original_tasks_run() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.1; done; echo through");
+    let task = host.live(&id);
+    let original = host.host_pid();
+    let place = host.root().join("copy");
+    let mut copying = host.other("cp");
+    copying.arg("-a").args([host.data_dir(), &place]);
+    command::run(copying, b"", PATIENCE).check();
+    let copy = TestHost::builder().data_dir(&place).build();
+    // The record of the host is a copy too.
+    copy.run(["down"]).check();
+    for command in [vec!["wait", &id], vec!["down", "--kill"]] {
+        let refused = copy.run(command).code(125);
+        let copied = format!("is a copy of {}", host.data_dir().display());
+        refused.says(&[&copied, "down --drain", "claudine backup"]);
+    }
+    assert_eq!(host.host_pid(), original);
+    assert!(alive(task), "the original's task was ended");
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&id)["output"], "through\n");
+    // Without a supervisor of the original, the copy is an ordinary data directory.
+    host.run(["down", "--drain"]).check();
+    assert_eq!(copy.finished(&id)["outcome"], "lost");
+}
+
+#[test]
 fn commands_answer_while_the_host_is_suspended() {
     let host = TestHost::new();
     host.up();

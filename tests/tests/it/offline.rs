@@ -194,6 +194,36 @@ fn task_whose_process_ended_without_a_host_is_neither_counted_nor_shown_as_runni
     assert_eq!(host.finished(&queued)["outcome"], "succeeded");
 }
 
+/// As for a command in a container, of a task outside of it.
+#[test]
+fn task_in_another_pid_namespace_is_not_shown_as_ended() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let pid = host.live(&id);
+    host.run(["down"]).check();
+    let notes = host.data_dir().join("supervisors/1/identity.json");
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    let own = own.to_str().unwrap();
+    let noted = fs::read_to_string(&notes).unwrap();
+    assert!(noted.contains(own), "{noted}");
+    fs::write(&notes, noted.replace(own, "pid:[1]")).unwrap();
+    // From now on the process is not visible, as in that case.
+    kill_9(pid);
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
+
+    let task = host.status(&id);
+    assert_eq!(
+        (&task["state"], &task["phase"]),
+        (&"running".into(), &"live".into())
+    );
+    let why = host.text(["why", &id]);
+    assert!(why.contains("cannot be seen from here"), "{why}");
+    let listed = host.json(["list"]);
+    assert_eq!(listed["tasks"][0]["phase"], "live", "{listed:#}");
+    fs::write(&notes, noted).unwrap();
+    assert_eq!(host.status(&id)["phase"], "ended");
+}
+
 #[test]
 fn reading_does_not_disturb_a_host_that_starts_and_stops() {
     let host = TestHost::new();

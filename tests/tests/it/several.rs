@@ -121,8 +121,8 @@ fn selection_is_confirmed_or_needs_yes() {
     assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
 }
 
-/// `second` depends on any end of `first`, so it would become ready if `first` were cancelled alone
-/// first.
+/// `second` depends on any end of `first`, so `second` would become ready if `first` were cancelled
+/// before `second`.
 #[test]
 fn no_task_of_a_graph_starts_while_the_graph_is_cancelled() {
     let (host, blocker) = busy();

@@ -20,7 +20,8 @@ const SLEEPING: u32 = 1_000;
 /// Largest size in the measurement of the board alone.
 const LARGEST: &str = "1000000";
 
-/// Measures chains and fans (B1), a large graph (B2) and sleeping tasks (B4).
+/// Measures chains and fans, a large graph, and sleeping tasks (sections B1, B2 and B4 of the
+/// table).
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     hops(bench, table)?;
     large(bench, table)?;
@@ -112,7 +113,8 @@ pub(super) fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64>
     Ok(begin.elapsed().as_secs_f64() * 1e6 / edges.len() as f64)
 }
 
-/// Measures B2: one large request accepted, kept in memory, and loaded by the next host.
+/// Measures section B2 of the table: one large request accepted, kept in memory, and loaded by the
+/// next host.
 fn large(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!(
         "B2  a graph of {TASKS} tasks with {} edges, in one request",
@@ -197,7 +199,8 @@ fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     tasks
 }
 
-/// Measures B2 for the board alone, as a curve over the number of tasks.
+/// Measures section B2 of the table for the board (the queue in memory) alone, as a curve over the
+/// number of tasks.
 fn board(table: &mut Table) -> Result<()> {
     table.section("B2  the board alone, ten edges a task");
     let mut cargo = program::cargo(["run", "--release", "--quiet"]);
@@ -222,7 +225,7 @@ fn board(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Measures B4: a thousand sleeping tasks.
+/// Measures section B4 of the table: a thousand sleeping tasks.
 fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!("B4  {SLEEPING} tasks that sleep at once"));
     let trial = Trial::new(

@@ -18,7 +18,7 @@ use crate::trial::Trial;
 const UNFINISHED: usize = 10_000;
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Measures A4: cold start, idle memory, idle wake-ups.
+/// Measures section A4 of the table: cold start, idle memory, idle wake-ups.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A4  the host");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;

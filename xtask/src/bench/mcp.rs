@@ -11,7 +11,7 @@ use crate::trial::Trial;
 
 const CALLS: &str = "3000";
 
-/// Measures A6: `tools/call` over standard input and output.
+/// Measures section A6 of the table: `tools/call` over standard input and output.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A6  MCP over stdio, per call");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;

@@ -25,7 +25,7 @@ const MANY_BYTES: u64 = 10_000_000_000;
 pub(super) const SEQ: &[&str] = &["seq", "1", "32680000"];
 const CAT: &[&str] = &["cat", "big"];
 
-/// Measures A5: captured output against redirected output.
+/// Measures section A5 of the table: captured output against redirected output.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A5  output captured");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;

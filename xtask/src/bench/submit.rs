@@ -17,7 +17,7 @@ const CALLS: u32 = 500;
 const PROCESSES: &str = "100";
 const QUEUED: usize = 10_000;
 
-/// Measures A2: the command line and the socket.
+/// Measures section A2 of the table: the command line and the socket.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A2  submission, median");
     let claudine = bench.claudine.display().to_string();

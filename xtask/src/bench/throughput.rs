@@ -19,7 +19,7 @@ const BATCH: usize = 500;
 const FINISHED: usize = 100_000;
 const LIMIT: &str = "posix_spawn, two in flight";
 
-/// Measures A1: 2,000 × `true`, two at a time.
+/// Measures section A1 of the table: 2,000 × `true`, two at a time.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!("A1  {TASKS} × `true`, two at a time, per task"));
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
@@ -133,7 +133,7 @@ fn submitted_meanwhile(trial: &Trial) -> Result<f64> {
     Ok(took * 1e6 / f64::from(TASKS))
 }
 
-/// Measures A3: tasks that begin and end in the plugin.
+/// Measures section A3 of the table: tasks that begin and end in the plugin.
 pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A3  no-op through the mock executor, every one durable");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "64")])?;

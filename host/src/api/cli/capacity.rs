@@ -110,7 +110,7 @@ fn machine(view: &CapacityView) -> Vec<String> {
     };
     let cores = if view.slots == "auto" {
         format!(
-            "above {:.2}, only tasks below {SMALL_CORES} cores start, and after {} s the first in line",
+            "above {:.2}, only tasks below {SMALL_CORES} cores start, and the first in line after {} s",
             reading.cores * limits.cpu_percent / 100.0,
             PATIENCE.as_secs()
         )

@@ -58,7 +58,7 @@ pub(super) fn answer(arguments: &[OsString], wiring: Wiring) -> Option<ExitCode>
     let at = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[at + 1..].to_vec();
     let shells = Shells::builtins();
-    let Some(shell) = shells.completer(&shell) else {
+    let Some(shell) = shells.completer(&shell.to_string_lossy()) else {
         return Some(ExitCode::FAILURE);
     };
     let source = Source(Arc::new(Place {

@@ -305,7 +305,7 @@ fn copy(text: &str) -> std::io::Result<PathBuf> {
 /// Text of a new configuration file.
 const TEMPLATE: &str = "\
 # Settings of Claudine. `claudine config show` lists them with their values.
-# A host reads them when it starts: `claudine down && claudine up`.
+# A host reads them when it starts; `claudine down && claudine up` restarts it.
 ";
 
 fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> {

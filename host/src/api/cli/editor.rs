@@ -2,14 +2,13 @@
 
 use std::{path::Path, process::Command};
 
-use super::failure::Failure;
-use crate::config::process_environment;
+use super::{failure::Failure, session::unfit};
+use crate::config::{process_environment, text_of};
 
 /// Opens a file in the editor and waits until the editor has exited successfully.
 pub(super) fn edit(path: &Path) -> Result<(), Failure> {
-    let editor = ["VISUAL", "EDITOR"]
-        .into_iter()
-        .find_map(process_environment);
+    let of = |name| text_of(&process_environment, name).map_err(unfit);
+    let editor = of("VISUAL")?.map_or_else(|| of("EDITOR"), |editor| Ok(Some(editor)))?;
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
     // The variable may contain options, as for git.
     let words = shlex::split(&editor).unwrap_or_default();

@@ -107,7 +107,9 @@ pub(super) fn unfit(error: config::ConfigError) -> AppError {
     AppError::new(ErrorKind::Invalid, error.to_string())
 }
 
-/// The attempt inside which this command was called, if any.
+/// The attempt inside which this command was called, if any. Invalid UTF-8 is the id of no attempt.
 pub(super) fn enclosing_attempt() -> Option<String> {
-    config::process_environment(config::ATTEMPT)
+    config::process_environment(config::ATTEMPT)?
+        .into_string()
+        .ok()
 }

@@ -127,8 +127,8 @@ impl Which {
         if !self.yes {
             if !can_ask() {
                 return Err(Failure::Usage(format!(
-                    "there is no terminal to ask on which tasks to {word}: add --yes (-y), or \
-                     name the tasks"
+                    "without a terminal the selection cannot be confirmed: add --yes (-y), or \
+                     name the tasks to {word}"
                 )));
             }
             let dry_run = TaskActions {

@@ -4,7 +4,6 @@
 //! silent supervisor from that supervisor's notes; these attempts wait until the supervisor
 //! answers, and all other work runs.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,14 +66,15 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
 
 async fn blocking<T: Send + 'static>(
     dir: &Path,
-    read: fn(&Path) -> io::Result<T>,
+    read: fn(&Path) -> Result<T, SuperviseError>,
 ) -> Result<T, SuperviseError> {
     let of = dir.to_owned();
     tokio::task::spawn_blocking(move || read(&of))
         .await
-        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        .map_err(|source| SuperviseError::Directory {
-            path: dir.to_owned(),
-            source,
+        .unwrap_or_else(|panic| {
+            Err(SuperviseError::Directory {
+                path: dir.to_owned(),
+                source: std::io::Error::other(panic),
+            })
         })
 }

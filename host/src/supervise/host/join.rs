@@ -21,7 +21,7 @@ use crate::supervise::launch;
 use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
-use crate::supervise::sys::wait;
+use crate::supervise::sys::{procfs, wait};
 
 /// How long a supervisor may take to become ready, and to answer a hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -103,21 +103,36 @@ pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
     suspended.map(|supervisor| supervisor.pid).collect()
 }
 
+/// Whether a supervisor of this boot belongs to another pid namespace (a container, or the system
+/// around this one). Neither its processes nor their ends can be seen from here.
+pub(crate) fn is_out_of_sight(dir: &Path) -> bool {
+    let own = procfs::own_pid_namespace();
+    let mut noted = found(dir).filter_map(|dir| noted(&dir));
+    noted.any(|it| it.pid_namespace.is_some() && it.pid_namespace != own)
+}
+
 fn identities(dir: &Path) -> impl Iterator<Item = Identity> {
+    found(dir).filter_map(|dir| identity(&dir))
+}
+
+fn found(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");
         Directories::default()
     });
-    let directories = directories.found.into_iter();
-    directories.filter_map(|(_, dir)| identity(&dir))
+    directories.found.into_iter().map(|(_, dir)| dir)
 }
 
 /// The supervisor of a directory, if its process is alive.
 pub(super) fn identity(dir: &Path) -> Option<Identity> {
+    noted(dir).filter(|noted| is_alive(noted.pid, noted.start_time))
+}
+
+/// The supervisor of a directory, alive or dead, if it began in this boot.
+fn noted(dir: &Path) -> Option<Identity> {
     let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
     let noted: Identity = serde_json::from_slice(&noted).ok()?;
-    let lives = is_alive(noted.pid, noted.start_time);
-    (lives && *noted.boot_id == *clock::boot_id()).then_some(noted)
+    (*noted.boot_id == *clock::boot_id()).then_some(noted)
 }
 
 /// Starts a supervisor in a new directory and waits until it accepts connections.

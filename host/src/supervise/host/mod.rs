@@ -35,7 +35,7 @@ use super::report::{Found, Report};
 use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
 pub(super) use feed::Feed;
-pub(crate) use join::{pids, suspended};
+pub(crate) use join::{is_out_of_sight, pids, suspended};
 pub(crate) use router::open;
 use silent::Silent;
 

@@ -6,15 +6,21 @@
 //! exists it proves its group and its session, whose number is its pid. The marker in the
 //! environment or the tag proves any other process. All these processes are killed: the
 //! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
+//!
+//! A supervisor that still lives although nobody holds the lock of its directory is the supervisor
+//! of another directory, of which this one is a copy. Nothing of it is touched.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock;
+use crate::fsx::real;
+use crate::supervise::SuperviseError;
+use crate::supervise::peer;
 use crate::supervise::process::journal;
 use crate::supervise::protocol::{
     AttemptState, ChildState, ChildView, EndedState, Identity, Message,
@@ -25,6 +31,8 @@ use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
+/// How long a supervisor may live after it has released its lock, which it does at its end.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait for killed processes before looking again.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);
 /// When to give up. Processes that are still alive by then hang in the kernel, or belong to another
@@ -40,17 +48,24 @@ pub(super) struct Recovered {
     pub(super) swept: usize,
 }
 
-/// Reads the journal, ends the processes that are left, and returns the outcome of each attempt.
-/// Blocks.
-pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
-    let journal = read_journal(dir)?;
+/// Reads the journal of a supervisor whose lock is free, ends the processes that are left, and
+/// returns the outcome of each attempt. Blocks.
+pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
+    let fault = |source| SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    };
+    let journal = read_journal(dir).map_err(fault)?;
     let mut swept = 0;
     if let Some(supervisor) = &journal.supervisor
         && supervisor.boot_id == *clock::boot_id()
     {
+        if !has_ended(supervisor).map_err(fault)? {
+            return Err(copied(dir, supervisor.pid));
+        }
         // A supervisor that this very host started stays a zombie until it is reaped.
         wait::reap(supervisor.pid);
-        swept = end_everything(&journal, supervisor)?;
+        swept = end_everything(&journal, supervisor).map_err(fault)?;
     }
     Ok(Recovered {
         found: journal.attempts.into_values().map(found).collect(),
@@ -59,8 +74,41 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
 }
 
 /// The attempts in the notes of a supervisor that lives but does not answer. Blocks.
-pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
-    Ok(read_journal(dir)?.attempts.into_values().collect())
+pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
+    let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    })?;
+    Ok(journal.attempts.into_values().collect())
+}
+
+/// Whether the supervisor has ended; waits a while if it has not.
+fn has_ended(supervisor: &Identity) -> io::Result<bool> {
+    let give_up = clock::monotonic() + ENDS_WITHIN;
+    while let Some(pinned) = signals::pin(supervisor.pid, supervisor.start_time)? {
+        let left = give_up.saturating_sub(clock::monotonic());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        wait_for_ends(&[pinned], left)?;
+    }
+    Ok(true)
+}
+
+/// The error for the directory of a supervisor that lives, but works for another directory.
+fn copied(dir: &Path, pid: u32) -> SuperviseError {
+    let data_dir = |dir: &Path| dir.ancestors().nth(2).map(PathBuf::from);
+    let copy = data_dir(dir).unwrap_or_default();
+    let original = peer::directory_of(pid).ok().flatten();
+    // The original may have been moved, and the copy may be where it was.
+    let original = original
+        .and_then(|original| data_dir(&original))
+        .filter(|original| real(original) != real(&copy));
+    SuperviseError::Copied {
+        data_dir: copy,
+        original,
+        pid,
+    }
 }
 
 #[derive(Debug, Default)]
@@ -207,7 +255,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
                 }
             }
         }
-        wait_for_ends(&pinned)?;
+        wait_for_ends(&pinned, WAIT_FOR_END)?;
     }
     Ok(ended.len())
 }
@@ -272,13 +320,13 @@ fn ours(
 }
 
 /// Waits for the end of processes: a pidfd becomes readable when its process ends.
-fn wait_for_ends(pinned: &[OwnedFd]) -> io::Result<()> {
+fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let until = clock::monotonic() + WAIT_FOR_END;
+    let until = clock::monotonic() + limit;
     for descriptor in pinned {
         let left = until.saturating_sub(clock::monotonic());
         let timeout = Timespec {
-            tv_sec: 0,
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         };
         match poll(

@@ -137,7 +137,7 @@ enum Next {
 /// The result of a slow job.
 enum Done {
     Joined(u32, Result<Joined, NotJoined>),
-    Recovered(u32, io::Result<Recovered>),
+    Recovered(u32, Result<Recovered, SuperviseError>),
     /// The job panicked.
     Failed(String),
 }
@@ -387,6 +387,11 @@ impl Router {
             Done::Joined(number, Ok(joined)) => self.joined(number, joined),
             Done::Joined(number, Err(NotJoined::Dead)) => self.died(number),
             Done::Joined(number, Err(NotJoined::Fault(error))) => self.not_joined(number, error),
+            // Only the lock is gone, so the supervisor's processes are not lost: it ends them, and
+            // then itself, once it notices that.
+            Done::Recovered(number, Err(error @ SuperviseError::Copied { .. })) => {
+                self.not_joined(number, error);
+            }
             Done::Recovered(number, recovered) => self.recovered(number, recovered),
             Done::Failed(message) => {
                 tracing::error!(message, "a job of the router failed");
@@ -499,7 +504,7 @@ impl Router {
         self.bury(number, link.dir, HashSet::new());
     }
 
-    fn recovered(&mut self, number: u32, recovered: io::Result<Recovered>) {
+    fn recovered(&mut self, number: u32, recovered: Result<Recovered, SuperviseError>) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
         };
@@ -509,7 +514,8 @@ impl Router {
         }
         let mut kept = HashSet::new();
         let mut recovered = recovered.unwrap_or_else(|error| {
-            tracing::error!(%error, dir = %link.dir.display(), "cannot clean up after a dead supervisor");
+            let (error, dir) = (chain(&error), link.dir.display());
+            tracing::error!(error, %dir, "cannot clean up after a dead supervisor");
             Recovered::default()
         });
         if link.is_silent {

@@ -490,6 +490,7 @@ fn own_identity() -> io::Result<Identity> {
         pid,
         start_time: stat.start_time,
         boot_id: clock::boot_id().to_string(),
+        pid_namespace: procfs::own_pid_namespace(),
         build: own_build()?,
     })
 }

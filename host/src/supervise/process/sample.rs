@@ -100,9 +100,11 @@ impl Supervisor {
             .map(|process| (process.pid, process.parent))
             .collect();
         let mut sums: HashMap<AttemptNo, u64> = HashMap::new();
+        self.strays.forget_descent();
         for process in processes {
             if let Some(no) = self.owner_of(process.pid, &parents) {
                 *sums.entry(no).or_default() += process.rss_pages * page_bytes;
+                self.strays.descend(no, &[*process]);
             }
         }
         for (no, bytes) in sums {

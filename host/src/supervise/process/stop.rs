@@ -1,6 +1,7 @@
 //! Ends an attempt: sends the signals of a ladder and then KILL. Also enforces the attempts'
 //! deadlines, even while no host is connected.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Supervisor;
@@ -19,6 +20,8 @@ const FRESH_FOR: Duration = Duration::from_millis(20);
 /// busy machine with thousands of processes, a kill of them all must not spend its time on reading
 /// lists.
 const FRESH_FOR_READINGS: u32 = 4;
+/// Maximum number of looks for new strays after a KILL. One takes a fraction of a millisecond.
+const CHASES: usize = 100;
 
 impl Supervisor {
     /// Begins a stop. A stop that has begun already keeps its reason and starts over with the new
@@ -121,6 +124,7 @@ impl Supervisor {
         // Listed before anything is signalled, while the tree is still complete.
         let limits = self.limits;
         let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
+        self.strays.descend(no, &below);
         for group in &groups {
             ask_group(*group, signal);
         }
@@ -128,16 +132,41 @@ impl Supervisor {
             .iter()
             .filter(|process| !groups.contains(&process.group));
         for process in elsewhere {
-            let (pid, start_time) = (process.pid, process.start_time);
-            let sent = limits.with_reserve(|| signals::signal_process(pid, start_time, signal));
-            if let Err(error) = sent {
-                eprintln!("cannot signal process {}: {error}", process.pid);
-            }
+            self.signal_process(process, signal);
+        }
+        if signal == Signal::Kill && !strays.is_empty() {
+            self.chase(no, &below);
         }
         if let Some(attempt) = self.attempts.get_mut(&no) {
             attempt
                 .swept
                 .extend(strays.iter().map(|stray| (stray.pid, stray.start_time)));
+        }
+    }
+
+    /// Kills strays that appear while the others are killed: of a process that forks and ends, over
+    /// and over, each look finds another one.
+    fn chase(&mut self, no: AttemptNo, signalled: &[Stat]) {
+        let id = |stat: &Stat| (stat.pid, stat.start_time);
+        let mut signalled: HashSet<(u32, u64)> = signalled.iter().map(id).collect();
+        for _ in 0..CHASES {
+            self.look();
+            let mut new = self.strays_of(no);
+            new.retain(|stray| signalled.insert(id(stray)));
+            if new.is_empty() {
+                return;
+            }
+            for stray in &new {
+                self.signal_process(stray, Signal::Kill);
+            }
+        }
+    }
+
+    fn signal_process(&self, process: &Stat, signal: Signal) {
+        let (pid, start_time) = (process.pid, process.start_time);
+        let send = || signals::signal_process(pid, start_time, signal);
+        if let Err(error) = self.limits.with_reserve(send) {
+            eprintln!("cannot signal process {pid}: {error}");
         }
     }
 

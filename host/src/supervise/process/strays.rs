@@ -10,6 +10,9 @@ use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::AttemptKey;
 
+/// How often the children are listed in one look, if a child ends during each listing.
+const LOOKS: usize = 3;
+
 #[derive(Debug)]
 pub(super) struct Strays {
     children: OwnChildren,
@@ -17,6 +20,9 @@ pub(super) struct Strays {
     /// Ended children that were not reaped yet. They keep their pids, so no other process can have
     /// one of these pids.
     zombies: HashSet<u32>,
+    /// Attempts of processes that were below a leader when all processes were last listed, by pid
+    /// and start time.
+    descended: HashMap<(u32, u64), AttemptNo>,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,7 @@ impl Strays {
             children: OwnChildren::open()?,
             known: HashMap::new(),
             zombies: HashSet::new(),
+            descended: HashMap::new(),
         })
     }
 
@@ -86,6 +93,16 @@ impl Strays {
         }
     }
 
+    /// Notes these processes as descendants of an attempt's leader.
+    pub(super) fn descend(&mut self, no: AttemptNo, processes: &[Stat]) {
+        let known = processes.iter().map(|it| ((it.pid, it.start_time), no));
+        self.descended.extend(known);
+    }
+
+    pub(super) fn forget_descent(&mut self) {
+        self.descended.clear();
+    }
+
     pub(super) fn any_in_group_or_session(&self, leader: u32) -> bool {
         self.known
             .values()
@@ -107,9 +124,16 @@ impl Supervisor {
     /// Updates the list of strays. Costs one read if there are no strays. Returns `false` if the
     /// list is incomplete: the absence of strays then proves nothing.
     pub(super) fn look(&mut self) -> bool {
+        (0..LOOKS).any(|_| self.look_once())
+    }
+
+    /// Returns `false` if a child ended while the children were listed, because children of this
+    /// child may be missing from the list.
+    fn look_once(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
         };
+        let mut is_complete = true;
         let limits = self.limits;
         for pid in children {
             // A thousand zombies that wait for their turn are not to be looked up a thousand times.
@@ -136,11 +160,12 @@ impl Supervisor {
                 Some((_, None)) => {
                     self.strays.forget(pid);
                     self.strays.zombies.insert(pid);
+                    is_complete = false;
                 }
                 None => self.strays.forget(pid),
             }
         }
-        true
+        is_complete
     }
 
     fn place(&mut self, stat: Stat, marks: Marks) {
@@ -176,9 +201,16 @@ impl Supervisor {
                     Owner::Attempt(AttemptNo(attempt))
                 }
                 _ if marked == Some(None) => Owner::Nobody,
-                _ => before.unwrap_or_else(|| {
-                    Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
-                }),
+                _ => {
+                    let descent = self.strays.descended.get(&(stat.pid, stat.start_time));
+                    match (before, descent) {
+                        (Some(before), _) => before,
+                        (None, Some(no)) if live(no) => Owner::Attempt(*no),
+                        (None, _) => {
+                            Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
+                        }
+                    }
+                }
             },
         };
         let stray = Stray { stat, owner };

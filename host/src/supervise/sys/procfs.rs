@@ -21,6 +21,12 @@ pub(in crate::supervise) struct Marks {
     pub(in crate::supervise) detached: bool,
 }
 
+/// The pid namespace of this process.
+pub(in crate::supervise) fn own_pid_namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 /// The start time of a process that is forked now, in the unit of [`Stat::start_time`].
 ///
 /// A process that is forked between two equal readings has exactly that start time. So `/proc` need

@@ -63,20 +63,23 @@ pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result
     signal_pinned(raw, start_time, Signal::Kill)
 }
 
-/// Signals the process: the pidfd pins it first and the start time is compared afterwards, so the
-/// pid cannot be reused in between.
-fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option<OwnedFd>> {
+/// Opens a process; none if it has ended. The pidfd pins the process first and the start time is
+/// compared afterwards, so the pid cannot be reused in between.
+pub(in crate::supervise) fn pin(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
     let Some(target) = Pid::from_raw(raw.cast_signed()) else {
         return Ok(None);
     };
-    let pinned = match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
-        Ok(pinned) => pinned,
-        Err(rustix::io::Errno::SRCH) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    if !is_alive(raw, start_time) {
-        return Ok(None);
+    match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
+        Ok(pinned) => Ok(is_alive(raw, start_time).then_some(pinned)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option<OwnedFd>> {
+    let Some(pinned) = pin(raw, start_time)? else {
+        return Ok(None);
+    };
     let sent = rustix::process::pidfd_send_signal(&pinned, number(signal)).and_then(|()| {
         if signal == Signal::Kill {
             return Ok(());

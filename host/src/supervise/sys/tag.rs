@@ -1,5 +1,6 @@
-//! A tag that a process passes on to all its descendants, whatever they do: the soft limit on the
-//! number of file locks, a limit that no kernel since 2.4 enforces.
+//! A tag that a process passes on to its descendants: the soft limit on the number of file locks, a
+//! limit that no kernel since 2.4 enforces. Only what sets this limit again loses the tag, as `su`
+//! does where PAM sets all limits.
 //!
 //! Other marks can be lost: the marker in the environment together with the environment (`env -i`,
 //! `sudo`, a daemon that overwrites it with its title), session and group by `setsid`, the parent

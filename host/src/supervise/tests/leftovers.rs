@@ -74,6 +74,38 @@ async fn a_descendant_known_only_by_its_tag_is_ended_with_its_own_attempt() {
     assert!(!is_alive(others));
 }
 
+/// Another attempt, to which the process could belong, runs at the same time.
+#[tokio::test]
+async fn a_descendant_at_the_time_of_a_stop_is_ended_whatever_it_gave_up() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.script("other.1", "echo up; sleep 1000"))
+        .await;
+    lab.lines("other.1", 1).await;
+    // Everything but the last process ends at the first signal.
+    let script = "setsid sh -c 'prlimit --locks=unlimited setsid env -i \
+                  sh -c \"trap : TERM; echo \\$\\$; while :; do sleep 1; done\" & wait'";
+    lab.start(lab.script("t.1", script)).await;
+    let pid: u32 = lab.lines("t.1", 1).await[0].parse().unwrap();
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    lab.host.ended(&key("t.1")).await;
+    assert!(!is_alive(pid));
+    lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("other.1")).await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_another_one_at_each_look_is_ended() {
+    let mut lab = Lab::new().await;
+    let hop = "import os\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid()";
+    for name in ["t.1", "t.2", "t.3", "t.4", "t.5"] {
+        let script = format!("python3 -c '{hop}' > /dev/null 2>&1 &");
+        lab.run(lab.script(name, &script)).await;
+        lab.host.ended(&key(name)).await;
+        assert_eq!(marked(name), [0; 0], "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_process_detached_on_purpose_lives_on() {
     let mut lab = Lab::new().await;

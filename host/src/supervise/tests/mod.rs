@@ -88,16 +88,19 @@ impl Host {
         Self::open_by(dir, epoch, program).await
     }
 
-    /// Opens the lab; `program` is the executable that runs its supervisors.
-    pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
-        let environment = std::env::vars_os().collect();
-        let settings = Settings {
+    pub(super) fn settings(dir: &Path, epoch: u64, program: Program) -> Settings {
+        Settings {
             dir: dir.join("supervisors"),
             program,
-            environment,
+            environment: std::env::vars_os().collect(),
             descriptors: None,
             epoch,
-        };
+        }
+    }
+
+    /// Opens the lab; `program` is the executable that runs its supervisors.
+    pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
+        let settings = Self::settings(dir, epoch, program);
         let Opened {
             supervisors,
             found,

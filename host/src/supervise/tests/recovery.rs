@@ -187,6 +187,37 @@ fn a_pid_with_another_start_time_is_left_alone() {
     assert!(!signals::signal_process(child.id(), start_time, Signal::Kill).unwrap());
 }
 
+/// As in a copy of a data directory.
+#[tokio::test]
+async fn a_journal_of_a_living_supervisor_ends_nothing() {
+    let lab = Lab::new().await;
+    lab.start(lab.script("runs.1", "echo up; sleep 1000")).await;
+    lab.lines("runs.1", 1).await;
+    let pid = lab.supervisor_pid();
+    let running = family_of(pid);
+    assert!(!running.is_empty());
+    let copy = tempfile::TempDir::new().unwrap();
+    let of = |dir: &Path| dir.join("supervisors/1");
+    std::fs::create_dir_all(of(copy.path())).unwrap();
+    let journal = |dir: &Path| of(dir).join(process::journal::FILE);
+    std::fs::copy(journal(lab.dir.path()), journal(copy.path())).unwrap();
+    let program = Program {
+        path: std::env::current_exe().unwrap(),
+        args: vec![OsString::from("__supervise")],
+    };
+    let opened = open(Host::settings(copy.path(), 9, program)).await;
+    let Err(SuperviseError::Copied {
+        original,
+        pid: living,
+        ..
+    }) = opened
+    else {
+        panic!("{opened:?}")
+    };
+    assert_eq!((original.as_deref(), living), (Some(lab.dir.path()), pid));
+    assert!(running.iter().all(|pid| is_alive(*pid)));
+}
+
 #[tokio::test]
 async fn a_journal_of_another_boot_or_another_process_kills_nobody() {
     let dir = tempfile::TempDir::new().unwrap();

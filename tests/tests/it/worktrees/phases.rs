@@ -1,4 +1,5 @@
-//! Death of the host during each git command that makes a worktree or settles its work.
+//! Death of the host during each git command that makes a worktree, or that commits and merges or
+//! hands over its work at the end (the settlement); and the limits on such commands.
 
 use std::{
     collections::BTreeSet,
@@ -81,8 +82,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the pid
-    /// of that git.
+    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the
+    /// command and the pid of that git.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);
@@ -104,8 +105,8 @@ impl Shimmed {
     }
 }
 
-/// Number of tests that share the git commands of a task: every death takes a second, and there are
-/// some seventy.
+/// Number of tests that share the git commands of a task: every death takes a second, and a task
+/// has some seventy such commands.
 const SHARES: usize = 3;
 
 #[test]
@@ -196,7 +197,10 @@ fn next_host_continues_after_a_death_during_the_hand_over() {
             shimmed.hold_at(number);
             host.run(["release", &id]).check();
             let command = shimmed.reached_or_done(&id);
-            assert!(command.is_some(), "{branch} was handed over by less");
+            assert!(
+                command.is_some(),
+                "{branch} was handed over with fewer commands"
+            );
             host.kill_host();
             shimmed.go();
             host.up();
@@ -245,7 +249,7 @@ fn hanging_settlement_ends_at_its_time_limit() {
     let task = repository.host.finished(&id);
     assert_eq!(task["outcome"], "timed_out", "{task:#}");
     repository.is_untouched();
-    // It may have been ended before it could write its pid.
+    // The driver may have been ended before it could write its pid.
     if let Ok(pid) = fs::read_to_string(&pid) {
         assert!(!process::alive(pid.trim().parse().unwrap()));
     }
@@ -258,8 +262,8 @@ fn hanging_settlement_ends_at_its_time_limit() {
     repository.is_untouched();
 }
 
-/// No client waits for the request any more: a supervisor ends its git in time, and `down --kill`
-/// ends its git at once.
+/// No client waits for the request any more. Its git has a supervisor, which outlives the host, and
+/// `down --kill` ends the git at once.
 #[test]
 fn git_of_an_abandoned_request_is_ended() {
     let shimmed = Shimmed::new();
