@@ -157,7 +157,7 @@ impl Runner {
         }
     }
 
-    /// The attempt of a process, and who started it. The process is given with its parents up to
+    /// The attempt of a process, and who started it. The process is given with its ancestors below
     /// the supervisor.
     pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         self.registry.attempt_of(line).await
