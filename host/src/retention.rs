@@ -30,9 +30,10 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_hours(1);
-/// Number of tasks that are removed in one transaction. Other commits wait for this transaction.
+/// Maximum number of tasks that are removed in one transaction. Other commits wait for this
+/// transaction.
 const TASKS_AT_ONCE: usize = 500;
-/// Number of events that are removed in one transaction.
+/// Maximum number of events that are removed in one transaction.
 const EVENTS_AT_ONCE: usize = 8_000;
 
 /// Everything that is needed to remove old data.

@@ -19,7 +19,7 @@ use crate::{
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Fact {
     Submitted,
-    /// An attempt's worktree and its executor's code are being made.
+    /// An attempt's worktree is being made, and its executor's code is being loaded.
     AttemptPreparing {
         attempt: u32,
     },

@@ -234,12 +234,12 @@ fn each_variable<'a>(
 }
 
 /// Checks the working directories of all tasks; an error includes the index of its task. They may
-/// be on a disk that does not answer, so this runs on a thread that may block.
+/// be on a disk that does not answer, so the checks run on a thread that may block.
 pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut directories: Vec<(usize, PathBuf)> = Vec::new();
     for (index, Checked { task, .. }) in tasks.iter().enumerate() {
         let path = &task.working_directory;
-        // Each directory is checked once.
+        // A directory that several tasks in succession share is checked once.
         if directories.last().is_none_or(|(_, last)| last != path) {
             directories.push((index, path.clone()));
         }

@@ -54,6 +54,7 @@ pub(crate) struct Host {
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(super) held_back: HeldBack,
+    pub(super) all_held_back: AllHeldBack,
     pub(super) attempt_of: AttemptOf,
     /// Messages about supervisors that do not answer.
     pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -75,6 +76,9 @@ pub(crate) type AttemptOf =
 /// The reason why an attempt's output cannot be written at the moment, if there is one.
 pub(crate) type HeldBack = Box<dyn Fn(AttemptId) -> Option<String> + Send + Sync>;
 
+/// The number of attempts whose output cannot be written at the moment, and one of the reasons.
+pub(crate) type AllHeldBack = Box<dyn Fn() -> Option<(usize, String)> + Send + Sync>;
+
 /// Everything needed to create a host.
 pub(crate) struct HostParts {
     pub(crate) engine: Engine,
@@ -88,6 +92,7 @@ pub(crate) struct HostParts {
     pub(crate) started_at: Timestamp,
     pub(crate) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(crate) held_back: HeldBack,
+    pub(crate) all_held_back: AllHeldBack,
     pub(crate) attempt_of: AttemptOf,
     pub(crate) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) watch: LogWatch,
@@ -107,6 +112,7 @@ impl Host {
             started_at,
             supervisor_pids,
             held_back,
+            all_held_back,
             attempt_of,
             silent_supervisors,
             watch,
@@ -138,6 +144,7 @@ impl Host {
             started_at,
             supervisor_pids,
             held_back,
+            all_held_back,
             attempt_of,
             silent_supervisors,
             watch,

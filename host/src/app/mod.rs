@@ -81,9 +81,9 @@ pub(crate) use self::{
     transcript::{Style, lines_of},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
-        EventView, GitView, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
-        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
-        TaskRow, TaskView, Why, WorktreeView,
+        EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,
+        LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted,
+        TaskList, TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

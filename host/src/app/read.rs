@@ -24,7 +24,7 @@ use super::{
     request::{ListFilter, TaskRef},
     select::{Purpose, Selection},
     transcript::begun,
-    view::{HostInfo, TaskList, TaskView, Why},
+    view::{HeldBackView, HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
     ballast,
@@ -194,6 +194,7 @@ impl Host {
                 .map(|pause| rfc3339(pause.since)),
             supervisors: (self.supervisor_pids)(),
             suspended_supervisors: suspended_supervisors(&self.reader.layout),
+            held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),

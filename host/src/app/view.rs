@@ -545,6 +545,15 @@ pub(crate) struct Why {
     pub(crate) brief: Option<String>,
 }
 
+/// Tasks whose output cannot be written, as on a full disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct HeldBackView {
+    /// Number of these tasks.
+    pub(crate) tasks: usize,
+    /// The reason for one of them.
+    pub(crate) reason: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct HostInfo {
     pub(crate) version: String,
@@ -572,6 +581,9 @@ pub(crate) struct HostInfo {
     /// Pids of the supervisors that are stopped by a signal, so that their tasks do not end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) suspended_supervisors: Vec<u32>,
+    /// Running tasks whose output cannot be written at the moment, so that they do not end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_back: Option<HeldBackView>,
     /// Free space on the disk of the data directory below which nothing starts.
     #[serde(default)]
     pub(crate) disk_reserve_bytes: u64,

@@ -272,6 +272,16 @@ impl Registry {
         live.and_then(|live| live.look(|state| state.held.clone()))
     }
 
+    /// The number of attempts whose output cannot be written at the moment, and one of the reasons;
+    /// none if there are no such attempts.
+    pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
+        let attempts = self.attempts();
+        let live = attempts.live.values();
+        let held = live.filter_map(|live| live.look(|state| state.held.clone()));
+        let reasons: Vec<String> = held.collect();
+        Some((reasons.len(), reasons.into_iter().next()?))
+    }
+
     /// Passes on reports until the channel is closed.
     pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
         while let Some(report) = reports.recv().await {

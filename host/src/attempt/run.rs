@@ -157,7 +157,7 @@ impl Runner {
         }
     }
 
-    /// The attempt of a process, and who started it. The process is given with its parents up to
+    /// The attempt of a process, and who started it. The process is given with its ancestors below
     /// the supervisor.
     pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         self.registry.attempt_of(line).await
@@ -166,6 +166,12 @@ impl Runner {
     /// Why the attempt's output cannot be written at the moment.
     pub(crate) fn held_back(&self, attempt: AttemptId) -> Option<String> {
         self.registry.held_back(attempt)
+    }
+
+    /// The number of attempts whose output cannot be written at the moment, and one of the reasons;
+    /// none if there are no such attempts.
+    pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
+        self.registry.all_held_back()
     }
 
     /// Passes on the reports of supervisors until the channel is closed.

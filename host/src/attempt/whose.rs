@@ -18,7 +18,7 @@ use crate::{
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
-    /// The attempt of a process, and who started it. The process is given with its parents up to
+    /// The attempt of a process, and who started it. The process is given with its ancestors below
     /// the supervisor. At least one of these processes must be a child of the attempt, a command
     /// that the host runs for the attempt, or in the session of such a child or command. The
     /// environment of the process is no evidence, because the process may have written it itself.

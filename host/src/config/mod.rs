@@ -311,12 +311,11 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
         return absolute(CONFIG, value);
     }
     let named = text_of(env, "XDG_CONFIG_HOME")?;
-    let directory = match named.filter(|value| value.starts_with('/')) {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            let home = text_of(env, "HOME")?.ok_or(ConfigError::NoFile)?;
-            Path::new(&home).join(".config")
-        }
+    let directory = if let Some(directory) = named.filter(|value| value.starts_with('/')) {
+        PathBuf::from(directory)
+    } else {
+        let home = text_of(env, "HOME")?.ok_or(ConfigError::NoFile)?;
+        Path::new(&home).join(".config")
     };
     Ok(directory.join("claudine/config.toml"))
 }

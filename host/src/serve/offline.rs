@@ -58,6 +58,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         started_at: clock::wall(),
         supervisor_pids: Box::new(move || supervisors_left(&left)),
         held_back: Box::new(|_| None),
+        all_held_back: Box::new(|| None),
         attempt_of: Box::new(|_| Box::pin(async { None })),
         silent_supervisors: Box::new(Vec::new),
         watch: LogWatch::blind(),

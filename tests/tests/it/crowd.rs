@@ -160,6 +160,38 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
 }
 
+#[test]
+fn half_sent_requests_cost_little_memory_and_keep_no_others_out() {
+    const HALF_MIB: usize = 150;
+    let host = TestHost::new();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    let before = rss_mib(pid);
+    let length = (HALF_MIB * 2 - 50) << 20;
+    let via = "claudine-via: mcp\r\n";
+    let head = format!(
+        "POST /v1/tasks HTTP/1.1\r\nhost: claudine\r\n{via}content-length: {length}\r\n\r\n"
+    );
+    let piece = vec![b' '; 1 << 20];
+    let send = |limit: Option<Duration>| {
+        let mut stream = connect(&host);
+        stream.set_write_timeout(limit).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let is_sent = (0..HALF_MIB).all(|_| stream.write_all(&piece).is_ok());
+        (stream, is_sent)
+    };
+    let restrained = [None, Some(Duration::from_millis(500))].map(send);
+    let sent = [restrained[0].1, restrained[1].1];
+    assert_eq!(sent, [true, false], "the second has to wait for the first");
+    let after = rss_mib(pid);
+    let most = before + 250;
+    assert!(after < most, "{before} MiB before, {after} MiB after");
+    // There is still room for a large request of the owner.
+    let long = format!("true {}", "x".repeat(1 << 20));
+    let delegate = ["delegate", "--executor", "shell", "-"];
+    host.run_with(delegate, long.as_bytes()).check();
+}
+
 /// The host makes room for one connection at a time, and then has no descriptor left with which to
 /// find out whose process is behind the connection.
 #[test]

@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use claudine_tests::{TestHost, command, process::alive, wait::PATIENCE, wait_for};
@@ -179,6 +179,47 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
         "the log is complete"
     );
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}
+
+#[test]
+fn commands_that_wait_for_a_full_disk_say_so() {
+    let disk = SmallDisk::mount(128);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let writer = host.script("until test -e go; do sleep 0.1; done; exec yes");
+    host.live(&writer);
+    disk.fill();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the output to be held back", || {
+        host.text(["why", &writer])
+            .contains("held back")
+            .then_some(())
+    });
+    let waits = "1 task does not end before its output can be written: No space left";
+    let mut waiting = host.command(["wait", "--timeout", "1m", &writer]);
+    let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap());
+    let mut note = String::new();
+    said.read_line(&mut note).unwrap();
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert!(note.contains(waits), "{note}");
+    let way_out = format!("if the disk of {} is full", host.data_dir().display());
+    for down in ["--drain", "--kill"] {
+        let down = host.run(["down", down]).code(125);
+        down.says(&[waits, &way_out, "then the host ends as it was asked to"]);
+    }
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(doctor.contains(waits), "{doctor}");
+    assert!(host.host_pid().is_some());
+
+    disk.empty();
+    wait_for("the host to end", || {
+        host.host_pid().is_none().then_some(())
+    });
+    assert_eq!(host.status(&writer)["outcome"], "cancelled");
 }
 
 #[test]

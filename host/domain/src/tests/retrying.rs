@@ -356,7 +356,8 @@ fn revision_applies_from_the_next_attempt_and_is_recorded() {
     assert_eq!((attempt.number, attempt.may_cost_micro_usd), (2, Some(3)));
 }
 
-/// Two principals ask for different changes, both based on the same copy.
+/// Two changes are based on the same stored copy of the task; the second one is asked for after the
+/// run with the first one has ended.
 #[test]
 fn revision_of_an_outdated_request_must_be_made_again() {
     let (mut desk, task) = Desk::in_phase("succeeded");

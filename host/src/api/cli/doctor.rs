@@ -252,6 +252,10 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         );
     }
     findings.extend(supervisors(host));
+    findings.extend(host.held_back.as_ref().map(|held| {
+        let hint = text::let_it_be_written(&host.data_dir);
+        Finding::new(Verdict::Fail, "output", text::held_back(held)).hint(Some(hint))
+    }));
     // Dropping reports of attempts that are over is correct, so this is only information.
     if host.dropped_reports > 0 {
         let dropped = format!(
@@ -363,6 +367,7 @@ mod tests {
             paused_since: None,
             supervisors: Vec::new(),
             suspended_supervisors: Vec::new(),
+            held_back: None,
             disk_reserve_bytes: 1 << 30,
             dropped_reports: 0,
             commands_over_mcp: false,

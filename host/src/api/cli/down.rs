@@ -16,8 +16,8 @@ use super::{
     output, progress,
     session::Session,
     spinner::Spinner,
-    times,
-    watch::{TICK, interrupts},
+    text, times,
+    watch::{HELD_BACK_FOR, TICK, interrupts},
 };
 use crate::{
     api::{
@@ -25,8 +25,8 @@ use crate::{
         status,
     },
     app::{
-        AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, supervisors_left,
-        suspended_supervisors,
+        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow,
+        supervisors_left, suspended_supervisors,
     },
     clock,
     config::Begin,
@@ -39,6 +39,8 @@ const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Time between two looks for a supervisor that is stopped by a signal.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
+/// Time between two looks for tasks whose output cannot be written.
+const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
@@ -278,6 +280,10 @@ async fn ask(
                 spinner.clear();
                 return Err(suspended(pid, "the host ends as it was asked to").into());
             }
+            held = hold_up(client) => {
+                spinner.clear();
+                return Err(held_up(&held, &host.data_dir).into());
+            }
         };
         spinner.clear();
         let Some(ended) = ended else {
@@ -313,6 +319,31 @@ fn suspended(pid: u32, then: &str) -> AppError {
         format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
     AppError::new(ErrorKind::Unavailable, message)
         .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
+}
+
+/// Resolves once the output of running tasks could not be written for some time: until it is
+/// written, these tasks do not end.
+async fn hold_up(client: &Client) -> HeldBackView {
+    let mut since = None;
+    loop {
+        clock::sleep(LOOK_AT_OUTPUT).await;
+        // A host that does not answer is asked again.
+        let Some(held) = client.info().await.ok().and_then(|host| host.held_back) else {
+            since = None;
+            continue;
+        };
+        let since = *since.get_or_insert_with(clock::monotonic);
+        if clock::monotonic() >= since + HELD_BACK_FOR {
+            return held;
+        }
+    }
+}
+
+/// The error if tasks do not end because their output cannot be written.
+fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
+    let way_out = text::let_it_be_written(data_dir);
+    AppError::new(ErrorKind::Unavailable, text::held_back(held))
+        .hint(format!("{way_out}; then the host ends as it was asked to"))
 }
 
 /// Shows on a terminal which tasks are still running.

@@ -6,7 +6,7 @@ use super::terminal::{Colour, Look, Painted, harmless};
 pub(super) use super::times::{ago, now, ran, span};
 pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 use crate::{
-    app::{BudgetView, Counts, TaskRow, graph::Shade},
+    app::{BudgetView, Counts, HeldBackView, TaskRow, graph::Shade},
     text::short_id,
 };
 
@@ -18,6 +18,20 @@ pub(super) fn state(task: &TaskRow) -> String {
         (None, Some(phase)) if phase != "live" => phase.clone(),
         _ => task.state.clone(),
     }
+}
+
+/// The message about tasks whose output cannot be written.
+pub(super) fn held_back(held: &HeldBackView) -> String {
+    let reason = &held.reason;
+    match held.tasks {
+        1 => format!("1 task does not end before its output can be written: {reason}"),
+        count => format!("{count} tasks do not end before their output can be written: {reason}"),
+    }
+}
+
+/// The way out for tasks whose output cannot be written.
+pub(super) fn let_it_be_written(data_dir: &str) -> String {
+    format!("if the disk of {data_dir} is full, free space there")
 }
 
 /// A symbol for the state.

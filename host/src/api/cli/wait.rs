@@ -20,7 +20,7 @@ use super::{
     spinner::Spinner,
     terminal::Look,
     text,
-    watch::{EXPLAIN_EVERY, HOST_LEFT, TICK, interrupts},
+    watch::{EXPLAIN_EVERY, HOST_LEFT, TICK, interrupts, tell_held_back},
 };
 use crate::{
     api::{client::Seen, rest::LONGEST_WAIT, status},
@@ -71,7 +71,13 @@ impl Wait {
         });
         let is_shown = screen.borrow().spinner.is_shown() && tasks.iter().any(is_open);
         let waiting = async {
-            let waiting = all(session, tasks, &screen);
+            let say = |text: &str| screen.borrow_mut().say(text);
+            let waiting = async {
+                tokio::select! {
+                    ended = all(session, tasks, &screen) => ended,
+                    never = tell_held_back(session.client(), say) => match never {},
+                }
+            };
             match self.timeout {
                 None => Some(waiting.await),
                 Some(limit) => clock::within(limit, waiting).await,
@@ -270,8 +276,12 @@ impl Screen {
         let now = clock::monotonic();
         let said = self.host_left.replace(now);
         if said.is_none_or(|said| now > said + SAID_ONCE) {
-            self.spinner.clear();
-            output::say(HOST_LEFT);
+            self.say(HOST_LEFT);
         }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.spinner.clear();
+        output::say(text);
     }
 }

@@ -6,6 +6,8 @@
 
 use std::{
     cell::RefCell,
+    convert::Infallible,
+    future::pending,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -37,6 +39,9 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
+/// Time after which output that still cannot be written is reported: a disk may be full only for a
+/// moment.
+pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
 /// Time within which a second Ctrl-C cancels the task.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
@@ -45,6 +50,24 @@ pub(super) enum Watched {
     Done(Box<TaskView>),
     /// The person detached; the task continues.
     Detached,
+}
+
+/// Reports once that output of running tasks cannot be written, as on a full disk, because these
+/// tasks do not end until it is written. Asks rarely, because many commands may wait.
+pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infallible {
+    let client = client.that_starts_none();
+    clock::sleep(HELD_BACK_FOR).await;
+    loop {
+        // A host that does not answer is asked again.
+        if let Ok(host) = client.info().await
+            && let Some(held) = &host.held_back
+        {
+            let way_out = text::let_it_be_written(&host.data_dir);
+            say(&format!("note: {}; {way_out}", text::held_back(held)));
+            return pending().await;
+        }
+        clock::sleep(LONGEST_WAIT).await;
+    }
 }
 
 /// Watches a task until it ends. With `--json` its output is not shown, because the answer is the
@@ -128,6 +151,12 @@ async fn stay(
             return Ok((end.await?, ()));
         }
         tokio::try_join!(end, output)
+    };
+    let both = async {
+        tokio::select! {
+            ended = both => ended,
+            never = tell_held_back(client, |text| screen.borrow_mut().say(text)) => match never {},
+        }
     };
     let explaining = async {
         loop {

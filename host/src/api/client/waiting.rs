@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// A client like this one that starts no host.
-    pub(super) fn that_starts_none(&self) -> Self {
+    pub(in crate::api) fn that_starts_none(&self) -> Self {
         let mut start = self.start.clone();
         start.policy = Policy::Never;
         Self::new(start)

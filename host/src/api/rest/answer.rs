@@ -1,29 +1,18 @@
-//! Request bodies, queries and answers of handlers. Invalid requests are refused with the name of
-//! the field, and errors are JSON.
-
-use std::time::Duration;
+//! Queries and answers of handlers. Invalid requests are refused with the name of the field, and
+//! errors are JSON.
 
 use axum::{
-    extract::{self, FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
-    http::{
-        HeaderValue, Method, StatusCode, Uri,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
-        request::Parts,
-    },
+    extract::{self, FromRequestParts, Query},
+    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
-use hyper::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, map::Entry};
 
 use crate::{
     api::{lenient, status},
     app::{AppError, ErrorKind},
-    clock,
 };
-
-/// Time limit for receiving a request's body. The largest body takes a second over a local socket.
-const BODY_LIMIT: Duration = Duration::from_mins(1);
 
 /// Header with the host's version, sent with every answer; a client of another version reports the
 /// difference.
@@ -79,62 +68,6 @@ impl IntoResponse for Refusal {
 
 pub(super) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal(AppError::new(ErrorKind::Invalid, message))
-}
-
-/// A JSON body. An empty body is read as `{}`, so that a request whose fields all have defaults
-/// needs none.
-pub(super) struct Body<T>(pub(super) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let limit_bytes = super::limit_of(request.uri().path());
-        // A request with a declared size above the limit is refused before it is read.
-        if announced(&request).is_some_and(|bytes| bytes > limit_bytes as u64) {
-            return Err(too_large(limit_bytes));
-        }
-        let read = clock::within(BODY_LIMIT, Bytes::from_request(request, state)).await;
-        let Some(read) = read else {
-            let limit = BODY_LIMIT.as_secs();
-            return Err(invalid(format!(
-                "the request's body did not arrive within {limit} s"
-            )));
-        };
-        let bytes = read.map_err(|rejection| unread(rejection, limit_bytes))?;
-        let bytes = if bytes.is_empty() {
-            b"{}"
-        } else {
-            bytes.as_ref()
-        };
-        serde_json::from_slice(bytes)
-            .map(Body)
-            .map_err(|error| invalid(format!("the request's body: {error}")))
-    }
-}
-
-/// The size declared by a request.
-fn announced(request: &Request) -> Option<u64> {
-    let length = request.headers().get(CONTENT_LENGTH)?;
-    length.to_str().ok()?.parse().ok()
-}
-
-fn too_large(limit_bytes: usize) -> Refusal {
-    let mib = limit_bytes >> 20;
-    Refusal(
-        AppError::new(
-            ErrorKind::Invalid,
-            format!("the request is larger than {mib} MiB"),
-        )
-        .hint("put large content into a file and name the file in the prompt"),
-    )
-}
-
-fn unread(rejection: BytesRejection, limit_bytes: usize) -> Refusal {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return too_large(limit_bytes);
-    }
-    invalid(format!("the request's body cannot be read: {rejection}"))
 }
 
 /// The name in a path.
@@ -203,42 +136,12 @@ pub(super) async fn with_version(mut response: Response) -> Response {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use axum::{Router, routing::get};
+    use axum::{Router, extract::Request, routing::get};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
 
     use super::*;
     use crate::app::ListFilter;
-
-    /// The default limit would be two megabytes; the error must name the limit of the path.
-    #[tokio::test]
-    async fn a_request_that_is_too_large_is_refused_with_the_limit_of_its_path() {
-        let check = async |path: &str, limit: &str| {
-            let large = axum::body::Body::from(vec![b' '; 3 << 20]);
-            let request = Request::post(path).body(large).unwrap();
-            let read = Body::<serde_json::Value>::from_request(request, &()).await;
-            let told = read.err().unwrap().0.message;
-            assert_eq!(told, format!("the request is larger than {limit}"));
-        };
-        check("/v1/tasks", "256 MiB").await;
-        check("/v1/graph", "16 MiB").await;
-    }
-
-    #[tokio::test]
-    async fn a_request_declared_too_large_is_refused_before_it_is_read() {
-        let never = axum::body::Body::from_stream(futures_util::stream::pending::<
-            Result<Bytes, std::io::Error>,
-        >());
-        let request = Request::post("/v1/graph")
-            .header(CONTENT_LENGTH, "16777217")
-            .body(never)
-            .unwrap();
-        let read = Body::<serde_json::Value>::from_request(request, &()).await;
-        assert_eq!(
-            read.err().unwrap().0.message,
-            "the request is larger than 16 MiB"
-        );
-    }
 
     #[tokio::test]
     async fn a_query_field_may_be_repeated() {

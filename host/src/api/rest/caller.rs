@@ -47,6 +47,15 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
+/// Whether the sender of a request is restrained. A request from within this process is not.
+pub(super) async fn is_restrained(parts: &mut Parts, shared: &Shared) -> Result<bool, Refusal> {
+    if parts.extensions.get::<Connected>().is_none() {
+        return Ok(false);
+    }
+    let By(by) = By::from_request_parts(parts, shared).await?;
+    Ok(by.restrained)
+}
+
 /// The origin that a request states in a header. A request can state nothing else about its sender.
 fn via(parts: &Parts) -> Result<Via, Refusal> {
     let Some(said) = parts.headers.get(VIA_HEADER) else {

@@ -4,7 +4,8 @@ use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Body, Named, ok},
+    answer::{Answered, Named, ok},
+    body::Body,
     caller::By,
 };
 use crate::app::{GroupChange, GroupView};

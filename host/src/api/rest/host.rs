@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answered, Body, ok},
+    answer::{Answered, ok},
+    body::Body,
     caller::By,
 };
 use crate::{

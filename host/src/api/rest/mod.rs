@@ -47,6 +47,7 @@
 //! | `POST /v1/host/up` | lifts a drain |
 
 mod answer;
+mod body;
 mod caller;
 mod capacity;
 mod cost;
@@ -70,7 +71,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     middleware::map_response,
     routing::{get, post},
 };
@@ -84,7 +84,7 @@ pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
 pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
 
-use self::places::Places;
+use self::{body::Rooms, places::Places};
 use crate::app::Host;
 
 /// Header with the origin of a request.
@@ -100,6 +100,7 @@ struct Shared {
     host: Arc<Host>,
     going_down: GoingDown,
     places: Places,
+    rooms: Rooms,
 }
 
 /// Announces the shutdown of the host, so that waiting requests get an answer.
@@ -131,20 +132,12 @@ fn limit_of(path: &str) -> usize {
 
 fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
     Router::new()
-        .route(
-            TASKS,
-            post(tasks::submit)
-                .layer(DefaultBodyLimit::max(limit_of(TASKS)))
-                .get(tasks::list),
-        )
+        .route(TASKS, post(tasks::submit).get(tasks::list))
         .route(
             "/v1/tasks/actions",
             post(tasks::act).get(tasks::status_of_actions),
         )
-        .route(
-            PLAN,
-            post(tasks::plan).layer(DefaultBodyLimit::max(limit_of(PLAN))),
-        )
+        .route(PLAN, post(tasks::plan))
         .route("/v1/tasks/{task}", get(tasks::status))
         .route("/v1/tasks/{task}/wait", get(tasks::wait))
         .route("/v1/tasks/{task}/why", get(tasks::why))
@@ -183,11 +176,11 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(map_response(answer::with_version))
         .with_state(Shared {
             host,
             going_down,
             places,
+            rooms: Rooms::default(),
         })
 }

@@ -4,7 +4,8 @@ use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Body, ok},
+    answer::{Answered, ok},
+    body::Body,
     caller::By,
 };
 use crate::app::{PauseQueue, QueuePaused};

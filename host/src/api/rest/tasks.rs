@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answer, Answered, Asked, Body, Named, Refusal, ok},
+    answer::{Answer, Answered, Asked, Named, Refusal, ok},
+    body::Body,
     caller::By,
 };
 use crate::app::{

@@ -4,7 +4,8 @@ use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Asked, Body, Named, ok},
+    answer::{Answered, Asked, Named, ok},
+    body::Body,
     caller::By,
 };
 use crate::app::{

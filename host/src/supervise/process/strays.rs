@@ -32,7 +32,7 @@ struct Stray {
 }
 
 impl Stray {
-    /// Its line in the journal; none if nobody has to end it.
+    /// The stray's line in the journal; `None` if nobody has to end the stray.
     fn line(&self) -> Option<Message> {
         (self.owner != Owner::Nobody).then_some(Message::Stray {
             pid: self.stat.pid,
