@@ -82,13 +82,14 @@ impl Supervisor {
         }
         let mut cost = Duration::ZERO;
         if running().any(|child| child.started_at + EVERY <= now) {
+            let begun = clock::thread_cpu();
             // The journal has to name strays before a host needs it.
             self.look();
             match procfs::all() {
                 Ok(processes) => self.add_up(&processes),
                 Err(error) => eprintln!("cannot list processes: {error}"),
             }
-            cost = clock::monotonic().saturating_sub(now);
+            cost = clock::thread_cpu().saturating_sub(begun);
         }
         self.sampler.next = Some(now + EVERY.max(cost * LONGEST_SHARE));
     }

@@ -46,14 +46,16 @@ async fn peak_memory_is_the_childs_own() {
     check("t.3", "exit 0", None).await;
     check("t.4", &format!("({}); exit 0", dd(200)), Some(200 << 20)).await;
     // A process that lives long enough to be sampled has the sampled value.
-    let started = std::time::Instant::now();
-    let (exit, _) = lab.run(lab.script("t.5", "exec sleep 2")).await;
-    let peak = exit.usage.peak_rss_bytes;
-    assert!(
-        peak.is_some_and(|peak| peak > 100_000 && peak < 20 << 20),
-        "{peak:?} after {:?}",
-        started.elapsed()
-    );
+    // On a machine with very many processes, samples are rare.
+    for seconds in [1, 2, 4, 8, 16] {
+        let script = format!("exec sleep {seconds}");
+        let (exit, _) = lab.run(lab.script(&format!("t.{seconds}0"), &script)).await;
+        if let Some(peak) = exit.usage.peak_rss_bytes {
+            assert!(peak > 100_000 && peak < 20 << 20, "{peak}");
+            return;
+        }
+    }
+    panic!("no process was sampled");
 }
 
 #[tokio::test]
