@@ -101,13 +101,20 @@ impl Supervisor {
         if *next > now {
             return;
         }
+        let begins = *rung == 0;
         let step = ladder.get(*rung).copied();
         *rung = (*rung + 1).min(ladder.len() + 1);
         *next = now + step.map_or(KILL_EVERY, |step| step.wait);
         match step {
-            Some(step) => groups
-                .into_iter()
-                .for_each(|group| ask_group(group, step.signal)),
+            Some(step) => {
+                if begins {
+                    // The tree is still complete.
+                    self.list_descendants(no);
+                }
+                groups
+                    .into_iter()
+                    .for_each(|group| ask_group(group, step.signal));
+            }
             None => self.signal_everything(no, Signal::Kill),
         }
     }
@@ -118,13 +125,9 @@ impl Supervisor {
             return;
         };
         let groups = attempt.groups();
-        let mut roots = attempt.running_leaders();
         let strays = self.strays_of(no);
-        roots.extend(strays.iter().map(|stray| stray.pid));
         // Listed before anything is signalled, while the tree is still complete.
-        let limits = self.limits;
-        let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
-        self.strays.descend(no, &below);
+        let below = self.list_descendants(no);
         for group in &groups {
             ask_group(*group, signal);
         }
@@ -142,6 +145,20 @@ impl Supervisor {
                 .swept
                 .extend(strays.iter().map(|stray| (stray.pid, stray.start_time)));
         }
+    }
+
+    /// Lists the processes below the attempt's leaders and strays (included), and notes to which
+    /// attempt they belong.
+    fn list_descendants(&mut self, no: AttemptNo) -> Vec<Stat> {
+        let Some(attempt) = self.attempts.get(&no) else {
+            return Vec::new();
+        };
+        let mut roots = attempt.running_leaders();
+        roots.extend(self.strays_of(no).iter().map(|stray| stray.pid));
+        let limits = self.limits;
+        let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
+        self.strays.descend(no, &below);
+        below
     }
 
     /// Kills strays that appear while the others are killed: of a process that forks and ends, over

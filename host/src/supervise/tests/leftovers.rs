@@ -86,7 +86,12 @@ async fn a_descendant_at_the_time_of_a_stop_is_ended_whatever_it_gave_up() {
                   sh -c \"trap : TERM; echo \\$\\$; while :; do sleep 1; done\" & wait'";
     lab.start(lab.script("t.1", script)).await;
     let pid: u32 = lab.lines("t.1", 1).await[0].parse().unwrap();
-    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    let politely = Rung {
+        signal: Signal::Term,
+        wait: Duration::from_secs(10),
+    };
+    lab.stop(key("t.1"), StopWhy::Cancelled, vec![politely])
+        .await;
     lab.host.ended(&key("t.1")).await;
     assert!(!is_alive(pid));
     lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
