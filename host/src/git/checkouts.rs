@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BranchRef, Commit, Git, GitError, Look,
+    BranchRef, Commit, Git, GitError, Keeping, Look,
     place::is_same,
     spec::{LONG, Spec},
 };
@@ -102,8 +102,7 @@ impl Git {
     /// found by the name of its git directory, which git has derived from `path` and does not
     /// change.
     pub(crate) async fn moved_to(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
-        let git_dirs = self.common_dir().await?.join("worktrees");
-        let Some(git_dir) = path.file_name().map(|name| git_dirs.join(name)) else {
+        let Some(git_dir) = self.git_dir_for(path).await? else {
             return Ok(None);
         };
         let linked = self.entries().await?.into_iter().skip(1);
@@ -111,6 +110,15 @@ impl Git {
         let moved = others
             .find(|entry| git_dir_of(&entry.path).is_some_and(|found| is_same(&found, &git_dir)));
         Ok(moved.map(|entry| entry.path))
+    }
+
+    /// The git directory of the linked checkout that was made at `path`; `None` if git has removed
+    /// it. Git removes it together with the checkout. If somebody moves or removes the checkout
+    /// without git, its git directory remains.
+    pub(crate) async fn git_dir_for(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
+        let git_dirs = self.common_dir().await?.join("worktrees");
+        let git_dir = path.file_name().map(|name| git_dirs.join(name));
+        Ok(git_dir.filter(|git_dir| git_dir.join("HEAD").exists()))
     }
 
     /// The main checkout of a repository; `None` if it cannot be found.
@@ -169,15 +177,29 @@ impl Git {
         unless_unknown(self.change(&spec.arg(path).limit(LONG)).await)
     }
 
-    /// Makes git forget this checkout if its directory is missing. Another checkout whose directory
-    /// is missing may belong to a person, who has moved it or keeps it on a disk that is not
-    /// mounted.
-    pub(crate) async fn forget_missing(&self, path: &Path) -> Result<(), GitError> {
+    /// Makes git forget this checkout if its directory is missing, and keeps its commits that are
+    /// on no branch. Another checkout whose directory is missing may belong to a person, who has
+    /// moved it or keeps it on a disk that is not mounted. Returns whether the ref of kept commits
+    /// is known to exist.
+    pub(crate) async fn forget_missing(
+        &self,
+        path: &Path,
+        keeping: &Keeping,
+    ) -> Result<bool, GitError> {
         if fsx::is_taken(path) {
-            return Ok(());
+            return Ok(false);
         }
+        let is_kept = match self.git_dir_for(path).await? {
+            // Git reads the notes about the checkout from this directory, without the checkout.
+            Some(git_dir) => {
+                let git = self.in_repository(git_dir).with_identity().await?;
+                git.keep_abandoned(keeping).await?
+            }
+            None => false,
+        };
         let spec = Spec::changes(["worktree", "remove"]).arg(path);
-        unless_unknown(self.change(&spec).await)
+        unless_unknown(self.change(&spec).await)?;
+        Ok(is_kept)
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) use self::{
     names::{BranchRef, Commit},
     place::Place,
     put_back::PutBack,
+    reflog::Keeping,
     refs::{Resolved, Unmakable},
     work::Merged,
 };

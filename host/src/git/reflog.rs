@@ -20,6 +20,16 @@ pub(crate) struct Move {
     pub(crate) why: String,
 }
 
+/// How the commits of a checkout are kept that are on no branch.
+pub(crate) struct Keeping {
+    /// The ref that keeps the commits.
+    pub(crate) name: String,
+    /// Commits that something else keeps.
+    pub(crate) known: Vec<Commit>,
+    /// The message of the commit that the ref gets.
+    pub(crate) message: String,
+}
+
 /// Commits that one of our refs keeps.
 pub(crate) struct KeptCommits {
     by: Commit,
@@ -29,14 +39,13 @@ pub(crate) struct KeptCommits {
 impl Git {
     /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
     /// git forgets such commits with the checkout. The ref gets a commit whose parents are these
-    /// commits, and the commit that the ref had before. `known` are commits that something else
-    /// keeps. Returns whether the ref exists.
-    pub(crate) async fn keep_abandoned(
-        &self,
-        name: &str,
-        known: &[&Commit],
-        message: &str,
-    ) -> Result<bool, GitError> {
+    /// commits, and the commit that the ref had before. Returns whether the ref exists.
+    pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
+        let Keeping {
+            name,
+            known,
+            message,
+        } = keeping;
         let abandoned = self.abandoned(known).await?;
         let before = self.commit_of(name).await?;
         if abandoned.is_empty() {
@@ -49,20 +58,27 @@ impl Git {
             keeper = Some(self.commit_tree(&tree, &parents, message).await?);
         }
         let [new, old] = [&keeper, &before].map(|it| it.as_ref().map_or("", Commit::hash));
-        let spec = Spec::changes(["update-ref", "-m", "claudine: kept", name, new, old]);
+        let spec = Spec::changes([
+            "update-ref",
+            "-m",
+            "claudine: kept",
+            name.as_str(),
+            new,
+            old,
+        ]);
         self.change(&spec).await?;
         Ok(true)
     }
 
     /// The commits that were checked out here but are on no branch, tag or remote, without those
     /// that can be reached from another of them.
-    pub(super) async fn abandoned(&self, known: &[&Commit]) -> Result<Vec<Commit>, GitError> {
+    pub(super) async fn abandoned(&self, known: &[Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
             .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
             .await?;
         let lines = String::from_utf8_lossy(&output);
-        let mut seen: BTreeSet<&str> = known.iter().map(|it| it.hash()).collect();
+        let mut seen: BTreeSet<&str> = known.iter().map(Commit::hash).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
         let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
         self.only_noted(&past, known).await
@@ -70,11 +86,7 @@ impl Git {
 
     /// The commits in `past` that are neither on a branch, tag or remote nor kept otherwise,
     /// without those that can be reached from another of them.
-    async fn only_noted(
-        &self,
-        past: &[Commit],
-        known: &[&Commit],
-    ) -> Result<Vec<Commit>, GitError> {
+    async fn only_noted(&self, past: &[Commit], known: &[Commit]) -> Result<Vec<Commit>, GitError> {
         let (mut found, mut parents) = (BTreeSet::new(), BTreeSet::new());
         for some in past.chunks(COMMITS_MAX) {
             let spec = Spec::reads(["rev-list", "--ignore-missing", "--parents"]);

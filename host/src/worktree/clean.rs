@@ -54,7 +54,7 @@ impl Worktrees {
             if let Some(to) = repository.moved_to(git.dir()).await? {
                 return Ok(Some(format!("it was moved to {}", to.display())));
             }
-            repository.forget_missing(git.dir()).await?;
+            record.forget_missing(&repository, git.dir()).await?;
             match record.own_tip(&repository, None).await {
                 Err(WorktreeError::BranchReplaced { .. }) => return Ok(None),
                 tip => tip?,

@@ -9,7 +9,10 @@ use std::{
 
 use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record, settle::refuse_moved};
+use super::{
+    WorktreeError, Worktrees, error::io_error, keep::forget_missing, record::Record,
+    settle::refuse_moved,
+};
 use crate::{
     fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
@@ -100,7 +103,7 @@ impl Worktrees {
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         refuse_moved(&repository, task.id, git.dir()).await?;
-        repository.forget_missing(git.dir()).await?;
+        record.forget_missing(&repository, git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
             // The branch is made under another name.
             Err(WorktreeError::BranchReplaced { .. }) if !record.is_named => None,
@@ -238,7 +241,7 @@ impl Worktrees {
         if !is_its_own {
             return Err(WorktreeError::BranchExists { branch });
         }
-        repository.forget_missing(&self.path(task.id)).await?;
+        forget_missing(repository, task.id, &self.path(task.id)).await?;
         refuse_in_use(repository, &branch).await?;
         Ok((branch, Some(tip)))
     }
@@ -251,7 +254,7 @@ impl Worktrees {
         worktree: &Worktree,
     ) -> Result<(BranchRef, Option<Commit>), WorktreeError> {
         if let Some((branch, tip)) = self.own_branch(repository, task, worktree).await? {
-            repository.forget_missing(&self.path(task.id)).await?;
+            forget_missing(repository, task.id, &self.path(task.id)).await?;
             refuse_in_use(repository, &branch).await?;
             return Ok((branch, Some(tip)));
         }
@@ -270,7 +273,7 @@ impl Worktrees {
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         refuse_moved(&repository, record.task, git.dir()).await?;
-        repository.forget_missing(git.dir()).await?;
+        record.forget_missing(&repository, git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
         self.fill(git, record, tip).await
     }

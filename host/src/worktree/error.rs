@@ -79,6 +79,11 @@ pub(crate) enum WorktreeError {
         to: PathBuf,
     },
     #[error(
+        "the directory of the worktree was moved or removed without git, so nothing was done with the work; if the directory exists elsewhere, move it back to {}; if not, `claudine worktree clean` makes git forget the worktree and keeps its commits; then `claudine worktree merge {task}` merges what is on the branch",
+        path.display()
+    )]
+    GoneWithoutGit { task: TaskId, path: PathBuf },
+    #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
     )]
@@ -147,6 +152,7 @@ impl WorktreeError {
                 | Self::BranchGone { .. }
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
+                | Self::GoneWithoutGit { .. }
         )
     }
 

@@ -2,12 +2,15 @@
 //! and commits that were made without a branch. As long as a checkout exists, git keeps them for a
 //! while. When a worktree is removed, git forgets them. So they get a ref before the removal.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use claudine_domain::time::millis;
+use claudine_domain::{id::TaskId, time::millis};
 
 use super::{WorktreeError, record::Record};
-use crate::{clock, git::Git};
+use crate::{
+    clock,
+    git::{Commit, Git, Keeping},
+};
 
 /// Minimum time for which such commits are kept. It is as long as git itself keeps them for a
 /// checkout.
@@ -15,18 +18,30 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {
     /// The ref that keeps the commits that this worktree left on no branch.
-    pub(super) fn kept_ref(&self) -> String {
-        format!("refs/claudine/{}", self.task)
+    fn kept_ref(&self) -> String {
+        kept_ref(self.task)
+    }
+
+    fn keeping(&self) -> Keeping {
+        keeping(self.task, vec![self.base_commit.clone()])
     }
 
     /// Keeps the commits of the worktree in which `git` runs that are on no branch. Returns their
     /// ref if there are any.
     pub(super) async fn keep_abandoned(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
-        let name = self.kept_ref();
-        let message = format!("Commits of {} that were on no branch", self.task);
-        let known = [&self.base_commit];
-        let is_kept = git.keep_abandoned(&name, &known, &message).await?;
-        Ok(is_kept.then_some(name))
+        let is_kept = git.keep_abandoned(&self.keeping()).await?;
+        Ok(is_kept.then(|| self.kept_ref()))
+    }
+
+    /// Makes git forget the worktree at `path` if its directory is missing, and keeps the commits
+    /// of the worktree that are on no branch. Returns their ref if there are any.
+    pub(super) async fn forget_missing(
+        &self,
+        repository: &Git,
+        path: &Path,
+    ) -> Result<Option<String>, WorktreeError> {
+        let is_kept = repository.forget_missing(path, &self.keeping()).await?;
+        Ok(is_kept.then(|| self.kept_ref()))
     }
 
     /// Deletes the ref once its commits have been kept long enough. Returns whether the ref still
@@ -42,5 +57,28 @@ impl Record {
         }
         repository.forget_commits(&name, &kept).await?;
         Ok(false)
+    }
+}
+
+/// Does the same as [`Record::forget_missing`] for a task whose record is lost.
+pub(super) async fn forget_missing(
+    repository: &Git,
+    task: TaskId,
+    path: &Path,
+) -> Result<(), WorktreeError> {
+    let keeping = keeping(task, Vec::new());
+    repository.forget_missing(path, &keeping).await?;
+    Ok(())
+}
+
+fn kept_ref(task: TaskId) -> String {
+    format!("refs/claudine/{task}")
+}
+
+fn keeping(task: TaskId, known: Vec<Commit>) -> Keeping {
+    Keeping {
+        name: kept_ref(task),
+        known,
+        message: format!("Commits of {task} that were on no branch"),
     }
 }

@@ -114,9 +114,9 @@ impl Worktrees {
                 format!("on branch `{branch}`")
             };
             let detail = match &error {
-                WorktreeError::BranchReplaced { .. } | WorktreeError::Moved { .. } => {
-                    error.to_string()
-                }
+                WorktreeError::BranchReplaced { .. }
+                | WorktreeError::Moved { .. }
+                | WorktreeError::GoneWithoutGit { .. } => error.to_string(),
                 _ => format!("{error}; the work is {place}"),
             };
             let why = detail.split("; ").next().unwrap_or_default();
@@ -189,6 +189,7 @@ impl Worktrees {
 
     /// Carries out the strategy.
     pub(super) async fn carry_out(&self, work: &Work) -> Result<Merge, WorktreeError> {
+        work.refuse_gone().await?;
         let Done {
             state,
             detail,
@@ -209,7 +210,7 @@ impl Worktrees {
 
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        // If there is no worktree, everything is on the branch.
+        // If git has removed the worktree, everything is on the branch.
         if work.path.exists()
             && let Some(done) = work.commit_rest().await?
         {
@@ -286,30 +287,35 @@ impl Worktrees {
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
-        if work.path.exists() {
-            let why = match work.remove(&repository).await {
-                Ok(Removal::Removed(kept)) => {
-                    if let Some(kept) = kept {
-                        merge.detail = format!(
-                            "{}; commits of the worktree that are on no branch are kept: `git log {kept}`",
-                            merge.detail
-                        );
-                    }
-                    None
+        let removal = if work.path.exists() {
+            work.remove(&repository).await
+        } else {
+            // The removal of the worktree was perhaps interrupted.
+            let forgotten = work.record.forget_missing(&repository, &work.path).await;
+            forgotten.map(Removal::Removed)
+        };
+        let why = match removal {
+            Ok(Removal::Removed(kept)) => {
+                if let Some(kept) = kept {
+                    merge.detail = format!(
+                        "{}; commits of the worktree that are on no branch are kept: `git log {kept}`",
+                        merge.detail
+                    );
                 }
-                // The text of the merge already gives the reason.
-                Ok(Removal::LeftUncommitted) => return merge,
-                Ok(Removal::Refused(why)) => Some(why),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(why) = why {
-                merge.detail = format!(
-                    "{}; the worktree {} stays: {why}",
-                    merge.detail,
-                    work.path.display()
-                );
-                return merge;
+                None
             }
+            // The text of the merge already gives the reason.
+            Ok(Removal::LeftUncommitted) => return merge,
+            Ok(Removal::Refused(why)) => Some(why),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
+            merge.detail = format!(
+                "{}; the worktree {} stays: {why}",
+                merge.detail,
+                work.path.display()
+            );
+            return merge;
         }
         merge.worktree_removed = true;
         if matches!(merge.state, MergeState::Merged | MergeState::Nothing)
@@ -372,6 +378,19 @@ impl Work {
         let kept = self.record.keep_abandoned(&self.git).await?;
         repository.remove_worktree(&self.path, &look).await?;
         Ok(Removal::Removed(kept))
+    }
+
+    /// Refuses a worktree whose directory was moved or removed without git. The directory may have
+    /// had changes that are on no branch, and may still exist elsewhere. If git itself has removed
+    /// the worktree, git knows it no more, and everything is on the branch.
+    async fn refuse_gone(&self) -> Result<(), WorktreeError> {
+        if self.path.exists() || self.git.git_dir_for(&self.path).await?.is_none() {
+            return Ok(());
+        }
+        Err(WorktreeError::GoneWithoutGit {
+            task: self.task,
+            path: self.path.clone(),
+        })
     }
 
     /// Refuses a worktree in which another branch or commit is checked out. Returns the reason.

@@ -155,6 +155,41 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     }
 }
 
+/// Git still has the notes about the worktree, and forgets them when the worktree is forgotten.
+#[test]
+fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let go = host.root().join("go");
+    let script = format!(
+        "test -e {} && exit; echo 1 > file; {COMMIT}; git rev-parse HEAD; \
+         git reset -q --hard HEAD~1; git checkout -q --detach; echo 2 > file; {COMMIT}; \
+         git rev-parse HEAD; exit 1",
+        go.display()
+    );
+    let [cleaned, retried] = ["cleaned", "retried"].map(|name| {
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        fs::remove_dir_all(repository.worktree(&task)).unwrap();
+        task
+    });
+    fs::write(&go, "").unwrap();
+    host.run(["retry", "retried"]).check();
+    merged(&host.finished("retried"), "succeeded", "nothing");
+    host.run(["worktree", "clean"]).check();
+    repository.git(&["gc", "-q", "--prune=now"]);
+    for task in [cleaned, retried] {
+        let name = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+        let made: Vec<&str> = task["output"].as_str().unwrap().lines().collect();
+        assert_eq!(made.len(), 2, "{made:?}");
+        for commit in made {
+            repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+        }
+    }
+    let known = repository.git(&["worktree", "list"]);
+    assert_eq!(known.lines().count(), 1, "{known}");
+}
+
 /// A task continues on a branch that remains; merged work is continued from the base.
 #[test]
 fn cleaned_up_task_continues_from_its_branch_or_the_base() {

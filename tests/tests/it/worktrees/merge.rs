@@ -441,6 +441,53 @@ fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
     }
 }
 
+/// Files that were in no commit may still exist in the moved directory.
+#[test]
+fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let refused = |name: &str, script: &str| {
+        let task = repository.done(&["--merge", "auto", "--name", name], script);
+        merged(&task, "failed", "refused");
+        let why = "the directory of the worktree was moved or removed without git, so nothing was done with the work";
+        assert_eq!(task["reason"]["message"], why);
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        assert!(repository.branches().contains(&format!("claudine/{name}")));
+        let again = ["worktree", "merge", name];
+        host.run(again)
+            .code(REFUSED)
+            .says(&["moved or removed without git"]);
+        repository.is_untouched();
+        task
+    };
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; mv \"$PWD\" {}",
+            moved.display()
+        );
+        let task = refused(name, &script);
+        let worktree = repository.worktree(&task);
+        fs::rename(&moved, &worktree).unwrap();
+        let branch = format!("claudine/{name}");
+        git_in(host, &worktree, &["checkout", "-q", &branch]);
+        host.run(["worktree", "merge", name]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        repository.is_untouched();
+    }
+    let script = format!("echo work > work; {COMMIT}; rm -rf \"$PWD\"");
+    refused("removed", &script);
+    host.run(["worktree", "clean"]).check();
+    host.run(["worktree", "merge", "removed"]).check();
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+    repository.is_untouched();
+    let known = repository.git(&["worktree", "list"]);
+    assert_eq!(known.lines().count(), 1, "{known}");
+}
+
 /// Git may fail after it has written some of the files, or even its index.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {

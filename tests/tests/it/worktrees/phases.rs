@@ -16,8 +16,8 @@ use super::{COMMIT, Repository, git_in, merged, write_script};
 
 /// A script that runs in place of the host's git, and calls git. While a file `hold` with a number
 /// exists beside the script, commands are counted; the command with that number is written to
-/// `reached` and waits for `go`. If a file `only` exists, only commands that match its pattern
-/// count.
+/// `reached` and waits for `go`, or fails if `fail` exists by then. If a file `only` exists, only
+/// commands that match its pattern count.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/*}
 if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
@@ -27,6 +27,7 @@ if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "
     if test "$count" -eq "$hold"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
         until test -e "$here/go"; do sleep 0.1; done
+        if test -e "$here/fail"; then exit 1; fi
     fi
 fi
 exec REAL_GIT "$@"
@@ -171,6 +172,31 @@ fn next_host_continues_after_a_death_from(first: usize) {
     let alive = host.processes();
     let git = alive.iter().filter(|found| found.command.contains("git"));
     assert_eq!(git.count(), 0, "{alive:?}");
+}
+
+/// A power cut may end git after it has removed the directory and before it forgets the worktree.
+#[test]
+fn next_host_completes_the_removal_of_a_worktree() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    fs::write(at("only"), "worktree remove").unwrap();
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--merge", "auto"], "echo work > work");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the worktree was not removed");
+    host.kill_host();
+    fs::remove_dir_all(host.data_dir().join("worktrees").join(&id)).unwrap();
+    fs::write(at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    let task = host.finished(&id);
+    merged(&task, "succeeded", "merged");
+    assert_eq!(task["merge"]["worktree_removed"], true, "{task:#}");
+    assert_eq!(repository.branches(), ["main"]);
+    let known = repository.git(&["worktree", "list"]);
+    assert_eq!(known.lines().count(), 1, "{known}");
+    repository.is_untouched();
 }
 
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
