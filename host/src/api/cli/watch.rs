@@ -152,12 +152,12 @@ async fn stay(
         }
         tokio::try_join!(end, output)
     };
-    let both = async {
+    let both = Box::pin(async {
         tokio::select! {
             ended = both => ended,
             never = tell_held_back(client, |text| screen.borrow_mut().say(text)) => match never {},
         }
-    };
+    });
     let explaining = async {
         loop {
             clock::sleep(EXPLAIN_EVERY).await;
