@@ -39,6 +39,24 @@ pub(crate) struct Checkout {
     pub(crate) standing: Standing,
     /// Whether the main checkout cannot be found. If so, the path is that of the repository.
     pub(crate) is_hidden: bool,
+    /// Whether the directory is missing, perhaps only for a while: it may be on a drive that is not
+    /// mounted. Git then still counts the branch as used.
+    pub(crate) is_missing: bool,
+}
+
+/// What is added to a message about a branch that is in use in a missing directory.
+const MISSING: &str = "that directory is missing; bring it back, for example by mounting its drive, or make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked)";
+
+impl Checkout {
+    /// The directory and, if it is missing, what can be done about it.
+    pub(crate) fn shown(&self) -> String {
+        let path = self.path.display();
+        if self.is_missing {
+            format!("{path}, and {MISSING}")
+        } else {
+            path.to_string()
+        }
+    }
 }
 
 /// An entry of git's list of worktrees.
@@ -47,8 +65,6 @@ struct Entry {
     path: PathBuf,
     branch: Option<BranchRef>,
     is_bare: bool,
-    /// Whether the directory of the worktree is missing and the worktree is not locked.
-    is_gone: bool,
 }
 
 impl Git {
@@ -63,11 +79,14 @@ impl Git {
         let repository = self.common_dir().await?;
         let mut found = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
-            if entry.is_bare || entry.is_gone {
+            if entry.is_bare {
                 continue;
             }
+            let is_missing = at > 0 && !fsx::is_taken(&entry.path.join(".git"));
             let git_dir = if at == 0 {
                 Some(repository.clone())
+            } else if is_missing {
+                git_dir_of_missing(&repository, &entry.path)
             } else {
                 git_dir_of(&entry.path)
             };
@@ -86,6 +105,7 @@ impl Git {
                 is_hidden: path.is_none(),
                 path: path.unwrap_or_else(|| repository.clone()),
                 standing,
+                is_missing,
             });
         }
         Ok(found)
@@ -106,7 +126,7 @@ impl Git {
             return Ok(None);
         };
         let linked = self.entries().await?.into_iter().skip(1);
-        let mut others = linked.filter(|entry| !entry.is_gone && entry.path != path);
+        let mut others = linked.filter(|entry| entry.path != path);
         let moved = others
             .find(|entry| git_dir_of(&entry.path).is_some_and(|found| is_same(&found, &git_dir)));
         Ok(moved.map(|entry| entry.path))
@@ -227,7 +247,6 @@ fn entries(list: &str) -> Vec<Entry> {
                 path,
                 branch: branches.next().and_then(BranchRef::from_full),
                 is_bare: is("bare"),
-                is_gone: is("prunable") && !is("locked"),
             })
         })
         .collect()
@@ -238,6 +257,18 @@ fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(checkout.join(".git")).ok()?;
     let path = text.strip_prefix("gitdir: ")?;
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
+}
+
+/// The git directory of a linked checkout whose directory is missing. Git has noted there where the
+/// checkout's `.git` was.
+fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
+    let mut git_dirs = fsx::entries(&repository.join("worktrees"))
+        .ok()?
+        .into_iter();
+    git_dirs.find(|git_dir| {
+        let noted = fs::read_to_string(git_dir.join("gitdir")).unwrap_or_default();
+        git_dir.join(noted.trim_end_matches('\n')) == checkout.join(".git")
+    })
 }
 
 /// How a branch is used during a rebase or a bisect. No branch is checked out then, but git notes
@@ -275,20 +306,19 @@ mod tests {
             worktree /b c\0HEAD 2\0branch refs/heads/x\0locked it is away\0prunable gone\0\0\
             worktree /d\0HEAD 3\0detached\0\0worktree /e\0bare\0\0\
             worktree /f\0HEAD 2\0branch refs/heads/x\0prunable gone\0\0";
-        let check = |at: usize, path: &str, branch: Option<&str>, bare: bool, gone: bool| {
+        let check = |at: usize, path: &str, branch: Option<&str>, bare: bool| {
             let expected = Entry {
                 path: path.into(),
                 branch: branch.map(BranchRef::named),
                 is_bare: bare,
-                is_gone: gone,
             };
             assert_eq!(entries(list)[at], expected);
         };
-        check(0, "/a", Some("main"), false, false);
-        check(1, "/b c", Some("x"), false, false);
-        check(2, "/d", None, false, false);
-        check(3, "/e", None, true, false);
-        check(4, "/f", Some("x"), false, true);
+        check(0, "/a", Some("main"), false);
+        check(1, "/b c", Some("x"), false);
+        check(2, "/d", None, false);
+        check(3, "/e", None, true);
+        check(4, "/f", Some("x"), false);
         assert_eq!(entries(list).len(), 5);
     }
 

@@ -86,8 +86,11 @@ pub(crate) enum GitError {
     NotItsOwn { dir: PathBuf, top: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
-    #[error("branch `{branch}` is checked out in {}", at.display())]
-    InUse { branch: BranchRef, at: PathBuf },
+    #[error("branch `{branch}` is checked out in {}", checkout.shown())]
+    InUse {
+        branch: BranchRef,
+        checkout: Box<Checkout>,
+    },
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }

@@ -329,7 +329,7 @@ impl Git {
         if let Some(checkout) = self.checkouts_of(branch, None).await?.into_iter().next() {
             return Err(GitError::InUse {
                 branch: branch.clone(),
-                at: checkout.path,
+                checkout: Box::new(checkout),
             });
         }
         let full = branch.full();

@@ -83,8 +83,11 @@ impl Work {
         let place = format!(
             "`{base}` is {} in {}",
             checkout.standing.as_str(),
-            checkout.path.display()
+            checkout.shown()
         );
+        if checkout.is_missing {
+            return Ok(Some(place));
+        }
         if checkout.is_hidden {
             return Ok(Some(format!(
                 "{place}, and git cannot find the files of that checkout"

@@ -342,7 +342,7 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
         None => Ok(()),
         Some(checkout) => Err(GitError::InUse {
             branch: branch.clone(),
-            at: checkout.path,
+            checkout: Box::new(checkout),
         }
         .into()),
     }

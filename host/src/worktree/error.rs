@@ -54,6 +54,12 @@ pub(crate) enum WorktreeError {
         branch: BranchRef,
         standing: Standing,
     },
+    #[error("--merge auto would move `{branch}`, which is {} in {}, and that directory is missing", standing.as_str(), checkout.display())]
+    Missing {
+        checkout: PathBuf,
+        branch: BranchRef,
+        standing: Standing,
+    },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
     #[error("the submodules of the worktree cannot be checked out: {0}")]
@@ -119,6 +125,9 @@ impl WorktreeError {
             Self::Hidden { .. } => {
                 Some("submit the task in that checkout, or choose --merge manual, pr or patch")
             }
+            Self::Missing { .. } => Some(
+                "bring the directory back, for example by mounting its drive, make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked), or choose --merge manual, pr or patch",
+            ),
             Self::BranchExists { .. } => {
                 Some("choose another name, or leave out --branch to have one named after the task")
             }
@@ -146,6 +155,7 @@ impl WorktreeError {
                 | Self::Dirty { .. }
                 | Self::InUse { .. }
                 | Self::Hidden { .. }
+                | Self::Missing { .. }
                 | Self::NoWorktree { .. }
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }

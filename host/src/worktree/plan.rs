@@ -171,6 +171,13 @@ async fn refuse_unmergeable(
                 standing,
             });
         }
+        if checkout.is_missing {
+            return Err(WorktreeError::Missing {
+                checkout: path,
+                branch,
+                standing,
+            });
+        }
         if standing != Standing::CheckedOut {
             return Err(WorktreeError::InUse {
                 checkout: path,

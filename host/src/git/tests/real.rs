@@ -342,6 +342,17 @@ async fn a_branch_in_use_is_not_deleted() {
     in_use("main").await;
     worktree(&person, "beside").await;
     in_use("beside").await;
+    // The directory may be on a drive that is not mounted.
+    let tree = person.home().join("tree");
+    fs::rename(&tree, person.home().join("away")).unwrap();
+    in_use("beside").await;
+    let tree = tree.to_str().unwrap();
+    person.git(&["worktree", "lock", tree]);
+    in_use("beside").await;
+    person.git(&["branch", "there"]);
+    let notes = ".git/worktrees/tree/rebase-merge/head-name";
+    person.write(notes, "refs/heads/there\n");
+    in_use("there").await;
     // During a stopped rebase or a bisect git itself says that no branch is checked out.
     person.write("file", "two\n");
     person.git(&["commit", "-q", "-a", "-m", "second"]);

@@ -668,6 +668,41 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     repository.is_untouched();
 }
 
+/// The directory may be on a drive. When it is back, its next commit would undo the merge.
+#[test]
+fn branch_checked_out_in_a_missing_directory_is_not_moved() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.git(&["switch", "-q", "-c", "other"]);
+    let [drive, away] = ["drive", "away"].map(|name| host.root().join(name));
+    let path = drive.to_str().unwrap();
+    repository.git(&["worktree", "add", "-q", path, "main"]);
+    let is_clean = || assert_eq!(git_in(host, &drive, &["status", "--porcelain"]), "");
+    let options = ["--base", "main", "--merge", "auto"];
+    for (name, first) in [("plain", ":"), ("locked", "git worktree lock")] {
+        let script = format!(
+            "echo {name} > {name}; {first} {path}; mv {path} {}",
+            away.display()
+        );
+        let task = repository.done(&options, &script);
+        let detail = merged(&task, "failed", "refused");
+        let start = format!("`main` is checked out in {path}, and that directory is missing; ");
+        assert!(detail.starts_with(&start), "{detail}");
+        assert!(detail.contains("`git worktree prune`"), "{detail}");
+        // New tasks to be merged into this branch are refused as well.
+        let new = ["run", "--worktree"].iter().chain(&options);
+        host.run(new.chain(&["--", "true"]))
+            .code(REFUSED)
+            .says(&["that directory is missing", "`git worktree prune`"]);
+        fs::rename(&away, &drive).unwrap();
+        is_clean();
+        let id = task["id"].as_str().unwrap();
+        host.run(["worktree", "merge", id]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        is_clean();
+    }
+}
+
 #[test]
 fn checkout_with_a_separate_git_directory_is_updated() {
     let repository = Repository::new();
