@@ -136,10 +136,14 @@ impl HostBuilder {
             .expect("a directory of the test's own");
         if is_usual {
             let shared = compiled_plugins();
-            // The first host that lists its plugins compiles them.
+            // The first host that lists its plugins compiles them, which may take longer than a
+            // command waits for its answer.
             compiled::once(&shared, &host.binary, || {
                 let host = TestHost::builder().from_nothing().build();
-                host.run(["plugin", "list"]).check();
+                wait_at_most(4 * PATIENCE, || {
+                    host.run(["plugin", "list"]).status.success().then_some(())
+                })
+                .expect("the plugins to be compiled");
             })
             .and_then(|()| compiled::take_over(&shared, &host.data_dir))
             .expect("compiled code of the built-in plugins");

@@ -58,7 +58,6 @@ impl Serve {
             slots: self.slots,
             keep: self.keep,
         };
-        let mut lost = None;
         let mut ready = |host: &HostInfo| {
             let said = if self.background {
                 announce(wiring, &Announcement::Ready(Box::new(host.clone())))
@@ -68,7 +67,9 @@ impl Serve {
                 output::say(&format!("host ready: pid {}, {}", host.pid, host.url));
                 Ok(())
             };
-            lost = said.err();
+            if let Err(error) = said {
+                tracing::warn!("nobody could be told that the host is ready: {error}");
+            }
         };
         let served = (wiring.serve)(&overrides, self.background, &mut ready);
         match served {
