@@ -387,8 +387,7 @@ impl Router {
             Done::Joined(number, Ok(joined)) => self.joined(number, joined),
             Done::Joined(number, Err(NotJoined::Dead)) => self.died(number),
             Done::Joined(number, Err(NotJoined::Fault(error))) => self.not_joined(number, error),
-            // Only the lock is gone, so the supervisor's processes are not lost: it ends them, and
-            // then itself, once it notices that.
+            // Only the lock is gone: the supervisor ends its processes itself once it notices that.
             Done::Recovered(number, Err(error @ SuperviseError::Copied { .. })) => {
                 self.not_joined(number, error);
             }
@@ -514,8 +513,7 @@ impl Router {
         }
         let mut kept = HashSet::new();
         let mut recovered = recovered.unwrap_or_else(|error| {
-            let (error, dir) = (chain(&error), link.dir.display());
-            tracing::error!(error, %dir, "cannot clean up after a dead supervisor");
+            tracing::error!(error = %chain(&error), "cannot clean up after a dead supervisor");
             Recovered::default()
         });
         if link.is_silent {
