@@ -111,9 +111,9 @@ impl Supervisor {
                     // The tree is still complete.
                     self.list_descendants(no);
                 }
-                groups
-                    .into_iter()
-                    .for_each(|group| ask_group(group, step.signal));
+                for group in groups {
+                    ask_group(group, step.signal);
+                }
             }
             None => self.signal_everything(no, Signal::Kill),
         }
