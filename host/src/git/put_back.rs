@@ -36,8 +36,12 @@ pub(crate) enum PutBack {
     /// Git had changed nothing.
     Unchanged,
     Done,
-    /// These files could not be restored.
-    Left(Vec<String>),
+    Left {
+        /// Files that git had changed and that could not be restored.
+        changed: Vec<String>,
+        /// Files that differ from both commits. A person may have changed them.
+        other: Vec<String>,
+    },
 }
 
 impl Git {
@@ -71,7 +75,10 @@ impl Git {
     /// files that are missing or equal those of the new commit. A person may have changed any other
     /// file.
     pub(crate) async fn put_back(&self, step: &Step) -> Result<PutBack, GitError> {
-        if self.not_as_old(step).await?.is_empty() {
+        let before = self.not_as_old(step).await?;
+        let other = self.not_as_new(step).await?;
+        let is_other = |file: &Changed| other.contains(&file.path);
+        if before.iter().all(is_other) && !self.is_index_changed(step).await? {
             return Ok(PutBack::Unchanged);
         }
         let arguments = ["read-tree", "-m", "-i"];
@@ -82,16 +89,40 @@ impl Git {
             return Ok(PutBack::Done);
         }
         let other = self.not_as_new(step).await?;
-        let (theirs, ours): (Vec<Changed>, Vec<Changed>) = found
-            .into_iter()
-            .partition(|file| other.contains(&file.path));
+        let is_other = |file: &Changed| other.contains(&file.path);
+        let (theirs, ours): (Vec<Changed>, Vec<Changed>) = found.into_iter().partition(is_other);
         let theirs: Vec<String> = theirs.into_iter().map(|file| file.path).collect();
         self.restore(ours, theirs).await?;
         let left = self.not_as_old(step).await?;
         if left.is_empty() {
             return Ok(PutBack::Done);
         }
-        Ok(PutBack::Left(left.into_iter().map(|it| it.path).collect()))
+        let left = left.into_iter().map(|file| file.path);
+        // A directory of a person may stand in place of a file.
+        let (other, changed) = self
+            .look_at_files(move |top| {
+                left.partition(|path| other.contains(path) || top.join(path).is_dir())
+            })
+            .await?;
+        Ok(PutBack::Left { changed, other })
+    }
+
+    /// Whether the index has files of a step in another state than the old commit.
+    async fn is_index_changed(&self, step: &Step) -> Result<bool, GitError> {
+        let arguments = [
+            "diff-index",
+            "--cached",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+            step.old.hash(),
+        ];
+        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+        let changed = names(&self.output(&spec).await?);
+        Ok(changed
+            .iter()
+            .any(|path| step.files.iter().any(|file| file.path == *path)))
     }
 
     /// The files of a step that differ from the old commit, either here or in the index.
@@ -304,8 +335,9 @@ mod tests {
             }
             let left = person.at(".").put_back(&step).await.unwrap();
             let names = ["changed", "dir", "dir/file", "gone", "new/deep/file"];
-            let names = names.map(str::to_owned).to_vec();
-            assert_eq!(left, PutBack::Left(names));
+            let other = names.map(str::to_owned).to_vec();
+            let changed = Vec::new();
+            assert_eq!(left, PutBack::Left { changed, other });
             for path in mine {
                 let text = fs::read_to_string(person.work().join(path)).unwrap();
                 assert_eq!(text, "mine\n", "{path}");
@@ -313,6 +345,16 @@ mod tests {
             assert!(person.work().join("deep/gone").exists());
             assert_eq!(person.git(&["diff", "--cached", "--name-only"]), "");
         }
+    }
+
+    #[tokio::test]
+    async fn a_checkout_that_only_a_person_has_changed_is_not_called_half_changed() {
+        let person = Person::new("");
+        let step = step(&person).await;
+        person.write("changed", "mine\n");
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, PutBack::Unchanged);
+        assert_eq!(person.git(&["status", "--porcelain"]), "M changed");
     }
 
     #[tokio::test]

@@ -119,10 +119,7 @@ impl Work {
         let files = match there.put_back(&step).await {
             Ok(PutBack::Unchanged) => String::new(),
             Ok(PutBack::Done) => "; its files were put back".to_owned(),
-            Ok(PutBack::Left(files)) => format!(
-                "; git has stopped half-way, and these files there could not be put back: {}; `git -C {shown} restore FILE` puts a file back, `git -C {shown} status` shows all",
-                shortened(&files)
-            ),
+            Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(
                 "; git may have stopped half-way, and the files there could not be put back: {error}; `git -C {shown} status` shows them"
             ),
@@ -161,4 +158,26 @@ impl Work {
             }
         }
     }
+}
+
+/// What is said about a checkout that git has changed in part. Advises to restore only files that
+/// git has changed, because a file with other changes may be a person's.
+fn half_way(checkout: &str, changed: &[String], other: &[String]) -> String {
+    let changed = if changed.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ", and these files there could not be put back: {}; `git -C {checkout} restore FILE` puts a file back",
+            shortened(changed)
+        )
+    };
+    let other = if other.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; these files there have other changes and were left as they are: {}",
+            shortened(other)
+        )
+    };
+    format!("; git has stopped half-way{changed}{other}; `git -C {checkout} status` shows all")
 }

@@ -199,6 +199,30 @@ fn next_host_completes_the_removal_of_a_worktree() {
     repository.is_untouched();
 }
 
+/// Git refuses the merge, and a message that advises to restore the file would discard the edit.
+#[test]
+fn edit_saved_just_before_the_merge_is_kept_and_not_called_a_file_of_git() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    fs::write(shimmed.dir.path().join("only"), "merge.*--ff-only").unwrap();
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--merge", "auto"], "echo two > file; echo new > new");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    repository.write("file", "mine\n");
+    shimmed.go();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    let says = "which cannot be updated: `git merge` failed";
+    assert!(detail.contains(says), "{detail}");
+    for word in ["half-way", "restore", "put back"] {
+        assert!(!detail.contains(word), "{detail}");
+    }
+    let status = repository.git(&["status", "--porcelain"]);
+    assert_eq!(status, "M file");
+    let text = fs::read_to_string(repository.path().join("file")).unwrap();
+    assert_eq!(text, "mine\n");
+}
+
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
 /// the death of the host that started it.
 #[test]
