@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
 use crate::{
     fsx::{self, Lasting},
-    git::{BranchRef, Commit, Stamps},
+    git::{BranchRef, Commit, Git, Stamps},
     layout::Layout,
 };
 
@@ -58,6 +58,37 @@ impl Record {
             claims.forget(self.task);
         } else {
             claims.note(self.task, &self.repository, &self.branch);
+        }
+    }
+
+    /// The commit at which the branch diverges from its base. This is later than the point at which
+    /// the branch was made, if the base was merged into the branch since.
+    pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
+        let base = match &self.base {
+            Some(base) => git.branch_commit(base).await?,
+            None => None,
+        };
+        let common = match base {
+            // A merged branch no longer diverges from its base, so the recorded commit counts.
+            Some(base) if !git.is_ancestor(tip, &base).await? => {
+                git.common_ancestor(&base, tip).await?
+            }
+            _ => None,
+        };
+        Ok(common.unwrap_or_else(|| self.base_commit.clone()))
+    }
+
+    /// Whether the base has everything that is on the branch.
+    pub(super) async fn is_merged(&self, git: &Git, tip: &Commit) -> Result<bool, WorktreeError> {
+        if git.is_ancestor(tip, &self.base_commit).await? {
+            return Ok(true);
+        }
+        let Some(base) = &self.base else {
+            return Ok(false);
+        };
+        match git.branch_commit(base).await? {
+            Some(base) => Ok(git.is_ancestor(tip, &base).await?),
+            None => Ok(false),
         }
     }
 }
