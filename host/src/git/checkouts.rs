@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -10,7 +11,12 @@ use super::{
     place::is_same,
     spec::{LONG, Spec},
 };
-use crate::fsx;
+use crate::{clock, fsx};
+
+/// Maximum number of attempts to list the checkouts. Git fails if another git has made the
+/// directory of a checkout and has not yet written the file `commondir` into it.
+const LISTS: u32 = 50;
+const BETWEEN_LISTS: Duration = Duration::from_millis(20);
 
 /// How a branch is used in a checkout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,9 +119,18 @@ impl Git {
 
     async fn entries(&self) -> Result<Vec<Entry>, GitError> {
         let spec = Spec::reads(["worktree", "list", "--porcelain", "-z"]);
-        Ok(entries(&String::from_utf8_lossy(
-            &self.output(&spec).await?,
-        )))
+        let mut lists = 0;
+        loop {
+            lists += 1;
+            match self.output(&spec).await {
+                Err(GitError::Failed { said, .. })
+                    if said.contains("commondir") && lists < LISTS =>
+                {
+                    clock::sleep(BETWEEN_LISTS).await;
+                }
+                list => return Ok(entries(&String::from_utf8_lossy(&list?))),
+            }
+        }
     }
 
     /// The directory to which somebody has moved the checkout at `path` with git. The checkout is

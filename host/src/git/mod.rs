@@ -82,7 +82,7 @@ pub(crate) enum GitError {
     TooMuch { called: String },
     #[error("the output of `{called}` cannot be parsed: {printed}")]
     Unreadable { called: String, printed: String },
-    #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere; check its files and remove it yourself", dir.display())]
+    #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files", dir.display())]
     NotItsOwn { dir: PathBuf, top: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
 use super::Person;
 use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
@@ -320,6 +320,24 @@ async fn a_commit_on_no_branch_is_detected() {
     check(false).await;
     own(&["tag", "kept"]);
     check(true).await;
+}
+
+#[tokio::test]
+async fn checkouts_are_listed_although_another_one_is_being_made() {
+    let person = somebody("");
+    let git = repository(&person);
+    worktree(&person, "beside").await;
+    let common = person.work().join(".git/worktrees/tree/commondir");
+    let written = fs::read(&common).unwrap();
+    fs::remove_file(&common).unwrap();
+    let branch = BranchRef::named("beside");
+    let list = git.checkouts_of(&branch, None);
+    let write = async {
+        crate::clock::sleep(Duration::from_millis(50)).await;
+        fs::write(&common, written).unwrap();
+    };
+    let (list, ()) = tokio::join!(list, write);
+    assert_eq!(list.unwrap().len(), 1);
 }
 
 #[tokio::test]
