@@ -340,7 +340,9 @@ fn running_without_host(phase: &Phase, is_unrecorded: bool, is_out_of_sight: boo
             "it was running when the host ended; its processes are in another container or pid \
              namespace, so whether they still run cannot be seen from here"
         }
-        Phase::Settling => "ended; the next host commits, merges or pushes its changes",
+        Phase::Settling => {
+            "it has ended; the next host commits, merges or pushes the task's changes"
+        }
         Phase::Assigned | Phase::Starting | Phase::Live | Phase::Stopping(_) => {
             return running(phase);
         }

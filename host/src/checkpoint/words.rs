@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::Checkpoint;
 
-/// Size limit of all results together. Longer results are cut at the beginning; the files have the
-/// whole output.
+/// Size limit of all results together; each has an equal share. A result that is longer than its
+/// share is cut at the beginning; the files have the whole output.
 const RESULTS_BYTES: usize = 1 << 20;
 /// Size limit of one result.
 const RESULT_BYTES: usize = 64 << 10;

@@ -87,8 +87,8 @@ impl Setting<'_> {
             .ok_or_else(|| self.wrong(&ms.to_string(), TIMEOUT_MS_EXPECTED))
     }
 
-    /// Parses a duration with a unit. A number without a unit means milliseconds, unlike elsewhere,
-    /// because this variable has always been in milliseconds.
+    /// Parses `CLAUDINE_TASK_TIMEOUT`. A whole number without a unit means milliseconds, not
+    /// seconds as elsewhere, because this variable has always been in milliseconds.
     pub(super) fn timeout(self, value: &str) -> Result<Duration, ConfigError> {
         let limit = match value.trim().parse() {
             Ok(ms) => Some(Duration::from_millis(ms)),

@@ -99,7 +99,8 @@ impl Look {
 }
 
 impl Git {
-    /// Looks at this checkout of a repository. Ignored files in `first` do not count.
+    /// Looks at this checkout of a repository. Ignored files do not count if they have not changed
+    /// since `first` was made.
     pub(crate) async fn look(&self, repository: &Path, first: &Stamps) -> Result<Look, GitError> {
         let place = self.own_place(repository).await?;
         Ok(Look {

@@ -112,8 +112,8 @@ impl Git {
         Ok(past.iter().filter(is_last).cloned().collect())
     }
 
-    /// The moves of a branch since it was made, as git has noted them. Git forgets these notes with
-    /// the branch, and may be configured to make none.
+    /// The moves of a branch since it was made, from the branch's reflog. Git deletes the reflog
+    /// together with the branch, and may be configured to keep none.
     pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
         let arguments = [
             "log",

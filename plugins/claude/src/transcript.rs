@@ -378,7 +378,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn checkpoint_keeps_everything_except_results() {
+    fn checkpoint_keeps_the_limit_and_the_session_but_no_results() {
         let (transcript, _) = read(fixture!("usage_limit"));
         let json = serde_json::to_string(&transcript).unwrap();
         let again: Transcript = serde_json::from_str(&json).unwrap();

@@ -210,9 +210,9 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts tasks back on the board that are to run after a task on which they depend. A task that
-    /// is put back ends again at once if another dependency keeps it from running, or if its budget
-    /// is spent.
+    /// Puts ended tasks back on the board because a task upstream of them runs again or was merged
+    /// by hand. A task that is put back ends again at once if another dependency keeps it from
+    /// running, or if its budget is spent.
     pub(super) fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {

@@ -170,7 +170,8 @@ fn each_task_that_waits_for_a_limit_has_one_event_for_the_limit() {
     }
 }
 
-/// Without this limit, a wrong end could park the account's tasks for ever.
+/// Without the bound of eight days, a wrong time for the end of the limit could park the account's
+/// tasks for ever.
 #[test]
 fn limit_is_tested_after_eight_days_at_the_latest() {
     let check = |told_days: u64, days: u64| {

@@ -145,7 +145,7 @@ impl Owner {
             // reports, and all attempts that have begun are looked up.
             Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
-                tracing::warn!("told to stop while the store cannot be read");
+                tracing::warn!("the engine was told to stop before the store was read again");
                 return ControlFlow::Break(());
             }
         }

@@ -26,8 +26,8 @@ use crate::supervise::words::ChildId;
 /// Size of the buffer for one read; every answer is shorter.
 const ANSWER_BYTES: usize = 4096;
 
-/// The input of a running child. If it is dropped without [`Feed::end`], the input breaks off and
-/// the child is killed.
+/// The input of a running child. If the feed is dropped without [`Feed::end`], the input breaks off
+/// and the child is killed, unless it is being stopped already.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pipe: pipe::Sender,
