@@ -48,7 +48,10 @@ impl Parts {
                 Some((_, Over::Done)) => continue,
                 Some((_, Over::Down(mode))) => return Ok(mode),
                 Some((part, Over::Failed(why))) => (part, why),
-                None => ("each of its parts", "none has reported a failure".to_owned()),
+                None => (
+                    "each of its parts",
+                    "none has reported a failure".to_owned(),
+                ),
             };
             return Err(Broken { part, why });
         }
