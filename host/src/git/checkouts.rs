@@ -50,7 +50,7 @@ pub(crate) struct Checkout {
     pub(crate) is_missing: bool,
 }
 
-/// What is added to a message about a branch that is in use in a missing directory.
+/// The cause and the ways out, for messages about a branch that is in use in a missing directory.
 const MISSING: &str = "that directory is missing; bring it back, for example by mounting its drive, or make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked)";
 
 impl Checkout {

@@ -12,6 +12,14 @@ use super::{
 
 /// Maximum number of files in the arguments of one command.
 const FILES_MAX: usize = 500;
+/// Lists the names of files that differ from a commit.
+const DIFF_INDEX: [&str; 5] = [
+    "diff-index",
+    "--name-only",
+    "-z",
+    "--no-renames",
+    "--ignore-submodules=all",
+];
 
 /// A step of a checkout from one commit to a later one.
 pub(crate) struct Step {
@@ -109,20 +117,16 @@ impl Git {
 
     /// Whether the index has files of a step in another state than the old commit.
     async fn is_index_changed(&self, step: &Step) -> Result<bool, GitError> {
-        let arguments = [
-            "diff-index",
-            "--cached",
-            "--name-only",
-            "-z",
-            "--no-renames",
-            "--ignore-submodules=all",
-            step.old.hash(),
-        ];
-        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
-        let changed = names(&self.output(&spec).await?);
+        let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(step.old.hash());
+        let changed = self.files_listed(spec).await?;
         Ok(changed
             .iter()
             .any(|path| step.files.iter().any(|file| file.path == *path)))
+    }
+
+    async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(names(&self.output(&spec).await?))
     }
 
     /// The files of a step that differ from the old commit, either here or in the index.
@@ -130,17 +134,8 @@ impl Git {
         let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
         // This command fails if a file is changed.
         self.run(&refresh.limit(LONG)).await?;
-        let arguments = [
-            "diff-index",
-            "--name-only",
-            "-z",
-            "--no-renames",
-            "--ignore-submodules=all",
-            step.old.hash(),
-        ];
-        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
-        let changed = names(&self.output(&spec).await?);
-        let changed: BTreeSet<String> = changed.into_iter().collect();
+        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(step.old.hash()));
+        let changed: BTreeSet<String> = changed.await?.into_iter().collect();
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let differs = |file: &Changed| {

@@ -160,8 +160,8 @@ impl Work {
     }
 }
 
-/// What is said about a checkout that git has changed in part. Advises to restore only files that
-/// git has changed, because a file with other changes may be a person's.
+/// Part of a message about a checkout that git has changed in part. The message advises to restore
+/// only files that git has changed, because somebody else's changes would be lost.
 fn half_way(checkout: &str, changed: &[String], other: &[String]) -> String {
     let changed = if changed.is_empty() {
         String::new()
