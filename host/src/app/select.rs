@@ -137,14 +137,13 @@ impl Selection {
             }
             let of_it = Self {
                 filter: Filter {
-                    states: States::of([status]),
+                    states: self.filter.states.only(status),
                     ..self.filter.clone()
                 },
                 graph: self.graph.clone(),
             };
             let page = of_it.page(reader, limit.saturating_sub(tasks.len()))?;
-            let states = &self.filter.states;
-            tasks.extend(page.tasks.into_iter().filter(|task| states.allow(task)));
+            tasks.extend(page.tasks);
         }
         Ok(tasks)
     }

@@ -580,9 +580,10 @@ mod tests {
             assert_eq!(settings.warnings, [warning]);
             assert_eq!(settings.to_string(), defaults.to_string());
         };
-        let timeout = "a time from `1s` to `30d`, or a number of milliseconds";
+        let timeout = "a time from `1s` to `30d`, or a whole number of milliseconds";
         check("CLAUDINE_TASK_TIMEOUT", "-5", timeout);
         check("CLAUDINE_TASK_TIMEOUT", "31d", timeout);
+        check("CLAUDINE_TASK_TIMEOUT", "1500.5", timeout);
         let percent = "a percentage over 0 and up to 100";
         check("CLAUDINE_CPU_THRESHOLD", "high", percent);
         check("CLAUDINE_CPU_THRESHOLD", "0", percent);

@@ -88,16 +88,19 @@ impl Setting<'_> {
     }
 
     /// Parses `CLAUDINE_TASK_TIMEOUT`. A whole number without a unit means milliseconds, not
-    /// seconds as elsewhere, because this variable has always been in milliseconds.
+    /// seconds as elsewhere, because this variable has always been in milliseconds. A fraction
+    /// without a unit is refused: it could be meant in either unit.
     pub(super) fn timeout(self, value: &str) -> Result<Duration, ConfigError> {
-        let limit = match value.trim().parse() {
+        let text = value.trim();
+        let limit = match text.parse() {
             Ok(ms) => Some(Duration::from_millis(ms)),
+            Err(_) if text.parse::<f64>().is_ok() => None,
             Err(_) => units::duration(value),
         };
         limit
             .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))
             .ok_or_else(|| {
-                let expected = "a time from `1s` to `30d`, or a number of milliseconds";
+                let expected = "a time from `1s` to `30d`, or a whole number of milliseconds";
                 self.wrong(value, expected)
             })
     }

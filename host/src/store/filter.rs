@@ -265,6 +265,17 @@ impl States {
         self.are_any() || self.statuses().contains(&status)
     }
 
+    /// The part of the allowed states that belongs to this status, which must be allowed.
+    pub(crate) fn only(&self, status: Status) -> Self {
+        if self.are_any() || self.statuses.contains(&status) {
+            return Self::of([status]);
+        }
+        Self {
+            statuses: Vec::new(),
+            phases: self.phases.clone(),
+        }
+    }
+
     pub(crate) fn allow(&self, task: &Task) -> bool {
         if self.are_any() || self.statuses.contains(&Status::of(task)) {
             return true;
@@ -332,6 +343,23 @@ mod tests {
                 assert!(!parse(word).unwrap().allow(&task), "{shown} as {word}");
             }
         }
+    }
+
+    #[test]
+    fn states_limited_to_a_status_keep_their_phases() {
+        for task in tasks() {
+            let status = Status::of(&task);
+            for text in ["preparing,ready", "live,failed", "running,live", "active", "done"] {
+                let states = parse(text).unwrap();
+                if states.may_be(status) {
+                    let limited = states.only(status);
+                    assert_eq!(limited.allow(&task), states.allow(&task), "{text}");
+                    assert_eq!(limited.statuses(), [status], "{text}");
+                }
+            }
+        }
+        let any = States::default().only(Status::Held);
+        assert_eq!(any, States::of([Status::Held]));
     }
 
     #[test]
