@@ -12,10 +12,10 @@ use crate::{
     text::shortened,
 };
 
-/// Length limit of a message for a program.
+/// Length limit of a message in JSON.
 const MESSAGE_CHARS: usize = 8_000;
 
-/// Limit of the mistakes shown to a person.
+/// Limit of the mistakes that are shown without `--json`.
 const MISTAKES: usize = 20;
 
 /// An error as `--json` prints it, on the last line of standard error.
@@ -201,7 +201,7 @@ pub(in crate::api) mod tests {
     }
 
     #[test]
-    fn the_exit_code_follows_from_how_the_task_ended() {
+    fn the_exit_code_depends_on_the_outcome_exit_code_and_signal_of_the_task() {
         let check = |outcome: &str, code: Option<i32>, signal: Option<i32>, expected: u8| {
             let task =
                 task(serde_json::json!({"outcome": outcome, "exit_code": code, "signal": signal}));
