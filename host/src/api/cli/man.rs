@@ -132,7 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    /// Lists the commands as they are typed.
+    /// Collects the full names of all commands, such as `claudine worktree merge`.
     fn typed(command: &Command, path: &str, into: &mut Vec<String>) {
         into.push(path.to_owned());
         for sub in command.get_subcommands() {

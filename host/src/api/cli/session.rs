@@ -77,7 +77,7 @@ impl Session {
         Client::new(start)
     }
 
-    /// Waits for a future without running a command.
+    /// Waits for a future. Unlike [`Self::block_on`], reports no difference between versions.
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         Some(self.runtime.0.as_ref()?.block_on(future))
     }
@@ -107,7 +107,8 @@ pub(super) fn unfit(error: config::ConfigError) -> AppError {
     AppError::new(ErrorKind::Invalid, error.to_string())
 }
 
-/// The attempt inside which this command was called, if any. Invalid UTF-8 is the id of no attempt.
+/// The attempt inside which this command was called, if any. A value that is not valid UTF-8 is
+/// ignored, because it cannot be the id of an attempt.
 pub(super) fn enclosing_attempt() -> Option<String> {
     config::process_environment(config::ATTEMPT)?
         .into_string()

@@ -24,7 +24,7 @@ pub(super) fn ago(time: &str, now: Timestamp) -> String {
     between(Some(time), now).map_or_else(|| time.to_owned(), span)
 }
 
-/// Run time of the last attempt, without the wait for the next one.
+/// Run time of the last attempt, without the wait for the next attempt.
 pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
@@ -92,7 +92,7 @@ pub(super) fn in_text(text: &str, now: Timestamp) -> String {
 /// The first time in a text, and the text before it.
 fn next_time(text: &str) -> Option<(&str, &str)> {
     text.match_indices('T').find_map(|(at, _)| {
-        // The length of `2026-11-22`.
+        // A date such as `2026-11-22` has 10 characters.
         let start = at.checked_sub(10)?;
         let is_alone = text.get(..start)?.chars().next_back();
         let is_alone = is_alone.is_none_or(|before| !before.is_alphanumeric());
