@@ -1,5 +1,6 @@
 //! Answers of the tools. A task has the fields of the original Claudine, so that programs written
-//! for it still work, and in addition those of `claudine --json` under the same names.
+//! for the original still work, and in addition the fields of `claudine --json` with the same
+//! names.
 
 use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_contains_its_hint() {
+    fn an_error_contains_its_hint_and_its_candidates() {
         let failed = Failed::from(
             AppError::new(ErrorKind::NotFound, "no such task").hint("look at ListTasks"),
         );
