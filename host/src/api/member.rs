@@ -130,7 +130,7 @@ pub(super) struct Member {
     /// Do not cancel the task along with the task that submits it.
     #[serde(default, deserialize_with = "or_default")]
     detach: bool,
-    /// The same key within 24 hours means the same task.
+    /// Return the existing task if the key was used within 24 hours.
     #[serde(default, alias = "idempotencyKey")]
     idempotency_key: Option<String>,
     /// For agents: the model.

@@ -119,7 +119,7 @@ struct Setting {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Written {
     file: String,
-    /// Whether a host is running, so that the change needs a restart of that host.
+    /// Whether a host is running. If so, the change applies after a restart of that host.
     restart: bool,
 }
 

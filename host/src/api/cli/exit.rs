@@ -31,7 +31,7 @@ struct ErrorView {
     /// Advice on how to fix the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// Each mistake by itself, if there may be several.
+    /// All mistakes, if the request may have several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Mistake>,
     /// Tasks that the name or id may mean, newest first.
