@@ -1,4 +1,4 @@
-//! Shell completion: a shell passes the words typed so far, and gets candidates for the last one.
+//! Shell completion: a shell passes the words typed so far, and gets candidates for the last word.
 //!
 //! Tasks, groups and labels come from the running host, or from the database if no host runs. No
 //! host is started for a completion.

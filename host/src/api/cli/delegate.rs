@@ -13,8 +13,8 @@ use super::{
 };
 use crate::app::{AppError, ErrorKind, NAME_MAX_CHARS};
 
-/// Limit of a prompt's size, above what any agent accepts; larger content belongs in a file that
-/// the prompt names.
+/// Size limit of a prompt, which is larger than any agent accepts. Larger content belongs in a file
+/// that the prompt names.
 const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Hand a prompt to an agent.

@@ -70,7 +70,7 @@ pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
 
 fn say(failure: &Failure) {
     match failure {
-        // clap quotes the command line, which may contain any text.
+        // Printed by `say`, which escapes control characters, because clap quotes the command line.
         Failure::Clap(error) => output::say(&error.render().to_string()),
         Failure::App(error) if !error.errors.is_empty() => {
             error.errors.iter().take(MISTAKES).for_each(say_mistake);

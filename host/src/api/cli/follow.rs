@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_do_not_fit_are_left_out_of_the_middle() {
+    fn a_graph_higher_than_the_terminal_is_shown_without_its_middle_lines() {
         let check = |text: &str, rows: usize, expected: &str| {
             assert_eq!(fitted(lines(text), rows), lines(expected), "{rows} rows");
         };

@@ -80,7 +80,7 @@ impl Release {
 }
 
 /// Reports a hold or release. If the action did not change the task, reports 0 tasks. This happens
-/// if the task was already held, or if somebody else still holds it.
+/// if the caller already held the task, or if somebody else still holds it.
 fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };

@@ -82,8 +82,8 @@ impl Session {
         Some(self.runtime.0.as_ref()?.block_on(future))
     }
 
-    /// Runs a command. A difference between the host's version and this one is reported once, at
-    /// the end.
+    /// Runs a command. If the versions of the host and of this program differ, this is reported
+    /// once, at the end.
     pub(super) fn block_on(
         &self,
         verb: impl Future<Output = Result<ExitCode, Failure>>,

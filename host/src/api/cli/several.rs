@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_names_the_action_the_number_and_the_graph() {
+    fn the_question_names_the_action_the_number_of_tasks_and_the_graph() {
         let check = |action, found: &TasksActed, expected: &str| {
             assert_eq!(question(action, found), expected);
         };

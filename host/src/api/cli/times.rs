@@ -36,7 +36,7 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 
-/// The time between two RFC 3339 times, or from the first one until now.
+/// The time between two RFC 3339 times, or from the first time until now.
 pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Option<String> {
     let end = match end {
         Some(end) => parse_rfc3339(end)?,

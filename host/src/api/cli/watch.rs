@@ -1,7 +1,7 @@
 //! Watches a task: prints its output as it arrives, or shows its state, and handles Ctrl-C.
 //!
 //! The output of an agent's program is parsed by the executor. For an agent, the executor's
-//! description of the current action and the final result are shown: nothing here depends on the
+//! description of the current action and the final result are shown, so nothing here depends on the
 //! format of an agent's output. `logs --raw` prints all bytes of that output.
 
 use std::{

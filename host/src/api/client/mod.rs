@@ -172,7 +172,7 @@ impl Client {
                     tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
-                // The host is shutting down; stored data can be read without it.
+                // The host is shutting down. A later try can read stored data without the host.
                 Err(Fault::Client(error))
                     if ask.reads
                         && self.start.policy == Policy::IfNeeded

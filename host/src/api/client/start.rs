@@ -1,4 +1,4 @@
-//! Starts a host if none runs. If many clients need one at the same moment, only one is started.
+//! Starts a host if none runs. If many clients need a host at the same moment, only one is started.
 //!
 //! Clients take turns with a lock in the data directory, and the next client finds the host that
 //! the first client started. The host reports on a pipe that it is ready, or why it failed, so the
@@ -101,8 +101,8 @@ impl HostStart {
             if let Some(stream) = self.try_connect().await? {
                 return Ok((stream, held.is_none()));
             }
-            // Another host holds the directory but does not listen: it is shutting down, or
-            // somebody is just starting it.
+            // Another host holds the directory but does not listen, because it is shutting down or
+            // is just being started.
             if waited >= OTHER_HOST_LIMIT {
                 return Err(
                     held.map_or(ClientError::Silent(OTHER_HOST_LIMIT), ClientError::Refused)

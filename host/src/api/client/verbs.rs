@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// Has no time limit, because git has none. The client does not repeat the request, but a
-    /// person may: beginning or ending a resolution twice changes nothing.
+    /// person may, because beginning or ending a resolution twice changes nothing.
     pub(in crate::api) async fn resolve_worktree(
         &self,
         task: &str,

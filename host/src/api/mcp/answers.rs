@@ -64,8 +64,8 @@ pub(super) struct Task {
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// The result of an agent, or, without one, the last lines of its transcript once it is done.
-    /// For a script, the end of standard output.
+    /// The result of an agent. If there is none, the last lines of the transcript once the agent is
+    /// done. For a script, the end of standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     /// The worktree, if the task has its own.

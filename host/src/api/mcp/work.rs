@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_files_has_numbers_and_no_bars() {
+    fn the_list_of_changed_files_is_shown_without_plus_and_minus_signs() {
         let stat =
             " a - b.rs | 3 ++-\n x | y-   | 1 -\n bin      | Bin 2 -> 3 bytes\n 1 file changed\n";
         let expected =

@@ -227,7 +227,7 @@ async fn not_understood(
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
-/// whose connection just ends cannot tell what became of its request.
+/// whose connection just ends does not know the reason.
 async fn answer_to(
     answer: impl Future<Output = Result<Response, Infallible>>,
     going_down: GoingDown,
@@ -249,7 +249,7 @@ async fn answer_to(
                 )
                 .hint(
                     "this is an error in Claudine; the request may have been carried out: look at \
-                     `claudine list` before asking again",
+                     `claudine list` before repeating it",
                 )
             }
         },
@@ -261,9 +261,9 @@ async fn answer_to(
 fn going_down_before() -> AppError {
     AppError::new(
         ErrorKind::Unavailable,
-        "the host went down before it had done what was asked",
+        "the host went down before it had carried out the request",
     )
-    .hint("ask again: the next command starts a host")
+    .hint("repeat the request: the next command starts a host")
 }
 
 fn said_of(panic: &(dyn Any + Send)) -> &str {

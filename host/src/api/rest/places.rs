@@ -268,7 +268,7 @@ impl Drop for Busy {
 }
 
 /// The body of a request while it arrives. Until the body is complete, the connection counts as
-/// idle since the last piece, so that clients that send half of a request block nobody.
+/// idle since the last piece, so that clients that send half of a request do not block others.
 pub(super) struct Arriving<B> {
     body: B,
     place: Arc<Place>,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_idle_connection_is_closed_for_a_new_one() {
+    async fn the_longest_idle_connection_is_closed_for_a_new_connection() {
         let places = Places::new(2);
         let first = Arc::new(places.enter().await);
         let second = Arc::new(places.enter().await);

@@ -211,7 +211,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_of_an_answer_blocks() {
+    async fn a_client_that_reads_nothing_of_an_answer_counts_as_blocking() {
         let (mut client, host) = tokio::io::duplex(4);
         let (mut stream, progress) = Watched::new(host);
         progress.note_asked();

@@ -470,7 +470,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unfinished_tasks_come_first_then_the_last_finished_ones() {
+    fn unfinished_tasks_come_first_then_the_last_finished_tasks() {
         let mut tasks: Vec<_> = (0..30).map(|number| ended(number, number)).collect();
         tasks.push(row(
             40,
