@@ -227,7 +227,7 @@ async fn not_understood(
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
-/// whose connection just ends does not know the reason.
+/// whose connection just ends does not know what happened to its request.
 async fn answer_to(
     answer: impl Future<Output = Result<Response, Infallible>>,
     going_down: GoingDown,
