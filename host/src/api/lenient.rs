@@ -17,7 +17,7 @@ use serde_path_to_error::Segment;
 
 use crate::text::shortened;
 
-/// Length limit of a quoted value.
+/// Length limit of a value that a message quotes.
 const SHOWN_CHARS: usize = 120;
 
 /// Reads a document, or says in plain words why it is invalid.
@@ -25,7 +25,7 @@ pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
     read_at(document).map_err(|wrong| {
         let path = &wrong.shown;
         let why = in_words(&wrong.said);
-        // These messages already name the field.
+        // Messages about an unknown or a missing field already name the field.
         if path == "." || why.starts_with("unknown field") || why.ends_with("is missing") {
             why
         } else {
@@ -54,7 +54,7 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    /// The unknown field, and the names of the known ones.
+    /// If the error is an unknown field: its name, and the names of the known fields.
     pub(super) fn unknown_field(&self) -> Option<(&str, Vec<&str>)> {
         let rest = self.said.strip_prefix("unknown field ")?;
         let (field, known) = rest.rsplit_once(", expected ")?;
@@ -130,7 +130,8 @@ impl IntoDeserializer<'_, Error> for Lenient {
 }
 
 impl Lenient {
-    /// Parses a string as JSON if that gives the wanted type.
+    /// If the value is a string with JSON of the wanted type in it, returns the parsed JSON,
+    /// otherwise the value itself.
     fn meant(self, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let Value::String(text) = &self.0 else {
             return self.0;
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_values_are_refused_by_name() {
+    fn an_error_names_the_field_and_the_expected_type() {
         let check = |document: Value, expected: &str| {
             assert_eq!(read::<Asked>(document).unwrap_err(), expected);
         };

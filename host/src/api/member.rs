@@ -130,7 +130,7 @@ pub(super) struct Member {
     /// Do not cancel the task along with the task that submits it.
     #[serde(default, deserialize_with = "or_default")]
     detach: bool,
-    /// The same key within 24 hours means the same task.
+    /// Return the existing task if the key was used within 24 hours.
     #[serde(default, alias = "idempotencyKey")]
     idempotency_key: Option<String>,
     /// For agents: the model.
@@ -214,7 +214,8 @@ impl Member {
         })
     }
 
-    /// The document for the executor. If no executor is named, sets the default one.
+    /// The document for the executor. If the task names no executor, sets `executor` to the default
+    /// for its kind of work.
     fn document(&mut self) -> Result<Map<String, Value>, AppError> {
         let work = [
             ("argv", self.argv.take().map(Value::from)),
@@ -231,7 +232,8 @@ impl Member {
                     let default = if field == "prompt" { "claude" } else { "shell" };
                     default.to_owned()
                 });
-                // A prompt for the shell is its script, as on the command line.
+                // If the executor is `shell`, the prompt is the script to run, as on the command
+                // line.
                 let is_script = field == "prompt" && self.executor.as_deref() == Some("shell");
                 let field = if is_script { "script" } else { field };
                 Map::from_iter([(field.to_owned(), value)])
@@ -338,8 +340,8 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// Reads an amount of US dollars. Refuses infinite numbers and NaN, because JSON would have null in
-/// their place, which means no limit.
+/// Reads an amount of US dollars. Refuses infinite numbers and NaN, because they would be written
+/// to JSON as null, which means no limit.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     parsed(deserializer, words::dollars)
 }
@@ -501,7 +503,7 @@ mod tests {
         );
     }
 
-    /// In JSON an infinite number would be null, which means no limit.
+    /// An infinite number would be written to JSON as null, which means no limit.
     #[test]
     fn an_infinite_budget_is_refused() {
         for amount in [".nan", ".inf", "1e400", "-.inf", "'nan'", "-1"] {

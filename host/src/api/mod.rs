@@ -40,29 +40,31 @@ pub(crate) struct Background {
     pub(crate) log: PathBuf,
 }
 
-/// Runs a host with these settings until it shuts down, in the background or not, and calls back
-/// once the host is reachable.
+/// Runs a host with these settings until it shuts down, and calls the function once the host is
+/// reachable. The flag says whether the host runs in the background.
 type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>;
 /// Builds a plugin from the source in the first directory into the second one, and reports
 /// progress. Returns the path of the component.
 type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
 
-/// Restores a backup file into a data directory that no host uses. The environment is for tasks
-/// that have none in the backup.
+/// Restores a backup file into a data directory that no host uses. Tasks whose own environment is
+/// not in the backup get the given environment.
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
-/// Creates a host that only reads, for a process without a running host. Must be called within a
-/// runtime.
+/// Creates a read-only host within this process, to answer requests while no host runs. Must be
+/// called within a tokio runtime.
 pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
 
-/// Functions of other layers that the entry points need. They are set where everything is wired, so
-/// that `api` does not depend on the engine or on processes.
+/// Functions of other layers that the entry points need. `lib.rs` sets them, so that `api` does not
+/// depend on the engine or on processes.
 #[derive(Clone, Copy)]
 pub(crate) struct Wiring {
     pub(crate) serve: Serve,
-    /// Starts a process that outlives this one; its standard output can be read from the file.
+    /// Starts a process that outlives the current one. Returns a file from which the standard
+    /// output of the new process can be read.
     pub(crate) launch: fn(&Background) -> io::Result<File>,
-    /// Writes a line to the standard output given by the launching process, and closes it.
+    /// Writes a line to standard output, which the launching process reads, and closes standard
+    /// output.
     pub(crate) announce: fn(&str) -> io::Result<()>,
     pub(crate) build_plugin: BuildPlugin,
     pub(crate) restore: RestoreBackup,

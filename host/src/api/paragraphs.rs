@@ -21,15 +21,15 @@ mod tests {
 
     use super::*;
 
-    /// What is asked, in words that
-    /// go on here.
+    /// A description that continues
+    /// on a second line.
     ///
-    /// And more.
+    /// A second paragraph.
     #[derive(JsonSchema)]
     #[expect(dead_code, reason = "only its description is read")]
     struct Asked {
-        /// A field whose words
-        /// go on as well.
+        /// A field whose description
+        /// has two lines.
         field: u32,
     }
 
@@ -40,13 +40,13 @@ mod tests {
         assert_eq!(
             schema.get("description"),
             Some(&Value::from(
-                "What is asked, in words that go on here.\n\nAnd more."
+                "A description that continues on a second line.\n\nA second paragraph."
             ))
         );
         let field = schema.pointer("/properties/field/description");
         assert_eq!(
             field,
-            Some(&Value::from("A field whose words go on as well."))
+            Some(&Value::from("A field whose description has two lines."))
         );
     }
 }

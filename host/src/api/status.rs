@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_error_has_its_codes() {
+    fn each_kind_of_error_has_an_exit_code_and_an_http_status() {
         let check = |kind, http, exit| assert_eq!(of(kind), Status { http, exit }, "{kind:?}");
         check(ErrorKind::Invalid, 400, 2);
         check(ErrorKind::NotFound, 404, 125);

@@ -22,7 +22,7 @@ const TAKE_TASKS: [&str; 4] = [
 ];
 
 /// Parses the arguments. Checks first that every argument is valid UTF-8 without a NUL character,
-/// because clap does not say which one is not.
+/// because the errors of clap do not say which argument is invalid.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     if let Some(cli) = frequent(&arguments) {
@@ -35,8 +35,8 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     })
 }
 
-/// The error for a command line of `run` whose command was taken for tasks of the option before the
-/// command: `run --depends-on tests make`.
+/// The error for a command line of `run` in which clap took the command for further tasks of the
+/// option before it, as in `run --depends-on tests make`.
 fn command_among_tasks(arguments: &[OsString], error: &clap::Error) -> Option<Failure> {
     let is_separated = arguments.iter().any(|argument| argument == "--");
     if error.kind() != ErrorKind::MissingRequiredArgument
@@ -68,10 +68,10 @@ fn command_among_tasks(arguments: &[OsString], error: &clap::Error) -> Option<Fa
 
 /// Parses a frequent command with the definition of this command alone, because building the
 /// definition of all commands takes longer than most requests. Returns none for other commands, for
-/// an invalid command line and for help: these need the definition of all commands.
+/// an invalid command line and for help, because these need the definition of all commands.
 fn frequent(arguments: &[OsString]) -> Option<Cli> {
     // Global options may stand before the command. If the value of a global option is also the name
-    // of a frequent command, parsing may fail here, and the caller parses with all definitions.
+    // of a frequent command, parsing may fail here. The caller then parses with all definitions.
     let mut typed = arguments.iter().skip(1).filter_map(|word| word.to_str());
     let (name, define) = typed.find_map(definition)?;
     let command = Common::augment_args(Command::new("claudine"));
@@ -83,7 +83,7 @@ fn frequent(arguments: &[OsString]) -> Option<Cli> {
 /// Adds the arguments of a command.
 type Define = fn(Command) -> Command;
 
-/// The name and the definition of a frequent command.
+/// The name and the definition of the frequent command with this name or alias.
 fn definition(typed: &str) -> Option<(&'static str, Define)> {
     Some(match typed {
         "cancel" | "stop" | "kill" => ("cancel", Cancel::augment_args),
@@ -99,7 +99,8 @@ fn definition(typed: &str) -> Option<(&'static str, Define)> {
     })
 }
 
-/// Returns `top --once` if no command is given on a terminal; a program gets the error.
+/// If no command is given and the output goes to a terminal, returns `top --once`. A program that
+/// gives no command gets the error instead.
 fn without_command(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
     let is_missing = matches!(
         error.kind(),
@@ -156,8 +157,8 @@ fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
     Some(cli)
 }
 
-/// Parses the arguments with this prompt appended; none if they are invalid or their command is not
-/// `delegate`.
+/// Parses the arguments with this prompt appended. Returns none if the arguments are invalid or
+/// their command is not `delegate`.
 fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     let mut separated = before.to_vec();
     separated.extend(["--".into(), prompt]);
@@ -165,7 +166,7 @@ fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
     matches!(cli.verb, Verb::Asking(Asking::Delegate(_))).then_some(cli)
 }
 
-/// The last value of each option that takes tasks and was given several values.
+/// For each option that takes tasks and was given several values, the last of these values.
 fn last_values(arguments: &[OsString]) -> Vec<String> {
     let mut found = Vec::new();
     let mut values: Vec<&str> = Vec::new();
@@ -209,7 +210,7 @@ pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
 }
 
 /// Checks that every argument is valid UTF-8, because arguments are stored, shown, and sent as
-/// JSON, and has no NUL character, because no program can be given one.
+/// JSON. Also refuses NUL characters, because an argument of a program cannot contain them.
 fn check(arguments: &[OsString]) -> Result<(), Failure> {
     for (position, argument) in arguments.iter().enumerate().skip(1) {
         match argument.to_str() {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn frequent_commands_are_parsed_as_by_the_whole_definition() {
+    fn a_frequent_command_is_parsed_alone_as_with_the_definition_of_all_commands() {
         let lines = [
             "cancel a b --json",
             "delegate --name x -- Fix",
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_frequent_command_is_known() {
+    fn every_alias_of_a_frequent_command_leads_to_its_definition() {
         for command in Cli::command().get_subcommands() {
             let name = command.get_name();
             let Some((found, _)) = definition(name) else {
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_for_a_negative_number_says_what_is_wrong_with_it() {
+    fn the_error_for_a_negative_number_gives_the_reason() {
         let check = |arguments: &[&str], expected: &str| {
             let words = ["claudine"].iter().chain(arguments);
             let refused = parse(words.map(OsString::from).collect()).unwrap_err();
@@ -376,13 +377,13 @@ mod tests {
         );
         check(&["list", "-n", "-1"], "-1 is not in 1..=1000");
         check(&["logs", "--attempt", "-2"], "invalid value '-2'");
-        // `-q` is an option, and not the value of the option before it.
+        // `-q` is parsed as an option, and not as the value of `--name`.
         check(&["list", "--name", "-q"], "a value is required");
         check(&["list", "-1"], "unexpected argument '-1'");
     }
 
     #[test]
-    fn a_command_to_run_needs_no_dashes_before_it() {
+    fn run_needs_no_double_dash_before_the_command() {
         let check = |arguments: &[&str], expected: Option<&[&str]>| {
             let words = ["claudine", "run"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {
@@ -403,7 +404,7 @@ mod tests {
         check(&["cargo", "test"], Some(&["cargo", "test"]));
         check(&["--", "cargo", "test"], Some(&["cargo", "test"]));
         check(&["--hold", "make", "-j2"], Some(&["make", "-j2"]));
-        // Everything after the first word belongs to the command, whatever it looks like.
+        // Everything after the first word belongs to the command, even if it looks like an option.
         check(
             &["cargo", "test", "--wait", "--", "--nocapture"],
             Some(&["cargo", "test", "--wait", "--", "--nocapture"]),
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_for_an_argument_that_is_not_text_gives_its_position() {
+    fn an_argument_with_invalid_utf8_or_a_nul_is_refused_with_its_position() {
         let check = |arguments: &[&[u8]], expected: &str| {
             let arguments = arguments
                 .iter()

@@ -47,7 +47,7 @@ pub(super) struct ChangeOptions {
 }
 
 impl ChangeOptions {
-    /// The changes that the options ask for, including edits in the person's editor.
+    /// The changes that the options ask for, including those that the user makes in the editor.
     pub(super) async fn of(&self, session: &Session, which: &Which) -> Result<Change, Failure> {
         let mut change = self.change();
         if self.edit {

@@ -1,7 +1,7 @@
-//! Shell completion: a shell passes the words typed so far, and gets candidates for the last one.
+//! Shell completion: a shell passes the words typed so far, and gets candidates for the last word.
 //!
-//! Tasks, groups and labels come from the running host, or from its database if none runs. No host
-//! is started for a completion.
+//! Tasks, groups and labels come from the running host, or from the database if no host runs. No
+//! host is started for a completion.
 
 use std::{
     collections::BTreeSet,
@@ -35,7 +35,7 @@ use crate::{
 pub(super) const VARIABLE: &str = "CLAUDINE_COMPLETE";
 /// Time limit for the host's answer: the user is waiting for the key to take effect.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Limit of the tasks that are read: the newest, from which the candidates are chosen.
+/// Limit of the tasks that are read. The candidates are chosen from this many newest tasks.
 const TASKS: u32 = 200;
 /// Length limit of a task's description.
 const ABOUT_CHARS: usize = 60;
@@ -52,7 +52,8 @@ const PERMISSION_MODES: [&str; 6] = [
 /// The built-in executors.
 const EXECUTORS: [&str; 2] = ["claude", "shell"];
 
-/// Answers a shell's completion request; none if the shell asks for no completion.
+/// Answers a shell's completion request. Returns none if this process was started for another
+/// purpose than completion.
 pub(super) fn answer(arguments: &[OsString], wiring: Wiring) -> Option<ExitCode> {
     let shell = process_environment(VARIABLE)?;
     let at = arguments.iter().position(|argument| argument == "--")?;
@@ -247,8 +248,9 @@ impl Source {
     }
 }
 
-/// Candidates for tasks, each with the task's state and summary: the name, the end of the id if the
-/// task has no name that fits or something is typed, and the whole id if `task_` is typed.
+/// Candidates for tasks, each with the task's state and summary. A task is offered by its name if
+/// the name needs no quotes, by the end of its id if there is no such name or something is typed,
+/// and by its whole id if `task_` is typed.
 fn of_tasks(tasks: &[TaskRow], which: Which, typed: &str) -> Vec<CompletionCandidate> {
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut seen = BTreeSet::new();
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_directory_is_read_from_the_words() {
+    fn the_data_directory_is_taken_from_the_words_typed_so_far() {
         let check = |words: &[&str], expected: Option<&str>| {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
             assert_eq!(data_dir(&words), expected.map(PathBuf::from));

@@ -119,7 +119,7 @@ struct Setting {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Written {
     file: String,
-    /// Whether a host is running, so that the change needs a restart of that host.
+    /// Whether a host is running. If so, the change applies after a restart of that host.
     restart: bool,
 }
 
@@ -200,8 +200,8 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings of the running host, if there is one. If the host does not answer, a warning says
-/// so, because the settings shown would otherwise pass for those of the host.
+/// The settings of the running host, if there is one. If the host does not answer, prints a
+/// warning, because otherwise the user would take the shown settings for those of the host.
 fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>, Failure> {
     let session = Session::new(common, wiring)?;
     let client = session.client_with(|start| start.policy = Policy::Never);
@@ -237,7 +237,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the file; an empty string if the file does not exist.
+/// Reads the file. Returns an empty string if the file does not exist.
 fn read(path: &Path) -> Result<String, Failure> {
     match config::read_text(path) {
         Ok(text) => Ok(text),
@@ -246,8 +246,8 @@ fn read(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Replaces the file. A symbolic link is followed and not replaced, because settings are often kept
-/// elsewhere.
+/// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
+/// settings in another directory and link to them.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(above) = path.parent() {

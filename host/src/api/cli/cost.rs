@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_table_of_one_row_has_no_total() {
+    fn a_table_has_a_total_except_if_it_has_exactly_one_row() {
         let look = Look {
             colours: false,
             columns: Some(40),

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::app::{AppError, ErrorKind, NAME_MAX_CHARS};
 
-/// Limit of a prompt's size, above what any agent accepts; larger content belongs in a file that
-/// the prompt names.
+/// Size limit of a prompt, which is larger than any agent accepts. Larger content belongs in a file
+/// that the prompt names.
 const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Hand a prompt to an agent.
@@ -88,7 +88,7 @@ impl Delegate {
     }
 }
 
-/// The candidate that is not the name of a task.
+/// Returns the one value that does not name a task, because this value is the prompt.
 async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Failure> {
     let mut prompts = Vec::new();
     for value in values {
@@ -111,7 +111,7 @@ async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Fa
     }
 }
 
-/// Whether a value is a task or a comma-separated list of tasks.
+/// Whether a value names a task, or several tasks separated by commas.
 async fn names_tasks(session: &Session, value: &str) -> Result<bool, Failure> {
     for name in submit::listed(value) {
         if name.chars().count() > NAME_MAX_CHARS {

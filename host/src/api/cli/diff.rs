@@ -75,14 +75,14 @@ impl Diff {
     }
 }
 
-/// The hint with the command that shows all of a diff that was cut.
+/// The hint that the diff was cut, with the command that shows all of it.
 fn rest(diff: &DiffView) -> String {
     let DiffView { from, to, .. } = diff;
     let to = to.as_deref().map_or(String::new(), |to| format!(" {to}"));
     format!("the diff was cut here; `git diff {from}{to}` shows all of it")
 }
 
-/// Numbers of lines that the current hunk still has, in the old file and in the new one.
+/// Numbers of lines that remain in the current hunk, for the old file and for the new file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Left {
     old: u64,
@@ -228,7 +228,7 @@ new file mode 100644
     }
 
     #[test]
-    fn signs_in_a_list_of_files_are_coloured() {
+    fn plus_and_minus_signs_in_a_list_of_changed_files_are_coloured() {
         let stat = " a - b.rs | 3 ++-\n bin      | Bin 2 -> 3 bytes\n 1 file changed\n";
         assert_eq!(painted_stat(stat, look(false)).as_str(), stat);
         let bin = " b | Bin 2 -> 3 bytes\n";

@@ -117,13 +117,14 @@ impl Doctor {
 
 /// The reserve of disk space that a host would have if it were started here and now.
 fn own_disk_reserve(overrides: &Overrides) -> u64 {
-    // With an invalid setting no host starts, and the finding about the host says so.
+    // If a setting is invalid, no host starts, and the finding about the host reports the setting.
     let settings = Settings::load(overrides, &process_environment);
     let limits = settings.map_or_else(|_| Limits::default(), |settings| settings.limits);
     limits.disk_reserve_bytes
 }
 
-/// Time limit of the first answer: a host that has to be started reads its database first.
+/// Time limit of the first answer. If a host has to be started, the limit is longer, because the
+/// host reads its database before it answers.
 fn limit_of_start(layout: &Layout) -> Duration {
     if HostProcess::of(layout).is_some() {
         ANSWERS_WITHIN
@@ -182,8 +183,8 @@ fn failed(what: &str, error: ClientError) -> Finding {
 }
 
 fn disk(data_dir: &Path, reserve: u64) -> Finding {
-    // Before the first start the directory does not exist, so the disk of its nearest parent
-    // counts.
+    // Before the first start the directory does not exist, so the disk of its nearest existing
+    // ancestor is examined.
     let existing = data_dir
         .ancestors()
         .find(|path| path.exists())
@@ -235,7 +236,8 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         ))
     });
     findings.push(Finding::new(Verdict::Ok, "tasks", load));
-    let way_out = Some("`claudine down` ends it, and the next command starts another".to_owned());
+    let way_out =
+        Some("`claudine down` ends the host, and the next command starts another".to_owned());
     findings.extend(
         host.faults
             .iter()
@@ -274,8 +276,8 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
     findings
 }
 
-/// One finding for all supervisors that work (or for none at all), and one for each supervisor that
-/// is stopped by a signal.
+/// One finding for all working supervisors together, and one for each supervisor that is stopped by
+/// a signal. If there is no supervisor, one finding that none is needed.
 fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let suspended = &host.suspended_supervisors;
     let working = host
@@ -420,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn doctor_warns_of_little_free_space_by_the_reserve_of_the_host() {
+    fn doctor_warns_if_free_space_is_below_twice_the_reserve_of_the_host() {
         const MIB: u64 = 1 << 20;
         let check = |free: u64, reserve: u64, expected: Option<&str>| {
             let finding = free_space(Path::new("/data"), free, reserve);

@@ -34,7 +34,7 @@ use crate::{
     layout::Layout,
 };
 
-/// Time within which an unreachable host may create its socket again, or end.
+/// Time for which the command waits until a host without a socket creates the socket again or ends.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Time between two looks for a supervisor that is stopped by a signal.
@@ -43,7 +43,8 @@ const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Largest step of the clock after which the command still finds all tasks that ended meanwhile.
+/// Largest backward step of the clock during the command after which all tasks that ended meanwhile
+/// are still found.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
 const NAMED: usize = 10;
@@ -102,7 +103,7 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // Tasks that are listed as running. If they cannot be listed, some may run all the same.
+        // If the running tasks cannot be listed, some tasks are assumed to run.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
@@ -160,8 +161,8 @@ async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     session.client().list_all(filter).await
 }
 
-/// Starts a host for tasks that earlier hosts left running; this host starts no new tasks. The host
-/// ends by itself once nothing runs, so the host may be gone before it is found.
+/// Starts a host for tasks that earlier hosts left running. This host starts no new tasks, and ends
+/// by itself once nothing runs, so it may be gone before `find` looks for it.
 async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
     let begin = match mode {
         DownMode::Kill => Begin::Killing,
@@ -172,8 +173,8 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// Of the tasks that were running when the command began, those that have ended, and the number of
-/// those that still run.
+/// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
+/// and the number of tasks that still run.
 async fn of_what_ran(
     session: &Session,
     running: &[TaskRow],
@@ -185,8 +186,8 @@ async fn of_what_ran(
         since_ms: Some(begun_at.0.saturating_sub(step_ms)),
         ..ListFilter::default()
     };
-    // Tasks that cannot be read are left out of the message, because the command has succeeded: the
-    // host has ended.
+    // If the tasks cannot be read, the message names none of them. The command does not fail,
+    // because the host has ended.
     let now = session.client().list_all(filter).await.unwrap_or_default();
     let mut now: HashMap<&str, &TaskRow> = now.iter().map(|row| (row.id.as_str(), row)).collect();
     let ran = running.iter().filter_map(|row| now.remove(row.id.as_str()));
@@ -195,8 +196,8 @@ async fn of_what_ran(
     (ended.into_iter().cloned().collect(), run_on.len())
 }
 
-/// The error if the host ended while tasks were running: another `down` replaced this one, or a
-/// signal ended the host.
+/// The error if the host ended while tasks were running. This happens if another `down` replaces
+/// this one, or if a signal ends the host.
 fn too_early(mode: DownMode, runs_on: usize) -> AppError {
     let message = format!(
         "the host ended before its running tasks did; {} left running",
@@ -248,7 +249,7 @@ async fn find(client: &Client) -> Result<Found, Failure> {
     }
 }
 
-/// Asks a host to shut down and waits for its end; none if the person stopped waiting.
+/// Asks a host to shut down and waits for its end. Returns none if the user interrupts the wait.
 async fn ask(
     session: &Session,
     client: &Client,
@@ -301,8 +302,8 @@ async fn ask(
     Ok(Some(ended(mode, host.running, &host.faults)))
 }
 
-/// Resolves once a supervisor is stopped by a signal: until the supervisor continues, its tasks do
-/// not end.
+/// Resolves once a supervisor is stopped by a signal, because the tasks of this supervisor do not
+/// end until it continues.
 async fn suspension(layout: &Layout) -> u32 {
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
@@ -312,8 +313,8 @@ async fn suspension(layout: &Layout) -> u32 {
     }
 }
 
-/// The error if tasks do not end because a supervisor is suspended. `then` is what to do, or what
-/// happens, once the supervisor continues.
+/// The error if tasks do not end because a supervisor is suspended. `then` says what the user has
+/// to do, or what happens, once the supervisor continues.
 fn suspended(pid: u32, then: &str) -> AppError {
     let message =
         format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
@@ -321,13 +322,13 @@ fn suspended(pid: u32, then: &str) -> AppError {
         .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
 }
 
-/// Resolves once the output of running tasks could not be written for some time: until it is
-/// written, these tasks do not end.
+/// Resolves once the output of running tasks could not be written for some time, because these
+/// tasks do not end until their output is written.
 async fn hold_up(client: &Client) -> HeldBackView {
     let mut since = None;
     loop {
         clock::sleep(LOOK_AT_OUTPUT).await;
-        // A host that does not answer is asked again.
+        // If the host does not answer, or can write all output, the time is measured anew.
         let Some(held) = client.info().await.ok().and_then(|host| host.held_back) else {
             since = None;
             continue;
@@ -413,8 +414,8 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let Some(process) = open(pid)? else {
         return Ok("host ended".to_owned());
     };
-    // Checks that the opened process is still the host. From here on, the descriptor stands for
-    // this process even if its pid is reused.
+    // Checks that the opened process is still the host. From here on, the descriptor refers to this
+    // process even if its pid is reused.
     if host.is_alive() {
         match pidfd_send_signal(&process, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -436,7 +437,7 @@ fn tasks(count: usize) -> String {
     }
 }
 
-/// Opens a process; none if it has ended.
+/// Opens a process. Returns none if the process has ended.
 fn open(pid: u32) -> Result<Option<std::os::fd::OwnedFd>, AppError> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let Some(raw) = raw else { return Ok(None) };
@@ -501,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_tasks_are_named() {
+    fn the_message_names_the_cancelled_and_the_other_ended_tasks() {
         let task = |name: &str, outcome: &str| {
             crate::api::cli::exit::tests::task(
                 serde_json::json!({"name": name, "outcome": outcome}),
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_healthy_host_counts_the_tasks_left_running() {
+    fn the_message_counts_tasks_left_running_only_if_the_host_has_no_faults() {
         let check = |mode: DownMode, running: usize, is_faulty: bool, expected: &str| {
             let faults = vec!["the engine does not answer".to_owned(); usize::from(is_faulty)];
             assert_eq!(ended(mode, running, &faults), expected);

@@ -1,4 +1,4 @@
-//! Opens the person's editor.
+//! Opens the user's editor.
 
 use std::{path::Path, process::Command};
 
@@ -10,7 +10,7 @@ pub(super) fn edit(path: &Path) -> Result<(), Failure> {
     let of = |name| text_of(&process_environment, name).map_err(unfit);
     let editor = of("VISUAL")?.map_or_else(|| of("EDITOR"), |editor| Ok(Some(editor)))?;
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    // The variable may contain options, as for git.
+    // The variable may contain options after the program, as git allows too.
     let words = shlex::split(&editor).unwrap_or_default();
     let Some((program, options)) = words.split_first() else {
         return Err(Failure::Usage(format!(

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, env};
 use super::output;
 use crate::{app::Environment, bounds::Bounds, config};
 
-/// Variables kept by `--env-clean`: enough to find programs, the home directory and the language,
-/// and the attempt within which the command runs, because the host has to know who submits.
+/// Variables kept by `--env-clean`. They are enough to find programs, the home directory and the
+/// language. `CLAUDINE_ATTEMPT` is kept because it shows the host which attempt submits the task.
 const MINIMAL: [&str; 10] = [
     "HOME",
     "PATH",
@@ -20,9 +20,9 @@ const MINIMAL: [&str; 10] = [
     "CLAUDINE_ATTEMPT",
 ];
 
-/// The whole environment, or the minimal one, with the umask and resource limits of this process.
-/// Variables that are not valid UTF-8 cannot be stored with the task: they are left out, and a note
-/// names them.
+/// The environment of this process, or with `clean` only the minimal variables, with the umask and
+/// resource limits of this process. Variables that are not valid UTF-8 cannot be stored with the
+/// task, so they are left out, and a note names them.
 pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     let mut base = BTreeMap::new();
     let mut left_out = Vec::new();

@@ -110,7 +110,7 @@ impl Events {
 /// The cells of an event: `14:51:33  x7tqrp  nightly  attempt 1 started, pid 77`.
 fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let by = event.by.as_ref();
-    // The owner at a terminal is not named, because most requests are the owner's.
+    // If the request came from the owner at a terminal, as most requests do, it is not shown.
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
     let words = times::in_text(&format!("{}{by}", event.words), now);

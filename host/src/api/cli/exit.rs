@@ -12,10 +12,10 @@ use crate::{
     text::shortened,
 };
 
-/// Length limit of a message for a program.
+/// Length limit of a message in JSON.
 const MESSAGE_CHARS: usize = 8_000;
 
-/// Limit of the mistakes shown to a person.
+/// Limit of the mistakes that are shown without `--json`.
 const MISTAKES: usize = 20;
 
 /// An error as `--json` prints it, on the last line of standard error.
@@ -31,7 +31,7 @@ struct ErrorView {
     /// Advice on how to fix the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// Each mistake by itself, if there may be several.
+    /// All mistakes, if the request may have several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Mistake>,
     /// Tasks that the name or id may mean, newest first.
@@ -70,7 +70,7 @@ pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
 
 fn say(failure: &Failure) {
     match failure {
-        // clap quotes the command line, which may contain any text.
+        // Printed by `say`, which escapes control characters, because clap quotes the command line.
         Failure::Clap(error) => output::say(&error.render().to_string()),
         Failure::App(error) if !error.errors.is_empty() => {
             error.errors.iter().take(MISTAKES).for_each(say_mistake);
@@ -201,7 +201,7 @@ pub(in crate::api) mod tests {
     }
 
     #[test]
-    fn the_exit_code_follows_from_how_the_task_ended() {
+    fn the_exit_code_depends_on_the_outcome_exit_code_and_signal_of_the_task() {
         let check = |outcome: &str, code: Option<i32>, signal: Option<i32>, expected: u8| {
             let task =
                 task(serde_json::json!({"outcome": outcome, "exit_code": code, "signal": signal}));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Field with the items of an answer that is not itself a list.
 const ITEMS: &str = "tasks";
 
-/// The fields in a schema; none if the schema allows any field.
+/// The names of the fields that a schema defines. Returns none if the schema allows any field.
 pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
     let is_list = |schema: &Value| schema["type"] == "array";
     let items = &schema["properties"][ITEMS];

@@ -25,11 +25,11 @@ use crate::{
 
 /// Time between two looks at the graph while no task ends.
 const EVERY: Duration = Duration::from_secs(1);
-/// Lower limit of the time between two looks, as a multiple of the time that a look takes, which is
-/// long for large graphs.
+/// The time between two looks is at least this multiple of the time that a look takes, because
+/// looks at large graphs take long.
 const REST: u32 = 9;
 
-/// Waits for each task in turn, which takes until the last of them has ended.
+/// Waits until all of these tasks have ended, by waiting for one task after the other.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
     for id in ids {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_do_not_fit_are_left_out_of_the_middle() {
+    fn a_graph_higher_than_the_terminal_is_shown_without_its_middle_lines() {
         let check = |text: &str, rows: usize, expected: &str| {
             assert_eq!(fitted(lines(text), rows), lines(expected), "{rows} rows");
         };

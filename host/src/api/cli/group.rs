@@ -251,7 +251,7 @@ mod tests {
         };
         check("3", Some(Limit::Most(3)));
         check("none", Some(Limit::None));
-        // The host refuses 0 with a message.
+        // 0 is parsed here, because the host refuses it with a message.
         check("0", Some(Limit::Most(0)));
         check("-1", None);
         check("few", None);

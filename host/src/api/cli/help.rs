@@ -95,8 +95,8 @@ fn examples_on_top(command: Command) -> Command {
         .mut_subcommands(examples_on_top)
 }
 
-/// Lets a negative number be the value of any option. The error of the option then gives its range;
-/// clap alone would say that there is no argument `-1`.
+/// Lets a negative number be the value of any option. The error for `--limit -1` then gives the
+/// range of the option, while clap alone would report an unexpected argument `-1`.
 fn with_negative_numbers(command: Command) -> Command {
     let takes = |option: &Arg| !option.is_positional() && option.get_action().takes_values();
     command
@@ -110,7 +110,7 @@ fn with_negative_numbers(command: Command) -> Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-/// Help of the program. A command missing from the groups is listed as well.
+/// Help of the program. A command that is missing from the groups is listed under `Other`.
 fn root(program: &Command) -> String {
     let header = program.get_styles().get_header();
     let is_grouped = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
@@ -162,7 +162,7 @@ mod tests {
     use crate::api::cli::Cli;
 
     #[test]
-    fn each_command_is_in_one_group() {
+    fn each_command_is_in_exactly_one_group_of_the_help() {
         let program = Cli::command();
         let grouped = || GROUPS.iter().flat_map(|(_, names)| names.iter().copied());
         for command in program.get_subcommands() {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_options_come_first() {
+    fn the_help_of_delegate_lists_its_usual_options_first() {
         let mut program = Cli::command().term_width(100);
         program.build();
         let delegate = program.find_subcommand_mut("delegate").unwrap();

@@ -79,8 +79,8 @@ impl Release {
     }
 }
 
-/// Reports a hold or release. If it changed nothing, it is reported as 0 tasks: the task was held
-/// already, or is still held by others.
+/// Reports a hold or release. If the action did not change the task, reports 0 tasks. This happens
+/// if the caller already held the task, or if somebody else still holds it.
 fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };

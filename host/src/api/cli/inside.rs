@@ -18,7 +18,7 @@ pub(super) fn has_person() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Runs the person's shell in a directory.
+/// Runs the user's shell in a directory.
 pub(super) async fn shell(dir: &Path) -> Result<ExitStatus, Failure> {
     let shell = variable(&["SHELL"]).unwrap_or_else(|| "/bin/sh".into());
     let mut command = Command::new(&shell);
@@ -26,7 +26,7 @@ pub(super) async fn shell(dir: &Path) -> Result<ExitStatus, Failure> {
     wait_for(&shell, move || command.spawn()).await
 }
 
-/// Opens files in the person's editor, in a directory.
+/// Opens files in the user's editor, with this working directory.
 pub(super) async fn editor(dir: &Path, files: &[String]) -> Result<ExitStatus, Failure> {
     let editor = variable(&["VISUAL", "EDITOR"]).unwrap_or_else(|| "vi".into());
     // The variable may contain options. Each file begins with `./`, so that none is mistaken for an
@@ -46,7 +46,8 @@ pub(super) fn variable(names: &[&str]) -> Option<OsString> {
     values.find(|value| !value.is_empty())
 }
 
-/// Starts a program and waits until it has exited. Ctrl-C is left to that program.
+/// Starts a program and waits until it has exited. Meanwhile Ctrl-C does not end this process,
+/// because the program handles it.
 pub(super) async fn wait_for(
     program: &OsString,
     start: impl FnOnce() -> io::Result<Child> + Send + 'static,
@@ -55,7 +56,7 @@ pub(super) async fn wait_for(
         let message = format!("cannot run `{}`: {error}", program.display());
         Failure::from(AppError::new(ErrorKind::Unavailable, message))
     };
-    // While these signals are received here, they do not end this process.
+    // While this process has handlers for these signals, the signals do not end it.
     let kept = [SignalKind::interrupt(), SignalKind::quit()].map(signal);
     let waited = tokio::task::spawn_blocking(move || start()?.wait()).await;
     drop(kept);

@@ -193,7 +193,8 @@ fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 10] {
     ]
 }
 
-/// The summary. Doubts about the success come before it, because they must not be cut off.
+/// The summary. Doubts about the success of the task come before the summary, because they must not
+/// be cut off.
 fn what(task: &TaskRow) -> String {
     let doubts = text::doubts(task);
     if doubts.is_empty() {

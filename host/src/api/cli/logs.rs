@@ -116,8 +116,8 @@ impl Logs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Whether the output of an agent is shown as a transcript: pipes, `--raw`, `--json` and
-    /// `--offset` get the bytes.
+    /// Whether the output of an agent is shown as a transcript. In a pipe and with `--raw`,
+    /// `--json` or `--offset`, its bytes are written instead.
     fn is_for_people(&self, session: &Session) -> bool {
         !self.raw && !session.json && self.offset.is_none() && io::stdout().is_terminal()
     }
@@ -156,7 +156,7 @@ impl Piece {
                 stream: *stream,
                 text: String::from_utf8_lossy(bytes).into_owned(),
             },
-            // Items are not requested with --json.
+            // This does not happen, because items are not requested with --json.
             Followed::Items(items) => Self::Text {
                 stream: LogChannel::Stdout,
                 text: items.iter().map(|item| &*item.text).collect(),

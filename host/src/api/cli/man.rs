@@ -132,7 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    /// Lists the commands as they are typed.
+    /// Collects the full names of all commands, such as `claudine worktree merge`.
     fn typed(command: &Command, path: &str, into: &mut Vec<String>) {
         into.push(path.to_owned());
         for sub in command.get_subcommands() {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_has_a_page() {
+    fn each_command_has_a_manual_page() {
         let mut commands = Vec::new();
         typed(&Cli::command(), "claudine", &mut commands);
         let pages = pages();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn text_below_the_help_keeps_its_lines() {
+    fn text_below_the_help_keeps_its_lines_in_a_manual_page() {
         let pages = pages();
         let of = |name: &str| {
             let (_, page) = pages.iter().find(|(page, _)| page == name).unwrap();

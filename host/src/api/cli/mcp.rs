@@ -98,7 +98,7 @@ pub(super) struct Tested {
     tools: Vec<Value>,
 }
 
-/// The entry for this executable, by its absolute path: a desktop client has another PATH.
+/// The entry for this executable. Its path is absolute, because a desktop client has another PATH.
 fn configuration(common: &Common) -> Result<Clients, Failure> {
     let program = std::env::current_exe().map_err(|error| {
         AppError::new(
@@ -117,7 +117,7 @@ fn configuration(common: &Common) -> Result<Clients, Failure> {
     })
 }
 
-/// Tests the server over the protocol. The three messages to the server are written out here, since
+/// Tests the server by sending MCP requests to it. The three messages are composed here, because
 /// they need no client library.
 fn test(common: &Common) -> Result<ExitCode, Failure> {
     let failed = |what: &str| AppError::new(ErrorKind::Internal, format!("`claudine mcp` {what}"));

@@ -1,9 +1,9 @@
-//! Shows the result of a merge made by request.
+//! Shows the result of a merge that a command asked for.
 
 use super::status::merge_line;
 use crate::{app::WorktreeMerged, text::short_id};
 
-/// Lines of text, each ending in a newline.
+/// The result as lines of text, each ending in a newline.
 pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
     let line = merge_line(&merged.merge);
     let revived = match merged.downstream {

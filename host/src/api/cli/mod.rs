@@ -174,7 +174,10 @@ impl Common {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has only one value of this type"
+)]
 enum Verb {
     #[command(flatten)]
     Asking(Asking),

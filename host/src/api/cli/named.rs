@@ -6,14 +6,14 @@ use std::io::{self, BufRead, Read};
 use super::{failure::Failure, output, session::Session, text};
 use crate::app::{AppError, ErrorKind, TaskView};
 
-/// Stands for tasks listed on standard input, one per line.
+/// Argument that means the tasks listed on standard input, one per line.
 const STDIN: &str = "-";
 /// Size limit of a list of tasks, enough for some hundred thousand ids.
 const STDIN_LIMIT_BYTES: u64 = 16 << 20;
 
-/// Stands for the task submitted last.
+/// Reference to the task that was submitted last.
 const LAST: &str = "@last";
-/// Stands for the newest running task.
+/// Reference to the newest running task.
 const RUNNING: &str = "@running";
 
 /// The given task, or the newest.
@@ -21,8 +21,8 @@ pub(super) fn or_last(named: Option<String>) -> String {
     named.unwrap_or_else(|| LAST.to_owned())
 }
 
-/// The given task, or else the newest running one, or else the newest. A task that was not given is
-/// named in a message.
+/// Returns the given task. If none is given, returns the newest running task, or the newest task if
+/// none runs, and prints a message that names it.
 pub(super) async fn or_running(
     session: &Session,
     named: Option<String>,
@@ -39,7 +39,8 @@ pub(super) async fn or_running(
     Ok(task.id.clone())
 }
 
-/// The given task, or else the newest, which is then named in a message.
+/// Returns the given task. If none is given, returns the newest task and prints a message that
+/// names it.
 pub(super) async fn or_last_told(
     session: &Session,
     named: Option<String>,
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_dash_causes_standard_input_to_be_read() {
+    fn standard_input_is_not_read_if_no_argument_is_a_dash() {
         let named = vec!["a".to_owned(), "--".to_owned()];
         assert_eq!(several(named.clone()).unwrap(), named);
     }

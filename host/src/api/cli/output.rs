@@ -1,7 +1,7 @@
 //! Writes data to standard output and messages to standard error.
 //!
 //! Control characters are escaped here, or were escaped when a [`Painted`] text was composed.
-//! Output that must stay byte for byte (a script, an agent's result) is written by [`bytes`].
+//! Output that must not be changed (a script, an agent's result) is written by [`bytes`].
 
 use std::{
     borrow::Cow,
@@ -103,7 +103,7 @@ pub(super) fn error(error: &(impl Serialize + JsonSchema)) {
     drop(writeln!(io::stderr().lock(), "{}", harmless_json(&text)));
 }
 
-/// Writes a message to the person. Ignores errors, since nobody could be told of them.
+/// Writes a message to the user. Ignores errors, since there is no other place to report them.
 pub(super) fn say(text: &str) {
     let text = message(text) + "\n";
     let text = as_shown(&text);
@@ -122,7 +122,8 @@ pub(super) fn say_painted(text: &Painted) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// Indents all lines of a message but the first, so that foreign text cannot begin a line.
+/// Indents all lines of a message except the first, so that text from elsewhere, quoted in the
+/// message, cannot look like a line of Claudine, such as a hint.
 fn message(text: &str) -> String {
     let text = shortened(text, MESSAGE_CHARS);
     harmless_lines(&text).trim_end().replace('\n', "\n  ")
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_in_a_message_cannot_begin_a_line() {
+    fn text_quoted_in_a_message_cannot_begin_a_line() {
         let check = |text: &str, expected: &str| assert_eq!(message(text), expected, "{text:?}");
         check("note: all is well", "note: all is well");
         check(

@@ -1,4 +1,4 @@
-//! Shows long text in the person's pager, as git does.
+//! Shows long text in the user's pager, as git does.
 
 use std::{
     ffi::OsString,
@@ -43,7 +43,7 @@ fn start(pager: OsString, text: &str) -> io::Result<std::process::Child> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(text.as_bytes()) {
-            // The person quit the pager before the end of the text.
+            // The user quit the pager before the end of the text.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written?,
         }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_limit_is_refused_with_its_range() {
+    fn an_invalid_time_limit_is_refused_with_the_valid_range() {
         let check = |text: &str, expected: &str| {
             assert_eq!(
                 limit(text).map_or_else(|error| error, |limit| format!("{limit:?}")),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_size_and_a_word_are_refused() {
+    fn a_size_that_is_negative_or_a_word_is_refused() {
         assert_eq!(size("10M"), Ok(10 << 20));
         assert!(size("-1").is_err());
         assert!(size("lots").is_err());

@@ -63,8 +63,8 @@ impl Pause {
         if let Some(group) = &self.group {
             return set_group(session, group, true).await;
         }
-        // A newly started host must be paused from the beginning, or queued tasks would start
-        // first.
+        // A newly started host must be paused from the beginning, because otherwise queued tasks
+        // would start before the pause.
         let client = session.client_with(|start| start.overrides.begin = Begin::Paused);
         let (_, started) = client.reach().await?;
         let paused = client.pause_queue(true).await?;
@@ -137,8 +137,8 @@ fn show(session: &Session, said: &str, answer: Answer) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// The line above a list, with everything that keeps queued tasks from starting; none if nothing
-/// does.
+/// The line above a list, with everything that keeps queued tasks from starting. Returns none if
+/// nothing keeps them from starting.
 pub(super) fn head(queue: &QueueView) -> Option<String> {
     let mut parts = Vec::new();
     if queue.no_host {

@@ -100,7 +100,7 @@ impl OfMany {
         self.ended.insert(id.to_owned());
     }
 
-    /// Updates the tasks with these rows.
+    /// Updates the tasks with these rows. Ignores rows of other tasks.
     pub(super) fn note(&mut self, rows: Vec<TaskRow>) {
         for row in rows {
             if let Some(known) = self.rows.get_mut(&row.id) {
@@ -116,7 +116,8 @@ impl OfMany {
         };
     }
 
-    /// Ids of the waiting tasks that the line names; the line says what they wait for.
+    /// Ids of the tasks that the line names and that do not run. The line shows what these tasks
+    /// wait for.
     pub(super) fn waiting(&self) -> Vec<String> {
         let told = self.open().take(TOLD).filter(|row| row.state != "running");
         told.map(|row| row.id.clone()).collect()

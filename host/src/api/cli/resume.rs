@@ -10,7 +10,7 @@ use super::{
 };
 use crate::app::{Action, ResumeOptions, TaskActions};
 
-/// Size limit of the context, as in the host.
+/// Size limit of the context. The host has the same limit.
 const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Continue finished tasks, optionally with new instructions.

@@ -73,7 +73,7 @@ const PUBLISHED: &[Published] = &[
     },
     Published {
         name: "events",
-        what: "claudine events --json, a line for each",
+        what: "claudine events --json, a line for each event",
         schema: of::<app::EventView>,
     },
     Published {
@@ -170,7 +170,7 @@ fn find(name: &str) -> Result<&'static Published, Failure> {
     })
 }
 
-/// The first words of all names.
+/// The first words of all names, each once.
 pub(super) fn first_words() -> Vec<&'static str> {
     let words = PUBLISHED.iter().filter_map(|published| {
         let mut words = published.name.split(' ');
@@ -219,7 +219,7 @@ mod tests {
 
     use super::{super::Cli, *};
 
-    /// Commands without a JSON answer, or whose answer has its schema elsewhere.
+    /// Commands that have no JSON answer, or whose answer is described by a schema from elsewhere.
     const WITHOUT: &[&str] = &["completions", "man", "mcp start", "schema"];
 
     fn commands(command: &Command, path: &str, into: &mut BTreeSet<String>) {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_a_task_include_those_of_a_row() {
+    fn the_answer_of_status_has_all_fields_of_a_row_of_list() {
         let row = fields::of(&Value::from(of::<app::TaskList>())).unwrap();
         let whole = fields::of(&Value::from(of::<app::TaskView>())).unwrap();
         assert!(row.is_subset(&whole), "{row:?} {whole:?}");

@@ -68,7 +68,7 @@ impl Serve {
                 Ok(())
             };
             if let Err(error) = said {
-                tracing::warn!("nobody could be told that the host is ready: {error}");
+                tracing::warn!("cannot report that the host is ready: {error}");
             }
         };
         let served = (wiring.serve)(&overrides, self.background, &mut ready);

@@ -77,13 +77,13 @@ impl Session {
         Client::new(start)
     }
 
-    /// Waits for a future without running a command.
+    /// Waits for a future. Unlike [`Self::block_on`], reports no difference between versions.
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         Some(self.runtime.0.as_ref()?.block_on(future))
     }
 
-    /// Runs a command. A difference between the host's version and this one is reported once, at
-    /// the end.
+    /// Runs a command. If the versions of the host and of this program differ, this is reported
+    /// once, at the end.
     pub(super) fn block_on(
         &self,
         verb: impl Future<Output = Result<ExitCode, Failure>>,
@@ -107,7 +107,8 @@ pub(super) fn unfit(error: config::ConfigError) -> AppError {
     AppError::new(ErrorKind::Invalid, error.to_string())
 }
 
-/// The attempt inside which this command was called, if any. Invalid UTF-8 is the id of no attempt.
+/// The attempt inside which this command was called, if any. A value that is not valid UTF-8 is
+/// ignored, because it cannot be the id of an attempt.
 pub(super) fn enclosing_attempt() -> Option<String> {
     config::process_environment(config::ATTEMPT)?
         .into_string()

@@ -1,7 +1,7 @@
 //! Commands that act on one or several tasks, which are named or selected.
 //!
-//! Named tasks are acted on at once. Selected ones are listed first, and a person at a terminal is
-//! asked for confirmation; without a terminal `--yes` is required.
+//! Named tasks are acted on at once. Selected tasks are listed first, and a person at a terminal is
+//! asked for confirmation. Without a terminal `--yes` is required.
 
 use std::{
     io::{self, IsTerminal},
@@ -90,7 +90,7 @@ impl Which {
         Ok(code(&acted.tasks).into())
     }
 
-    /// Acts on the tasks; none if the person did not confirm.
+    /// Acts on the tasks. Returns none if the user did not confirm.
     async fn acted(
         self,
         session: &Session,
@@ -215,7 +215,7 @@ fn tell_all(
 ) -> Result<(), Failure> {
     let (done, failed): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| task.error.is_none());
     if matches!(action, Action::Retry | Action::Resume) && !io::stdout().is_terminal() {
-        // Ids for the next command, as after an action on a single task.
+        // The ids are the input of a next command, as after an action on a single task.
         done.iter().try_for_each(|task| output::line(&task.id))?;
     }
     for task in failed.iter().take(SHOWN) {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_names_the_action_the_number_and_the_graph() {
+    fn the_question_names_the_action_the_number_of_tasks_and_the_graph() {
         let check = |action, found: &TasksActed, expected: &str| {
             assert_eq!(question(action, found), expected);
         };

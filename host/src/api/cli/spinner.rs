@@ -7,7 +7,7 @@ use super::{output, terminal};
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 pub(super) struct Spinner {
-    /// Whether anything is drawn; nothing is drawn if standard error is no terminal.
+    /// Whether the line is shown. It is not shown if standard error is no terminal.
     shown: bool,
     drawn: bool,
     frame: usize,
@@ -49,14 +49,16 @@ impl Spinner {
     }
 }
 
-/// Erases the line however the wait ends, so that later output begins at the start of a line.
+/// Erases the line at the end of the wait, also if the wait ends with an error, so that later
+/// output begins at the start of a line.
 impl Drop for Spinner {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-/// The line, always shorter than the terminal is wide: a wrapped line could not be erased.
+/// The line, cut to less than the width of the terminal, because a wrapped line could not be
+/// erased.
 fn line(frame: &str, text: &str, columns: usize) -> String {
     terminal::fit(&format!("{frame} {text}"), columns.saturating_sub(1))
 }

@@ -24,7 +24,7 @@ use crate::{
     text::{columns, shell_word, short_id},
 };
 
-/// Digits shown of a commit's name.
+/// Number of digits of a commit's hash that are shown.
 const COMMIT_DIGITS: usize = 10;
 /// The executor whose sessions a person can continue.
 const CLAUDE: &str = "claude";
@@ -58,8 +58,8 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            // The result is left out among the last lines, because it is shown below them. As many
-            // lines more are read as the result has.
+            // The result is left out of the last lines of the output, because it is shown below
+            // them. To replace its lines, as many additional lines are read.
             let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
                 lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),
@@ -266,7 +266,7 @@ fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Tim
     line
 }
 
-/// The reason, with its class unless steps to resolve it are shown.
+/// The reason. Its class is added if no steps to resolve the reason are shown.
 fn reason(task: &TaskView) -> Option<String> {
     let reason = task.reason.as_ref()?;
     // The line of the state already shows this message.
@@ -342,7 +342,8 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     ))
 }
 
-/// The result of a merge. A merge that succeeded is shown by its detail alone, which says so.
+/// The result of a merge. If the merge succeeded, this is its detail alone, because the detail says
+/// that the merge succeeded.
 pub(super) fn merge_line(merge: &Merge) -> String {
     match merge.state {
         MergeState::Merged => merge.detail.clone(),

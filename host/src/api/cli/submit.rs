@@ -159,7 +159,8 @@ pub(super) struct TaskOptions {
 }
 
 impl TaskOptions {
-    /// Removes the last dependency with this value, which turned out not to be a task.
+    /// Removes the last dependency with this value, because the value turned out not to name a
+    /// task.
     pub(super) fn names_not(&mut self, value: &str) {
         let lists = [
             &mut self.depends_on,
@@ -407,8 +408,8 @@ pub(super) fn distinct(
     Ok(map)
 }
 
-/// The working directory as an absolute path to an existing directory, because the host's own
-/// directory is another one.
+/// The working directory as an absolute path to an existing directory, because the host runs in
+/// another directory.
 pub(super) fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let shown = given.clone().unwrap_or_else(|| ".".into());
     let refuse =

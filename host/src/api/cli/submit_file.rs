@@ -189,7 +189,7 @@ fn detached(submitted: &Submitted) -> String {
     format!("detached; the tasks continue: `claudine graph --graph {id} -f` shows them")
 }
 
-/// Size limit of a graph that is drawn while waiting.
+/// Limit of the tasks of a graph that is drawn while the command waits.
 const DRAWN: usize = 1_000;
 
 /// Waits until all tasks have ended; returns the exit code of the first task that did not succeed.

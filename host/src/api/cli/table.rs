@@ -2,14 +2,15 @@
 //!
 //! If the terminal is too narrow, `Early` columns are left out first, then long text is cut, then
 //! `Late` columns are left out, and finally columns are left out from the right until the rest
-//! fits; the last one is cut.
+//! fits. If only one column remains, it is cut.
 
 use super::terminal::{Colour, Look, Painted, fit, harmless};
 use crate::text::columns as width_of;
 
 /// Spaces between two columns.
 const GAP: usize = 2;
-/// Width of the last column in tables that are printed row by row: all that is left of the line.
+/// Width of the last column in tables that are printed row by row. It is larger than a terminal, so
+/// that the column gets the rest of the line.
 pub(super) const THE_REST: usize = 4_096;
 
 /// Properties of a column that do not depend on the rows.
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_have_no_width_and_escape_codes_in_cells_are_shown() {
+    fn colours_do_not_count_as_width_and_escape_codes_in_cells_are_made_visible() {
         let mut table = Table::new(&[Column::new("STATE"), Column::new("NAME")]);
         table.row([
             Cell::painted(Colour::Red, "✗ failed"),

@@ -26,7 +26,7 @@ pub(super) enum ColourWhen {
     Never,
 }
 
-/// Value of `--color`; the process has one value, as it has one standard output.
+/// Value of `--color`. It is global, because the process has only one standard output.
 static COLOUR_WHEN: OnceLock<ColourWhen> = OnceLock::new();
 
 /// Sets when to use colours. Called once, before anything is written.
@@ -38,7 +38,7 @@ pub(super) fn set_colours(when: ColourWhen) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// Width limit. Without a limit, as in a pipe unless COLUMNS is set, nothing is cut.
+    /// Width limit. In a pipe there is no limit if COLUMNS is not set, so nothing is cut.
     pub(super) columns: Option<usize>,
 }
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn unicode_is_used_if_the_locale_has_it() {
+    fn unicode_is_used_if_the_locale_is_utf8() {
         let check = |set: &[(&str, &str)], expected: bool| {
             assert_eq!(is_utf8(&variables(set)), expected, "{set:?}");
         };

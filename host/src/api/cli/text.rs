@@ -29,7 +29,7 @@ pub(super) fn held_back(held: &HeldBackView) -> String {
     }
 }
 
-/// The way out for tasks whose output cannot be written.
+/// The hint for tasks whose output cannot be written.
 pub(super) fn let_it_be_written(data_dir: &str) -> String {
     format!("if the disk of {data_dir} is full, free space there")
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubtful_success_is_not_green() {
+    fn a_success_with_denials_or_without_changes_is_yellow() {
         let now = Timestamp(1_795_359_153_042);
         let check = |json: serde_json::Value, colour_of: Colour, expected: &str| {
             let mut all = serde_json::json!({

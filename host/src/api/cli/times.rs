@@ -24,7 +24,7 @@ pub(super) fn ago(time: &str, now: Timestamp) -> String {
     between(Some(time), now).map_or_else(|| time.to_owned(), span)
 }
 
-/// Run time of the last attempt, without the wait for the next one.
+/// Run time of the last attempt, without the wait for the next attempt.
 pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
@@ -36,7 +36,7 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 
-/// The time between two RFC 3339 times, or from the first one until now.
+/// The time between two RFC 3339 times, or from the first time until now.
 pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Option<String> {
     let end = match end {
         Some(end) => parse_rfc3339(end)?,
@@ -92,7 +92,7 @@ pub(super) fn in_text(text: &str, now: Timestamp) -> String {
 /// The first time in a text, and the text before it.
 fn next_time(text: &str) -> Option<(&str, &str)> {
     text.match_indices('T').find_map(|(at, _)| {
-        // The length of `2026-11-22`.
+        // A date such as `2026-11-22` has 10 characters.
         let start = at.checked_sub(10)?;
         let is_alone = text.get(..start)?.chars().next_back();
         let is_alone = is_alone.is_none_or(|before| !before.is_alphanumeric());

@@ -50,7 +50,7 @@ impl Up {
             |error| {
                 let error = session::unfit(error);
                 match asked.as_deref() {
-                    Some("0") => error.hint("`claudine pause` starts nothing more"),
+                    Some("0") => error.hint("use `claudine pause` to start no more tasks"),
                     _ => error,
                 }
             },

@@ -58,8 +58,8 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        // Each task is looked up at least once, however short the timeout, so that finished ones
-        // count.
+        // Each task is looked up once before the timeout applies, so that tasks that have already
+        // finished count.
         let mut tasks = Vec::new();
         for task in &self.meant(session).await? {
             tasks.push(session.client().status(task).await?);
@@ -227,7 +227,7 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
                     after = Some(overview.sequence);
                     screen.borrow_mut().progress.note(overview.tasks);
                 }
-                // Without a host nothing changes; the waits report that the host is gone.
+                // Nothing is reported here if no host answers, because the waits report it.
                 Err(_) => after = None,
             }
             clock::sleep(LOOK_EVERY).await;

@@ -1,7 +1,7 @@
 //! Watches a task: prints its output as it arrives, or shows its state, and handles Ctrl-C.
 //!
 //! The output of an agent's program is parsed by the executor. For an agent, the executor's
-//! description of the current action and the final result are shown: nothing here depends on the
+//! description of the current action and the final result are shown, so nothing here depends on the
 //! format of an agent's output. `logs --raw` prints all bytes of that output.
 
 use std::{
@@ -32,15 +32,16 @@ use crate::{
     clock,
 };
 
-/// Time between two looks at the state, for the spinner. Without a spinner only the end counts.
+/// Time between two looks at the state, which the spinner shows. Without a spinner, only the end of
+/// the task matters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Time between two questions why a task waits.
 pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
-/// Time after which output that still cannot be written is reported: a disk may be full only for a
-/// moment.
+/// Time after which output that still cannot be written is reported. It is not reported at once,
+/// because a disk may be full only for a moment.
 pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
 /// Time within which a second Ctrl-C cancels the task.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
@@ -48,17 +49,18 @@ const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 /// How watching a task ended.
 pub(super) enum Watched {
     Done(Box<TaskView>),
-    /// The person detached; the task continues.
+    /// The user detached; the task continues.
     Detached,
 }
 
 /// Reports once that output of running tasks cannot be written, as on a full disk, because these
-/// tasks do not end until it is written. Asks rarely, because many commands may wait.
+/// tasks do not end until their output is written. Asks the host rarely, because many commands may
+/// wait at the same time.
 pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infallible {
     let client = client.that_starts_none();
     clock::sleep(HELD_BACK_FOR).await;
     loop {
-        // A host that does not answer is asked again.
+        // If the host does not answer, it is asked again later.
         if let Ok(host) = client.info().await
             && let Some(held) = &host.held_back
         {
@@ -70,8 +72,8 @@ pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infal
     }
 }
 
-/// Watches a task until it ends. With `--json` its output is not shown, because the answer is the
-/// task.
+/// Watches a task until it ends. With `--json`, the output of the task is not shown, because
+/// standard output is for the task as JSON.
 pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched, Failure> {
     let mut interrupts = interrupts()?;
     let screen = RefCell::new(Screen::new());
@@ -111,8 +113,7 @@ pub(super) fn interrupts() -> Result<Signal, Failure> {
     Ok(signal(SignalKind::interrupt()).map_err(cannot)?)
 }
 
-/// Shows the output and waits for the end of the task. The end may become known by the output or by
-/// the wait.
+/// Shows the output, and waits until both the output and the task have ended.
 async fn stay(
     session: &Session,
     task: &str,
@@ -141,8 +142,9 @@ async fn stay(
             Ok(())
         }
     };
-    // The output ends with the task. Without a spinner and without a slot to free, the wait for the
-    // end begins after the output, which saves a connection: a fan-out has many waiting commands.
+    // The output ends when the task ends. If there is no spinner to update and no slot to free, the
+    // wait for the end of the task begins only after the output. This saves a connection for each
+    // of the many commands that may wait at the same time.
     let in_turn = shows_output && !moving && waiter.is_none();
     // An error while writing the output ends the wait too.
     let both = async {
@@ -278,7 +280,7 @@ pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
     output::bytes(format!("{result}{end}").as_bytes())
 }
 
-/// The result given by the executor, or, without one, the output of a task that succeeded. The
+/// The result that the executor gave. If there is none, the output of a task that succeeded. The
 /// output of a failed agent is shown by `logs`.
 fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
@@ -289,9 +291,10 @@ fn result(task: &TaskView) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Reports on standard error how a task ended, what it was denied, and what to do next. The success
-/// of a command is not reported, because its output speaks for itself. The cost and the changes of
-/// an agent are reported on a terminal, and elsewhere if there are doubts about the success.
+/// Reports on standard error how a task ended, which tools it was denied, and what to do next. The
+/// success of a command is not reported, because its output shows the success. The cost and the
+/// changes of an agent are reported on a terminal, and elsewhere if there are doubts about the
+/// success.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {
@@ -315,7 +318,7 @@ mod tests {
     use crate::api::cli::exit::tests::task;
 
     #[test]
-    fn the_result_of_an_agent_comes_from_its_executor() {
+    fn the_result_is_that_of_the_executor_or_else_the_output_of_a_success() {
         let check = |json: serde_json::Value, expected: Option<&str>| {
             assert_eq!(result(&task(json)), expected);
         };

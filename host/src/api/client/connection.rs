@@ -52,14 +52,14 @@ type Wire = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 struct Driver(Option<Pin<Box<Wire>>>);
 
 impl Driver {
-    /// Drives the connection until some work that depends on it is done.
+    /// Drives the connection until `work`, which depends on the connection, is done.
     async fn drive<F: Future>(&mut self, work: F) -> F::Output {
         tokio::pin!(work);
         if let Some(wire) = self.0.as_mut() {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                // The work returns an error of the connection too.
+                // An error of the connection is ignored here, because `work` returns it too.
                 _ = wire => self.0 = None,
             }
         }

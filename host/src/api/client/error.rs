@@ -34,7 +34,7 @@ pub(in crate::api) enum ClientError {
     Silent(Duration),
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
-    /// The answer ended early; without a cause if the connection reported no error.
+    /// The answer ended early. There is no cause if the connection reported no error.
     #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
     #[error("invalid answer from the host: {0}")]
@@ -62,11 +62,11 @@ impl ClientError {
         match self {
             Self::NotReady { log, .. } | Self::StillBorn { log, .. } => Some(format!("the host's log is {}", log.display())),
             Self::Cut(_) => {
-                Some("the host may have done what was asked: look at `claudine list` before asking again".to_owned())
+                Some("the host may have carried out the request: look at `claudine list` before repeating it".to_owned())
             }
             Self::Silent(_) => Some("`claudine doctor` checks the host".to_owned()),
             Self::Stopped(pid) => Some(format!(
-                "`kill -CONT {pid}` continues the host, which then does what it was asked meanwhile"
+                "`kill -CONT {pid}` continues the host, which then carries out the waiting requests"
             )),
             Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -23,7 +23,8 @@ pub(in crate::api) enum Heard {
 /// position.
 ///
 /// A host that crashed is started again, as by any command. A host that was shut down is not
-/// started again: a reader must not undo somebody's decision, so it waits until a host runs.
+/// started again, because a reader must not undo a user's decision. The reader then waits until a
+/// host runs.
 pub(in crate::api) struct EventReader<'a> {
     client: &'a Client,
     query: EventQuery,
@@ -70,7 +71,7 @@ impl EventReader<'_> {
                     self.pass(event.sequence);
                     return Ok(Some(Heard::Event(Box::new(event))));
                 }
-                // The end: hosts send no output on this connection.
+                // This is the end frame, because hosts send no output on this connection.
                 Ok(_) => return Ok(None),
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));

@@ -93,7 +93,8 @@ impl Place {
     }
 }
 
-/// Time between two checks whether the last host has crashed, for a reader without a host.
+/// Time between two checks whether the last host has crashed, while stored output is read without a
+/// host.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -146,7 +147,7 @@ impl Follower<'_> {
                 Err(error) => return Err(error),
             };
             match frame {
-                // The end: hosts send no events on this connection.
+                // This is the end frame, because hosts send no events on this connection.
                 Frame::End | Frame::Event(_) => return Ok(None),
                 Frame::Error(error) => return Err(ClientError::Refused(error)),
                 Frame::Piece(piece) => {

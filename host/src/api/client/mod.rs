@@ -44,9 +44,9 @@ use crate::{
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Time without an answer after which the client checks whether the host is stopped by a signal.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
-/// Limit of idle connections that are kept, and the time for which each is kept. The host closes
-/// idle connections later than that.
+/// Limit of idle connections that are kept.
 const KEPT_CONNECTIONS: usize = 4;
+/// Time for which an idle connection is kept. The host keeps idle connections longer.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 /// Limit of how often a repeatable request is sent if hosts end before they answer.
 const TRIES: u32 = 3;
@@ -121,7 +121,7 @@ pub(super) struct Client {
     idle: Mutex<Vec<(Duration, Connection)>>,
     /// The host's version if it differs from this program's, until the difference is reported.
     other_version: Mutex<Option<String>>,
-    /// Answers requests that only read, if no host runs.
+    /// A host within this process, which answers requests that only read if no other host runs.
     offline: Mutex<Option<Arc<Host>>>,
 }
 
@@ -172,7 +172,7 @@ impl Client {
                     tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
-                // The host is shutting down; stored data can be read without it.
+                // The host is shutting down. A later try can read stored data without the host.
                 Err(Fault::Client(error))
                     if ask.reads
                         && self.start.policy == Policy::IfNeeded

@@ -1,9 +1,9 @@
-//! Starts a host if none runs. If many clients need one at the same moment, only one is started.
+//! Starts a host if none runs. If many clients need a host at the same moment, only one is started.
 //!
 //! Clients take turns with a lock in the data directory, and the next client finds the host that
-//! the first client started. The host reports on a pipe that it is ready, or why it failed, so
-//! nobody has to poll, and the client can show the error. The pipe belongs to the client only: the
-//! host keeps no descriptor of its starter, so that `$(claudine delegate …)` returns at once.
+//! the first client started. The host reports on a pipe that it is ready, or why it failed, so the
+//! client does not have to poll and can show the error. The host keeps no other descriptor of the
+//! client, so that `$(claudine delegate …)` returns at once.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -75,7 +75,8 @@ pub(in crate::api) struct HostStart {
 }
 
 impl HostStart {
-    /// Connects to the host; returns whether the host was started for this.
+    /// Connects to the host. If none runs and the policy allows it, starts one. Also returns
+    /// whether a host was started.
     pub(in crate::api) async fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
         if let Some(stream) = self.try_connect().await? {
             return Ok((stream, false));
@@ -100,8 +101,8 @@ impl HostStart {
             if let Some(stream) = self.try_connect().await? {
                 return Ok((stream, held.is_none()));
             }
-            // Another host holds the directory but does not listen: it is shutting down, or
-            // somebody is just starting it.
+            // Another host holds the directory but does not listen, because it is shutting down or
+            // is just being started.
             if waited >= OTHER_HOST_LIMIT {
                 return Err(
                     held.map_or(ClientError::Silent(OTHER_HOST_LIMIT), ClientError::Refused)
@@ -127,7 +128,8 @@ impl HostStart {
         }
     }
 
-    /// Whether the last host crashed: only a proper shutdown removes the host's file.
+    /// Whether the last host crashed. A crashed host leaves its file, which only a proper shutdown
+    /// removes.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
@@ -157,8 +159,8 @@ impl HostStart {
         Ok(Some(stream))
     }
 
-    /// Waits for its turn, and starts a host unless another client has just started one. Blocks the
-    /// thread.
+    /// Waits for this client's turn. Then starts a host if no other client has just started one.
+    /// Blocks the thread.
     fn start_in_turn(&self) -> Result<(), ClientError> {
         let turn = self.turn().map_err(|source| self.cannot_start(source))?;
         let path = self.layout.socket();
@@ -188,8 +190,8 @@ impl HostStart {
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
-                // Another command is starting a host. This takes no longer than `READY_LIMIT`,
-                // unless that command was suspended.
+                // Another command is starting a host. This takes longer than `READY_LIMIT` only if
+                // that command was suspended.
                 Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                     std::thread::sleep(TURN_LOOK);
                 }

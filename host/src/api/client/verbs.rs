@@ -48,7 +48,8 @@ impl Client {
     ) -> Result<Delegated, ClientError> {
         let mut submitted = self.submit(request).await?;
         submitted.tasks.pop().ok_or_else(|| {
-            ClientError::Refused(AppError::new(ErrorKind::Internal, "the host took nothing"))
+            let message = "the host accepted no task";
+            ClientError::Refused(AppError::new(ErrorKind::Internal, message))
         })
     }
 
@@ -118,7 +119,7 @@ impl Client {
     }
 
     /// Has no time limit, because git has none. The client does not repeat the request, but a
-    /// person may: beginning or ending a resolution twice changes nothing.
+    /// person may, because beginning or ending a resolution twice changes nothing.
     pub(in crate::api) async fn resolve_worktree(
         &self,
         task: &str,
@@ -202,7 +203,8 @@ impl Client {
             if view.outcome.is_some() || left.is_zero() {
                 return Ok(view);
             }
-            // A crowded host answers early; asking again at once would not help it.
+            // A host with too many waits answers early. The pause keeps this client from asking it
+            // again at once.
             clock::sleep(left.min(ASK_AGAIN)).await;
         }
     }
@@ -339,16 +341,16 @@ impl Client {
         self.ask(Ask::get("/v1/host/settings".to_owned())).await
     }
 
-    /// Starts a host if none runs; returns whether it did.
+    /// Starts a host if none runs. Also returns whether a host was started.
     pub(in crate::api) async fn reach(&self) -> Result<(HostInfo, bool), ClientError> {
         let (_, started) = self.start().connect().await?;
         Ok((self.info().await?, started))
     }
 
-    /// Starts a host if none runs, and lifts a drain; returns whether it started one.
+    /// Starts a host if none runs, and lifts a drain. Also returns whether a host was started.
     pub(in crate::api) async fn up(&self) -> Result<(UpView, bool), ClientError> {
         let (host, started) = self.reach().await?;
-        // Hosts of earlier versions cannot lift a drain, but say whether they drain.
+        // Hosts of earlier versions cannot lift a drain, but report whether they drain.
         if !host.draining {
             return Ok((
                 UpView {

@@ -1,7 +1,8 @@
 //! Waits for the end of a task across restarts of the host.
 //!
 //! A host that crashed is started again, as by any command. A host that was shut down is not
-//! started again: a wait must not undo somebody's decision, so it continues with the next host.
+//! started again, because a wait must not undo a user's decision. The wait then continues with the
+//! next host.
 
 use std::time::Duration;
 

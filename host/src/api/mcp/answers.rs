@@ -1,5 +1,6 @@
 //! Answers of the tools. A task has the fields of the original Claudine, so that programs written
-//! for it still work, and in addition those of `claudine --json` under the same names.
+//! for the original still work, and in addition the fields of `claudine --json` with the same
+//! names.
 
 use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
@@ -63,8 +64,8 @@ pub(super) struct Task {
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// The result of an agent, or, without one, the last lines of its transcript once it is done.
-    /// For a script, the end of standard output.
+    /// The result of an agent. If there is none, the last lines of the transcript once the agent is
+    /// done. For a script, the end of standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     /// The worktree, if the task has its own.
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_contains_its_hint() {
+    fn an_error_contains_its_hint_and_its_candidates() {
         let failed = Failed::from(
             AppError::new(ErrorKind::NotFound, "no such task").hint("look at ListTasks"),
         );

@@ -82,7 +82,8 @@ impl Server {
                     error.message = format!("task {}: {}", index + 1, error.message);
                     error
                 })?;
-            // A generated key lets the request be repeated if the host crashes meanwhile.
+            // With a generated key, the client can repeat the request if the host crashes
+            // meanwhile.
             if task.idempotency_key.is_none() {
                 task.idempotency_key = Some(one_time_key());
             }
@@ -158,7 +159,8 @@ impl Server {
             }),
             budget_usd: asked.budget_usd,
             allow_denied: asked.allow_denied.unwrap_or_default(),
-            // A generated key lets the request be repeated if the host crashes meanwhile.
+            // With a generated key, the client can repeat the request if the host crashes
+            // meanwhile.
             idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),
         };
@@ -187,8 +189,8 @@ impl Server {
         })))
     }
 
-    /// The reasons why a task waits, or how it ended without success. Empty if its state has
-    /// changed since `seen`.
+    /// The reasons why a task waits, or how it ended without success. Empty if the task has
+    /// succeeded or if its state has changed since `seen`.
     pub(super) async fn why(&self, seen: &TaskRow) -> Result<Vec<String>, AppError> {
         if seen.outcome.as_deref() == Some("succeeded") {
             return Ok(Vec::new());

@@ -10,7 +10,7 @@ pub(super) const ANSWER_BYTES: usize = 40_000;
 /// The end or the beginning of a text, cut to a size limit.
 pub(super) struct Fitted {
     pub(super) text: String,
-    /// Number of bytes missing before the end, or after the beginning.
+    /// Number of bytes that were cut off before the end, or after the beginning.
     pub(super) left_out: u64,
 }
 
@@ -57,7 +57,7 @@ impl Fitted {
     }
 
     /// The beginning of a text, above a line about the missing bytes, if there are any. `more` says
-    /// that the text itself was cut before.
+    /// that the text was already incomplete before [`Self::start_of`] cut it.
     pub(super) fn told_of_start(self, more: bool, whole: &str) -> String {
         let Self { mut text, left_out } = self;
         if left_out == 0 && !more {
@@ -73,8 +73,8 @@ impl Fitted {
     }
 }
 
-/// The share of each text in a common size limit. What a short text does not need of its share is
-/// left to the others.
+/// The share of each text in a common size limit. If a short text does not need all of its share,
+/// the rest is divided among the longer texts.
 pub(super) fn shares(texts: &[&str], most_bytes: usize) -> Vec<usize> {
     let taken = |text: &str| text.chars().map(written).take(most_bytes).sum::<usize>();
     let mut shortest_first: Vec<(usize, usize)> =
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_share_the_limit() {
+    fn the_limit_is_divided_equally_and_unused_shares_go_to_longer_texts() {
         let check = |lengths: &[usize], expected: &[usize]| {
             let texts: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable:
-//! without an answer the client would wait for ever, and so would its agent.
+//! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable,
+//! because without an answer the client and its agent would wait for ever.
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -83,7 +83,7 @@ impl Lasting {
 /// Result of reading a line.
 enum Read {
     Line,
-    /// The id, if there is one, and the length.
+    /// The line is too long. Its id, if it has one, and its length.
     TooLong(Option<Value>, usize),
     End,
 }
@@ -140,7 +140,8 @@ impl Lines {
         }
     }
 
-    /// The message of the line, if it needs handling; an unreadable message is answered here.
+    /// The message of the line, if the server has to handle it. For an unreadable message, stores
+    /// the answer in `owed`.
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
@@ -154,7 +155,7 @@ impl Lines {
                 Some(JsonRpcMessage::Request(request))
             }
             Ok(other) => {
-                // A cancelled request gets no answer.
+                // A cancelled request gets no answer, so its id may be used again.
                 if let Some(id) = called_off(&other) {
                     lock(&self.unanswered).remove(id);
                 }
@@ -197,7 +198,7 @@ impl Transport<RoleServer> for Lines {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let output = self.output.clone();
-        // Removes the id before sending: a client that has the answer may reuse the id.
+        // Removes the id before sending, because a client that has the answer may reuse the id.
         if let Some(id) = answered(&message) {
             lock(&self.unanswered).remove(id);
         }
@@ -338,7 +339,8 @@ mod tests {
 
     use super::*;
 
-    /// The methods read from this input, and the answers sent before anything handles them.
+    /// The methods of the messages that `receive` returns for this input, and the answers that it
+    /// writes itself.
     async fn said(input: Vec<u8>) -> (Vec<String>, Vec<Value>) {
         let (output, mut reader) = tokio::io::duplex(1 << 20);
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_with_the_id_of_an_unanswered_one_is_refused() {
+    async fn a_request_with_the_id_of_an_unanswered_request_is_refused() {
         let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
         let call_off = json!({
             "jsonrpc": "2.0",

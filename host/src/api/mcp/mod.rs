@@ -1,7 +1,7 @@
 //! MCP over standard input and output, for agents that delegate work.
 //!
-//! A thin adapter over `client` without any state of tasks: any number of instances may run at
-//! once, and after a restart of the host, the next call reaches the new host. The server exits at
+//! A thin adapter over `client`. It keeps no state of tasks, so any number of instances may run at
+//! once, and after a restart of the host the next call reaches the new host. The server exits at
 //! the end of its input. No call waits for a task that it starts; only [`tools::WAIT`] waits, for
 //! less time than any client's timeout.
 
@@ -26,7 +26,7 @@ use crate::app::{AppError, Environment, ErrorKind};
 
 pub(super) use tools::NAMES;
 
-/// Context of `claudine mcp`, which its tasks inherit.
+/// Context of `claudine mcp`, which the submitted tasks inherit.
 pub(super) struct Origins {
     /// Base of relative working directories.
     pub(super) directory: PathBuf,

@@ -68,8 +68,8 @@ pub(super) struct DelegateTask {
     /// The same as `dependencies`.
     #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) depends_on: Option<Vec<serde_json::Value>>,
-    /// Tasks whose output this task is given, by id or name: before its prompt, and as files in
-    /// $CLAUDINE_INPUTS. This task waits for them too.
+    /// Tasks, by id or name, whose output this task gets: before its prompt, and as files in
+    /// $CLAUDINE_INPUTS. This task also waits for these tasks.
     pub(super) with_output_of: Option<Vec<String>>,
     /// Group whose limit applies.
     pub(super) group: Option<String>,
@@ -125,9 +125,9 @@ pub(super) enum MergeStrategy {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SubmitGraph {
     /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and
-    /// `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or
-    /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output the task is
-    /// given. Further fields are `executor`, `group`, `priority`, `workingDirectory`, `env`,
+    /// `dependencies`: names of other tasks of this call, or names or ids of earlier tasks, or
+    /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output the task
+    /// gets. Further fields are `executor`, `group`, `priority`, `workingDirectory`, `env`,
     /// `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or
     /// `{branch, base, merge, keep, message}`), `labels`, `model`, `permissionMode`,
     /// `allowedTools`.
@@ -149,14 +149,14 @@ pub(super) enum Priority {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskStatus {
-    /// An id, the end or the beginning of one, or a name. Default: the newest tasks.
+    /// Id, beginning or end of an id, or name. Default: the newest tasks.
     pub(super) task_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskLogs {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: String,
     /// Number of last lines of each stream. Default: 100. Beyond about 40,000 bytes the beginning
     /// is left out.
@@ -167,7 +167,7 @@ pub(super) struct TaskLogs {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CancelTask {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: Option<String>,
     /// In place of `taskId`: every task of this graph, which is named by its name or by one of its
     /// tasks.
@@ -179,7 +179,7 @@ pub(super) struct CancelTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RetryTask {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: String,
     /// Start the task now if it waits for a usage limit, a delay or its start time.
     pub(super) now: Option<bool>,
@@ -204,7 +204,7 @@ pub(super) struct RetryTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ResumeTask {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: String,
     /// New instructions: a correction, an answer, or what is still missing.
     pub(super) additional_context: Option<String>,
@@ -258,12 +258,12 @@ pub(super) struct ListTasks {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WaitTask {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: Option<String>,
     /// Several tasks, in place of `taskId`.
     #[schemars(length(min = 1, max = 32))]
     pub(super) task_ids: Option<Vec<String>>,
-    /// With `taskIds`: true to wait only for the first one to end. Default: wait for all.
+    /// With `taskIds`: true to wait only until the first task has ended. Default: wait for all.
     pub(super) any: Option<bool>,
     /// Time to wait in milliseconds. Default: 50000. `done` in the answer says whether to call
     /// again.
@@ -274,7 +274,7 @@ pub(super) struct WaitTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskDiff {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: String,
     /// Only this file or directory, as named in `stat`.
     pub(super) path: Option<String>,
@@ -285,7 +285,7 @@ pub(super) struct TaskDiff {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct MergeTask {
-    /// An id, the end or the beginning of one, or a name.
+    /// Id, beginning or end of an id, or name.
     pub(super) task_id: String,
     /// Merge strategy, as for DelegateTask. Default: that of the task.
     pub(super) merge_strategy: Option<MergeStrategy>,

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-/// Length limit of an id, above that of any client.
+/// Length limit of an id, which is longer than the ids of any client.
 const LONGEST_ID: usize = 256;
 
 /// Position of the search in the document.

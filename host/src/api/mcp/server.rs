@@ -116,8 +116,8 @@ impl ServerHandler for Server {
         };
         Ok(match called {
             Ok(answer) => CallToolResult::structured(answer),
-            // Sends errors as text alone: clients check structured content against the schema of
-            // the tool's answer, even the content of an error.
+            // Sends errors as text alone, because clients check structured content against the
+            // schema of the tool's answer, even if the content is an error.
             Err(error) => {
                 CallToolResult::error(vec![ContentBlock::text(Failed::from(error).to_json())])
             }

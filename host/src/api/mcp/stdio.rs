@@ -1,9 +1,9 @@
 //! Polls standard input and output instead of using a thread for each, which saves thread switches
 //! per answer.
 //!
-//! Clients connect both by pipes (Python, Rust) or sockets (Node). A pipe is reopened and a socket
-//! duplicated, so that the descriptors shared with the parent stay unchanged. Files and terminals
-//! cannot be polled, so threads are used for them.
+//! Clients connect standard input and output by pipes (Python, Rust) or sockets (Node). A pipe is
+//! reopened and a socket duplicated, so that the descriptors shared with the parent stay unchanged.
+//! Files and terminals cannot be polled, so threads are used for them.
 
 use std::{
     io,
@@ -55,7 +55,7 @@ fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-/// Opens a separate file description, so that non-blocking mode affects nobody else.
+/// Opens a separate file description, so that non-blocking mode affects no other process.
 fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -66,7 +66,8 @@ fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<std::os::fd::OwnedFd
     )?)
 }
 
-/// A socket cannot be reopened, but no other process uses this end of it.
+/// Duplicates a socket, because a socket cannot be reopened. Non-blocking mode affects no other
+/// process, because no other process uses this end of the socket.
 fn socket(fd: BorrowedFd<'_>) -> io::Result<UnixStream> {
     let socket = std::os::unix::net::UnixStream::from(fd.try_clone_to_owned()?);
     socket.set_nonblocking(true)?;

@@ -143,7 +143,7 @@ fn brief(answer: JsonObject) -> JsonObject {
     }
 }
 
-/// Shortens a schema at a depth of this many fields.
+/// Shortens a schema that is nested in `depth` fields.
 fn shorten(schema: &mut Value, depth: usize) {
     let Value::Object(fields) = schema else {
         return;
@@ -161,7 +161,7 @@ fn shorten(schema: &mut Value, depth: usize) {
             several.into_iter().flatten().chain(one).cloned()
         });
         let words: Vec<Value> = words.collect();
-        // For alternatives that are objects, the type is enough.
+        // Alternatives that are objects are dropped, because the type of the field is enough.
         if !words.is_empty() {
             fields.insert("type".to_owned(), "string".into());
             fields.insert("enum".to_owned(), words.into());

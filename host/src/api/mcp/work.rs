@@ -56,7 +56,7 @@ fn fitted_diff(stat: DiffView, patch: Option<DiffView>) -> Diff {
     let shares = fitted::shares(&[&files, changed], ANSWER_BYTES);
     let whole = |view: &DiffView| match (view.truncated, &view.to) {
         (false, _) => format!("`claudine diff {}`", view.task),
-        (true, None) => format!("`git diff {}` in its worktree", view.from),
+        (true, None) => format!("`git diff {}` in the worktree of the task", view.from),
         (true, Some(to)) => format!("`git diff {} {to}`", view.from),
     };
     let told = |text: &str, view: &DiffView, share: Option<&usize>| {
@@ -76,7 +76,8 @@ fn fitted_diff(stat: DiffView, patch: Option<DiffView>) -> Diff {
     }
 }
 
-/// Shortens ` src/a.rs | 12 +++---` to the name and the number: a model does not need the signs.
+/// Shortens ` src/a.rs | 12 +++---` to the name and the number, because a model does not need the
+/// signs.
 fn without_bars(stat: &str) -> String {
     let mut lines = String::with_capacity(stat.len());
     for line in stat.lines() {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_files_has_numbers_and_no_bars() {
+    fn the_list_of_changed_files_is_shown_without_plus_and_minus_signs() {
         let stat =
             " a - b.rs | 3 ++-\n x | y-   | 1 -\n bin      | Bin 2 -> 3 bytes\n 1 file changed\n";
         let expected =
@@ -133,7 +134,7 @@ mod tests {
         };
         check(None, None);
         check(Some(view("+one\n", false)), Some("+one"));
-        // In JSON the list of files takes 8 bytes, and each line of the patch 11.
+        // In JSON the list of files takes 8 bytes and each line of the patch 11 bytes.
         check(
             Some(view(&"+a line\t\n".repeat(10_000), false)),
             Some("[claudine: 57285 more bytes are left out; `claudine diff t` prints them]"),

@@ -27,7 +27,7 @@ pub(super) type Answered<T> = Result<Answer<T>, Refusal>;
 /// An answer with status 200.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "it stands at the end of handlers that can fail"
+    reason = "handlers that can fail return its result"
 )]
 pub(super) fn ok<T>(body: T) -> Answered<T> {
     Ok(Answer(StatusCode::OK, body))
@@ -120,7 +120,7 @@ pub(super) async fn no_such_path(uri: Uri) -> Refusal {
 }
 
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let refusal = invalid(format!("{} does not take {method}", uri.path()));
+    let refusal = invalid(format!("{} does not accept {method}", uri.path()));
     let mut response = refusal.into_response();
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response

@@ -22,13 +22,13 @@ use crate::{
     clock,
 };
 
-/// Time limit for receiving a body, and before that for waiting until there is room for the body.
+/// Time limit for receiving a body. The wait until there is room for the body has the same limit.
 /// The largest body takes a second over a local socket.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for the next piece of a body.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
-/// Size up to which a body needs no room in [`Rooms`]: it takes no more memory than the buffer of
-/// its connection.
+/// Size up to which a body needs no room in [`Rooms`], because it takes no more memory than the
+/// buffer of its connection.
 const SMALL_BYTES: usize = 64 << 10;
 
 /// Limits of the bytes of all large bodies that are received at the same time. The limits are in
@@ -52,7 +52,7 @@ impl Default for Rooms {
 }
 
 /// A JSON body. An empty body is read as `{}`, so that a request whose fields all have defaults
-/// needs none.
+/// needs no body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
@@ -72,7 +72,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     }
 }
 
-/// The sizes that a body may have.
+/// The declared size of a body, and the limit of its size.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     /// The declared size, or else the limit.

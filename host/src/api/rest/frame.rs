@@ -1,9 +1,9 @@
 //! Frames that carry output and events: a head of 13 bytes (kind, length and offset, big-endian)
 //! and a payload.
 //!
-//! The format is binary because output is bytes: JSON would double its size and require UTF-8. Each
-//! frame of output has its offset, and a complete answer ends with [`Frame::End`], so a reader
-//! notices that it was cut off, and can continue at the next offset.
+//! The format is binary, because output is bytes, and JSON would double its size and require UTF-8.
+//! Each frame of output has its offset, and a complete answer ends with [`Frame::End`]. So a reader
+//! that was cut off notices this, and can continue at the next offset.
 
 use serde::Deserialize;
 
@@ -70,12 +70,12 @@ impl Frame {
                 frame(GAP, *offset, &bytes.to_be_bytes())
             }
             Self::Piece(LogPiece::Attempt(number)) => frame(ATTEMPT, 0, &number.to_be_bytes()),
-            // Cannot fail: items are plain data, and short, see `transcript`.
+            // Encoding cannot fail, because items are plain data and short (see `transcript`).
             Self::Piece(LogPiece::Items { items, place }) => {
                 let sent = serde_json::json!({ "stderr": place.stderr, "items": items });
                 frame(ITEMS, place.stdout, sent.to_string().as_bytes())
             }
-            // Cannot fail: an event is plain data.
+            // Encoding cannot fail, because an event is plain data.
             Self::Event(EventPiece::Event(event)) => frame(
                 EVENT,
                 event.sequence,
@@ -83,7 +83,7 @@ impl Frame {
             ),
             Self::Event(EventPiece::Place(sequence)) => frame(PLACE, *sequence, &[]),
             Self::End => frame(END, 0, &[]),
-            // Cannot fail: an error is plain data.
+            // Encoding cannot fail, because an error is plain data.
             Self::Error(error) => frame(ERROR, 0, &serde_json::to_vec(error).unwrap_or_default()),
         }
     }
@@ -92,7 +92,7 @@ impl Frame {
 fn frame(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
     bytes.push(kind);
-    // A payload is one read of a pipe, some items, an event or an error: far below 4 GiB.
+    // A payload is one read of a pipe, some items, an event or an error, so it is far below 4 GiB.
     bytes.extend_from_slice(
         &u32::try_from(payload.len())
             .unwrap_or(u32::MAX)

@@ -21,7 +21,7 @@ pub(crate) struct DownBody {
     pub(crate) mode: DownMode,
 }
 
-/// The host, and whether it was draining.
+/// The host, and whether a drain was lifted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UpView {
     pub(crate) lifted: bool,
@@ -46,7 +46,7 @@ pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpV
     })
 }
 
-/// Shuts the host down. Answers when the shutdown begins; with `drain` or `kill`, when the last
+/// Shuts the host down. Answers when the shutdown begins or, with `drain` or `kill`, when the last
 /// attempt has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,

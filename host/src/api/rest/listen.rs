@@ -43,8 +43,8 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit of connections at a shutdown: long enough to write pending answers, and short enough
 /// that followers do not delay the shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Time limit at a shutdown for a connection that writes nothing: its client does not read, or has
-/// sent only half of a request.
+/// Time limit at a shutdown for a connection on which nothing is written, because its client does
+/// not read or has sent only half of a request.
 const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
 /// Time limit at a shutdown for handlers to answer. All decisions have been made by then, so any
 /// answer is already on its way.
@@ -167,11 +167,11 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
         .max_buf_size(BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
-        // In this order, so that a request that has already arrived is read before the connection
-        // is closed.
+        // The futures are polled in this order, so that a request that has already arrived is read
+        // before the connection is closed.
         biased;
         ended = &mut connection => ended,
-        () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
+        () = place.sent_away() => return tracing::debug!("an idle connection is closed"),
         () = progress.blocks(READ_LIMIT) => {
             return tracing::debug!("a client that reads nothing is cut off");
         }
@@ -181,7 +181,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
                 biased;
                 ended = &mut connection => ended,
                 () = progress.stalls(WITHOUT_PROGRESS) => {
-                    return tracing::debug!("a connection was not waited for");
+                    return tracing::debug!("a connection without progress is closed");
                 }
             }
         }
@@ -227,7 +227,7 @@ async fn not_understood(
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
-/// whose connection just ends cannot tell what became of its request.
+/// whose connection just ends does not know what happened to its request.
 async fn answer_to(
     answer: impl Future<Output = Result<Response, Infallible>>,
     going_down: GoingDown,
@@ -249,7 +249,7 @@ async fn answer_to(
                 )
                 .hint(
                     "this is an error in Claudine; the request may have been carried out: look at \
-                     `claudine list` before asking again",
+                     `claudine list` before repeating it",
                 )
             }
         },
@@ -261,9 +261,9 @@ async fn answer_to(
 fn going_down_before() -> AppError {
     AppError::new(
         ErrorKind::Unavailable,
-        "the host went down before it had done what was asked",
+        "the host went down before it had carried out the request",
     )
-    .hint("ask again: the next command starts a host")
+    .hint("repeat the request: the next command starts a host")
 }
 
 fn said_of(panic: &(dyn Any + Send)) -> &str {
@@ -287,8 +287,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads the connection to its end. With `under_way`, the host shuts down as soon as the
-    /// handler has begun.
+    /// Sends a request, and returns everything that the host writes until the connection ends. With
+    /// `under_way`, the host shuts down as soon as the handler has begun.
     async fn said(request: &str, router: Router, under_way: Option<Arc<Notify>>) -> String {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (shut, shutdown) = watch::channel(false);

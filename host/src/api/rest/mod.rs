@@ -1,11 +1,11 @@
 //! The REST API, on the host's Unix socket.
 //!
 //! Only the host's user can open the socket (mode 0600), so there are no tokens here. (A TCP
-//! listener would need tokens and `Host` checks.) The kernel and `/proc` tell which of the user's
-//! processes is asking ([`caller`]); the header `claudine-via` states the origin: `cli`, `mcp`, or
-//! `rest` if it is missing. What a caller may do is decided in `app`. A handler has a few lines:
-//! parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
-//! [`super::status`].
+//! listener would need tokens and `Host` checks.) The kernel and `/proc` show which of the user's
+//! processes sent a request ([`caller`]). The header `claudine-via` states the origin: `cli`,
+//! `mcp`, or `rest`, which is the default. The permissions of a caller are decided in `app`. A
+//! handler has a few lines, which parse the request, call the host and return the answer. Errors
+//! are the JSON of [`crate::app::AppError`] with the status of [`super::status`].
 //!
 //! | method and path | answer |
 //! |---|---|
@@ -38,7 +38,7 @@
 //! | `POST /v1/graph` | tasks and their dependencies |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | plugins |
 //! | `GET /v1/cost?since_ms=&by=` | costs by day, label or executor |
-//! | `GET /v1/capacity` | free capacity, measurements, and what was held back |
+//! | `GET /v1/capacity` | free capacity, measurements, and classes of tasks that were held back |
 //! | `POST /v1/capacity/slots` | sets the limit of concurrent tasks |
 //! | `POST /v1/capacity/forget` | discards the measurements of an executor |
 //! | `GET /v1/host` | the host |

@@ -34,7 +34,7 @@ pub(super) async fn changes(
     };
     tokio::select! {
         changes = shared.host.changes(query) => ok(changes?),
-        // Without a place for a long stay, the answer comes early; the client asks again.
+        // Without a place for a long stay, the answer comes early, and the client asks again.
         () = has_to_end => ok(shared.host.changes(at_once).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }

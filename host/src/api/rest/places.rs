@@ -1,9 +1,10 @@
 //! Limits the number of connections, and the number of connections that stay open for long.
 //!
-//! A client that waits for a task must not keep another one from cancelling it. So requests that
-//! wait or follow may not take all places, and if a new connection finds no free place, the
-//! connection that has been idle longest is closed. A request counts once it has arrived
-//! completely: an incomplete body keeps a place no longer than an incomplete head.
+//! A client that waits for a task must not keep another client from cancelling the task. So
+//! requests that wait or follow may not take all places, and if a new connection finds no free
+//! place, the connection that has been idle longest is closed. A connection counts as idle until
+//! its request has arrived completely, so an incomplete body keeps a place no longer than an
+//! incomplete head.
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +30,13 @@ const MOST: usize = 8_192;
 const FEWEST: usize = 64;
 /// File descriptors reserved for everything else: the store, supervisors, git.
 const OTHERS: u64 = 128;
-/// A follower's connection also has a log open.
+/// File descriptors for each connection, because the connection of a follower also has a log open.
 const DESCRIPTORS_EACH: u64 = 2;
-/// Time limit of a waiting request that has no place for a long stay, if nobody else connects.
+/// Time limit of a waiting request that has no place for a long stay. The request ends earlier if
+/// another client waits for a place.
 const SHORT_STAY: Duration = Duration::from_secs(1);
-/// Minimum idle time before a connection may be closed: a client sends its request just after
-/// connecting.
+/// Minimum idle time before a connection may be closed, because a new client sends its request only
+/// just after connecting.
 const UNDISTURBED: Duration = Duration::from_millis(50);
 /// Time for a closed connection to free its place before the next one is closed.
 const LEAVES_WITHIN: Duration = Duration::from_millis(20);
@@ -123,7 +125,8 @@ impl Places {
         }
     }
 
-    /// Waits briefly for the right to stay open for long; an error if no place becomes free.
+    /// Waits briefly for the right to stay open for long. Returns an error if no place becomes
+    /// free.
     pub(super) async fn stay_or_refuse(&self) -> Result<Stay, AppError> {
         let entered = tokio::select! {
             biased;
@@ -206,7 +209,7 @@ pub(super) struct Place {
     since: Mutex<Option<u64>>,
     idle: Arc<Idle>,
     leave: Arc<Notify>,
-    /// `None` only if the semaphore were closed, which never happens.
+    /// `None` only if the semaphore is closed, which never happens.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -265,7 +268,7 @@ impl Drop for Busy {
 }
 
 /// The body of a request while it arrives. Until the body is complete, the connection counts as
-/// idle since the last piece, so that clients that send half of a request block nobody.
+/// idle since the last piece, so that clients that send half of a request do not block others.
 pub(super) struct Arriving<B> {
     body: B,
     place: Arc<Place>,
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_counts_once_its_body_has_arrived() {
+    async fn a_connection_is_idle_until_the_body_of_its_request_has_arrived() {
         let place = Arc::new(Places::new(1).enter().await);
         let (pieces, taken) = mpsc::channel::<Result<Bytes, io::Error>>(1);
         let taken = stream::unfold(taken, |mut taken| async move {
@@ -401,11 +404,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_idle_connection_is_closed_for_a_new_one() {
+    async fn the_longest_idle_connection_is_closed_for_a_new_connection() {
         let places = Places::new(2);
         let first = Arc::new(places.enter().await);
         let second = Arc::new(places.enter().await);
-        // The first connection has sent a request since.
+        // The first connection has sent a request meanwhile, so the second has been idle longest.
         drop(whole(&first));
         let leaving = tokio::spawn(async move {
             second.sent_away().await;
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_requests_leave_places_to_others() {
+    async fn requests_that_stay_long_leave_places_for_short_requests() {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
         assert_eq!(stays.len(), 48);

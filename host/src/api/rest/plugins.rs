@@ -1,4 +1,4 @@
-//! `/v1/plugins`: the plugins and their permissions. Nothing can be granted here.
+//! `/v1/plugins`: the plugins and their permissions. Permissions cannot be granted here.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};

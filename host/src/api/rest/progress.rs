@@ -23,7 +23,7 @@ use crate::clock;
 const UNASKED_BYTES: usize = 4 << 10;
 
 /// A stream that counts the bytes written to it. Bytes that are written before any request has been
-/// understood are kept and not sent: they are hyper's answer to a malformed request, and that
+/// understood are hyper's answer to a malformed request. They are kept and not sent, because that
 /// answer has no body.
 pub(super) struct Watched<S> {
     stream: S,
@@ -211,11 +211,11 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_of_an_answer_blocks() {
+    async fn a_client_that_reads_nothing_of_an_answer_counts_as_blocking() {
         let (mut client, host) = tokio::io::duplex(4);
         let (mut stream, progress) = Watched::new(host);
         progress.note_asked();
-        // Nothing is to be written, so the client does not block, however long it waits.
+        // Nothing is waiting to be written, so the client does not count as blocking.
         assert!(
             clock::within(LIMIT * 4, progress.blocks(LIMIT))
                 .await

@@ -26,8 +26,8 @@ enum Rest<T> {
     Nothing,
 }
 
-/// Sends the pieces as frames; `stay` is released at the end. Nothing is read ahead: the next piece
-/// is taken when the connection has accepted the previous piece.
+/// Sends the pieces as frames, and releases `stay` at the end. Nothing is read ahead, because the
+/// next piece is taken only when the connection has accepted the previous piece.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,

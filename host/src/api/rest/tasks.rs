@@ -17,8 +17,8 @@ use crate::app::{
     TaskView, TasksActed, Why, graph::Graph,
 };
 
-/// Time limit of one wait, after which clients ask again: proxies and MCP clients give up after a
-/// minute without an answer.
+/// Time limit of one wait, after which clients ask again. It is below a minute, because proxies and
+/// MCP clients give up after a minute without an answer.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 /// Options of a wait.
@@ -98,8 +98,8 @@ pub(super) async fn wait(
     };
     tokio::select! {
         view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
-        // Without a place for a long stay, the answer comes early, with the task's current state;
-        // the client asks again.
+        // Without a place for a long stay, the answer comes early, with the task's current state,
+        // and the client asks again.
         () = has_to_end => ok(shared.host.status(&task).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }

@@ -1,7 +1,7 @@
 //! The file for `submit`: a JSON or YAML list, or JSON objects, one per line.
 //!
-//! A valid file is read once, directly into tasks. Only an invalid one is read again, with the
-//! positions of all values, to report every mistake at its place.
+//! A valid file is read once, directly into tasks. Only an invalid file is read again, with the
+//! positions of all values, to report every mistake with its position.
 
 mod located;
 mod snippet;
@@ -219,7 +219,8 @@ fn in_words(error: &serde_saphyr::Error) -> String {
     UserMessageFormatter.format_message(error).into_owned()
 }
 
-/// Whether each line is a JSON object: a list in JSON or YAML does not begin with a brace.
+/// Whether the text consists of JSON objects, one per line. Only such a text begins with a brace; a
+/// list in JSON or YAML does not.
 fn is_lines(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
@@ -279,7 +280,7 @@ mod tests {
         check("a: b", 0);
     }
 
-    /// The mistakes as a person reads them, without the lines of the file.
+    /// The messages of the mistakes, without the quoted lines of the file.
     fn told(text: &str) -> Vec<String> {
         let error = file(text).tasks(Path::new("/work")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Invalid);

@@ -2,8 +2,9 @@
 
 use crate::text::{columns, harmless};
 
-/// Length of the part of a line that is shown, and of its part before the mark.
+/// Length limit of the shown part of a line.
 const SHOWN_CHARS: usize = 68;
+/// Length limit of the part before the mark, if a line is too long to be shown whole.
 const BEFORE_CHARS: usize = 44;
 
 /// The line, cut to the surroundings of the column, with a mark below it.

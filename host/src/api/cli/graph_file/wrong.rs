@@ -24,7 +24,7 @@ use crate::{
 
 /// Limit of the mistakes looked for in one task.
 const MOST: usize = 50;
-/// Similarity from which one word is suggested in place of another; 1 means identical.
+/// Lowest similarity at which one word is suggested in place of another; 1 means identical.
 const LIKELY: f64 = 0.6;
 
 /// A line and a column of the file, counted from 1.
@@ -107,7 +107,8 @@ fn mistake(message: String) -> Mistake {
     }
 }
 
-/// Reads a task repeatedly, each time without the mistakes found so far.
+/// Reads a task repeatedly, each time without the mistakes found so far, because a reading stops at
+/// its first mistake.
 fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Place>)>) {
     let mut document = task.node.value.value();
     let before = found.len();
@@ -115,8 +116,8 @@ fn of_task(task: &Written, directory: &Path, found: &mut Vec<(Mistake, Option<Pl
         let wrong = match lenient::read_at::<Member>(document.clone()) {
             Err(wrong) => wrong,
             Ok(member) => {
-                // A task from which something was removed may be invalid only because of the
-                // removal.
+                // If something was removed from the task, the task may be invalid only because of
+                // the removal, so this error is not reported.
                 if found.len() == before
                     && let Err(error) = member.into_task(directory)
                 {
@@ -228,7 +229,7 @@ pub(super) fn found<'a>(
         let Some(next) = next else { break };
         at = next;
     }
-    // For a dependency with a condition, the value is the name of the task.
+    // If the value is a dependency with a condition, the name of its task is returned instead.
     let named = ["task", "taskId"];
     let task_of = |name| at.value.field(name).map(|(_, node)| node);
     Some((task, named.into_iter().find_map(task_of).unwrap_or(at)))

@@ -1,5 +1,5 @@
 
-# What follows `claudine run --` is completed as the command that it is.
+# Completes the words after `claudine run --` as a command of their own.
 _claudine() {
     local at
     for ((at = 1; at < COMP_CWORD; at++)); do

@@ -1,5 +1,5 @@
 
-# What follows `claudine run --` is completed as the command that it is.
+# Completes the words after `claudine run --` as a command of their own.
 function __claudine_command
     set -l words (commandline -opc)
     set -l at (contains -i -- -- $words); or return 1

@@ -1,5 +1,5 @@
 
-# What follows `claudine run --` is completed as the command that it is.
+# Completes the words after `claudine run --` as a command of their own.
 function _claudine() {
     local -i at=${words[(i)--]}
     if (( at < CURRENT && ${words[(i)run]} < at )); then
@@ -11,7 +11,7 @@ function _claudine() {
     _clap_dynamic_completer_claudine "$@"
 }
 
-# As a file of $fpath this is itself the function.
+# If this file is autoloaded from $fpath, the file itself is the body of the function.
 if [[ $funcstack[1] == _claudine ]]; then
     _claudine "$@"
 else

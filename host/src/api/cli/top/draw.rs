@@ -17,7 +17,7 @@ use crate::{
     text::{ShortIds, columns as width_of, fit, harmless, wrapped},
 };
 
-/// Number of task lines below which no output is shown.
+/// Number of lines that are reserved for tasks. Output is shown only if the screen has more lines.
 const LEAST_TASKS: u16 = 6;
 /// Limit of the output lines below the tasks.
 const MOST_TAIL: u16 = 12;
@@ -107,7 +107,7 @@ pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp)
     rows.into_iter().map(|row| row.within(width)).collect()
 }
 
-/// Head and tasks, for printing once.
+/// The head and all tasks, for `--once`.
 pub(super) fn once(model: &mut Model, look: Look, now: Timestamp) -> Vec<Row> {
     model.make_room(usize::MAX);
     let mut rows = vec![head(model)];
@@ -116,7 +116,7 @@ pub(super) fn once(model: &mut Model, look: Look, now: Timestamp) -> Vec<Row> {
     rows
 }
 
-/// Advice if there are no tasks.
+/// Advice if no tasks are shown.
 fn nothing(model: &Model) -> Vec<Row> {
     let lines: &[&str] = if model.sequence.is_none() || model.shown().len() > 0 {
         &[]
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tasks_the_first_commands_are_shown() {
+    fn without_tasks_the_screen_suggests_first_commands() {
         let mut model = Model::new();
         assert!(shown(&mut model, 80, 24).contains("asking the host"));
         let mut nothing = overview(Vec::new());

@@ -1,9 +1,9 @@
 //! `claudine top`. On a terminal, plain `claudine` runs `top --once`.
 //!
-//! [`model`] holds the state, [`draw`] turns it into lines, and [`screen`] writes the changed ones
-//! to the terminal. This module asks the host for changes since the last event, and for the end of
-//! one task's output. While nothing changes and no task runs, nothing is written, and only the
-//! request for changes is repeated.
+//! [`model`] holds the state, [`draw`] turns the state into lines, and [`screen`] writes the
+//! changed cells to the terminal. This module asks the host for changes since the last event, and
+//! for the last output lines of one task. While nothing changes and no task runs, nothing is
+//! written, and only the request for changes is repeated.
 
 mod draw;
 mod model;
@@ -51,8 +51,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// queue, is shown within this time.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
-/// Number of output lines that are read to be shown below the tasks, and on the whole screen.
+/// Number of output lines that are read to be shown below the tasks.
 const TAIL_LINES: u64 = 40;
+/// Number of output lines that are read to be shown on the whole screen.
 const LOG_LINES: u64 = 2_000;
 
 /// Show running, waiting and recent tasks live.
@@ -67,7 +68,8 @@ pub(super) struct Top {
     /// Print once and exit (default without a terminal).
     #[arg(long)]
     once: bool,
-    /// Whether plain `claudine` runs `top`, so that a hint to the help is shown.
+    /// Whether `top` runs because `claudine` was called without a command. If so, a hint to the
+    /// help is shown.
     #[arg(skip)]
     pub(super) points_to_help: bool,
 }
@@ -157,9 +159,9 @@ enum News {
 type Work<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = News> + 'a>>>;
 
 struct View<'a> {
-    /// Starts a host if none runs, for actions.
+    /// For actions. Starts a host if none runs.
     client: &'a Client,
-    /// Starts no host, for watching: a host that was stopped stays stopped.
+    /// For watching. Starts no host, so that a host that was stopped stays stopped.
     patient: &'a Client,
     model: Model,
     screen: Screen,
@@ -295,8 +297,9 @@ impl<'a> View<'a> {
             }
             News::Tail(task, read) => {
                 self.reading = None;
-                // Without a host, the last lines that were read stay on the screen. The output is
-                // read again with the next change; retrying at once would be a busy loop.
+                // If the read failed, the lines that were read before stay on the screen. The
+                // output is read again with the next change, because retrying at once would be a
+                // busy loop.
                 if let Ok(end) = read {
                     self.model.set_tail(task, draw::lines_of_end(&end));
                     self.read_tail_if_other();
@@ -331,8 +334,8 @@ impl<'a> View<'a> {
         }));
     }
 
-    /// Reads the last lines of the selected task, unless a read is in progress or the host does not
-    /// answer.
+    /// Reads the last output lines of the selected task. Does nothing if a read is in progress or
+    /// if the host does not answer.
     fn read_tail(&mut self) {
         let Some(task) = self.model.selected().map(|task| task.id.clone()) else {
             return;

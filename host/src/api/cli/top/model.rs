@@ -15,7 +15,7 @@ const FEW_ROWS: usize = 300;
 /// Classes of failures that a person has to resolve.
 const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
 
-/// Content of the screen, or the question it asks.
+/// Content of the screen, or the question that it shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Tasks,
@@ -62,7 +62,7 @@ pub(super) struct Model {
     pub(super) spent_usd: f64,
     pub(super) daily_usd: Option<f64>,
     pub(super) queue: QueueView,
-    /// The last event that is included; none before the first answer.
+    /// Number of the last event that the rows include; none before the first answer.
     pub(super) sequence: Option<u64>,
     has_more: bool,
     selected: Option<String>,
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// Adds an answer of the host.
+    /// Applies an answer of the host, which has either all tasks or only the changed ones.
     pub(super) fn apply(&mut self, told: Overview) {
         if told.changes_since.is_none() {
             self.rows.clear();
@@ -124,8 +124,8 @@ impl Model {
         self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
     }
 
-    /// The number of unfinished tasks that were read, and of all unfinished tasks, if there are
-    /// more.
+    /// If the host has more unfinished tasks than were read: the number of tasks that were read,
+    /// and the number of all unfinished tasks.
     pub(super) fn part_shown(&self) -> Option<(u64, u64)> {
         let Counts {
             running,
@@ -193,7 +193,7 @@ impl Model {
         self.keep_in_view();
     }
 
-    /// Removes the selection, for printing once.
+    /// Removes the selection, for `--once`.
     pub(super) fn select_none(&mut self) {
         self.selected = None;
     }
@@ -208,7 +208,7 @@ impl Model {
             .min(last);
     }
 
-    /// Sets the number of screen lines that the text takes. If the person has scrolled up, the
+    /// Sets the number of screen lines that the text takes. If the user has scrolled up, the
     /// visible lines stay in place as the text grows.
     pub(super) fn note_rows(&mut self, rows: usize) {
         if let Mode::Text(text) = &mut self.mode {
@@ -372,7 +372,8 @@ impl Text {
     }
 }
 
-/// Sort order: the nearer a task is to running, the higher; finished tasks are last.
+/// Position in the sort order. Running tasks come first, then unfinished tasks by how near they are
+/// to running, then finished tasks.
 fn rank(row: &TaskRow) -> u8 {
     match (row.outcome.is_some(), row.state.as_str()) {
         (true, _) => 5,
@@ -384,12 +385,12 @@ fn rank(row: &TaskRow) -> u8 {
     }
 }
 
-/// The end as a string; RFC 3339 times in UTC with milliseconds sort correctly as strings.
+/// Time of the end as a string. RFC 3339 times in UTC with milliseconds sort correctly as strings.
 fn end_of(row: &TaskRow) -> Option<String> {
     row.outcome.as_ref().and(row.finished_at.clone())
 }
 
-/// Whether a field of the task contains the text, which is in lower case.
+/// Whether a field of the task contains the filter, which must be in lower case.
 fn passes(row: &TaskRow, filter: &str) -> bool {
     let shown = [
         row.name.as_deref().unwrap_or_default(),
@@ -469,7 +470,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unfinished_tasks_come_first_then_the_last_finished_ones() {
+    fn unfinished_tasks_come_first_then_the_last_finished_tasks() {
         let mut tasks: Vec<_> = (0..30).map(|number| ended(number, number)).collect();
         tasks.push(row(
             40,
@@ -484,7 +485,8 @@ pub(super) mod tests {
         let mut model = model(tasks);
         let expected: Vec<u32> = [43, 41, 42, 40].into_iter().chain((10..30).rev()).collect();
         assert_eq!(order(&model), expected);
-        // A task ends and is now the first finished one; the oldest one is dropped.
+        // A task ends and is now the first of the finished tasks. The oldest finished task is
+        // dropped.
         model.apply(told(vec![ended(41, 59)], Some(1)));
         let expected: Vec<u32> = [43, 42, 40, 41].into_iter().chain((11..30).rev()).collect();
         assert_eq!(order(&model), expected);
@@ -498,7 +500,7 @@ pub(super) mod tests {
         model.apply(told(vec![running(4)], Some(1)));
         assert_eq!(model.selected().unwrap().id, "task_00002");
         assert_eq!(model.place(), Some(2));
-        // The selected task is gone, so the one at its position is selected.
+        // The selected task is gone, so the task at its position, here the last one, is selected.
         model.apply(told(vec![running(1), running(3)], None));
         assert_eq!(model.selected().unwrap().id, "task_00001");
         press(&mut model, "gggGj");

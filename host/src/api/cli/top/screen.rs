@@ -56,7 +56,8 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Takes the terminal over, at first or after a suspension. The next frame redraws everything.
+    /// Switches the terminal to raw mode and to the alternate screen, at the start or after a
+    /// suspension. The next frame redraws everything.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
         IS_ON.store(true, Ordering::SeqCst);
