@@ -58,8 +58,8 @@ impl Board {
         }
     }
 
-    /// Amount that an attempt may cost if it starts now: the least amount that one of its budgets
-    /// leaves.
+    /// Amount that an attempt may cost if it starts now: the smallest amount that is left of any of
+    /// its budgets.
     pub(super) fn left_for(&self, now: Now, task: &Task) -> Option<u64> {
         let request = &task.request;
         let own = own_level(request, &task.attempts);
