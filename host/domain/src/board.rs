@@ -69,9 +69,8 @@ pub struct Bounds {
     pub attempts: usize,
     /// Maximum number of groups with settings.
     pub groups: usize,
-    /// Maximum number of remembered ends of tasks that ran again. If more of these tasks end after
-    /// a copy of one of them was read from the store and before the copy is passed to the board,
-    /// the copy must be read again.
+    /// Maximum number of remembered ends of tasks that ran again. A copy of such a task must be
+    /// read again if it was read from the store before the oldest remembered end.
     pub remembered_ends: usize,
     /// Time limit for preparing an attempt.
     pub prepare: Duration,
@@ -133,7 +132,7 @@ pub struct Unreadable {
     /// Kind of row, in a word: `task`, `group`, `profile`.
     pub what: &'static str,
     pub key: String,
-    /// Id of the task, if the row is an unfinished task.
+    /// Id of the task, if the row is that of an unfinished task.
     pub task: Option<TaskId>,
     pub reason: String,
 }
@@ -180,17 +179,16 @@ pub(crate) struct Pending {
 pub struct Board {
     pub(crate) bounds: Bounds,
     /// Name of the clock from which monotonic times are read. The name is stored beside each time,
-    /// since times of different clocks cannot be compared. Each boot of a machine has its own clock
-    /// with its own name.
+    /// since times of different clocks cannot be compared. Each boot of a machine has its own
+    /// clock.
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
     /// Tasks whose attempt is preparing, starting, live, stopping, finishing or settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
-    /// Tasks whose attempt was started but has not given its first sign of life, by the key in
-    /// their `serial_start`. Until this sign or the end of the attempt, no other attempt with the
-    /// same key starts.
+    /// Tasks whose attempt is between its start and its first sign of life, by `serial_start` key.
+    /// Meanwhile no other attempt with the same key is started.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
     /// Tasks whose running attempt waits for its own descendants. Not stored, since these waits end
     /// when the host ends.
@@ -202,8 +200,7 @@ pub struct Board {
     /// First unfinished dependency of each blocked task. All dependencies before it in the task's
     /// list have met their conditions.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
-    /// Blocked tasks that have a reserved attempt, each with the batch in which the attempt was
-    /// reserved.
+    /// Blocked tasks that have a reserved attempt, each with the batch of the reservation.
     pub(crate) chosen: BTreeMap<TaskId, BatchNumber>,
     /// Running or reserved tasks whose dependants have not yet been considered for a reservation.
     pub(crate) frontier: BTreeSet<TaskId>,
@@ -239,7 +236,7 @@ pub struct Board {
 /// First unfinished dependency of a blocked task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockedAt {
-    /// Position of this dependency in the task's list of dependencies.
+    /// Position in the task's list of dependencies.
     pub(crate) place: usize,
     /// The task on which the blocked task depends.
     pub(crate) by: TaskId,
