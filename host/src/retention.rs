@@ -42,7 +42,7 @@ pub(crate) struct Retention {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
-    /// Retention of finished tasks.
+    /// Time for which finished tasks are kept.
     pub(crate) keep: Duration,
     /// Time at which a backup was restored, if one was. Nothing is removed until the retention time
     /// has passed since then.

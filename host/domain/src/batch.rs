@@ -103,7 +103,7 @@ pub enum Action {
     },
 }
 
-/// An action, and the batch that must be durable before it.
+/// An action, and the batch that must be durable before the action is carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
     pub after: BatchNumber,

@@ -31,13 +31,13 @@ impl Day {
     }
 }
 
-/// Subject of a sum in the ledger.
+/// Day or graph of which the ledger has a sum.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
-    /// The tasks of one submission, and all tasks submitted from within them. The id is the id of
-    /// the first task.
+    /// The tasks of one submission, and all tasks that these tasks submit. The id is the id of the
+    /// first task.
     Graph(TaskId),
 }
 
@@ -66,7 +66,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// Whether nothing is left.
+    /// Whether nothing is left of the budget.
     pub fn is_spent(self) -> bool {
         self.left_micro_usd() == 0
     }

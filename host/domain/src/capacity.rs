@@ -48,8 +48,8 @@ pub enum Slots {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     pub slots: Slots,
-    /// CPU use over all cores, in per cent. With automatic slots, nothing is started above it,
-    /// except small tasks and, after a wait, the first task in line.
+    /// CPU use over all cores, in per cent. With automatic slots, nothing is started while more is
+    /// in use, except small tasks and, after a wait, the first task in line.
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,
@@ -100,7 +100,7 @@ pub enum Refusal {
         in_use: f64,
         needed: f64,
         allowed: f64,
-        /// All cores of the machine.
+        /// Number of cores of the machine.
         cores: f64,
     },
     Memory {
@@ -416,21 +416,21 @@ impl Capacity {
         reading.cores * self.limits.cpu_percent / 100.0
     }
 
-    /// Number of cores as which one attempt of this class counts. An attempt of an unknown class
-    /// counts as [`SMALL_CORES`], since a guess may be far too low.
+    /// Number of cores that is counted for one attempt of this class. For an unknown class it is
+    /// [`SMALL_CORES`], since a guess may be far too low.
     fn counted_cores(&self, class: &ProfileKey) -> f64 {
         let learned = self.profiles.learned(class);
         learned.map_or(SMALL_CORES, |need| need.cores)
     }
 
-    /// Number of cores as which all our running attempts together count.
+    /// Number of cores that is counted for all our running attempts together.
     fn own_cores(&self) -> f64 {
         let running = self.started.running_of();
         let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()
     }
 
-    /// Number of cores as which all our running small attempts together count.
+    /// Number of cores that is counted for all our running small attempts together.
     fn small_cores(&self) -> f64 {
         let running = self.started.running_of();
         let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);

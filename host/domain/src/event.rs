@@ -1,5 +1,5 @@
-//! Facts, in the order in which they became true. Each is stored in the transaction that made it
-//! true.
+//! Facts, in the order in which they became true. Each fact is stored in the transaction that made
+//! it true.
 
 use std::sync::Arc;
 

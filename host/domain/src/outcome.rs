@@ -111,7 +111,7 @@ impl ReasonClass {
     }
 }
 
-/// Why a task did not succeed, for people and for retry policies.
+/// Reason why a task did not succeed, for people and for retry policies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reason {
     pub class: ReasonClass,

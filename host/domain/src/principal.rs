@@ -147,7 +147,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps, the least first.
+    /// All steps, the lowest first.
     pub const ALL: [Self; 4] = [Self::Read, Self::Edit, Self::Run, Self::Full];
 
     pub fn as_str(self) -> &'static str {

@@ -221,8 +221,8 @@ fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percen
 /// of their executor.
 pub type Trusted = Arc<BTreeSet<ProfileKey>>;
 
-/// Class by which an attempt is admitted: its own class if that is trusted, else the class of all
-/// attempts of its executor.
+/// Class by which an attempt is admitted: its own class if this class is trusted, else the class of
+/// all attempts of its executor.
 pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     if key.labels.is_empty() || trusted.contains(&key) {
         key

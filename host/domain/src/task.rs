@@ -208,10 +208,9 @@ impl Request {
         }
     }
 
-    /// Whether attempts have a preparation phase: something must be made before their first
-    /// process, or their start has a time limit or waits for its turn. A task without any of these,
-    /// such as a short command, has no such phase, since the phase would cost an additional commit
-    /// and show little.
+    /// Whether attempts have a preparation phase. They have one if a worktree must be made before
+    /// their first process, if their start has a time limit, or if it waits for its turn. For other
+    /// tasks, such as short commands, the phase would cost an additional commit and show little.
     pub fn is_prepared_first(&self) -> bool {
         self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
     }
@@ -442,7 +441,7 @@ impl Task {
         matches!(self.state, State::Done { .. })
     }
 
-    /// How the task ended, if it has.
+    /// How the task ended, if it has ended.
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Done {

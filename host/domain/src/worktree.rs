@@ -95,7 +95,7 @@ impl Worktree {
     }
 }
 
-/// What became of the work of an attempt whose executor reported success.
+/// Result of settling the work of an attempt whose executor reported success.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {

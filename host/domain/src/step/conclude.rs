@@ -19,8 +19,8 @@ pub(super) enum Conclusion {
 }
 
 /// Derives the outcome. If the attempt was stopped, the reason for the stop decides the outcome
-/// (cancelled, timed out, or failed because of a spent budget); the exit code does not. An attempt
-/// that had succeeded before the first signal reached it has succeeded.
+/// (cancelled, timed out, or failed because of a spent budget); the exit code does not. If the
+/// attempt had succeeded before the first signal reached it, its outcome is success.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),

@@ -44,7 +44,7 @@ use crate::{
     worktree::Merge,
 };
 
-/// An event, or a request.
+/// A change outside the board (a report, a reading, the passing of time), or a command.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A command with its author, who is recorded with everything that the command causes.

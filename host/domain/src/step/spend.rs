@@ -163,7 +163,7 @@ impl Board {
         true
     }
 
-    /// Whether the task's budgets leave something for another attempt.
+    /// Whether something is left of the task's budget and of its graph's budget.
     pub(super) fn has_budget_left(&self, task: &Task) -> bool {
         self.over(&task.request, &task.attempts).is_none()
     }

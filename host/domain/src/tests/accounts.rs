@@ -107,7 +107,7 @@ fn next_attempt_probes_after_the_first_is_cancelled() {
     assert_eq!(starts(&desk.turn()), []);
     desk.report(tasks[0], failure(ReasonClass::Signal));
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
-    // A retry of the first task in the meantime does not make it the probe.
+    // A retry of the first task in the meantime does not make this task the probe.
     let copy = desk.task(tasks[0]);
     desk.retry(&copy).unwrap();
     assert_eq!(starts(&desk.turn()), []);

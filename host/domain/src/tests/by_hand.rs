@@ -107,7 +107,7 @@ fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
         panic!("{below:?}")
     };
     let words = desk.words(&[spoilt, other]);
-    assert_eq!(words, ["upstream_failed", "assigned"], "chosen ahead");
+    assert_eq!(words, ["upstream_failed", "assigned"], "reserved");
     let answer = desk.merge_by_hand(task, &[spoilt]).unwrap();
     let expected = Answer::MergedByHand {
         task,
@@ -125,7 +125,7 @@ fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
     assert_eq!(started, [spoilt, other], "each once");
 }
 
-/// A dependant's other obstacles remain.
+/// A merge by hand does not undo the failure of another dependency.
 #[test]
 fn dependant_with_another_failed_dependency_ends_again() {
     let mut desk = Desk::new(2);

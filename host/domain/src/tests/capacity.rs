@@ -355,7 +355,7 @@ fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
     // 1.6 cores.
     check(2.0, 199, 7);
     check(2.0, 125, 11);
-    // On an idle machine the reading decides, if it allows more tasks.
+    // On an idle machine the free cores decide, if they allow more tasks.
     check(0.0, 200, 7);
 }
 

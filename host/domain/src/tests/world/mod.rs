@@ -63,7 +63,7 @@ pub(super) enum Happening {
     Release(usize),
     Group(u8, Group),
     Pause(bool),
-    /// A running process gives a sign.
+    /// A running process reports something.
     Sign(usize, Sign),
     End(usize, End),
     /// A report in transit arrives.
