@@ -42,10 +42,10 @@ pub(crate) struct Retention {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
-    /// Retention of finished tasks.
+    /// Time for which finished tasks are kept.
     pub(crate) keep: Duration,
-    /// Time of the restore from a backup. The whole queue is kept for the retention time after the
-    /// restore.
+    /// Time at which a backup was restored, if one was. Nothing is removed until the retention time
+    /// has passed since then.
     pub(crate) restored_at: Option<Timestamp>,
 }
 
@@ -61,7 +61,7 @@ enum ForgetError {
     Environments(io::Error),
     #[error("the reading thread ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),
-    #[error("a prune was answered {0:?}")]
+    #[error("the engine answered a prune with {0:?}")]
     Answer(Answer),
 }
 
@@ -96,7 +96,8 @@ impl Retention {
             return Ok(0);
         }
         let let_go = self.environments.let_go();
-        // The answer is sent only after everything in progress is stored.
+        // The engine answers only after everything in progress is stored, so the list of
+        // environments in use, which is read below, is complete.
         let count = self.forget_tasks(old).await?;
         self.forget_events(old.finished_before).await?;
         if count > 0 || !let_go.is_nothing() {
@@ -166,7 +167,7 @@ impl Retention {
     }
 
     /// Finds the next tasks to remove, and notes their logs. If this host crashes before it has
-    /// removed the logs, the next host can do so.
+    /// removed the logs, the next host removes them.
     fn note_old(
         &self,
         old: Old,
@@ -202,7 +203,7 @@ impl Retention {
             lines => lines?,
         };
         let mut noted: BTreeMap<TaskId, Vec<AttemptId>> = BTreeMap::new();
-        // The last line may be incomplete. Its task is still stored in that case.
+        // The last line may be incomplete. If so, its task is still stored and the log is kept.
         for attempt in lines.lines().filter_map(|line| line.parse().ok()) {
             let AttemptId { task, .. } = attempt;
             noted.entry(task).or_default().push(attempt);
@@ -289,7 +290,7 @@ mod tests {
             Arc::new(Environments::new(self.layout(), EnvRules::default()))
         }
 
-        /// The retention of a new host that has handed out no environment.
+        /// The retention of a new host, which has not stored an environment for any request.
         fn retention(&self) -> (Arc<Retention>, Fixture) {
             self.retention_after(None)
         }
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_environment_handed_out_by_this_host_is_removed_too() {
+    async fn an_environment_that_no_task_names_is_removed_once_its_request_has_ended() {
         let mut world = World::new();
         let environments = world.environments();
         let keep = |value: &str| {
@@ -461,7 +462,7 @@ mod tests {
         assert_eq!(retention.forget(after).await.unwrap(), 1);
     }
 
-    /// More events than one transaction removes, and no tasks.
+    /// There are more events than one transaction removes, and no tasks.
     #[tokio::test]
     async fn all_old_events_are_removed() {
         let mut world = World::new();

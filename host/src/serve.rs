@@ -43,13 +43,13 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// Time limit for storing the last decisions. Decisions that are not stored were reported to
-/// nobody, and supervisors send their reports to the next host again.
+/// Time limit for storing the last decisions. If a decision is not stored by then, nobody has been
+/// told of it, and the supervisors send their reports to the next host again.
 const LAST_COMMITS: Duration = Duration::from_secs(30);
 /// Time limit for sending the last answers, slightly above the server's own limit.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Time limit for storing, at the start, the ends of attempts that were found. One or two commits
-/// are enough for this.
+/// Time limit at the start of a host for storing the ends of attempts that had ended before. One or
+/// two commits are enough for this.
 const WRITING_OFF: Duration = Duration::from_secs(5);
 
 const ENGINE: &str = "the engine";
@@ -81,7 +81,7 @@ pub(crate) fn run(
         .build()
         .map_err(ServeError::Runtime)?;
     let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
-    // Clients that still follow or wait notice that their connection is closed.
+    // Clients that still follow a log or wait for a task notice that their connection is closed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
@@ -301,7 +301,7 @@ fn open_up(
     Ok(())
 }
 
-/// Runs a part until the host shuts down.
+/// Runs a part until it ends or the host shuts down.
 fn until(
     shutdown: &watch::Receiver<bool>,
     part: impl Future<Output = Over> + Send + 'static,
@@ -315,7 +315,8 @@ fn until(
     }
 }
 
-/// The end of the engine: a failure unless it was told to end.
+/// Waits for the end of the engine. The end is a failure if the engine returned an error or
+/// panicked.
 async fn engine_end(task: engine::EngineTask) -> Over {
     match task.await {
         Ok(Ok(())) => Over::Done,
@@ -350,7 +351,8 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
     })
 }
 
-/// Marks all processes that the host starts, from here on, for itself or for requests.
+/// Marks all processes that the host starts from now on for itself or for requests, so that the
+/// next host can find them after a crash.
 fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
     let own = Own::begin(&layout.lock());
     if let Err(error) = &own {
@@ -367,7 +369,7 @@ fn forget_other_boots(layout: &Layout) {
     }
 }
 
-/// Shuts the parts down. `mode` says how the host was asked to end, if it was asked.
+/// Shuts the parts down. `mode` is the way in which the host was asked to end, if it was asked.
 async fn wind_down(
     wired: Wired,
     mut parts: Parts,
@@ -468,7 +470,7 @@ fn open_plugins(
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
     let text = serde_json::to_string(info).map_err(io::Error::from);
-    // The next host writes the file again.
+    // The file need not survive a power cut, since the next host writes it again.
     text.and_then(|text| fsx::replace(&path, Lasting::Process, (text + "\n").as_bytes()))
         .map(drop)
         .map_err(io_error("cannot write", &path))

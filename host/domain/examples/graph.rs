@@ -89,8 +89,8 @@ fn board(stored: Stored) -> Board {
     Board::new(stored, limits, bounds, "boot".into())
 }
 
-/// Runs all tasks. Returns the time that each end took, including everything that followed from the
-/// end.
+/// Runs all tasks. Returns the time that the board took for each end of a task, including all
+/// changes that followed from the end.
 fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     let mut wakes = Vec::new();
     loop {

@@ -75,8 +75,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Ends the running tasks, starts as many others, seals the batch. Returns the number of ended
-    /// tasks.
+    /// Ends the running tasks, starts as many other tasks, and seals the batch. Returns the number
+    /// of ended tasks.
     fn round(&mut self) -> Result<usize, Box<dyn Error>> {
         self.now.monotonic.0 += 1;
         self.now.wall.0 += 1;

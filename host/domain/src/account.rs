@@ -12,11 +12,13 @@ use crate::{id::AttemptId, time::Timestamp};
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
 /// Longest wait if the service did not say when the limit ends.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// Longest wait even if the service names a later end: a week (the longest window of a limit) and a
-/// day for clocks that differ. A wrong end would otherwise park the account's tasks for ever.
+/// Longest wait if the service said when the limit ends: a week, which is the longest window of a
+/// limit, and a day in case clocks differ. Without this bound, a wrong end could park the account's
+/// tasks for ever.
 pub const LONGEST_TOLD: Duration = Duration::from_hours(8 * 24);
-/// Shortest wait, whatever the service says: a service that answers "at once" would otherwise be
-/// asked endlessly. The wait doubles each time the limit is met again, up to [`FIRST_WAIT`].
+/// Shortest wait if the service said when the limit ends. Without this bound, a service that always
+/// says that its limit ends at once would be asked endlessly. The wait doubles each time the limit
+/// is met again, up to [`FIRST_WAIT`].
 pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An account at a usage limit.
@@ -48,11 +50,12 @@ impl Parked {
         }
     }
 
-    /// Parks the account from `now`, for the time that the service named or, if it named none, for
-    /// a wait that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that run together
-    /// report the same limit several times: while the account is parked, a report without an end
-    /// changes nothing, and a report with an end replaces a guessed end or lengthens the wait to
-    /// the later end.
+    /// Parks the account from `now`. The wait is the time that the service named. If the service
+    /// named none, the wait doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`].
+    ///
+    /// Attempts that run at the same time report the same limit several times. While the account is
+    /// parked, a report without an end therefore changes nothing. A report with an end replaces a
+    /// guessed end, and replaces a known end only if the reported end is later.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_repeatedly_reported_as_over_at_once_is_waited_for_longer_each_time() {
+    fn wait_for_a_limit_that_always_ends_at_once_doubles_from_1_s_to_5_min() {
         let mut now = Timestamp(1_000);
         let mut parked = None;
         let mut waits = Vec::new();

@@ -33,12 +33,12 @@ pub enum StopWhy {
     },
 }
 
-/// State of a running attempt. Each phase is durable before its effect.
+/// State of a running attempt. Each phase is durable before the action that follows from it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The attempt is reserved before a slot is free, so that no commit lies between one exit and
-    /// the next start. The task is shown as ready.
+    /// The attempt was stored before a slot is free (it is *reserved*), so that it can start as
+    /// soon as another attempt ends, without a commit in between. The task is shown as ready.
     Assigned,
     /// The attempt's worktree and the executor's code are being made. No process was started yet.
     Preparing,
@@ -91,7 +91,7 @@ pub struct GitState {
     /// None if there is no commit yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// First uncommitted changes, untracked files included, as paths in the repository. A new
+    /// Paths in the repository of the first uncommitted changes, including untracked files. A new
     /// directory is one path that ends with a slash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dirty: Vec<String>,
@@ -133,11 +133,12 @@ pub struct Ending {
     pub limit: Option<String>,
     /// Reason for which the supervisor stopped the attempt, whether or not a host was running.
     pub stopped: Option<StopWhy>,
-    /// No supervisor has received the start or ever will: nothing of the attempt has happened, and
-    /// the task goes back to `ready`.
+    /// Whether no supervisor has received the order to start the attempt, and none ever will. If
+    /// so, nothing of the attempt has run, and the task goes back to `ready`.
     pub never_received: bool,
-    /// The machine had no room for the attempt's first process (descriptors, processes, memory):
-    /// nothing of the attempt has happened, and a later try may work.
+    /// Whether the attempt's first process could not be started because the machine had run out of
+    /// descriptors, processes or memory. If so, nothing of the attempt has run, and a later start
+    /// may succeed.
     #[serde(default)]
     pub no_room: bool,
 }
@@ -188,8 +189,8 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
-    /// State of the working directory after the attempt. `None` for a task that is neither an
-    /// agent's nor in a worktree, and for a directory outside every repository.
+    /// State of the working directory after the attempt. `None` if the directory is in no
+    /// repository, or if the task is a command without a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
     /// Result of merging the attempt's work, if the attempt succeeded in a worktree.
@@ -212,8 +213,8 @@ pub struct Attempt {
     pub assigned_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// Monotonic time of the start, and the clock from which this time was read. Deadlines count
-    /// from the start.
+    /// Monotonic time of the start, and the name of the clock from which this time was read.
+    /// Deadlines count from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
     /// Time of the attempt's first sign of life.
@@ -226,8 +227,8 @@ pub struct Attempt {
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// Amount that the attempt may spend, in millionths of a US dollar: the least that was left of
-    /// any of its budgets at its start. None without a budget.
+    /// Amount that the attempt may spend, in millionths of a US dollar: the smallest amount that
+    /// was left of any of its budgets when it started. None without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_cost_micro_usd: Option<u64>,
     /// Cost so far, while the attempt runs.
@@ -240,8 +241,8 @@ pub struct Attempt {
     /// Branch of the attempt's worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
-    /// Whether this attempt is a merge by hand of the previous attempt's work, which no executor
-    /// ran.
+    /// Whether this attempt only records that somebody merged the previous attempt's work by hand.
+    /// No executor ran for such an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,8 +269,8 @@ impl Attempt {
         }
     }
 
-    /// Makes the attempt of a task whose work somebody merged by hand. This attempt begins and ends
-    /// at the same moment.
+    /// Makes the attempt that records that somebody merged the task's work by hand. This attempt
+    /// begins and ends at the same moment.
     pub fn merged_by_hand(number: u32, at: Timestamp, merge: Merge) -> Self {
         Self {
             started_at: Some(at),

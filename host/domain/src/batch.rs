@@ -40,9 +40,9 @@ pub enum DocumentKey {
 pub struct Pruned {
     /// Finished tasks. Everything that belongs to them is removed too, except their events.
     pub tasks: Vec<TaskId>,
-    /// Number of the last event that is removed, after all earlier ones; 0 if none is removed.
+    /// Number of the last event to remove, with all earlier events; 0 if no event is removed.
     pub events_to: u64,
-    /// Ledger sums that began before this time are removed.
+    /// Sums of the ledger are removed if their day ended or their graph began before this time.
     pub spent_before: Option<Timestamp>,
 }
 
@@ -90,9 +90,10 @@ pub enum Action {
         attempt: AttemptId,
         why: StopWhy,
     },
-    /// Release an attempt whose end is durable: its reports may be forgotten. A release is lost if
-    /// its host dies or if its batch fails. So each time a board is loaded, every end that was not
-    /// released is reported again, even the end of a finished task.
+    /// Release an attempt whose end is durable, so that the sender of its reports can forget them.
+    /// The release is lost if the host dies or if the batch fails. Therefore, each time a board is
+    /// loaded, the end of every attempt that was not released is reported again, even if the task
+    /// of the attempt is finished.
     Release(AttemptId),
     /// Let the guest that waits for the checkpoint with this number continue: the checkpoint is
     /// durable.
@@ -102,7 +103,7 @@ pub enum Action {
     },
 }
 
-/// An action, and the batch that must be durable before it.
+/// An action, and the batch that must be durable before the action is carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
     pub after: BatchNumber,

@@ -1,7 +1,8 @@
 //! All unfinished work, with the indexes that make each decision cheap.
 //!
-//! Every index is derived from the tasks in one place ([`Board::index`]), so that none can disagree
-//! with them. A board that is loaded from the store equals one that grew.
+//! Every index is derived from the tasks in one place ([`Board::index`]), so that no index can
+//! disagree with the tasks. A board that is loaded from the store equals a board that reached the
+//! same state step by step.
 
 mod clock;
 mod ended_again;
@@ -43,8 +44,8 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp, millis},
 };
 
-/// Time after which a waiting task ranks equal to a new one of the next higher priority: waiting
-/// tasks rise, so none starves.
+/// Time after which a waiting task ranks equal to a new task of the next higher priority. So a task
+/// of low priority does not wait for ever.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
 /// Default time limit for preparing an attempt, and for settling its work. Git may have to wait for
 /// the network, and for other processes that work in the same repository.
@@ -63,13 +64,13 @@ pub struct Bounds {
     pub unfinished: usize,
     /// Maximum number of dependencies of a task.
     pub dependencies: usize,
-    /// Maximum number of attempts of a task, including the attempts that a person asks for. All of
-    /// them are in the task's row, which is rewritten with each.
+    /// Maximum number of attempts of a task, including the attempts that a person asks for. All
+    /// attempts are in the task's row, which is rewritten for each attempt.
     pub attempts: usize,
     /// Maximum number of groups with settings.
     pub groups: usize,
-    /// Maximum number of remembered ends of tasks that ran again: as many as may end while a copy
-    /// of such a task is read from the store and passed to the board.
+    /// Maximum number of remembered ends of tasks that ran again. A copy of such a task must be
+    /// read again if it was read from the store before the oldest remembered end.
     pub remembered_ends: usize,
     /// Time limit for preparing an attempt.
     pub prepare: Duration,
@@ -94,8 +95,8 @@ impl Default for Bounds {
 }
 
 /// Place in the order of starts. Tasks are sorted by the time at which they became ready, and a
-/// lower priority counts as a later time. A place does not change while its task waits, so nothing
-/// is ever sorted again.
+/// lower priority counts as a later time. A place does not change while its task waits, so the
+/// tasks never have to be sorted again.
 pub(crate) type Rank = (u64, TaskId);
 
 fn unreadable_tasks(rows: &[Unreadable]) -> BTreeMap<TaskId, Unreadable> {
@@ -131,7 +132,7 @@ pub struct Unreadable {
     /// Kind of row, in a word: `task`, `group`, `profile`.
     pub what: &'static str,
     pub key: String,
-    /// Id of the unfinished task, if the row holds one.
+    /// Id of the task, if the row is that of an unfinished task.
     pub task: Option<TaskId>,
     pub reason: String,
 }
@@ -172,34 +173,34 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// The only owner of unfinished work. Maps that are read for each edge of a graph are hashed, all
-/// others sorted.
+/// Owner of all unfinished tasks. Maps that are read for each edge of a graph are hash maps, and
+/// all other maps are sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
     /// Name of the clock from which monotonic times are read. The name is stored beside each time,
-    /// since a time of another clock means nothing. On one machine the name stands for a boot.
+    /// since times of different clocks cannot be compared. Each boot of a machine has its own
+    /// clock.
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
-    /// Tasks whose attempt has, will have or had a process: preparing, starting, live, stopping,
-    /// finishing, settling.
+    /// Tasks whose attempt is preparing, starting, live, stopping, finishing or settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
-    /// Tasks whose attempt keeps other attempts with the same key from starting, until its first
-    /// sign of life or its end.
+    /// Tasks whose attempt is between its start and its first sign of life, by `serial_start` key.
+    /// Meanwhile no other attempt with the same key is started.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
-    /// Tasks whose running attempt waits for its own descendants. Not stored: the waits end with
-    /// the host.
+    /// Tasks whose running attempt waits for its own descendants. Not stored, since these waits end
+    /// when the host ends.
     pub(crate) suspended: BTreeSet<TaskId>,
     /// Unfinished descendants, at any depth, of each task. The task itself may be finished.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
     /// Unfinished dependants of each task. The task itself may be finished.
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
-    /// Position of each blocked task in its list of dependencies. All dependencies before that
-    /// position have met their conditions.
+    /// First unfinished dependency of each blocked task. All dependencies before it in the task's
+    /// list have met their conditions.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
-    /// Blocked tasks with a reserved attempt, with the batch in which it was reserved.
+    /// Blocked tasks that have a reserved attempt, each with the batch of the reservation.
     pub(crate) chosen: BTreeMap<TaskId, BatchNumber>,
     /// Running or reserved tasks whose dependants have not yet been considered for a reservation.
     pub(crate) frontier: BTreeSet<TaskId>,
@@ -208,11 +209,11 @@ pub struct Board {
     pub(crate) configured_slots: Slots,
     /// Running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// Time from which the limit of each attempt's phase counts. Not stored: after a restart,
-    /// reports arrive late, and attempts that were being prepared are prepared again.
+    /// Time from which the time limit of each attempt's phase counts. Not stored, because after a
+    /// restart, reports arrive late, and attempts that were being prepared are prepared again.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
-    /// Prepared attempts that wait for their turn to start. Not stored: after a restart, such an
-    /// attempt reports again that it is prepared.
+    /// Prepared attempts that wait for their turn to start. Not stored, because after a restart,
+    /// such an attempt reports again that it is prepared.
     pub(crate) prepared: BTreeSet<TaskId>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
@@ -232,17 +233,18 @@ pub struct Board {
     pub(crate) pending: Pending,
 }
 
-/// Position of a blocked task in its list of dependencies.
+/// First unfinished dependency of a blocked task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockedAt {
+    /// Position in the task's list of dependencies.
     pub(crate) place: usize,
-    /// The dependency at that position.
+    /// The task on which the blocked task depends.
     pub(crate) by: TaskId,
 }
 
 impl Board {
-    /// Makes a board from the store. `clock_id` tells whether a stored monotonic time is still
-    /// valid.
+    /// Makes a board from the store. A stored monotonic time is valid only if it was read from the
+    /// clock with the name `clock_id`.
     pub fn new(stored: Stored, limits: Limits, bounds: Bounds, clock_id: Arc<str>) -> Self {
         let mut board = Self {
             bounds,
@@ -294,7 +296,7 @@ impl Board {
                 request.share(last);
             }
             last = Some(task.request.clone());
-            // Rows of earlier versions have this time only in their state.
+            // Rows of earlier versions store the time of the hold only in their state.
             if let State::Held { since } = task.state {
                 task.held.get_or_insert(since);
             }
@@ -363,8 +365,8 @@ impl Board {
         &self.capacity
     }
 
-    /// Reasons for the waiting lanes that are not admitted. This method looks at every lane, which
-    /// takes too long to be done in each round.
+    /// Reason why each waiting lane is not admitted. This method looks at every lane, so it is too
+    /// slow to be called in each round.
     pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
         let lanes = self.lanes.iter();
         lanes
@@ -563,8 +565,8 @@ impl Board {
     }
 
     /// Adds an action that follows from the decisions so far. If the batch being filled is still
-    /// empty, those decisions are all in earlier batches: the action waits for the last of them, so
-    /// that no empty batch has to be committed.
+    /// empty, all these decisions are in earlier batches. Then the action waits only for the last
+    /// earlier batch, so that no empty batch has to be committed.
     pub(crate) fn effect(&mut self, action: Action) {
         let after = self.pending.number - u64::from(!self.has_pending());
         self.pending.effects.push(Effect { after, action });
@@ -578,8 +580,8 @@ impl Board {
         self.pending.accounts.insert(key);
     }
 
-    /// Remembers a submission. Of two submissions under one key the later counts: the earlier was
-    /// already forgotten when the later was accepted.
+    /// Remembers a submission. If two submissions have the same key, the later one is kept, because
+    /// the key of the earlier one had expired when the later one was accepted.
     pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
         if let Some(known) = self.remembered.get(&key) {
             if known.at > remembered.at {

@@ -1,12 +1,13 @@
 //! Budgets of tasks, and the amounts that were spent.
 //!
-//! A task's budget is in its request, its spending in its attempts. The spending of a graph or a
-//! day is kept in a ledger, since finished tasks are not on the board. A cost is added to the
-//! ledger in the transaction that stores the cost. A task's own budget applies to every executor
-//! that reports costs; the budgets of graphs and days apply only to agents.
+//! A task's budget is stored in its request, and its spending is stored in its attempts. The
+//! spending of a graph or a day is kept in a ledger, since finished tasks are not on the board. A
+//! cost is added to the ledger in the transaction that stores the cost. A task's own budget applies
+//! to every executor that reports costs; the budgets of graphs and days apply only to agents.
 //!
-//! An attempt is told at its start what is left of all its budgets. Nothing is reserved: if several
-//! agents run at the same time, each may spend the whole amount that was left at its start.
+//! At its start, an attempt receives the smallest amount that is left of any of its budgets.
+//! Nothing is reserved, so if several agents run at the same time, each may spend the whole amount
+//! that was left at its start.
 
 use std::fmt;
 
@@ -30,12 +31,12 @@ impl Day {
     }
 }
 
-/// Subject of a sum in the ledger.
+/// Day or graph of which the ledger has a sum.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
-    /// The tasks of one submission, and all tasks submitted from within them. The id is that of the
+    /// The tasks of one submission, and all tasks that these tasks submit. The id is the id of the
     /// first task.
     Graph(TaskId),
 }
@@ -65,7 +66,7 @@ pub struct Level {
 }
 
 impl Level {
-    /// Whether nothing is left.
+    /// Whether nothing is left of the budget.
     pub fn is_spent(self) -> bool {
         self.left_micro_usd() == 0
     }

@@ -1,7 +1,8 @@
 //! Limits on what runs at once: slots, and the machine's capacity.
 //!
-//! Nothing is measured here: readings are passed in. A recent start counts by its predicted need
-//! until readings can show it: until then the attempt is *settling*. (The phase
+//! The caller measures the machine and passes the readings in. A reading does not yet show the
+//! needs of an attempt that started recently. Such an attempt is *settling*, and counts by its
+//! predicted needs until a reading can show its actual needs. (The phase
 //! [`Settling`](crate::attempt::Phase::Settling) is something else.)
 
 use std::time::Duration;
@@ -16,12 +17,12 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// Share of the last ten seconds stalled on memory, in per cent, at which admission stops. At this
-/// share the kernel does not yet kill processes.
+/// Percentage of the last ten seconds stalled on memory at which nothing more is admitted. At this
+/// percentage the kernel does not yet kill processes.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
 /// Number of attempts of unknown classes that may settle at the same time while few attempts run.
-/// On a machine with more cores than this, the number of cores.
+/// On a machine with more cores than this, the number of cores is the limit instead.
 pub const RAMP: usize = 8;
 
 /// Classes predicted to need fewer cores than this are not held back by the load of other programs.
@@ -30,7 +31,7 @@ pub const SMALL_CORES: f64 = 0.2;
 /// Time for which the first task in line waits for the CPU before it starts despite the load.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Upper bound for counting free places: nobody needs a larger number.
+/// Largest number of further attempts that [`Capacity::room`] counts.
 const ROOM_MOST: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -47,8 +48,8 @@ pub enum Slots {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     pub slots: Slots,
-    /// CPU use over all cores, in per cent. With automatic slots, nothing is started above it,
-    /// except small tasks and, after a wait, the first task in line.
+    /// CPU use over all cores, in per cent. With automatic slots, nothing is started while more is
+    /// in use, except small tasks and, after a wait, the first task in line.
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,
@@ -68,9 +69,9 @@ impl Default for Limits {
     }
 }
 
-/// Time without starts after the machine had no room for a process.
+/// Time for which nothing is started after the machine had no room for a process.
 pub const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// Longest wait of a task that found no room on the machine, until its next try.
+/// Longest wait before the next attempt of a task for whose process the machine had no room.
 pub(crate) const LONGEST_ROOM_PAUSE: Duration = Duration::from_mins(1);
 
 /// One reading of the machine, or of the cgroup that bounds this process.
@@ -99,7 +100,7 @@ pub enum Refusal {
         in_use: f64,
         needed: f64,
         allowed: f64,
-        /// All cores of the machine.
+        /// Number of cores of the machine.
         cores: f64,
     },
     Memory {
@@ -157,8 +158,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the refusal ends when running attempts end, so that the refused task gets a turn if
-    /// nothing else is started before it.
+    /// Whether the refusal ends when running attempts end, so that the refused task can start if no
+    /// other task is started before it.
     pub(crate) fn ends_as_others_end(&self) -> bool {
         matches!(self, Self::Cpu { .. } | Self::Memory { .. })
     }
@@ -171,8 +172,7 @@ pub struct Capacity {
     pub(crate) profiles: Profiles,
     pub(crate) started: Started,
     reading: Option<Reading>,
-    /// End of the pause during which nothing is started because the last start met a machine
-    /// without room.
+    /// End of the pause in which nothing is started because the machine had no room for a process.
     no_room_until: Option<MonotonicMs>,
     /// The task that was most recently started despite the load.
     let_pass: Option<TaskId>,
@@ -199,7 +199,7 @@ impl Capacity {
         self.reading = Some(reading);
     }
 
-    /// Forgets the starts that have settled by now.
+    /// Forgets the starts that have settled by now, and a pause that is over.
     pub fn settle(&mut self, now: Now) {
         self.started.settle(now);
         self.no_room_until = self.no_room_until.filter(|until| *until > now.monotonic);
@@ -243,8 +243,8 @@ impl Capacity {
 
     /// Whether the first task in line may start after this wait although the CPU is busy. Only one
     /// task at a time starts this way: the next waits until the previous one has settled or ended.
-    /// None starts this way if our own tasks fill the allowed CPU, since the load is not caused by
-    /// other programs then.
+    /// If our own tasks fill the allowed CPU, no task starts this way, since the load is not caused
+    /// by other programs.
     pub fn lets_pass(&self, waited: Duration) -> bool {
         let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
         let Some(reading) = &self.reading else {
@@ -323,8 +323,9 @@ impl Capacity {
     /// Memory that is free now and stays free even if all running attempts reach their peaks. The
     /// needs of settling attempts are subtracted from the reading, which cannot show them yet. An
     /// attempt may reach its peak long after it has settled, so learned peaks are also subtracted
-    /// from the total memory, as in schedulers that plan by requests. Guessed peaks are not: as
-    /// long as nothing better is known, they would keep the machine empty.
+    /// from the total memory, as in schedulers that plan by requests. Guessed peaks are not
+    /// subtracted from the total memory, because they would keep the machine empty as long as
+    /// nothing better is known.
     fn unpromised_bytes(&self, reading: &Reading) -> u64 {
         let settling: u64 = self
             .settling_needs()
@@ -341,18 +342,18 @@ impl Capacity {
         by_reading.min(reading.memory_total_bytes.saturating_sub(promised))
     }
 
-    /// Combined needs of the settling attempts of each class.
+    /// Number of settling attempts of each class, with the need of one such attempt.
     fn settling_needs(&self) -> impl Iterator<Item = (u32, Need)> {
         self.started
             .settling_of()
             .map(|(class, count)| (count, self.profiles.need(class)))
     }
 
-    /// Allows no more attempts of unknown classes to settle at the same time than have settled
-    /// already, but always as many as [`RAMP`] or the number of cores, whichever is more. So a
-    /// larger burst at most doubles from one window to the next, and each part starts when the
-    /// needs of the earlier parts can be seen. An attempt that ends in the meantime makes room at
-    /// once, and its class is no longer unknown.
+    /// Limits the number of attempts of unknown classes that settle at the same time to the largest
+    /// of three numbers: [`RAMP`], the number of cores, and the number of attempts that have
+    /// settled already. So a large burst at most doubles from one window to the next, and each part
+    /// of the burst starts when readings show the needs of the earlier parts. An attempt that ends
+    /// in the meantime makes room for another one at once.
     fn admit_unknown(
         &self,
         reading: &Reading,
@@ -375,8 +376,9 @@ impl Capacity {
     }
 
     /// Admits an attempt if enough cores are free. An attempt with small needs is also admitted
-    /// beside the load of other programs if it fits together with all our small attempts or, if its
-    /// class is unknown, with all our attempts.
+    /// despite the load of other programs, if the allowed cores suffice for it together with all
+    /// our small attempts. If its class is unknown, they must suffice for it together with all our
+    /// attempts.
     fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()
@@ -390,8 +392,9 @@ impl Capacity {
         if in_use + needed <= allowed {
             return Ok(());
         }
-        // A class that is known to be small hardly adds to the load of our larger tasks either. The
-        // need of an unknown class is a guess, which may be far too low.
+        // If the class is known to be small, our larger tasks are not counted, since the attempt
+        // hardly adds to their load. If the class is unknown, all our tasks are counted, since its
+        // need is only a guess, which may be far too low.
         let is_small = need.cores < SMALL_CORES;
         let beside = if self.profiles.learned(class).is_some() {
             self.small_cores()
@@ -413,21 +416,21 @@ impl Capacity {
         reading.cores * self.limits.cpu_percent / 100.0
     }
 
-    /// Number of cores as which one attempt of this class counts. An attempt of an unknown class
-    /// counts as [`SMALL_CORES`], since a guess may be far too low.
+    /// Number of cores that is counted for one attempt of this class. For an unknown class it is
+    /// [`SMALL_CORES`], since a guess may be far too low.
     fn counted_cores(&self, class: &ProfileKey) -> f64 {
         let learned = self.profiles.learned(class);
         learned.map_or(SMALL_CORES, |need| need.cores)
     }
 
-    /// Number of cores as which all our running attempts together count.
+    /// Number of cores that is counted for all our running attempts together.
     fn own_cores(&self) -> f64 {
         let running = self.started.running_of();
         let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()
     }
 
-    /// Number of cores as which all our running small attempts together count.
+    /// Number of cores that is counted for all our running small attempts together.
     fn small_cores(&self) -> f64 {
         let running = self.started.running_of();
         let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);

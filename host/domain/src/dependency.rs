@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::TaskId, outcome::Outcome};
 
-/// How the task that is depended on must end.
+/// Required end of the task on which another task depends.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]

@@ -1,5 +1,5 @@
-//! Facts, in the order in which they became true. Each is stored in the transaction that made it
-//! true.
+//! Facts, in the order in which they became true. Each fact is stored in the transaction that made
+//! it true.
 
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ pub enum Fact {
     Blocked,
     Held,
     Released,
-    /// The task was unfinished in the backup that was made at this time. It is held since it was
-    /// restored.
+    /// The task was unfinished in the backup that was made at this time. The restore put it on
+    /// hold.
     Restored {
         taken_at: Timestamp,
     },

@@ -1,5 +1,5 @@
-//! Ids of tasks, attempts and accounts. Ids are generated outside, since the domain has no
-//! randomness, and parsed at the edge.
+//! Ids of tasks, attempts and accounts. The random bits of an id are passed in, since the domain
+//! has no randomness.
 
 use std::{
     fmt,
@@ -16,7 +16,8 @@ const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
 /// Bits per digit.
 pub const ID_DIGIT_BITS: usize = 5;
-/// Number of digits at the end of an id by which people name a task.
+/// Number of digits in the short form of a task's id, which people use. The short form is the end
+/// of the id.
 pub const SHORT_DIGITS: usize = 6;
 
 /// A task's id: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by
@@ -73,7 +74,7 @@ impl TaskId {
             text.extend(std::iter::repeat_n(digit, DIGITS - digits.len()));
             decode(&text).map(Self::from_number)
         };
-        // A first digit above 7 would need more than 128 bits: `decode` refuses it.
+        // `decode` refuses a first digit above 7, which would need more than 128 bits.
         Some((pad('0')?, pad('z')?))
     }
 }
@@ -92,8 +93,8 @@ fn value(digits: &str) -> Option<u128> {
     })
 }
 
-/// The last digits of an id. These digits are random, so a few of them tell tasks apart. The first
-/// digits encode the time, and are the same for all tasks of several days.
+/// The last digits of an id. These digits are random, so a few of them are enough to distinguish
+/// tasks. The first digits encode the time, and are the same for all tasks of several days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdEnd {
     digits: usize,
@@ -154,16 +155,16 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// Difference up to which a clock that was set back is ignored, so that ids continue from the last
-/// one. If the clock was set back further, ids follow it.
+/// Limit up to which new ids ignore that the clock was set back, and continue from the last id. If
+/// the clock was set back further, new ids follow the clock.
 const BACK_MS: u64 = 60_000;
 
 /// Makes the ids of one process, each greater than the last, so that they sort in order of
 /// creation.
 ///
 /// Within a millisecond, and while the clock is slightly behind, the upper 16 of the random bits
-/// count up (into the time if they overflow) and the lower 64 stay random: ids stay hard to guess,
-/// and differ early in their text.
+/// count up (into the time if they overflow), and the lower 64 stay random. So ids stay hard to
+/// guess, and their texts differ early.
 #[derive(Debug, Default)]
 pub struct IdSequence {
     last: Option<TaskId>,
@@ -186,7 +187,7 @@ impl IdSequence {
     }
 }
 
-/// A string that is not an id.
+/// Error for a text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an id")]
 pub struct ParseIdError(String);

@@ -1,4 +1,4 @@
-//! A set of ids for the dependants of a task: most are small, a few large.
+//! A set of ids for the dependants of a task. Most of these sets are small, and a few are large.
 //!
 //! Small sets are sorted lists, since a tree's nodes are as large for two ids as for eleven. Large
 //! sets are trees, since removing ids one by one from a list of a hundred thousand would move
@@ -23,7 +23,7 @@ impl Default for IdSet {
     }
 }
 
-/// Compares the members: a tree that became small equals a list with the same members.
+/// Compares only the members, so a tree that became small equals a list with the same members.
 impl PartialEq for IdSet {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())

@@ -8,8 +8,8 @@ use crate::{
     task::{Class, Task},
 };
 
-/// Tasks that are admitted by the same rules: if the first task of a lane is refused, so are all
-/// others in it.
+/// Tasks that are admitted by the same rules: if the first task of a lane is refused, all other
+/// tasks of the lane would be refused too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Lane {
     /// Profile that predicts the needs of the lane's attempts.
@@ -35,7 +35,7 @@ impl Lane {
         }
     }
 
-    /// Whether the lane's tasks wait for nothing but a slot.
+    /// Whether the lane's tasks wait only for a slot.
     pub(crate) fn is_plain(&self) -> bool {
         self.profile.class == Class::Command
             && self.serial_start.is_none()

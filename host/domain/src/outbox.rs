@@ -1,9 +1,9 @@
 //! Numbered reports: each is repeated until it is durable, and counts once.
 //!
-//! Both ends are here, and neither sends anything. The sender keeps unacknowledged reports in an
-//! [`Outbox`]. It repeats all of them on request, or after a report could not be delivered. The
-//! receiver keeps a [`Heard`]: it drops reports that it has heard, but accepts a report again if
-//! the batch with the report's effect failed.
+//! This module has the code for sender and receiver, but sends nothing itself. The sender keeps
+//! unacknowledged reports in an [`Outbox`]. It repeats all of them on request, or after a report
+//! could not be delivered. The receiver keeps a [`Heard`], and drops reports that it has received
+//! before. It accepts a report again if the batch with the report's effect failed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 pub struct Numbered<T> {
     /// Number of the report, counted from 1.
     pub number: u64,
-    /// Lowest number of a report that is still sent: every earlier report was acknowledged or
-    /// replaced.
+    /// Lowest number among the reports that are still sent. Every earlier report was acknowledged
+    /// or replaced.
     pub from: u64,
     pub report: T,
 }
@@ -76,7 +76,7 @@ impl<T: Clone> Outbox<T> {
     }
 }
 
-/// Reports of one sender that were heard.
+/// Numbers of the reports that were received from one sender.
 #[derive(Debug, Default)]
 pub struct Heard {
     from: u64,
@@ -84,7 +84,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Whether a report is new and therefore counts.
+    /// Notes that a report was received. Returns whether the report is new and therefore counts.
     pub fn hear(&mut self, number: u64, from: u64) -> bool {
         if from > self.from {
             self.from = from;

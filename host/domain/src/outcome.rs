@@ -48,8 +48,8 @@ pub enum ReasonClass {
     RateLimit,
     Auth,
     Invalid,
-    /// The task's work could not be merged: the same lines changed elsewhere, or something is in
-    /// the way.
+    /// The task's work could not be merged, for example because the same lines were changed
+    /// elsewhere.
     Conflict,
     Resource,
     NoResult,
@@ -82,7 +82,7 @@ impl ReasonClass {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// Class for the name that an executor uses. A plugin's `denied` means a permission; an unknown
+    /// Class for the name that an executor uses. The name `denied` means `permission`. An unknown
     /// name means that the plugin is at fault.
     pub fn from_plugin(code: &str) -> Self {
         if code == "denied" {
@@ -111,7 +111,7 @@ impl ReasonClass {
     }
 }
 
-/// Why a task did not succeed, for people and for retry policies.
+/// Reason why a task did not succeed, for people and for retry policies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reason {
     pub class: ReasonClass,
@@ -132,7 +132,6 @@ mod tests {
     use super::*;
     use crate::tests::stored;
 
-    /// Code, command line and store use the same words.
     #[test]
     fn each_outcome_has_the_same_word_in_code_store_and_command_line() {
         use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut, UpstreamFailed};
@@ -160,8 +159,7 @@ mod tests {
         }
         assert_eq!(ReasonClass::parse("denied"), None);
         assert_eq!(ReasonClass::parse(""), None);
-        // Plugins have their own word for one class. An unknown word means that the plugin is at
-        // fault.
+        // Only plugins use the word `denied`. An unknown word means that the plugin is at fault.
         let check = |code: &str, expected| assert_eq!(ReasonClass::from_plugin(code), expected);
         check("denied", ReasonClass::Permission);
         check("no such", ReasonClass::Plugin);

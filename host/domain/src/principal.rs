@@ -147,7 +147,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps, the least first.
+    /// All steps, the lowest first.
     pub const ALL: [Self; 4] = [Self::Read, Self::Edit, Self::Run, Self::Full];
 
     pub fn as_str(self) -> &'static str {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_principal_is_stored_and_shown_unchanged() {
+    fn each_kind_of_principal_has_its_stored_form_and_its_shown_form() {
         let check = |principal: Principal, json: &str, shown: &str| {
             assert_eq!(serde_json::to_string(&principal).unwrap(), json);
             let read: Principal = serde_json::from_str(json).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_without_a_model_is_a_person() {
+    fn only_an_owner_whose_requests_no_model_writes_is_a_person() {
         let task = Some(TaskId::new(0, 7));
         assert!(Principal::default().is_person());
         assert!(by(Kind::Owner, Via::Rest, false).is_person());
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn owner_over_mcp_counts_as_another_principal_than_the_owner_in_person() {
+    fn owner_over_mcp_and_owner_in_person_are_different_principals() {
         let owner = Principal::default();
         assert!(owner.is_same_as(&by(Kind::Owner, Via::Rest, false)));
         assert!(!owner.is_same_as(&by(Kind::Owner, Via::Mcp, true)));

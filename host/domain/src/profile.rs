@@ -11,20 +11,22 @@
 //! batch work, since too little processor time makes such work slow, while too little memory kills
 //! it. No margin is added, since the memory reserve already is a margin.
 //!
-//! **Trust**: a class with labels is trusted from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts
-//! of an executor are a mixture, in which an outlier must not decide, and below twenty samples the
-//! 95th percentile is the maximum: so an executor's own profile is trusted only from
-//! [`ENOUGH_OF_AN_EXECUTOR`] on. As long as a class is not trusted, its executor's profile is used
-//! instead; as long as that profile is not trusted either, a fixed figure for each kind of
-//! executor.
+//! **Trust**: a class with labels is trusted from [`ENOUGH_OF_A_CLASS`] attempts on. The profile of
+//! an executor mixes the attempts of all its classes, so a single outlier must not decide. With
+//! fewer than twenty samples, the 95th percentile is the maximum. Therefore an executor's profile
+//! is trusted only from [`ENOUGH_OF_AN_EXECUTOR`] attempts on. If a class is not trusted, the
+//! profile of its executor is used. If that profile is not trusted either, fixed needs for each
+//! kind of executor are used.
 //!
-//! **Blind spot**: a class whose first attempts have not ended yet may reach its peak late. The
-//! readings, the memory reserve and the stop at memory pressure protect against that.
+//! **Blind spot**: a class may reach its memory peak late, and nothing is known of this peak until
+//! its first attempts have ended. The readings, the memory reserve and the stop at memory pressure
+//! protect against such a peak.
 //!
 //! **Forgetting**: attempts older than the window do not count. With a full window, four larger
 //! attempts in a row raise the prediction, but it takes sixty-one smaller ones to lower it, which
-//! is cautious. At most [`PROFILES`] profiles are kept. A new one replaces the untrusted class that
-//! was updated the longest ago, so labels that never return only replace one another.
+//! is cautious. At most [`PROFILES`] profiles are kept. A new profile replaces the profile of the
+//! untrusted class that was updated the longest ago, so the profiles of labels that are never used
+//! again only replace one another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -49,15 +51,16 @@ pub const ENOUGH_OF_AN_EXECUTOR: usize = 20;
 
 const PERCENTILE: usize = 95;
 const MIB: u64 = 1 << 20;
-/// Assumed peak of an attempt that was too small to be told from the supervisor's own memory.
+/// Assumed peak of an attempt whose memory was too small to be distinguished from the supervisor's
+/// own memory.
 const SMALL_BYTES: u64 = 4 * MIB;
 /// Shortest time over which processor use is averaged: the time between two readings of the
-/// machine. A reading does not show anything shorter by itself, and two milliseconds of a full core
-/// are not one core.
+/// machine. Without this minimum, an attempt that used a full core for two milliseconds would count
+/// as one core, although no reading can show such a short use.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A class of attempts that are assumed to have the same needs. A class without labels stands for
-/// all attempts of its executor.
+/// A class of attempts that are assumed to have the same needs. A class without labels contains all
+/// attempts of its executor.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ProfileKey {
     pub executor: Arc<str>,
@@ -141,9 +144,10 @@ impl From<Sample> for (u32, u64) {
 }
 
 impl Sample {
-    /// Measures an attempt that had a process; without a process there is nothing to learn. A peak
-    /// above the machine's memory counted shared pages once for each process. Such a peak is
-    /// capped, since the attempt did fit.
+    /// Makes the sample of an attempt; `None` if no processor time was measured, as for an attempt
+    /// without a process. A peak above the machine's memory contains shared pages several times,
+    /// once for each process. Such a peak is reduced to the machine's memory, since the attempt did
+    /// fit into it.
     pub(crate) fn of(usage: &Usage, memory_total_bytes: Option<u64>) -> Option<Self> {
         let cpu_ms = usage.cpu_ms?;
         let wall_ms = usage.wall_ms.max(millis(SHORTEST));
@@ -217,8 +221,8 @@ fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percen
 /// of their executor.
 pub type Trusted = Arc<BTreeSet<ProfileKey>>;
 
-/// Class by which an attempt is admitted: its own class if that is trusted, else the class of all
-/// attempts of its executor.
+/// Class by which an attempt is admitted: its own class if this class is trusted, else the class of
+/// all attempts of its executor.
 pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     if key.labels.is_empty() || trusted.contains(&key) {
         key
@@ -282,8 +286,8 @@ impl Profiles {
             .is_some_and(|profile| profile.samples.len() >= key.enough())
     }
 
-    /// Needs learned for the class or, if there are none, for its executor; `None` if neither is
-    /// known.
+    /// Needs learned for the class or, if there are none, for its executor; `None` if neither
+    /// profile is trusted.
     pub fn learned(&self, key: &ProfileKey) -> Option<Need> {
         let key = deciding(&self.trusted, key.clone());
         self.of

@@ -1,4 +1,4 @@
-//! The latest refusals of admission, kept to show later what held tasks back.
+//! The latest refusals of admission, kept to show later why tasks had to wait.
 //!
 //! Refusals are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
 //!

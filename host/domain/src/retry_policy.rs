@@ -10,7 +10,7 @@ use crate::{
     outcome::{Outcome, ReasonClass},
 };
 
-/// Retries after failures of some classes. A task without a policy has none.
+/// Retries after failures of some classes. A task without a policy is not retried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Maximum number of attempts after the first.
@@ -42,8 +42,8 @@ impl Default for Backoff {
     }
 }
 
-/// Whether a retry can help: false if it would end in the same way, or if Claudine must not decide
-/// on it.
+/// Whether an automatic retry can help. It cannot if it would end in the same way, or if a person
+/// must decide about it.
 pub fn may_be_retried(class: ReasonClass) -> bool {
     !matches!(
         class,
@@ -93,9 +93,9 @@ pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
     u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether an attempt counts towards the limit. It does not if its usage limit parked its account,
-/// if it never began, or if no executor ran. If there is no account to park, a usage limit counts
-/// like any other failure: otherwise the task would be retried endlessly.
+/// Whether an attempt counts towards the limit. An attempt does not count if its usage limit parked
+/// its account, if it never began, or if no executor ran. If there is no account to park, a usage
+/// limit counts like any other failure, because otherwise the task would be retried endlessly.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;
@@ -110,8 +110,8 @@ fn counts(attempt: &Attempt, has_account: bool) -> bool {
 
 impl Backoff {
     /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): any
-    /// delay from zero to the grown delay. The attempt's id decides which one, since the id holds
-    /// 80 random bits and the domain has no randomness.
+    /// delay from zero to the grown delay. The delay is derived from the attempt's id, since the id
+    /// holds 80 random bits and the domain has no randomness.
     fn delay(self, retries_before: u32, id: AttemptId) -> Duration {
         let grown = self
             .initial
@@ -140,10 +140,9 @@ mod tests {
     use super::*;
     use crate::id::TaskId;
 
-    /// Compares with published outputs of SplitMix64 for the seed 1234567, which are known to be
-    /// evenly spread.
+    /// The outputs were published for the seed 1234567, and are known to be evenly spread.
     #[test]
-    fn ids_are_spread_as_by_splitmix64() {
+    fn bits_derived_from_attempt_ids_equal_published_outputs_of_splitmix64() {
         let check = |random: u128| {
             let task = TaskId::new(0, random);
             let spread = [1, 2, 3, 4, 5].map(|number| spread(AttemptId { task, number }));

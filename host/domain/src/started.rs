@@ -12,7 +12,7 @@ use crate::{
     time::{MonotonicMs, Now},
 };
 
-/// Time for which a start counts by its prediction, in addition to the readings.
+/// Time after a start for which the attempt's predicted needs are added to the readings.
 pub(crate) const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]

@@ -51,8 +51,8 @@ pub enum Class {
     Command,
 }
 
-/// A signal to a process group, and the time before the next step. The last signal is followed by
-/// KILL.
+/// One step in stopping an attempt: a signal to its process group, and the wait before the next
+/// step. The last step is followed by KILL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rung {
     pub signal: String,
@@ -72,13 +72,13 @@ pub struct Idempotency {
 pub struct InGraph {
     /// First of the tasks that were submitted together.
     pub first: TaskId,
-    /// Name of the graph. Only the first task keeps it.
+    /// Name of the graph. Only the graph's first task stores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 /// The request, with the additions from its executor's manifest. The request changes only if it is
-/// revised between attempts, or if its start time is lifted. The document for the executor (the
+/// revised between attempts, or if its start time is removed. The document for the executor (the
 /// prompt, the argv) is in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -93,7 +93,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     pub cwd: Arc<str>,
-    /// Tasks whose outputs this task is given. This task depends on each of them.
+    /// Tasks whose outputs this task receives. This task depends on each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_output_of: Vec<TaskId>,
     /// Budget of all the task's attempts together, in millionths of a US dollar.
@@ -119,16 +119,16 @@ pub struct Request {
     /// Authority of the task, according to its executor; `None` if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Arc<Authority>>,
-    /// The task from whose attempt this one was submitted.
+    /// Task whose attempt submitted this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
     /// The parent's ancestors, the nearest first. They are stored with this task because they may
     /// have ended and been removed long before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
-    /// Number of tasks in `above_parent` whose cancellation cancels this task too, unless this task
-    /// is detached: all up to the nearest detached one, which is included; 0 if the parent is
-    /// detached.
+    /// Number of tasks in `above_parent` whose cancellation cancels this task too, if this task is
+    /// not detached. If the parent is detached, the number is 0. Otherwise the number includes all
+    /// tasks up to the nearest detached task, and this detached task itself.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// Whether the task is detached. A detached task is not cancelled with its parent.
@@ -208,9 +208,9 @@ impl Request {
         }
     }
 
-    /// Whether attempts have a preparation phase: something must be made before their first
-    /// process, or their start has a time limit or waits for its turn. For a short command without
-    /// any of these, the phase would cost more than it shows.
+    /// Whether attempts have a preparation phase. They have one if a worktree must be made before
+    /// their first process, if their start has a time limit, or if it waits for its turn. For other
+    /// tasks, such as short commands, the phase would cost an additional commit and show little.
     pub fn is_prepared_first(&self) -> bool {
         self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
     }
@@ -270,7 +270,7 @@ impl Request {
         self.parent = parent.map(|parent| parent.id);
         self.above_parent =
             parent.map_or_else(Vec::new, |parent| parent.request.ancestors().collect());
-        // A task gets no more to spend by submitting others.
+        // A task must not be able to spend more by submitting other tasks.
         if let Some(above) = parent.and_then(|parent| parent.request.graph_budget) {
             self.graph_budget = Some(above);
         }
@@ -379,7 +379,8 @@ pub struct Task {
     /// Whether the task was ever started. If so, its dependencies no longer matter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_begun: bool,
-    /// Principals who hold the task. If the task is held and none is named, the owner holds it.
+    /// Principals who hold the task. If a held task has no holders, it is held by the owner, or
+    /// because it was restored from a backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Arc<Principal>>,
     /// Time of the backup from which the task was restored, until somebody releases the task.
@@ -392,7 +393,7 @@ pub struct Task {
     /// Earliest time of the task's next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// Number of the attempt that the next one continues, if somebody asked for that.
+    /// Number of the attempt that the next attempt continues, if somebody resumed the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<u32>,
     /// Whether a restricted principal asked to run the task again. If so, it is started like this
@@ -440,7 +441,7 @@ impl Task {
         matches!(self.state, State::Done { .. })
     }
 
-    /// How the task ended, if it has.
+    /// How the task ended, if it has ended.
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Done {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// How the branch of a successful task is handed over.
+/// What is done with the branch of a successful task.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {
@@ -70,7 +70,8 @@ pub struct Worktree {
 /// First part of the names of tasks' branches if no name was given. A slash follows it.
 pub const OWN_BRANCHES: &str = "claudine";
 
-/// A task's branch named by its id alone: used by earlier versions, and if no other name is free.
+/// Name of a task's branch that contains only the task's id. Earlier versions used this name, and
+/// it is still used if no other name is free.
 pub fn branch_by_id(task: TaskId) -> String {
     let id = task.to_string();
     format!("{OWN_BRANCHES}/{}", id.strip_prefix("task_").unwrap_or(&id))
@@ -94,7 +95,7 @@ impl Worktree {
     }
 }
 
-/// What became of the work of an attempt whose executor reported success.
+/// Result of settling the work of an attempt whose executor reported success.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
@@ -131,8 +132,8 @@ impl MergeState {
         }
     }
 
-    /// Whether the request was not carried out. If so, the task has failed, since its dependants
-    /// rely on the merge.
+    /// Whether the work was not merged as requested. If so, the task has failed, since its
+    /// dependants rely on the merge.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Conflict | Self::Refused)
     }

@@ -81,8 +81,8 @@ impl ServeError {
         }
     }
 
-    /// Whether a full disk may be the cause. A supervisor that cannot write reports this only as
-    /// text, if it reports it.
+    /// Whether a full disk may be the cause. It may be the cause of every error of a supervisor,
+    /// because a supervisor that cannot write reports this only as text, if at all.
     fn may_be_space(&self) -> bool {
         match self {
             Self::Store(error) | Self::Engine(engine::StartError::Store(error)) => {
@@ -98,7 +98,7 @@ impl ServeError {
         }
     }
 
-    /// The error, with a full disk as its cause if the disk is full.
+    /// Returns the error as it is or, if the disk is full and this may be the cause, as `NoSpace`.
     pub(super) fn in_dir(self, data_dir: &Path) -> Self {
         let free_bytes = disk_free_bytes(data_dir);
         if free_bytes >= START_BYTES || !self.may_be_space() {

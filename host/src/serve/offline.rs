@@ -65,9 +65,9 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     })))
 }
 
-/// Marks a task whose process has ended since the last host ended. The next host records the end.
-/// If no leader is recorded, the attempt counts as alive as long as a supervisor is alive. An
-/// attempt whose processes cannot be seen from here is left as the last host recorded it.
+/// Marks a task if its process has ended since the last host ended. The next host records the end.
+/// If no leader process is recorded, the attempt counts as alive as long as a supervisor is alive.
+/// An attempt whose processes cannot be seen from here is left as the last host recorded it.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;

@@ -1,5 +1,5 @@
-//! The parts of a host, each a task. The first part that ends although it was not asked to ends the
-//! host.
+//! The parts of a host, each of which is an asynchronous task. The host ends as soon as one part
+//! has failed or reports a request to end the host.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -41,7 +41,7 @@ impl Parts {
         self.names.insert(task.id(), name);
     }
 
-    /// Waits until a part ends that ends the host.
+    /// Waits for the first part whose end also ends the host.
     pub(super) async fn end(&mut self) -> Result<DownMode, Broken> {
         loop {
             let (part, why) = match self.next().await {

@@ -140,8 +140,9 @@ impl Socket {
             match changes.readable().await {
                 Ok(mut ready) => match ready.try_io(|changes| drain(changes.get_ref())) {
                     Ok(Ok(())) => return,
-                    // The wake-up was spurious, or the instance cannot be read.
+                    // The instance cannot be read.
                     Ok(Err(_)) => return clock::sleep(LOOK_AGAIN).await,
+                    // The wake-up was spurious.
                     Err(_) => {}
                 },
                 Err(_) => return clock::sleep(LOOK_AGAIN).await,

@@ -44,7 +44,7 @@ pub(super) fn clocked(task: &Task) -> Option<Clock> {
 }
 
 impl Board {
-    /// Counts the limit of the attempt's phase from now, because the phase begins or another host
+    /// Restarts the time limit of the attempt's phase, because the phase begins or another host
     /// continues it.
     pub(crate) fn restart_phase_clock(&mut self, id: TaskId, now: Now) {
         let Some(task) = self.tasks.get(&id).cloned() else {

@@ -1,5 +1,5 @@
-//! The newest ends of tasks that ran again. A copy of such a task that was read from the store
-//! earlier lacks its newest end.
+//! The newest ends of tasks that ended, ran again and ended again. A copy of such a task lacks the
+//! newest end if the copy was read from the store earlier.
 //!
 //! Only the latest ends are kept, up to a limit. A copy that was read before the oldest kept end
 //! may be stale, and must be read again.
@@ -18,14 +18,14 @@ pub(crate) struct EndedAgain {
     /// Newest ends of tasks that ran again, each with the batch that holds it.
     ends: BTreeMap<TaskId, (BatchNumber, Arc<Task>)>,
     oldest_first: BTreeSet<(BatchNumber, TaskId)>,
-    /// Copies that were read while the last batch on disk was an earlier one than this may be
-    /// stale.
+    /// Copies may be stale if they were read while the last batch on disk was earlier than this
+    /// one.
     known_from: BatchNumber,
 }
 
 impl EndedAgain {
-    /// Makes the record for a board that was read from disk after this batch: copies read before
-    /// this batch may be stale.
+    /// Makes the record for a board that was read from disk after this batch. Copies that were read
+    /// before this batch may be stale.
     pub(super) fn since(batch: BatchNumber) -> Self {
         Self {
             known_from: batch,
@@ -61,8 +61,8 @@ impl EndedAgain {
         }
     }
 
-    /// Notes that tasks were removed by this batch: copies read before it may still name the
-    /// removed tasks.
+    /// Notes that tasks were removed by this batch. Copies that were read before this batch may
+    /// still refer to the removed tasks.
     pub(crate) fn note_pruned(&mut self, batch: BatchNumber) {
         self.known_from = self.known_from.max(batch);
     }

@@ -1,4 +1,4 @@
-//! Every index, derived from the tasks in one place, so that none can disagree with them.
+//! Every index, derived from the tasks in one place, so that no index can disagree with the tasks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,8 +39,9 @@ impl Board {
                 phase: Phase::Assigned,
                 since,
             } => {
-                // An assignment from the store is durable already: while the board is loaded,
-                // `pending.number` is still a batch on disk.
+                // An assignment that is loaded from the store is durable already. `pending.number`
+                // is right for it too, since this number is still the last batch on disk while the
+                // board is loaded.
                 let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
                 self.frontier.insert(id);
                 let lane = self.lane(task);
@@ -118,9 +119,10 @@ impl Board {
     }
 
     /// Adds the edges of new tasks. This is separate from [`Board::index`] since edges do not
-    /// depend on the task's state: a hundred thousand entries must not be rebuilt each time the
-    /// state changes. All tasks that are added together are passed in one call, so that their edges
-    /// can be sorted by dependency and each list of dependants is built once.
+    /// depend on the task's state. So the entries, of which a task may have a hundred thousand, are
+    /// not rebuilt each time the state changes. All tasks that are added together are passed in one
+    /// call, so that their edges can be sorted by dependency and each list of dependants is built
+    /// once.
     pub(crate) fn index_dependencies<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>) {
         let edges = tasks.into_iter().flat_map(|task| {
             let upstream = task.dependencies.iter().map(|it| it.task);
@@ -146,8 +148,8 @@ impl Board {
         }
     }
 
-    /// Time at which a ready task's queue timeout ends. None if the timeout counts from another
-    /// clock: see [`Board::restart_queue_clocks`].
+    /// Time at which a ready task's queue timeout ends. None if the timeout began on another clock:
+    /// see [`Board::restart_queue_clocks`].
     fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
         let State::Ready {
             clock: Some((from, clock_id)),
@@ -173,8 +175,8 @@ impl Board {
         }
     }
 
-    /// Deadlines of an attempt in this phase. An attempt that was started on another clock has
-    /// none, since its processes no longer exist.
+    /// Deadlines of an attempt in this phase. An attempt that was started before the machine was
+    /// restarted has no deadlines, since its processes no longer exist.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))

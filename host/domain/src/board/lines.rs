@@ -1,4 +1,4 @@
-//! The tasks that wait for a slot, by lane, and the first of each class.
+//! The tasks that wait for a slot, by lane, and the first task of each class.
 //!
 //! The first task of each lane is also kept under the class whose profile decides whether the lane
 //! is admitted. So if a class is refused, none of its lanes is looked at, however many there are.
@@ -38,7 +38,7 @@ pub(crate) struct Lines {
     by_lane: BTreeMap<Arc<Lane>, Line>,
     /// First task of each lane, by class.
     heads: BTreeMap<ProfileKey, BTreeMap<Rank, Arc<Lane>>>,
-    /// Lanes whose tasks wait for nothing but a slot.
+    /// Lanes whose tasks wait only for a slot.
     plain: BTreeSet<Arc<Lane>>,
 }
 
@@ -87,7 +87,8 @@ impl Lines {
         firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
     }
 
-    /// First head, among the lanes of this class, that ranks after `after`.
+    /// Lane of this class whose first task is the next one that ranks after `after`, with the rank
+    /// of this task.
     pub(crate) fn next_of_class(
         &self,
         class: &ProfileKey,
@@ -143,7 +144,7 @@ impl Lines {
 /// Reasons why the last round started nothing more.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// Classes for which the machine or the slots had no room.
+    /// Classes for which the machine had no room or no slot was free.
     pub(crate) classes: BTreeMap<ProfileKey, Refusal>,
     /// Reason why a task was refused, if all tasks behind the refused one must wait too.
     pub(crate) held_back: Option<Refusal>,

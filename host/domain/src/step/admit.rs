@@ -20,13 +20,14 @@ use crate::{
 /// Maximum number of attempts reserved ahead in each lane if the number of slots is not fixed.
 const AHEAD_AUTO: usize = 8;
 /// Number of attempts reserved ahead in each lane per slot: enough that a new reservation can wait
-/// for the next commit.
+/// until the next commit makes it durable.
 const AHEAD_PER_SLOT: usize = 8;
 /// Maximum number of attempts reserved ahead in each lane: enough that after a burst of exits the
 /// next attempts are already on disk.
 const AHEAD_MAX: usize = 128;
-/// Maximum number of further dependencies of a task that is reserved behind one of its
-/// dependencies: to check more of them again and again would cost more than it saves.
+/// Maximum number of dependencies after the unfinished one in the list of a blocked task for which
+/// an attempt is reserved. To check more dependencies again and again would cost more than the
+/// reservation saves.
 const LOOKED_AT: usize = 64;
 
 impl Board {
@@ -77,8 +78,8 @@ impl Board {
         self.choose_behind(now);
     }
 
-    /// Reason why a lane is not admitted, if known: the lane's own reason, or that of the last
-    /// round.
+    /// Reason why a lane is not admitted, if known: the lane's own reason, or the reason from the
+    /// last round.
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;
@@ -92,20 +93,21 @@ impl Board {
             .or_else(|| self.standing.held_back.clone())
     }
 
-    /// Whether a task has waited long enough for the CPU, if nothing but the CPU load keeps it from
+    /// Whether a task has waited long enough for the CPU, if only the CPU load keeps it from
     /// starting.
     fn has_waited(&self, now: Now, id: TaskId) -> bool {
         let state = self.tasks.get(&id).map(|task| &task.state);
         let Some(State::Ready { since, .. } | State::Running { since, .. }) = state else {
             return false;
         };
-        // After the clock was set back, the length of the wait is unknown.
+        // If the clock was set back, the length of the wait is unknown, and counts as long enough.
         let waited = now.wall.0.checked_sub(since.0);
         let waited = waited.map_or(PATIENCE, Duration::from_millis);
         self.capacity.lets_pass(waited)
     }
 
-    /// Lets prepared attempts start, unless another attempt with the same key is starting.
+    /// Lets each prepared attempt start if no other attempt with the same `serial_start` is
+    /// starting.
     fn begin_prepared(&mut self, now: Now) {
         let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
         for id in prepared {
@@ -121,11 +123,13 @@ impl Board {
         }
     }
 
-    /// Whether tasks behind a refused task must not take the room that becomes free, since a stream
-    /// of small tasks could keep a large one waiting for ever. This is so only once the refused
-    /// task has waited for at least [`PRIORITY_AGING`], and only for the CPU or memory. If another
-    /// task of the refused task's class runs, the refused task waits for the end of that other
-    /// task, which may be hours away. The small tasks are still started then.
+    /// Whether the tasks behind a refused task must wait until the refused task has started.
+    /// Otherwise a stream of small tasks could keep a large task waiting for ever.
+    ///
+    /// The tasks behind must wait only if the refused task waits for the CPU or memory, and has
+    /// waited for at least [`PRIORITY_AGING`]. They need not wait if another task of the refused
+    /// task's class runs, because the refused task then waits for the end of that task, which may
+    /// be hours away.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {
@@ -158,8 +162,8 @@ impl Board {
         if let Some(account) = &lane.account
             && let Some(parked) = self.accounts.get(account)
         {
-            // A ready task of this account has waited for the end of the limit: if the account were
-            // still parked, the task would be waiting.
+            // The account's limit should be over, since the state of a task of a parked account is
+            // `waiting`, not `ready`. Only a probe can show whether the limit really is over.
             if parked.probe.is_some_and(|probe| self.runs(probe)) {
                 return Err(Refusal::Probing {
                     account: account.0.clone(),
@@ -212,9 +216,10 @@ impl Board {
         });
     }
 
-    /// Batch in which the task was assigned, if it was. Its start may follow as soon as that batch
-    /// is durable. If the host dies before it has stored that the attempt is starting, the next
-    /// host finds an assignment and asks the supervisor whether it received the start.
+    /// Batch in which the task's attempt was reserved, if it was. The attempt may be started as
+    /// soon as that batch is durable. If the host dies before it has stored that the attempt is
+    /// starting, the next host finds a reserved attempt and asks the supervisor whether it received
+    /// the start.
     fn assigned_in(&self, task: &Task) -> Option<BatchNumber> {
         let State::Running {
             phase: Phase::Assigned,
@@ -240,8 +245,8 @@ impl Board {
         });
     }
 
-    /// Makes the attempt the one that tests its account's limit: the first attempt after a limit
-    /// does this.
+    /// Notes that the attempt is the probe that tests its account's limit, if the account was at a
+    /// limit. The first attempt after the limit is the probe.
     fn mark_probe(&mut self, id: TaskId) {
         let Some(account) = self
             .tasks
@@ -274,10 +279,9 @@ impl Board {
         }
     }
 
-    /// Reserves attempts of tasks that wait only for one running or reserved task. So no commit is
-    /// needed between the end of that task and their start, if the end meets the condition. The
-    /// number of these reservations is limited as for free slots, however deep or wide the graph
-    /// is.
+    /// Reserves attempts of tasks that wait only for one running or reserved task. If the end of
+    /// this task meets their condition, they start without a commit in between. At most as many
+    /// attempts are reserved as ahead in a lane, however deep or wide the graph is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
         while let Some(upstream) = self.frontier.pop_first() {

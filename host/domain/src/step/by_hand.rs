@@ -1,6 +1,6 @@
-//! Records merges that people made by hand, of tasks that had failed because of their merge. No
-//! executor runs again: the task gets a successful attempt, and tasks that could not run because of
-//! the failure run.
+//! Records that people merged by hand the work of tasks that had failed because of their merge. No
+//! executor runs for this. The task gets a successful attempt, and the tasks that could not run
+//! because of its failure can run now.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{
@@ -38,7 +38,7 @@ impl Board {
         let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
         self.reopen(now, task);
         self.record(id, now, Fact::MergedByHand { attempt });
-        // The revived tasks depend on this one, so its end reaches them in the usual way.
+        // The revived tasks wait for this task, so `finish` updates them.
         let downstream = self.revive(now, downstream, &ended);
         self.change(id, |task| {
             let attempt = Attempt::merged_by_hand(attempt, now.wall, merge);

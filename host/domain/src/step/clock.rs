@@ -1,5 +1,5 @@
-//! Handles a wall clock that was set back: a relative wait must not become longer by the
-//! difference. A start time is absolute and is not changed.
+//! Handles a wall clock that was set back. A wait of a given length must not become longer by the
+//! difference. A start time is a point in time and is not changed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Board {
-    /// Shortens every wait that ends later than any wait that begins now could end.
+    /// Shortens every wait that is longer than the longest wait that could begin now.
     pub(super) fn clock_set_back(&mut self, now: Now) -> Answer {
         self.shorten_limits(now);
         self.shorten_delays(now);

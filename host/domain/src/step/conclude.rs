@@ -19,15 +19,15 @@ pub(super) enum Conclusion {
 }
 
 /// Derives the outcome. If the attempt was stopped, the reason for the stop decides the outcome
-/// (cancelled, timed out, or failed because of a spent budget); the exit code does not. An attempt
-/// that had succeeded before the first signal reached it has succeeded.
+/// (cancelled, timed out, or failed because of a spent budget); the exit code does not. If the
+/// attempt had succeeded before the first signal reached it, its outcome is success.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),
         _ => None,
     };
-    // An attempt that gave a sign of life was received, whatever is reported now: starting it again
-    // could do its work twice.
+    // If the attempt gave a sign of life, its start was received, even if the opposite is reported
+    // now. Starting it again could do its work twice.
     let may_be_unreceived = matches!(phase, Phase::Preparing | Phase::Starting);
     if ending.never_received && may_be_unreceived && attempt.leader.is_none() {
         return Conclusion::BackToReady;
@@ -174,7 +174,7 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
-        // A handler that turns the signal into exit code 0 was stopped nevertheless.
+        // An attempt that handles the signal and exits with code 0 was stopped nevertheless.
         check(
             Phase::Stopping(cancel()),
             Cause::Success,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn start_that_was_not_received_is_taken_back_only_without_reports() {
+    fn start_that_was_not_received_is_withdrawn_only_if_the_attempt_sent_no_report() {
         let lost = Cause::Class(ReasonClass::Lost);
         let led = Attempt {
             leader: Some(Leader {

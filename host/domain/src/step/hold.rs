@@ -34,8 +34,9 @@ impl Board {
             if is_held && task.holders.iter().any(|holder| holder.is_same_as(&by)) {
                 continue;
             }
-            // Older versions stored no names: their holds are the owner's and remain so. A hold by
-            // a backup belongs to nobody.
+            // Older versions stored no holders. A hold without holders belongs to the owner, who is
+            // therefore added as a holder. A hold that comes from a restored backup belongs to
+            // nobody.
             let is_owners = is_held && task.holders.is_empty() && task.restored_from.is_none();
             self.change(*id, |task| {
                 if is_owners {
@@ -57,7 +58,8 @@ impl Board {
     }
 
     /// Releases all of the tasks or none. Released tasks keep their place in the queue by creation
-    /// time. A task goes on once nobody holds it any more; the owner lifts the holds of everybody.
+    /// time. A task is released once nobody holds it any more. A release by the owner removes the
+    /// holds of all principals.
     pub(super) fn release(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         let by = self.by.clone().unwrap_or_default();
         for &task in tasks {
@@ -77,7 +79,7 @@ impl Board {
                 let stays = |holder: &Arc<Principal>| !by.is_person() && !holder.is_same_as(&by);
                 task.holders.retain(stays);
             });
-            // Only a person releases tasks that a backup holds.
+            // Only a person releases tasks that are on hold because they were restored.
             let is_free = |task: &&Arc<Task>| {
                 task.holders.is_empty() && (by.is_person() || task.restored_from.is_none())
             };

@@ -37,7 +37,7 @@ impl Board {
         }
     }
 
-    /// Forgets all classes of the executor. Their tasks are admitted by a guess again.
+    /// Forgets all classes of the executor. Their tasks are admitted by guessed needs again.
     pub(super) fn forget_profiles(&mut self, executor: &str) -> Answer {
         let taught = self.capacity.profiles.forget(executor);
         let forgotten = taught.changed.len();
@@ -74,7 +74,7 @@ impl Board {
     }
 }
 
-/// Whether an attempt with this end has shown all its needs.
+/// Whether an attempt that ended like this ran long enough to show all its needs.
 fn ran_to_its_end(outcome: Outcome, reason: Option<&Reason>) -> bool {
     let class = reason.map(|reason| reason.class);
     outcome == Outcome::Succeeded

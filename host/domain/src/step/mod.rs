@@ -44,7 +44,7 @@ use crate::{
     worktree::Merge,
 };
 
-/// An event, or a request.
+/// A change outside the board (a report, a reading, the passing of time), or a command.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A command with its author, who is recorded with everything that the command causes.
@@ -103,9 +103,10 @@ pub enum Input {
     ForgetProfiles {
         executor: String,
     },
-    /// An attempt begins to wait for its own descendants, or ends its last such wait. While it
-    /// waits, its slot counts as free. After the wait the attempt gets a slot back at once, so for
-    /// a while more attempts may run than there are slots. Repeating either input changes nothing.
+    /// An attempt begins to wait for its own descendants (`WaitBegins`), or its last such wait ends
+    /// (`WaitEnds`). While the attempt waits, its slot counts as free. After the wait the attempt
+    /// gets a slot back at once, so for a while more attempts may run than there are slots. A
+    /// repetition of one of these inputs changes nothing.
     WaitBegins {
         attempt: AttemptId,
     },
@@ -150,8 +151,8 @@ impl Input {
 /// Ends of tasks that are not on the board, as stored.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
-    /// The last batch that was on disk before these ends, and everything passed with them, were
-    /// read.
+    /// The last batch that was on disk before these ends, and the tasks that are passed together
+    /// with these ends, were read.
     pub as_of: BatchNumber,
     pub ends: BTreeMap<TaskId, End>,
 }
@@ -159,18 +160,17 @@ pub struct Ends {
 #[derive(Clone, Debug, Default)]
 pub struct Submit {
     pub tasks: Vec<Submission>,
-    /// Ends of the task's dependencies: of all that had ended when the ends were read.
+    /// Ends of those dependencies of the tasks that had ended when the ends were read.
     pub ended: Ends,
 }
 
 #[derive(Clone, Debug)]
 pub struct Retry {
     pub task: Task,
-    /// Tasks to run again after the task: those that could not run because of it and, on request,
-    /// those that had run.
+    /// Tasks to run again after the task: dependants that could not run because of the task and, on
+    /// request, dependants that had run.
     pub downstream: Vec<Task>,
-    /// Ends of the dependencies of these downstream tasks: of all that had ended when the ends were
-    /// read.
+    /// Ends of those dependencies of the downstream tasks that had ended when the ends were read.
     pub ended: Ends,
     /// Message for the next attempt, UTF-8, if that attempt is to continue the last one.
     pub resume: Option<Arc<[u8]>>,
@@ -184,8 +184,7 @@ pub struct MergedByHand {
     pub task: Task,
     /// Tasks that can run now, but could not as long as the task's work was not merged.
     pub downstream: Vec<Task>,
-    /// Ends of the dependencies of these downstream tasks: of all that had ended when the ends were
-    /// read.
+    /// Ends of those dependencies of the downstream tasks that had ended when the ends were read.
     pub ended: Ends,
     pub merge: Merge,
 }
@@ -210,8 +209,8 @@ pub struct Submission {
     pub dependencies: Vec<Dependency>,
     /// Whether the task is held until somebody releases it.
     pub held: bool,
-    /// The task from whose attempt this one is submitted, as stored, since it may have left the
-    /// board. The parent and ancestors of the request are taken only from this task.
+    /// Task whose attempt submits this task, as stored, since it may not be on the board any more.
+    /// The parent and the ancestors in the request are taken only from this field.
     pub parent: Option<Task>,
     /// The document for the executor, JSON. The board stores it and never reads it.
     pub spec: Arc<[u8]>,
@@ -220,7 +219,7 @@ pub struct Submission {
 /// A report by an attempt.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
-    /// The attempt's preparation is done. Its first process may start as soon as the board says so.
+    /// The attempt's preparation is done. Its first process is started by a later `Action::Spawn`.
     Prepared,
     /// The attempt's leader process runs, or the attempt needs none.
     Started {
@@ -309,8 +308,8 @@ pub enum Answer {
     Pruned(Vec<TaskId>),
     /// Answer to an input that needs none.
     Noted,
-    /// A report of an attempt that has ended, or the end of a wait that never began: the input was
-    /// ignored.
+    /// The input was ignored, since it was a report of an attempt that has ended, or the end of a
+    /// wait that never began.
     Stale,
 }
 

@@ -21,8 +21,8 @@ impl Board {
         if !matches!(task.state, State::Waiting { .. }) {
             return Err(not_done(task));
         }
-        // The start time is removed even if the task now waits for a later end of a usage limit. If
-        // it were kept, the task would wait for it next.
+        // The start time is removed even if the task currently waits for the end of a usage limit,
+        // which is later. If the start time were kept, the task would wait for the start time next.
         let starts_later = task.request.start_at.is_some_and(|at| at > now.wall);
         let attempt = task.next_attempt();
         if let Some(account) = task.request.account.clone() {

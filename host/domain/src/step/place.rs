@@ -98,8 +98,9 @@ impl Board {
         });
     }
 
-    /// Tells the dependants of a task about its end, and their dependants in turn. Only edges below
-    /// the ended task are followed, so the cost does not depend on the whole graph.
+    /// Updates the dependants of a task that has ended and, for each of them that ends because of
+    /// this, its dependants in turn. Only edges below the ended task are followed, so the cost does
+    /// not depend on the whole graph.
     pub(super) fn tell_dependants(&mut self, now: Now, ended: TaskId, end: End) {
         let mut ends = vec![(ended, end)];
         while let Some((upstream, end)) = ends.pop() {

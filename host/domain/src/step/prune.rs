@@ -1,7 +1,7 @@
 //! Removes tasks that finished long ago.
 //!
-//! The tasks were read from the store earlier. The board keeps tasks that have run again since
-//! then, and tasks that an unfinished task needs.
+//! The list of tasks was read from the store earlier. Tasks that have run again since then, and
+//! tasks to which an unfinished task refers, are not removed.
 
 use super::{Answer, Prune};
 use crate::{

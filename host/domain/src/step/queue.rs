@@ -35,7 +35,7 @@ impl Board {
         &self.queue
     }
 
-    /// Number of slots that applies unless somebody sets another.
+    /// Number of slots that applies if nobody has set another number.
     pub fn configured_slots(&self) -> Slots {
         self.configured_slots
     }

@@ -89,7 +89,7 @@ impl Board {
         self.record(id, now, Fact::AttemptPreparing { attempt: number });
     }
 
-    /// Marks the attempt as starting its first process. Its times count from now.
+    /// Marks the attempt as starting its first process. Its time limits count from now.
     pub(super) fn mark_starting(&mut self, now: Now, id: TaskId) {
         let clock_id = self.clock_id.clone();
         self.enter(now, id, Phase::Starting, |task| {

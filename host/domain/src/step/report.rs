@@ -25,8 +25,8 @@ impl Board {
         let task = self.tasks.get(&id).filter(|task| task.has_open_attempt());
         match task {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
-                // The start was sent, but the commit that records it failed. A report proves that
-                // the start was received.
+                // The start was sent, but the commit that records the start failed. The report
+                // proves that the start was received.
                 if matches!(task.phase(), None | Some(Phase::Assigned)) {
                     self.mark_started(now, id);
                 }
@@ -84,7 +84,7 @@ impl Board {
             Some(Phase::Preparing) => {
                 self.prepared.insert(id);
             }
-            // The attempt already had its turn, but was not told.
+            // The attempt already had its turn, but `Action::Spawn` did not reach it.
             Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
                 self.effect(Action::Spawn(attempt));
             }
@@ -147,8 +147,9 @@ impl Board {
             .last_attempt()
             .is_some_and(|last| last.leader.is_some());
         let is_starting = task.phase() == Some(&Phase::Starting);
-        // The report is repeated after a recovery. Even while the attempt is being stopped a new
-        // leader is noted, since it must be found if the supervisor dies.
+        // The report may be repeated, for example after a recovery. A new leader is noted even
+        // while the attempt is being stopped, since the leader must be found if the supervisor
+        // dies.
         if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
@@ -202,7 +203,7 @@ impl Board {
         self.effect(Action::Release(attempt));
     }
 
-    /// Ends the attempt, and its task unless another attempt follows.
+    /// Ends the attempt. If no other attempt follows, ends the task too.
     pub(super) fn conclude(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let id = attempt.task;
         let Some(task) = self.tasks.get(&id) else {
@@ -215,8 +216,8 @@ impl Board {
         let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
-        // A probe that ended in any other way may not have asked the service, so the next attempt
-        // becomes the probe.
+        // If a probe did not succeed, it may not have asked the service, so the limit is not ended
+        // and the next attempt becomes the probe.
         if let Conclusion::End {
             outcome: Outcome::Succeeded,
             ..
@@ -228,8 +229,8 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // The same report may be repeated. So the attempt's number must not be used again: if
-            // it were, the repetition would withdraw the new start.
+            // This report may be repeated later. If the attempt's number were used again, the
+            // repetition would withdraw the new start.
             Conclusion::BackToReady => {
                 let reason = Reason::new(
                     ReasonClass::Lost,
@@ -312,7 +313,8 @@ impl Board {
         )
     }
 
-    /// Delays the task, and all other starts for a moment, since running attempts must end first.
+    /// Delays the next attempt of the task, and for a moment all other starts, since running
+    /// attempts must end first.
     fn wait_for_room(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -398,7 +400,8 @@ impl Board {
     }
 
     /// Makes the task ready again as if the attempt had not happened. An attempt whose end is not
-    /// stored is removed, and its number is used again, since nothing can report on it any more.
+    /// stored is removed, and its number is used again, since no report of this attempt can come
+    /// any more.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -456,8 +459,8 @@ impl Board {
         }
     }
 
-    /// Lifts the limit if the attempt that tests the limit did not meet it. An answer to an attempt
-    /// that began before the limit proves nothing.
+    /// Ends the account's limit if this attempt is the probe that tests the limit. The answer of
+    /// the service to an attempt that began before the limit proves nothing.
     fn account_works(&mut self, now: Now, attempt: AttemptId) {
         let Some(task) = self.tasks.get(&attempt.task) else {
             return;
@@ -469,8 +472,8 @@ impl Board {
         }
     }
 
-    /// Ends the account's limit. After the wall clock was set back, some tasks may still be waiting
-    /// for the end that was announced.
+    /// Ends the account's limit, and wakes the tasks that still wait for its announced end. There
+    /// may be such tasks if the wall clock was set back.
     fn lift(&mut self, now: Now, account: AccountKey) {
         self.set_account(account.clone(), None);
         let why = WaitingFor::Account(account);

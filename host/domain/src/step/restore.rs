@@ -45,7 +45,7 @@ impl Board {
     }
 }
 
-/// Whether an attempt of the task has begun. A reserved one has not.
+/// Whether an attempt of the task has begun. A reserved attempt has not begun.
 fn is_under_way(task: &Task) -> bool {
     task.phase().is_some_and(|phase| *phase != Phase::Assigned)
 }

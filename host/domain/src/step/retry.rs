@@ -1,5 +1,5 @@
-//! Runs a finished task again, and after it its dependants. Apart from a merge by hand, this is the
-//! only way out of a terminal state.
+//! Runs a finished task again, and then its dependants. Only this and a merge by hand change a task
+//! that is done.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -27,7 +27,8 @@ impl Board {
         let read = copy.request.clone();
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
-        // The revision was made from the request that was read.
+        // The revision was made from the request that was read, so it must not replace a newer
+        // request.
         if revision.is_some() && task.request != read {
             return Err(Refused::Moved { task: id });
         }
@@ -106,7 +107,7 @@ impl Board {
         })
     }
 
-    /// Number of the attempt that the next one continues, if there is a `context`. Stores the
+    /// Number of the attempt that the next attempt continues, if there is a `context`. Stores the
     /// context.
     fn resumed(&mut self, task: &Task, context: Option<Arc<[u8]>>) -> Result<Option<u32>, Refused> {
         let Some(context) = context else {
@@ -125,8 +126,8 @@ impl Board {
     }
 
     /// Newest end of a task that was read from the store a moment ago. The task may have run again
-    /// and ended since then: starting from an older end would overwrite an attempt and reuse its
-    /// number.
+    /// and ended since then. A retry that starts from an older end would overwrite an attempt and
+    /// reuse its number.
     pub(super) fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));
@@ -185,8 +186,8 @@ impl Board {
     }
 
     /// Ends of all dependencies of these tasks. They are collected before any of the tasks is put
-    /// back: a task that is put back may end again at once, and older ends may no longer be
-    /// remembered then.
+    /// back on the board, because a task that is put back may end again at once, and an older end
+    /// may then be forgotten to make room for the new one.
     pub(super) fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
         let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
         let ends = edges.filter_map(|edge| Some((edge.task, self.end_of(edge.task, ended)?)));

@@ -46,7 +46,7 @@ impl Request {
 }
 
 impl Task {
-    /// Takes over the changes, and notes them for later attempts.
+    /// Applies the changes to the request, and records the attempt from which they apply.
     pub(crate) fn revise(&mut self, request: Request, differences: Vec<Difference>) {
         self.request = Arc::new(self.request.revised(request));
         self.revised.push(Revised {
@@ -55,7 +55,7 @@ impl Task {
         });
     }
 
-    /// Takes over a changed budget of the task's graph.
+    /// Sets the changed budget of the graph, if the task belongs to this graph.
     pub(crate) fn share_budget(&mut self, changed: GraphBudget) {
         if self.is_held_to(changed) {
             self.request = Arc::new(Request {

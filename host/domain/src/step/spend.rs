@@ -58,8 +58,8 @@ impl Board {
         }
     }
 
-    /// Amount that an attempt may cost if it starts now: the least amount that one of its budgets
-    /// leaves.
+    /// Amount that an attempt may cost if it starts now: the smallest amount that is left of any of
+    /// its budgets.
     pub(super) fn left_for(&self, now: Now, task: &Task) -> Option<u64> {
         let request = &task.request;
         let own = own_level(request, &task.attempts);
@@ -163,7 +163,7 @@ impl Board {
         true
     }
 
-    /// Whether the task's budgets leave something for another attempt.
+    /// Whether something is left of the task's budget and of its graph's budget.
     pub(super) fn has_budget_left(&self, task: &Task) -> bool {
         self.over(&task.request, &task.attempts).is_none()
     }

@@ -46,8 +46,8 @@ impl Board {
         let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
         self.index_dependencies(taken.iter().map(|task| &**task));
         drop(taken);
-        // No task begins to wait before all are inserted, since a task may depend on a later one of
-        // the same submission.
+        // All tasks are inserted before any of them begins to wait, since a task may depend on a
+        // later task of the same submission.
         for id in ids {
             self.begin_waiting(now, id, &ended);
             self.cancel_with_ancestors(now, id);
@@ -212,8 +212,9 @@ impl Board {
         }
     }
 
-    /// Checks depth and number of descendants. Ended tasks in between are counted too: otherwise a
-    /// chain in which each task ends after submitting the next would have no limit.
+    /// Checks the depth of each task, and the number of unfinished descendants of its topmost
+    /// ancestor. Ended ancestors count towards the depth. Otherwise a chain in which each task ends
+    /// after submitting the next one would have no limit.
     pub(super) fn within_bounds<'a>(
         &self,
         requests: impl IntoIterator<Item = &'a Request>,

@@ -33,8 +33,9 @@ impl Board {
         }
     }
 
-    /// Makes a waiting task ready. After a wait for its account, the task keeps its place by
-    /// creation time. After a wait for its own time, its place counts from that time.
+    /// Makes a waiting task ready. After a wait for its account, the task's place in the queue
+    /// counts from its creation. After a wait for its start time or its next retry, the place
+    /// counts from the end of the wait.
     pub(super) fn wake(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

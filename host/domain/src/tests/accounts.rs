@@ -107,7 +107,7 @@ fn next_attempt_probes_after_the_first_is_cancelled() {
     assert_eq!(starts(&desk.turn()), []);
     desk.report(tasks[0], failure(ReasonClass::Signal));
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
-    // A retry of the first task in the meantime does not make it the probe.
+    // A retry of the first task in the meantime does not make this task the probe.
     let copy = desk.task(tasks[0]);
     desk.retry(&copy).unwrap();
     assert_eq!(starts(&desk.turn()), []);
@@ -254,7 +254,7 @@ fn no_task_waits_for_ever_after_the_clock_was_set_back() {
 /// The clock was set back after the limit had ended, so a task that is submitted then waits for
 /// this end again, until an attempt shows that the limit is over.
 #[test]
-fn no_task_waits_for_a_limit_that_is_over() {
+fn after_the_clock_was_set_back_a_task_waits_only_until_an_attempt_shows_the_limit_is_over() {
     for works in [Report::AccountWorks, success()] {
         let (mut desk, tasks) = parked(2);
         let back = desk.now.wall;

@@ -54,7 +54,7 @@ fn tasks_start_by_priority_then_by_submission() {
 }
 
 #[test]
-fn waiting_tasks_rise_in_priority() {
+fn waiting_task_rises_by_one_priority_every_15_minutes() {
     let check = |older: Priority, waited: u64, newer: Priority, older_first: bool| {
         let mut desk = Desk::new(1);
         let first = desk.submit(priority(older));
@@ -76,7 +76,7 @@ fn waiting_tasks_rise_in_priority() {
 }
 
 #[test]
-fn urgent_task_starts_before_reserved_ones() {
+fn urgent_task_starts_before_reserved_tasks() {
     let mut desk = Desk::new(1);
     let running = desk.submit(|_| {});
     let p2: Vec<TaskId> = (0..10)
@@ -174,8 +174,8 @@ fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() 
     assert_eq!(starting(&mut desk), [second]);
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starting(&mut desk), [third]);
-    // Until the third attempt's process has ended, the process may still be in the part that only
-    // one may run at a time.
+    // Until the third attempt's process has ended, the process may still be in the part of its
+    // start that only one attempt may run at a time.
     desk.cancel(third).unwrap();
     desk.report(third, Report::Alive);
     assert_eq!(starting(&mut desk), []);
@@ -183,7 +183,8 @@ fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() 
     assert_eq!(starting(&mut desk), [same_key_in_another_lane]);
 }
 
-/// Brings an attempt to a phase, and checks whether another attempt with the same key may start.
+/// Brings an attempt to a phase, and checks whether another attempt with the same `serial_start`
+/// may start.
 #[test]
 fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     let check = |reports: &[Report], cancelled: bool, held: bool| {
@@ -254,7 +255,7 @@ fn waiting_parent_gives_its_slot_to_its_children() {
 }
 
 #[test]
-fn wait_for_descendants_ends_with_its_attempt() {
+fn wait_for_descendants_ends_when_the_waiting_attempt_ends() {
     let (mut desk, parent) = Desk::in_phase("live");
     let attempt = desk.attempt(parent);
     let [begins, ends] = [Input::WaitBegins { attempt }, Input::WaitEnds { attempt }];
@@ -279,7 +280,7 @@ fn wait_for_descendants_ends_with_its_attempt() {
     assert_eq!(
         desk.step(begins.clone()),
         Ok(Answer::Stale),
-        "an attempt that does not run has no slot to give up"
+        "an attempt that does not run has no slot to free"
     );
     desk.turn();
     // The wait belonged to the earlier attempt of the same task.
@@ -342,7 +343,7 @@ fn ended_commands_no_longer_count_against_the_machine() {
 }
 
 #[test]
-fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
+fn small_tasks_do_not_keep_a_large_task_waiting_for_ever() {
     // There is room for commands, but not for an agent.
     let mut desk = auto(GIB + 400 * (1 << 20));
     let mut running = desk.submit(|_| {});
@@ -367,7 +368,7 @@ fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
 }
 
 #[test]
-fn small_tasks_overtake_a_large_one_while_its_own_class_runs() {
+fn small_tasks_overtake_a_large_task_while_another_task_of_its_class_runs() {
     let mut desk = auto(GIB + 400 * (1 << 20));
     let first = desk.submit(agent);
     desk.turn();
@@ -441,7 +442,7 @@ fn first_task_in_line_starts_after_a_while_despite_the_load_of_other_programs() 
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [first]);
-    // Only one task starts: its effect on the machine is not known yet.
+    // Only one task starts, since its effect on the machine is not known yet.
     desk.pass(almost);
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));

@@ -151,7 +151,7 @@ fn only_the_holder_or_the_owner_releases_a_hold() {
 }
 
 #[test]
-fn task_held_by_several_goes_on_after_the_last_release() {
+fn task_held_by_several_principals_is_ready_after_the_last_release() {
     let (mut desk, id) = Desk::in_phase("ready");
     let (one, two) = (agent(7), agent(8));
     assert_eq!(desk.held_by(&one, id), Ok(Answer::Changed(1)));
@@ -175,7 +175,7 @@ fn task_held_by_several_goes_on_after_the_last_release() {
 }
 
 #[test]
-fn only_a_person_releases_a_task_held_by_a_backup() {
+fn only_a_person_releases_a_task_that_was_held_by_a_restore() {
     let (mut desk, id) = Desk::in_phase("ready");
     desk.held_by(&agent(7), id).unwrap();
     let taken_at = desk.now.wall;
@@ -186,8 +186,8 @@ fn only_a_person_releases_a_task_held_by_a_backup() {
     assert!(desk.released_by(&agent(7), id).is_err());
     assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
     assert_eq!(desk.task(id).restored_from, None);
-    // A hold by a backup is not one of the owner: the next principal who holds the task is its only
-    // holder.
+    // A hold that comes from a restore does not belong to the owner. So the next principal who
+    // holds the task is its only holder.
     let (mut desk, id) = Desk::in_phase("ready");
     desk.held_by(&owner(), id).unwrap();
     desk.board.change(id, |task| {
@@ -199,7 +199,7 @@ fn only_a_person_releases_a_task_held_by_a_backup() {
 }
 
 #[test]
-fn initial_hold_belongs_to_the_submitter_and_an_unnamed_one_to_the_owner() {
+fn initial_hold_belongs_to_the_submitter_and_a_hold_without_holders_to_the_owner() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let held = Submission {

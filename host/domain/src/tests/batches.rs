@@ -95,7 +95,7 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     desk.board.admit(desk.now);
     assert!(desk.board.is_commit_urgent(0), "a task waits for its start");
     desk.board.seal();
-    // The end of a task makes nothing wait as long as enough reserved tasks are on disk.
+    // As long as enough reserved tasks are on disk, nothing waits for the commit of a task's end.
     let mut urgent = Vec::new();
     for task in &tasks[..6] {
         desk.report(*task, success());
@@ -125,9 +125,8 @@ fn commit_is_urgent_only_if_something_waits_for_it() {
     assert!(!desk.board.is_commit_urgent(1));
 }
 
-/// A batch is closed if it would write something, even if only a request changed it.
 #[test]
-fn each_kind_of_change_makes_a_batch_to_write() {
+fn batch_has_something_to_write_only_if_an_input_changed_a_setting() {
     let check = |input: Input, expected: bool| {
         let mut desk = Desk::new(1);
         assert!(!desk.board.has_pending());

@@ -155,7 +155,7 @@ fn task_with_a_spent_budget_does_not_wait_for_a_usage_limit() {
     check(2, "failed:rate_limit");
 }
 
-/// The task had spent its budget, and depends on a task that runs again.
+/// A task has spent its budget, and depends on a task that is retried.
 #[test]
 fn task_that_reruns_after_its_dependency_fails_if_its_budget_is_spent() {
     let check = |dollars: u64, expected: [&str; 2]| {
@@ -263,9 +263,9 @@ fn may_cost(desk: &Desk, task: TaskId) -> Option<u64> {
     last.may_cost_micro_usd.map(|micro_usd| micro_usd / DOLLAR)
 }
 
-/// The amount is the least of what the task, the graph and the day have left.
+/// Budgets of the task, the graph and the day are compared. The last two apply only to agents.
 #[test]
-fn attempt_is_told_the_remaining_budget_at_its_start() {
+fn attempt_receives_the_smallest_remaining_budget_at_its_start() {
     let check =
         |task: Option<u64>, graph: Option<u64>, day: Option<u64>, expected: [Option<u64>; 2]| {
             for (class, expected) in [Class::Agent, Class::Command].into_iter().zip(expected) {
@@ -314,13 +314,13 @@ fn earlier_costs_reduce_the_remaining_budget() {
     assert_eq!(
         may_cost(&desk, first),
         Some(5),
-        "the next host tells the attempt the same amount"
+        "the next host passes the same amount to the attempt"
     );
 }
 
 /// The executor can name only the amount that the attempt was given.
 #[test]
-fn end_over_a_budget_names_that_budget() {
+fn reason_of_an_attempt_that_ended_over_a_budget_names_this_budget() {
     let over = || ended_at(4, Cause::Class(ReasonClass::Budget));
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(2));
@@ -350,7 +350,7 @@ fn end_over_a_budget_names_that_budget() {
     assert_eq!(reason(&desk, task), "budget: m");
 }
 
-/// Only the day's budget keeps the agent from going on.
+/// An agent whose own budget is spent does not go on.
 #[test]
 fn agent_stopped_by_the_daily_budget_goes_on_the_next_day() {
     let limits = Limits {

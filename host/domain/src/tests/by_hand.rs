@@ -1,4 +1,4 @@
-//! Work that is merged by hand after its task's merge had failed.
+//! Work that somebody merges by hand after its automatic merge has failed.
 
 use super::{Desk, a_merge, ending, failure, starts, success, worktree};
 use crate::{
@@ -60,7 +60,7 @@ impl Desk {
 }
 
 #[test]
-fn merge_by_hand_adds_a_successful_attempt_and_changes_no_other() {
+fn merge_by_hand_adds_a_successful_attempt_and_changes_no_other_attempt() {
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let before = desk.task(task);
     let answer = desk.merge_by_hand(task, &[]);
@@ -107,7 +107,7 @@ fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
         panic!("{below:?}")
     };
     let words = desk.words(&[spoilt, other]);
-    assert_eq!(words, ["upstream_failed", "assigned"], "chosen ahead");
+    assert_eq!(words, ["upstream_failed", "assigned"], "reserved");
     let answer = desk.merge_by_hand(task, &[spoilt]).unwrap();
     let expected = Answer::MergedByHand {
         task,
@@ -125,7 +125,7 @@ fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
     assert_eq!(started, [spoilt, other], "each once");
 }
 
-/// A dependant's other obstacles remain.
+/// A merge by hand does not undo the failure of another dependency.
 #[test]
 fn dependant_with_another_failed_dependency_ends_again() {
     let mut desk = Desk::new(2);
@@ -146,7 +146,7 @@ fn dependant_with_another_failed_dependency_ends_again() {
 }
 
 #[test]
-fn merge_by_hand_is_refused_unless_the_merge_had_failed() {
+fn merge_by_hand_is_refused_if_the_merge_had_not_failed() {
     let refused = |desk: &mut Desk, task| {
         let answer = desk.merge_by_hand(task, &[]);
         assert_eq!(answer, Err(Refused::NotFailedByMerge { task }));
@@ -223,7 +223,7 @@ fn retry_that_conflicts_again_can_be_merged_by_hand() {
 }
 
 #[test]
-fn merge_by_hand_respects_the_bounds() {
+fn merge_by_hand_is_refused_if_the_task_has_had_the_maximum_number_of_attempts() {
     let bounds = Bounds {
         attempts: 1,
         ..Bounds::default()

@@ -54,7 +54,7 @@ pub(super) fn large(cores: f64) -> Reading {
     }
 }
 
-/// The capacity of a machine with no learned class, or with this one.
+/// The capacity of a machine on which only this class, or no class, has been learned.
 fn capacity(limits: Limits, learned: Option<(&ProfileKey, Sample)>) -> Capacity {
     let mut capacity = Capacity::new(limits, Profiles::default());
     if let Some((class, sample)) = learned {
@@ -209,7 +209,7 @@ fn limits_on_memory_and_disk_are_exact_to_the_byte() {
 /// Checks the figures that are shown to people: the number of running attempts, the number that
 /// could start, and the reason why no more could.
 #[test]
-fn room_tells_how_many_more_attempts_could_start() {
+fn room_is_the_number_of_further_attempts_that_could_start() {
     let known = Sample {
         millicores: 10,
         memory_bytes: 700 * MIB,
@@ -228,7 +228,7 @@ fn room_tells_how_many_more_attempts_could_start() {
     assert_eq!(
         room(&capacity, 0),
         (4, "Memory".to_owned()),
-        "only imagined"
+        "the first call has started nothing"
     );
     // The answer does not depend on the time.
     settle(&mut capacity, SETTLING * 10);
@@ -257,13 +257,14 @@ fn one_reading_does_not_admit_a_whole_burst() {
     // 4 GiB free less 1 GiB reserved leaves room for six agents of 450 MiB.
     let started = fill(&mut capacity, &agent(), 0, Duration::ZERO);
     assert_eq!(started, 6);
-    // An attempt that ended gives back its predicted need. An attempt that settled is visible in
-    // the readings.
+    // The predicted need of an attempt that has ended is free again. The need of an attempt that
+    // has settled is visible in the readings.
     capacity.started.note_end(TaskId::new(0, 1));
     assert_eq!(refusal(&capacity, &agent(), started - 1), "ok");
     settle(&mut capacity, SETTLING);
     assert_eq!(refusal(&capacity, &agent(), started), "ok");
-    // An attempt whose start is noted late settles by the time of its start, to the millisecond.
+    // The time until an attempt has settled counts from its start, to the millisecond, even if the
+    // start is noted late.
     start(&mut capacity, 9, &agent(), Duration::ZERO);
     assert!(capacity.started.settling().is_empty());
     start(&mut capacity, 9, &agent(), Duration::from_millis(1));
@@ -293,7 +294,7 @@ fn burst_of_an_unknown_class_doubles_from_window_to_window() {
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), known)));
     capacity.observe(large(64.0));
-    // Known classes start up to the machine's limit: 51.2 cores may be in use.
+    // Attempts of a known class start up to the machine's limit, which is 51.2 cores in use.
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 409);
 }
 
@@ -354,7 +355,7 @@ fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
     // 1.6 cores.
     check(2.0, 199, 7);
     check(2.0, 125, 11);
-    // On an idle machine the reading decides, if it allows more tasks.
+    // On an idle machine the free cores decide, if they allow more tasks.
     check(0.0, 200, 7);
 }
 

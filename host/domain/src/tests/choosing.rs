@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Desk {
-    /// Adds a task that runs once all of these have succeeded.
+    /// Adds a task that runs once all tasks in `upstream` have succeeded.
     fn then(&mut self, upstream: &[TaskId]) -> TaskId {
         self.then_with(upstream, |_| {})
     }
@@ -157,7 +157,7 @@ fn task_is_reserved_when_one_dependency_is_left() {
 
 /// Checking a hundred thousand edges again and again would cost more than it saves.
 #[test]
-fn task_with_many_dependencies_is_reserved_only_near_their_end() {
+fn task_is_reserved_only_if_at_most_64_dependencies_follow_the_unfinished_one() {
     let check = |behind: usize, expected: bool| {
         let mut desk = Desk::new(0);
         let first = desk.submit(|_| {});
@@ -177,7 +177,7 @@ fn task_with_many_dependencies_is_reserved_only_near_their_end() {
 }
 
 #[test]
-fn only_tasks_that_wait_for_nothing_else_are_reserved() {
+fn only_tasks_that_wait_just_for_a_dependency_and_a_slot_are_reserved() {
     let check = |what: &str, edit: fn(&mut Request), expected: bool| {
         let mut desk = Desk::new(1);
         let first = desk.submit(|_| {});

@@ -1,4 +1,4 @@
-//! Deadlines that the host keeps.
+//! Deadlines that the host watches.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ fn wall_clock_set_back_makes_no_delay_longer() {
     assert_eq!(until(&desk, later), tomorrow);
     desk.pass(2 * SECOND);
     assert_eq!(desk.word(retried), "ready");
-    // The next host has no earlier time with which to compare, and finds no wait too long.
+    // The next host does not know the earlier time. It finds no wait that is too long.
     let before = desk.facts_of(parked).len();
     desk.reload();
     desk.step(Input::ClockSetBack).unwrap();

@@ -154,7 +154,7 @@ fn dependants_of_a_cancelled_task_end_as_upstream_failed() {
 }
 
 #[test]
-fn retry_of_the_culprit_revives_dependants_that_never_started() {
+fn retry_of_a_failed_task_revives_dependants_that_never_started() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -333,7 +333,7 @@ fn downstream_retry_also_reruns_finished_dependants() {
 }
 
 #[test]
-fn task_that_cannot_run_is_not_retried_before_its_culprit() {
+fn retry_of_a_task_is_refused_while_a_failed_dependency_keeps_it_from_running() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
@@ -349,14 +349,14 @@ fn task_that_cannot_run_is_not_retried_before_its_culprit() {
 }
 
 /// A dependency is retried several times before its dependant begins. The dependant is ready or
-/// reserved by then. No attempt of the dependency is lost.
+/// reserved each time. No attempt of the dependant is lost.
 #[test]
 fn each_retry_makes_waiting_dependants_wait_again() {
     let check = |has_run: bool, group: Option<&str>, expected: &str| {
         let mut desk = Desk::new(1);
         let a = desk.submit(|_| {});
         let mut member = desk.member(vec![on(a, Condition::Succeeded)]);
-        // Only tasks that wait for nothing but a slot are reserved.
+        // An attempt is not reserved if its task is in a group.
         member.request.group = group.map(ToOwned::to_owned);
         let b = member.id;
         desk.submit_all(vec![member]).unwrap();
@@ -425,7 +425,7 @@ fn task_that_depends_on_itself_is_a_cycle() {
 }
 
 #[test]
-fn task_may_depend_on_a_later_one_of_its_submission() {
+fn task_may_depend_on_a_later_task_of_its_submission() {
     let mut desk = Desk::new(1);
     let mut first = desk.member(Vec::new());
     let second = desk.member(Vec::new());
@@ -476,10 +476,10 @@ fn invalid_dependencies_are_refused() {
     assert_eq!(desk.task(twice).dependencies.len(), 1);
 }
 
-/// Ten thousand tasks depend on one, and one depends on all of them: the cost of each end depends
-/// only on the number of its dependants.
+/// Ten thousand tasks depend on one task, and another task depends on all of them. The cost of each
+/// end depends only on the number of the ended task's dependants.
 #[test]
-fn cost_of_a_wide_graph_is_that_of_its_edges() {
+fn end_of_a_task_in_a_wide_graph_changes_only_its_dependants() {
     const WIDTH: usize = 10_000;
     let mut desk = Desk::new(u32::MAX);
     let first = desk.member(Vec::new());

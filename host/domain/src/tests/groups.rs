@@ -47,8 +47,8 @@ fn no_more_tasks_of_a_group_run_than_its_limit() {
     );
     desk.report(ids[0], success());
     assert_eq!(starts(&desk.turn()), [ids[2]]);
-    // The limit changes while tasks run: a lower limit waits for ends, a higher one starts tasks at
-    // once.
+    // The limit changes while tasks run. With a lower limit, nothing starts until enough tasks have
+    // ended. With a higher limit, tasks start at once.
     desk.set_group(NewLimit::Most(1), None);
     desk.report(ids[1], success());
     assert_eq!(starts(&desk.turn()), []);
@@ -103,7 +103,7 @@ fn task_that_waits_for_its_descendants_frees_its_place_in_the_group() {
 /// A task without a place in its group waits for the group, however long, and does not reserve room
 /// on the machine.
 #[test]
-fn task_that_waits_for_its_group_holds_no_other_back() {
+fn task_that_waits_for_its_group_holds_no_other_task_back() {
     let mut desk = Desk::new(1);
     desk.set_group(NewLimit::Unchanged, Some(true));
     desk.in_group("g");
@@ -137,7 +137,7 @@ fn group_exists_once_made_or_while_it_has_tasks() {
     };
     assert_eq!(desk.step(remove()), Err(in_use));
     desk.cancel(task).unwrap();
-    // The group was set and is kept.
+    // The group has got settings, so it is kept although it has no tasks.
     assert_eq!(desk.step(pause(false)), Ok(Answer::Noted));
     assert_eq!(desk.board.groups()["g"], Group::default());
     desk.settle();

@@ -16,7 +16,7 @@ use proptest::{
 use super::world::{Dies, End, Happening, Kind, Sign, Wish, World, steps};
 use crate::{dependency::Condition, group::Group, task::Priority};
 
-/// Kind of history. If anything may happen, few histories repeat the same event. In the other
+/// Kind of history. Histories of the kind `Everything` rarely repeat the same event. In the other
 /// kinds, most events are of a few types.
 #[derive(Clone, Copy, Debug)]
 enum Profile {
@@ -44,7 +44,7 @@ impl Dice {
         self.next() % bound
     }
 
-    /// A number that selects among whatever exists at that moment.
+    /// A number that selects one of the tasks, attempts or reports that exist at that moment.
     fn number(&mut self) -> usize {
         self.small(64)
     }
@@ -144,7 +144,7 @@ impl Dice {
         ]
     }
 
-    /// Uses few tasks, so that the same ones are retried.
+    /// Uses few tasks, so that the same tasks are retried again and again.
     fn again(&mut self) -> Vec<Happening> {
         let one = match self.byte(100) {
             0..=49 => return self.stride(),
@@ -360,7 +360,7 @@ fn keeps_its_promises(profile: Profile) {
 
 thread_local! {
     static SEARCHING: Cell<bool> = const { Cell::new(false) };
-    /// Report of the last history that broke a rule. This is the shortest one.
+    /// Report of the last history that broke a rule, which is the shortest one found.
     static BROKEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
 

@@ -63,7 +63,7 @@ fn held_task_does_not_start_until_it_is_released() {
 }
 
 #[test]
-fn hold_of_a_running_task_and_release_of_an_unheld_one_are_refused() {
+fn hold_of_a_running_task_and_release_of_an_unheld_task_are_refused() {
     let (mut desk, id) = Desk::in_phase("live");
     let state = "running";
     assert_eq!(desk.hold(id), Err(Refused::NotQueued { task: id, state }));
@@ -87,7 +87,7 @@ fn task_may_be_submitted_as_held() {
 }
 
 #[test]
-fn gate_stays_closed_when_the_culprit_before_it_is_retried() {
+fn task_held_at_submission_stays_held_when_its_failed_dependency_is_retried() {
     for is_loaded_again in [false, true] {
         let mut desk = Desk::new(2);
         let test = desk.submit(|_| {});
@@ -316,7 +316,7 @@ fn usage_limit_without_an_account_is_an_ordinary_failure() {
 }
 
 #[test]
-fn limit_reported_as_over_at_once_still_delays_the_retry() {
+fn usage_limit_that_ends_at_once_still_delays_the_next_attempt() {
     let mut desk = Desk::new(1);
     let id = desk.submit(super::agent);
     for seconds in [1, 2, 4, 8, 16] {
@@ -354,7 +354,7 @@ fn repeated_starts_that_are_not_received_wait_longer_each_time() {
 }
 
 #[test]
-fn number_of_attempts_is_bounded_for_every_principal() {
+fn number_of_attempts_is_bounded_for_automatic_and_requested_retries() {
     let check = |edit: fn(&mut Request), report: Report, expected: &str| {
         let bounds = Bounds {
             attempts: 3,
@@ -409,7 +409,7 @@ fn successful_retry_ends_the_task() {
 }
 
 /// Over many attempts the delays fill the range from zero to the grown delay. They never exceed the
-/// grown delay or the longest one.
+/// grown delay or the longest delay of the policy.
 #[test]
 fn delays_grow_with_full_jitter() {
     let policy = RetryPolicy {

@@ -94,7 +94,7 @@ fn one_outlier_does_not_change_an_executors_prediction() {
 }
 
 #[test]
-fn number_of_profiles_is_bounded_and_unrepeated_ones_are_removed_first() {
+fn number_of_profiles_is_bounded_and_untrusted_classes_are_removed_first() {
     let mut profiles = taught(&build(), vec![300; ENOUGH_OF_A_CLASS]);
     for number in 0..2 * PROFILES as u64 {
         let once = class(Class::Command, &format!("run {number}"));
@@ -207,7 +207,7 @@ fn attempt_that_was_cut_short_only_raises_the_prediction() {
 }
 
 #[test]
-fn higher_use_of_memory_or_processor_counts_as_news() {
+fn attempt_cut_short_counts_if_it_used_more_memory_or_processor_than_predicted() {
     let check = |millicores: u32, mib: u64, expected: bool| {
         let mut profiles = taught(&build(), vec![100; ENOUGH_OF_A_CLASS]);
         let cut_short = Sample {

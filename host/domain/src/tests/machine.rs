@@ -264,7 +264,7 @@ fn late_memory_peaks_have_room_once_they_are_known() {
 
 #[test]
 fn tasks_smaller_than_guessed_fill_the_machine() {
-    // Fewer than 33 agents of the guessed 450 MiB would fit. By their actual needs 61 do.
+    // Fewer than 33 agents of the guessed 450 MiB would fit. By their actual needs, 61 agents fit.
     let machine = check(&[LIGHT], 600, 300);
     assert!(machine.most_running > 40, "{}", machine.most_running);
 }

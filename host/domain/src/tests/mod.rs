@@ -1,4 +1,5 @@
-//! The rules as tables, one file per verb, and as properties of random histories.
+//! Tests of the rules: tables of cases, mostly with a file for each verb, and properties of random
+//! histories.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -272,8 +273,8 @@ impl Desk {
         self.step(Input::Tick).unwrap();
     }
 
-    /// Loads the board again on the same boot, as another host does, or as this one does after a
-    /// failed commit.
+    /// Loads the board again on the same boot, as another host does, or as the same host does after
+    /// a failed commit.
     fn reload(&mut self) {
         self.reload_on(BOOT);
     }
@@ -412,7 +413,7 @@ impl Desk {
     }
 }
 
-/// Turns the request into one of the account `a`.
+/// Turns the request into one for an agent with the account `a`.
 fn agent(request: &mut Request) {
     request.class = Class::Agent;
     request.account = Some(crate::id::AccountKey("a".to_owned()));

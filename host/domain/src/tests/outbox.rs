@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A report, and whether a later one replaces it.
+/// A report, and whether a later report of its kind replaces it.
 type Report = (u32, bool);
 
 #[derive(Default)]

@@ -31,7 +31,7 @@ fn paused_queue_starts_nothing_and_running_tasks_go_on() {
 }
 
 #[test]
-fn pause_keeps_its_time_and_the_first_principal() {
+fn second_pause_changes_neither_time_nor_principal_of_the_first() {
     let mut desk = Desk::new(1);
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: None },
@@ -54,7 +54,7 @@ fn pause_keeps_its_time_and_the_first_principal() {
     assert_eq!(*desk.board.queue(), expected);
     let (batch, _) = desk.board.seal();
     assert_eq!(batch.queue, Some(expected));
-    // The next host, and then the next submission.
+    // The pause remains in force for the next host, also after a submission.
     desk.reload();
     desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), []);
@@ -62,7 +62,7 @@ fn pause_keeps_its_time_and_the_first_principal() {
 }
 
 #[test]
-fn set_number_of_slots_survives_a_restart_of_the_host() {
+fn number_of_slots_that_somebody_set_survives_a_restart_of_the_host() {
     let mut desk = Desk::new(2);
     let in_force = |desk: &Desk| desk.board.capacity().limits.slots;
     desk.step(Input::SetSlots(Some(Slots::Auto))).unwrap();

@@ -1,4 +1,4 @@
-//! The phases before an attempt's first process and after its last.
+//! The phases before an attempt's first process and after its last process.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// One second less than the limit of each phase here.
+/// One second less than the time limit for preparing, and for settling.
 const ALMOST: Duration = Duration::from_secs(30 * 60 - 1);
 
 fn settling() -> Report {
@@ -26,7 +26,7 @@ fn settling() -> Report {
     }))
 }
 
-/// The store uses the same words, and holds rows of every earlier version.
+/// The words must not change, since the store has rows of every earlier version.
 #[test]
 fn each_phase_has_one_word() {
     let check = |phase: Phase, word: &str| assert_eq!(stored(phase), word);
@@ -67,7 +67,7 @@ fn plain_command_has_no_preparation_phase() {
 }
 
 #[test]
-fn start_timeout_counts_from_the_turn_to_start() {
+fn start_timeout_does_not_count_the_preparation() {
     let (mut desk, task) = Desk::in_phase("preparing");
     assert_eq!(desk.task(task).attempts[0].started_at, None);
     desk.pass(10 * MINUTE);
@@ -148,7 +148,7 @@ fn work_settled_before_a_stop_counts_as_success() {
 }
 
 #[test]
-fn preparing_attempt_keeps_no_other_from_starting() {
+fn preparing_attempt_keeps_no_other_attempt_with_its_serial_start_from_starting() {
     let mut desk = Desk::new(3);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -164,14 +164,14 @@ fn preparing_attempt_keeps_no_other_from_starting() {
     desk.report(tasks[2], Report::Alive);
     assert_eq!(desk.turn(), [Action::Spawn(desk.attempt(tasks[0]))]);
     assert_eq!(desk.words(&tasks), ["starting", "preparing", "live"]);
-    // An attempt that ends without a sign of life also frees the key.
+    // An attempt that ends without a sign of life also frees the `serial_start` key.
     desk.report(tasks[0], success());
     assert!(desk.turn().contains(&Action::Spawn(desk.attempt(tasks[1]))));
 }
 
-/// An attempt that is stopped during its preparation never held the key.
+/// An attempt that is stopped during its preparation has never occupied its `serial_start` key.
 #[test]
-fn attempt_stopped_during_preparation_keeps_no_other_from_starting() {
+fn attempt_stopped_during_preparation_keeps_no_other_attempt_from_starting() {
     let mut desk = Desk::new(2);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -227,9 +227,9 @@ fn ending_is_durable_before_the_work_is_settled() {
     );
 }
 
-/// Reports are repeated after a reload. A repeated report changes nothing.
+/// Reports are repeated after the board was loaded again.
 #[test]
-fn repeated_reports_are_answered_again() {
+fn repeated_report_causes_its_action_again_and_changes_nothing() {
     let (mut desk, task) = Desk::in_phase("preparing");
     desk.report(task, Report::Prepared);
     desk.reload();
@@ -357,8 +357,8 @@ fn each_ended_attempt_has_an_event_of_its_end() {
     assert_eq!(desk.facts_of(parked).iter().filter(ends).count(), 1);
 }
 
-/// The earlier host had not finished the stop. The answer is known, and the next host finds out
-/// which steps of settling were done.
+/// The earlier host had not finished the stop. The executor's answer is known, and the next host
+/// finds out which steps of settling were done.
 #[test]
 fn next_host_finishes_a_stop_during_settling() {
     let (mut desk, task) = Desk::in_phase("settling");

@@ -73,7 +73,7 @@ fn dependants_of_an_unreadable_task_remain_blocked() {
 }
 
 #[test]
-fn recovered_attempt_continues_or_starts_again_by_its_phase_and_traces() {
+fn recovered_attempt_continues_or_starts_again_depending_on_phase_and_found_state() {
     use Found::{Known, NeverReceived, Orphaned};
     check("assigned", Known, "starting", &["resume"]);
     check("assigned", NeverReceived, "assigned", &[]);
@@ -124,7 +124,7 @@ fn task_that_does_not_run_is_not_recovered() {
 }
 
 #[test]
-fn attempt_with_a_known_leader_was_received() {
+fn attempt_with_a_known_leader_is_resumed_even_if_found_as_never_received() {
     for phase in ["starting", "stopping:cancelled"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.report(task, super::started(4));
@@ -182,8 +182,8 @@ fn start_that_was_not_received_is_repeated_and_running_tasks_keep_their_slots() 
     assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
 }
 
-/// Tasks that waited for the host form a burst. They do not all start at once, but each starts when
-/// earlier ones have settled.
+/// Many tasks may have waited for the host. They do not all start at once. Later ones start only
+/// when earlier ones have settled.
 #[test]
 fn new_host_starts_waiting_tasks_gradually() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());

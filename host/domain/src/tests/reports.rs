@@ -88,7 +88,7 @@ fn each_report_has_its_effect_only_in_the_phases_that_allow_it() {
 }
 
 #[test]
-fn report_of_another_attempt_is_dropped_and_that_attempts_end_is_released() {
+fn report_of_an_attempt_that_is_not_the_current_one_is_dropped_and_its_end_released() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, failure(ReasonClass::Exit));
     desk.settle();
@@ -140,7 +140,7 @@ fn late_report_of_a_parked_task_is_dropped() {
 }
 
 #[test]
-fn leader_is_kept_from_its_first_report_even_during_a_stop() {
+fn only_the_first_reported_leader_is_stored_even_during_a_stop() {
     for phase in ["starting", "live", "finishing", "stopping:cancelled"] {
         let (mut desk, task) = Desk::in_phase(phase);
         desk.report(task, started(11));
@@ -165,7 +165,7 @@ fn leader_is_kept_from_its_first_report_even_during_a_stop() {
 }
 
 #[test]
-fn process_counts_as_sign_of_life_unless_its_start_is_limited() {
+fn process_counts_as_sign_of_life_only_without_start_timeout_and_serial_start() {
     let check = |timeout: Option<u64>, serial: bool, leader: bool, expected: &str| {
         let mut desk = Desk::new(1);
         let task = desk.submit(|request| {

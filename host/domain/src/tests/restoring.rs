@@ -70,7 +70,7 @@ fn restored_running_attempts_are_lost_and_other_tasks_held() {
 }
 
 #[test]
-fn retry_after_a_loss_is_held_until_it_is_released() {
+fn automatic_retry_of_a_lost_attempt_is_held_until_it_is_released() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| {
         request.retries = Some(Box::new(RetryPolicy {
@@ -93,7 +93,7 @@ fn retry_after_a_loss_is_held_until_it_is_released() {
 }
 
 #[test]
-fn dependants_of_lost_tasks_end_and_of_held_tasks_wait() {
+fn dependants_of_lost_tasks_end_and_dependants_of_held_tasks_are_held() {
     let mut desk = Desk::new(1);
     let ran = desk.submit(|_| {});
     desk.turn();
@@ -134,7 +134,7 @@ fn restored_holds_keep_their_holders() {
     assert_eq!(task.restored_from, None);
 }
 
-/// Restoring is deterministic: two hosts that restore one backup agree on its history.
+/// Two hosts that restore the same backup write the same events.
 #[test]
 fn restoring_a_backup_is_deterministic() {
     let mut desk = Desk::new(2);

@@ -220,7 +220,7 @@ fn task_that_ends_and_is_retried_in_one_batch_is_written_once() {
 /// The ends are forgotten in the order of their times. In the order of the tasks' ids, the newest
 /// end could be forgotten first.
 #[test]
-fn latest_repeated_ends_are_remembered() {
+fn only_the_latest_ends_of_tasks_that_ran_again_are_remembered() {
     let bounds = Bounds {
         remembered_ends: 2,
         ..Bounds::default()
@@ -242,8 +242,8 @@ fn latest_repeated_ends_are_remembered() {
     }
     let kept: Vec<TaskId> = desk.board.ended_again.kept().collect();
     assert_eq!(kept, [ids[second], ids[third]]);
-    // A remembered end counts, however old the copy is. If no end is remembered, the copy must be
-    // read again.
+    // If the task's newest end is remembered, even an old copy is enough for a retry. Otherwise the
+    // copy must be read again.
     assert_eq!(desk.retry_as_of(&copies[second], then.clone()), Ok(3));
     let task = ids[first];
     let moved = Err(Refused::Moved { task });
@@ -268,7 +268,7 @@ fn copy_read_before_a_board_was_loaded_must_be_read_again() {
     assert_eq!(desk.retry_as_of(&copy, now), Ok(3));
 }
 
-/// A task that runs again is open like a newly submitted one.
+/// A task that runs again is unfinished, like a newly submitted task.
 #[test]
 fn task_that_runs_again_counts_as_an_open_descendant() {
     let bounds = Bounds {
@@ -291,7 +291,7 @@ fn task_that_runs_again_counts_as_an_open_descendant() {
     assert_eq!(desk.retry(&copy), Err(refused.clone()));
     desk.cancel(second).unwrap();
     desk.settle();
-    // Together with the dependants of the second task, there are too many open tasks.
+    // If the retry also runs the second task again, there are too many unfinished tasks.
     let below = desk.task(second);
     assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
     desk.retry(&copy).unwrap();
@@ -356,8 +356,8 @@ fn revision_applies_from_the_next_attempt_and_is_recorded() {
     assert_eq!((attempt.number, attempt.may_cost_micro_usd), (2, Some(3)));
 }
 
-/// Two changes are based on the same stored copy of the task; the second one is asked for after the
-/// run with the first one has ended.
+/// Two revisions are based on the same stored copy of the task. The second revision is requested
+/// after the task has run with the first revision.
 #[test]
 fn revision_of_an_outdated_request_must_be_made_again() {
     let (mut desk, task) = Desk::in_phase("succeeded");
@@ -373,7 +373,7 @@ fn revision_of_an_outdated_request_must_be_made_again() {
 
 /// A task that kept the old budget would fail once the graph has spent that amount.
 #[test]
-fn new_graph_budget_applies_to_all_its_unfinished_tasks() {
+fn new_graph_budget_applies_to_all_unfinished_tasks_of_the_graph() {
     let mut desk = Desk::new(2);
     let budget = |graph, micro_usd| GraphBudget {
         graph: TaskId::new(1, graph),

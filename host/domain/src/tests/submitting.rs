@@ -51,7 +51,7 @@ fn idempotency_key_returns_the_first_task_for_a_day() {
 }
 
 #[test]
-fn two_tasks_of_a_request_cannot_share_a_key() {
+fn two_tasks_of_a_request_cannot_share_an_idempotency_key() {
     let mut desk = Desk::new(1);
     let members = [1, 2].map(|number| {
         let mut request = super::request();
@@ -127,7 +127,7 @@ fn nesting_of_children_is_bounded() {
     for depth in 1..=5 {
         let child = desk.submit(|request| request.parent = Some(parent));
         assert_eq!(desk.task(child).request.depth(), depth);
-        // An ended task between the two counts too.
+        // Ended ancestors count towards the depth too.
         desk.report(parent, success());
         desk.turn();
         parent = child;
@@ -137,7 +137,7 @@ fn nesting_of_children_is_bounded() {
 }
 
 #[test]
-fn ended_parent_stays_the_parent_and_a_missing_one_is_none() {
+fn parent_that_has_ended_is_kept_and_parent_that_does_not_exist_is_dropped() {
     let mut desk = Desk::new(2);
     let top = desk.submit(|_| {});
     let parent = desk.submit(|request| request.parent = Some(top));
@@ -259,7 +259,7 @@ fn attached_tasks_submitted_by_a_parent_that_is_being_cancelled_are_cancelled() 
 }
 
 #[test]
-fn tasks_submitted_below_a_cancelled_ancestor_are_cancelled_through_ended_ones() {
+fn new_task_is_cancelled_with_its_grandparent_even_if_its_parent_has_ended() {
     let check = |detached: bool, expected: &str| {
         let mut desk = Desk::new(3);
         let top = desk.submit(|_| {});

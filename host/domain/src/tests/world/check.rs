@@ -180,7 +180,7 @@ impl World {
             // A dependency may have been retried while the task was held.
             State::Held { .. } => self.check_ended(task),
             State::Blocked { .. } => self.check_dependencies(task, true),
-            // A reserved task is ready.
+            // A task with a reserved attempt is shown as ready.
             _ => self.check_dependencies(task, false),
         }
     }
@@ -223,8 +223,8 @@ impl World {
         newest.end().unwrap()
     }
 
-    /// Checks that at most one of the attempts with the same key has a process without a sign of
-    /// life.
+    /// Checks that at most one of the attempts with the same `serial_start` has a process without a
+    /// sign of life.
     fn check_serial_starts(&self) {
         let mut silent = BTreeMap::new();
         for (attempt, process) in &self.processes {

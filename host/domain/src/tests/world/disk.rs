@@ -112,7 +112,7 @@ impl World {
         self.preparing.clear();
         self.cut_short.clear();
         // Only the dead host knew that a start had not arrived, or that an attempt had no process
-        // yet. The supervisor did not know this.
+        // yet. The supervisor cannot repeat such a report.
         let received = &self.received;
         self.told
             .retain(|(attempt, report)| received.contains(attempt) && *report != never_received());
@@ -188,7 +188,7 @@ impl World {
     }
 
     /// State of an attempt, as the next host finds it. An assigned attempt with a trace of its
-    /// start is known, whatever has died in the meantime.
+    /// start is known, even if its supervisor has died in the meantime.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt)
             || self.lost.contains(&attempt)
@@ -196,8 +196,8 @@ impl World {
             || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
-        // A reserved attempt may no longer exist, because the task it waited for never began and
-        // was stopped.
+        // A reserved attempt may no longer exist, because the task for which it waited was stopped
+        // before it began.
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned
@@ -214,7 +214,7 @@ fn ended_attempts(task: &Task) -> BTreeSet<u32> {
     ended.map(|one| one.number).collect()
 }
 
-/// Attempts of a task for whose end the batch has an event.
+/// Numbers of those attempts of a task for whose end the batch has an event.
 fn told_ends(batch: &Batch, task: &Task) -> BTreeSet<u32> {
     let facts = batch.events.iter().filter(|event| event.task == task.id);
     let ends = facts.filter_map(|event| match &event.fact {

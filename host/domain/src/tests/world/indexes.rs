@@ -1,4 +1,5 @@
-//! Compares the board with a second one made from its tasks: no index has diverged.
+//! Compares the board with a second board made from the same tasks, so that no index can diverge
+//! unnoticed.
 //!
 //! The second board is made after every step from the same rows. Nothing is copied, so this takes
 //! little time. Facts that a new board cannot know are ignored: the batch of an assignment, and the

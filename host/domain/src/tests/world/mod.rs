@@ -45,7 +45,8 @@ pub(super) fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
-/// An event. Numbers select among whatever exists at that moment.
+/// An event. A number in it selects one of the tasks, attempts or reports that exist at that
+/// moment.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
     /// All of the tasks are submitted, or none.
@@ -62,7 +63,7 @@ pub(super) enum Happening {
     Release(usize),
     Group(u8, Group),
     Pause(bool),
-    /// A running process gives a sign.
+    /// A running process reports something.
     Sign(usize, Sign),
     End(usize, End),
     /// A report in transit arrives.
@@ -83,8 +84,8 @@ pub(super) enum Happening {
     Turn,
     Commit,
     FailCommit,
-    /// The host dies in the middle of a commit, and another takes over. The store keeps either the
-    /// whole torn batch or nothing of it. Nothing in that batch or after it was answered.
+    /// The host dies in the middle of a commit, and another host starts. The store keeps either the
+    /// whole torn batch or nothing of it. No command in this batch or in a later one was answered.
     Crash {
         committed: bool,
         dies: Dies,
@@ -414,7 +415,7 @@ impl World {
         };
         let before = releases(&self.board);
         let answer = self.board.step(self.now, input);
-        // Each reported end causes one release. Nothing else causes any.
+        // Each reported end causes one release, and nothing else causes a release.
         let after = releases(&self.board);
         assert_eq!(after, [before, end.into_iter().collect()].concat());
         answer

@@ -102,8 +102,8 @@ impl World {
         self.board.suspended.contains(&task)
     }
 
-    /// Lets each running task wait for its descendants, unless its executor has answered: such a
-    /// task is already ending.
+    /// Lets each running task wait for its descendants. A task whose executor has answered does not
+    /// wait, since it is already ending.
     fn begin_waits(&mut self) {
         let parents = self.board.descendants.keys();
         let running = parents.filter(|id| {

@@ -62,7 +62,7 @@ impl World {
     }
 
     fn submission(&mut self, wish: &Wish, id: TaskId, together: &[TaskId]) -> Submission {
-        // The known tasks include answered ones and those of batches not yet on disk.
+        // Dependencies are chosen among the tasks on disk and the tasks of this submission.
         let known: Vec<TaskId> = self
             .disk
             .tasks
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Retries a task from a row that was read at batch `as_of`, but with everything else as it is
-    /// now. If the board cannot tell whether the row is stale, the row is read again.
+    /// now. If the board cannot decide whether the row is stale, the row is read again.
     pub(super) fn retry(&mut self, as_of: BatchNumber, task: Task, all: bool, resume: bool) {
         let id = task.id;
         let retry = |world: &Self, as_of, task: Task| Retry {
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Merges the work of a task by hand. This is refused unless the task's merge had failed.
+    /// Merges the work of a task by hand. This is refused if the task's merge had not failed.
     pub(super) fn merge_by_hand(&mut self, as_of: BatchNumber, task: Task) {
         let id = task.id;
         let merged = |world: &Self, as_of, task| MergedByHand {
@@ -264,7 +264,8 @@ fn dearer(task: &Task) -> Revision {
     }
 }
 
-/// Checks that a refused cycle is one, and that each of its edges was requested.
+/// Checks that a path that was refused as a cycle is a cycle, and that each of its edges was
+/// requested.
 fn check_circle(asked: &[Submission], path: &[TaskId]) {
     assert!(path.len() > 1 && path.first() == path.last(), "{path:?}");
     for step in path.windows(2) {

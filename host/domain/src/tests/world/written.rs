@@ -1,4 +1,5 @@
-//! Compares the board with the disk: every difference will be written by a batch that is under way.
+//! Compares the board with the disk, and checks that every difference will be written by a batch
+//! that is under way.
 //!
 //! The check runs after every step, whatever is being committed. So a change that a step forgets to
 //! write shows at once, not at a later load.
