@@ -22,7 +22,7 @@ use crate::{
     engine::{EngineError, Wait},
 };
 
-/// Time limit of one wait, since clients give up after a minute.
+/// Time limit of one wait, because clients stop waiting after a minute.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
 
 impl Host {

@@ -19,7 +19,7 @@ use crate::{
     store::{Filter, Status},
 };
 
-/// Maximum number of waiting tasks that are checked for a limit.
+/// Maximum number of waiting tasks that are read to find those that wait for a limit.
 const LOOKED_AT: usize = 1_000;
 
 fn account_waited_for(task: &Task) -> Option<&AccountKey> {

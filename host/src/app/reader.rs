@@ -33,7 +33,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 pub(crate) struct Reader {
     pub(super) store: Arc<dyn Store>,
     pub(super) layout: Layout,
-    /// Whether no host runs, so that the ends of processes are not recorded.
+    /// Whether no host runs. If so, ends of processes are not recorded in the store.
     pub(super) no_host: bool,
 }
 

@@ -22,7 +22,7 @@ use crate::{
 const PAGE: usize = 500;
 /// Maximum number of tasks in a graph of connected tasks that were not submitted together.
 const MOST_CONNECTED: usize = 20_000;
-/// Limit of the graphs with the same name that are checked.
+/// Maximum number of graphs with the same name that are checked.
 const MOST_OF_A_NAME: usize = 20;
 
 /// Length limit of a name quoted in a message.
@@ -229,7 +229,7 @@ pub(super) fn graph_of(
     })
 }
 
-/// The only one of these graphs with unfinished tasks; an error if there are several.
+/// The graph with unfinished tasks among these graphs. An error if there are several.
 fn only_unfinished(
     reader: &Reader,
     name: &str,
@@ -275,8 +275,9 @@ fn no_graph(reference: &str, error: AppError) -> AppError {
     }
 }
 
-/// A task with all tasks to which edges lead from it, in any direction and through other tasks.
-/// Without `through_ended`, edges of finished tasks other than `from` are not followed.
+/// A task with all tasks that are connected to it by edges in any direction, directly or through
+/// other tasks. Without `through_ended`, edges of finished tasks other than `from` are not
+/// followed.
 fn connected(
     reader: &Reader,
     from: TaskId,

@@ -366,7 +366,7 @@ pub(crate) struct Delegated {
     pub(crate) warning: Option<String>,
 }
 
-/// Default if the answer of an older host lacks this field.
+/// Default for the answers of older hosts, which lack this field.
 fn command() -> Class {
     Class::Command
 }
@@ -451,7 +451,7 @@ pub(crate) struct CheckpointView {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
     /// Number of the attempt whose output follows; offsets count from the start of this output.
-    /// Comes first, and again if a follower continues with the next attempt.
+    /// This piece comes first, and again if a follower continues with the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,

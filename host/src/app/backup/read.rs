@@ -26,8 +26,8 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Called with each entry that has rows, an environment or a log. What the function does not read
-/// of the entry is skipped.
+/// Called with each entry that has rows, an environment or a log. If the function does not read an
+/// entry to its end, the rest is skipped.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 

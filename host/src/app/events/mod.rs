@@ -53,7 +53,7 @@ type Whose = Option<Arc<BTreeSet<TaskId>>>;
 /// State of a reader.
 struct Reading {
     whose: Whose,
-    /// The last event before the wanted ones.
+    /// The last event before the wanted events.
     after: Sequence,
     /// The last event to read; `None` when following.
     last: Option<Sequence>,
@@ -104,7 +104,7 @@ impl Host {
         // Sent first, so that a reader that is cut off before the first event knows its position.
         send(&reading, EventPiece::Place(reading.after)).await?;
         loop {
-            // Later commits wake this reader again.
+            // Marks the commits so far as seen, so that only later commits wake this reader again.
             commits.borrow_and_update();
             let over =
                 reading.last.is_some() || self.have_ended_by_now(reading.whose.clone()).await?;
@@ -131,7 +131,7 @@ impl Host {
         Ok(ends.await?.values().all(Option::is_some))
     }
 
-    /// Reads and sends a page; returns whether it was the last for now.
+    /// Reads and sends a page. Returns whether it was the last page for now.
     async fn read_part(&self, reading: &mut Reading) -> Result<bool, Stop> {
         let (whose, after, last) = (reading.whose.clone(), reading.after, reading.last);
         let names = std::mem::take(&mut reading.names);
@@ -257,7 +257,7 @@ fn name_of(
 fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
     let mut fact = match serde_json::to_value(&event.fact) {
         Ok(serde_json::Value::Object(fact)) => fact,
-        // Not reached: a fact serialises to an object.
+        // Not reached, because a fact serialises to an object.
         _ => serde_json::Map::new(),
     };
     // These times are stored as milliseconds, but shown in RFC 3339 like all times.

@@ -48,7 +48,7 @@ impl Shade {
         }
     }
 
-    /// Name of the category's class in forms with classes.
+    /// Name of the category's class, for output forms that have classes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
