@@ -68,8 +68,9 @@ impl Host {
         }
     }
 
-    /// Returns the task when it is done, or after `limit` (at most 50 s) in its current state.
-    /// While an attempt waits for one of its own descendants, its slot is free for other tasks.
+    /// Returns the task once it is done, or its current state once `limit` (at most 50 s) has
+    /// passed. While an attempt waits for one of its own descendants, its slot is free for other
+    /// tasks.
     pub(crate) async fn wait(
         &self,
         reference: &TaskRef,

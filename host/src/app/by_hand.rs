@@ -1,5 +1,5 @@
-//! If a task had failed because of its merge, a successful merge by hand ends the task: see
-//! [`claudine_domain::step::MergedByHand`].
+//! If a task had failed because of its merge, a successful merge by hand makes the task succeed:
+//! see [`claudine_domain::step::MergedByHand`].
 
 use std::sync::Arc;
 

@@ -61,8 +61,8 @@ pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> bool {
 }
 
 impl Host {
-    /// Shuts the host down. Returns when the shutdown begins; with `Drain` and `Kill`, this is when
-    /// the last attempt has ended.
+    /// Shuts the host down. Returns when the host begins to end. For `Drain` and `Kill`, this is
+    /// after the end of the last attempt.
     pub(crate) async fn go_down(
         &self,
         by: &Arc<Principal>,

@@ -24,7 +24,7 @@ use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Reasons for which a task waits and which are not stored with the task.
+/// Information that explains why a task waits, but is not stored with the task.
 #[derive(Default)]
 pub(super) struct InTheWay {
     /// Reasons that hold for the whole queue.

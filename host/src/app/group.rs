@@ -34,8 +34,8 @@ const QUEUED: [Status; 4] = [
 ];
 
 impl Host {
-    /// Changes a group. A group that was never set and has no tasks is created only if the request
-    /// says so, because a group with a misspelled name would stay for ever.
+    /// Changes a group. A group that has no settings and no tasks is created only if the request
+    /// asks for this, because a group with a misspelled name would stay for ever.
     pub(crate) async fn set_group(
         &self,
         by: &Arc<Principal>,

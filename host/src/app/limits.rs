@@ -63,7 +63,7 @@ impl Host {
         Ok(views.collect())
     }
 
-    /// Adds the name of the limit to a task that waits for it, or says that the limit has ended.
+    /// Adds the name of the limit to a task that waits for it, or a note that the limit has ended.
     pub(super) fn name_limit(&self, task: &Task, view: &mut TaskRow) {
         if let State::Waiting {
             why: WaitingFor::Account(account),

@@ -1,4 +1,4 @@
-//! Decides who may do what, in a single place.
+//! Decides which principal may perform which action. This is the only place where this is decided.
 //!
 //! Every action that changes something asks [`may`] first. A *restrained* principal (see
 //! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
@@ -24,7 +24,7 @@ pub(super) struct Work<'a> {
     pub(super) class: Class,
     /// Authority of the task as stated by its executor.
     pub(super) authority: &'a Authority,
-    /// Merge strategy of its worktree, if it has one.
+    /// Merge strategy of the task's worktree, if the task has a worktree.
     pub(super) merge: Option<MergeStrategy>,
     /// The executor's document; a refusal names the parts that determine the authority.
     pub(super) spec: &'a str,
@@ -450,8 +450,7 @@ mod tests {
             Some(&chats),
             &["owner", "rest", "chat"],
         );
-        // An attempt is the same principal if its agent runs a command and if its agent calls a
-        // tool.
+        // An attempt is the same principal whether its agent runs a command or calls a tool.
         let agents = ["owner", "rest", "agent", "nested"];
         let one = held_by(&[of("agent")]);
         check("agent", Verb::Release, Some(&one), &agents);

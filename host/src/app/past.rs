@@ -77,8 +77,8 @@ fn keys(task: &Task) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Run time of a task. Only successes count, because early failures would make the expectation too
-/// short.
+/// Run time of a successful task. `None` for other tasks, because early failures would make the
+/// expected run time too short.
 fn took(task: &Task) -> Option<u64> {
     let State::Done {
         outcome: Outcome::Succeeded,

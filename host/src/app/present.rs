@@ -108,7 +108,7 @@ fn row(task: &Task) -> TaskRow {
     }
 }
 
-/// The word for the phase of a running task, if the task is running.
+/// The word for the phase of a task, if the task is running.
 pub(super) fn phase(task: &Task) -> Option<String> {
     let word = if unrecorded::is_marked(task) {
         Some(ENDED_PHASE)

@@ -193,7 +193,7 @@ mod tests {
         check(Class::Agent, Principal::default(), true);
         check(Class::Command, chat(), true);
         check(Class::Agent, chat(), true);
-        // In a chain of commands that submit each other, the rights stay those of the first
+        // In a chain in which each command submits the next one, the rights stay those of the first
         // submitter.
         let within = |class: Class| {
             let task = task(class, Principal::default());

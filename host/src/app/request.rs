@@ -48,7 +48,7 @@ pub(crate) struct NewTask {
     /// An absolute path. Clients resolve relative paths, because the host runs in another
     /// directory.
     pub(crate) working_directory: PathBuf,
-    /// Variables in addition to those of the request's environment.
+    /// Variables in addition to the variables of the request's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub(crate) struct NewTask {
     /// Budget in USD, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// Run in its own worktree.
+    /// Run the task in its own worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeWish>,
     /// For agents: succeed even if tools were denied and the worktree has no changes.
@@ -101,8 +101,8 @@ pub(crate) struct NewTask {
     pub(crate) allow_denied: bool,
 }
 
-/// A dependency, with the condition that the end of the other task must meet. A name alone means
-/// that the other task must succeed.
+/// A dependency, with the condition for the end of the other task. If only a name is given, the
+/// other task must succeed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct DependencyRef {
     pub(crate) task: TaskRef,

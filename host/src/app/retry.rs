@@ -66,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Starts another attempt that continues from the end of the last one.
+    /// Starts another attempt that continues from the end of the last attempt.
     pub(crate) async fn resume(
         &self,
         by: &Arc<Principal>,

@@ -342,8 +342,7 @@ mod tests {
             let new = changed(&task, &change, &Map::new()).unwrap();
             let request = request(&task.request, &change, &new).unwrap();
             assert_eq!(listed(&of_requests(&task.request, &request)), expected);
-            // No other fields have changed, because a revision takes over only the fields that may
-            // change.
+            // All changed fields are fields that a revision may change.
             let revised = task.request.revised(request.clone());
             assert_eq!(revised, request);
         };

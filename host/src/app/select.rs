@@ -27,7 +27,8 @@ const MOST_OF_A_NAME: usize = 20;
 
 /// Length limit of a name quoted in a message.
 const SHOWN_CHARS: usize = 80;
-/// States of unfinished tasks: `running` first, then the others by how near they are to running.
+/// States of unfinished tasks. `running` is first, and states that are nearer to running come
+/// before states that are further from it.
 const NEAREST_FIRST: [Status; 5] = [
     Status::Running,
     Status::Ready,
@@ -127,8 +128,8 @@ impl Selection {
         Ok(Page::cut(tasks, limit))
     }
 
-    /// Unfinished tasks: running tasks first, then the others by how near they are to running;
-    /// within a state, the newest task first.
+    /// Unfinished tasks, in the order of [`NEAREST_FIRST`]. Within a state, the newest task comes
+    /// first.
     pub(super) fn active(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
         let mut tasks = Vec::new();
         for status in NEAREST_FIRST {
@@ -229,7 +230,7 @@ pub(super) fn graph_of(
     })
 }
 
-/// The graph with unfinished tasks among these graphs. An error if there are several.
+/// The only graph among these that has unfinished tasks. An error if there are several such graphs.
 fn only_unfinished(
     reader: &Reader,
     name: &str,

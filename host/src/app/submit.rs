@@ -96,7 +96,7 @@ impl Host {
             .await
     }
 
-    /// Validates a request as far as possible without the engine.
+    /// Does the part of a request's validation that does not need the engine.
     async fn looked_at(
         &self,
         by: &Arc<Principal>,

@@ -195,8 +195,8 @@ impl Inputs {
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
-    /// Gathers the results of other attempts, and writes the files. A host that takes over the
-    /// attempt finds these files.
+    /// Gathers the results of other attempts, and writes them to files for the attempt's children.
+    /// A host that takes over the attempt finds these files.
     async fn hand_over(
         &self,
         launch: &Launch,

@@ -18,7 +18,7 @@ use crate::{
     supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
 };
 
-/// The most children that one attempt may start.
+/// The maximum number of children that one attempt may start.
 const CHILDREN_MAX: usize = 1000;
 
 /// The failure of a child's start after the attempt was stopped.
@@ -277,7 +277,7 @@ impl Live {
         }
     }
 
-    /// Asks the running instance to stop, unless it was asked before.
+    /// Asks the running instance to stop, if it was not asked before.
     pub(super) fn ask_to_stop(&self, request: StopRequest) {
         let sender = lock(&self.stop).take();
         if let Some(sender) = sender
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_over_when_its_last_child_is() {
+    fn an_attempt_is_over_when_its_last_child_has_ended() {
         check(vec![
             (0, running(), false, false),
             (0, exited(), true, true),

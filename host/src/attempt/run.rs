@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_of_an_earlier_host_is_looked_up_by_boot_and_supervisors() {
+    fn an_attempt_that_no_supervisor_has_is_orphaned_after_a_reboot_and_else_never_received() {
         let check = |is_known: bool, boot: Option<&str>, may_turn_up: bool, expected| {
             let attempt = Attempt {
                 started_monotonic: boot.map(|boot| (MonotonicMs(1), boot.into())),

@@ -1,11 +1,11 @@
 //! The workspace of an attempt: the task's directory or a worktree, the state of its repository,
 //! and the settling of its work.
 //!
-//! Git is used only for agents and for tasks in worktrees, because a call of git takes longer than
-//! a short command. The state of the repository never changes how an attempt ended; if git fails,
-//! its error is stored instead of the state. The result of settling can change how an attempt
-//! ended: if a requested merge fails, the task has not succeeded, so that the task's dependants do
-//! not continue without its work.
+//! Git is used only for agents and for tasks in worktrees. For other tasks, git would take longer
+//! than a short command itself. The state of the repository never changes how an attempt ended; if
+//! git fails, its error is stored instead of the state. The result of settling can change how an
+//! attempt ended: if a requested merge fails, the task has not succeeded, so that the task's
+//! dependants do not continue without its work.
 
 use std::{
     collections::BTreeMap,

@@ -84,7 +84,7 @@ impl Target {
 /// newest backup stays a link. Devices, pipes and directories are never replaced, because other
 /// programs use them.
 fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
-    // A broken link counts as existing.
+    // A broken symbolic link counts as an existing file.
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(path.to_owned());
     };

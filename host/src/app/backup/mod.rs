@@ -50,7 +50,7 @@ pub(crate) struct BackupTaken {
     /// Number of unfinished tasks.
     pub(crate) unfinished: u64,
     pub(crate) events: u64,
-    /// Number of output files; a long output has several.
+    /// Number of output files; a long output has several files.
     pub(crate) logs: u64,
     /// Number of environments; absent if they were left out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,8 +13,8 @@ use crate::{fsx, layout::Layout};
 /// Called between two steps, so that tests can stop at each point at which a kill could happen.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
 
-/// Removes an incomplete restore, or moves a complete one into place; returns whether there was a
-/// complete one.
+/// Removes an incomplete restore, or moves a complete restore into place. Returns whether there was
+/// a complete restore.
 pub(crate) fn place(layout: &Layout) -> io::Result<bool> {
     place_by_steps(layout, &mut || Ok(()))
 }

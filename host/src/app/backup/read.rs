@@ -155,7 +155,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Compares the digests of the entries with the recorded ones.
+    /// Compares the digests of the entries with the recorded digests.
     fn compare(&mut self, name: &Name, written: &[u8]) -> Result<(), AppError> {
         let (expected_name, expected) = self.sums.list();
         let written = String::from_utf8_lossy(written);

@@ -348,8 +348,8 @@ impl Staged {
     }
 }
 
-/// If the numbers of a task's attempts do not increase, the reason why the task cannot be restored:
-/// its next attempt must get the number after the last one.
+/// The reason why a task cannot be restored, if the numbers of its attempts do not increase. They
+/// must increase, because the next attempt gets the number after the last one.
 fn out_of_order(task: &Task) -> Option<String> {
     let mut last = 0;
     for attempt in &task.attempts {

@@ -42,7 +42,7 @@ pub(crate) struct CapacityView {
     pub(crate) advice: Vec<String>,
 }
 
-/// Readings of the machine, limited to what control groups allow the host.
+/// Readings of the machine, or of the part of it that control groups allow the host to use.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReadingView {
     pub(crate) cores: f64,
@@ -84,8 +84,8 @@ pub(crate) struct ClassView {
     /// Number of attempts measured so far; `samples` of them are still used.
     pub(crate) attempts: u64,
     pub(crate) samples: usize,
-    /// Number of samples from which on the measurements are used; `is_trusted` says whether it is
-    /// reached.
+    /// Number of samples that are needed before the measurements are used. `is_trusted` is set once
+    /// this number is reached.
     pub(crate) enough: usize,
     pub(crate) is_trusted: bool,
     #[schemars(extend("format" = "date-time"))]

@@ -1,8 +1,8 @@
 //! The event log, in the order in which events became durable.
 //!
-//! Events are read from the store and never from the engine's memory, so that only durable ones are
-//! reported. Followers are woken by commits and read on from their position; a reader that was cut
-//! off continues after the last number it saw.
+//! Events are read from the store and never from the engine's memory, so that only durable events
+//! are reported. Followers are woken by commits and read on from their position. A reader that was
+//! cut off continues after the last event number that it received.
 
 mod words;
 
@@ -71,8 +71,8 @@ struct Part {
 }
 
 impl Host {
-    /// Streams events from the given position; with `follow` also new ones, until the task or graph
-    /// has ended. Reading stops when the receiver is dropped.
+    /// Streams events from the given position. With `follow`, also streams new events, until the
+    /// task or graph has ended. Reading stops when the receiver is dropped.
     pub(crate) async fn events(
         self: Arc<Self>,
         query: EventQuery,
@@ -236,7 +236,7 @@ fn part(
     })
 }
 
-/// The name of a task; none if the task has no name or is no longer stored.
+/// The name of a task. `None` if the task has no name or is no longer stored.
 fn name_of(
     reader: &Reader,
     id: TaskId,

@@ -34,8 +34,8 @@ pub(super) fn state(node: &Node) -> String {
     fit(&harmless(word.unwrap_or(&node.state)), 24)
 }
 
-/// The run time: `12s`, or `12s (~20s)` if a time was expected; while the task is running `5.0s of
-/// ~20s`; before that `~20s`.
+/// The run time: `12s`, or `12s (~20s)` if a time was expected. While the task is running, `5.0s of
+/// ~20s`. Before the task has begun, `~20s`.
 pub(super) fn time(node: &Node) -> Option<String> {
     let elapsed = node.elapsed_ms.map(in_words);
     let expected = node

@@ -55,7 +55,8 @@ pub(crate) fn dot(graph: &Graph) -> String {
     dot
 }
 
-/// Escapes text in quotes: a backslash begins an escape such as `\N`, and an ampersand an entity.
+/// Escapes text in quotes: a backslash begins an escape such as `\N`, and an ampersand begins an
+/// entity.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")

@@ -44,7 +44,7 @@ pub(crate) struct Graph {
     pub(crate) at: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
-    /// One for each connected component that has an edge.
+    /// A critical path for each connected component that has an edge.
     pub(crate) critical_paths: Vec<CriticalPath>,
 }
 

@@ -1,4 +1,4 @@
-//! Categories of tasks by state. Every output form has its own colours for them.
+//! Categories of tasks by state. Every output form has its own colours for these categories.
 
 use crate::app::view::ENDED_PHASE;
 

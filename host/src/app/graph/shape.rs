@@ -163,7 +163,8 @@ pub(super) fn mark_critical(nodes: &mut [Node], edges: &mut [Edge]) -> Vec<Criti
     longest.into_iter().map(tell).collect()
 }
 
-/// The time of a task in a chain: actual or expected, and at least the time it has been running.
+/// The time that a task takes in a chain. For a finished task, this is its run time. For another
+/// task, it is the expected run time, but at least the time for which the task has been running.
 fn takes_ms(node: &Node) -> u64 {
     let elapsed = node.elapsed_ms.unwrap_or(0);
     if node.outcome.is_some() {

@@ -1,5 +1,5 @@
-//! Jumps of the wall clock. A task that waits for a time of the wall clock follows the jump, but a
-//! deadline does not.
+//! Jumps of the wall clock. A wait for a time of the wall clock follows the jump, but a deadline
+//! does not.
 
 use super::*;
 

@@ -8,7 +8,7 @@ async fn a_new_host_knows_the_queue_from_the_start() {
     let first = one_running(1).await;
     first.submit(2).await.unwrap();
     let store = first.stop().await;
-    // The engine has not run yet: this runtime has one thread, and nothing is awaited.
+    // The engine has not run yet, because this runtime has one thread and nothing is awaited.
     let second = begin(store, 1);
     let snapshot = second.engine.snapshot();
     assert_eq!(snapshot.running + snapshot.queued, 2);
