@@ -1,5 +1,5 @@
-//! Determines the account of a task. Tasks of one account share its usage limit, so the key must be
-//! the same however the directory with the login is spelled.
+//! Determines the account of a task. Tasks of one account share its usage limit, so an account must
+//! have the same key for all spellings of the directory with its login.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use super::error::{AppError, ErrorKind};
 use crate::{digest, fsx, plugin::Manifest};
 
 /// The account of a task with this working directory, and the key of the account's configuration
-/// directory. Starts with an equal key are serialised.
+/// directory. Tasks with the same directory key start one after the other.
 pub(super) async fn account_of(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_account_has_one_key_however_its_directory_is_spelled() {
+    async fn an_account_has_the_same_key_for_all_spellings_of_its_directory() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap().join("home");
         fs::create_dir_all(home.join("work")).unwrap();

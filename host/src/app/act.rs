@@ -22,7 +22,7 @@ use crate::{
     engine::{EngineError, Wait},
 };
 
-/// Time limit of one wait, since clients give up after a minute.
+/// Time limit of one wait, because clients stop waiting after a minute.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
 
 impl Host {
@@ -68,8 +68,9 @@ impl Host {
         }
     }
 
-    /// Returns the task when it is done, or after `limit` (at most 50 s) in its current state.
-    /// While an attempt waits for one of its own descendants, its slot is free for other tasks.
+    /// Returns the task once it is done, or its current state once `limit` (at most 50 s) has
+    /// passed. While an attempt waits for one of its own descendants, its slot is free for other
+    /// tasks.
     pub(crate) async fn wait(
         &self,
         reference: &TaskRef,

@@ -13,7 +13,7 @@ use crate::text::short_id;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// The reason why the task waits; none if it is running, has ended or is about to start.
+/// The reason why the task waits. `None` if it is running, has ended or is about to start.
 pub(super) fn brief(task: &Task, in_the_way: &InTheWay) -> Option<String> {
     let queue = &in_the_way.queue;
     if queue.no_host && !task.is_done() {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_reason_fits_on_a_line() {
+    fn the_short_form_names_the_most_important_reason() {
         let check = |state: State, in_the_way: InTheWay, expected: Option<&str>| {
             let mut task = sample_task(1);
             task.state = state;

@@ -1,5 +1,5 @@
-//! A successful merge by hand ends a task that had failed because of its merge: see
-//! [`claudine_domain::step::MergedByHand`].
+//! If a task had failed because of its merge, a successful merge by hand makes the task succeed:
+//! see [`claudine_domain::step::MergedByHand`].
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::engine::EngineError;
 
-/// The number of the attempt as which the merge counts, and the number of dependants that can run
-/// now.
+/// The number of the attempt that was added for the merge, and the number of dependants that can
+/// run now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ByHand {
     pub(super) attempt: u32,
@@ -37,7 +37,7 @@ impl Host {
     }
 
     /// Ends a task after a successful merge. Returns `None` if the task is running again, because
-    /// its next end decides in this case.
+    /// the end of the new attempt decides in this case.
     pub(super) async fn end_by_hand(
         &self,
         by: &Arc<Principal>,

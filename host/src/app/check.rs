@@ -31,7 +31,7 @@ pub(crate) const TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
 /// Maximum delay of a start.
 pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
-/// Limit of the tasks whose output a task may use.
+/// Maximum number of tasks whose output a task may use.
 pub(crate) const OUTPUTS_USED_MAX: usize = 100;
 
 fn invalid(message: impl Into<String>) -> AppError {
@@ -131,7 +131,7 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
     name_of("the group", name)
 }
 
-/// Checks a name by which people find something again, and which may be given on a line of standard
+/// Checks the name of a task, a graph or a group. The name may be given on a line of standard
 /// input.
 pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
     text(what, name, NAME_MAX_CHARS)?;
@@ -154,7 +154,7 @@ pub(super) fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppE
             "{what} has a control character at position {at}"
         )));
     }
-    // U+2800 is a Braille pattern without dots.
+    // U+2800 is a Braille pattern without dots, so it is invisible although it is no white space.
     if value.chars().all(|c| c.is_whitespace() || c == '\u{2800}') {
         return Err(invalid(format!("{what} has no visible characters")));
     }
@@ -233,8 +233,8 @@ fn each_variable<'a>(
     Ok(())
 }
 
-/// Checks the working directories of all tasks; an error includes the index of its task. They may
-/// be on a disk that does not answer, so the checks run on a thread that may block.
+/// Checks the working directories of all tasks; an error includes the index of its task. The
+/// directories may be on a disk that does not answer, so the checks run on a thread that may block.
 pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut directories: Vec<(usize, PathBuf)> = Vec::new();
     for (index, Checked { task, .. }) in tasks.iter().enumerate() {
@@ -286,7 +286,7 @@ fn working_directory(path: &Path) -> Result<(), AppError> {
     })
 }
 
-/// The error without its number.
+/// The text of the error, without the number that the system gives it.
 fn plain(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "it does not exist".to_owned(),

@@ -195,7 +195,7 @@ impl Sums {
     }
 }
 
-/// The time at which the cost of an attempt counts.
+/// The time to which the cost of an attempt is assigned.
 fn moment(attempt: &Attempt) -> Timestamp {
     let ended = attempt.ended.as_ref().map(|ended| ended.at);
     ended.or(attempt.started_at).unwrap_or(attempt.assigned_at)

@@ -1,5 +1,5 @@
-//! Shuts a host down. The host completes a requested shutdown by itself: the caller only watches,
-//! and may leave and ask again.
+//! Shuts a host down. The host completes a requested shutdown by itself. The caller only watches,
+//! and may disconnect and ask again.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -27,9 +27,10 @@ use crate::{
 
 /// Pause after a failed step of the shutdown.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Time limit for lifting a drain. The engine lifts it between two inputs.
+/// Time limit for lifting a drain. The engine needs only a moment for it, between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
-/// Maximum number of cancellations in progress at once. Those in progress are committed together.
+/// Maximum number of cancellations in progress at once. Cancellations in progress are committed
+/// together.
 const CANCELS_AT_ONCE: usize = 64;
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
@@ -60,8 +61,8 @@ pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> bool {
 }
 
 impl Host {
-    /// Shuts the host down. Returns when the shutdown begins; with `Drain` and `Kill`, this is when
-    /// the last attempt has ended.
+    /// Shuts the host down. Returns when the host begins to end. For `Drain` and `Kill`, this is
+    /// after the end of the last attempt.
     pub(crate) async fn go_down(
         &self,
         by: &Arc<Principal>,
@@ -85,8 +86,8 @@ impl Host {
         }
     }
 
-    /// Lifts a drain or kill in progress; returns whether there was one. Tasks cancelled so far
-    /// stay cancelled.
+    /// Lifts a drain or kill in progress, and returns whether there was one to lift. Tasks
+    /// cancelled so far stay cancelled.
     pub(crate) async fn stay_up(&self, by: &Arc<Principal>) -> Result<bool, AppError> {
         // Without a shutdown in progress there is nothing to lift.
         if self.leaving.wanted.borrow().is_some() {
@@ -116,7 +117,7 @@ impl Host {
         self.leaving.leaves.send_replace(Some(mode));
     }
 
-    /// Carries out requested shutdowns, for as long as the host runs; returns when it has to end.
+    /// Carries out requested shutdowns while the host runs. Returns when the host has to end.
     pub(crate) async fn lead_down(&self) -> DownMode {
         let mut wanted = self.leaving.wanted.subscribe();
         loop {
@@ -137,7 +138,8 @@ impl Host {
         }
     }
 
-    /// Resolves when the host may end in this mode.
+    /// Resolves with the requested mode when the host may end. Without a request, lifts a drain and
+    /// never resolves.
     async fn go_through(&self, asked: Option<Wanted>) -> DownMode {
         let mode = asked.as_ref().map(|asked| asked.mode);
         loop {
@@ -160,7 +162,8 @@ impl Host {
         }
     }
 
-    /// Does not check for a drain first, because a drain may still be on its way to the engine.
+    /// Always asks the engine to lift a drain, because the input that begins a drain may still be
+    /// on its way to the engine.
     async fn undrain(&self) -> Result<(), AppError> {
         self.engine.command(Input::Undrain).await?;
         Ok(())

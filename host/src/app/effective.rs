@@ -1,5 +1,5 @@
-//! Determines the authority that a request would have after all defaults. Its executor states this
-//! authority.
+//! Determines the authority that a request has after all defaults are applied. The executor of the
+//! request states this authority.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::plugin::{Draft, visible};
 
 impl Host {
     /// Decides whether these tasks may be submitted, and returns the authority of each. Commands of
-    /// an unrestrained principal are skipped: their authority is not checked, and there may be a
-    /// hundred thousand of them.
+    /// an unrestrained principal are skipped, because their authority is not checked and there may
+    /// be a hundred thousand of them.
     pub(super) async fn may_submit(
         &self,
         by: &Principal,
@@ -55,7 +55,7 @@ impl Host {
         if !by.restrained {
             return Ok(());
         }
-        // New instructions are for the task itself, and not for its dependants.
+        // The new instructions apply to the task itself, and not to its dependants.
         let said = retry.resume.as_deref();
         let changed = retry.revision.as_ref().and_then(|it| it.spec.clone());
         self.may_run_again(by, &retry.task, changed, said).await?;
@@ -92,7 +92,8 @@ impl Host {
         Ok(())
     }
 
-    /// `changed` is the new document, if there is one; `said` are new instructions.
+    /// Decides whether a task may run again. `changed` is the new document, if there is one; `said`
+    /// are new instructions, if there are any.
     async fn may_run_again(
         &self,
         by: &Principal,
@@ -143,8 +144,8 @@ impl Host {
     }
 }
 
-/// The document with new instructions in place of the prompt, because they may give an agent more
-/// authority than its prompt did.
+/// The document with the new instructions as its prompt. They are checked like a prompt, because
+/// they may give an agent more authority than its prompt did.
 fn told(spec: &str, said: &[u8]) -> Option<String> {
     let said = std::str::from_utf8(said).ok()?.trim();
     let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;

@@ -51,7 +51,7 @@ pub(crate) struct Mistake {
     pub(crate) snippet: Option<String>,
 }
 
-/// `pipe.yaml:7:32: unknown field …`
+/// For example `pipe.yaml:7:32: unknown field …`.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line, self.column) {
@@ -72,7 +72,7 @@ pub(crate) struct AppError {
     /// Advice on what to do, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// The single mistakes, if there may be several.
+    /// The individual mistakes, if a request can have several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<Mistake>,
     /// Tasks that the name or id may mean, newest first.

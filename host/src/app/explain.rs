@@ -24,12 +24,12 @@ use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Reasons outside a task why it waits.
+/// Information that explains why a task waits, but is not stored with the task.
 #[derive(Default)]
 pub(super) struct InTheWay {
     /// Reasons that hold for the whole queue.
     pub(super) queue: QueueView,
-    /// The refusal by admission.
+    /// The reason for which admission does not start the task.
     pub(super) refusal: Option<Refusal>,
     /// The reason why output of the task's attempt cannot be written.
     pub(super) held_back: Option<String>,
@@ -50,9 +50,9 @@ pub(super) struct InTheWay {
     pub(super) limit: Option<String>,
     /// Whether the usage limit has ended.
     pub(super) is_limit_over: bool,
-    /// The command that continues the task although it has ended.
+    /// The command that continues the task after its end, if there is such a command.
     pub(super) way_out: Option<String>,
-    /// The command that continues the culprit although it has ended.
+    /// The command that continues the culprit after its end, if there is such a command.
     pub(super) culprit_way_out: Option<String>,
     /// Whether the task was restored from a backup without its environment.
     pub(super) without_environment: bool,
@@ -188,7 +188,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             (*since, reasons.collect())
         }
     };
-    // A task that waits for something else would not start even if the queue were open.
+    // If the task waits for something other than the queue, the reasons why nothing in the queue
+    // starts are added, because they apply to the task too.
     let is_kept = has_yet_to_run(task) && !is_queued(task);
     let kept = queue.reasons().filter(|_| is_kept);
     let environment = (without_environment && has_yet_to_run(task)).then(|| {
@@ -249,7 +250,7 @@ fn held(task: &Task) -> String {
     let Some(taken_at) = task.restored_from else {
         return format!("held by {by}; release it with `claudine release {id:#}`");
     };
-    // `--restored` does not release a task that somebody holds as well.
+    // `--restored` does not release a task that is also held by somebody.
     if !task.holders.is_empty() {
         return format!("{by}; release it with `claudine release {id:#}`");
     }
@@ -328,7 +329,8 @@ fn running(phase: &Phase) -> String {
     }
 }
 
-/// Describes a running task if no host runs: steps that only a host takes wait for the next host.
+/// Describes a running task while no host runs. Steps that only a host can take wait for the next
+/// host.
 fn running_without_host(phase: &Phase, is_unrecorded: bool, is_out_of_sight: bool) -> String {
     let what = match phase {
         _ if is_unrecorded => {

@@ -23,7 +23,7 @@ use crate::{
     text::{shell_word, similar},
 };
 
-/// Limit of the unfinished tasks named for each group.
+/// Maximum number of unfinished tasks that are listed for each group.
 const TASKS_NAMED: usize = 10;
 /// States of unfinished tasks that are not running.
 const QUEUED: [Status; 4] = [
@@ -34,8 +34,8 @@ const QUEUED: [Status; 4] = [
 ];
 
 impl Host {
-    /// Changes a group. A group that was never set and has no tasks is created only if the request
-    /// says so, because a group with a misspelled name would stay for ever.
+    /// Changes a group. A group that has no settings and no tasks is created only if the request
+    /// asks for this, because a group with a misspelled name would stay for ever.
     pub(crate) async fn set_group(
         &self,
         by: &Arc<Principal>,
@@ -139,8 +139,8 @@ fn empty(name: String) -> GroupView {
     }
 }
 
-/// Adds the numbers of unfinished tasks to the groups, and adds the groups that exist only because
-/// they have tasks.
+/// Adds the numbers of unfinished tasks to the groups. Also adds groups that have no settings, but
+/// have tasks.
 fn with_tasks(
     reader: &Reader,
     mut groups: BTreeMap<String, GroupView>,

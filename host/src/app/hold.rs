@@ -76,7 +76,8 @@ impl Host {
     /// Releases all tasks that are held only because they were restored from a backup.
     pub(crate) async fn release_restored(&self, by: &Arc<Principal>) -> Result<Changed, AppError> {
         let (tasks, any) = self.read(restored).await?;
-        // None of these tasks has a holder, so a decision about one is valid for all.
+        // None of these tasks has a holder, so the decision about one task is valid for all of
+        // them.
         if let Some(task) = any {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
         }

@@ -60,16 +60,16 @@ pub(crate) struct Host {
     pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Notifies followers that a log has grown.
     pub(super) watch: LogWatch,
-    /// Readers of logs; each ends with its client.
+    /// Readers of logs. Each reader ends when its client disconnects.
     pub(super) reading: TaskTracker,
-    /// Permits for reading a task for which a request waits.
+    /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
     pub(super) past: KeptPast,
 }
 
 /// Finds the attempt of a process, given the process and its ancestors, and whether the attempt or
-/// the host started the process. The answer is none if this is uncertain.
+/// the host started the process. `None` if this is uncertain.
 pub(crate) type AttemptOf =
     Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 
@@ -155,8 +155,8 @@ impl Host {
         }
     }
 
-    /// Reads on a thread that may block, and sees at least all changes whose requests were answered
-    /// before.
+    /// Reads on a thread that may block. The read sees at least the changes of all requests that
+    /// were answered before.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, AppError>
     where
         T: Send + 'static,

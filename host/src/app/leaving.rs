@@ -30,8 +30,8 @@ impl Leaving {
     }
 }
 
-/// The mode after another request. A drain during a kill joins the kill and does not undo its
-/// cancels.
+/// The mode of the shutdown after another request. If a drain is requested during a kill, the mode
+/// stays `Kill`, and cancelled tasks stay cancelled.
 pub(super) fn joined(before: Option<DownMode>, asked: DownMode) -> DownMode {
     match (before, asked) {
         (Some(DownMode::Kill), DownMode::Drain) => DownMode::Kill,

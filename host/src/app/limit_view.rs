@@ -37,8 +37,8 @@ pub(super) fn limit_text(account: &AccountKey, limit: Option<&str>, until: Times
     phrase(executor_of(account), limit, "until", &rfc3339(until))
 }
 
-/// Describes a limit that has ended although tasks still wait for it, because no host has started
-/// them since.
+/// Describes a limit that has ended, for tasks that still wait for it because no host has started
+/// them since then.
 pub(super) fn past_limit_text(
     account: &AccountKey,
     limit: Option<&str>,

@@ -19,7 +19,7 @@ use crate::{
     store::{Filter, Status},
 };
 
-/// Maximum number of waiting tasks that are checked for a limit.
+/// Maximum number of waiting tasks that are read to find those that wait for a limit.
 const LOOKED_AT: usize = 1_000;
 
 fn account_waited_for(task: &Task) -> Option<&AccountKey> {
@@ -63,7 +63,7 @@ impl Host {
         Ok(views.collect())
     }
 
-    /// Adds the name of the limit to a task that waits for it, or says that the limit has ended.
+    /// Adds the name of the limit to a task that waits for it, or a note that the limit has ended.
     pub(super) fn name_limit(&self, task: &Task, view: &mut TaskRow) {
         if let State::Waiting {
             why: WaitingFor::Account(account),

@@ -27,8 +27,8 @@ use crate::{
 
 /// Maximum number of pieces read ahead of a slow client.
 const AHEAD: usize = 2;
-/// Time between two checks for the end of an attempt. The checks are needed because not every end
-/// has an event: if the account is parked, there is none.
+/// Time between two checks for the end of an attempt. The checks are needed because an attempt can
+/// end without an event, for example if its account is at a usage limit.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// Size limit of the last lines, because they are sent in one piece.
 const LINES_MAX_BYTES: usize = 1 << 20;
@@ -106,8 +106,8 @@ impl Host {
         Ok(receiver)
     }
 
-    /// Reads one attempt; if the reader follows, also the later attempts in turn, until the task is
-    /// done.
+    /// Reads the output of one attempt. If the reader follows, continues with the later attempts
+    /// until the task is done.
     async fn read_attempts(
         &self,
         reading: &Reading,
@@ -179,8 +179,8 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                // Fails if the engine has ended; in that case the connection ends together with the
-                // host.
+                // If the engine has ended, `finished` fails and is ignored here, because the
+                // connection ends together with the host.
                 Ok(()) = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
@@ -244,7 +244,8 @@ impl Host {
 }
 
 /// The number of the attempt: the requested one, or the last attempt that began. A reader that
-/// follows may also request the attempt after the last one, and waits for its beginning.
+/// follows may also request the attempt after the last one, and then waits until that attempt
+/// begins.
 fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
     let number = |attempt: &Attempt| attempt.number;
     let (last, last_run) = (

@@ -1,9 +1,9 @@
-//! Decides who may do what, in a single place.
+//! Decides which principal may perform which action. This is the only place where this is decided.
 //!
 //! Every action that changes something asks [`may`] first. A *restrained* principal (see
 //! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
-//! clients: its request is judged by its effect after all defaults, and refused if this effect
-//! exceeds the settings. The refusal names the reason and the setting that a person can change.
+//! clients: its request is checked with all defaults applied, and refused if its effect would
+//! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
     principal::{Authority, Principal, Step, Via},
@@ -17,14 +17,14 @@ use crate::config::McpCeiling;
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
 
-/// A task to be run.
+/// A task that is to run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work<'a> {
     pub(super) executor: &'a str,
     pub(super) class: Class,
     /// Authority of the task as stated by its executor.
     pub(super) authority: &'a Authority,
-    /// Merge strategy of its worktree, if it has one.
+    /// Merge strategy of the task's worktree, if the task has a worktree.
     pub(super) merge: Option<MergeStrategy>,
     /// The executor's document; a refusal names the parts that determine the authority.
     pub(super) spec: &'a str,
@@ -75,8 +75,8 @@ pub(super) fn may(
         {
             Err(persons(by, verb))
         }
-        // An attempt of a command may do what its submitter may do, except shut down the host that
-        // runs it.
+        // An attempt of a command may do what its submitter may do. It may not shut down the host
+        // that runs it.
         Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
@@ -117,7 +117,7 @@ pub(super) fn may_use(
     Err(forbidden(message, "executors"))
 }
 
-/// Checks a task to be run against the settings for MCP clients.
+/// Checks a task that is to run against the settings for MCP clients.
 fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), AppError> {
     may_use(by, work.executor, ceiling)?;
     if let Some(strategy) = work.merge {
@@ -221,13 +221,14 @@ pub(super) fn forbidden(message: String, setting: &str) -> AppError {
     ))
 }
 
-/// A refusal of an action reserved for persons, whatever the settings are.
+/// The refusal of an action that is always reserved for persons, regardless of the settings.
 pub(super) fn forbidden_to(message: String) -> AppError {
     AppError::new(ErrorKind::Forbidden, message)
         .hint("a person can do that at a terminal, outside of any task")
 }
 
-/// The origin of a request, as a reason for the settings for MCP clients to apply.
+/// The way in which a request arrived, for messages. It is the reason why the settings for MCP
+/// clients apply.
 pub(super) fn way(by: &Principal) -> &'static str {
     match by.via {
         Via::Mcp => "over MCP",
@@ -302,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Each kind of principal, with its name in the tables.
+    /// Each kind of principal, with its name in the tables of these tests.
     fn principals() -> Vec<(&'static str, Principal)> {
         let task = Some(TaskId::new(0, 7));
         vec![
@@ -347,7 +348,7 @@ mod tests {
     const PERSONS: &[&str] = &["owner", "rest"];
 
     #[test]
-    fn each_principal_may_do_the_actions_of_its_row() {
+    fn each_principal_may_do_only_the_actions_that_the_table_allows() {
         let read = Authority::of_words("read", []);
         let edit = Authority::of_words("edit", []);
         let network = Authority::of_words("read", ["network"]);
@@ -438,7 +439,7 @@ mod tests {
             let mut all = principals().into_iter();
             all.find(|(name, _)| *name == word).unwrap().1
         };
-        // Tasks stored by older versions name no holder; the holder was a person.
+        // Tasks that were held by older versions name no holder. Their holder was always a person.
         check("old", Verb::Release, Some(&held_by(&[])), PERSONS);
         let owners = held_by(&[Principal::default()]);
         check("owner", Verb::Release, Some(&owners), PERSONS);

@@ -33,8 +33,8 @@ pub(crate) struct MergeWorktree {
 pub(crate) struct WorktreeMerged {
     pub(crate) task: String,
     pub(crate) merge: Merge,
-    /// Number of the attempt as which this merge counts, if it succeeded and the task had failed
-    /// because of an earlier merge.
+    /// Number of the attempt that was added for this merge, if the merge succeeded and the task had
+    /// failed because of an earlier merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
     /// Number of dependants that can run now.

@@ -1,7 +1,8 @@
 //! Refuses names that could be taken for other tasks.
 //!
-//! A name takes precedence over the end of an id. So a task named like the end of another task's
-//! id, as lists show it, would receive the actions meant for the other task.
+//! A task can be referred to by its name or by the end of its id, and a name takes precedence. If a
+//! task were named like the end of another task's id, as lists show it, actions for the other task
+//! would be applied to the named task.
 
 use claudine_domain::id::{IdEnd, SHORT_DIGITS};
 
@@ -13,7 +14,8 @@ use super::{
 use crate::store::{Intent, Resolved, is_word};
 
 impl Host {
-    /// Refuses the first of these names that is not allowed, by its index.
+    /// Checks the names of several tasks. The error is about the first name that is not allowed,
+    /// and comes with its index.
     pub(super) async fn names_of_their_own(
         &self,
         names: &[Option<String>],
@@ -42,7 +44,7 @@ impl Host {
     }
 }
 
-/// Refuses a name that has a meaning wherever tasks or graphs are named: a keyword, or `-` for
+/// Refuses a name that has a special meaning in place of a task or graph: a keyword, or `-` for
 /// standard input.
 pub(super) fn not_reserved(name: &str) -> Result<(), AppError> {
     if is_word(name) || name == "-" {
@@ -52,7 +54,7 @@ pub(super) fn not_reserved(name: &str) -> Result<(), AppError> {
     Ok(())
 }
 
-/// The first of these names by which a task of another name would be found.
+/// The first of these names that, if given as a reference, would find a task with a different name.
 fn first_taken(
     reader: &Reader,
     names: Vec<(usize, String)>,

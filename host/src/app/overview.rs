@@ -1,8 +1,7 @@
-//! Tasks as a screen shows them: unfinished ones first, then the last finished ones, and changes
-//! since an earlier look.
+//! Tasks in the form in which a screen shows them: unfinished tasks first, then the tasks that
+//! ended last. Later answers have only the changes since an earlier answer.
 //!
-//! A screen asks for changes: the answer comes as soon as there are any, with only the changed
-//! rows.
+//! A screen asks for changes, and gets an answer with the changed rows as soon as there are any.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -47,7 +46,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(50);
 /// Tasks, and the number of tasks in each state.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Overview {
-    /// All tasks of a screen, or the changed ones.
+    /// All tasks of a screen, or only the changed tasks.
     pub(crate) tasks: Vec<TaskRow>,
     /// Number of the last event included; pass it to ask for later changes.
     pub(crate) sequence: u64,
@@ -101,7 +100,8 @@ impl Host {
                 format!("an overview has at most {MOST_ENDED} finished tasks, not {limit}"),
             ));
         }
-        // A single list does not show expected times, and should not wait for them.
+        // A list that is requested once does not show expected run times, so it does not wait for
+        // them either.
         let past = Past::default();
         let overview = self
             .read(move |reader| overview(reader, &filter, limit as usize, &past))
@@ -124,7 +124,7 @@ impl Host {
         };
         let mut commits = self.engine.commits();
         loop {
-            // Later commits end the wait.
+            // Marks the commits so far as seen, so that only later commits end the wait below.
             commits.borrow_and_update();
             let left = ends_at.saturating_sub(clock::monotonic());
             let past = Arc::clone(&past);
@@ -140,7 +140,7 @@ impl Host {
         }
     }
 
-    /// Adds values that are not in the store.
+    /// Adds the values that are not read from tasks.
     async fn completed(&self, mut overview: Overview) -> Result<Overview, AppError> {
         overview.daily_usd = self.settings.limits.daily_micro_usd.map(dollars);
         overview.queue = self.queue().await?;
@@ -163,8 +163,8 @@ fn overview(
     limit: usize,
     past: &Past,
 ) -> Result<Overview, AppError> {
-    // The number is read first, so that changes during the next reads are reported again rather
-    // than missed.
+    // The number is read first, so that changes during the reads below are reported again by the
+    // next answer instead of being missed.
     let sequence = reader.store.last_event()?;
     let selection = Selection::of(reader, filter, Purpose::Show)?;
     let mut tasks = selection.active(reader, MOST_ACTIVE + 1)?;
@@ -191,7 +191,8 @@ fn overview(
     })
 }
 
-/// The changes. `None` if nothing has changed, unless an empty answer is wanted.
+/// The changes after an event. If nothing has changed, returns `None`, or an empty answer if
+/// `at_any_rate` is set.
 fn changes(
     reader: &Reader,
     after: Sequence,

@@ -16,7 +16,8 @@ use crate::{clock, lock::lock};
 /// Time for which the run times are reused.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Maximum number of runs that count, the newest ones; older ones say little.
+/// Maximum number of earlier runs that are used. The newest runs are used, because older runs say
+/// little about the next one.
 const RUNS: usize = 21;
 
 /// Run times of successful tasks by executor and name, and by executor and summary.
@@ -48,8 +49,8 @@ impl Past {
     }
 }
 
-/// The run times that were read last. They are kept for repeated requests, because some thousand
-/// tasks have to be read for them.
+/// The run times that were read last. They are kept for repeated requests, because reading them
+/// means reading some thousand tasks.
 #[derive(Default)]
 pub(super) struct KeptPast(Mutex<Option<(Duration, Arc<Past>)>>);
 
@@ -64,7 +65,7 @@ impl KeptPast {
     }
 }
 
-/// The keys of a task, the more specific one first. The newline keeps summaries apart from names.
+/// The keys of a task, the more specific one first. The newline distinguishes summaries from names.
 fn keys(task: &Task) -> Vec<(String, String)> {
     let request = &task.request;
     let named = request.name.clone();
@@ -76,8 +77,8 @@ fn keys(task: &Task) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Run time of a task. Only successes count, because early failures would make the expectation too
-/// short.
+/// Run time of a successful task. `None` for other tasks, because early failures would make the
+/// expected run time too short.
 fn took(task: &Task) -> Option<u64> {
     let State::Done {
         outcome: Outcome::Succeeded,
@@ -133,12 +134,12 @@ mod tests {
             assert_eq!(past.expected(&sample.into_task()), expected);
         };
         check(named(task(9), "build"), Some(25_000));
-        // The name is new, but the request is not.
+        // No earlier task has this name, but earlier tasks had the same request.
         check(named(task(9).asked("cargo doc"), "other"), Some(6_000));
         check(task(9).asked("cargo doc"), Some(6_000));
         check(task(9).asked("cargo doc").by("mock"), None);
         check(named(task(9).by("mock"), "build"), None);
-        // A summary does not match an equal name.
+        // A task with a request `build` is not similar to a task with the name `build`.
         check(task(9).asked("build"), None);
     }
 }

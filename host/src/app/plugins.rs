@@ -10,7 +10,7 @@ use super::{
 use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
 
 impl Host {
-    /// All plugins; with `refresh` their health checks run again.
+    /// All plugins. With `refresh`, their health checks run again.
     pub(crate) async fn plugins(&self, refresh: bool) -> Vec<PluginView> {
         self.plugins
             .list(refresh)
@@ -127,7 +127,8 @@ fn detail(inspection: &Inspection) -> PluginDetail {
     }
 }
 
-/// Parses a schema; invalid JSON was refused when the plugin was loaded.
+/// Parses a schema. It is valid JSON, because a plugin with an invalid schema is refused when it is
+/// loaded.
 fn schema(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -147,7 +148,7 @@ mod tests {
     use crate::plugin::{Grant, Manifest, Origin, Shipped};
 
     #[test]
-    fn a_plugin_without_its_grant_is_not_healthy() {
+    fn a_plugin_without_its_grant_is_shown_as_needing_it() {
         let check = |asks: &str, granted: &[&str], expected: &str| {
             let manifest = format!(
                 "kind = \"executor\"\nname = \"make\"\nversion = \"1.0.0\"\nwit = \"0.1.0\"\n\

@@ -1,5 +1,5 @@
-//! Turns a request for a task into one for the board, with the additions of the executor's manifest
-//! and a summary for lists.
+//! Turns a client's request for a task into a request for the board, with the additions of the
+//! executor's manifest and a summary for lists.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
 /// Length limit of the summary.
 const SUMMARY_CHARS: usize = 120;
 
-/// The path without a trailing slash and without `.`. `..` is kept, because it may come after a
-/// link.
+/// The path without a trailing slash and without `.`. `..` is kept, because the component before it
+/// may be a symbolic link.
 pub(super) fn plain(path: &std::path::Path) -> String {
     let path: std::path::PathBuf = path.components().collect();
     path.to_string_lossy().into_owned()
@@ -55,7 +55,7 @@ const SHORT_BYTES: usize = 4 << 10;
 /// Maximum number of documents validated together, because they share one time limit.
 const TOGETHER: usize = 64;
 
-/// Has the executors validate the documents; an error includes the index of its task.
+/// Lets the executors validate the documents. An error includes the index of its task.
 pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut first = 0;
     while let Some(one) = tasks.get(first) {
@@ -184,8 +184,8 @@ pub(super) fn idempotency(
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
-    // Both are appended after the JSON, so that requests with neither a budget nor a name keep the
-    // digest of earlier versions.
+    // The budget and the name are appended after the JSON, so that requests without them have the
+    // same digest as in earlier versions.
     if let Some(micro_usd) = graph_micro_usd {
         payload.extend_from_slice(&micro_usd.to_be_bytes());
     }

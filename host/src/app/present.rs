@@ -108,7 +108,7 @@ fn row(task: &Task) -> TaskRow {
     }
 }
 
-/// The word for the phase of a running task.
+/// The word for the phase of a task, if the task is running.
 pub(super) fn phase(task: &Task) -> Option<String> {
     let word = if unrecorded::is_marked(task) {
         Some(ENDED_PHASE)
@@ -173,7 +173,7 @@ pub(super) fn held_by(task: &Task) -> String {
     }
 }
 
-/// Total cost of the attempts that reported one.
+/// Total cost of the attempts that reported a cost.
 fn cost_usd(task: &Task) -> Option<f64> {
     let costs = task.attempts.iter().filter_map(Attempt::cost_micro_usd);
     costs.reduce(u64::saturating_add).map(dollars)
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::store::sample_task;
 
-    /// The task was retried, and cancelled before the next attempt.
+    /// The task of this test was retried, and was cancelled before its next attempt.
     #[test]
     fn the_end_of_a_task_shows_nothing_of_an_earlier_attempt() {
         let check = |outcome: Outcome, at: u64, exit_code: Option<i32>, started: bool| {

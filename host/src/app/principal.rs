@@ -19,7 +19,7 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 pub(crate) struct Peer {
     uid: u32,
     /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
-    /// host. An error message if this host could not look at the process.
+    /// host. An error message if this host could not open the process.
     process: Result<Option<Arc<Handle>>, String>,
 }
 
@@ -37,7 +37,8 @@ impl Peer {
     }
 }
 
-/// The caller behind a connection, independent of the origin of a request.
+/// The caller behind a connection. Together with the way in which a request arrives (`Via`), it
+/// determines the principal of the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Caller {
     kind: Kind,
@@ -49,14 +50,15 @@ impl Caller {
         kind: Kind::Owner,
         restrained: false,
     };
-    /// A process in an unknown attempt.
+    /// A process that may belong to any attempt.
     const SOME_AGENT: Self = Self {
         kind: Kind::Agent { task: None },
         restrained: true,
     };
 
-    /// A process in an attempt of this task. A command acts for its submitter, but an agent acts on
-    /// its own, and so does a program that git starts for the host, such as a hook.
+    /// A process in an attempt of this task. A command acts for the submitter of its task. An agent
+    /// acts on its own. A program that git starts for the host, such as a hook, acts on its own
+    /// too.
     fn within(task: &Task, side: Side) -> Self {
         let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
@@ -147,7 +149,8 @@ fn is_of_a_host(marker: &str) -> bool {
     owner == Some(HOST)
 }
 
-/// Parses a marker: of an attempt or, with a `+`, of a command that the host runs for an attempt.
+/// Parses the marker of an attempt or, if it has a `+`, of a command that the host runs for an
+/// attempt.
 fn marked(marker: &str) -> Option<(AttemptId, Side)> {
     let (attempt, side) = match marker.split_once('+') {
         Some((attempt, _)) => (attempt, Side::Host),
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_at_most_the_rights_of_its_submitter_and_an_agent_fewer() {
+    fn a_command_has_the_rights_of_its_submitter_and_an_agent_is_restrained() {
         let chat = || Caller::OWNER.by(Via::Mcp);
         let check = |class: Class, by: Principal, restrained: bool| {
             let task = task(class, by.clone());
@@ -190,7 +193,8 @@ mod tests {
         check(Class::Agent, Principal::default(), true);
         check(Class::Command, chat(), true);
         check(Class::Agent, chat(), true);
-        // In a chain of commands the rights stay those of the first submitter.
+        // In a chain in which each command submits the next one, the rights stay those of the first
+        // submitter.
         let within = |class: Class| {
             let task = task(class, Principal::default());
             Caller::within(&task, Side::Attempt).by(Via::Cli)
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_names_an_attempt_or_a_command_of_the_host_for_it() {
+    fn the_marker_of_an_attempt_or_of_its_host_command_is_parsed() {
         let attempt = AttemptId {
             task: sample_task(1).id,
             number: 1,
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_a_person_except_over_mcp() {
+    fn the_owner_counts_as_a_person_except_over_mcp() {
         for (via, person) in [(Via::Cli, true), (Via::Rest, true), (Via::Mcp, false)] {
             assert_eq!(Caller::OWNER.by(via).is_person(), person, "{via:?}");
             assert!(!Caller::SOME_AGENT.by(via).is_person());

@@ -50,8 +50,8 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether nothing keeps queued tasks from starting, neither all of them nor those of an
-    /// account.
+    /// Whether there is no reason for which all queued tasks, or the queued tasks of an account, do
+    /// not start.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }

@@ -1,6 +1,6 @@
 //! Reads tasks and the state of the host. Tasks come from the store; the state of the queue and of
-//! the host comes from the engine's snapshot. The engine itself is asked only by `why`, and by
-//! `info` for a sign of life.
+//! the host comes from the engine's snapshot. Only `why`, and `info` for a sign of life, ask the
+//! engine itself.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::{
     transcript::Output,
 };
 
-/// Time limit for the engine's answer, which it gives between two inputs.
+/// Time limit for the engine's sign of life, which the engine sends between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// Maximum number of transcript lines shown as the output of an agent without a result.
 const OUTPUT_LINES: u64 = 100;
@@ -48,7 +48,7 @@ const UPSTREAM_SHOWN: usize = 10;
 /// Limit of the unreadable rows named in warnings.
 const UNREADABLE_SHOWN: usize = 10;
 
-/// The words by which lists are filtered for states and outcomes.
+/// The words for states and outcomes by which lists can be filtered.
 pub(crate) fn state_words() -> Vec<&'static str> {
     store::words()
 }
@@ -139,7 +139,7 @@ impl Host {
         })
     }
 
-    /// Daily budget of agents and the amount spent; none without a budget, or if the store cannot
+    /// Daily budget of agents and the amount spent. `None` without a budget, or if the store cannot
     /// be read.
     async fn day_budget(&self) -> Option<BudgetView> {
         let daily = self.settings.limits.daily_micro_usd?;
@@ -148,14 +148,14 @@ impl Host {
         Some(BudgetView::of(spent.await.ok()?, daily))
     }
 
-    /// Settings that the host was started with.
+    /// Settings with which the host was started.
     pub(crate) fn settings(&self) -> Vec<config::Shown> {
         self.settings.shown()
     }
 
     pub(crate) async fn info(&self) -> HostInfo {
         let mut faults = Vec::new();
-        // The snapshot exists even if the engine no longer works.
+        // The snapshot can be read even if the engine no longer works.
         if clock::within(SIGN_OF_LIFE, self.engine.answers()).await != Some(true) {
             faults.push("the engine does not answer: nothing is started or stopped".to_owned());
         }
@@ -221,8 +221,9 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
 }
 
-/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If the
-/// task has no process that shows its supervisor, any stopped supervisor counts.
+/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If no
+/// process of the task shows which supervisor the task has, the pid of any stopped supervisor is
+/// returned.
 fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
         return None;
@@ -245,7 +246,7 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
-/// The command that continues a finished agent, if a single option is enough.
+/// The command that continues a finished agent's task, if the task lacked only a single option.
 fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     if task.request.class != Class::Agent || !task.is_done() {
         return Ok(None);
@@ -253,7 +254,8 @@ fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     Ok(reader.full_view(task)?.hint)
 }
 
-/// The reasons in other tasks why this task does not start or did not run.
+/// A task, with the reasons in other tasks or in budgets for which it does not start or did not
+/// run.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();

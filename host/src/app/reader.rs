@@ -33,7 +33,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 pub(crate) struct Reader {
     pub(super) store: Arc<dyn Store>,
     pub(super) layout: Layout,
-    /// Whether no host runs, so that the ends of processes are not recorded.
+    /// Whether no host runs. If so, ends of processes are not recorded in the store.
     pub(super) no_host: bool,
 }
 
@@ -198,7 +198,7 @@ pub(super) fn unknown(reference: &str) -> AppError {
     .hint("`claudine list` lists the tasks")
 }
 
-/// The error for an unknown task; the text may be too short a part of an id.
+/// The error for an unknown task. If the text is too short a part of an id, a hint says so.
 fn no_match(reference: &str, intent: Intent) -> AppError {
     let error = unknown(reference);
     let fewest = intent.fewest_digits();

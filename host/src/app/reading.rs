@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::{error::AppError, view::LogPiece};
 use crate::supervise::log::Channel;
 
-/// A stream of output; an error ends it.
+/// A stream of output. An error ends the stream.
 pub(crate) type LogStream = mpsc::Receiver<Result<LogPiece, AppError>>;
 
 /// State of a reader.

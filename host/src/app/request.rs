@@ -1,5 +1,5 @@
-//! Typed requests to the host. Entry points parse into these types; they are validated in one
-//! place, `app`.
+//! Typed requests to the host. Entry points parse requests into these types. The contents are
+//! validated in one place, `app`.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -48,7 +48,7 @@ pub(crate) struct NewTask {
     /// An absolute path. Clients resolve relative paths, because the host runs in another
     /// directory.
     pub(crate) working_directory: PathBuf,
-    /// Variables in addition to those of the request's environment.
+    /// Variables in addition to the variables of the request's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub(crate) struct NewTask {
     pub(crate) group: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency_key: Option<String>,
-    /// Do not cancel the task along with the task that submits it.
+    /// Do not cancel this task when the task that submits it is cancelled.
     #[serde(default)]
     pub(crate) detached: bool,
     /// Tasks to wait for. A name means a task of the same request or, if no task of the request has
@@ -93,7 +93,7 @@ pub(crate) struct NewTask {
     /// Budget in USD, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
-    /// Run in its own worktree.
+    /// Run the task in its own worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeWish>,
     /// For agents: succeed even if tools were denied and the worktree has no changes.
@@ -101,8 +101,8 @@ pub(crate) struct NewTask {
     pub(crate) allow_denied: bool,
 }
 
-/// A dependency, with the condition that the end of the other task must meet. A name alone means
-/// that the other task must succeed.
+/// A dependency, with the condition for the end of the other task. If only a name is given, the
+/// other task must succeed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct DependencyRef {
     pub(crate) task: TaskRef,
@@ -145,14 +145,15 @@ impl<'de> Deserialize<'de> for DependencyRef {
     }
 }
 
-/// Retries after failed attempts. The longest possible delay grows by the factor each time; the
-/// actual delay is random between zero and this limit.
+/// Retries after failed attempts. The maximum delay grows by the factor after each attempt; the
+/// actual delay is random between zero and this maximum.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retries {
     /// Limit of further attempts.
     pub(crate) limit: u32,
-    /// Classes of failures that are retried; by default all that can be retried, except `lost`.
+    /// Classes of failures that are retried; by default all classes that can be retried, except
+    /// `lost`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) on: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,10 +168,11 @@ pub(crate) struct Retries {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryOptions {
-    /// Run all dependants again, and not only those that could not run.
+    /// Run all dependants again, instead of only those that could not run.
     #[serde(default)]
     pub(crate) downstream: bool,
-    /// Start a task that waits for a time (a usage limit, a delay, its start) now.
+    /// Start a task now if it waits for a time (for the end of a usage limit, for a delay, or for
+    /// its start time).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) now: bool,
     #[serde(default, skip_serializing_if = "Change::is_none")]
@@ -294,8 +296,8 @@ pub(crate) struct TaskRef(pub(crate) String);
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListFilter {
-    /// States, phases and outcomes as displayed, or `active`, `queued`, `done`; any of them
-    /// matches.
+    /// States, phases and outcomes as displayed, or `active`, `queued`, `done`. A task is selected
+    /// if one of them matches.
     #[serde(
         default,
         deserialize_with = "one_or_several",
@@ -337,8 +339,8 @@ pub(crate) struct ListFilter {
     pub(crate) limit: Option<u32>,
 }
 
-/// Reads a list of strings, or a single string for a list of one, because a query may have a field
-/// once or several times.
+/// Reads a list of strings. A single string is read as a list of one, because a field may occur
+/// once or several times in a query.
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Either;
     impl<'de> Visitor<'de> for Either {

@@ -39,8 +39,8 @@ pub(crate) struct ResolveWorktree {
     pub(crate) merge: Option<MergeStrategy>,
 }
 
-/// State of the resolution: merged, or open with unresolved files, or neither of them if the merge
-/// was aborted or is only committed to the branch.
+/// State of the resolution: merged, or open with unresolved files. It is neither if the merge was
+/// aborted or is only committed to the branch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeResolved {
     pub(crate) task: String,

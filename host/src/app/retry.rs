@@ -1,4 +1,4 @@
-//! Runs finished tasks again, and after them their dependants.
+//! Runs finished tasks again, and their dependants after them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,8 @@ use super::{
 };
 use crate::engine::EngineError;
 
-/// Limit of lookups of the dependants, which may change in between.
+/// Maximum number of lookups of the dependants. A lookup is repeated if the dependants have changed
+/// meanwhile.
 pub(super) const TRIES: usize = 5;
 /// Limit of the tasks that run again together.
 const DOWNSTREAM_MAX: usize = 100_000;
@@ -65,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Starts another attempt that continues from the end of the last one.
+    /// Starts another attempt that continues from the end of the last attempt.
     pub(crate) async fn resume(
         &self,
         by: &Arc<Principal>,
@@ -102,8 +103,8 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
-            // For an unfinished task, the error to report is its state, and not a mistake in the
-            // change.
+            // If the task is unfinished, the error must be about its state, and not about a mistake
+            // in the change.
             if retry.task.is_done() {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
@@ -123,7 +124,8 @@ impl Host {
         ))
     }
 
-    /// Returns an error if this task, whose end decides about its dependants, is no longer stored.
+    /// Returns an error if a task is no longer stored, because its end decides whether its
+    /// dependants may run.
     pub(super) async fn known(&self, id: TaskId) -> Result<(), AppError> {
         let found = self
             .read(move |reader| Ok(reader.store.task(id)?.is_some()))
@@ -139,7 +141,7 @@ impl Host {
     }
 }
 
-/// The error for a refusal, with a hint if another command or an option would help.
+/// The error for a refused retry or resume, with a hint if another command or an option would help.
 fn with_way_out(verb: &str, refused: Refused) -> AppError {
     let hint = match &refused {
         Refused::NotDone { task, state } if *state == "waiting" => Some(format!(
@@ -175,7 +177,7 @@ fn retried(answer: Answer) -> Result<Retried, AppError> {
     }
 }
 
-/// A task with the dependants that will run again: either all, or only those that could not run
+/// A task, with the dependants that will run again: all of them, or only those that could not run
 /// because of the task.
 pub(super) fn looked_up(
     reader: &Reader,

@@ -78,8 +78,8 @@ impl Host {
         })))
     }
 
-    /// Has the executor validate the new document and state its authority. For a command and an
-    /// unrestrained principal, the executor is not asked for the authority, and `None` is returned.
+    /// Lets the executor validate the new document and state its authority. If an unrestrained
+    /// principal changes a command, the authority is not needed, so `None` is returned.
     async fn asked_about(
         &self,
         executor: &Executor,
@@ -156,7 +156,7 @@ fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<Ne
     })
 }
 
-/// The changed request; fields without a change keep their values.
+/// The changed request. Fields for which no change is given keep their values.
 fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, AppError> {
     let limit = |given: Option<u64>, before| given.map(Duration::from_millis).or(before);
     let given = new.retries.as_ref().map(retries).transpose()?;
@@ -191,8 +191,8 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
     })
 }
 
-/// Refuses to let a restrained principal raise somebody else's budget, or change the budget of a
-/// graph.
+/// Refuses changes by a restrained principal that raise a budget set by somebody else, or change
+/// the budget of a graph.
 fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError> {
     if !by.restrained {
         return Ok(());
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_not_given_keep_their_values() {
+    fn request_fields_without_a_change_keep_their_values() {
         let check = |json: Value, expected: &str| {
             let task = task(|request| {
                 request.timeout = Some(Duration::from_mins(5));
@@ -342,7 +342,7 @@ mod tests {
             let new = changed(&task, &change, &Map::new()).unwrap();
             let request = request(&task.request, &change, &new).unwrap();
             assert_eq!(listed(&of_requests(&task.request, &request)), expected);
-            // Only fields that may change have changed.
+            // All changed fields are fields that a revision may change.
             let revised = task.request.revised(request.clone());
             assert_eq!(revised, request);
         };
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_cannot_raise_the_budget_of_others_or_change_a_graphs() {
+    fn a_restrained_principal_cannot_raise_the_budget_of_others_or_change_a_graph_budget() {
         let chat = Principal {
             kind: Kind::Owner,
             name: None,

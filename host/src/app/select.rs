@@ -22,12 +22,13 @@ use crate::{
 const PAGE: usize = 500;
 /// Maximum number of tasks in a graph of connected tasks that were not submitted together.
 const MOST_CONNECTED: usize = 20_000;
-/// Limit of the graphs with the same name that are checked.
+/// Maximum number of graphs with the same name that are checked.
 const MOST_OF_A_NAME: usize = 20;
 
 /// Length limit of a name quoted in a message.
 const SHOWN_CHARS: usize = 80;
-/// States of unfinished tasks: `running` first, then the others by how near they are to running.
+/// States of unfinished tasks. `running` is first, and states that are nearer to running come
+/// before states that are further from it.
 const NEAREST_FIRST: [Status; 5] = [
     Status::Running,
     Status::Ready,
@@ -127,8 +128,8 @@ impl Selection {
         Ok(Page::cut(tasks, limit))
     }
 
-    /// Unfinished tasks: running tasks first, then the others by how near they are to running;
-    /// within a state, the newest task first.
+    /// Unfinished tasks, in the order of [`NEAREST_FIRST`]. Within a state, the newest task comes
+    /// first.
     pub(super) fn active(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
         let mut tasks = Vec::new();
         for status in NEAREST_FIRST {
@@ -228,7 +229,7 @@ pub(super) fn graph_of(
     })
 }
 
-/// The only one of these graphs with unfinished tasks; an error if there are several.
+/// The only graph among these that has unfinished tasks. An error if there are several such graphs.
 fn only_unfinished(
     reader: &Reader,
     name: &str,
@@ -274,8 +275,9 @@ fn no_graph(reference: &str, error: AppError) -> AppError {
     }
 }
 
-/// A task with all tasks to which edges lead from it, in any direction and through other tasks.
-/// Without `through_ended`, edges of finished tasks other than `from` are not followed.
+/// A task with all tasks that are connected to it by edges in any direction, directly or through
+/// other tasks. Without `through_ended`, edges of finished tasks other than `from` are not
+/// followed.
 fn connected(
     reader: &Reader,
     from: TaskId,

@@ -8,7 +8,8 @@ use claudine_domain::{
 use super::view::Step;
 use crate::text::shell_word;
 
-/// Limit of the conflicting files named to an agent, which finds the others itself.
+/// Maximum number of conflicting files that are named to an agent. The agent finds the others
+/// itself.
 const TOLD: usize = 3;
 
 /// The suggestions; empty if the task did not fail because of its merge.

@@ -1,4 +1,4 @@
-//! Submits tasks, all of a request or none.
+//! Submits tasks: either all tasks of a request or none.
 
 mod members;
 
@@ -40,7 +40,8 @@ use crate::{
 pub(crate) const TASKS_MAX: usize = 100_000;
 /// If a request has at least this many tasks, memory is returned to the system after the request.
 const MANY: usize = 10_000;
-/// Limit of lookups of the dependencies, which may change in between.
+/// Maximum number of lookups of the dependencies. A lookup is repeated if the dependencies have
+/// changed meanwhile.
 const TRIES: usize = 5;
 
 impl Host {
@@ -73,7 +74,7 @@ impl Host {
         })
     }
 
-    /// The graph that would be submitted.
+    /// The graph that the request would submit. Nothing is submitted.
     pub(crate) async fn plan(
         &self,
         by: &Arc<Principal>,
@@ -95,7 +96,7 @@ impl Host {
             .await
     }
 
-    /// Validates a request as far as possible without the engine.
+    /// Does the part of a request's validation that does not need the engine.
     async fn looked_at(
         &self,
         by: &Arc<Principal>,
@@ -183,8 +184,8 @@ impl Host {
         Ok((by.clone(), graph))
     }
 
-    /// Validates a task as far as this needs neither a call of its executor nor a look at its
-    /// directory, and keeps its environment.
+    /// Does the part of a task's validation that needs no call of its executor and no read of its
+    /// directory. Also stores the task's environment.
     async fn checked(
         &self,
         by: &Principal,
@@ -206,7 +207,7 @@ impl Host {
         })
     }
 
-    /// Makes the request for the board: with the defaults of the host and of the executor's
+    /// Makes the request for the board. It has the defaults of the host and of the executor's
     /// manifest, the account, the planned worktree and a summary.
     async fn prepare(
         &self,
@@ -309,8 +310,8 @@ impl Host {
     }
 
     /// The task inside which the request is made: the task of the caller's process, or else the
-    /// task of the caller's marker. A marker of an unknown task is ignored, because it is from
-    /// another host or forged.
+    /// task of the caller's marker. A marker of an unknown task is ignored, because the marker is
+    /// from another host or forged.
     async fn parent(
         &self,
         by: &Principal,

@@ -1,4 +1,4 @@
-//! Reads the output of attempts in the readable form that their executors make of it.
+//! Reads the output of attempts in the readable form into which their executors convert it.
 
 use claudine_domain::task::Task;
 
@@ -62,7 +62,8 @@ impl Items {
                 let begun = log.read(move |reader| {
                     reader.begin(begin)?;
                     let at = reader.offset();
-                    // An item that is complete at this position may have begun before the position.
+                    // An item that ends after this position may have begun before it, so reading
+                    // begins at the start of the line.
                     let line = line_at(reader, at)?;
                     reader.begin(Begin::Offset(line.unwrap_or(at)))?;
                     Ok((at, line))
@@ -101,7 +102,7 @@ impl Items {
         }
     }
 
-    /// Sends the items held back until the end of the output.
+    /// Sends the items that were held back until the end of the output.
     pub(super) async fn send_held_back(&mut self, reading: &Reading) -> Result<(), Stop> {
         send(reading, self.transcriber.end().await).await
     }

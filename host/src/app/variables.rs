@@ -1,10 +1,11 @@
 //! Determines the environment of a request's tasks, depending on the caller.
 //!
-//! Variables can circumvent every other limit: `PATH` decides what `claude` is, and `LD_PRELOAD`
-//! and `GIT_CONFIG_COUNT` change what a harmless program does. So a restrained principal can set
-//! only the variables listed in `mcp.env`. All others come from a place where the principal cannot
-//! write: for an MCP server from the process that started it, for an attempt from the attempt's own
-//! task, for an unknown agent from the host (only the variables in `MINIMAL`).
+//! Variables can circumvent every other limit: `PATH` decides which program `claude` is, and
+//! `LD_PRELOAD` and `GIT_CONFIG_COUNT` change what a harmless program does. Therefore a restrained
+//! principal can set only the variables listed in `mcp.env`. All other variables come from a place
+//! where the principal cannot write: for an MCP server from the process that started the server,
+//! for an attempt from the attempt's own task, and for an unknown agent from the host (only the
+//! variables in `MINIMAL`).
 
 use std::collections::BTreeMap;
 
@@ -99,8 +100,8 @@ impl Host {
     }
 }
 
-/// Other properties that a task inherits from its submitter, encoded as variables as in a request
-/// of the submitter.
+/// Properties other than variables that a task inherits from its submitter, encoded as variables,
+/// as a client encodes them in a request.
 fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
     let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
     let bounds = request.bounds.as_ref();
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_passes_on_umask_and_limits() {
+    fn a_submitting_task_passes_its_umask_and_limits_to_the_new_task() {
         let told = |request: &Request| beside_variables(request).collect::<Vec<_>>();
         let class = claudine_domain::task::Class::Command;
         let mut request = Request::new("shell", class);

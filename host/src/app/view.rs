@@ -42,7 +42,7 @@ pub(super) const PHASES: [Option<&str>; 8] = [
     Some(ENDED_PHASE),
     None,
 ];
-/// The phase of a task whose process has ended while no host ran: the next host records the end.
+/// The phase of a task whose process has ended while no host ran. The next host records the end.
 pub(crate) const ENDED_PHASE: &str = "ended";
 
 impl TaskRow {
@@ -121,7 +121,7 @@ pub(crate) struct TaskRow {
     pub(crate) exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
-    /// Total cost of the attempts, if any reported one.
+    /// Total cost of the attempts, if any attempt reported its cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,7 +286,7 @@ pub(crate) struct WorktreeView {
     /// Path of the worktree; absent if the worktree does not exist yet or was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
-    /// Directory of the worktree in which the task runs; empty for the top.
+    /// Directory of the worktree in which the task runs; empty for the top directory.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) inside: String,
     pub(crate) branch: String,
@@ -366,7 +366,7 @@ pub(crate) struct Delegated {
     pub(crate) warning: Option<String>,
 }
 
-/// Default if the answer of an older host lacks this field.
+/// Default for the answers of older hosts, which lack this field.
 fn command() -> Class {
     Class::Command
 }
@@ -451,7 +451,7 @@ pub(crate) struct CheckpointView {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
     /// Number of the attempt whose output follows; offsets count from the start of this output.
-    /// Comes first, and again if a follower continues with the next attempt.
+    /// This piece comes first, and again if a follower continues with the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,
@@ -476,7 +476,7 @@ pub(crate) struct LogEnd {
     /// Whether the items are an agent's transcript with times and kinds, and not plain output.
     pub(crate) is_transcript: bool,
     pub(crate) items: Vec<Item>,
-    /// Number of lines before these; absent if there are too many bytes to count them.
+    /// Number of lines before these lines; absent if there are too many bytes to count the lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) earlier_lines: Option<u64>,
     /// Number of bytes before these lines that were not read.

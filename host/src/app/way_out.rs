@@ -1,5 +1,5 @@
-//! Suggests a command that continues a finished task that lacked something which an option gives:
-//! budget, turns, or allowed tools.
+//! If a finished task lacked budget, turns or allowed tools, suggests a command that continues the
+//! task with more of them.
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::text::shell_word;
 
-/// Number of rules above which the whole tool `Bash` is suggested in place of single commands.
+/// Maximum number of suggested rules. If there are more, the whole tool `Bash` is suggested in
+/// place of single commands.
 const MOST_COMMANDS: usize = 6;
 
 /// Data of a finished task that determines the suggestion.
@@ -23,7 +24,7 @@ pub(super) struct Left<'a> {
     pub(super) graph: Option<Level>,
 }
 
-/// The suggested command, if one would help.
+/// The suggested command, if a command would help.
 pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
     let State::Done {
         outcome, reason, ..
@@ -49,7 +50,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
     Some(format!("claudine {verb} {:#} {options}", left.task.id))
 }
 
-/// The suggested command after a refusal because of a spent budget.
+/// The suggested command after a request was refused because a budget is spent.
 pub(super) fn more_money(verb: &str, spent: Spent) -> Option<String> {
     let options = of_spent(spent)?;
     Some(format!("`claudine {verb} {options}` gives the task more"))
@@ -76,8 +77,8 @@ fn of_budget(left: &Left<'_>) -> Option<String> {
     })
 }
 
-/// The option that raises a spent budget. There is none for the daily budget, which is available
-/// again the next day.
+/// The option that raises a spent budget. `None` for the daily budget, because a new daily budget
+/// is available the next day.
 fn of_spent(spent: Spent) -> Option<String> {
     let (option, level) = match spent {
         Spent::Task(level) => ("--budget-usd", level),
@@ -131,8 +132,8 @@ fn denied(outputs: &Value) -> Vec<String> {
     rules
 }
 
-/// The programs in a command line; empty if any part is not plain, because an overlooked program
-/// would be denied again.
+/// The programs in a command line. Empty if any part of the line is not plain, because a program
+/// that is overlooked would be denied again.
 fn programs(line: &str) -> Vec<String> {
     let is_plain = |c: char| !matches!(c, '`' | '$' | '(' | ')' | '{' | '}' | '<' | '\\' | '#');
     if !line.chars().all(is_plain) {
@@ -143,7 +144,7 @@ fn programs(line: &str) -> Vec<String> {
         if part.trim().is_empty() {
             continue;
         }
-        // The line may have been split inside quotes.
+        // If the line was split inside quotes, this part has an open quote and cannot be parsed.
         let Some(words) = shlex::split(part) else {
             return Vec::new();
         };
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn suggested_tools_include_allowed_and_denied_ones() {
+    fn the_suggested_tools_are_the_allowed_and_the_denied_tools() {
         let denials = |inputs: &[(&str, &str)]| {
             let denials: Vec<Value> = inputs
                 .iter()
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_in_a_command_line_are_found_if_it_is_plain() {
+    fn programs_are_found_in_a_plain_command_line() {
         let check = |line: &str, expected: &[&str]| assert_eq!(programs(line), expected, "{line}");
         check("git init x", &["git"]);
         check(

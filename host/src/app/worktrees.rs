@@ -96,8 +96,8 @@ pub(crate) struct LeftWorktree {
 }
 
 impl Host {
-    /// The worktree that a task requests, or an error if the worktree is not possible; none if the
-    /// task requests none.
+    /// The worktree that a task requests. `None` if the task requests no worktree; an error if the
+    /// requested worktree is not possible.
     pub(super) async fn planned(
         &self,
         task: &NewTask,
@@ -136,7 +136,8 @@ impl Host {
         supervised_by(self.commands.clone(), Box::pin(work)).await
     }
 
-    /// Whether the branch exists because the same request was sent before with the same key.
+    /// Whether the branch already exists for a task that was submitted earlier by the same request
+    /// with the same idempotency key.
     async fn was_taken_on(
         &self,
         worktree: &Worktree,
@@ -172,8 +173,8 @@ impl Host {
         .await
     }
 
-    /// The environment of a task; empty without a task, for example because the task is no longer
-    /// stored.
+    /// The environment of a task. Empty if there is no task, for example because the task is no
+    /// longer stored.
     pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,
@@ -214,7 +215,7 @@ impl Host {
         Ok(WorktreesCleaned { removed, left })
     }
 
-    /// Removes a worktree; returns the reason if it is kept.
+    /// Removes a worktree. If it is kept, returns the reason.
     async fn clean_worktree(
         &self,
         id: TaskId,
@@ -225,8 +226,8 @@ impl Host {
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }
-        // This is checked again, because an attempt that begins from here on cannot enter the
-        // locked worktree.
+        // This is checked again under the lock. From now on, no attempt can enter the locked
+        // worktree.
         let held = self.worktrees.hold(id).await?;
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
@@ -262,8 +263,8 @@ pub(super) fn few_enough(tasks: &[NewTask]) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Refuses branches that cannot exist together; without this check, the second task would fail at
-/// its start.
+/// Refuses branches that cannot exist together. Without this check, the task that comes second
+/// would fail at its start.
 pub(super) fn each_its_own<'a>(
     worktrees: impl Iterator<Item = &'a Worktree>,
 ) -> Result<(), AppError> {
@@ -280,7 +281,8 @@ pub(super) fn each_its_own<'a>(
             ));
         }
     }
-    // In this order, each name is directly followed by the names of branches below it.
+    // The names are sorted so that each name is directly followed by the names of branches below
+    // it.
     let pairs = named.iter().zip(named.iter().skip(1));
     for ((repository, above), (other, below)) in pairs {
         if repository == other && below.starts_with(above) {

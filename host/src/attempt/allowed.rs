@@ -1,13 +1,14 @@
-//! Checks that a task still keeps to the authority that it had when it was submitted.
+//! Checks that a task cannot do more than it was allowed to do when it was submitted.
 //!
 //! Each host reads the executors' configuration again when it starts. A default that the user has
-//! changed after the submission must not lift a task above its ceiling.
+//! changed after the submission must not give a task more authority than its ceiling.
 
 use claudine_domain::task::Request;
 
 use crate::plugin::{Draft, Executor, Failure, GuestEnd, GuestTask};
 
-/// Refuses an attempt of a restrained principal's task that could do more than was allowed.
+/// Refuses the attempt if a restrained principal submitted its task and the task could now do more
+/// than was allowed at the submission.
 pub(super) async fn still_allowed(
     request: &Request,
     executor: &Executor,

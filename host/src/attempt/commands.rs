@@ -2,10 +2,10 @@
 //! supervisor, which enforces their time limits and outlives the host. Commands for requests are in
 //! `requests`.
 //!
-//! The supervisor sees each command as a separate attempt. Its key is made of the attempt's key and
-//! a number that no other host uses, so its output, end and leftovers cannot be confused with those
-//! of another command. If an earlier host had begun commands, this host waits for them or stops
-//! them before it begins the same work again.
+//! The supervisor treats each command as a separate attempt. The key of a command is made of the
+//! attempt's key and a number that no other host uses, so the output, end and leftovers of a
+//! command cannot be confused with those of another command. If an earlier host had begun commands,
+//! this host waits for them or stops them before it begins the same work again.
 
 use std::{
     future::pending,
@@ -53,13 +53,13 @@ pub(super) struct Commands {
     pub(super) layout: Layout,
     pub(super) tasks: TaskTracker,
     pub(super) next: AtomicU64,
-    /// How long a command that settles work continues after a stop.
+    /// How long a command that settles work continues after a stop of its attempt.
     pub(super) patience: Duration,
 }
 
-/// The upper limit of the time for which a command that settles work continues after a stop. A
-/// command that has not ended by then is assumed to hang, for example in a filter of the repository
-/// or at a remote.
+/// The upper limit of the time for which a command that settles work continues after a stop of its
+/// attempt. A command that has not ended by then is assumed to hang, for example in a filter of the
+/// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// Runs the commands of one attempt while it prepares or settles.
@@ -70,8 +70,8 @@ pub(super) struct OfAttempt {
     running: Arc<AtomicUsize>,
     /// How long a command continues after a stop of the attempt.
     patience: Duration,
-    /// Whether a stop of the attempt ends the running command. After a command was ended by a stop
-    /// this is false, because the commands that follow undo unfinished work and run to their ends.
+    /// Whether a stop of the attempt ends the running command. False after a stop has ended a
+    /// command: the commands that follow undo the unfinished work, so they run to their ends.
     may_be_stopped: Arc<AtomicBool>,
 }
 
@@ -131,12 +131,14 @@ impl Elsewhere for OfAttempt {
 }
 
 impl Commands {
-    /// The runner for work that a stop of the attempt interrupts, because it can be undone.
+    /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
+    /// can be undone.
     pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
         self.of(live, Duration::ZERO)
     }
 
-    /// The runner for work that should run to its end, so that its result is known.
+    /// The runner of commands that settle work. They continue for some time after a stop of the
+    /// attempt, so that their result is known.
     pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
         self.of(live, self.patience)
     }
@@ -151,7 +153,7 @@ impl Commands {
         })
     }
 
-    /// Runs a command to its end; asks it to end early once `stopped` completes.
+    /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.
     pub(super) async fn carry_out(
         &self,
         owner: Owner,
@@ -194,7 +196,7 @@ impl Commands {
         }
     }
 
-    /// Waits until no process of the command is alive.
+    /// Waits until no process of the command is alive. Stops the command when `stopped` completes.
     async fn see_to_end(
         &self,
         key: &AttemptKey,
@@ -238,7 +240,8 @@ impl Commands {
         }
     }
 
-    /// Waits for the commands with which an earlier host was settling the attempt's work.
+    /// Waits until the commands with which an earlier host was settling the attempt's work are
+    /// over.
     pub(super) async fn wait_for_earlier(&self, live: &Live) {
         for (key, state) in self.earlier(Owner::Attempt(live.id)) {
             let stopped = stopped_for(live, self.patience);
@@ -247,7 +250,7 @@ impl Commands {
         }
     }
 
-    /// Waits for the commands that an earlier host had begun for requests.
+    /// Waits until the commands that an earlier host had begun for requests are over.
     pub(super) async fn wait_for_earlier_requests(&self) {
         for (_, state) in self.earlier(Owner::Host) {
             over(&state).await;
@@ -310,7 +313,7 @@ fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the attempt has been stopped for this long.
+/// Waits until the attempt was stopped and `patience` has passed since then.
 async fn stopped_for(live: &Live, patience: Duration) {
     live.until(|state| state.stop.is_some().then_some(())).await;
     clock::sleep(patience).await;

@@ -1,4 +1,4 @@
-//! Makes the end of an attempt from the answers of executor and supervisor.
+//! Makes the end of an attempt from the answer of its executor and the reports of its supervisor.
 
 use claudine_domain::{
     attempt::{StopWhy, Usage},
@@ -59,8 +59,8 @@ pub(super) fn ending(
                 retry_after,
                 ..
             } = end.failure(executor);
-            // A guest that cannot learn how its children ended gives another reason; the host knows
-            // that the children were lost.
+            // If children were lost, the guest gives another reason, because it cannot learn how
+            // they ended. The host knows the real reason.
             let class = if lost {
                 ReasonClass::Lost
             } else {
@@ -108,8 +108,8 @@ fn bounded(mut message: String) -> String {
     message
 }
 
-/// Adds to the message that the child's input broke off: the executor only knows that the child was
-/// killed.
+/// Adds to the message that the child's input broke off, because the executor knows only that the
+/// child was killed.
 fn with_broken_input(message: String, state: &State) -> String {
     let broke_off =
         |child: &ChildState| matches!(child, ChildState::Exited(exit) if exit.input_broke_off);
@@ -121,8 +121,8 @@ fn with_broken_input(message: String, state: &State) -> String {
 }
 
 /// The exit code with which a shell reports a missing command (127) or a command that cannot be
-/// executed (126); scripts can tell it from a failure of the command. `None` if any child was
-/// started or lost, or if no start failed for one of these reasons.
+/// executed (126), so that scripts can distinguish this case from a failure of the command. `None`
+/// if any child was started or lost, or if no start failed for one of these reasons.
 fn never_begun(state: &State) -> Option<i32> {
     let mut found = None;
     for child in &state.children {
@@ -140,7 +140,8 @@ fn never_begun(state: &State) -> Option<i32> {
     found
 }
 
-/// Whether nothing of the attempt was started because the machine had no room for it.
+/// Whether all starts of the attempt's children failed because the machine had no room for another
+/// process.
 fn has_found_no_room(state: &State) -> bool {
     let no_room = |child: &ChildState| {
         let class = supervise::NotStartedClass::Resource;
@@ -176,7 +177,7 @@ fn stopped(state: &State) -> Option<StopWhy> {
         }
         supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
         supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
-        // Leftovers were ended after the executor had answered.
+        // The executor had already answered, and only leftover processes were stopped.
         supervise::StopWhy::Finished => None,
     }
 }
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_start_has_a_shells_exit_code() {
+    fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
         let not_started = |class| ChildState::NotStarted {
             class,
             message: String::new(),
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn lack_of_room_is_reported_if_nothing_was_started() {
+    fn lack_of_room_is_reported_if_it_prevented_all_starts() {
         use supervise::NotStartedClass::{CommandNotFound, Resource};
         let check = |children: &[supervise::NotStartedClass], expected: bool| {
             let refused = |class: &supervise::NotStartedClass| ChildState::NotStarted {

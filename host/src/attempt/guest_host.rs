@@ -1,4 +1,5 @@
-//! The host of a running executor: children, their output, progress, checkpoints.
+//! Carries out the requests of a running executor: starts children, returns their output, and
+//! passes on reports of progress and checkpoints.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,8 +43,8 @@ pub(super) struct GuestHost {
     pub(super) tasks: TaskTracker,
     /// Variables of the attempt's children, in addition to the variables of the task.
     pub(super) variables: Vec<(String, String)>,
-    /// Whether the executor itself reports its first sign of life: its manifest then names a start
-    /// timeout. For other executors a running child is the sign of life.
+    /// Whether the executor itself reports its first sign of life, which it does if its manifest
+    /// has a start timeout. For other executors, a running child is the sign of life.
     pub(super) tells_alive: bool,
 }
 
@@ -128,8 +129,9 @@ impl GuestHost {
         self.reporter
             .send(&self.live, Report::Started { leader })
             .await;
-        // If no sign of life is awaited, the engine takes the start for one. If one is awaited and
-        // the executor does not report it itself, the started child is the sign of life.
+        // If the task needs no sign of life, the engine uses the start as the sign of life. If the
+        // task needs a sign of life and its executor does not report it, the running child is the
+        // sign of life.
         let request = &self.request;
         let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
         if is_awaited && !self.tells_alive {
@@ -137,7 +139,7 @@ impl GuestHost {
         }
     }
 
-    /// Gives up a child whose start was never sent.
+    /// Marks a child whose start was never sent as not started, and returns the failure.
     fn give_up(&self, index: usize, code: &str, message: String) -> Failure {
         let state = ChildState::NotStarted {
             class: NotStartedClass::Input,
@@ -147,7 +149,8 @@ impl GuestHost {
             if let Some(child) = live.children.get_mut(index) {
                 *child = state;
             }
-            // If no child was started, the supervisor reports no end.
+            // If no child was started, the supervisor reports no end, so the attempt is marked as
+            // ended here.
             live.ended |= live
                 .children
                 .iter()
@@ -157,7 +160,7 @@ impl GuestHost {
     }
 
     /// Writes bytes to a file before the child starts, so that the child never reads only a part of
-    /// them. A stream is not written but returned, to be fed to the running child.
+    /// them. A stream is returned instead, because it is fed to the running child.
     async fn input(
         &self,
         index: u16,
@@ -294,8 +297,8 @@ struct Phase {
     text: String,
 }
 
-/// The remaining time of the timeout: a child that is started late gets only what remains of its
-/// attempt's time.
+/// The remaining time of the attempt's timeout. A child that is started late gets only this time
+/// instead of the whole timeout.
 fn left_of(timeout: Duration, started: Option<MonotonicMs>) -> Duration {
     let Some(start) = started else {
         return timeout;

@@ -1,4 +1,4 @@
-//! Feeds a child with the stream of its guest.
+//! Copies the input stream that a guest provides for a child to this child.
 
 use std::io;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn carry(
                 Err(error) => return Err(error.into()),
             },
             InputPiece::End => break,
-            // Dropping the feed makes the supervisor kill the child.
+            // The feed is dropped without `end`, which makes the supervisor kill the child.
             InputPiece::BrokenOff => return Ok(()),
         }
     }

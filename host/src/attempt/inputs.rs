@@ -195,8 +195,8 @@ impl Inputs {
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
-    /// Gathers the results of other attempts, and writes the files. A host that takes over the
-    /// attempt finds these files.
+    /// Gathers the results of other attempts, and writes them to files for the attempt's children.
+    /// A host that takes over the attempt finds these files.
     async fn hand_over(
         &self,
         launch: &Launch,
@@ -287,8 +287,8 @@ fn failure(error: CheckpointError) -> Failure {
     )
 }
 
-/// Puts the results before the prompt. A document without a `prompt` is not changed: nothing is
-/// ever inserted into a script or a command line.
+/// Puts the results before the prompt. A document without a `prompt` is not changed, because
+/// nothing may be inserted into a script or a command line.
 fn with_prompt(spec: &str, given: &Given, paths: &[PathBuf]) -> String {
     let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(spec) else {
         return spec.to_owned();

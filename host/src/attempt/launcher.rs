@@ -199,7 +199,7 @@ impl Launcher {
         }
     }
 
-    /// Waits until nothing of the attempt is alive, and starts nothing more of it.
+    /// Waits until no process of the attempt is alive, and lets no further process start.
     async fn bring_to_rest(&self, live: &Live) {
         let (children, ended) = live.look(|state| (!state.children.is_empty(), state.is_over()));
         if !children || ended {
@@ -233,13 +233,13 @@ async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Result<T, String>
     })
 }
 
-/// The end of an attempt because of a fault of this host. Its result is unknown.
+/// The end of an attempt during which this host failed. The attempt's result is unknown.
 fn broken(panic: &str) -> GuestEnd {
     let message = format!("the host failed while it ran the attempt: {panic}");
     GuestEnd::Failed(Failure::new("lost", message))
 }
 
-/// Gives up the work as soon as the attempt is stopped, if no child of the attempt was started.
+/// Drops the work as soon as the attempt is stopped, if no child of the attempt was started.
 async fn unless_cut_short<T>(
     live: &Live,
     work: impl Future<Output = Result<T, GuestEnd>>,
@@ -255,7 +255,7 @@ async fn unless_cut_short<T>(
 
 /// Like [`unless_cut_short`], for work that runs commands. If a command is running when the attempt
 /// is stopped, the command is ended and the work undoes its unfinished changes; this function waits
-/// until they are undone. Work that only waits for its turn is given up.
+/// until they are undone. Work that runs no command at that moment is dropped.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
@@ -386,13 +386,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_stopped_before_its_first_child_is_given_up() {
+    async fn an_attempt_stopped_before_its_first_child_is_cancelled() {
         let (live, _stopped) = Live::new(attempt(), Vec::new(), State::default());
         live.change(|state| state.stop = Some(StopWhy::StartTimeout));
         let never = std::future::pending::<Result<(), GuestEnd>>();
         let end = unless_cut_short(&live, never).await.unwrap_err();
         assert_eq!(end.failure("shell").code, "cancelled");
-        // Once a child was sent, the executor decides how the attempt ended.
+        // Once the start of a child was sent, the executor decides how the attempt ended.
         live.change(|state| state.children.push(ran_for(1)));
         let done = unless_cut_short(&live, async { Ok(7) }).await;
         assert_eq!(done.unwrap(), 7);

@@ -18,10 +18,10 @@ use crate::{
     supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
 };
 
-/// The most children that one attempt may start.
+/// The maximum number of children that one attempt may start.
 const CHILDREN_MAX: usize = 1000;
 
-/// The failure of a start after the attempt was stopped.
+/// The failure of a child's start after the attempt was stopped.
 pub(super) fn stopped() -> Failure {
     Failure::new(
         "cancelled",
@@ -75,8 +75,8 @@ pub(super) enum ChildState {
 pub(super) struct State {
     /// The children, by index.
     pub(super) children: Vec<ChildState>,
-    /// Whether, by the supervisor's last report, no process of the attempt was alive and the
-    /// attempt's output was drained. A child that is started later invalidates this: see
+    /// Whether the supervisor's last report said that no process of the attempt was alive and the
+    /// attempt's output was drained. This is no longer valid if a child is started later: see
     /// [`State::is_over`].
     pub(super) ended: bool,
     /// Whether the attempt has given a sign of life.
@@ -96,7 +96,7 @@ pub(super) struct State {
     /// The time from which the attempt's limits count, if this host was the first to prepare the
     /// attempt.
     pub(super) began: Option<MonotonicMs>,
-    /// The end, if the attempt's work must be settled.
+    /// The attempt's end, if the attempt's work must still be settled.
     pub(super) answered: Option<Box<Ending>>,
     /// Whether settling the work may begin.
     pub(super) may_settle: bool,
@@ -110,8 +110,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Adds a child that is about to be started; returns its index. A stop takes the same lock, so
-    /// a stopped attempt starts nothing.
+    /// Adds a child that is about to be started, and returns its index. A stop changes this state
+    /// under the same lock, so no child is added after a stop.
     pub(super) fn add_child(&mut self) -> Result<u16, Failure> {
         if self.stop.is_some() {
             return Err(stopped());
@@ -125,13 +125,13 @@ impl State {
         Ok(index)
     }
 
-    /// Whether the attempt was stopped before any child was started, so that nothing has to be
-    /// waited for.
+    /// Whether the attempt was stopped before any child was started, so that there is no child to
+    /// wait for.
     pub(super) fn is_cut_short(&self) -> bool {
         self.stop.is_some() && self.children.is_empty()
     }
 
-    /// Whether no child of the attempt is alive, as far as is known.
+    /// Whether no child of the attempt is alive, according to the reports so far.
     pub(super) fn has_ended(&self) -> bool {
         !self
             .children
@@ -139,8 +139,8 @@ impl State {
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
-    /// Whether only the end must still be reported: the attempt has ended, and is neither preparing
-    /// nor settling.
+    /// Whether the attempt has ended and only its end must still be reported, because it is not
+    /// preparing and not settling.
     pub(super) fn is_to_be_told(&self) -> bool {
         self.has_ended() && self.may_spawn && !self.may_settle
     }
@@ -156,9 +156,9 @@ impl State {
         while self.children.len() <= index {
             self.children.push(ChildState::Sent);
         }
-        // An exit is final; a start that is reported again after the exit changes nothing.
+        // An exit is final, so a start that is reported again after the exit changes nothing.
         let is_known = matches!(self.children[index], ChildState::Exited(_));
-        // A child that was started after the attempt was over reopens the attempt.
+        // If a child is started after the attempt was over, the attempt is not over any more.
         let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
         self.ended = at_rest || (self.ended && (is_known || !wakes));
         if !is_known || matches!(new, ChildState::Exited(_)) {
@@ -185,9 +185,9 @@ pub(super) struct Live {
     /// Reports that may not be durable yet.
     pub(super) told: Told,
     state: watch::Sender<State>,
-    /// Asks the running instance to stop; used once.
+    /// Asks the running instance to stop. Used at most once.
     stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
-    /// The attempt's task as it was when the attempt was started; unset while the instance only
+    /// The attempt's task as it was when the attempt was started. Unset while the attempt only
     /// stands by.
     begun: SetOnce<Arc<Task>>,
 }
@@ -277,7 +277,7 @@ impl Live {
         }
     }
 
-    /// Asks the running instance to stop, unless it was asked before.
+    /// Asks the running instance to stop, if it was not asked before.
     pub(super) fn ask_to_stop(&self, request: StopRequest) {
         let sender = lock(&self.stop).take();
         if let Some(sender) = sender
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_over_with_its_last_child() {
+    fn an_attempt_is_over_when_its_last_child_has_ended() {
         check(vec![
             (0, running(), false, false),
             (0, exited(), true, true),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_tells_the_owner_of_a_command() {
+    fn the_owner_of_a_command_can_be_read_from_its_key() {
         let attempt = "task_00000000000000000000000000.1";
         let id: AttemptId = attempt.parse().unwrap_or_else(|_| unreachable!());
         for owner in [Owner::Attempt(id), Owner::Host] {

@@ -1,9 +1,10 @@
-//! Attempts in progress: this module connects the engine, which decides, the plugin, which knows
-//! how, and the supervisor, which holds the processes.
+//! Attempts in progress. This module connects the engine, which decides, the plugin, which runs the
+//! executor's code, and the supervisor, which has the processes.
 //!
-//! For each attempt one task runs the executor's instances and then waits until nothing of the
-//! attempt is alive. An attempt's reports to the engine are kept until the engine says that they
-//! are durable, so that the reports can be repeated after the board was loaded again.
+//! For each attempt, one asynchronous task runs the executor's instances and then waits until
+//! nothing of the attempt is alive. An attempt's reports to the engine are kept until the engine
+//! acknowledges that they are durable, so that the reports can be repeated after the board was
+//! loaded again.
 
 mod allowed;
 mod commands;

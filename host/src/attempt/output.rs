@@ -1,5 +1,6 @@
-//! A child's output as a guest reads it: read from the log, from an offset until the child has
-//! ended and everything was read, or up to a gap that the cap on the attempt's output has made.
+//! A child's output as a guest reads it. The output is read from the log, beginning at an offset.
+//! It ends when the child has ended and everything was read, or at a gap, where output was dropped
+//! because of the limit for the attempt's output.
 
 use std::{
     io,
@@ -65,13 +66,13 @@ impl Follow {
     /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            // This is checked before the read, so that output from before the child's end is still
-            // read.
+            // The end of the child is checked before the read, so that all output from before the
+            // end is still read.
             let over = self.live.look(|state| self.is_over(state));
             match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
-                // The guest is told about the gap and reads again from behind it, so that it knows
-                // its offset.
+                // The guest learns the size of the gap and begins a new read behind the gap, so
+                // that it knows the offset of its next bytes.
                 Some(Piece::Gap { bytes, .. }) => {
                     self.gap.store(bytes, Ordering::Release);
                     return Ok(None);
@@ -88,7 +89,7 @@ impl Follow {
         }
     }
 
-    /// Whether the child's last output is in the log. It is, once the child's exit was reported.
+    /// Whether the child's last output is in the log, which is the case once its exit was reported.
     fn is_over(&self, state: &super::live::State) -> bool {
         matches!(
             state.children.get(usize::from(self.child)),
@@ -97,7 +98,7 @@ impl Follow {
     }
 }
 
-/// Converts a channel of the log to one of the port.
+/// Converts a plugin's channel to a channel of the log.
 pub(super) fn channel(channel: crate::plugin::Channel) -> Channel {
     match channel {
         crate::plugin::Channel::Stdout => Channel::Stdout,

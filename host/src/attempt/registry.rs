@@ -41,7 +41,8 @@ pub(super) struct Found {
 
 impl From<Found> for State {
     fn from(known: Found) -> Self {
-        // If no supervisor knows an attempt, none will report its end.
+        // If no supervisor knows a child of the attempt, no supervisor will report the attempt's
+        // end.
         let ended = known.ended || known.children.is_empty();
         Self {
             children: known.children,
@@ -85,7 +86,8 @@ impl Found {
         let mut children = Vec::new();
         for child in found.children {
             let index = usize::from(child.child.index());
-            // A child that is missing between two others never reached the supervisor.
+            // If the supervisor does not know a child with a lower index, the start of that child
+            // never reached the supervisor.
             while children.len() < index {
                 children.push(ChildState::Lost);
             }
@@ -108,12 +110,11 @@ impl Found {
     }
 }
 
-/// The attempts of this host. While one of the two locks is held, the other lock is not taken and
-/// nothing is awaited.
+/// The attempts and commands of this host. While one of the two locks is held, the other lock is
+/// not taken, and nothing is awaited.
 pub(crate) struct Registry {
     attempts: Mutex<Attempts>,
-    /// The commands that the host runs for attempts and for requests, and those that an earlier
-    /// host ran.
+    /// The commands that this host or an earlier host runs for attempts and for requests.
     commands: Mutex<BTreeMap<AttemptKey, Arc<watch::Sender<State>>>>,
     /// Notified after each release.
     released: Notify,
@@ -126,8 +127,8 @@ struct Attempts {
     /// The attempts that supervisors had when this host connected; each is removed when it is taken
     /// over.
     known: BTreeMap<AttemptId, Found>,
-    /// Attempts that supervisors had and whose tasks' rows cannot be read. They are kept, because
-    /// they may still run.
+    /// Attempts that supervisors had, but whose tasks' rows cannot be read. These attempts are
+    /// kept, because they may still run.
     unreadable: BTreeMap<AttemptId, Found>,
 }
 
@@ -156,8 +157,8 @@ impl Registry {
         lock(&self.attempts)
     }
 
-    /// Registers an attempt, and only then begins it: the instance of an attempt that stands by
-    /// goes on at once, and its supervisor may report before this function returns.
+    /// Registers an attempt, and only then begins it. The order matters, because an instance that
+    /// stood by continues at once, and its supervisor may report before this function returns.
     pub(super) fn begin(&self, live: Arc<Live>, task: Arc<Task>) {
         self.attempts().live.insert(live.id, live.clone());
         live.begin(task);
@@ -245,7 +246,8 @@ impl Registry {
         }
     }
 
-    /// The attempts that had ended before this host began, taken over or not.
+    /// The attempts that had ended before this host began, whether they were already taken over or
+    /// not.
     fn ended_before(&self) -> Vec<AttemptId> {
         let attempts = self.attempts();
         let resumed = attempts
@@ -272,8 +274,8 @@ impl Registry {
         live.and_then(|live| live.look(|state| state.held.clone()))
     }
 
-    /// The number of attempts whose output cannot be written at the moment, and one of the reasons;
-    /// none if there are no such attempts.
+    /// The number of attempts whose output cannot be written at the moment, and one of the reasons.
+    /// `None` if there are no such attempts.
     pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
         let attempts = self.attempts();
         let live = attempts.live.values();
@@ -282,7 +284,7 @@ impl Registry {
         Some((reasons.len(), reasons.into_iter().next()?))
     }
 
-    /// Passes on reports until the channel is closed.
+    /// Passes supervisors' reports to their attempts until the channel is closed.
     pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
         while let Some(report) = reports.recv().await {
             if let Report::Reached { found } = report {
@@ -294,7 +296,7 @@ impl Registry {
         }
     }
 
-    /// Adds the attempts and commands of a supervisor that had not answered when this host began.
+    /// Adds the attempts and commands of a supervisor that has answered only after this host began.
     fn turned_up(&self, found: Known) {
         self.attempts().known.extend(found.attempts);
         let mut commands = lock(&self.commands);
@@ -353,7 +355,7 @@ impl Registry {
                 self.with(&attempt, |state| state.held = message);
             }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
-            // Handled before this function is called.
+            // `route` handles this report itself.
             Report::Reached { .. } => {}
         }
     }
@@ -363,8 +365,8 @@ impl Registry {
         self.with(child.attempt(), |state| state.hear(index, new, ended));
     }
 
-    /// Ends an attempt of which no child was started, because the supervisor reports no end in that
-    /// case.
+    /// Marks an attempt as ended if none of its children was started, because the supervisor
+    /// reports no end in that case.
     fn end_if_nothing_began(&self, attempt: &AttemptKey) {
         self.with(attempt, |state| {
             state.ended |= state
@@ -390,8 +392,8 @@ impl Registry {
         }
     }
 
-    /// Changes the state of an attempt in progress, or of a found attempt that is not taken over
-    /// yet.
+    /// Changes the state of a command, of an attempt in progress, or of a found attempt that is not
+    /// taken over yet.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
         let command = lock(&self.commands).get(key).cloned();
         if let Some(command) = command {
@@ -480,14 +482,14 @@ mod tests {
         assert_eq!(over, [ids[2]]);
         assert_eq!(registry.unreadable(), [ids[1]]);
         assert!(registry.knows(ids[0]) && !registry.knows(ids[1]));
-        // The task's row can be read again.
+        // Now the row of the second task can be read again.
         let begun = BTreeSet::from([ids[0], ids[1]]);
         assert!(registry.take_others(&begun, &BTreeSet::new()).is_empty());
         assert!(registry.knows(ids[1]));
     }
 
     #[test]
-    fn attempt_is_registered_before_its_instance_goes_on() {
+    fn an_attempt_is_registered_before_its_instance_continues() {
         let registry = Registry::new(Known::default());
         for number in 1..=2_000 {
             let id = AttemptId {

@@ -2,8 +2,8 @@
 //! loaded again.
 //!
 //! Each report is numbered and kept until the engine acknowledges it ([`Told`](super::told::Told)),
-//! so it can be repeated and still counts once. Questions of an attempt are repeated too, until
-//! they are answered.
+//! so a report can be repeated and is still applied only once. Questions of an attempt to the
+//! engine are repeated too, until they are answered.
 
 use claudine_domain::{
     outbox::Numbered,
@@ -21,12 +21,12 @@ impl Reporter {
         Self(reports)
     }
 
-    /// Reports that a silent supervisor has answered, or is dead.
+    /// Tells the engine that a silent supervisor has answered, or is dead.
     pub(super) async fn reached(&self) {
         self.0.reached().await;
     }
 
-    /// Sends a report; waits for room in the engine's inbox.
+    /// Sends a report, and waits for room in the engine's inbox.
     pub(super) async fn send(&self, live: &Live, report: Report) {
         self.send_all(live, live.told.add(report)).await;
     }
@@ -38,7 +38,7 @@ impl Reporter {
     }
 
     /// Sends a report without waiting. If the engine's inbox is full, the report is sent together
-    /// with the next one, at the latest with the end.
+    /// with the attempt's next report, at the latest with its end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
             tracing::warn!(
@@ -67,8 +67,8 @@ impl Reporter {
         live.until(|state| has_turn(state).then_some(())).await;
     }
 
-    /// Waits until this end is durable; returns whether the work may be settled. The work may not
-    /// be settled if the attempt is stopped meanwhile.
+    /// Waits until this end is durable or the attempt is stopped. Returns whether the work may be
+    /// settled; if the attempt was stopped, it may not.
     pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
         let asks = live.change(|state| {
             state.answered = Some(Box::new(ending.clone()));

@@ -1,11 +1,11 @@
 //! Commands that the host runs for requests: git at a submission, and to list, merge or clean
 //! worktrees.
 //!
-//! These commands are children of a supervisor too. So if the host ends or is killed, their time
-//! limits are still enforced. And if a program that git runs, such as a hook, calls `claudine`, the
-//! program is restrained like an agent instead of having the rights of the user.
-//! No host continues the commands that an earlier host ran for requests: the client asks again.
-//! Commands that change something wait until those of the earlier host have ended.
+//! These commands are children of a supervisor too. Their time limits are therefore enforced even
+//! if the host ends or is killed. And if a program that git runs, such as a hook, calls `claudine`,
+//! the program is restrained like an agent instead of having the rights of the user. No host
+//! continues the commands that an earlier host ran for requests, because the client repeats its
+//! request. Commands that change something wait until the commands of the earlier host have ended.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::{
     command::{Abandoned, Elsewhere, GRACE, Order, Outcome},
 };
 
-/// How long ending a command may take: the time until it is killed, and a moment for the report.
+/// How long ending a command may take: the time after which it is killed, and a moment for the
+/// report of its end.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
 
 /// Runs commands for requests.
@@ -38,7 +39,7 @@ impl Requests {
         }
     }
 
-    /// Ends the running commands, and lets no other begin.
+    /// Ends the running commands, and prevents further ones.
     pub(crate) async fn end(&self) {
         self.ending.send_replace(true);
         self.running.close();
@@ -84,7 +85,7 @@ async fn run_unless_ending(
         .await
 }
 
-/// Waits until everything must end; never returns if the sender is dropped before.
+/// Waits until all commands must end. Never returns if the sender is dropped first.
 async fn is_ending(mut ending: watch::Receiver<bool>) {
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;

@@ -43,11 +43,12 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// The time beyond the ladder's own waits in which an executor can finish its answer.
+/// The time that an executor has, in addition to the waits of the stop ladder, to finish its
+/// answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The engine's side of attempts: a registry of those in progress, a launcher that runs them, and a
-/// reporter that sends their reports to the engine.
+/// The runner of attempts that the engine uses. It has a registry of the attempts in progress, a
+/// launcher that runs them, and a reporter that sends their reports to the engine.
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
     registry: Arc<Registry>,
@@ -137,7 +138,7 @@ impl Runner {
         self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
-    /// Begins the attempt if it stands by; otherwise returns the launch.
+    /// Begins the attempt if it stands by. If not, returns the launch.
     fn begin_standing_by(&self, launch: Launch) -> Result<(), Launch> {
         let Some(StandBy { live, .. }) = self.standing_by.take(launch.attempt) else {
             return Err(launch);
@@ -146,7 +147,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Makes sure that an order reaches its supervisor, even if the queue is full.
+    /// If the queue to the supervisor is full, waits in the background until it has room for the
+    /// order.
     fn see_to(&self, attempt: AttemptId, order: Handover) {
         if order.waits() {
             self.launcher.tasks.spawn(async move {
@@ -168,19 +170,19 @@ impl Runner {
         self.registry.held_back(attempt)
     }
 
-    /// The number of attempts whose output cannot be written at the moment, and one of the reasons;
-    /// none if there are no such attempts.
+    /// The number of attempts whose output cannot be written at the moment, and one of the reasons.
+    /// `None` if there are no such attempts.
     pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
         self.registry.all_held_back()
     }
 
-    /// Passes on the reports of supervisors until the channel is closed.
+    /// Passes the reports of supervisors to their attempts until the channel is closed.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
         let reporter = &self.launcher.reporter;
         self.registry.route(reports, reporter).await;
     }
 
-    /// Ends the attempts whose tasks' rows cannot be read, because nothing else ends them.
+    /// Ends the attempts whose tasks' rows cannot be read, because nothing else would end them.
     pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
         let supervisors = &self.launcher.supervisors;
         for attempt in self.registry.unreadable() {
@@ -216,8 +218,8 @@ fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u
     }
 }
 
-/// The stop ladder of a task. An unknown signal would be left out, but the manifest was checked
-/// when the plugin was loaded.
+/// The stop ladder of a task. Unknown signals would be left out, but there are none, because the
+/// manifest was checked when the plugin was loaded.
 fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     let rungs = task.request.ladder.iter();
     rungs
@@ -236,7 +238,8 @@ impl Attempts for Runner {
         let Launch { attempt, task, .. } = &launch;
         let executor = self.launcher.plugins.executor(&task.request.executor);
         let may = executor.is_ok_and(|executor| executor.manifest().standby);
-        // An attempt stands by only if its executor allows it and no input can still change.
+        // An attempt stands by only if its executor allows it and none of its inputs can still
+        // change.
         let request = &task.request;
         let may_change =
             request.worktree.is_some() || task.reads_others() || request.budget_micro_usd.is_some();
@@ -378,8 +381,9 @@ impl Attempts for Runner {
     }
 }
 
-/// What supervisors have of an attempt of this machine; `None` if a silent supervisor may have it.
-/// An attempt that began before a reboot is gone, even if its supervisor's notes exist.
+/// What happened to an attempt, according to the supervisors. `None` if a supervisor that has not
+/// answered yet may have the attempt. If no supervisor is known to have the attempt and the attempt
+/// began before a reboot, it is orphaned, because no process survives a reboot.
 fn found(
     is_known: bool,
     attempt: Option<&Attempt>,
@@ -405,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_found_attempt_is_judged_by_boot_and_supervisors() {
+    fn an_attempt_that_no_supervisor_has_is_orphaned_after_a_reboot_and_else_never_received() {
         let check = |is_known: bool, boot: Option<&str>, may_turn_up: bool, expected| {
             let attempt = Attempt {
                 started_monotonic: boot.map(|boot| (MonotonicMs(1), boot.into())),

@@ -1,7 +1,8 @@
-//! Attempts that are about to start: their instances are made, and wait at their first child.
+//! Attempts that are about to start. Their executors' instances exist already, and wait before they
+//! start their first child.
 //!
-//! They have no visible effect: the engine does not count them, and they report nothing to the
-//! engine. An instance that is dropped here is made again when its attempt starts.
+//! They have no visible effect, because the engine does not count them and they report nothing to
+//! the engine. An instance that is dropped here is made again when its attempt starts.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +15,13 @@ use tokio::task::JoinHandle;
 use super::live::Live;
 use crate::lock::lock;
 
-/// An attempt that is ready but has not begun.
+/// An attempt whose instance exists but that has not begun.
 pub(super) struct StandBy {
     pub(super) live: Arc<Live>,
     pub(super) work: JoinHandle<()>,
 }
 
-/// The attempts that will be started next, as far as they are ready.
+/// The attempts that will be started next and whose instances exist already.
 #[derive(Default)]
 pub(super) struct StandingBy(Mutex<BTreeMap<AttemptId, StandBy>>);
 

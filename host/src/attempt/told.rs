@@ -12,8 +12,8 @@ use claudine_domain::{
 
 use crate::lock::lock;
 
-/// Maximum number of unacknowledged reports that are kept of an attempt. Further progress is
-/// dropped; of every other kind the last report is kept.
+/// Maximum number of unacknowledged reports that are kept of an attempt. Further reports of
+/// progress are dropped; of each other kind of report, the last one is kept.
 const MOST: usize = 1_024;
 
 /// The reports of one attempt.
@@ -23,7 +23,8 @@ pub(super) struct Told(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     outbox: Outbox<Report>,
-    /// Whether a report found the inbox full: all kept reports are then sent before any other.
+    /// Whether the inbox was full for a report. If so, the next report is sent together with all
+    /// kept reports, in their order.
     is_late: bool,
 }
 
@@ -32,7 +33,7 @@ impl Told {
         lock(&self.0)
     }
 
-    /// Keeps a report; returns the reports that should be sent now.
+    /// Keeps a report, and returns the reports that should be sent now.
     pub(super) fn add(&self, report: Report) -> Vec<Numbered<Report>> {
         let mut kept = self.kept();
         let is_progress = matches!(report, Report::Progress { .. });
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_report_of_a_kind_is_kept_and_progress_up_to_a_limit() {
+    fn progress_is_kept_up_to_a_limit_and_other_reports_once_per_kind() {
         let told = Told::default();
         told.add(Report::Cost(1));
         for number in 0..2 * MOST {
@@ -90,14 +91,14 @@ mod tests {
         told.add(Report::Cost(2));
         told.add(Report::Alive);
         let reports: Vec<Report> = told.all().into_iter().map(|one| one.report).collect();
-        // The first cost report took one place.
+        // The first cost report took one of the places.
         let mut expected: Vec<Report> = (0..MOST - 1).map(progress).collect();
         expected.extend([Report::Cost(2), Report::Alive]);
         assert_eq!(reports, expected);
     }
 
     #[test]
-    fn reports_that_found_the_inbox_full_are_sent_first() {
+    fn reports_for_which_the_inbox_was_full_are_sent_again_first() {
         let told = Told::default();
         let numbers = |reports: Vec<Numbered<Report>>| -> Vec<u64> {
             reports.iter().map(|report| report.number).collect()

@@ -13,14 +13,14 @@ use crate::{
     supervise::peer::{Forebear, Side},
 };
 
-/// How long to wait for the report of a start: a process may run, and connect, before this host
-/// hears that it was started.
+/// How long to wait for the report that a process was started. The process may run, and connect to
+/// this host, before the report arrives.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
     /// The attempt of a process, and who started it. The process is given with its ancestors below
-    /// the supervisor. At least one of these processes must be a child of the attempt, a command
-    /// that the host runs for the attempt, or in the session of such a child or command. The
+    /// the supervisor. At least one of these processes must be a child of the attempt, or a command
+    /// that the host runs for the attempt, or belong to the session of such a child or command. The
     /// environment of the process is no evidence, because the process may have written it itself.
     pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         if let Some(found) = self.has_among_children(line) {
@@ -54,7 +54,7 @@ impl Registry {
             .or_else(|| of(|child, it| child.pid == it.session))
     }
 
-    /// Waits until the result of every start that was sent is known.
+    /// Waits until every start that was sent to a supervisor is reported as done or failed.
     async fn starts_reported(&self) {
         for live in self.all() {
             live.until(|state| has_no_sent(state).then_some(())).await;
@@ -75,7 +75,7 @@ fn has_no_sent(state: &State) -> bool {
 fn leader(child: &ChildState) -> Option<Leader> {
     match child {
         ChildState::Running(leader) => Some(*leader),
-        // The session of an exited child continues to exist in the child's leftovers.
+        // After a child's exit, processes that it left behind are still in its session.
         ChildState::Exited(exit) => Some(Leader {
             pid: exit.pid,
             start_time: exit.start_time,

@@ -1,11 +1,11 @@
 //! The workspace of an attempt: the task's directory or a worktree, the state of its repository,
 //! and the settling of its work.
 //!
-//! Git is used only for agents and for tasks in worktrees: for other tasks it would cost more than
-//! a short command itself. The state of the repository never changes how an attempt ended; if git
-//! fails, its error is stored instead of the state. The result of settling can change it: if a
-//! requested merge fails, the task has not succeeded, so that its dependants do not continue
-//! without its work.
+//! Git is used only for agents and for tasks in worktrees. For other tasks, git would take longer
+//! than a short command itself. The state of the repository never changes how an attempt ended; if
+//! git fails, its error is stored instead of the state. The result of settling can change how an
+//! attempt ended: if a requested merge fails, the task has not succeeded, so that the task's
+//! dependants do not continue without its work.
 
 use std::{
     collections::BTreeMap,
@@ -90,8 +90,8 @@ impl Workspaces {
     }
 
     /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
-    /// ending. Must be called once no process of the attempt is alive, and again if a host dies
-    /// during the call.
+    /// ending. Must be called after all processes of the attempt have ended. If a host dies during
+    /// the call, the next host must call it again.
     pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
         let Some(worktree) = &task.request.worktree else {
             return;
@@ -124,7 +124,7 @@ impl Workspaces {
             })
             .await;
         if merge.state.is_failure() {
-            // A repeated attempt would end the same way.
+            // `Conflict` is never retried, because another attempt would end in the same way.
             ending.cause = Cause::Class(ReasonClass::Conflict);
             merge.brief().clone_into(&mut ending.message);
         }
@@ -138,8 +138,8 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// The git state after an attempt. `None` for a task that is neither an agent's nor in a
-    /// worktree, or that worked outside a repository.
+    /// The git state after an attempt. `None` for commands without a worktree, and for tasks that
+    /// worked outside a repository.
     pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
         let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {

@@ -19,11 +19,12 @@ use crate::{
     store::{Store, unrecorded},
 };
 
-/// The time between two readings of the machine. The use of processors is the difference between
-/// two readings.
+/// The time between two readings of the machine. The use of processors is computed from the
+/// difference between two readings.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Starts to answer questions, until no handle to this engine is left. Needs a runtime.
+/// Starts an engine that answers questions until no handle to it is left. Must be called inside an
+/// asynchronous runtime.
 pub(crate) fn absent<M: Machine>(
     store: Arc<dyn Store>,
     limits: Limits,
@@ -39,7 +40,7 @@ pub(crate) fn absent<M: Machine>(
     Engine {
         inbox,
         snapshot: watch::channel(Arc::new(snapshot)).1,
-        // Nothing is committed: a wait for a commit ends at once.
+        // Nothing is committed, so a wait for a commit ends at once.
         commits: watch::channel(0).1,
         acted_on: Arc::new(AtomicU64::new(0)),
         finishes: Finishes::default(),

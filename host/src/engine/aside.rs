@@ -1,7 +1,8 @@
 //! Runs work of the engine that waits for the disk, or takes long.
 //!
-//! The engine is one task among many. If it had a separate thread, each message would cost a switch
-//! between threads. Without one, only rare or long work costs this.
+//! The engine is one of many asynchronous tasks that share the threads of the runtime. If the
+//! engine had its own thread, each message would cost a switch between threads. Without its own
+//! thread, only rare or long work costs such a switch.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

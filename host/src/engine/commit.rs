@@ -96,7 +96,7 @@ impl Drop for Committer {
     }
 }
 
-/// The time before which idempotency keys are not loaded.
+/// The start of the period from which idempotency keys are loaded. Older keys have expired.
 pub(super) fn remember_since() -> claudine_domain::time::Timestamp {
     let window = claudine_domain::time::millis(claudine_domain::board::IDEMPOTENCY_WINDOW);
     claudine_domain::time::Timestamp(clock::wall().0.saturating_sub(window))

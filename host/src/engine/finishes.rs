@@ -1,7 +1,7 @@
 //! Waits for tasks to finish.
 //!
 //! Waits are kept by task, so that an end wakes only the callers who wait for that task, and so
-//! that the engine knows whether anybody waits for it.
+//! that the engine knows whether anybody waits for a given task.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_wait_leaves_nothing_behind() {
+    fn a_dropped_wait_is_removed() {
         let finishes = Finishes::default();
         let stays = finishes.wait_for(task(1));
         drop(finishes.wait_for(task(1)));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_engine_ends_all_waits() {
+    async fn waits_fail_when_the_engine_ends() {
         let finishes = Finishes::default();
         let before = finishes.wait_for(task(1));
         finishes.close();

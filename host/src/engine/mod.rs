@@ -1,12 +1,13 @@
 //! The asynchronous shell around the domain: the single owner of all unfinished work, and the only
 //! writer of the store.
 //!
-//! The engine takes inputs from one bounded inbox, steps the board, and fills a batch. While one
-//! batch is made durable, the next one is filled (group commit). A batch for which somebody waits
-//! is committed at once. Any other batch is committed a moment later, so that more inputs share the
-//! commit. No decision is visible outside before its batch is on disk, with one exception: an
-//! attempt that was reserved on disk starts as soon as a slot is free or its dependencies have
-//! ended, even if the end that made this possible is not on disk yet. The rules themselves are in
+//! The engine takes inputs from one bounded inbox, passes them to the board (all unfinished work,
+//! in memory), and adds the changes to a batch. While one batch is made durable, the next one is
+//! filled (group commit). A batch for which somebody waits is committed at once. Any other batch is
+//! committed a moment later, so that more inputs share the commit. No decision is visible outside
+//! before its batch is on disk, with one exception: an attempt that was reserved on disk starts as
+//! soon as a slot is free or its dependencies have ended, even if the end of another attempt that
+//! made this start possible is not on disk yet. The rules by which the board decides are in
 //! `claudine_domain`.
 
 mod absent;
@@ -60,8 +61,8 @@ use crate::store::{Epoch, Store, StoreError};
 /// The capacity of the inbox; senders wait while it is full.
 const INBOX: usize = 4096;
 
-/// How long a reader waits for decisions that were acted on before they were on disk. This wait is
-/// as long as one commit, unless the disk hangs.
+/// The maximum time that a reader waits until decisions that the engine has already acted on are on
+/// disk. The wait takes as long as one commit, unless the disk hangs.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Why a command was not carried out.
@@ -107,7 +108,7 @@ pub(super) enum Message {
         attempt: AttemptId,
         report: Numbered<Report>,
     },
-    /// Answers with the data of admission, after the machine was read again.
+    /// Reads the machine again, and answers with the data that admission uses.
     Capacity(Reply<CapacityNow>),
     /// Answers with the reason why a waiting task is not started.
     Refusal {
@@ -120,10 +121,11 @@ pub(super) enum Message {
     Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(Reply<()>),
-    /// A silent supervisor has answered. Attempts that this supervisor may have are looked up
-    /// again.
+    /// A silent supervisor has answered, or is dead. Attempts that this supervisor may have are
+    /// looked up again.
     Reached,
-    /// Commits the open batch now, because a reader waits for decisions that were acted on.
+    /// Commits the open batch now, because a reader waits until decisions that the engine has
+    /// already acted on are on disk.
     Hurry,
     Stop,
 }
@@ -146,7 +148,8 @@ pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
     /// Sends a report, and waits for room in the inbox. If the host is going down, the report is
-    /// dropped; the attempt keeps it until the engine acknowledges it.
+    /// not sent. It is not lost, because an attempt keeps each report until the engine acknowledges
+    /// the report.
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {
@@ -208,7 +211,8 @@ impl Inbox {
     }
 }
 
-/// The engine's task. If the engine ends although nobody stopped it, this is an error.
+/// The engine's asynchronous task. It returns an error if the engine ends although nobody stopped
+/// the engine.
 pub(crate) type EngineTask = tokio::task::JoinHandle<Result<(), EngineEnd>>;
 
 /// Loads the board, takes over the attempts of an earlier host, and runs until it is stopped.
@@ -309,23 +313,23 @@ impl Engine {
         answer.await.map_err(|_| EngineError::Down)?
     }
 
-    /// Changes with each batch that becomes durable, and closes with the engine.
+    /// The number of the last durable batch. The channel is closed when the engine ends.
     pub(crate) fn commits(&self) -> watch::Receiver<BatchNumber> {
         self.commits.clone()
     }
 
-    /// Waits until everything that was acted on before this call is in the store. Without this
-    /// wait, a task that was started because another one has ended could read that the other still
-    /// runs. The wait is for one batch at most, and ends early if the batch is dropped or the disk
-    /// hangs.
+    /// Waits until all decisions that were acted on before this call are in the store. Without this
+    /// wait, a task that was started at the end of its dependency could read that the dependency
+    /// still runs. The wait is for one batch at most, and ends early if the batch is dropped or the
+    /// disk hangs.
     pub(crate) async fn caught_up(&self) {
         let acted_on = self.acted_on.load(Ordering::Acquire);
         let mut commits = self.commits.clone();
         if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
             tracing::debug!("the inbox is full: the batch is written when it is due");
         }
-        // When a board is loaded again, this number is reset and the readers that wait here are
-        // woken.
+        // When the board is loaded again, `self.acted_on` is reset and the readers that wait here
+        // are woken.
         let due =
             |number: &BatchNumber| *number >= acted_on.min(self.acted_on.load(Ordering::Acquire));
         match clock::within(CATCH_UP, commits.wait_for(due)).await {
@@ -337,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Resolves when the end of the task is durable. To miss no end, call this method first, and
-    /// check after that whether the task has already finished.
+    /// Resolves when the end of the task is durable. To miss no end, first call this method, and
+    /// then check whether the task has already finished.
     pub(crate) fn finish_of(&self, task: TaskId) -> Finish {
         self.finishes.wait_for(task)
     }

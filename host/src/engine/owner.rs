@@ -42,20 +42,23 @@ use crate::{
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// The longest sleep, after which a jump of the wall clock is noticed.
+/// The longest sleep while a task waits for a time of the wall clock, so that a jump of the wall
+/// clock is noticed soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How far the wall clock may go back without counting as set back, since it may be slewed.
+/// If the wall clock goes back by at most this time, it does not count as set back, because it may
+/// be slewed.
 const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
-/// How long a batch is filled before it is committed if nobody waits for it, so that short tasks
-/// share a commit. Supervisors keep the content of such a batch (starts and ends of attempts) until
-/// the batch is durable, so a crash loses nothing. Ends of tasks become visible with this delay.
+/// If nobody waits for a batch, it is filled for this time before it is committed, so that short
+/// tasks share a commit. Supervisors keep the content of such a batch (starts and ends of attempts)
+/// until the batch is durable, so a crash loses nothing. Ends of tasks become visible with this
+/// delay.
 const LINGER: Duration = Duration::from_millis(10);
-/// The number of tasks from which a request is stepped with [`aside`], so that it does not delay
-/// other tasks of the runtime.
+/// A request with at least this number of tasks is passed to the board with [`aside`], so that the
+/// request does not delay the other asynchronous tasks of the runtime.
 const MANY: usize = 1_000;
-/// The maximum number of inputs in one round. Later ones are added to the next batch.
+/// The maximum number of inputs in one round. Later inputs are added to the next batch.
 const ROUND: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Answer, EngineError>>;
@@ -99,11 +102,12 @@ pub(super) struct Owner {
     /// The latest time at which the open batch is committed; `None` while it is empty.
     due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
-    /// Whether somebody who only reads waits for the open batch.
+    /// Whether a reader waits for the open batch ([`Message::Hurry`]).
     hurried: bool,
     idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
-    /// The wall clock's time at the last look; `None` if the board does not know it.
+    /// The wall clock's time at the last round. `None` after a board was loaded; the first round
+    /// then treats the wall clock as set back.
     last_wall: Option<Timestamp>,
     stopping: bool,
     /// The number of reports from attempts that had already ended. This number is not reset when
@@ -117,7 +121,7 @@ pub(super) struct Owner {
     unsure: BTreeSet<AttemptId>,
 }
 
-/// Logs the rows that were set aside.
+/// Logs the rows of the store that cannot be read, and returns them.
 fn told_aside(stored: &Stored) -> Arc<[Unreadable]> {
     for row in &stored.unreadable {
         let Unreadable {
@@ -198,7 +202,7 @@ impl Owner {
             unsure: BTreeSet::new(),
         };
         owner.begin(begin, slots);
-        // A question before the first round is answered from what was loaded.
+        // Questions that arrive before the first round are answered from the loaded board.
         owner.publish();
         Ok(owner)
     }
@@ -224,7 +228,8 @@ impl Owner {
         let waits = self.waits.clone();
         loop {
             if self.decide() {
-                // Lets the released effects proceed before work for which they need not wait.
+                // Lets other asynchronous tasks carry out the released effects first, because these
+                // effects need not wait for the commit that follows.
                 tokio::task::yield_now().await;
             }
             self.settle();
@@ -250,7 +255,7 @@ impl Owner {
         }
     }
 
-    /// Steps the inputs that have arrived, up to a full round.
+    /// Processes the inputs that have arrived, up to a full round.
     fn take_round(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) {
         let now = clock::now();
         self.take(now, first);
@@ -304,7 +309,8 @@ impl Owner {
         }
     }
 
-    /// Steps a command. A graph of a hundred thousand tasks takes a good part of a second.
+    /// Passes a command to the board. A command for many tasks is run in [`aside`], because the
+    /// board needs a good part of a second for a graph of a hundred thousand tasks.
     fn step_command(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input.command() {
             Input::Submit(together) if together.tasks.len() >= MANY => {
@@ -356,7 +362,7 @@ impl Owner {
         }
     }
 
-    /// Decides what follows from the inputs: time, admission, and effects that need no further
+    /// Applies the passage of time, admits tasks, and performs the effects that need no further
     /// commit. Returns whether there were such effects.
     fn decide(&mut self) -> bool {
         let now = clock::now();
@@ -408,8 +414,8 @@ impl Owner {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// Whether the open batch must be committed: at once if somebody waits for it, after a moment
-    /// if nobody does.
+    /// Whether the open batch must be committed. If somebody waits for the batch, it is committed
+    /// at once; otherwise after a moment.
     fn is_batch_due(&mut self) -> bool {
         if !self.board.has_pending() {
             (self.due, self.hurried) = (None, false);
@@ -491,7 +497,8 @@ impl Owner {
                 }
                 Ok(ControlFlow::Continue(()))
             }
-            // The space of the ballast is kept for this case: the same batch is tried once more.
+            // The disk is full. The space of the ballast is kept for this case, so the ballast is
+            // freed and the same batch is tried once more.
             Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
                 aside(|| self.ballast.free());
                 if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
@@ -514,7 +521,8 @@ impl Owner {
             .is_some_and(|awaiting| awaiting.after <= self.durable)
         {
             if let Some(Awaiting { answer, reply, .. }) = self.awaiting.pop_front() {
-                // The caller may no longer wait for the answer. The decision stands.
+                // The caller may no longer wait for the answer. The decision stays in effect in
+                // this case too.
                 drop(reply.send(answer));
             }
         }
@@ -532,8 +540,8 @@ impl Owner {
         self.next_sample = self.sample_at(now);
     }
 
-    /// The time of the next reading. The machine is read only while something waits for the
-    /// reading: an idle host does not wake up.
+    /// The time of the next reading of the machine. `None` if there is no work, so that an idle
+    /// host does not wake up.
     fn sample_at(&self, now: Now) -> Option<claudine_domain::time::MonotonicMs> {
         let busy = self.board.queued_count() > 0
             || self.board.running_count() > 0

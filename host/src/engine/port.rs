@@ -1,5 +1,5 @@
-//! The interfaces that the engine uses: the runner of attempts, which gets orders and answers only
-//! by reports in the inbox, and the reader of the machine.
+//! The interfaces that the engine uses: the runner of attempts, which gets orders and sends its
+//! answers only as reports to the inbox, and the reader of the machine.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,15 +36,16 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The reported end of the attempt is durable, so its work may be settled. May be repeated.
     fn settle(&self, attempt: AttemptId);
     fn stop(&self, attempt: AttemptId, why: StopWhy);
-    /// The report of this number and everything that follows from it is durable: it need not be
-    /// repeated.
+    /// The report of this number is durable, with everything that follows from it. The report need
+    /// not be repeated.
     fn acknowledge(&self, attempt: AttemptId, number: u64);
-    /// The attempt's end is durable: the attempt may be forgotten.
+    /// The attempt's end is durable, so the attempt may be forgotten.
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and earlier ones are no longer needed.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// The attempts that have begun and not ended, except attempts of tasks whose rows cannot be
-    /// read. Any other attempt that a supervisor keeps is over, and may be forgotten.
+    /// `attempts` are all attempts that have begun and not ended, except attempts of the tasks
+    /// `unreadable`, whose rows cannot be read. If a supervisor keeps an attempt that is in neither
+    /// group, the attempt is over and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
     /// What happened to a task's last attempt, which has begun and not ended. `None` as long as
     /// this is unknown because a supervisor of an earlier host has not answered;

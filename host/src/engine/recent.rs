@@ -12,8 +12,8 @@ use claudine_domain::{
 
 /// Limit of the total size of the kept requests. Once it is reached, new requests are not kept.
 const BYTES: usize = 4 << 20;
-/// The size of the largest request that is kept: reading a larger one again takes no noticeable
-/// time compared with its execution.
+/// The size of the largest request that is kept. Larger requests are read again from the store,
+/// which takes no noticeable time compared with their execution.
 const LARGEST_BYTES: usize = 16 << 10;
 
 #[derive(Default)]

@@ -1,5 +1,5 @@
-//! Reports of attempts that are not on disk yet: each counts once, and is acknowledged once it is
-//! durable.
+//! Reports of attempts whose effects are not on disk yet. Each report is applied once, and is
+//! acknowledged when its effects are durable.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -27,7 +27,7 @@ impl Reports {
         heard.hear(number, from)
     }
 
-    /// Records that the effects of a report are in this batch, or in an earlier one.
+    /// Records that the effects of a report are in the batch `after`, or in an earlier batch.
     pub(super) fn take(&mut self, after: BatchNumber, attempt: AttemptId, number: u64) {
         self.taken.push_back(Taken {
             after,
@@ -42,7 +42,8 @@ impl Reports {
         Some((next.attempt, next.number))
     }
 
-    /// Drops the reports of batches after `durable`: they are repeated, and count when they are.
+    /// Drops the reports of batches after `durable`. Attempts repeat these reports, and the
+    /// repeated reports are accepted.
     pub(super) fn drop_after(&mut self, durable: BatchNumber) {
         while let Some(taken) = self.taken.pop_back_if(|taken| taken.after > durable) {
             if let Some(heard) = self.heard.get_mut(&taken.attempt) {

@@ -22,7 +22,7 @@ pub(crate) struct Snapshot {
     pub(crate) draining: bool,
     /// The settings of the whole queue.
     pub(crate) queue: Queue,
-    /// Whether the disk is full: new work is refused until there is space.
+    /// Whether the disk is full, so that new work is refused until there is space.
     pub(crate) store_full: bool,
     /// Rows of the store that cannot be read.
     pub(crate) unreadable: Arc<[Unreadable]>,

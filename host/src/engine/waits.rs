@@ -1,9 +1,9 @@
 //! The attempts that wait for their own descendants: a set of waits, each of which lasts as long as
 //! its guard.
 //!
-//! The engine reads this set instead of receiving messages. So a caller that ends cannot leave a
-//! wait behind, no change can be refused or arrive in the wrong order, and a board that is loaded
-//! again gets the complete set.
+//! The engine reads this set instead of receiving messages. Therefore, a caller that ends cannot
+//! leave a wait behind, no change can be refused or arrive in the wrong order, and a board that is
+//! loaded again gets the complete set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,7 +75,7 @@ impl Waits {
         self.0.changed.notify_one();
     }
 
-    /// Resolves when something has changed since [`Waits::take_changes`].
+    /// Resolves when the set has changed since the last call of [`Waits::take_changes`].
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }
@@ -88,7 +88,7 @@ impl Waits {
         changed.into_iter().map(waits).collect()
     }
 
-    /// Every waiting attempt, for a board that does not know any.
+    /// All waiting attempts, for a board that was loaded again and does not know them.
     pub(super) fn all(&self) -> Vec<AttemptId> {
         self.lock().waits.keys().copied().collect()
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_waits_from_its_first_wait_to_the_end_of_its_last() {
+    fn an_attempt_counts_as_waiting_until_the_last_of_its_waits_ends() {
         let attempt = AttemptId {
             task: TaskId::new(1, 1),
             number: 1,

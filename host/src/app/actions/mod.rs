@@ -1,9 +1,9 @@
 //! Applies one action to several tasks, which are named or found by a filter.
 //!
 //! An error for one task does not affect the others. A cancel, hold or release of several tasks is
-//! one command to the engine, because it needs no look at the store between two tasks; so no task
-//! starts in between. Dependants are cancelled, held and released before their dependencies, but
-//! retried and resumed after them.
+//! sent to the engine as one command, because the store need not be read between two tasks. So no
+//! task starts in between. Dependants are cancelled, held and released before their dependencies,
+//! but retried and resumed after them.
 
 mod order;
 mod request;
@@ -120,7 +120,7 @@ impl Host {
                 }
                 Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
             }
-            // The summary is only for the question that precedes the action.
+            // The summary is needed only in a dry run, to ask the user before the action.
             for task in &mut tasks {
                 task.shown.summary = None;
             }
@@ -216,7 +216,8 @@ impl Host {
         Ok(task.is_some_and(|task| !task.is_done()))
     }
 
-    /// The reason why nothing can be done to a task that is not on the board.
+    /// The error for an action on a task that is not on the board. Fails if the task cannot be
+    /// read.
     async fn over(&self, action: Action, id: TaskId) -> Result<AppError, AppError> {
         let found = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         let Some(end) = found.and_then(|found| found.end()) else {
@@ -242,7 +243,7 @@ pub(super) fn plain_reason(reason: &str) -> Option<String> {
     given.map(|reason| harmless(&shortened(reason, REASON_MAX_CHARS)))
 }
 
-/// A lookup of the tasks, with the caller and the action.
+/// Finds the tasks of a request, for a given caller.
 struct Looking<'a> {
     by: &'a Arc<Principal>,
     ceiling: &'a McpCeiling,
@@ -334,7 +335,7 @@ impl Looking<'_> {
         }
     }
 
-    /// States to search if the filter names none.
+    /// States to search if the filter names no states.
     fn usual(&self) -> States {
         match self.asked.action {
             Action::Cancel | Action::Hold => States::unfinished(),
@@ -354,7 +355,7 @@ impl Looking<'_> {
             Action::Cancel => Some(Verb::Cancel),
             Action::Hold => Some(Verb::Hold),
             Action::Release => matches!(task.state, State::Held { .. }).then_some(Verb::Release),
-            // Decided later, after the lookup of the dependants that would run too.
+            // This is decided later, after the lookup of the dependants that would run too.
             Action::Retry | Action::Resume => None,
         };
         let decided = verb.map_or(Ok(()), |verb| may(self.by, verb, Some(task), self.ceiling));

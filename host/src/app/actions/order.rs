@@ -67,7 +67,7 @@ mod tests {
         check(&[], &[]);
         check(&[(3, &[]), (1, &[]), (2, &[])], &[1, 2, 3]);
         check(&[(1, &[2]), (2, &[3]), (3, &[])], &[3, 2, 1]);
-        // Dependencies outside the list do not count.
+        // Dependencies outside the list are ignored.
         check(&[(2, &[1, 9]), (3, &[2])], &[2, 3]);
         check(
             &[(4, &[3, 2]), (3, &[1]), (2, &[1]), (1, &[])],

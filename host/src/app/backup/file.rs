@@ -44,7 +44,7 @@ impl Target {
         Ok((target, file))
     }
 
-    /// Renames the complete file, once it is synced.
+    /// Syncs the complete file, and renames it to its final name.
     pub(super) fn name(self, file: &File) -> Result<(), AppError> {
         let named = file.sync_all().and_then(|()| self.take_name());
         match named {
@@ -80,10 +80,11 @@ impl Target {
     }
 }
 
-/// The file to replace. For a link this is its target, so that a link to the newest backup stays a
-/// link. Devices, pipes and directories are never replaced, because other programs use them.
+/// The file to replace. For a symbolic link, this is the target of the link, so that a link to the
+/// newest backup stays a link. Devices, pipes and directories are never replaced, because other
+/// programs use them.
 fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
-    // A broken link counts as existing.
+    // A broken symbolic link counts as an existing file.
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(path.to_owned());
     };

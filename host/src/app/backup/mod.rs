@@ -7,14 +7,14 @@
 //! `sha256sum`. `end.json` has a digest over all entries in `sums/`. So a damaged or incomplete
 //! file is refused before a data directory is touched. A whole backup is never in memory.
 //!
-//! A backup is made without the host, which may or may not be running: SQLite gives other processes
-//! a consistent snapshot too, and logs only grow. Settings, plugins, their grants and records of
-//! worktrees are not part of the queue, so a backup contains none of them.
+//! A backup is made without the host, which may or may not be running. This is possible because
+//! SQLite gives every process a consistent snapshot, and logs only grow. Settings, plugins, their
+//! grants and records of worktrees are not part of the queue, so a backup contains none of them.
 //!
 //! A restore builds everything in a directory inside the data directory, under the lock of a host.
 //! Renaming that directory when it is complete commits the restore; the next holder of the lock
-//! (the restore itself, or after a crash the next host) moves its contents into place. By then
-//! running attempts have ended as lost, and unfinished tasks are held.
+//! (the restore itself, or after a crash the next host) moves its contents into place. Before the
+//! rename, running attempts are ended as lost, and unfinished tasks are held.
 
 mod entry;
 mod file;
@@ -50,7 +50,7 @@ pub(crate) struct BackupTaken {
     /// Number of unfinished tasks.
     pub(crate) unfinished: u64,
     pub(crate) events: u64,
-    /// Number of output files; a long output has several.
+    /// Number of output files; a long output has several files.
     pub(crate) logs: u64,
     /// Number of environments; absent if they were left out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Moves the contents of a complete restore into place. The holder of the data directory's lock
 //! does this: the restore itself or, after a crash, the next host or restore. Any of the steps may
-//! already have been done.
+//! already have been done before a crash.
 
 use std::{
     fs::{self, File},
@@ -10,11 +10,11 @@ use std::{
 
 use crate::{fsx, layout::Layout};
 
-/// Called between two steps, so that tests can stop where a kill might.
+/// Called between two steps, so that tests can stop at each point at which a kill could happen.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
 
-/// Removes an incomplete restore, or moves a complete one into place; returns whether there was a
-/// complete one.
+/// Removes an incomplete restore, or moves a complete restore into place. Returns whether there was
+/// a complete restore.
 pub(crate) fn place(layout: &Layout) -> io::Result<bool> {
     place_by_steps(layout, &mut || Ok(()))
 }
@@ -46,9 +46,9 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     Ok(true)
 }
 
-/// Moves the database last, because the other files count only once it is in place. Removes the log
-/// of the empty database in the data directory first, because SQLite would apply that log to the
-/// new database.
+/// Moves the database last, because the other files are used only once the database is in place.
+/// Removes the log of the empty database in the data directory first, because SQLite would apply
+/// that log to the new database.
 fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Result<()> {
     let (from, to) = (staged.database(), layout.database());
     if !from.try_exists()? {

@@ -26,8 +26,8 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Called with each entry that has rows, an environment or a log. What the function does not read
-/// of the entry is skipped.
+/// Called with each entry that has rows, an environment or a log. If the function does not read an
+/// entry to its end, the rest is skipped.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 
@@ -155,7 +155,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Compares the digests of the entries with the recorded ones.
+    /// Compares the digests of the entries with the recorded digests.
     fn compare(&mut self, name: &Name, written: &[u8]) -> Result<(), AppError> {
         let (expected_name, expected) = self.sums.list();
         let written = String::from_utf8_lossy(written);

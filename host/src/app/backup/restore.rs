@@ -41,8 +41,8 @@ use crate::{
 /// Space to leave free, so that a host can start.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// Highest valid number of an attempt: far above any real one, and far below the maximum of the
-/// type.
+/// Highest valid number of an attempt. It is far above any real number, and far below the maximum
+/// of the type.
 const HIGHEST_ATTEMPT: u32 = 1 << 24;
 
 /// Input of a restore besides the backup.
@@ -125,7 +125,7 @@ pub(super) fn restore_by_steps(
     let restored = staged.finish(&whole.manifest, epoch, how, pause)?;
     sync(layout.root()).map_err(at)?;
     pause().map_err(at)?;
-    // This commits the restore.
+    // This rename commits the restore.
     fs::rename(layout.restoring(), layout.to_be_placed()).map_err(at)?;
     sync(layout.root()).map_err(at)?;
     pause().map_err(at)?;
@@ -318,7 +318,8 @@ impl Staged {
         Ok(self.store.commit(epoch, &batch)?)
     }
 
-    /// Takes an epoch above all earlier epochs of this data directory and of the original one.
+    /// Takes an epoch above all earlier epochs of this data directory and of the data directory
+    /// from which the backup was taken.
     fn lead_after(&self, led: u64, last_batch: BatchNumber) -> Result<Epoch, AppError> {
         let epoch = self.store.lead()?;
         if epoch.0 > led {
@@ -334,7 +335,8 @@ impl Staged {
         Ok(self.store.lead()?)
     }
 
-    /// Stores the environment of the restoring command if a task has none in the backup.
+    /// Stores the environment of the restoring command if the environment of a task is not in the
+    /// backup.
     fn stand_in(&self, rules: EnvRules, environment: Environment) -> io::Result<Option<String>> {
         let digests = self.store.env_digests_in_use().map_err(io::Error::other)?;
         let missing = |digest: &String| !self.layout.environment(digest).exists();
@@ -346,8 +348,8 @@ impl Staged {
     }
 }
 
-/// The reason why a task cannot continue, if its attempts are not in order: the next attempt must
-/// get the number after the last.
+/// The reason why a task cannot be restored, if the numbers of its attempts do not increase. They
+/// must increase, because the next attempt gets the number after the last one.
 fn out_of_order(task: &Task) -> Option<String> {
     let mut last = 0;
     for attempt in &task.attempts {

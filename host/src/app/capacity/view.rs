@@ -42,7 +42,7 @@ pub(crate) struct CapacityView {
     pub(crate) advice: Vec<String>,
 }
 
-/// Readings of the machine, limited to what control groups allow the host.
+/// Readings of the machine, or of the part of it that control groups allow the host to use.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReadingView {
     pub(crate) cores: f64,
@@ -81,10 +81,11 @@ pub(crate) struct ClassView {
     /// Labels of the attempts; empty for all attempts of the executor.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) running: u32,
-    /// Number of attempts measured, and number of attempts that still count.
+    /// Number of attempts measured so far; `samples` of them are still used.
     pub(crate) attempts: u64,
     pub(crate) samples: usize,
-    /// Number of attempts needed before the measurements are used, and whether it is reached.
+    /// Number of samples that are needed before the measurements are used. `is_trusted` is set once
+    /// this number is reached.
     pub(crate) enough: usize,
     pub(crate) is_trusted: bool,
     #[schemars(extend("format" = "date-time"))]

@@ -1,8 +1,8 @@
 //! The event log, in the order in which events became durable.
 //!
-//! Events are read from the store and never from the engine's memory, so that only durable ones are
-//! reported. Followers are woken by commits and read on from their position; a reader that was cut
-//! off continues after the last number it saw.
+//! Events are read from the store and never from the engine's memory, so that only durable events
+//! are reported. Followers are woken by commits and read on from their position. A reader that was
+//! cut off continues after the last event number that it received.
 
 mod words;
 
@@ -53,7 +53,7 @@ type Whose = Option<Arc<BTreeSet<TaskId>>>;
 /// State of a reader.
 struct Reading {
     whose: Whose,
-    /// The last event before the wanted ones.
+    /// The last event before the wanted events.
     after: Sequence,
     /// The last event to read; `None` when following.
     last: Option<Sequence>,
@@ -71,8 +71,8 @@ struct Part {
 }
 
 impl Host {
-    /// Streams events from the given position; with `follow` also new ones, until the task or graph
-    /// has ended. Reading stops when the receiver is dropped.
+    /// Streams events from the given position. With `follow`, also streams new events, until the
+    /// task or graph has ended. Reading stops when the receiver is dropped.
     pub(crate) async fn events(
         self: Arc<Self>,
         query: EventQuery,
@@ -104,7 +104,7 @@ impl Host {
         // Sent first, so that a reader that is cut off before the first event knows its position.
         send(&reading, EventPiece::Place(reading.after)).await?;
         loop {
-            // Later commits wake this reader again.
+            // Marks the commits so far as seen, so that only later commits wake this reader again.
             commits.borrow_and_update();
             let over =
                 reading.last.is_some() || self.have_ended_by_now(reading.whose.clone()).await?;
@@ -131,7 +131,7 @@ impl Host {
         Ok(ends.await?.values().all(Option::is_some))
     }
 
-    /// Reads and sends a page; returns whether it was the last for now.
+    /// Reads and sends a page. Returns whether it was the last page for now.
     async fn read_part(&self, reading: &mut Reading) -> Result<bool, Stop> {
         let (whose, after, last) = (reading.whose.clone(), reading.after, reading.last);
         let names = std::mem::take(&mut reading.names);
@@ -236,7 +236,7 @@ fn part(
     })
 }
 
-/// The name of a task; none if the task has no name or is no longer stored.
+/// The name of a task. `None` if the task has no name or is no longer stored.
 fn name_of(
     reader: &Reader,
     id: TaskId,
@@ -257,7 +257,7 @@ fn name_of(
 fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
     let mut fact = match serde_json::to_value(&event.fact) {
         Ok(serde_json::Value::Object(fact)) => fact,
-        // Not reached: a fact serialises to an object.
+        // Not reached, because a fact serialises to an object.
         _ => serde_json::Map::new(),
     };
     // These times are stored as milliseconds, but shown in RFC 3339 like all times.

@@ -78,7 +78,7 @@ pub(super) fn of(fact: &Fact) -> String {
     }
 }
 
-/// The first line of the text in a report; none if the report has no text.
+/// The first line of the text in a report. `None` if the report has no text.
 fn text_of(data: &str) -> Option<String> {
     let data: Value = serde_json::from_str(data).ok()?;
     let line = data.get("text")?.as_str()?.lines().next()?;

@@ -60,11 +60,11 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
-    // If another attempt is to follow, the run time still ends with the last attempt.
+    // Even if another attempt is to follow, the run time ends with the last attempt.
     let ended_at = last
         .and_then(|attempt| attempt.ended.as_ref())
         .map(|ended| ended.at);
-    // If the end of a process is not recorded, its time is unknown.
+    // If a process has ended while no host ran, the time of its end is unknown.
     let running_to = (!unrecorded::is_marked(task)).then_some(now);
     let until = finished_at.or(ended_at).or(running_to);
     Node {

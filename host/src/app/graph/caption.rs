@@ -1,4 +1,4 @@
-//! Texts on nodes and edges, not yet escaped for a form.
+//! Texts on nodes and edges. They are not yet escaped for an output form.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The condition that is not written on edges, to save space.
 pub(super) const USUAL: &str = "succeeded";
 
-/// The name, or the summary if there is none.
+/// The name, or the summary if the task has no name.
 pub(super) fn title(node: &Node, most: usize) -> String {
     let named = node.name.as_deref().filter(|name| !name.is_empty());
     let title = harmless(named.unwrap_or(&node.summary));
@@ -26,16 +26,16 @@ pub(super) fn title(node: &Node, most: usize) -> String {
     fit(title, most)
 }
 
-/// The outcome, or the state if there is none. A process that has ended without a host is not
-/// running.
+/// The outcome, or the state if the task has no outcome. If the task's process has ended while no
+/// host ran, the task is shown as ended and not as running.
 pub(super) fn state(node: &Node) -> String {
     let ended = node.phase.as_deref().filter(|phase| *phase == ENDED_PHASE);
     let word = node.outcome.as_deref().or(ended);
     fit(&harmless(word.unwrap_or(&node.state)), 24)
 }
 
-/// The run time: `12s`, or `12s (~20s)` if a time was expected; while the task is running `5.0s of
-/// ~20s`; before that `~20s`.
+/// The run time: `12s`, or `12s (~20s)` if a time was expected. While the task is running, `5.0s of
+/// ~20s`. Before the task has begun, `~20s`.
 pub(super) fn time(node: &Node) -> Option<String> {
     let elapsed = node.elapsed_ms.map(in_words);
     let expected = node
@@ -157,7 +157,7 @@ mod tests {
         let expected = "1 ✓ · 1 running · 1 waiting · ~45s to go";
         let last = || task(3).expected(30_000);
         check(vec![done(), running(), last()], &[(1, 2), (2, 3)], expected);
-        // The longest of parallel tasks counts.
+        // Of parallel tasks, only the longest counts.
         let expected = "1 ✓ · 1 running · 1 waiting · ~30s to go";
         check(vec![done(), running(), last()], &[(1, 2), (1, 3)], expected);
         check(vec![done(), running(), last()], &[], expected);

@@ -1,7 +1,7 @@
-//! The form for Graphviz.
+//! The output form for Graphviz.
 //!
-//! Boxes are light with dark text, and lines are grey, which is visible on white and on black, so
-//! no background is drawn.
+//! No background is drawn, because boxes are light with dark text, and lines are grey, which is
+//! visible on white and on black.
 
 use super::{Graph, caption};
 
@@ -55,7 +55,8 @@ pub(crate) fn dot(graph: &Graph) -> String {
     dot
 }
 
-/// Escapes text in quotes: a backslash begins an escape such as `\N`, and an ampersand an entity.
+/// Escapes text in quotes: a backslash begins an escape such as `\N`, and an ampersand begins an
+/// entity.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -67,7 +68,7 @@ mod tests {
     use super::{super::samples::*, *};
 
     #[test]
-    fn dot_is_as_recorded() {
+    fn the_dot_form_of_sample_graphs_is_as_recorded() {
         insta::assert_snapshot!("dot", dot(&release()));
         insta::assert_snapshot!("dot_awkward", dot(&awkward()));
     }

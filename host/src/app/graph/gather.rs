@@ -30,7 +30,8 @@ use crate::{
 /// Limits of an answer, which is read and sent in one piece.
 const MOST_TASKS: usize = 20_000;
 const MOST_EDGES: usize = 200_000;
-/// Maximum number of successful tasks, the newest, from which run times are estimated.
+/// Maximum number of tasks from which run times are estimated. They are the newest successful
+/// tasks.
 const PAST: usize = 2_000;
 
 impl Host {
@@ -115,7 +116,7 @@ fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {
         states: States::unfinished(),
         ..Filter::default()
     };
-    // One more than the limit is enough to detect an excess.
+    // One task more than the limit is enough to detect that there are too many.
     Ok(reader.store.list(&filter, MOST_TASKS + 1)?.tasks)
 }
 
@@ -129,8 +130,8 @@ fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
     Ok(reader.store.list(&filter, PAST)?.tasks)
 }
 
-/// The tasks found so far. Each has the state in which it was read, because they are read one by
-/// one while others may end.
+/// The tasks found so far. They are read one by one, so other tasks may end between two reads, and
+/// each task has the state at the time of its own read.
 #[derive(Default)]
 struct Found {
     tasks: BTreeMap<TaskId, Task>,

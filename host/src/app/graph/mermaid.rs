@@ -1,4 +1,5 @@
-//! The form of a Mermaid flowchart, which GitHub and other forges draw if it is in Markdown.
+//! The output form of a Mermaid flowchart. GitHub and other forges draw such a flowchart if it is
+//! in Markdown.
 
 use std::collections::HashMap;
 
@@ -112,7 +113,7 @@ mod tests {
     use super::{super::samples::*, *};
 
     #[test]
-    fn mermaid_is_as_recorded() {
+    fn the_mermaid_form_of_sample_graphs_is_as_recorded() {
         insta::assert_snapshot!("mermaid", mermaid(&release()));
         insta::assert_snapshot!("mermaid_awkward", mermaid(&awkward()));
     }

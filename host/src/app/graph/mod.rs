@@ -1,8 +1,8 @@
 //! Graphs of tasks as plain data, and their output forms.
 //!
-//! The host reads the tasks ([`gather`]) and builds the graph ([`build`]); the forms are pure
-//! functions of that data and run in the client. Dependencies are decided in the domain and only
-//! shown here.
+//! The host reads the tasks ([`gather`]) and builds the graph ([`build`]); the output forms are
+//! pure functions of the graph and run in the client. The domain decides when dependencies are met;
+//! here they are only shown.
 
 #![allow(
     clippy::format_push_string,
@@ -44,7 +44,7 @@ pub(crate) struct Graph {
     pub(crate) at: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
-    /// One for each connected component that has an edge.
+    /// A critical path for each connected component that has an edge.
     pub(crate) critical_paths: Vec<CriticalPath>,
 }
 
@@ -84,12 +84,12 @@ pub(crate) struct Node {
     /// The median run time of similar tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected_ms: Option<u64>,
-    /// Whether it is on a critical path.
+    /// Whether the task is on a critical path.
     pub(crate) critical: bool,
 }
 
 impl Node {
-    /// Whether its process runs, or is about to.
+    /// Whether the task's process runs or is about to start.
     pub(crate) fn is_running(&self) -> bool {
         self.state == "running" && self.phase.as_deref() != Some(ENDED_PHASE)
     }
@@ -110,8 +110,8 @@ pub(crate) struct Edge {
     pub(crate) critical: bool,
 }
 
-/// The chain of tasks that determines the end of the last task: the longest by actual run times,
-/// and by expected ones for unfinished tasks.
+/// The chain of tasks that determines the end of the last task. It is the longest chain by run
+/// time, with expected run times for unfinished tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CriticalPath {
     pub(crate) tasks: Vec<String>,

@@ -195,7 +195,7 @@ pub(super) fn release() -> Graph {
 }
 
 /// Names with special characters: quotes, tags, entities, line breaks, escapes and other scripts,
-/// and one that is too long.
+/// and a name that is too long.
 pub(super) fn awkward() -> Graph {
     let names = [
         "say \"hi\" & <b>bold</b>",

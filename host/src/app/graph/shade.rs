@@ -1,4 +1,4 @@
-//! Categories of tasks by state. Every output form has its own colours for them.
+//! Categories of tasks by state. Every output form has its own colours for these categories.
 
 use crate::app::view::ENDED_PHASE;
 
@@ -48,7 +48,7 @@ impl Shade {
         }
     }
 
-    /// Name of the category's class in forms with classes.
+    /// Name of the category's class, for output forms that have classes.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

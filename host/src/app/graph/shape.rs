@@ -12,7 +12,7 @@ use petgraph::{
 
 use super::{CriticalPath, Edge, Node};
 
-/// Nodes and edges are numbered as in the graph.
+/// The structure of a graph. Nodes and edges have the numbers of their positions in the graph.
 pub(super) struct Shape {
     /// For each node, its outgoing edges and the dependants they lead to, in the order of the
     /// nodes.
@@ -84,7 +84,8 @@ impl Shape {
     }
 
     /// The longest chain of each component with edges, as nodes and edges. Of two chains with equal
-    /// times, the chain with more tasks is taken: if no times are known, this is the best guess.
+    /// times, the chain with more tasks is taken, because this is the best guess if no times are
+    /// known.
     pub(super) fn longest(&self, weight: &[u64]) -> Vec<(Vec<usize>, Vec<usize>)> {
         // The domain refuses cycles. If a faulty host sends one, there is no longest chain.
         let Ok(order) = toposort(&self.graph, None) else {
@@ -162,7 +163,8 @@ pub(super) fn mark_critical(nodes: &mut [Node], edges: &mut [Edge]) -> Vec<Criti
     longest.into_iter().map(tell).collect()
 }
 
-/// The time of a task in a chain: actual or expected, and at least the time it has been running.
+/// The time that a task takes in a chain. For a finished task, this is its run time. For another
+/// task, it is the expected run time, but at least the time for which the task has been running.
 fn takes_ms(node: &Node) -> u64 {
     let elapsed = node.elapsed_ms.unwrap_or(0);
     if node.outcome.is_some() {
@@ -224,7 +226,7 @@ mod tests {
             &[(1, 2), (2, 3), (1, 3), (1, 4)],
             &[(&["1", "2", "3"], 0, 0)],
         );
-        // One slow task outweighs many quick ones.
+        // One slow task can take longer than many quick tasks.
         check(
             vec![
                 task(1).succeeded(0, 1_000),

@@ -1,4 +1,4 @@
-//! The form as lines of text, with one line for each task.
+//! The output form as lines of text, with one line for each task.
 //!
 //! A task is below the first of its dependencies; below its other dependencies, an arrow refers to
 //! the task's line. The only dependant of a task is directly below it at the same depth, so a chain
@@ -11,7 +11,7 @@ use crate::text::{Painted, ShortIds, columns, fit};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TextLook {
     pub(crate) colours: bool,
-    /// Width limit; if there is none, only excessively long names are cut.
+    /// Width limit. If there is no limit, only excessively long names are cut.
     pub(crate) columns: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ const LEAST_TITLE: usize = 12;
 const LONGEST_TITLE: usize = 80;
 /// Maximum width of the titles, after which the columns of states and times begin.
 const WIDEST_COLUMN: usize = 64;
-/// Width from which a prefix is cut in the middle.
+/// Maximum width of a prefix. The beginning of a wider prefix is cut off.
 const DEEPEST: usize = 40;
 
 /// A line before its columns are aligned.
@@ -106,8 +106,8 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
 }
 
 /// All nodes in the order in which lines may begin: by component, and within a component nodes
-/// without dependencies first. Nodes with dependencies are reached from these, except in a cycle,
-/// which is shown too.
+/// without dependencies first. Nodes with dependencies are reached from nodes without dependencies.
+/// They are listed as well, because a cycle is not reached from outside.
 fn roots(shape: &Shape) -> Vec<usize> {
     let mut roots: Vec<usize> = (0..shape.part.len()).collect();
     roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_a_column_and_a_comb_stays_narrow() {
+    fn a_chain_is_drawn_in_one_column_and_a_comb_stays_narrow() {
         let chain: Vec<_> = (1..=5_000).map(task).collect();
         let edges: Vec<_> = (1..5_000).map(|task| (task, task + 1)).collect();
         let chain = text(&graph(chain, &edges), PLAIN);

@@ -64,7 +64,7 @@ impl Edges {
     }
 }
 
-/// The error for a task that names only itself.
+/// The error for a task that depends on itself.
 fn itself(name: &str) -> AppError {
     let message = format!("dependency cycle: {name} → {name}");
     AppError::new(ErrorKind::Invalid, message)
@@ -189,7 +189,7 @@ impl Graph {
         }
     }
 
-    /// The graph of a member; none for a single task without a graph name.
+    /// The graph of a member. `None` for a single task without a graph name.
     fn of_graph(&self) -> impl Fn(TaskId) -> Option<Arc<InGraph>> + use<> {
         let first = self.ids.first().copied().filter(|_| self.is_graph());
         let in_graph = |name| first.map(|first| Arc::new(InGraph { first, name }));

@@ -1,4 +1,4 @@
-//! What a host tells about itself.
+//! The information that a host gives about itself.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Effects outside the engine: the effects that a durable batch allows, and preparations for the
-//! next attempts.
+//! Orders to the runner of attempts: the effects that a durable batch allows, and preparations for
+//! the next attempts.
 
 use claudine_domain::{
     batch::{Action, Effect},
@@ -10,7 +10,8 @@ use super::Owner;
 use crate::engine::{Attempts, Launch, port};
 
 impl Owner {
-    /// Whether the effect starts an attempt that may read an end that is not on disk yet.
+    /// Whether the effect starts an attempt of a task with dependencies. Such an attempt may read
+    /// the end of a dependency before that end is on disk.
     pub(super) fn follows_an_end(&self, effect: &Effect) -> bool {
         let Action::Start(attempt) = effect.action else {
             return false;
@@ -19,7 +20,8 @@ impl Owner {
         task.is_some_and(|task| !task.dependencies.is_empty())
     }
 
-    /// Tells the runner which attempts start next, and dismisses attempts that no longer do.
+    /// Tells the runner which attempts start next, and dismisses attempts that are no longer among
+    /// them.
     pub(super) fn name_next(&mut self) {
         let next: Vec<AttemptId> = if self.stopping {
             Vec::new()
@@ -71,7 +73,7 @@ impl Owner {
     }
 
     /// Starts or resumes an attempt. If the attempt was stopped after the decision, its task has
-    /// left the board or has a later attempt; nothing is started in this case.
+    /// left the board or has a later attempt. Nothing is started in this case.
     fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {

@@ -1,4 +1,4 @@
-//! Loading another board from the store: the board of an earlier host, or the last durable one
+//! Loading another board from the store: the board of an earlier host, or the last durable board
 //! after a failed commit.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
@@ -22,7 +22,7 @@ use crate::{
 const TRIES: u32 = 30;
 
 /// The time for which messages wait during a load before they are refused. A load that succeeds
-/// takes a moment.
+/// usually takes less time.
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
@@ -43,7 +43,7 @@ impl Owner {
             return Ok(ControlFlow::Break(()));
         };
         self.replace_board(stored);
-        // Waits a moment for the disk: a commit that has failed would fail again at once.
+        // Waits a moment, because a commit at once after a failed commit would probably fail too.
         clock::sleep(RETRY_AFTER).await;
         Ok(ControlFlow::Continue(()))
     }
@@ -156,8 +156,8 @@ impl Owner {
         self.durable = stored.last_batch;
         self.reports.drop_after(self.durable);
         self.unreadable = told_aside(&stored);
-        // Decisions that were acted on are reported again, and written together with the repeated
-        // reports.
+        // Readers no longer wait for decisions of dropped batches. If such a decision was acted on,
+        // the attempt repeats its reports, and the decision is written together with them.
         self.acted_on.store(0, Ordering::Release);
         // Wakes the readers that wait for a dropped batch.
         self.told.send_replace(self.durable);
@@ -187,8 +187,8 @@ impl Owner {
         }
     }
 
-    /// Looks up the attempts that a silent supervisor might have had, now that it has answered. An
-    /// attempt that is still unknown was never started.
+    /// Looks up the attempts that a silent supervisor might have had, after this supervisor has
+    /// answered. An attempt that is still unknown was never started.
     pub(super) fn look_for_unsure(&mut self) {
         let begun = self.begun();
         self.attempts.begun(&begun, &self.unreadable_tasks());
@@ -215,7 +215,7 @@ impl Owner {
     fn recover_one(&mut self, attempt: AttemptId) {
         let task = self.board.task(attempt.task);
         let Some(found) = task.and_then(|task| self.attempts.found(attempt, task)) else {
-            // Starting the attempt again could make it run twice.
+            // The attempt is not started again, because it could then run twice.
             tracing::warn!(%attempt, "the attempt waits for a supervisor that does not answer");
             self.unsure.insert(attempt);
             return;

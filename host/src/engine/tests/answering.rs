@@ -5,7 +5,7 @@ use claudine_domain::{step::Accepted, task::Idempotency};
 use super::*;
 
 #[tokio::test]
-async fn an_answer_means_that_the_change_is_in_the_store() {
+async fn an_answered_command_is_in_the_store() {
     let mut fixture = begin(Arc::default(), 1);
     let answer = fixture.submit(1).await.unwrap();
     assert_eq!(
@@ -45,7 +45,7 @@ async fn a_failed_commit_is_reported_to_the_caller_and_has_no_effect() {
     fixture.engine.stop().await;
 }
 
-/// The refusal was based on another command in the same batch, and this batch was lost.
+/// The refusal is based on another command in the same batch. The commit of this batch fails.
 #[tokio::test]
 async fn a_refusal_waits_for_the_batch_on_which_it_is_based() {
     let fixture = begin(Arc::default(), 1);

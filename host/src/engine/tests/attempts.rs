@@ -22,8 +22,8 @@ async fn the_next_attempt_is_prepared_early_and_dismissed_if_it_is_no_longer_nex
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
 }
 
-/// The test passes through the phase before the attempt's first process and the phase before its
-/// work is settled.
+/// The test covers the phase `preparing`, before the attempt's first process, and the phase
+/// `settling`, before its work is settled.
 #[tokio::test]
 async fn an_attempt_continues_once_its_phase_is_durable() {
     let mut fixture = begin(Arc::default(), 1);
@@ -44,8 +44,8 @@ async fn an_attempt_continues_once_its_phase_is_durable() {
     let settling = Report::Settling(Box::new(success()));
     fixture.store.fail_commits(2);
     fixture.tell(attempt(1), settling.clone()).await;
-    // The report was not written. So nothing is settled, and the attempt is asked for the report
-    // again.
+    // The report was not written. Therefore nothing is settled, and the attempt is asked to repeat
+    // the report.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
     fixture.tell(attempt(1), settling).await;
     assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
@@ -77,7 +77,7 @@ async fn a_call_that_stores_a_checkpoint_returns_when_that_checkpoint_is_durable
     assert_eq!(told, [1, 2].map(|number| Told::Stored(attempt(1), number)));
 }
 
-/// A report that is repeated after a reload counts, and a duplicate does not.
+/// A report that is repeated after a reload is applied, and a duplicate is ignored.
 #[tokio::test]
 async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
     let mut fixture = one_running(1).await;
@@ -115,7 +115,7 @@ async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_not_written_is_asked_for_again() {
+async fn an_attempt_is_asked_to_repeat_an_end_whose_commit_failed() {
     let mut fixture = one_running(1).await;
     fixture.store.fail_commits(2);
     fixture.end(attempt(1)).await;
@@ -135,8 +135,8 @@ async fn reports_after_the_end_are_dropped_and_counted() {
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     fixture.tell(attempt(1), Report::Alive).await;
     fixture.end(attempt(1)).await;
-    // A repeated end is released again. The next answer shows that all earlier reports of the round
-    // are counted.
+    // After a repeated end, the attempt is released again. The answer to the next submission shows
+    // that all earlier reports of the round are counted.
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     fixture.submit(2).await.unwrap();
     assert_eq!(fixture.engine.snapshot().dropped_reports, 2);

@@ -1,4 +1,5 @@
-//! Jumps of the clock: waits for a time follow the wall clock, deadlines do not.
+//! Jumps of the wall clock. A wait for a time of the wall clock follows the jump, but a deadline
+//! does not.
 
 use super::*;
 
@@ -41,7 +42,7 @@ async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
     fixture.stop().await;
 }
 
-/// The longest wait for a limit with an unknown end is an hour.
+/// If the end of a usage limit is unknown, a task waits for an hour at most.
 #[tokio::test]
 async fn setting_the_clock_back_does_not_prolong_a_wait() {
     let mut fixture = begin(Arc::default(), 1);

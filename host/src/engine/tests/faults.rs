@@ -1,5 +1,5 @@
-//! Failures of the parts on which the engine relies: the engine answers, and ends with a reason if
-//! it cannot continue.
+//! Failures of the parts on which the engine relies. The engine still answers, and ends with a
+//! reason if it cannot continue.
 
 use super::*;
 
@@ -63,7 +63,7 @@ async fn commands_are_answered_while_the_board_cannot_be_loaded() {
 }
 
 #[tokio::test]
-async fn a_board_that_is_finally_loaded_works() {
+async fn the_engine_works_after_a_later_try_has_loaded_the_board() {
     let mut fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(2);
     fixture.store.fail_loads(3);
@@ -75,7 +75,7 @@ async fn a_board_that_is_finally_loaded_works() {
 }
 
 #[tokio::test]
-async fn an_engine_gives_up_on_a_store_that_stays_unreadable() {
+async fn an_engine_ends_if_its_store_stays_unreadable() {
     let fixture = begin(Arc::default(), 1);
     fixture.store.fail_commits(2);
     fixture.store.fail_loads(u32::MAX);

@@ -8,7 +8,7 @@ async fn a_new_host_knows_the_queue_from_the_start() {
     let first = one_running(1).await;
     first.submit(2).await.unwrap();
     let store = first.stop().await;
-    // The engine has not run yet: this runtime has one thread, and nothing is awaited.
+    // The engine has not run yet, because this runtime has one thread and nothing is awaited.
     let second = begin(store, 1);
     let snapshot = second.engine.snapshot();
     assert_eq!(snapshot.running + snapshot.queued, 2);
@@ -22,7 +22,8 @@ async fn a_new_host_restarts_attempts_that_no_supervisor_received() {
     first.submit(2).await.unwrap();
     assert_eq!(first.told().await, Told::Start(attempt(1)));
     let store = first.stop().await;
-    // The second host's runner knows neither of the attempts: no supervisor ever received them.
+    // The second host's runner does not know the two attempts, because no supervisor ever received
+    // them.
     let mut second = begin(store, 1);
     assert_eq!(second.told().await, Told::Start(attempt(1)));
     second.end(attempt(1)).await;
@@ -58,9 +59,9 @@ async fn begun_by_another_host() -> Arc<MemoryStore> {
     one_running(2).await.stop().await
 }
 
-/// Starting such an attempt again could make it run twice.
+/// If an attempt that a silent supervisor may have were started again, it could run twice.
 #[tokio::test]
-async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_it() {
+async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_its_answer() {
     let mut second = begin_beside(begun_by_another_host().await, 2, true);
     second.submit(2).await.unwrap();
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Reading decisions that were acted on before they were on disk; reading the machine.
+//! Readers of decisions that the engine acted on before they were on disk, and readings of the
+//! machine.
 
 use std::{
     future::poll_fn,
@@ -26,9 +27,9 @@ async fn one_waiting_for_another() -> Fixture {
     fixture
 }
 
-/// The first command of a started task may ask for the task whose end released it.
+/// The first command of a started task may ask about the dependency whose end allowed the start.
 #[tokio::test]
-async fn a_started_task_reads_the_end_that_released_it() {
+async fn a_started_task_reads_the_end_of_its_dependency() {
     let mut fixture = one_waiting_for_another().await;
     let store = fixture.store.clone();
     let stalled = store.stall();
@@ -43,7 +44,8 @@ async fn a_started_task_reads_the_end_that_released_it() {
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// The batch for which a reader waits is dropped, and on an idle host no other batch follows.
+/// The batch for which a reader waits is dropped, and no other batch follows, because the host is
+/// idle.
 #[tokio::test]
 async fn a_reader_does_not_wait_for_a_dropped_batch() {
     let mut fixture = one_waiting_for_another().await;

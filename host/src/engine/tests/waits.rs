@@ -1,4 +1,4 @@
-//! Attempts that wait for their own descendants: each gives up its slot while it waits.
+//! Attempts that wait for their own descendants. Each attempt releases its slot while it waits.
 
 use super::*;
 
@@ -6,8 +6,8 @@ use super::*;
 async fn an_attempt_gets_its_slot_back_whenever_its_wait_ends() {
     let mut fixture = one_running(1).await;
     for _ in 0..10_000 {
-        // More waits than any inbox could hold end before the engine runs: this runtime has one
-        // thread.
+        // More waits end here than an inbox could hold, and the engine has not run yet, because
+        // this runtime has one thread.
         drop(fixture.engine.wait_of(attempt(1)));
     }
     fixture.submit(2).await.unwrap();

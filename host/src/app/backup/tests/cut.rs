@@ -36,7 +36,7 @@ fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
     let (mut nothing, mut all) = (0, 0);
     for steps in 0.. {
         let new = empty();
-        // An earlier host has left a database with a log.
+        // An earlier host has left a database with a write-ahead log.
         let used = SqliteStore::open(&new.layout.database()).unwrap();
         used.lead().unwrap();
         std::mem::forget(used);
@@ -49,7 +49,7 @@ fn a_restore_killed_at_any_step_is_complete_or_leaves_nothing() {
             Ok(())
         };
         let cut = restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause);
-        // The first step of the next host, which is also interrupted once.
+        // The next host moves a complete restore into place. It is interrupted once too.
         let mut once = 3;
         let pause = &mut || {
             once -= 1;
@@ -115,7 +115,7 @@ fn is_whole(old: &Place, new: &Place) {
     assert!(Restored::read(&new.layout).unwrap().is_some());
 }
 
-/// The file gets its name once it is complete, and never replaces another one.
+/// The file gets its name once it is complete, and never replaces another file.
 #[test]
 fn a_backup_file_exists_completely_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +224,7 @@ fn only_regular_files_are_replaced() {
 fn a_failed_backup_leaves_no_file() {
     let old = used();
     let file = old.layout.root().join("../queue.backup");
-    // A directory in its place makes the log unreadable.
+    // A directory in place of the log makes the log unreadable.
     let (attempt, _) = attempts()[0];
     let path = old.layout.log(attempt);
     fs::remove_file(&path).unwrap();

@@ -42,8 +42,7 @@ fn a_file_damaged_or_cut_at_any_byte_is_refused() {
                 assert_eq!(error.kind, ErrorKind::Invalid, "{how}: {error}");
                 assert!(error.message.contains(spoilt.to_str().unwrap()), "{error}");
             }
-            // A few bits do not matter, such as the time in gzip's header: the contents are the
-            // same.
+            // A few bits, such as the time in gzip's header, do not change the contents.
             Ok(found) => assert_eq!(found, whole, "{how}"),
         }
     };
@@ -130,7 +129,8 @@ fn unsupported_files_are_refused_with_the_reason() {
     assert_eq!(missing.kind, ErrorKind::NotFound);
 }
 
-/// The next attempt would get no number, or a number used before.
+/// If such a backup were restored, the next attempt would get no number, or a number that was used
+/// before.
 #[test]
 fn attempts_that_are_out_of_order_are_refused() {
     let (old, new) = (used(), empty());
@@ -166,7 +166,7 @@ fn attempts_that_are_out_of_order_are_refused() {
     }
 }
 
-/// The file is replaced between the two readings.
+/// The file is replaced between the check and the restore, which both read it.
 #[test]
 fn a_backup_replaced_while_it_is_read_is_refused() {
     let (old, new) = (used(), empty());

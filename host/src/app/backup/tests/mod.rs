@@ -190,7 +190,7 @@ fn everything_is_restored_and_nothing_runs() {
 
 /// Ends, documents, totals and event numbers are unchanged; the restore only appends events.
 #[test]
-fn the_history_is_unchanged() {
+fn a_restore_does_not_change_the_history() {
     let (old, new) = (used(), empty());
     let (file, taken) = backup(&old, false);
     restored(&file, &new).unwrap();
@@ -275,7 +275,7 @@ fn environments_are_included_only_on_request() {
     check(true);
 }
 
-/// The backup has logs of a task and of an attempt that its rows do not have, as if both had begun
+/// The backup has logs of a task and of an attempt that are not in its rows, as if both had begun
 /// after the rows were read.
 #[test]
 fn only_output_of_attempts_in_the_history_is_restored() {

@@ -46,7 +46,8 @@ pub(super) struct Layout {
     pub(super) routes: Vec<Route>,
 }
 
-/// Error of the library: it failed to place something. This is not known to happen without cycles.
+/// The library failed to place a box or an edge. This is not known to happen if the graph has no
+/// cycle.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     #[error("the layout failed: {0}")]

@@ -1,8 +1,8 @@
-//! The form as an SVG picture.
+//! The output form as an SVG picture.
 //!
-//! Boxes are as wide as their text, and its font has a fixed width, so that the width is known in
-//! advance. A legend below explains colours and lines. Tooltips on boxes have the full name and the
-//! id.
+//! Boxes are as wide as their text. The font of the text has a fixed width, so that the width of a
+//! box is known in advance. A legend below explains colours and lines. Tooltips on boxes have the
+//! full name and the id.
 
 mod layout;
 mod style;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::text::{columns, harmless_lines};
 
-/// Size limits of a picture; larger ones are unreadable and slow to lay out.
+/// Size limits of a picture; larger pictures are unreadable and slow to lay out.
 const MOST_NODES: usize = 1_000;
 const MOST_EDGES: usize = 4_000;
 const LONGEST_TITLE: usize = 32;
@@ -230,7 +230,8 @@ fn path(points: &[Point]) -> String {
     path
 }
 
-/// A point near a corner towards its neighbour, at most halfway.
+/// A point between a corner and its neighbour: near the corner, and at most halfway to the
+/// neighbour.
 fn near(corner: &Point, neighbour: &Point) -> Point {
     let (x, y) = (neighbour.x - corner.x, neighbour.y - corner.y);
     let length = x.hypot(y);
@@ -256,7 +257,7 @@ struct Legend {
     height: f64,
 }
 
-/// A legend of what occurs in the graph, with one row for boxes and one for edges.
+/// A legend of the colours and lines in the graph, with one row for boxes and one for edges.
 fn legend(graph: &Graph) -> Legend {
     let mut shapes = String::new();
     let mut width: f64 = 0.0;
@@ -377,7 +378,7 @@ mod tests {
     }
 
     fn overlap(one: &Area, other: &Area) -> bool {
-        // Coordinates are rounded to one digit.
+        // Coordinates are rounded to one decimal place.
         let slack = 0.15;
         one.left + slack < other.right
             && other.left + slack < one.right
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_as_recorded() {
+    fn the_picture_of_a_sample_graph_is_as_recorded() {
         insta::assert_snapshot!("svg", svg(&release()).unwrap());
     }
 

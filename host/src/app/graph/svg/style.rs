@@ -1,7 +1,7 @@
 //! Colours of the picture for light and dark pages.
 //!
-//! Plain rules with an override for dark pages: programs that do not support `@media` show the
-//! light picture.
+//! Plain rules with an override for dark pages, so that programs that do not support `@media` show
+//! the light picture.
 
 use super::super::shade::{Paint, Shade};
 
