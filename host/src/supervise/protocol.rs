@@ -8,13 +8,14 @@
 //! again. Reports carry no numbers: the `attempt` frames after `welcome` hold the whole state, and
 //! the host works out what is new to it.
 //!
-//! A hello that names a child opens no such conversation: it asks for the pipe that the child
-//! reads, which comes with the answer. From then on the connection stands for the host that feeds
-//! the child, and carries one more message, `end`.
+//! A `hello` that names a child does not open such a conversation. It asks for the writing end of
+//! the pipe that the child reads, and the answer carries this descriptor. As long as the connection
+//! stays open, the supervisor assumes that the host still feeds the child. The connection carries
+//! one more message, `end`, after which the input is complete.
 //!
 //! Both sides ignore unknown fields. A frame of an unknown kind is reported to stderr and skipped.
-//! An older supervisor is not asked for what it cannot do: `welcome` tells which features the
-//! supervisor has beyond the first release of this protocol version.
+//! A host uses a newer feature only if the supervisor has it: `welcome` contains the features that
+//! were added after the first release of this protocol version.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,15 +63,16 @@ pub(super) enum Command {
         why: StopWhy,
         ladder: Vec<Rung>,
     },
-    /// Ends what is left of the attempt; no more starts follow, and the answer is `ended`.
+    /// Ends the remaining processes of the attempt. No more starts follow, and the answer is
+    /// `ended`.
     Finish {
         attempt: AttemptKey,
     },
-    /// Lets the supervisor forget the attempt, whose result the host has on disk.
+    /// Lets the supervisor forget the attempt, because the host has its result on disk.
     Ack {
         attempt: AttemptKey,
     },
-    /// Asks the supervisor to exit as soon as no attempt lives or is unacknowledged, without
+    /// Asks the supervisor to exit as soon as every attempt has ended and is acknowledged, without
     /// waiting for another host.
     Quit,
 }
@@ -119,8 +121,8 @@ pub(super) enum Message {
     Received {
         seq: u64,
     },
-    /// In the journal only: the supervisor to whose children the pids in the following lines
-    /// belong.
+    /// In the journal only: the supervisor that is the parent of the processes in the following
+    /// lines.
     Supervisor(Identity),
     /// In the journal only: a process that became the supervisor's own child when its parent died.
     Stray {
@@ -138,7 +140,7 @@ pub(super) struct Welcome {
     pub(super) protocol: u32,
     pub(super) identity: Identity,
     pub(super) received: u64,
-    /// Whether children can be fed by a stream.
+    /// Whether the supervisor can feed children by a stream.
     #[serde(default)]
     pub(super) feeds: bool,
 }

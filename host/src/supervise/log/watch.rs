@@ -2,7 +2,7 @@
 //! 128 by default).
 //!
 //! The folder is watched, not the file, because the file and its next segment may not exist yet. If
-//! no inotify instance is available, a follower looks ten times a second.
+//! no inotify instance is available, a follower looks at the log ten times a second.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
