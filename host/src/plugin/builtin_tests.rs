@@ -141,7 +141,7 @@ async fn a_spec_is_checked_by_its_executor() {
     check("mock", r#"{"steps": [{"no_such_step": 1}]}"#, 1).await;
 }
 
-/// The authority that each executor claims, which is compared with ceilings.
+/// The authority that each executor reports, which the host compares with ceilings.
 #[tokio::test]
 async fn each_executor_tells_the_authority_of_its_tasks() {
     use AuthorityStep::{Edit, Full, Read, Run};

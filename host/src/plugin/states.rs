@@ -32,7 +32,7 @@ struct Held {
     waiting: BTreeMap<&'static str, String>,
 }
 
-/// The kind, if it is that of a state; `None` for an event.
+/// Returns the kind if its reports are states; `None` if they are events.
 pub(crate) fn kind_of(word: &str) -> Option<&'static str> {
     KINDS.into_iter().find(|kind| *kind == word)
 }
@@ -79,7 +79,8 @@ enum Due {
 }
 
 impl Held {
-    /// Returns the data if it may be passed on now; if not, keeps it until its time has come.
+    /// Returns the data if it may be passed on now; if not, keeps the data until it may be passed
+    /// on.
     fn take(&mut self, kind: &'static str, data: String, now: Duration) -> Option<String> {
         let told_at = self.told_at.get(kind);
         if told_at.is_some_and(|told_at| now < *told_at + BETWEEN) {

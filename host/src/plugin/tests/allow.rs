@@ -46,7 +46,7 @@ async fn a_child_needs_manifest_and_grant() {
         let result = run(house.executor(), &host).await;
         let spawned = host.spawned.lock().unwrap().clone();
         match (result, expected) {
-            // The file to which the host has resolved the name.
+            // The name was resolved to this file.
             (Ok(_), Ok(name)) => {
                 let [file] = spawned.as_slice() else {
                     panic!("{spawned:?}")
@@ -115,8 +115,8 @@ async fn log_lines_and_events_of_a_flood_are_limited_per_second() {
 /// A flood of one kind of state drops no other kind, and its last report is passed on.
 #[tokio::test]
 async fn of_a_flood_of_states_the_last_is_reported() {
-    // Reports `phase` again and again with the same data; after each one, reports a `cost` of a
-    // different length.
+    // Reports `phase` 5,000 times with the same data, then a `cost`, and at last a `phase` with
+    // other data.
     let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;
     let body = "(local $left i32) (local.set $left (i32.const 5000))
         (loop $again

@@ -1,4 +1,4 @@
-//! Components that trap, spin and flood, and the effects of that.
+//! Components that trap, spin or use up resources, and the effects on themselves and on others.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use crate::plugin::{
     transcript::Transcribes,
 };
 
-/// The instance of a hostile guest is ended and the reason is reported; another guest of the same
-/// engine still answers.
+/// The instance of a hostile guest is ended, and the reason is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_question_is_ended_with_a_reason() {
     async fn check(part: &'static str, body: &str, expected: &str) {

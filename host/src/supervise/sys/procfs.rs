@@ -93,8 +93,8 @@ fn marks_in(environment: &[u8]) -> Marks {
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
 /// A zombie stays in the list until it is reaped, and an orphan joins the list at the instant its
-/// parent dies. So every living process below a sub-reaper implies an entry here, and a list
-/// without strangers proves that nothing was left behind.
+/// parent dies. So every living process below a sub-reaper implies an entry here. If the list
+/// contains no unknown process, nothing was left behind.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,

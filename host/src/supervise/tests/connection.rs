@@ -182,7 +182,7 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     let mut old = Bare::connect(&supervisor_dir(&lab), 4);
     assert_eq!(old.next(), Message::Fenced { epoch: 5 });
 
-    // Both children are known: repeating their starts runs neither again.
+    // The supervisor knows the child: a repeated start does not run it again.
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
         .await;
@@ -350,7 +350,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
-    // A supervisor needs its executable file as little as it needs a host.
+    // A running supervisor needs neither a host nor its executable file.
     std::fs::remove_file(&copy).unwrap();
 
     let mut lab = lab.restart_host(3).await;

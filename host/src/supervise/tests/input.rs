@@ -1,5 +1,5 @@
-//! Children that are fed while they run: nothing is lost, and no half of an input is taken for the
-//! whole.
+//! Children that are fed while they run: no input is lost, and no child takes half of an input for
+//! the whole.
 
 use std::io::ErrorKind;
 
@@ -25,7 +25,7 @@ impl Lab {
     }
 }
 
-/// Reads five bytes, then the rest; notes an end of the input.
+/// Reads five bytes, then the rest. At the end of the input, creates the file `end-seen`.
 const READER: &str = "head -c 5; echo; cat > rest; echo end > end-seen";
 
 fn was_killed_for_it(exit: &Exit) -> bool {

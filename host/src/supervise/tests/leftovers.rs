@@ -1,4 +1,4 @@
-//! Leftovers of a task are ended, whatever they did to escape, and no other process is.
+//! Leftovers of a task are ended, whatever they did to escape, and no other process is ended.
 
 use super::*;
 
@@ -171,7 +171,6 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     lab.start(lab.script("t.1", script)).await;
     lab.lines("t.1", 1).await;
     let supervisor = lab.supervisor_pid();
-    // A process that cannot be pinned any more has ended.
     let orphans = move || {
         procfs::all()
             .unwrap()

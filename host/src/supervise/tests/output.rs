@@ -1,4 +1,4 @@
-//! Output: every byte, both streams, any size; the cap; pipes that stay open.
+//! Output: every byte of both streams is kept, whatever the size; the cap; pipes that stay open.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! A killed supervisor: none of its processes stays alive, no other process is touched, and what is
-//! known of its attempts is reported truthfully.
+//! A killed supervisor: none of its processes stays alive, no other process is touched, and the
+//! outcomes of its attempts are reported if they were recorded.
 
 use super::*;
 use crate::supervise::sys::signals;
@@ -76,7 +76,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// The process gives up its parent, session, group, environment and tag.
+/// The process has changed its parent, session, group, environment and tag.
 #[tokio::test]
 async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     let mut lab = Lab::new().await;
@@ -187,7 +187,7 @@ fn a_pid_with_another_start_time_is_left_alone() {
     assert!(!signals::signal_process(child.id(), start_time, Signal::Kill).unwrap());
 }
 
-/// As in a copy of a data directory.
+/// The journal is in a copy of the data directory, while the supervisor works for the original.
 #[tokio::test]
 async fn a_journal_of_a_living_supervisor_ends_nothing() {
     let lab = Lab::new().await;

@@ -45,8 +45,8 @@ async fn peak_memory_is_the_childs_own() {
     check("t.2", &dd(128), Some(128 << 20)).await;
     check("t.3", "exit 0", None).await;
     check("t.4", &format!("({}); exit 0", dd(200)), Some(200 << 20)).await;
-    // A process that lives long enough to be sampled has the sampled value.
-    // On a machine with very many processes, samples are rare.
+    // A process that lives long enough to be sampled has the sampled value. On a machine with very
+    // many processes, samples are rare, so longer and longer lives are tried.
     for seconds in [1, 2, 4, 8, 16] {
         let script = format!("exec sleep {seconds}");
         let (exit, _) = lab.run(lab.script(&format!("t.{seconds}0"), &script)).await;

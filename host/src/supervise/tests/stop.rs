@@ -104,8 +104,8 @@ async fn a_suspended_child_is_resumed_so_that_it_can_end() {
     assert_eq!(lab.text("t.1"), "ready\nbye\n");
 }
 
-/// No supervisor knows the attempt yet when it is stopped: nothing of it is started until it is
-/// acknowledged.
+/// When the attempt is stopped, no supervisor knows it yet. No child of the attempt is started
+/// until the attempt is acknowledged.
 #[tokio::test]
 async fn a_stop_that_overtakes_its_start_is_remembered() {
     async fn refused(lab: &mut Lab, start: StartChild) -> Report {
