@@ -143,7 +143,7 @@ async fn a_spec_is_checked_by_its_executor() {
 
 /// The authority that each executor reports, which the host compares with ceilings.
 #[tokio::test]
-async fn each_executor_tells_the_authority_of_its_tasks() {
+async fn each_executor_reports_the_authority_of_its_tasks() {
     use AuthorityStep::{Edit, Full, Read, Run};
     let house = house();
     let check = async |name: &str, spec: &str, step: AuthorityStep, extras: &[&str]| {
@@ -246,7 +246,7 @@ async fn a_failure_is_passed_on_unchanged() {
 
 /// The child that was started before the trap is found again, and no second child is started.
 #[tokio::test]
-async fn a_trap_costs_the_instance_and_not_the_attempt() {
+async fn an_attempt_continues_in_a_new_instance_after_a_trap() {
     let host = Arc::new(Recorder::default());
     let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"checkpoint": "here"}, {"trap_once": true}, {"alive": true}]}"#;
     let outcome = mock(script, Start::Fresh, &host).await.unwrap();
@@ -312,7 +312,7 @@ async fn the_message_of_a_panic_is_logged() {
 }
 
 #[tokio::test]
-async fn a_stop_is_answered_or_enforced() {
+async fn a_stop_ends_an_attempt_whether_or_not_the_guest_answers() {
     let stop = async |script: &str, grace: Duration| {
         let house = house();
         let host = Arc::new(Recorder::default());
@@ -402,7 +402,7 @@ async fn feeding<T>(
 }
 
 #[tokio::test]
-async fn a_stream_ends_as_the_guest_ends_it() {
+async fn a_stream_ends_if_the_guest_finishes_it_and_breaks_off_otherwise() {
     let check = async |bytes: u64, piece_bytes: u64, then: &str, expected: InputPiece| {
         let script = format!(
             r#"{{"steps": [{{"feed": {{"argv": ["cat"], "bytes": {bytes}, "piece_bytes": {piece_bytes}, "then": "{then}"}}}}]}}"#

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ticker_parks_unless_a_guest_computes() {
+    fn the_ticker_is_parked_while_no_guest_computes() {
         let engine = Engine::default();
         let ticker = Ticker::start(engine).unwrap();
         wait_until_parked(&ticker);

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_never_means_a_file_in_the_workspace() {
+    fn a_name_is_never_resolved_to_a_file_in_the_workspace() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         program(&root.join("work/bin/tool"));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_inside_and_outside_are_distinguished() {
+    fn directories_inside_and_outside_the_workspace_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("work/sub")).unwrap();

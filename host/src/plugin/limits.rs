@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memories_are_counted_together() {
+    fn the_limit_on_memory_applies_to_all_memories_together() {
         let mut limits = Limits::default();
         assert!(limits.memory_growing(0, 40 << 20, None).unwrap());
         assert!(!limits.memory_growing(0, 30 << 20, None).unwrap());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_counted_together() {
+    fn the_limit_on_elements_applies_to_all_tables_together() {
         let mut limits = Limits::default();
         assert!(limits.table_growing(0, 9_999, None).unwrap());
         assert!(!limits.table_growing(0, 2, None).unwrap());

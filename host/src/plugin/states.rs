@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_state_is_reported_at_once_and_the_last_one_always() {
+    fn the_first_report_of_a_state_is_sent_at_once_and_the_last_one_after_a_pause() {
         let mut held = Held::default();
         let mut take = |kind, data: &str, now| held.take(kind, data.to_owned(), at(now));
         assert_eq!(take("phase", "a", 1_000).as_deref(), Some("a"));

@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn child_ids_read_back() {
+    fn child_ids_are_parsed_and_printed_in_the_same_form() {
         let check = |text: &str, expected: Option<(&str, u16)>| {
             let parsed = text.parse::<ChildId>().ok();
             assert_eq!(

@@ -114,7 +114,7 @@ async fn log_lines_and_events_of_a_flood_are_limited_per_second() {
 
 /// A flood of one kind of state drops no other kind, and its last report is passed on.
 #[tokio::test]
-async fn of_a_flood_of_states_the_last_is_reported() {
+async fn the_last_report_of_a_flood_of_states_is_passed_on() {
     // Reports `phase` 5,000 times with the same data, then a `cost`, and at last a `phase` with
     // other data.
     let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;

@@ -86,7 +86,7 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
 }
 
 #[tokio::test]
-async fn instance_runs_beyond_the_pool_if_the_pool_is_full() {
+async fn an_instance_runs_beyond_the_pool_if_the_pool_is_full() {
     let house = House::with(&Wat::good().component());
     let pooled = open(house.dir.path(), Wasm::start);
     let executor = pooled.executor("guest").unwrap();

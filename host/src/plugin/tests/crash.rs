@@ -153,7 +153,7 @@ async fn a_crashed_attempt_is_resumed_from_the_last_checkpoint() {
 }
 
 #[tokio::test]
-async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
+async fn an_attempt_ends_after_four_crashes_and_five_such_attempts_disable_the_plugin() {
     let house = House::with(
         &Wat::good()
             .run(fixtures::TRAP)
@@ -193,7 +193,7 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spinning_guests_on_every_worker_leave_room_for_others() {
+async fn spinning_guests_on_every_worker_do_not_block_other_guests() {
     let spinning = House::with(&Wat::good().run(fixtures::SPIN).component());
     let good = House::with(&Wat::good().component());
     let hosts: Vec<_> = (0..4).map(|_| Arc::new(Recorder::default())).collect();

@@ -81,7 +81,7 @@ mod tests {
     /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing. The test
     /// does so on its own thread, which therefore must not be blocked.
     #[tokio::test]
-    async fn a_slow_log_delays_nobody_else() {
+    async fn a_read_that_waits_does_not_block_the_calling_thread() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();

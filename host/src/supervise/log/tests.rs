@@ -84,7 +84,7 @@ fn a_sparing_reader_returns_a_long_frame_in_short_pieces() {
 }
 
 #[test]
-fn a_reader_begins_where_it_is_told() {
+fn a_reader_begins_at_the_given_offset_line_or_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     sample(&path);

@@ -533,7 +533,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_briefly_held_lock_is_waited_for_and_a_lasting_one_is_not() {
+    fn a_lock_that_is_soon_released_is_taken_and_a_lock_that_stays_held_is_an_error() {
         let mut looks = 0;
         let looked_at = take_soon(|| {
             looks += 1;

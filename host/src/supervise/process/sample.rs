@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_of_this_process_is_not_counted_as_the_childs() {
+    fn memory_of_this_process_is_not_counted_as_memory_of_its_child() {
         const MIB: u64 = 1 << 20;
         let mut peak = OwnPeak::default();
         let mut check = |counted: u64, started_at: At, own: Option<u64>, expected: Option<u64>| {

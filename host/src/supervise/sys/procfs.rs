@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found() {
+    fn the_list_of_processes_contains_this_process() {
         let own = stat(std::process::id()).unwrap();
         assert!(own_peak_rss_bytes().unwrap() > 1 << 20);
         assert!(own.start_time > 0 && own.rss_pages > 0 && !own.is_zombie());

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_come_back_in_order() {
+    fn pushed_strings_are_returned_in_order_and_a_nul_byte_is_refused() {
         let mut strings = CStrings::default();
         assert!(strings.push(b"a=1") && strings.push(b"") && !strings.push(b"nul\0here"));
         assert_eq!(strings.iter().collect::<Vec<_>>(), [&b"a=1"[..], b""]);
