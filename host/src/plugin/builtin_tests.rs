@@ -65,7 +65,7 @@ async fn mock(script: &str, start: Start, host: &Arc<Recorder>) -> Result<GuestO
 }
 
 #[tokio::test]
-async fn every_builtin_is_an_executor_with_its_permissions() {
+async fn every_builtin_plugin_is_an_executor_and_is_granted_its_permissions() {
     let house = house();
     for name in ["claude", "mock", "shell"] {
         let inspection = house.catalog.inspect(name).await.unwrap();
@@ -256,7 +256,7 @@ async fn an_attempt_continues_in_a_new_instance_after_a_trap() {
 }
 
 #[tokio::test]
-async fn an_attempt_resumes_from_its_state() {
+async fn a_resumed_attempt_continues_from_its_checkpoint() {
     let host = Arc::new(Recorder::default());
     let script =
         r#"{"steps": [{"checkpoint": "first"}, {"checkpoint": "second"}, {"alive": true}]}"#;

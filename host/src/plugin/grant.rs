@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_needs_manifest_and_grant() {
+    fn a_command_is_allowed_only_if_manifest_and_grant_allow_it() {
         let as_granted = Ok(Permit::AsGranted);
         check(&["*"], &["*"], "anything at all", Ok(Permit::Anything));
         check(&["*"], &["git"], "git", as_granted);

@@ -1,5 +1,5 @@
 //! Compiled code: made once in a process with limits, kept in a cache that only the host writes,
-//! and mapped from there.
+//! and mapped from this cache.
 //!
 //! The compiler reads components that anybody may have written, so it runs in a child with limits
 //! on time and memory, which returns the code to the host. wasmtime trusts the machine code that it
@@ -49,8 +49,8 @@ pub(crate) struct Loaded {
 /// The program that compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
-    /// This executable, called as `PROGRAM __compile IN OUT`. It is the version that runs, even if
-    /// its file has been replaced or removed since.
+    /// This executable, called as `PROGRAM __compile IN OUT`. The running version is called, even
+    /// if its file has been replaced or removed since its start.
     Process,
     /// There is no compiler: a component that is not in the cache cannot be used.
     Nobody,

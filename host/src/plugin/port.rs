@@ -268,7 +268,7 @@ pub(crate) struct PreviousAttempt {
     pub(crate) class: String,
     /// A JSON object.
     pub(crate) outputs: String,
-    /// The message with which the new attempt was asked to continue from this one.
+    /// The message with which the new attempt was asked to continue from this attempt.
     pub(crate) resume: Option<String>,
 }
 

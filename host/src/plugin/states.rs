@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_not_states() {
+    fn only_the_kinds_that_the_contract_defines_as_states_are_states() {
         assert_eq!(kind_of("phase"), Some("phase"));
         assert_eq!(kind_of("note"), None);
     }

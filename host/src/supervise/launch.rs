@@ -112,8 +112,9 @@ pub(crate) fn launch(
     })
 }
 
-/// Seals off what this process inherited from its starter: descriptors other than stdio, and
-/// blocked signals. To be called before this process opens a descriptor or starts a thread.
+/// Resets the state that this process inherited from its starter: descriptors other than stdio are
+/// closed or at least not passed on, and blocked signals are unblocked. To be called before this
+/// process opens a descriptor or starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
     files::seal_inherited(if background {

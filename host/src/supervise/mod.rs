@@ -12,12 +12,12 @@
 //! | `report` | the reports to the engine |
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
-//! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
-//! | `peer` | the attempt of a process that speaks to the host |
+//! | `host` | the host's side: find or start supervisors, talk to them, clean up after dead ones |
+//! | `peer` | the attempt of a process that connects to the host |
 //! | `launch` | start a process that outlives its starter |
-//! | `leader` | which host leads, so that orders of an earlier one are void |
-//! | `own` | commands that a host ran itself and whose end it did not see |
-//! | `sys` | everything that names a system call or `/proc` |
+//! | `leader` | the epoch of the leading host, so that orders of earlier hosts are void |
+//! | `own` | commands that a host runs itself, and the processes that they leave behind |
+//! | `sys` | the code that is specific to Linux: system calls, `/proc` |
 //!
 //! This module knows nothing of tasks, retries or outcomes: it reports what happened to processes,
 //! and `engine` decides what follows from that.

@@ -3,13 +3,13 @@
 //!
 //! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt
 //! that it still keeps, and `ready`. From then on the host sends commands and the supervisor
-//! reports. Commands are numbered from 1 within an epoch, and `welcome` says which number was
-//! received last, so after a reconnection the host sends exactly the commands after that number
-//! again. Reports carry no numbers: the `attempt` frames after `welcome` hold the whole state, and
-//! the host works out what is new to it.
+//! reports. Commands are numbered from 1 within an epoch, and `welcome` contains the number of the
+//! last command that was received. So after a reconnection the host sends exactly the commands
+//! after that number again. Reports carry no numbers, because the `attempt` frames after `welcome`
+//! hold the whole state: the host compares it with the reports that it already got.
 //!
-//! A `hello` that names a child does not open such a conversation. It asks for the writing end of
-//! the pipe that the child reads, and the answer carries this descriptor. As long as the connection
+//! A `hello` that names a child does not begin this exchange. It asks for the writing end of the
+//! pipe that the child reads, and the answer carries this descriptor. As long as the connection
 //! stays open, the supervisor assumes that the host still feeds the child. The connection carries
 //! one more message, `end`, after which the input is complete.
 //!
@@ -89,7 +89,7 @@ pub(super) enum Message {
     InputOpen,
     /// The answer to a hello that names a child if nothing reads the child's input any more.
     InputClosed,
-    /// Says that a newer host is connected; the connection is closed after this.
+    /// Says that a newer host is connected; the connection is closed after this message.
     Fenced {
         epoch: u64,
     },

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faulty_reports_are_refused() {
+    fn faulty_progress_reports_are_refused() {
         let check = |kind: &str, data: &str, expected: Option<&str>| {
             let fault = fault_of(kind, data);
             assert_eq!(fault.is_some(), expected.is_some(), "{fault:?}");

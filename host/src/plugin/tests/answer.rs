@@ -17,7 +17,7 @@ async fn a_good_guest_answers_every_question() {
     assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
     let authority = executor.authority(&fixtures::draft("{}")).await;
     assert_eq!(authority.step, AuthorityStep::Edit);
-    // Several documents in one request get an answer each.
+    // Each of several documents in one request gets an answer.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
     let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);

@@ -55,8 +55,8 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check("start", fixtures::EAT_MEMORY, memory).await;
     check("validate", fixtures::EAT_TABLE, table).await;
     check("validate", fixtures::EAT_HANDLES, "trapped").await;
-    // A string of a gigabyte, more than the guest's memory, and one of 32 MiB, which the memory
-    // holds.
+    // A string of a gigabyte, which is larger than the guest's memory, and a string of 32 MiB,
+    // which fits into the memory.
     check(
         "validate",
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",
@@ -118,7 +118,7 @@ async fn a_loop_of_calls_that_do_not_wait_is_ended() {
 
 /// A wait takes at least a tick, so a loop that waits as briefly as possible costs almost nothing.
 #[tokio::test]
-async fn a_wait_of_zero_takes_a_tick() {
+async fn a_sleep_of_zero_takes_at_least_a_tick() {
     let body = "(local $left i32) (local.set $left (i32.const 20))
         (loop $again (call $sleep (i64.const 0))
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";

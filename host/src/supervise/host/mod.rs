@@ -182,8 +182,8 @@ impl Supervisors {
         self.send(Command::Ack { attempt })
     }
 
-    /// Lets supervisors end as soon as nothing is left for them to do, instead of waiting for
-    /// another host.
+    /// Lets supervisors end as soon as they have no attempts left, instead of waiting for another
+    /// host.
     pub(crate) fn quit(&self) -> Handover {
         self.send(Command::Quit)
     }

@@ -9,9 +9,9 @@
 //! and each later segment begins with the totals of all streams up to there. The first output, up
 //! to half of the cap (`--max-output`), is always kept. When the output grows beyond the cap, the
 //! oldest of the later segments are deleted, so that the newest output is kept too. Nothing is ever
-//! rewritten, so a crash at any moment does no harm, and the totals tell how much is missing.
-//! Segments also let a reader begin at an offset, a time or the last lines without reading the
-//! output before it.
+//! rewritten, so a crash at any moment does no harm, and the totals show how many bytes are
+//! missing. Segments also let a reader begin at an offset, a time or the last lines without reading
+//! the output before it.
 //!
 //! The log does not contain the end of the attempt; a follower learns it from the engine.
 

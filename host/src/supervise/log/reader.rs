@@ -265,7 +265,8 @@ impl LogReader {
         self.open = None;
     }
 
-    /// Opens the current segment or, if the cap has deleted it, the next one that exists.
+    /// Opens the current segment or, if it was deleted because of the cap, the next segment that
+    /// exists.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
             match File::open(segment_path(&self.base, self.segment)) {

@@ -1,9 +1,9 @@
 //! Appends to a log: keeps to the cap, and loses nothing while the disk is full.
 //!
-//! Bytes that were read from a pipe are never dropped: if a write fails, its remaining bytes wait
-//! here, the attempt is *held* (its pipes are not read, so its processes block once they are full),
-//! and [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame
-//! that reached the disk in part is completed, not repeated.
+//! Bytes that were read from a pipe are never dropped. If a write fails, the remaining bytes wait
+//! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
+//! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
+//! so a frame that reached the disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -117,7 +117,7 @@ impl LogWriter {
         self.files.state()
     }
 
-    /// Carries out the operations that wait, as far as possible.
+    /// Carries out the waiting operations until one of them fails again.
     pub(in crate::supervise) fn retry(&mut self) -> Result<(), Held> {
         self.files.retry();
         self.files.state()
@@ -299,7 +299,7 @@ impl Files {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => {
-                    "the system took no byte".clone_into(&mut self.fault);
+                    "the system wrote no byte".clone_into(&mut self.fault);
                     break;
                 }
                 Err(error) => {

@@ -218,7 +218,8 @@ impl Supervisor {
     }
 
     /// Reads a hello. A hello with an old epoch is refused, and a hello that names a child requests
-    /// the input of this child. Any other hello makes the connection that of the obeyed host.
+    /// the input of this child. After any other hello, the commands on this connection are obeyed,
+    /// and the previous connection of a host is dropped.
     fn greet(&mut self, mut connection: Connection) {
         if connection.receive().is_err() {
             return;

@@ -153,7 +153,7 @@ struct Supervisor {
     arrivals: Arrivals,
     listener: UnixListener,
     limits: FileLimits,
-    /// The limits of a child whose start asks for no others.
+    /// The limits of a child whose start contains no limits.
     childrens_bounds: Bounds,
     null: File,
     /// Held while the process lives: a process that gets this lock knows that the supervisor is
@@ -211,7 +211,7 @@ impl Supervisor {
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
         if let Err(error) = reset_execution() {
-            eprintln!("the personality and the timer slack stay the starter's: {error}");
+            eprintln!("cannot reset the personality and the timer slack: {error}");
         }
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
@@ -311,7 +311,7 @@ impl Supervisor {
                 self.dispatch(Token::unpack(event.data), event.flags)?;
             }
             self.run_timers();
-            // The order matters: the journal must hold everything that the host is told.
+            // The order matters: a report must be in the journal before it is sent to the host.
             self.journal.flush();
             self.compact_journal();
             self.flush_host();
@@ -498,8 +498,8 @@ fn own_identity() -> io::Result<Identity> {
     })
 }
 
-/// The version and file of this process's executable, to tell an older executable from the current
-/// one.
+/// The version and file of this process's executable, to distinguish an older executable from the
+/// current one.
 pub(super) fn own_build() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata("/proc/self/exe")?;

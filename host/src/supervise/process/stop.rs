@@ -11,8 +11,8 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// How often KILL is repeated while a leader lives: the leader may fork faster than one look, or
-/// hang in the kernel.
+/// How often KILL is repeated while a leader lives: the leader may fork faster than its processes
+/// are listed, or hang in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time for which a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);

@@ -195,7 +195,7 @@ impl Supervisor {
             _ if marks.detached => Owner::Nobody,
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
-            // A marker that names no attempt here may be forged.
+            // A marker that names no attempt of this supervisor may be forged.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
                 // The host that started the process looks after it.

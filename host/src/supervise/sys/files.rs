@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by one
+/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by a path
 /// that leads through the directory's descriptor in `/proc`.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
@@ -56,7 +56,7 @@ pub(in crate::supervise) enum Inherited {
 /// descriptor yet.
 #[allow(
     unsafe_code,
-    reason = "close_range has no safe wrapper, since it closes what others may own"
+    reason = "close_range has no safe wrapper, since other code may own the descriptors"
 )]
 pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<()> {
     let flags = match inherited {
@@ -99,8 +99,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `start` with a umask. Only the child creates files with it: `start` creates none, and this
-/// process has one thread.
+/// Runs `start` while this process has the given umask. Only the child creates files with this
+/// umask, because `start` creates none and this process has only one thread.
 pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce() -> T) -> T {
     let Some(umask) = umask else { return start() };
     let own = rustix::process::umask(Mode::from_raw_mode(umask.into()));
@@ -112,7 +112,7 @@ pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce
 /// Replaces stdout by `file`.
 #[allow(
     unsafe_code,
-    reason = "replacing a standard descriptor has no safe wrapper without an owner of it"
+    reason = "no safe wrapper replaces a standard descriptor that has no owner"
 )]
 pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
     // SAFETY: both descriptors are open, and nothing owns descriptor 1.

@@ -114,7 +114,7 @@ pub(in crate::supervise) struct Spawn<'a> {
 impl Spawn<'_> {
     /// Starts the program as the leader of a new session and group, with an empty signal mask.
     /// Descriptors other than stdio must be close-on-exec. If a step fails in the child, returns
-    /// the error of this step, which does not name the step.
+    /// the error of this step, but not which step it was.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"

@@ -12,8 +12,8 @@ use std::io;
 
 use rustix::process::{Pid, Resource, Rlimit};
 
-/// The first byte of a tag tells its kind, so that a limit set by somebody else is not taken for a
-/// tag.
+/// The first byte of a tag is its kind. It also distinguishes a tag from a limit that somebody else
+/// has set.
 const ATTEMPT: u8 = 0x5a;
 const HOST: u8 = 0x5b;
 /// The bits after the first byte.

@@ -29,7 +29,7 @@ pub(in crate::supervise) struct Ended {
 
 #[allow(
     unsafe_code,
-    reason = "rustix's waitid tells neither the pid nor the usage; glibc's has no usage either"
+    reason = "waitid of rustix returns neither pid nor usage, and waitid of glibc returns no usage"
 )]
 pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let (kind, id) = match of {

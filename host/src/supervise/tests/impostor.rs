@@ -1,5 +1,5 @@
-//! A fake supervisor that sends what a test wants: messages of another version, or messages at a
-//! moment at which the real supervisor rarely sends them.
+//! A fake supervisor that sends the messages that a test chooses: messages of another version, or
+//! messages at a moment at which the real supervisor rarely sends them.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;

@@ -21,7 +21,7 @@ async fn binary_output_is_kept_byte_for_byte() {
 /// The output is compared by a running hash, so that neither the expected nor the actual output is
 /// ever in memory as a whole.
 #[tokio::test]
-async fn output_of_300_megabytes_with_a_line_of_100_is_kept() {
+async fn output_of_300_megabytes_with_a_line_of_100_megabytes_is_kept() {
     const LINE: u64 = 100 << 20;
     const REST: u64 = 200 << 20;
     let mut lab = Lab::new().await;

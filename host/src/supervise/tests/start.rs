@@ -386,7 +386,7 @@ async fn repeating_a_start_starts_nothing() {
 }
 
 #[tokio::test]
-async fn several_children_share_a_log() {
+async fn several_children_of_an_attempt_share_a_log() {
     let mut lab = Lab::new().await;
     for (index, text) in [(0, "first"), (1, "second")] {
         let mut start = lab.script("t.1", &format!("echo {text}; echo {text} fault >&2"));

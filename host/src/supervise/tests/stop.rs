@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Starts a script and waits for the line that says that it is set up.
+/// Starts a script and waits for its first line, which the script prints once it is set up.
 async fn started_script(
     lab: &mut Lab,
     name: &str,
