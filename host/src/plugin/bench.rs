@@ -30,7 +30,7 @@ const CALLS: usize = 5_000;
 const STREAM_BYTES: u64 = 100_000_000;
 
 /// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and the number of instances to keep
-/// alive at once. The program calls itself as the compiler.
+/// alive at once. To compile, the program starts itself again.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(first) = args.next() else {
         eprintln!("usage: plugin-bench FOLDER [LIVE]");

@@ -65,7 +65,7 @@ async fn mock(script: &str, start: Start, host: &Arc<Recorder>) -> Result<GuestO
 }
 
 #[tokio::test]
-async fn every_builtin_is_an_executor_with_its_permissions() {
+async fn every_builtin_plugin_is_an_executor_and_is_granted_its_permissions() {
     let house = house();
     for name in ["claude", "mock", "shell"] {
         let inspection = house.catalog.inspect(name).await.unwrap();
@@ -141,9 +141,9 @@ async fn a_spec_is_checked_by_its_executor() {
     check("mock", r#"{"steps": [{"no_such_step": 1}]}"#, 1).await;
 }
 
-/// The authority that each executor claims, which is compared with ceilings.
+/// The authority that each executor reports, which the host compares with ceilings.
 #[tokio::test]
-async fn each_executor_tells_the_authority_of_its_tasks() {
+async fn each_executor_reports_the_authority_of_its_tasks() {
     use AuthorityStep::{Edit, Full, Read, Run};
     let house = house();
     let check = async |name: &str, spec: &str, step: AuthorityStep, extras: &[&str]| {
@@ -246,7 +246,7 @@ async fn a_failure_is_passed_on_unchanged() {
 
 /// The child that was started before the trap is found again, and no second child is started.
 #[tokio::test]
-async fn a_trap_costs_the_instance_and_not_the_attempt() {
+async fn an_attempt_continues_in_a_new_instance_after_a_trap() {
     let host = Arc::new(Recorder::default());
     let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"checkpoint": "here"}, {"trap_once": true}, {"alive": true}]}"#;
     let outcome = mock(script, Start::Fresh, &host).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_trap_costs_the_instance_and_not_the_attempt() {
 }
 
 #[tokio::test]
-async fn an_attempt_resumes_from_its_state() {
+async fn a_resumed_attempt_continues_from_its_checkpoint() {
     let host = Arc::new(Recorder::default());
     let script =
         r#"{"steps": [{"checkpoint": "first"}, {"checkpoint": "second"}, {"alive": true}]}"#;
@@ -312,7 +312,7 @@ async fn the_message_of_a_panic_is_logged() {
 }
 
 #[tokio::test]
-async fn a_stop_is_answered_or_enforced() {
+async fn a_stop_ends_an_attempt_whether_or_not_the_guest_answers() {
     let stop = async |script: &str, grace: Duration| {
         let house = house();
         let host = Arc::new(Recorder::default());
@@ -402,7 +402,7 @@ async fn feeding<T>(
 }
 
 #[tokio::test]
-async fn a_stream_ends_as_the_guest_ends_it() {
+async fn a_stream_ends_if_the_guest_finishes_it_and_breaks_off_otherwise() {
     let check = async |bytes: u64, piece_bytes: u64, then: &str, expected: InputPiece| {
         let script = format!(
             r#"{{"steps": [{{"feed": {{"argv": ["cat"], "bytes": {bytes}, "piece_bytes": {piece_bytes}, "then": "{then}"}}}}]}}"#

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_is_cut_and_does_not_stall_the_command() {
+    async fn output_over_the_limit_is_cut_and_the_command_runs_to_its_end() {
         let output = sh("head -c 2000000 /dev/zero; echo done >&2").await;
         assert_eq!(
             (output.stdout.len(), output.stderr.as_slice()),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_command_is_named() {
+    async fn a_command_that_is_not_found_is_named_in_the_failure() {
         let failure = run(asked("no-such-command-here", &[])).await.unwrap_err();
         assert_eq!(
             (failure.code.as_str(), failure.message.as_str()),

@@ -2,8 +2,8 @@
 //! data directory.
 //!
 //! Opening the catalog reads manifests and grants and nothing else. A component is compiled or
-//! mapped when it is first needed, so the host's first answer does not wait for it, and a broken
-//! plugin is listed beside the others, with the reason why it cannot be used.
+//! mapped when it is first needed, so the host's first answer does not wait for any component. A
+//! broken plugin is listed beside the others, with the reason why it cannot be used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,7 +100,7 @@ pub(crate) struct Inspection {
     pub(crate) component: Result<ComponentFacts, PluginError>,
 }
 
-/// The facts that the component itself tells.
+/// The facts that only the component itself contains.
 #[derive(Debug, Default)]
 pub(crate) struct ComponentFacts {
     /// The interfaces that the component imports: it can do nothing that needs another interface.
@@ -241,8 +241,8 @@ impl Catalog {
     }
 
     /// Sets up the engine and loads the built-in plugins, so that the first task waits for neither.
-    /// Nothing depends on this: a step that is not done yet is done when it is needed, and reports
-    /// its error then.
+    /// Nothing depends on this function: a step that is not done yet is done when it is needed, and
+    /// its error is reported at that moment.
     pub(crate) async fn warm(&self) {
         let shared = Arc::clone(&self.shared);
         let started = tokio::task::spawn_blocking(move || shared.wasm().map(drop)).await;

@@ -1,5 +1,5 @@
 //! Checks that bytes are a component, and that the component is an executor, before any of its code
-//! runs; refusals say why.
+//! runs. A refusal contains the reason.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -92,7 +92,7 @@ impl Surface {
 
 impl Surface {
     /// Checks that the manifest asks for the permissions that the component's imports need. Without
-    /// a permission every call would be denied, and readers of the manifest would be misled.
+    /// the permission, every call would be denied, and the manifest would mislead its readers.
     pub(crate) fn check_asks(&self, permissions: &Permissions) -> Result<(), PluginError> {
         let is_process = |name: &&String| name.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {
@@ -111,8 +111,8 @@ fn contract_version(name: &str) -> Option<&str> {
         .map(|(_, version)| version)
 }
 
-/// Whether the name is the wanted interface, in any version: incompatible versions were refused
-/// before.
+/// Whether the name is the wanted interface. The version is not compared, because incompatible
+/// versions were refused before.
 fn same_interface(name: &str, wanted: &str) -> bool {
     let base = |name: &str| name.split_once('@').map(|(base, _)| base.to_owned());
     base(name) == base(wanted)

@@ -27,8 +27,8 @@ use super::v0_1;
 /// The most instances that live at the same time.
 pub(crate) const INSTANCES: u32 = 10_000;
 /// The most instances that live in the pool. A pool of 10,000 would take a tenth of a second of
-/// processor time at the start and at the end of every host. Beyond the pool, a task starts more
-/// slowly.
+/// processor time at the start and at the end of every host. An instance beyond the pool starts
+/// more slowly.
 pub(crate) const POOLED: u32 = 2_000;
 /// Slots of the pool for instances that have ended and wait to be freed.
 const BEING_FREED: u32 = 100;
@@ -53,7 +53,7 @@ pub(crate) enum Allocation {
 
 impl Allocation {
     /// The allocation without a pool that this process can use. To be called before the process
-    /// limits itself.
+    /// limits its own address space.
     pub(crate) fn on_demand() -> Self {
         if rustix::process::getrlimit(Resource::As).current.is_some() {
             Self::Tight
@@ -163,7 +163,7 @@ fn engine_error(error: &wasmtime::Error) -> PluginError {
     }
 }
 
-/// Makes an engine. The settings of the compiling process and of the running one must agree, apart
+/// Makes an engine. The compiling process and the running process must use the same settings, apart
 /// from the allocation.
 pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
@@ -217,8 +217,8 @@ fn pool() -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
-    // If the kernel cannot tell which pages were written, all pages would have to be reset, and
-    // unmapping them is cheaper.
+    // Pages are kept only if the kernel can list the pages that were written. Otherwise all kept
+    // pages would have to be reset, and unmapping them is cheaper.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEPT_BYTES)

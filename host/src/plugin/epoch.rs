@@ -1,8 +1,8 @@
 //! The thread that advances the epoch, so that a spinning guest is interrupted.
 //!
 //! It is a separate thread because spinning guests can occupy every worker of the runtime, and so
-//! stop the runtime's timers too. The thread ticks only while a guest computes or did so a moment
-//! ago, so attempts that wait for their children for hours do not wake it.
+//! stop the runtime's timers too. The thread ticks only while a guest computes and for a moment
+//! afterwards, so it sleeps while all attempts wait for their children.
 
 use std::future::Future;
 use std::pin::pin;
@@ -89,7 +89,7 @@ impl Drop for Ticker {
         self.shared.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // The loop cannot panic, and nobody is left to report to.
+            // The result is dropped, because the loop cannot panic.
             drop(thread.join());
         }
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ticker_parks_unless_a_guest_computes() {
+    fn the_ticker_is_parked_while_no_guest_computes() {
         let engine = Engine::default();
         let ticker = Ticker::start(engine).unwrap();
         wait_until_parked(&ticker);

@@ -36,8 +36,8 @@ const FACTS: usize = 100;
 /// State that the executors of one host share.
 pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
-    /// The engine, created for the first executor that is needed, so that a host that only answers
-    /// queries never pays for it.
+    /// The engine, created for the first executor that is needed. So a host that only answers
+    /// queries never creates it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
     /// The engine for instances beyond the pool, created when the pool is full for the first time.
@@ -297,10 +297,11 @@ impl Executor {
         .await
     }
 
-    /// The authority of a task with this effective spec: what it can do once it runs, including the
-    /// effects of the plugin's configuration and defaults. To be asked for a draft that
-    /// `validate_each` has accepted, and compared with a ceiling: `authority.step` must be at most
-    /// the ceiling's step, and the ceiling must name every extra.
+    /// The authority of a task with this effective spec: everything that the task can do once it
+    /// runs, including the effects of the plugin's configuration and defaults. The draft must have
+    /// been accepted by `validate_each`. The caller compares the authority with a ceiling:
+    /// `authority.step` must be at most the ceiling's step, and the ceiling must contain every
+    /// extra.
     ///
     /// There is always an answer: an executor that cannot be loaded or asked, traps, takes too long
     /// or answers in unknown words counts as [`Authority::full`].
@@ -380,8 +381,9 @@ impl Executor {
 
     /// Runs an attempt to its end; returns its outcome, or the reason why it has none.
     ///
-    /// A request sent to `stop` asks the running instance to end; dropping the sender does not.
-    /// Dropping the future drops the instance, and leaves the children to the host.
+    /// A request sent to `stop` asks the running instance to end; dropping the sender does not. If
+    /// the future is dropped, the instance is dropped, but the children run on, because they belong
+    /// to the host.
     pub(crate) async fn run(
         &self,
         task: GuestTask,

@@ -1,5 +1,5 @@
-//! Resolves a granted name to a file: the host looks on the task's `PATH`, but ignores what the
-//! task may have written itself.
+//! Resolves a granted name to a file: the host looks on the task's `PATH`, but ignores files that
+//! the task may have written itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));
-    // If the task works in the root directory, every file is below that directory, whoever wrote
-    // the file.
+    // If the workspace is the root directory, no file is ignored, because every file is below the
+    // root directory.
     let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
     let mut is_passed_over = false;
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_never_means_a_file_in_the_workspace() {
+    fn a_name_is_never_resolved_to_a_file_in_the_workspace() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         program(&root.join("work/bin/tool"));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_inside_and_outside_are_distinguished() {
+    fn directories_inside_and_outside_the_workspace_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("work/sub")).unwrap();

@@ -256,7 +256,7 @@ pub(crate) fn draft(spec: &str) -> Draft {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) children: Vec<ChildRef>,
-    /// The output of every child, and which part of it can no longer be read.
+    /// The output of every child; `gap` is the part of it that can no longer be read.
     pub(crate) output: Vec<u8>,
     pub(crate) gap: Option<Range<usize>>,
     /// Whether the log cannot be read at all.

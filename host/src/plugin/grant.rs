@@ -1,8 +1,10 @@
-//! Permissions of a plugin: it has those that its manifest asks for and that a grant gives.
+//! Permissions of a plugin. A plugin has a permission only if its manifest asks for the permission
+//! and a grant gives it.
 //!
-//! Only this module decides about them. A grant is a file that only the command line writes; it
-//! names the digest of the component for which it is valid. A built-in plugin is granted everything
-//! that its manifest asks for, because it is a part of the host. No API grants anything.
+//! Only this module decides about permissions. A grant is a file that only the command line writes.
+//! The grant contains the digest of the component for which it is valid. A built-in plugin is
+//! granted everything that its manifest asks for, because it is a part of the host. No API can
+//! write a grant.
 
 use std::path::Path;
 
@@ -201,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn a_command_needs_manifest_and_grant() {
+    fn a_command_is_allowed_only_if_manifest_and_grant_allow_it() {
         let as_granted = Ok(Permit::AsGranted);
         check(&["*"], &["*"], "anything at all", Ok(Permit::Anything));
         check(&["*"], &["git"], "git", as_granted);
         check(&["claude"], &["*"], "claude", as_granted);
         check(&["claude"], &["claude"], "claude", as_granted);
         check(&["/usr/bin/git"], &["*"], "/usr/bin/git", as_granted);
-        // A file of that name in another directory may be anybody's.
+        // A file of that name in another directory may have been written by anybody.
         let other = Err("does not ask");
         check(&["claude"], &["claude"], "/usr/bin/claude", other);
         check(&["claude"], &["*"], "/work/task/claude", other);

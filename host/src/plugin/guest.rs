@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::port::{AttemptHost, Channel, ChildRef, Failure, GuestOutcome, GuestTask};
 use super::states::States;
 
-/// The most log lines in a second; lines beyond that are counted, and the count is logged.
+/// The most log lines in a second. Further lines are only counted, and the count is logged.
 const LOG_LINES: u32 = 1_000;
 const LOG_BYTES: usize = 1 << 20;
 /// The most events that an attempt may report in a second, because each event is stored.
@@ -23,7 +23,7 @@ const PROGRESS_BYTES: usize = 256 << 10;
 
 /// The purpose of an instance.
 pub(crate) enum Purpose {
-    /// Answers a question about the plugin or a document. The instance may start nothing.
+    /// Answers a question about the plugin or a document. The instance may not start any command.
     Question,
     /// Checks the machine, and may capture the output of commands.
     Fingerprint,

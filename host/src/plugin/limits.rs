@@ -36,8 +36,8 @@ pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
 /// Limit of the wall time of `fingerprint`, which may run a command for 10 s.
 pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
 
-/// The limiter of a Store. It remembers a refusal, because the guest reacts to one with an ordinary
-/// `unreachable`, which does not tell the cause.
+/// The limiter of a Store. It remembers that it has refused a growth, because the guest then traps
+/// with an ordinary `unreachable`, which does not contain the cause.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     memory: usize,
@@ -113,15 +113,15 @@ const EARNED_BY_WAITING: u32 = 10;
 /// only yielded.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// The computing time regained for each byte of new output that a guest reads, and for each byte of
-/// input that its child takes. A guest that follows a child must not be ended because of what the
-/// child prints; it may spend this time on each byte, so it must handle at least 2.5 MB/s.
+/// input that its child takes. So a guest that handles at least 2.5 MB/s is not ended, however much
+/// its child prints.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
 /// Times that are recorded for a guest's budget while the guest itself is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     waited_us: AtomicU64,
-    /// Whether the thread was given back to let others run, and not to wait for something.
+    /// Whether the guest was interrupted only to let others run, and did not wait for anything.
     is_yielding: AtomicBool,
 }
 
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memories_are_counted_together() {
+    fn the_limit_on_memory_applies_to_all_memories_together() {
         let mut limits = Limits::default();
         assert!(limits.memory_growing(0, 40 << 20, None).unwrap());
         assert!(!limits.memory_growing(0, 30 << 20, None).unwrap());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_counted_together() {
+    fn the_limit_on_elements_applies_to_all_tables_together() {
         let mut limits = Limits::default();
         assert!(limits.table_growing(0, 9_999, None).unwrap());
         assert!(!limits.table_growing(0, 2, None).unwrap());

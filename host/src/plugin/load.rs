@@ -1,10 +1,10 @@
 //! Compiled code: made once in a process with limits, kept in a cache that only the host writes,
-//! and mapped from there.
+//! and mapped from this cache.
 //!
-//! The compiler reads whatever a plugin's author sends, so it runs in a child with limits on time
-//! and memory, which returns the code to the host. wasmtime trusts the machine code that it loads,
-//! so the cache's directory is private to the user, and a file is mapped only if its digest is the
-//! one that was recorded when the file was made.
+//! The compiler reads components that anybody may have written, so it runs in a child with limits
+//! on time and memory, which returns the code to the host. wasmtime trusts the machine code that it
+//! loads. So the cache's directory is private to the user, and a file is mapped only if its digest
+//! equals the digest that was recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,8 +28,8 @@ use crate::{
     fsx::{self, Lasting},
 };
 
-/// The longest time that the compiler may take. Its own limit on processor time ends it earlier,
-/// unless it does not even run.
+/// The longest time that the compiler may take. A compiler that computes is ended earlier, by its
+/// own limit on processor time.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
 /// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
@@ -49,10 +49,10 @@ pub(crate) struct Loaded {
 /// The program that compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
-    /// This executable, called as `PROGRAM __compile IN OUT`. It is the version that runs, even if
-    /// its file has been replaced or removed since.
+    /// This executable, called as `PROGRAM __compile IN OUT`. The running version is called, even
+    /// if its file has been replaced or removed since its start.
     Process,
-    /// None: a component that is not in the cache cannot be used.
+    /// There is no compiler: a component that is not in the cache cannot be used.
     Nobody,
     /// This process; used in tests, whose program is not the host.
     #[cfg(test)]
@@ -237,9 +237,9 @@ impl Entry {
             })
     }
 
-    /// Writes the code, then the record, without which an entry does not exist. Neither file is
-    /// synced: if a power cut damages the code, the digest shows it and the component is compiled
-    /// again.
+    /// Writes the code and then the record. An entry exists only if its record exists. Neither file
+    /// is synced: if a power cut damages the code, the digest shows the damage and the component is
+    /// compiled again.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
         fsx::rename(written, &self.code, Lasting::Process)?;
         let digest = digest::hex(code);
@@ -288,7 +288,7 @@ fn map(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize_file(engine, code) }
 }
 
-/// A file that is removed when this is dropped.
+/// A file that is removed when the `Temporary` is dropped.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -302,8 +302,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Writes a private file, unless the disk is almost full: the last space is reserved for what the
-/// host must write to continue.
+/// Writes a private file, unless the disk is almost full: the last space is reserved for the files
+/// that the host needs to continue.
 pub(super) fn write_if_room(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
     if !fsx::has_room(dir, ROOM_BYTES + bytes.len() as u64) {

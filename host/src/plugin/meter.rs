@@ -21,7 +21,8 @@ pub(crate) struct Meter {
 /// Whether one more item fits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The item fits; `left_out` items before it did not.
+    /// The item fits; `left_out` is the number of items that were refused since the last item that
+    /// fitted.
     Yes {
         left_out: u64,
     },

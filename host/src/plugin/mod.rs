@@ -1,8 +1,8 @@
 //! Plugins: WebAssembly components that run tasks, each attempt in a separate sandbox.
 //!
 //! The catalog lists the plugins; each plugin is an executor; an attempt is a chain of instances of
-//! one executor. An attempt reaches the outside through the trait [`AttemptHost`], whose children
-//! outlive every instance. Only this folder uses wasmtime.
+//! one executor. The host serves an attempt through the trait [`AttemptHost`]. The attempt's
+//! children belong to the host and outlive every instance. Only this folder uses wasmtime.
 
 #[cfg(feature = "bench")]
 mod bench;

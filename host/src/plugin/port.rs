@@ -1,8 +1,8 @@
 //! The interface of an attempt to its host, and the data passed to and from a plugin.
 //!
-//! These types belong to no version of the contract: each version has a module that converts its
-//! own types at the boundary, so nothing else in the host knows for which version a component was
-//! built.
+//! These types belong to no version of the contract. Each version has a module that converts its
+//! own types at the boundary, so the rest of the host need not know for which version a component
+//! was built.
 
 use std::fmt;
 use std::future::Future;
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The bytes of one channel of a child, in order. The reader ends when the child has ended and
-/// everything was read, or where the cap on the attempt's output has deleted bytes; [`Output::gap`]
-/// tells how many.
+/// everything was read, or where the cap on the attempt's output has deleted bytes. [`Output::gap`]
+/// contains the number of deleted bytes.
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;
@@ -72,7 +72,7 @@ impl fmt::Display for ChildRef {
     }
 }
 
-/// A child to start. The command was found to be allowed, and no string here has a NUL byte.
+/// A child to start. The grant allows the command, and no string here has a NUL byte.
 #[derive(Debug)]
 pub(crate) struct SpawnSpec {
     /// An absolute path, or a name to look up on the task's `PATH`.
@@ -101,8 +101,8 @@ pub(crate) enum Stdin {
     Stream(InputStream),
 }
 
-/// A stream from a guest to a child. Dropping the stream tells the guest that nobody reads any
-/// more.
+/// A stream from a guest to a child. If the stream is dropped, the guest's next write fails,
+/// because nobody reads any more.
 #[derive(Debug)]
 pub(crate) struct InputStream {
     pieces: mpsc::Receiver<Vec<u8>>,
@@ -172,8 +172,8 @@ impl Signal {
     }
 }
 
-/// How a child ended: by an exit code or a signal. Both are `None` only if it is unknown; an
-/// unknown code is never 0.
+/// How a child ended: by an exit code or a signal. Both are `None` only if the end is unknown; an
+/// unknown end is never reported as code 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChildExit {
     pub(crate) code: Option<i32>,
@@ -211,7 +211,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure that a repeated call would meet again.
+    /// A failure that must not be retried, because a repeated call would fail again.
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Failure {
         Failure {
             code: code.into(),
@@ -268,7 +268,7 @@ pub(crate) struct PreviousAttempt {
     pub(crate) class: String,
     /// A JSON object.
     pub(crate) outputs: String,
-    /// The message with which the new attempt was asked to continue from this one.
+    /// The message with which the new attempt was asked to continue from this attempt.
     pub(crate) resume: Option<String>,
 }
 

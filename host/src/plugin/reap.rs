@@ -1,7 +1,7 @@
 //! Frees ended instances on a separate thread.
 //!
-//! Freeing an instance's memory takes as long as a short guest runs, and nobody should wait for it.
-//! If the thread does not keep up, the caller frees the instance itself.
+//! Freeing an instance's memory takes as long as a short run of a guest, and no attempt should wait
+//! for it. If the thread does not keep up, the caller frees the instance itself.
 
 use std::any::Any;
 use std::io;

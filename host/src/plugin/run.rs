@@ -2,9 +2,9 @@
 //!
 //! Each instance has its own Store. wasmtime cannot cancel one of several calls in a Store, and a
 //! timeout inside its event loop may not fire. So `stop` is called while `run` is pending, the
-//! grace period is timed outside the Store, and an instance that does not end is given up by
-//! dropping its Store. The children belong to the host and survive this. After a crash, another
-//! instance is asked to `resume` from the last checkpoint.
+//! grace period is timed outside the Store, and an instance that does not end is ended by dropping
+//! its Store. The children belong to the host and are not affected. After a crash, another instance
+//! is asked to `resume` from the last checkpoint.
 
 use std::future::Future;
 use std::pin::pin;
@@ -251,7 +251,7 @@ async fn call_and_stop(
     Ok(())
 }
 
-/// Turns an outcome that the contract does not allow into a failure of the plugin: such a task must
+/// Turns an outcome that the contract does not allow into a failure of the plugin: the task must
 /// not count as a success.
 fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     let fault = |message: String| {

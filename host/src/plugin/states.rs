@@ -32,7 +32,7 @@ struct Held {
     waiting: BTreeMap<&'static str, String>,
 }
 
-/// The kind, if it is that of a state; `None` for an event.
+/// Returns the kind if its reports are states; `None` if they are events.
 pub(crate) fn kind_of(word: &str) -> Option<&'static str> {
     KINDS.into_iter().find(|kind| *kind == word)
 }
@@ -79,7 +79,8 @@ enum Due {
 }
 
 impl Held {
-    /// Returns the data if it may be passed on now; if not, keeps it until its time has come.
+    /// Returns the data if it may be passed on now; if not, keeps the data until it may be passed
+    /// on.
     fn take(&mut self, kind: &'static str, data: String, now: Duration) -> Option<String> {
         let told_at = self.told_at.get(kind);
         if told_at.is_some_and(|told_at| now < *told_at + BETWEEN) {
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_state_is_reported_at_once_and_the_last_one_always() {
+    fn the_first_report_of_a_state_is_sent_at_once_and_the_last_one_after_a_pause() {
         let mut held = Held::default();
         let mut take = |kind, data: &str, now| held.take(kind, data.to_owned(), at(now));
         assert_eq!(take("phase", "a", 1_000).as_deref(), Some("a"));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_not_states() {
+    fn only_the_kinds_that_the_contract_defines_as_states_are_states() {
         assert_eq!(kind_of("phase"), Some("phase"));
         assert_eq!(kind_of("note"), None);
     }

@@ -24,8 +24,8 @@ pub(crate) struct Reading {
     pub(crate) state: Vec<u8>,
 }
 
-/// An item of a child's output, for people. The text is exactly the guest's; it is made harmless
-/// and shortened only when it is shown.
+/// An item of a child's output, for people. The text is exactly the text of the guest. It is made
+/// harmless and shortened only when it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptItem {
     pub(crate) kind: ItemKind,
@@ -71,10 +71,10 @@ pub(crate) trait Transcribes: Send + Sync {
     ///
     /// Each call gets the next parts in order, about 256 KiB in total, because all parts of a call
     /// share the time limit of one question. The first call gets an empty state, each later call
-    /// the state of the [`Reading`] before it. An empty part marks the end, and returns what was
-    /// held back. The answer depends only on the parts and the state, so the same call may be
-    /// repeated. Standard error is plain text for every executor. If the call fails, the output is
-    /// to be shown as it is.
+    /// the state of the [`Reading`] before it. An empty part marks the end of the output; the guest
+    /// then returns the items that it has held back. The answer depends only on the parts and the
+    /// state, so the same call may be repeated. Standard error is plain text for every executor. If
+    /// the call fails, the output is to be shown as it is.
     fn transcript<'a>(
         &'a self,
         parts: &'a [Vec<u8>],

@@ -1,7 +1,7 @@
 //! Version 0.1 of the contract: its bindings, and conversions to and from the host's own types.
 //!
-//! A published version is never edited, so another version gets another module beside this one, and
-//! nothing else changes.
+//! A published version of the contract is never edited. Another version gets another module beside
+//! this one, and the rest of the host does not change.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::port;
 
 /// A guest's handle of a child. If the guest drops the handle, the child continues to run.
 ///
-/// Public only for the generated code, which exports everything that it is given.
+/// Public only because the generated code exports every type that it is given.
 #[derive(Debug)]
 #[allow(
     unreachable_pub,

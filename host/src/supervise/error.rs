@@ -27,7 +27,7 @@ pub(crate) enum SuperviseError {
     )]
     Copied {
         data_dir: PathBuf,
-        /// The data directory of the supervisor, if it can be told.
+        /// The data directory of the supervisor, if it is known.
         original: Option<PathBuf>,
         pid: u32,
     },

@@ -6,8 +6,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest frame that either side accepts: several times the size of a `start` command with the
-/// most arguments that a system allows, 2 MiB.
+/// The largest frame that either side accepts. A `start` command with the most arguments that a
+/// system allows has 2 MiB, so this is several times as large as the largest command.
 pub(super) const MAX_FRAME_BYTES: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,9 @@
 //! an attempt, the attempt's supervisor leaves it alone.
 //!
 //! Its stdout is a new pipe, on which the process reports that it is ready. After that report, or
-//! earlier if it fails, it closes the pipe. So the starter neither polls nor guesses, and the
-//! process keeps no pipe of the starter's caller open.
+//! earlier if it fails, it closes the pipe. So the starter waits for the pipe and needs no polling.
+//! Because the new process has its own stdout, a program that reads the starter's stdout is not
+//! kept waiting for the end of the new process.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -25,9 +26,9 @@ use super::sys::signals;
 use super::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::fsx;
 
-/// The highest soft limit that is set: a host has no use for more. Programs that the host runs
-/// itself (git) inherit the limit, and some of them close every descriptor number below it, one by
-/// one.
+/// The highest soft limit on open files that a host sets for itself. A host needs no more, and
+/// programs that the host runs itself (git) inherit the limit: some of them close every descriptor
+/// number below it, one by one.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 /// An executable with its first arguments.
@@ -45,7 +46,8 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// The pipe on which the process says that it is ready, for a caller that waits in its own way.
+    /// The pipe on which the process reports that it is ready, for a caller that waits in its own
+    /// way.
     pub(crate) fn into_pipe(self) -> File {
         self.ready
     }
@@ -60,7 +62,8 @@ impl Launched {
 }
 
 /// Starts `program` with further arguments; its stderr is appended to `log`. `environment` is the
-/// caller's; the variables that must not be inherited are removed here.
+/// environment of the caller, from which this function removes the variables that must not be
+/// inherited.
 pub(crate) fn launch(
     program: &Program,
     args: &[&OsStr],
@@ -109,8 +112,9 @@ pub(crate) fn launch(
     })
 }
 
-/// Seals off what this process inherited from its starter: descriptors other than stdio, and
-/// blocked signals. To be called before this process opens a descriptor or starts a thread.
+/// Resets the state that this process inherited from its starter: descriptors other than stdio are
+/// closed or at least not passed on, and blocked signals are unblocked. To be called before this
+/// process opens a descriptor or starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
     files::seal_inherited(if background {
@@ -121,7 +125,7 @@ pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
 }
 
 /// Raises the soft limit on open files: a host can serve only as many clients as it has
-/// descriptors. Returns the old limit, for the children.
+/// descriptors. Returns the old limit, which is meant for the host's children.
 pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wanted = limit

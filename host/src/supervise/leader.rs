@@ -2,9 +2,10 @@
 //! supervisors.
 //!
 //! Orders of a dead host may still be in the socket of a supervisor that was suspended, or is slow.
-//! The next host does not wait for such a supervisor, and concludes attempts if no supervisor is
-//! known to have started them. So each host writes its epoch to the file before it contacts any
-//! supervisor, and a supervisor starts nothing for a host whose epoch is lower.
+//! The next host does not wait for such a supervisor, and concludes an attempt if no supervisor is
+//! known to have started it. The supervisor must not start this attempt afterwards. So each host
+//! writes its epoch to the file before it contacts any supervisor, and a supervisor starts nothing
+//! for a host whose epoch is lower.
 
 use std::fs;
 use std::io;
@@ -27,7 +28,8 @@ pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
     .map(drop)
 }
 
-/// The epoch that was written last; `None` if no host has written one, since older versions do not.
+/// The epoch that was written last; `None` if no host has written one, because older versions do
+/// not.
 pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
     match fs::read_to_string(dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -3,33 +3,34 @@
 //! All attempts' processes are children of one small *supervisor* process (`claudine __supervise
 //! DIR`), not of the host. So the host can be killed, upgraded and started again while work runs:
 //! the supervisor continues to read pipes, enforce deadlines and keep exit statuses until somebody
-//! acknowledges them. One supervisor serves all attempts, because a message costs a tenth of what a
-//! process costs.
+//! acknowledges them. One supervisor serves all attempts, because a message to a running supervisor
+//! costs a tenth of what starting a process costs.
 //!
 //! | module | content |
 //! |---|---|
-//! | `words`, `protocol`, `frame` | what host and supervisor say to each other |
-//! | `report` | what the engine is told |
+//! | `words`, `protocol`, `frame` | the messages between host and supervisor |
+//! | `report` | the reports to the engine |
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
-//! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
-//! | `peer` | the attempt of a process that speaks to the host |
+//! | `host` | the host's side: find or start supervisors, talk to them, clean up after dead ones |
+//! | `peer` | the attempt of a process that connects to the host |
 //! | `launch` | start a process that outlives its starter |
-//! | `leader` | which host leads, so that orders of an earlier one are void |
-//! | `own` | commands that a host ran itself and whose end it did not see |
-//! | `sys` | everything that names a system call or `/proc` |
+//! | `leader` | the epoch of the leading host, so that orders of earlier hosts are void |
+//! | `own` | commands that a host runs itself, and the processes that they leave behind |
+//! | `sys` | the code that is specific to Linux: system calls, `/proc` |
 //!
-//! This module knows nothing of tasks, retries or outcomes: it reports what became of processes,
-//! and `engine` decides what that means.
+//! This module knows nothing of tasks, retries or outcomes: it reports what happened to processes,
+//! and `engine` decides what follows from that.
 //!
-//! The search for leftovers misses a process that left the supervisor's tree altogether, because
-//! another program started it on a task's behalf (a container daemon, `systemd-run`, `at`), and one
-//! that runs as another user and cannot be signalled. A process that only gave up its session,
-//! group, parent and environment is known by its tag (`sys::tag`). One that gave up its tag too is
-//! known by its parent, the supervisor; after the death of the supervisor, only if the supervisor
-//! had seen it, which usually takes half a second at most. A process whose environment carries
-//! `CLAUDINE_DETACHED` is left alone on purpose: so a host that was started from inside an attempt
-//! can outlive it.
+//! After the end of an attempt, its remaining processes (leftovers) are searched for and ended. The
+//! search misses a process that left the supervisor's tree altogether, because another program
+//! started it on a task's behalf (a container daemon, `systemd-run`, `at`). It also misses a
+//! process that runs as another user and cannot be signalled. A process that has changed only its
+//! session, group, parent and environment is recognised by its tag (`sys::tag`). A process that has
+//! changed its tag too is recognised by its parent, the supervisor. If the supervisor is dead, such
+//! a process is recognised only if the supervisor had seen it, which usually takes half a second at
+//! most. A process whose environment contains `CLAUDINE_DETACHED` is left alone on purpose, so that
+//! a host that was started from inside an attempt can outlive the attempt.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

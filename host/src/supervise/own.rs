@@ -3,8 +3,8 @@
 //!
 //! Such a command is a child of the host. It outlives a host that is killed, and a process that it
 //! has detached outlives the command. All these processes carry the tag of the data directory's
-//! hosts. So this host finds the remaining ones at its end, and the next host finds them at its
-//! start. They change nothing, so they may be ended at any moment.
+//! hosts. So this host finds the remaining processes at its end, and the next host finds them at
+//! its start. These processes change nothing, so they may be ended at any moment.
 
 use std::fs;
 use std::io;
@@ -17,8 +17,8 @@ use super::sys::signals;
 use super::sys::tag::Tag;
 use crate::clock;
 
-/// The maximum number of looks for processes. A process that is forked during a look may be missed
-/// by this look.
+/// The maximum number of looks for processes. More than one look is needed, because a look may miss
+/// a process that is forked during it.
 const LOOKS: u32 = 5;
 /// How long to wait after a kill before the next look.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -33,8 +33,9 @@ pub(crate) struct Own {
 
 impl Own {
     /// Tags everything that this process starts from now on. `lock` is the file that each host of
-    /// the data directory holds while it lives. While `lock` is held, no other file has its inode
-    /// number, not even the lock of a directory that has replaced a removed data directory.
+    /// the data directory holds while it lives. The tag contains the inode number of `lock`. While
+    /// `lock` is held, no other file has this number, not even the lock file of a new data
+    /// directory at the place of a removed one.
     pub(crate) fn begin(lock: &Path) -> io::Result<Self> {
         let lock = fs::metadata(lock)?;
         let tag = Tag::of_host(lock.dev(), lock.ino());

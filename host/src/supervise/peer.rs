@@ -1,10 +1,10 @@
-//! Tells where a process at the other end of a socket belongs: to an attempt, to another pid
-//! namespace, or to none.
+//! Finds out where a process at the other end of a socket belongs: below a supervisor, outside of
+//! all supervisors, or unknown (for example in another pid namespace).
 //!
 //! Every process that an attempt starts stays below its supervisor, which is a sub-reaper: a
-//! process whose parents have ended becomes the supervisor's own child. So walking from a process
-//! up through its ancestors tells whether it belongs to an attempt, and nothing that the process
-//! does to itself can change what the walk meets. `Runner::attempt_of` tells which attempt that is.
+//! process whose parents have ended becomes the supervisor's own child. So the ancestors of a
+//! process show whether it belongs to an attempt, and the process can do nothing to hide them.
+//! `Runner::attempt_of` then finds the attempt.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::fsx::real;
 
 /// The first argument of a supervisor; its directory is the second.
 pub(crate) const SUPERVISE: &str = "__supervise";
-/// More ancestors than any process has.
+/// The limit on the ancestors that are followed, which is more than any process has.
 const ANCESTORS: usize = 4_096;
 /// The maximum number of walks. A walk is started again if the process or one of its ancestors
 /// ended during the walk.
@@ -34,13 +34,14 @@ pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// Clock ticks since boot.
     pub(crate) start_time: u64,
-    /// The session. Only `setsid` changes it, and then to its caller's pid: a session whose number
-    /// is the pid of a supervisor's child holds only descendants of that child.
+    /// The session. Only `setsid` changes it, to the pid of the process that calls `setsid`. So a
+    /// session whose number is the pid of a supervisor's child holds only descendants of that
+    /// child.
     pub(crate) session: u32,
 }
 
-/// Replaces an attempt's id in the marker of commands that the host runs for no attempt: git for a
-/// request, and what git starts.
+/// The marker, in place of an attempt's id, of commands that the host runs for no attempt: git for
+/// a request, and the processes that git starts.
 pub(crate) const HOST: &str = "host";
 
 /// The side that started a process of an attempt.
@@ -48,26 +49,26 @@ pub(crate) const HOST: &str = "host";
 pub(crate) enum Side {
     /// The attempt itself.
     Attempt,
-    /// The host, for the attempt: git, and what git starts.
+    /// The host, for the attempt: git, and the processes that git starts.
     Host,
 }
 
 /// The place where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt that the environment of the process names, or
-    /// else of its nearest ancestor whose environment names one: a task's process that outlived its
-    /// supervisor has such a marker.
+    /// Below no supervisor. `marker` is the attempt that is named in the environment of the process
+    /// or, if there is none, in the environment of its nearest ancestor that names one. So a task's
+    /// process that outlived its supervisor is still recognised by its marker.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its ancestors up to the supervisor
     /// (excluded).
     Below(Vec<Forebear>),
-    /// Unknown: in another pid namespace, or ended before it could be looked at, or started by the
-    /// host itself, as a repository's hook is.
+    /// Unknown: the process is in another pid namespace, ended before it could be examined, or was
+    /// started by the host itself (as a hook of a repository is).
     Unknown,
 }
 
-/// A process, pinned so that no other one can be taken for it.
+/// A process that is pinned, so that a later process with the same pid cannot be mistaken for it.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pid: u32,
@@ -83,8 +84,8 @@ impl Handle {
         Ok(procfs::unless_gone(opened)?.map(|fd| Self { pid, fd }))
     }
 
-    /// The place where the process belongs. Unknown if the process has ended by the end of the
-    /// look, because another process may have had its pid meanwhile. An error if the host cannot
+    /// The place where the process belongs. Unknown if the process has ended before this function
+    /// returns, because another process may have had its pid meanwhile. An error if the host cannot
     /// look, for instance because it has no free descriptor.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> io::Result<Whereabouts> {
         let found = whereabouts(self.pid, supervisors, std::process::id())?;
@@ -102,9 +103,9 @@ impl Handle {
 /// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
 /// supervisors, `host` the host's pid.
 ///
-/// A supervisor of another data directory counts too, unless this host itself runs below that
-/// supervisor: in that case a process that speaks to this host may run below the same supervisor
-/// without belonging to an attempt of this host.
+/// A supervisor of another data directory counts too, with one exception: a supervisor below which
+/// this host itself runs. A process that speaks to this host may run below that supervisor without
+/// belonging to an attempt of this host.
 pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result<Whereabouts> {
     let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
     if own.is_none() || own != other {
@@ -169,7 +170,7 @@ fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
     Ok(Some(found))
 }
 
-/// The directory of a process, if it is a supervisor.
+/// The directory of a supervisor; `None` if the process is not a supervisor.
 pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
     let line = readable(fs::read(format!("/proc/{pid}/cmdline")))?;
     let directory = |line: &[u8]| {
@@ -182,7 +183,8 @@ pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
     Ok(line.as_deref().and_then(directory))
 }
 
-/// What `/proc` says of a process; `None` if the process has ended or belongs to another user.
+/// The result of reading a file of `/proc`; `None` if the process has ended or belongs to another
+/// user.
 fn readable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match procfs::unless_gone(read) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
@@ -213,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    /// A process that lives until this is dropped.
+    /// A process that lives until the `Sleeper` is dropped.
     struct Sleeper(Child);
 
     impl Sleeper {

@@ -3,18 +3,19 @@
 //!
 //! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt
 //! that it still keeps, and `ready`. From then on the host sends commands and the supervisor
-//! reports. Commands are numbered from 1 within an epoch, and `welcome` says which number was
-//! received last, so after a reconnection the host sends exactly the commands after that number
-//! again. Reports carry no numbers: the `attempt` frames after `welcome` hold the whole state, and
-//! the host works out what is new to it.
+//! reports. Commands are numbered from 1 within an epoch, and `welcome` contains the number of the
+//! last command that was received. So after a reconnection the host sends exactly the commands
+//! after that number again. Reports carry no numbers, because the `attempt` frames after `welcome`
+//! hold the whole state: the host compares it with the reports that it already got.
 //!
-//! A hello that names a child opens no such conversation: it asks for the pipe that the child
-//! reads, which comes with the answer. From then on the connection stands for the host that feeds
-//! the child, and carries one more message, `end`.
+//! A `hello` that names a child does not begin this exchange. It asks for the writing end of the
+//! pipe that the child reads, and the answer carries this descriptor. As long as the connection
+//! stays open, the supervisor assumes that the host still feeds the child. The connection carries
+//! one more message, `end`, after which the input is complete.
 //!
 //! Both sides ignore unknown fields. A frame of an unknown kind is reported to stderr and skipped.
-//! An older supervisor is not asked for what it cannot do: `welcome` tells which features the
-//! supervisor has beyond the first release of this protocol version.
+//! A host uses a newer feature only if the supervisor has it: `welcome` contains the features that
+//! were added after the first release of this protocol version.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,15 +63,16 @@ pub(super) enum Command {
         why: StopWhy,
         ladder: Vec<Rung>,
     },
-    /// Ends what is left of the attempt; no more starts follow, and the answer is `ended`.
+    /// Ends the remaining processes of the attempt. No more starts follow, and the answer is
+    /// `ended`.
     Finish {
         attempt: AttemptKey,
     },
-    /// Lets the supervisor forget the attempt, whose result the host has on disk.
+    /// Lets the supervisor forget the attempt, because the host has its result on disk.
     Ack {
         attempt: AttemptKey,
     },
-    /// Asks the supervisor to exit as soon as no attempt lives or is unacknowledged, without
+    /// Asks the supervisor to exit as soon as every attempt has ended and is acknowledged, without
     /// waiting for another host.
     Quit,
 }
@@ -87,7 +89,7 @@ pub(super) enum Message {
     InputOpen,
     /// The answer to a hello that names a child if nothing reads the child's input any more.
     InputClosed,
-    /// Says that a newer host is connected; the connection is closed after this.
+    /// Says that a newer host is connected; the connection is closed after this message.
     Fenced {
         epoch: u64,
     },
@@ -119,8 +121,8 @@ pub(super) enum Message {
     Received {
         seq: u64,
     },
-    /// In the journal only: the supervisor to whose children the pids in the following lines
-    /// belong.
+    /// In the journal only: the supervisor that is the parent of the processes in the following
+    /// lines.
     Supervisor(Identity),
     /// In the journal only: a process that became the supervisor's own child when its parent died.
     Stray {
@@ -138,7 +140,7 @@ pub(super) struct Welcome {
     pub(super) protocol: u32,
     pub(super) identity: Identity,
     pub(super) received: u64,
-    /// Whether children can be fed by a stream.
+    /// Whether the supervisor can feed children by a stream.
     #[serde(default)]
     pub(super) feeds: bool,
 }

@@ -38,14 +38,15 @@ pub(crate) enum Report {
         attempt: AttemptKey,
         message: Option<String>,
     },
-    /// A supervisor died, and the processes that were left have been ended. The children listed
-    /// here are lost; exits that it had recorded were reported before as [`Report::Exited`].
+    /// A supervisor died, and the processes that it left have been ended. The children listed here
+    /// are lost. Exits that the supervisor had recorded were reported before, as
+    /// [`Report::Exited`].
     SupervisorLost {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
     /// A supervisor that had been silent since this host began has answered, or is known to be
-    /// dead. `found` holds those of its attempts that are not in its notes.
+    /// dead. `found` holds the attempts of this supervisor that are missing from its notes.
     Reached { found: Vec<Found> },
 }
 

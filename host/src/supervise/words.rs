@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::Bounds;
 
 /// The key of an attempt, `<task id>.<number>`, or of a command that the host runs, which a
-/// supervisor treats like an attempt. Also the value of the marker variable of its processes.
+/// supervisor treats like an attempt. The key is also the value of the marker variable,
+/// `CLAUDINE_ATTEMPT`, of the attempt's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct AttemptKey(String);
@@ -227,7 +228,7 @@ pub(crate) struct Usage {
     /// The second is the largest sum over the attempt's processes, sampled twice a second; it can
     /// miss a peak that is shorter than half a second.
     ///
-    /// `None` is 0 on the wire, as every version reads it.
+    /// `None` is sent as 0, which every version can read.
     #[serde(with = "zero_is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }
@@ -329,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn child_ids_read_back() {
+    fn child_ids_are_parsed_and_printed_in_the_same_form() {
         let check = |text: &str, expected: Option<(&str, u16)>| {
             let parsed = text.parse::<ChildId>().ok();
             assert_eq!(

@@ -44,7 +44,7 @@ impl Guest {
     }
 
     /// Adds to the guest's computing time for output that is new to it. Output that the guest has
-    /// read before adds nothing, or the guest could read the same output for ever.
+    /// read before adds nothing, because otherwise the guest could read the same output for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {
         let known = self.known_output.entry(place.clone()).or_default();
         let new = offset.saturating_sub(*known);

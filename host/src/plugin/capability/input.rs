@@ -2,7 +2,7 @@
 //!
 //! In the contract a stream ends when its writer is dropped, but the engine also drops the writer
 //! when the instance is lost. [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set
-//! before the Store is dropped, tells the two cases apart.
+//! before the Store is dropped, distinguishes the two cases.
 
 use std::pin::Pin;
 use std::sync::Arc;

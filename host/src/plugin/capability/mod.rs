@@ -2,8 +2,8 @@
 //! the contract.
 //!
 //! A capability that needs a permission checks it through [`super::grant::Gate`] and nowhere else.
-//! None of these functions may block its thread or hold the Store across an await: `stop` would
-//! have to wait for the Store.
+//! None of these functions may block its thread or hold the Store across an await, because a call
+//! of `stop` would have to wait for the Store.
 
 mod children;
 mod clock;

@@ -54,7 +54,8 @@ impl HostWithStore<Guest> for HasSelf<Guest> {
     }
 }
 
-/// Makes every check that needs no call of the host. The stream of a refused command is closed.
+/// Makes all checks that do not read the disk, and prepares the child. If the command is refused,
+/// its input stream is closed.
 fn prepare<T>(
     mut access: Access<'_, Guest, HasSelf<Guest>>,
     command: Command,
@@ -102,7 +103,7 @@ struct Admitted {
     permit: Permit,
 }
 
-/// The grant is checked first, so that the host examines no command that is not allowed.
+/// Checks the grant first, so that the host does not examine a command that is not allowed.
 fn admit_spawn(guest: &Guest, command: &Command) -> Result<Admitted, port::Failure> {
     let permit = admit(guest, command)?;
     let (Some(host), Some(place)) = (guest.attempt(), guest.place()) else {

@@ -14,7 +14,7 @@ use crate::text::is_harmful;
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 64;
-/// The most bytes of a state report; states are stored with the task.
+/// The most bytes of a report that is a state; states are stored with the task.
 const WORD_BYTES: usize = 4 << 10;
 
 impl Host for Guest {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faulty_reports_are_refused() {
+    fn faulty_progress_reports_are_refused() {
         let check = |kind: &str, data: &str, expected: Option<&str>| {
             let fault = fault_of(kind, data);
             assert_eq!(fault.is_some(), expected.is_some(), "{fault:?}");

@@ -39,14 +39,14 @@ fn spawn(command: (u32, u32)) -> String {
 }
 
 #[tokio::test]
-async fn a_child_needs_manifest_and_grant() {
+async fn a_child_starts_only_if_manifest_and_grant_allow_its_command() {
     async fn check(granted: &[&str], command: (u32, u32), expected: Result<&str, &str>) {
         let house = House::granting(&Wat::good().run(&spawn(command)).component(), granted);
         let host = Arc::new(Recorder::default());
         let result = run(house.executor(), &host).await;
         let spawned = host.spawned.lock().unwrap().clone();
         match (result, expected) {
-            // The file to which the host has resolved the name.
+            // The name was resolved to this file.
             (Ok(_), Ok(name)) => {
                 let [file] = spawned.as_slice() else {
                     panic!("{spawned:?}")
@@ -114,9 +114,9 @@ async fn log_lines_and_events_of_a_flood_are_limited_per_second() {
 
 /// A flood of one kind of state drops no other kind, and its last report is passed on.
 #[tokio::test]
-async fn of_a_flood_of_states_the_last_is_reported() {
-    // Reports `phase` again and again with the same data; after each one, reports a `cost` of a
-    // different length.
+async fn the_last_report_of_a_flood_of_states_is_passed_on() {
+    // Reports `phase` 5,000 times with the same data, then a `cost`, and at last a `phase` with
+    // other data.
     let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;
     let body = "(local $left i32) (local.set $left (i32.const 5000))
         (loop $again
@@ -196,7 +196,7 @@ async fn a_question_may_not_start_anything() {
 }
 
 #[tokio::test]
-async fn an_attempt_may_not_capture() {
+async fn an_attempt_may_not_capture_the_output_of_a_command() {
     let body = format!("{} {UNLESS_DENIED}", capture());
     let house = House::with(&Wat::good().run(&body).component());
     let outcome = run(house.executor(), &Arc::new(Recorder::default())).await;
@@ -204,7 +204,7 @@ async fn an_attempt_may_not_capture() {
 }
 
 #[tokio::test]
-async fn a_fingerprint_may_capture() {
+async fn a_fingerprint_may_capture_the_output_of_a_granted_command() {
     let body = format!(
         "{} (if (i32.load8_u (i32.const 4096)) (then (unreachable)))",
         capture()
@@ -223,7 +223,7 @@ async fn a_fingerprint_may_capture() {
 
 /// A question may read the host's facts and the clock.
 #[tokio::test]
-async fn a_question_has_the_facts_of_the_host() {
+async fn a_question_may_read_the_facts_of_the_host_and_the_clock() {
     let body = "(call $facts (i32.const 4096))
         (if (i32.lt_u (i32.load offset=4 (i32.const 4096)) (i32.const 4)) (then (unreachable)))
         (drop (call $now))";

@@ -17,7 +17,7 @@ async fn a_good_guest_answers_every_question() {
     assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
     let authority = executor.authority(&fixtures::draft("{}")).await;
     assert_eq!(authority.step, AuthorityStep::Edit);
-    // Several documents in one request get an answer each.
+    // Each of several documents in one request gets an answer.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
     let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);
@@ -86,7 +86,7 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
 }
 
 #[tokio::test]
-async fn instance_runs_beyond_the_pool_if_the_pool_is_full() {
+async fn an_instance_runs_beyond_the_pool_if_the_pool_is_full() {
     let house = House::with(&Wat::good().component());
     let pooled = open(house.dir.path(), Wasm::start);
     let executor = pooled.executor("guest").unwrap();

@@ -130,7 +130,7 @@ async fn a_granted_name_is_resolved_outside_the_workspace() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_granted_name_elsewhere_is_another_command() {
+async fn a_path_to_a_file_with_a_granted_name_is_denied() {
     let house = house(&["tool"]);
     for path in [house.path("work/bin/tool"), house.path("system/tool")] {
         house
@@ -178,7 +178,7 @@ async fn a_granted_command_cannot_be_replaced_by_its_environment() {
 }
 
 #[tokio::test]
-async fn a_granted_command_stays_in_the_workspace() {
+async fn a_granted_command_cannot_run_outside_the_workspace() {
     let house = house(&["tool"]);
     let link = house.dir.path().join("work/link");
     std::os::unix::fs::symlink(house.dir.path().join("system"), link).unwrap();

@@ -1,4 +1,4 @@
-//! Components that trap, spin and flood, and the effects of that.
+//! Components that trap, spin or use up resources, and the effects on themselves and on others.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use crate::plugin::{
     transcript::Transcribes,
 };
 
-/// The instance of a hostile guest is ended and the reason is reported; another guest of the same
-/// engine still answers.
+/// The instance of a hostile guest is ended, and the reason is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_question_is_ended_with_a_reason() {
     async fn check(part: &'static str, body: &str, expected: &str) {
@@ -56,8 +55,8 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check("start", fixtures::EAT_MEMORY, memory).await;
     check("validate", fixtures::EAT_TABLE, table).await;
     check("validate", fixtures::EAT_HANDLES, "trapped").await;
-    // A string of a gigabyte, more than the guest's memory, and one of 32 MiB, which the memory
-    // holds.
+    // A string of a gigabyte, which is larger than the guest's memory, and a string of 32 MiB,
+    // which fits into the memory.
     check(
         "validate",
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",
@@ -119,7 +118,7 @@ async fn a_loop_of_calls_that_do_not_wait_is_ended() {
 
 /// A wait takes at least a tick, so a loop that waits as briefly as possible costs almost nothing.
 #[tokio::test]
-async fn a_wait_of_zero_takes_a_tick() {
+async fn a_sleep_of_zero_takes_at_least_a_tick() {
     let body = "(local $left i32) (local.set $left (i32.const 20))
         (loop $again (call $sleep (i64.const 0))
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
@@ -154,7 +153,7 @@ async fn a_crashed_attempt_is_resumed_from_the_last_checkpoint() {
 }
 
 #[tokio::test]
-async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
+async fn an_attempt_ends_after_four_crashes_and_five_such_attempts_disable_the_plugin() {
     let house = House::with(
         &Wat::good()
             .run(fixtures::TRAP)
@@ -194,7 +193,7 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spinning_guests_on_every_worker_leave_room_for_others() {
+async fn spinning_guests_on_every_worker_do_not_block_other_guests() {
     let spinning = House::with(&Wat::good().run(fixtures::SPIN).component());
     let good = House::with(&Wat::good().component());
     let hosts: Vec<_> = (0..4).map(|_| Arc::new(Recorder::default())).collect();

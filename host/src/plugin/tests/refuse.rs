@@ -108,7 +108,7 @@ async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
             let mut code = std::fs::read(&path).unwrap();
             let middle = code.len() / 2;
             code[middle] ^= 0xff;
-            // The component is written to a new file, because the mapped file must not change.
+            // The code is written to a new file, because the mapped file must not change.
             std::fs::remove_file(&path).unwrap();
             std::fs::write(&path, code).unwrap();
         }

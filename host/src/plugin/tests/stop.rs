@@ -35,7 +35,7 @@ const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn stop_is_called_beside_the_pending_run() {
+async fn stop_is_called_while_run_is_pending() {
     let outcome = stopped(Wat::good().with("run", fixtures::RUN_UNTIL_STOPPED), LONG)
         .await
         .unwrap();

@@ -24,7 +24,7 @@ pub(super) enum Adopted {
     Silent(Notes),
 }
 
-/// The state of a supervisor that does not answer, as far as this supervisor's notes tell.
+/// The state of a supervisor that does not answer, read from its notes.
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
     pub(super) why: String,

@@ -1,4 +1,4 @@
-//! Feeding a child: the supervisor hands over the writing end of the pipe that the child reads.
+//! Feeding a child: the supervisor sends the writing end of the pipe that the child reads.
 //!
 //! The host asks for that pipe over a connection, which stays open while the host feeds the child.
 //! If the connection closes without an `end`, the input has broken off and the supervisor kills the
@@ -27,7 +27,7 @@ use crate::supervise::words::ChildId;
 const ANSWER_BYTES: usize = 4096;
 
 /// The input of a running child. If the feed is dropped without [`Feed::end`], the input breaks off
-/// and the child is killed, unless it is being stopped already.
+/// and the supervisor kills the child, unless the child is being stopped already.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pipe: pipe::Sender,

@@ -52,7 +52,7 @@ pub(super) enum NotJoined {
 pub(super) struct Directories {
     /// The directory of each supervisor, by its number.
     pub(super) found: Vec<(u32, PathBuf)>,
-    /// The highest number in use, by a directory or by anything else of that name.
+    /// The highest number that is the name of a directory or of any other file.
     pub(super) last_number: u32,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
 }
 
 /// Whether a supervisor of this boot belongs to another pid namespace (a container, or the system
-/// around this one). Neither its processes nor their ends can be seen from here.
+/// around this container). This host cannot see the processes of such a supervisor.
 pub(crate) fn is_out_of_sight(dir: &Path) -> bool {
     let own = procfs::own_pid_namespace();
     let mut noted = found(dir).filter_map(|dir| noted(&dir));
@@ -128,7 +128,7 @@ pub(super) fn identity(dir: &Path) -> Option<Identity> {
     noted(dir).filter(|noted| is_alive(noted.pid, noted.start_time))
 }
 
-/// The supervisor of a directory, alive or dead, if it began in this boot.
+/// The supervisor of a directory, alive or dead, if it was started in this boot.
 fn noted(dir: &Path) -> Option<Identity> {
     let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
     let noted: Identity = serde_json::from_slice(&noted).ok()?;
@@ -141,8 +141,8 @@ pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, N
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
-    // After a timeout the thread is left alone; it ends once the process reports that it is ready,
-    // or dies.
+    // After a timeout, this thread is not interrupted: it ends once the process reports that it is
+    // ready, or dies.
     let outcome = tokio::select! {
         outcome = started => outcome.unwrap_or_else(|panic| Err(not_ready(&dir, panic.to_string()))),
         () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "no answer in time".to_owned())),
@@ -201,8 +201,8 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
 }
 
 /// Tries to connect until the connection succeeds, the supervisor is dead, or the supervisor
-/// refuses this host; for a minute at most. (The connection to a supervisor that is ending may
-/// break before its lock is free.)
+/// refuses this host; for a minute at most. A single failure proves nothing: if the supervisor is
+/// ending, the connection may break before the lock is free and shows that the supervisor is dead.
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;

@@ -35,8 +35,8 @@ pub(super) struct Link {
     /// Whether the supervisor has not answered since this host began. If so, its attempts are known
     /// only from its notes.
     pub(super) is_silent: bool,
-    /// Whether the supervisor can feed children by a stream. Assumed before the first connection,
-    /// because a supervisor that this host starts can.
+    /// Whether the supervisor can feed children by a stream. Assumed to be true before the first
+    /// connection, because every supervisor that this host starts can do so.
     pub(super) feeds: bool,
 }
 
@@ -120,7 +120,8 @@ impl Link {
             .collect()
     }
 
-    /// The attempts of a silent supervisor that has now answered, except the attempts in its notes.
+    /// The attempts of a silent supervisor that has now answered, without the attempts in its
+    /// notes.
     pub(super) fn newly_found(&mut self, states: &[AttemptState]) -> Vec<Found> {
         let unknown = states
             .iter()
@@ -132,8 +133,8 @@ impl Link {
             .collect()
     }
 
-    /// Continues after a reconnection: sends again what the supervisor has not received, and
-    /// returns what the engine has not been told.
+    /// Continues after a reconnection: sends again the commands that the supervisor has not
+    /// received, and returns the reports that the engine has not got yet.
     pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
         self.confirmed(joined.welcome.received);
         self.feeds = joined.welcome.feeds;
@@ -162,14 +163,14 @@ impl Link {
         self.wire = None;
     }
 
-    /// Sends what is queued. Ready once something was read or the connection has ended.
+    /// Sends the queued bytes. Ready once something was read or the connection has ended.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire
             .as_mut()
             .map_or(Poll::Pending, |wire| wire.poll(context))
     }
 
-    /// Sends everything in the queue, unless the connection breaks.
+    /// Sends all queued bytes; stops early if the connection breaks.
     pub(super) async fn flush_all(&mut self) {
         let Some(wire) = &mut self.wire else { return };
         while !wire.unsent.is_empty() {
@@ -179,7 +180,8 @@ impl Link {
         }
     }
 
-    /// Reads what has arrived; `true` if the supervisor has refused this host.
+    /// Handles the messages that have arrived; returns `true` if the supervisor has refused this
+    /// host.
     pub(super) fn hear(&mut self, news: &mut VecDeque<Report>) -> io::Result<bool> {
         let invalid = |error: frame::FrameError| io::Error::new(io::ErrorKind::InvalidData, error);
         loop {

@@ -1,14 +1,14 @@
 //! The host's side: finds or starts supervisors, sends commands, and receives each report exactly
 //! once.
 //!
-//! One task, the *router* (`router`), owns all connections. It compares what it reads from a
-//! supervisor's socket with what the engine was already told (`told`), so a connection that breaks
-//! and comes back, at whatever point, neither loses nor duplicates a report. A blocking thread
-//! cleans up after a supervisor that died (`recover`).
+//! One task, the *router* (`router`), owns all connections. It compares each message of a
+//! supervisor with its record of the reports that the engine already got (`told`). So no report is
+//! lost or duplicated if a connection breaks, at whatever point, and is made again. A blocking
+//! thread cleans up after a supervisor that died (`recover`).
 //!
 //! A supervisor that another executable started is kept until the last of its attempts is
-//! acknowledged. New work goes to a supervisor of the current executable, which is started with the
-//! first child.
+//! acknowledged. New work goes to a supervisor of the current executable, which is started when the
+//! first child is to be started.
 
 mod adopt;
 mod feed;
@@ -39,15 +39,15 @@ pub(crate) use join::{is_out_of_sight, pids, suspended};
 pub(crate) use router::open;
 use silent::Silent;
 
-/// The most commands that may wait. A start is a few hundred bytes, and the engine starts no more
-/// attempts than it has slots.
+/// The most commands that may wait. They need little memory, because a start is a few hundred
+/// bytes, and the engine starts no more attempts than it has slots.
 const COMMANDS: usize = 4096;
-/// The most reports that may wait for the engine. While that many wait, the sockets are not read,
-/// and the supervisors keep later reports.
+/// The most reports that may wait for the engine. While this number is reached, the sockets are not
+/// read, and the supervisors keep later reports.
 const REPORTS: usize = 4096;
 
-/// The most inputs that are requested at the same time. A supervisor keeps only a few connections
-/// that have not sent their hello yet.
+/// The most requests for the input of a child at the same time. A supervisor keeps only a few
+/// connections that have not sent their hello yet.
 const CLAIMS: usize = 4;
 
 /// A request to the router.
@@ -89,8 +89,9 @@ pub(crate) struct Opened {
     pub(crate) router: JoinHandle<()>,
 }
 
-/// An order on its way into the queue. If the queue has room, the order is queued at once; if not,
-/// the order is queued once [`Handover::done`] is awaited, and lost if nobody awaits this.
+/// An order that is being put into the queue. If the queue has room, the order is queued at once.
+/// If the queue is full, the order is queued while [`Handover::done`] is awaited, and lost if
+/// nobody awaits it.
 #[derive(Debug)]
 #[must_use = "if the queue is full, the order is lost unless this is awaited"]
 pub(crate) struct Handover(State);
@@ -138,8 +139,8 @@ impl Supervisors {
     }
 
     /// The input of a running child that was started with [`Stdin::Stream`](super::Stdin::Stream);
-    /// `None` if nothing reads the input any more. The child waits until this is called; the child
-    /// is killed if this host ends first.
+    /// `None` if nothing reads the input any more. The child waits for its input until this
+    /// function is called, and is killed if this host ends before that.
     pub(crate) async fn feed(&self, child: ChildId) -> Result<Option<Feed>, SuperviseError> {
         let _turn = self.claims.acquire().await;
         let (reply, dir) = oneshot::channel();
@@ -169,20 +170,20 @@ impl Supervisors {
         })
     }
 
-    /// Ends what is left of the attempt; no more starts may follow. Always answered by `Ended`, at
-    /// once if nothing is left.
+    /// Ends the remaining processes of the attempt; no more starts may follow. Always answered by
+    /// `Ended`, at once if no process is left.
     pub(crate) fn finish(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Finish { attempt })
     }
 
-    /// Lets the supervisor forget the attempt, whose result is on disk. An attempt that is not over
-    /// yet is forgotten at its end.
+    /// Lets the supervisor forget the attempt, because its result is on disk. An attempt that has
+    /// not ended yet is forgotten at its end.
     pub(crate) fn ack(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Ack { attempt })
     }
 
-    /// Lets supervisors end as soon as nothing is left for them to do, instead of waiting for
-    /// another host.
+    /// Lets supervisors end as soon as they have no attempts left, instead of waiting for another
+    /// host.
     pub(crate) fn quit(&self) -> Handover {
         self.send(Command::Quit)
     }

@@ -1,14 +1,16 @@
-//! Recovery after a supervisor's death: its journal tells what its children were; what is left of
-//! them is ended.
+//! Recovery after a supervisor's death: reads in the supervisor's journal which children it had,
+//! and ends the processes that are left of them.
 //!
-//! Signals only processes that are proven to be the dead supervisor's. Pid and start time within
-//! this boot prove a leader, and a stray that the supervisor has seen. As long as such a process
-//! exists it proves its group and its session, whose number is its pid. The marker in the
-//! environment or the tag proves any other process. All these processes are killed: the
-//! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
+//! Only processes that are proven to belong to the dead supervisor are signalled. A leader, or a
+//! stray that the supervisor has seen, is proven by its pid and start time within this boot. While
+//! such a process exists, it also proves its descendants, and the processes of the group and the
+//! session whose number is its pid. Any other process is proven by the marker in its environment or
+//! by its tag. All these processes are killed: the supervisor's pipes died with it, so nothing
+//! would be gained by letting the processes run on.
 //!
-//! A supervisor that still lives although nobody holds the lock of its directory is the supervisor
-//! of another directory, of which this one is a copy. Nothing of it is touched.
+//! If the supervisor still lives although nobody holds the lock of its directory, this directory is
+//! a copy, and the supervisor works for the original directory. In this case no process is
+//! signalled.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -31,12 +33,12 @@ use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
-/// How long a supervisor may live after it has released its lock, which it does at its end.
+/// How long a supervisor may live after it has released its lock, which happens at its end.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait for killed processes before looking again.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);
-/// When to give up. Processes that are still alive by then hang in the kernel, or belong to another
-/// user.
+/// How long to try to end processes. Processes that are still alive after this time hang in the
+/// kernel, or belong to another user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The remains of a dead supervisor.
@@ -73,7 +75,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
     })
 }
 
-/// The attempts in the notes of a supervisor that lives but does not answer. Blocks.
+/// The attempts in the notes of a supervisor that is alive but does not answer. Blocks.
 pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
     let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -95,12 +97,14 @@ fn has_ended(supervisor: &Identity) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The error for the directory of a supervisor that lives, but works for another directory.
+/// The error for a directory that is a copy: the supervisor in its notes works for another
+/// directory.
 fn copied(dir: &Path, pid: u32) -> SuperviseError {
     let data_dir = |dir: &Path| dir.ancestors().nth(2).map(PathBuf::from);
     let copy = data_dir(dir).unwrap_or_default();
     let original = peer::directory_of(pid).ok().flatten();
-    // The original may have been moved, and the copy may be where it was.
+    // If the original was moved and the copy put in its place, the supervisor still names that
+    // place.
     let original = original
         .and_then(|original| data_dir(&original))
         .filter(|original| real(original) != real(&copy));
@@ -219,7 +223,7 @@ fn found(state: AttemptState) -> Found {
     }
 }
 
-/// Ends the processes that are left; returns how many there were.
+/// Ends the processes that are left; returns their number.
 fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);

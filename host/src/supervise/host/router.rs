@@ -2,7 +2,7 @@
 //!
 //! The router waits for four things at once: a command of the engine, a message of a supervisor,
 //! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
-//! dead supervisor). So a supervisor that is being replaced delays nobody else's work.
+//! dead supervisor). So a slow job for one supervisor does not delay work for the others.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -116,7 +116,7 @@ struct Router {
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
-    /// Callers to notify once every supervisor has been sent what was queued for it.
+    /// Callers to notify once the queued commands of all supervisors have been sent.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
 }
@@ -244,7 +244,7 @@ impl Router {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
                 // A supervisor that was told to quit may end at any moment, so later starts need
-                // another one.
+                // another supervisor.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;
@@ -356,7 +356,7 @@ impl Router {
         self.remove_empty_graves();
     }
 
-    /// Lets supervisors of another executable end with their last attempt.
+    /// Sends `quit` to each supervisor that is not the current one and has no attempts left.
     fn retire_old(&mut self) {
         for link in &mut self.links {
             if Some(link.number) != self.current && link.told.is_empty() && !link.quitting {
@@ -387,7 +387,8 @@ impl Router {
             Done::Joined(number, Ok(joined)) => self.joined(number, joined),
             Done::Joined(number, Err(NotJoined::Dead)) => self.died(number),
             Done::Joined(number, Err(NotJoined::Fault(error))) => self.not_joined(number, error),
-            // Only the lock is gone: the supervisor ends its processes itself once it notices that.
+            // The supervisor is alive and has only lost its lock. It ends its processes itself once
+            // it notices the loss.
             Done::Recovered(number, Err(error @ SuperviseError::Copied { .. })) => {
                 self.not_joined(number, error);
             }
@@ -447,8 +448,8 @@ impl Router {
         tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
         let link = self.links.iter().find(|link| link.number == number);
         match error {
-            // No further try can succeed: the supervisor obeys a newer host, and the store stops
-            // this one, or the supervisor speaks a protocol that this host does not know.
+            // No further try can succeed. Either the supervisor obeys a newer host (in this case
+            // the store stops this host), or it speaks a protocol that this host does not know.
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
             _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
             _ => self.not_launched(number, &error),
@@ -478,7 +479,7 @@ impl Router {
         }
     }
 
-    /// Drops a supervisor that could not be started, and reports its queued starts as not begun.
+    /// Drops a supervisor that could not be started, and reports its queued starts as not started.
     fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
@@ -573,14 +574,15 @@ impl Router {
                 return true;
             }
             if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
-                // The next host finds the directory, and no unacknowledged attempt in it.
+                // The next host finds the directory again, but all attempts in it are acknowledged.
                 tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
             }
             false
         });
     }
 
-    /// Sends the queued commands after the engine has ended, as far as supervisors accept them.
+    /// Sends the queued commands after the engine has ended; gives up if the supervisors do not
+    /// accept them in time.
     async fn say_last_words(&mut self) {
         self.flush().await;
         self.jobs.shutdown().await;

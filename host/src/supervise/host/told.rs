@@ -1,7 +1,7 @@
-//! A record of what the engine has been told, so that each event is reported to the engine once.
+//! The record of the events that were reported to the engine, so that each event is reported once.
 //!
-//! A supervisor reports events as they happen, and its whole state after a reconnection. Both are
-//! compared with this record, and only what is new becomes a report.
+//! A supervisor reports events as they happen, and its whole state after a reconnection. Events and
+//! states are compared with this record, and only new facts become reports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -24,7 +24,7 @@ struct ToldAttempt {
     held: Option<String>,
 }
 
-/// How much the engine has been told of a child.
+/// The latest state of a child that was reported to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ToldChild {
     Nothing,
@@ -202,7 +202,7 @@ impl Told {
                     pid,
                     start_time,
                 },
-                // `ended` for the whole attempt is a separate message, below.
+                // The end of the whole attempt is a separate message, below.
                 ChildState::Exited(exit) => Message::Exited {
                     child,
                     exit,

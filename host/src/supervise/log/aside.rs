@@ -1,4 +1,4 @@
-//! Reads a log on threads that may wait for the disk, for callers that may not.
+//! Reads a log on blocking threads, for callers that must not wait for the disk.
 
 use std::io;
 
@@ -28,7 +28,8 @@ impl AsideReader {
         }
     }
 
-    /// Runs a read on a blocking thread. Dropping the read before its end loses the reader.
+    /// Runs a read on a blocking thread. If the returned future is dropped before its end, the
+    /// reader is lost and later reads fail.
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
         read: impl FnOnce(&mut LogReader) -> io::Result<T> + Send + 'static,
@@ -77,10 +78,10 @@ mod tests {
 
     use super::*;
 
-    /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing; the
-    /// test's own thread goes on.
+    /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing. The test
+    /// does so on its own thread, which therefore must not be blocked.
     #[tokio::test]
-    async fn a_slow_log_delays_nobody_else() {
+    async fn a_read_that_waits_does_not_block_the_calling_thread() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_and_totals_are_read_back() {
+    fn headers_and_totals_are_decoded_as_they_were_encoded() {
         let header = Header {
             kind: Kind::Output(Channel::Stderr),
             child: 513,

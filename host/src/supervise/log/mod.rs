@@ -2,16 +2,18 @@
 //!
 //! A frame is a header (kind, child, length, time) and bytes as they were read from a pipe. The
 //! order within a stream is exact; between the two streams it is the order of reading. The file is
-//! created with the first byte, since creating a name costs more than a short process.
+//! created with the first byte of output, because creating a file costs more than running a short
+//! process.
 //!
 //! Segment 0 is the path itself, segment *n* is `PATH.n`. A full segment ends in a `next` frame,
-//! and each segment after the first begins with the totals of all streams up to there. Past the cap
-//! on the output (`--max-output`), whole segments of the newer half are deleted, oldest first.
-//! Nothing is ever rewritten, so a crash at any moment does no harm, and the totals tell how much
-//! is missing. Segments also let a reader begin at an offset, a time or the last lines without
-//! reading the output before it.
+//! and each later segment begins with the totals of all streams up to there. The first output, up
+//! to half of the cap (`--max-output`), is always kept. When the output grows beyond the cap, the
+//! oldest of the later segments are deleted, so that the newest output is kept too. Nothing is ever
+//! rewritten, so a crash at any moment does no harm, and the totals show how many bytes are
+//! missing. Segments also let a reader begin at an offset, a time or the last lines without reading
+//! the output before it.
 //!
-//! The log does not say when an attempt has ended; a follower learns that from the engine.
+//! The log does not contain the end of the attempt; a follower learns it from the engine.
 
 mod aside;
 mod frame;

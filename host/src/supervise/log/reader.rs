@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
 
-/// The most bytes that a reader takes at a time, in three respects.
+/// Limits on the bytes that a reader takes at a time.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     /// The most bytes read from the file at a time.
     window: usize,
     /// The most bytes in a piece.
     piece: u64,
-    /// The number of bytes in several pieces from which no further piece is returned with them.
+    /// When the pieces of one call together have this many bytes, no further piece is added.
     together: usize,
 }
 
@@ -52,7 +52,7 @@ impl Selection {
     }
 }
 
-/// A part of what a reader returns.
+/// A part of the sequence that a reader returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece {
     Bytes {
@@ -178,8 +178,8 @@ impl LogReader {
         Ok(None)
     }
 
-    /// Returns the selected bytes of the frame from `from` on, and passes the frame unless bytes of
-    /// it are left.
+    /// Returns a piece of the frame's selected bytes, beginning at `from`. Moves past the frame if
+    /// no bytes of it are left.
     fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
         if !self.selection.takes(header.child, channel) {
             self.pass(header);
@@ -265,7 +265,8 @@ impl LogReader {
         self.open = None;
     }
 
-    /// Opens the current segment or, if the cap has deleted it, the next one that exists.
+    /// Opens the current segment or, if it was deleted because of the cap, the next segment that
+    /// exists.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
             match File::open(segment_path(&self.base, self.segment)) {

@@ -1,8 +1,9 @@
 //! Begins to read at an offset, a time, or the last lines or bytes; also answers questions about a
 //! whole log.
 //!
-//! Segments are visited from the last one backwards, by the totals at the start of each segment, so
-//! only a segment or two are read and not the whole log.
+//! The totals at the start of each segment give the offset of the segment. So the segments are
+//! visited from the last one backwards, and only one or two of them are read instead of the whole
+//! log.
 
 use std::io;
 
@@ -12,8 +13,8 @@ use super::reader::{LogReader, Piece, segments};
 /// The place at which a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// An offset in the selected sequence. The offset may be past the end; output that is written
-    /// before this offset is then skipped.
+    /// An offset in the selected sequence. If the offset is past the end, output is skipped until
+    /// the log reaches the offset.
     Offset(u64),
     /// The first output read at or after this time, in microseconds since 1970.
     Time(u64),

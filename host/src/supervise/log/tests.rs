@@ -84,7 +84,7 @@ fn a_sparing_reader_returns_a_long_frame_in_short_pieces() {
 }
 
 #[test]
-fn a_reader_begins_where_it_is_told() {
+fn a_reader_begins_at_the_given_offset_line_or_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     sample(&path);
@@ -178,8 +178,8 @@ fn a_last_frame_is_not_returned_until_it_is_complete() {
     );
 }
 
-/// Writes numbered lines with a small cap: what is kept must be in its place, and what is missing
-/// must be counted.
+/// Writes numbered lines with a small cap: each line that is kept must be at its offset, and the
+/// bytes that are missing must be counted.
 #[test]
 fn all_ways_to_read_agree_across_segments_and_the_gap() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 //! 128 by default).
 //!
 //! The folder is watched, not the file, because the file and its next segment may not exist yet. If
-//! no inotify instance is available, a follower looks ten times a second.
+//! no inotify instance is available, a follower looks at the log ten times a second.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -45,7 +45,7 @@ type Followers = Vec<(OsString, Arc<Notify>)>;
 /// Registers an inotify instance with the runtime.
 #[allow(
     unsafe_code,
-    reason = "tokio has no safe way for a descriptor it does not know the type of"
+    reason = "tokio has no safe function for a descriptor of a type that it does not know"
 )]
 pub(crate) fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is open, and `OwnedFd` returns the same one until it is dropped with
@@ -53,7 +53,7 @@ pub(crate) fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(inotify) }.map_err(io::Error::from)
 }
 
-/// One follower's interest in one log; ends when it is dropped.
+/// The registration of one follower for one log; ends when the `Subscription` is dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     watch: LogWatch,

@@ -1,9 +1,9 @@
-//! Appending to a log, with a cap, and through a full disk.
+//! Appends to a log: keeps to the cap, and loses nothing while the disk is full.
 //!
-//! Bytes that were read from a pipe are never dropped: if a write fails, its remaining bytes wait
-//! here, the attempt is *held* (its pipes are not read, so its processes block once they are full),
-//! and [`LogWriter::retry`] continues at the same byte. Bytes are written by position, so a frame
-//! that reached the disk in part is completed, not repeated.
+//! Bytes that were read from a pipe are never dropped. If a write fails, the remaining bytes wait
+//! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
+//! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
+//! so a frame that reached the disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -17,7 +17,7 @@ use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, wh
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
 const SMALLEST_SEGMENT: u64 = 4 << 10;
-/// Free space without which no log is written: twice the host's ballast.
+/// The log is written only while this much space is free: twice the host's ballast.
 const ROOM_BYTES: u64 = 16 << 20;
 /// How many bytes are written between two looks at the free space.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
@@ -26,11 +26,11 @@ const LOOK_EVERY_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::supervise) struct Held(pub(in crate::supervise) String);
 
-/// Decides to which segment each byte goes, and which segments are deleted past the cap.
+/// Decides to which segment each byte goes, and which segments are deleted because of the cap.
 #[derive(Debug)]
 pub(in crate::supervise) struct LogWriter {
     files: Files,
-    /// Payload bytes of the head, which is never deleted.
+    /// Payload bytes of the head, the first part of the output, which is never deleted.
     head_bytes: u64,
     /// The least payload that is kept of the newest output.
     tail_bytes: u64,
@@ -76,8 +76,8 @@ impl LogWriter {
             .sum(|one, other| (one, other) == (child, channel))
     }
 
-    /// Appends the output in `buffer[HEADER_BYTES..]`. The space for a header before it is
-    /// overwritten, so that header and bytes are one write.
+    /// Appends the output in `buffer[HEADER_BYTES..]`. The first `HEADER_BYTES` are overwritten
+    /// with the header, so that header and output are one write.
     pub(in crate::supervise) fn append(
         &mut self,
         child: u16,
@@ -110,14 +110,14 @@ impl LogWriter {
             self.totals.add(child, channel, bytes);
             self.in_segment += bytes;
             self.written += bytes;
-            // Everything before the next piece has been written or copied, so the next header may
-            // overwrite it.
+            // The bytes up to here have been written or copied, so the header of the next piece may
+            // overwrite the last of them.
             begin += length;
         }
         self.files.state()
     }
 
-    /// Carries out the operations that wait, as far as possible.
+    /// Carries out the waiting operations until one of them fails again.
     pub(in crate::supervise) fn retry(&mut self) -> Result<(), Held> {
         self.files.retry();
         self.files.state()
@@ -161,8 +161,8 @@ impl LogWriter {
     }
 }
 
-/// Carries out on the files what the writer decided: at once or, if the system refuses, later and
-/// in the same order.
+/// Carries out the writer's decisions on the files: at once or, if the system refuses an operation,
+/// later and in the same order.
 #[derive(Debug)]
 struct Files {
     base: PathBuf,
@@ -225,9 +225,9 @@ impl Files {
         }
     }
 
-    /// Whether there is enough free space. Logs use neither the last space of a disk nor the space
-    /// that the host releases when the disk is full: ends and cancellations of tasks must still be
-    /// written.
+    /// Whether there is enough free space. Logs must not use the last space of a disk, nor the
+    /// space that the host releases when the disk is full, because ends and cancellations of tasks
+    /// must still be written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
         fsx::has_room(dir, ROOM_BYTES)
@@ -235,7 +235,8 @@ impl Files {
 
     fn remove(&mut self, segment: u32) {
         match std::fs::remove_file(segment_path(&self.base, segment)) {
-            // A segment whose creation still waits holds nothing that a reader could have seen.
+            // If the creation of the segment still waits, there is no file, and no reader can have
+            // seen the segment.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 eprintln!(
                     "cannot remove segment {segment} of {}: {error}",
@@ -298,7 +299,7 @@ impl Files {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) => {
-                    "the system took no byte".clone_into(&mut self.fault);
+                    "the system wrote no byte".clone_into(&mut self.fault);
                     break;
                 }
                 Err(error) => {

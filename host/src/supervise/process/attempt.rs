@@ -28,9 +28,10 @@ pub(super) struct Attempt {
     pub(super) last_output: At,
     /// Set while the log cannot be written.
     pub(super) held: Option<Hold>,
-    /// Whether the host will start nothing more, and waits for the attempt's end.
+    /// Whether the host will start no more children, and waits for the attempt's end.
     pub(super) finished: bool,
-    /// Whether the host needs nothing more of the attempt, which is then forgotten at its end.
+    /// Whether the host needs no more reports of the attempt. If so, the attempt is forgotten at
+    /// its end.
     pub(super) acknowledged: bool,
     /// The largest sum of resident memory that was sampled.
     pub(super) peak_rss_bytes: Option<u64>,
@@ -49,14 +50,14 @@ pub(super) struct Attempt {
 pub(super) enum Phase {
     /// Children run, or none has been started yet.
     Open,
-    /// Leaders are being ended. `rung` is the next step of the ladder; after the last comes KILL.
+    /// Leaders are being ended. `rung` is the next step of the ladder; KILL follows the last step.
     Stopping {
         why: StopWhy,
         ladder: Vec<Rung>,
         rung: usize,
         next: At,
     },
-    /// No leader runs, but leftovers do, or a pipe is held open, or the log is held back.
+    /// No leader runs, but leftovers run, a pipe is held open, or the log cannot be written.
     Draining(Drain),
     /// Nothing is alive and the output is drained.
     Quiet,
@@ -84,7 +85,7 @@ pub(super) struct Child {
     pub(super) id: ChildId,
     pub(super) state: State,
     pub(super) started_at: At,
-    /// The time at which the host is told of the start, unless the child has ended by then.
+    /// The time at which the start is reported to the host, if the child has not ended by then.
     pub(super) tell_start_at: Option<At>,
     pub(super) pipes: [Option<Pipe>; 2],
     pub(super) input: Input,
@@ -92,10 +93,10 @@ pub(super) struct Child {
     pub(super) input_broke_off: bool,
 }
 
-/// The state of a child's standard input, as far as this process feeds it.
+/// The state of a child's standard input, for the children that a host feeds.
 #[derive(Debug, Default)]
 pub(super) enum Input {
-    /// Nothing is to be done: the child is not fed, or its input is complete.
+    /// Nothing is to be done: no host feeds the child, or its input is complete.
     #[default]
     Settled,
     /// The input is open; `feeder` is set once the host has asked for the pipe.
@@ -164,7 +165,8 @@ impl Attempt {
         self.phase == Phase::Quiet
     }
 
-    /// The pids of unreaped leaders, whose groups therefore still have these numbers.
+    /// The pids of the leaders that are not reaped. As long as a leader is not reaped, its pid is
+    /// the number of its group and of no other.
     pub(super) fn groups(&self) -> Vec<u32> {
         self.children.values().filter_map(Child::held_pid).collect()
     }

@@ -1,7 +1,7 @@
 //! Finds the command on the task's own `PATH`, and explains failed starts.
 //!
-//! `posix_spawn` returns one error number for whichever step failed in the child. So the reason is
-//! looked up afterwards, which costs nothing when a start succeeds.
+//! `posix_spawn` returns only the error number of the step that failed in the child, not the step.
+//! So the reason is looked up afterwards, and only if a start has failed.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use crate::supervise::words::NotStartedClass;
 
-/// The `PATH` of an environment that has none.
+/// The `PATH` to use if the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a child was not started.

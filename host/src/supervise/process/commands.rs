@@ -1,5 +1,5 @@
-//! The commands of a host. Any of them may come twice, or for an unknown attempt; the answer tells
-//! the current state.
+//! The commands of a host. Any command may arrive twice, or for an unknown attempt; the answer
+//! reports the current state.
 
 use super::Supervisor;
 use super::attempt::{AttemptNo, Phase, State};
@@ -7,8 +7,8 @@ use super::stop::signal_group;
 use crate::supervise::protocol::{Command, Message};
 use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
 
-/// The most stops that are kept for attempts that have not arrived; beyond this the oldest is
-/// forgotten.
+/// The most stops that are kept for attempts whose start has not arrived. If there are more, the
+/// oldest stop is forgotten.
 const MOST_STOPPED_AHEAD: usize = 1024;
 
 impl Supervisor {
@@ -74,8 +74,8 @@ impl Supervisor {
         }
     }
 
-    /// Reports that an attempt has ended whose start never arrived, since no process of that
-    /// attempt can be alive.
+    /// Reports the end of an attempt whose start never arrived: no process of that attempt can be
+    /// alive.
     fn tell_unknown(&mut self, attempt: &AttemptKey) {
         self.tell(&Message::Ended {
             attempt: attempt.clone(),

@@ -1,8 +1,8 @@
 //! Connections of hosts: accepting them, reading commands, sending messages.
 //!
 //! One host is obeyed at a time: the one with the newest connection of the highest epoch. A host
-//! that has been replaced is told so and disconnected; the newer epoch also tells it that it must
-//! not write to the store any more.
+//! that is replaced by a host of a higher epoch gets the message `fenced` and is disconnected. The
+//! epoch in this message also tells the replaced host that it must not write to the store any more.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -20,10 +20,11 @@ use crate::clock;
 use crate::supervise::frame::{self, FrameError, Incoming};
 use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
-/// The most connections that may wait before their hello; beyond this the oldest is dropped.
+/// The most connections that have not sent their hello yet. If there are more, the oldest is
+/// dropped.
 const MOST_GREETING: usize = 8;
-/// The most unsent bytes. A host that lets more pile up does not read. Such a host is disconnected,
-/// and gets the whole state when it connects again.
+/// The most unsent bytes. If more bytes wait, the host does not read. It is disconnected, and gets
+/// the whole state when it connects again.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;
@@ -216,7 +217,9 @@ impl Supervisor {
         }
     }
 
-    /// Reads a hello, and makes the connection the host's if it is the newest.
+    /// Reads a hello. A hello with an old epoch is refused, and a hello that names a child requests
+    /// the input of this child. After any other hello, the commands on this connection are obeyed,
+    /// and the previous connection of a host is dropped.
     fn greet(&mut self, mut connection: Connection) {
         if connection.receive().is_err() {
             return;
@@ -273,7 +276,7 @@ impl Supervisor {
             .values_mut()
             .flat_map(|attempt| attempt.children.values_mut())
         {
-            // The state above says that the child was started.
+            // The states that were sent above contain the start of the child.
             child.tell_start_at = None;
         }
     }
@@ -311,8 +314,8 @@ impl Supervisor {
         }
     }
 
-    /// Sends a message to the host, if one is connected. A later host learns the content from the
-    /// state that it gets first.
+    /// Sends a message to the host, if a host is connected. If not, the next host learns the
+    /// content from the whole state, which it gets first.
     pub(super) fn tell(&mut self, message: &Message) {
         if let Some(host) = &mut self.host {
             host.push(message);

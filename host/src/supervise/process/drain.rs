@@ -7,20 +7,20 @@ use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Drain, Phase};
 use crate::supervise::words::Signal;
 
-/// How long leftovers are left alone, since many end by themselves, as `tee` does after the shell
-/// that started it.
+/// How long leftovers are left alone, because many end by themselves. For example, `tee` ends
+/// shortly after the shell that started it.
 const MOMENT: Duration = Duration::from_millis(200);
 /// The time for leftovers between TERM and KILL, after a normal end and after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
-/// How long a pipe is read after every known process has ended. Only a process outside our tree can
-/// still hold it open.
+/// How long a pipe is read after every known process has ended. Only a process outside the
+/// supervisor's tree can still hold it open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
-/// How often to look at the leftovers. Events report exits and ends of output; only a look finds
-/// anything else.
+/// How often to look at the leftovers. Events report exits and ends of output; any other change is
+/// found only by a look.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The time after the first KILL at which living leftovers are reported: they hang in the kernel,
-/// or belong to another user.
+/// How long after the first KILL to wait for leftovers. Leftovers that are alive after this time
+/// are reported: they hang in the kernel, or belong to another user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 impl Supervisor {
@@ -31,8 +31,8 @@ impl Supervisor {
         };
         if !matches!(attempt.phase, Phase::Draining(_)) {
             let (after_stop, killing_since) = match &attempt.phase {
-                // At the end of its ladder, the stop has sent KILL already, so leftovers get KILL
-                // at once.
+                // If the stop has passed the end of its ladder, it has sent KILL already, so
+                // leftovers get KILL at once.
                 Phase::Stopping { ladder, rung, .. } => {
                     (true, (*rung > ladder.len()).then_some(now))
                 }

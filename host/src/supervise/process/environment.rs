@@ -63,7 +63,8 @@ impl Environments {
                 let message = format!("`{name}` cannot be the name of a variable");
                 return Err(Refusal::new(NotStartedClass::Invalid, message));
             }
-            // Names must be unique: with duplicates some programs take the first, some the last.
+            // Names must be unique: if a name occurs twice, some programs use the first value,
+            // others the last.
             if last.get(name.as_str()) == Some(&at) && !marks.contains(&name.as_str()) {
                 push(&mut strings, format!("{name}={value}").as_bytes())?;
             }
@@ -122,8 +123,8 @@ fn value_of<'a>(variable: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (name_of(variable) == name.as_bytes()).then(|| variable.get(name.len() + 1..).unwrap_or(&[]))
 }
 
-/// Whether the submitter's `PWD` names the child's directory. The name may lead through symbolic
-/// links, and shells prefer such a name.
+/// Whether the submitter's `PWD` names the child's directory. If so, the name is kept, even if it
+/// leads through symbolic links: shells prefer such a name.
 fn is_same_directory(named: &[u8], cwd: &Path) -> bool {
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok()?;

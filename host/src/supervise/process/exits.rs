@@ -2,8 +2,8 @@
 //! left.
 //!
 //! A leader keeps its pid (it is not reaped) as long as a process of its attempt may have to be
-//! signalled through the leader's group. A child without leftovers is reaped at once, and a single
-//! message reports everything.
+//! signalled through the leader's group. If a child leaves no processes, it is reaped at once, and
+//! a single message reports its exit and the end of the attempt.
 
 use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Phase, State};
@@ -18,8 +18,8 @@ impl Supervisor {
     pub(super) fn children_ended(&mut self) {
         while let Some(ended) = wait::peek(Of::Any) {
             if !self.child_ended(ended) {
-                // A wait for any child would return an unreaped leader every time, so each child is
-                // looked at by its pid.
+                // A wait for any child would return the same unreaped leader every time, so each
+                // child is looked at by its pid.
                 for pid in self.strays.own_children() {
                     if let Some(ended) = wait::peek(Of::Pid(pid)) {
                         self.child_ended(ended);

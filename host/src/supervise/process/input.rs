@@ -4,11 +4,12 @@
 //! child, and writes into the pipe itself: the bytes never pass through this process, and a slow
 //! child delays its host only while the pipe is full.
 //!
-//! This process keeps a writing end too, so that the death of the host does not look like the end
-//! of the input. The input ends when the host says so on that connection. If the connection closes
-//! without that message, the input has broken off: the child is killed. Its pipe stays open until
-//! then, so the child cannot take half of an input for the whole. Nothing can be done if host and
-//! supervisor are killed at the same moment; the next host then ends what is left.
+//! The supervisor keeps a writing end too, so that the death of the host does not look like the end
+//! of the input. The input ends when the host sends `end` on the child's connection. If the
+//! connection closes without `end`, the input has broken off and the child is killed. Its pipe
+//! stays open until then, so the child cannot take half of an input for the whole. If host and
+//! supervisor are killed at the same moment, the child does see an early end; the next host then
+//! ends the processes that are left.
 
 use super::Supervisor;
 use super::attempt::{AttemptNo, Child, Input, State};
@@ -102,7 +103,7 @@ impl Supervisor {
     }
 
     /// Breaks off a child's input and kills the child. A child that is being stopped is not killed,
-    /// since a stop is gentler, but its input is broken off all the same.
+    /// because its stop gives it time to end, but its input is broken off all the same.
     fn break_off(&mut self, no: AttemptNo, index: u16) {
         let stopping = self
             .attempts

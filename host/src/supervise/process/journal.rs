@@ -1,9 +1,9 @@
-//! `exits.log`: tells what a dead supervisor's children were and how they ended.
+//! `exits.log`: the record of a supervisor's children, and of how they ended.
 //!
-//! It has one JSON document a line, the same as the messages to the host, written before the host
-//! is told. It is not synced: it guards against the death of this process, and when the machine
-//! dies no process is left to be recovered. The host reads it only if the supervisor is dead or
-//! does not answer.
+//! Each line is one JSON document, the same as the message to the host, and is written before the
+//! message is sent. The file is not synced: it is needed only if the supervisor dies while the
+//! machine runs on. If the machine dies, no process is left to be recovered. The host reads the
+//! file only if the supervisor is dead or does not answer.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -68,7 +68,7 @@ impl Journal {
     pub(super) fn rewrite(&mut self, messages: impl Iterator<Item = Message>) -> io::Result<()> {
         let mut lines = Vec::new();
         messages.for_each(|message| line(&message, &mut lines));
-        // If the rewrite fails, the next try is after this many bytes more.
+        // If the rewrite fails, it is tried again after `REWRITE_BYTES` more bytes.
         self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
         // Need not be synced: its content is useless once the machine has died.
         self.file = fsx::replace(&self.path, Lasting::Process, &lines)?;

@@ -6,17 +6,17 @@
 //! the list of its own children can prove that nothing of an attempt is alive, without a search
 //! through `/proc`.
 //!
-//! Once it runs it needs neither a host nor its own executable. It ends by itself when no host is
-//! connected, no child lives and no attempt is unacknowledged. It also ends, together with all its
-//! children, if its directory is removed, since no host could find it any more.
+//! A running supervisor needs neither a host nor its own executable file. It ends by itself when no
+//! host is connected, no child lives and every attempt is acknowledged. It also ends, together with
+//! all its children, if its directory is removed, because no host could find it any more.
 //!
 //! | module | content |
 //! |---|---|
-//! | `connection`, `commands` | hosts: which one is connected, its commands |
+//! | `connection`, `commands` | the connection of the host that is obeyed, and its commands |
 //! | `start`, `command`, `environment` | starting a child |
 //! | `input` | children that are fed by a host |
-//! | `output` | from the pipes to the log |
-//! | `exits`, `strays`, `drain` | children that ended, and what they left behind |
+//! | `output` | copying output from the pipes to the log |
+//! | `exits`, `strays`, `drain` | children that ended, and the processes that they left behind |
 //! | `stop` | signals, deadlines |
 //! | `sample` | peak memory |
 //! | `journal` | notes that survive this process |
@@ -75,7 +75,8 @@ pub(super) const LOG_FILE: &str = "log";
 /// How long the supervisor stays when no host is connected and nothing is left to do: long enough
 /// for a host to restart.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long another process may hold the supervisor's lock when the supervisor starts.
+/// How long to wait for the supervisor's lock at its start. A host that checks the lock may hold it
+/// for a moment.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 /// How often the supervisor checks, while no host is connected, that its directory still exists.
 const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(5);
@@ -86,7 +87,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const READ_BYTES: usize = 256 << 10;
 const EVENTS_AT_ONCE: usize = 256;
 
-/// The subject of an event, packed into the 64 bits that epoll keeps for us.
+/// The subject of an event, packed into the 64 bits that epoll stores with each descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     Signals,
@@ -128,9 +129,9 @@ impl Token {
     }
 }
 
-/// Runs the supervisor in `dir`. To be called before anything else of the program has begun.
-/// `descriptors` is the soft limit on open files for children, if it differs from this process's
-/// limit.
+/// Runs the supervisor in `dir`. To be called before the program opens a descriptor or starts a
+/// thread. `descriptors` is the soft limit on open files for children, if it differs from this
+/// process's limit.
 pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     let sealed = files::seal_inherited(Inherited::Closed);
     match sealed
@@ -152,7 +153,7 @@ struct Supervisor {
     arrivals: Arrivals,
     listener: UnixListener,
     limits: FileLimits,
-    /// The limits of a child whose start asks for no others.
+    /// The limits of a child whose start contains no limits.
     childrens_bounds: Bounds,
     null: File,
     /// Held while the process lives: a process that gets this lock knows that the supervisor is
@@ -175,7 +176,7 @@ struct Supervisor {
     journal: Journal,
     sampler: Sampler,
     own_peak: OwnPeak,
-    /// The time until which the list of all processes may be used, and that list.
+    /// The time until which the list of all processes may be reused, and the list.
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 
@@ -210,7 +211,7 @@ impl Supervisor {
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
         if let Err(error) = reset_execution() {
-            eprintln!("the personality and the timer slack stay the starter's: {error}");
+            eprintln!("cannot reset the personality and the timer slack: {error}");
         }
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
@@ -222,7 +223,8 @@ impl Supervisor {
         let socket = SocketPath::new(dir, SOCKET_FILE)?;
         remove_stale(&dir.join(SOCKET_FILE))?;
         let listener = UnixListener::bind(socket.as_path())?;
-        // Whoever can connect can start processes as this user, so only this user may connect.
+        // A program that can connect can start processes as this user, so only this user may
+        // connect.
         std::fs::set_permissions(
             socket.as_path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o600),
@@ -243,9 +245,9 @@ impl Supervisor {
             Token::Listener.pack(),
             epoll::EventFlags::IN,
         )?;
-        // Without a tag of its own, the supervisor would be taken for a command of its host. If
-        // setting the tag fails, the supervisor has inherited none: the host cannot have set a tag
-        // on this system either.
+        // The supervisor sets a tag of its own, because with the tag of its host it would be taken
+        // for a command of the host. If setting the tag fails, the host cannot have set a tag on
+        // this system either, and the supervisor has inherited none.
         Tag::of_supervisor(identity.pid, identity.start_time)
             .hand_on()
             .unwrap_or_default();
@@ -309,7 +311,7 @@ impl Supervisor {
                 self.dispatch(Token::unpack(event.data), event.flags)?;
             }
             self.run_timers();
-            // The order matters: the journal must hold everything that the host is told.
+            // The order matters: a report must be in the journal before it is sent to the host.
             self.journal.flush();
             self.compact_journal();
             self.flush_host();
@@ -360,8 +362,8 @@ impl Supervisor {
         self.look_for_directory(now);
     }
 
-    /// Ends all children and then the supervisor itself if its directory was removed: without the
-    /// lock file there, hosts take the supervisor for dead and its attempts for lost.
+    /// Ends all children and then the supervisor itself if its directory was removed: if the lock
+    /// file is missing, hosts take the supervisor for dead and its attempts for lost.
     fn look_for_directory(&mut self, now: At) {
         if self.host.is_some() || self.terminated {
             self.look_at = None;
@@ -477,7 +479,8 @@ fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()>
     }
 }
 
-/// Whether no name leads to a file any more. A file that cannot be looked at is assumed to exist.
+/// Whether a file was removed (no name leads to it any more). If the file cannot be looked at, it
+/// is assumed to exist.
 fn is_removed(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     file.metadata().is_ok_and(|found| found.nlink() == 0)
@@ -495,8 +498,8 @@ fn own_identity() -> io::Result<Identity> {
     })
 }
 
-/// The version and file of this process's executable, to tell an older executable from the current
-/// one.
+/// The version and file of this process's executable, to distinguish an older executable from the
+/// current one.
 pub(super) fn own_build() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata("/proc/self/exe")?;
@@ -530,7 +533,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_briefly_held_lock_is_waited_for_and_a_lasting_one_is_not() {
+    fn a_lock_that_is_soon_released_is_taken_and_a_lock_that_stays_held_is_an_error() {
         let mut looks = 0;
         let looked_at = take_soon(|| {
             looks += 1;

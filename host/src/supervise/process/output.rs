@@ -1,8 +1,8 @@
 //! Copies output from the pipes into the log.
 //!
-//! Each ready pipe gets a bounded turn, so a flood in one pipe delays neither other pipes nor exits
-//! and commands. While the log cannot be written the attempt is held: its pipes are not read, so
-//! its processes block once these are full, and nothing is lost.
+//! Each ready pipe gets a bounded turn, so a flood in one pipe does not delay other pipes, exits or
+//! commands. While the log cannot be written, the attempt is held: its pipes are not read. Once the
+//! pipes are full, the attempt's processes block, so no output is lost.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::clock;
 use crate::supervise::log::{Channel, HEADER_BYTES};
 use crate::supervise::protocol::Message;
 
-/// The most reads in a row from one pipe before others have their turn.
+/// The most reads in a row from one pipe before other events are handled.
 const READS_PER_TURN: u32 = 4;
 /// The default capacity of a pipe. A pipe that was found full gets a larger buffer, so that its
 /// writer waits less.
@@ -46,9 +46,9 @@ impl Supervisor {
         }
     }
 
-    /// Reads all that is in the pipes of a child whose leader has ended. Later output is read when
-    /// its event arrives: a leftover may write faster than this reads, and would delay everything
-    /// else.
+    /// Reads everything that is now in the pipes of a child whose leader has ended. Later output is
+    /// read when its event arrives: a leftover may write faster than this function reads, and would
+    /// delay all other events.
     pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
         for channel in BOTH {
             let until = self.taken(no, child, channel) + self.waiting(no, child, channel);
@@ -64,8 +64,8 @@ impl Supervisor {
         attempt.map_or(0, |attempt| attempt.log.bytes(child, channel))
     }
 
-    /// How many bytes are in a pipe now. If the number cannot be found out, one turn has to be
-    /// enough.
+    /// The number of bytes that are in a pipe now. If the number cannot be found out, returns 0,
+    /// and the caller takes only one turn.
     fn waiting(&mut self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
         let attempt = self.attempts.get_mut(&no);
         let child = attempt.and_then(|attempt| attempt.children.get_mut(&child));
@@ -112,8 +112,8 @@ impl Supervisor {
             *last_output = clock::monotonic();
             if length >= USUAL_PIPE_BYTES && !pipe.grown {
                 pipe.grown = true;
-                // Refused if the size exceeds the user's allowance for pipes; the pipe then stays
-                // as it is.
+                // The kernel refuses this if the size exceeds the user's allowance for pipes. If
+                // so, the pipe keeps its size.
                 rustix::pipe::fcntl_setpipe_size(&pipe.descriptor, LARGE_PIPE_BYTES).ok();
             }
             let frame = &mut self.buffer[..HEADER_BYTES + length];
@@ -134,7 +134,7 @@ impl Supervisor {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
-        // Includes pipes whose writers are gone: epoll would report them endlessly.
+        // Pipes without writers are removed too, because epoll would report them endlessly.
         for pipe in attempt
             .children
             .values()

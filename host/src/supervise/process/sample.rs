@@ -1,11 +1,13 @@
 //! Samples the peak memory of an attempt, over all its processes.
 //!
-//! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half
-//! second if a process is at least that old, and less often if a look takes long, so that it never
-//! costs more than a fiftieth of a core.
+//! The kernel keeps a maximum for each process, but not for a group, so the sum over the processes
+//! is sampled. A sample is taken every half second if a process is at least half a second old. If a
+//! sample takes long, the next one is taken later, so that sampling never costs more than a
+//! fiftieth of a core.
 //!
-//! The kernel's maximum for a child starts with this process's own, because the child shares our
-//! memory until it executes its program. So only a larger value is the child's own ([`OwnPeak`]).
+//! The kernel's maximum for a child starts with the supervisor's own maximum, because the child
+//! shares the supervisor's memory until it executes its program. So only a larger value is the
+//! child's own ([`OwnPeak`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -55,7 +57,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Begins to sample, because something runs.
+    /// Begins to sample, because a child runs.
     pub(super) fn begin(&mut self, now: At) {
         self.next.get_or_insert(now + EVERY);
     }
@@ -83,7 +85,8 @@ impl Supervisor {
         let mut cost = Duration::ZERO;
         if running().any(|child| child.started_at + EVERY <= now) {
             let begun = clock::thread_cpu();
-            // The journal has to name strays before a host needs it.
+            // This look also adds new strays to the journal, from which a host learns them if the
+            // supervisor is killed.
             self.look();
             match procfs::all() {
                 Ok(processes) => self.add_up(&processes),
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_of_this_process_is_not_counted_as_the_childs() {
+    fn memory_of_this_process_is_not_counted_as_memory_of_its_child() {
         const MIB: u64 = 1 << 20;
         let mut peak = OwnPeak::default();
         let mut check = |counted: u64, started_at: At, own: Option<u64>, expected: Option<u64>| {

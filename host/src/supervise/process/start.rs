@@ -24,7 +24,8 @@ use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
 
-/// A child that ends within this time is reported once, by its end.
+/// How long after the start of a child the start is reported. If the child has ended by then, only
+/// its end is reported.
 const TELL_START_AFTER: Duration = Duration::from_millis(2);
 
 /// A child that has just been started.
@@ -36,13 +37,12 @@ struct Spawned {
 }
 
 impl Supervisor {
-    /// Starts the child, unless a newer host leads: the newer host may have concluded the attempt
-    /// without having heard from this supervisor.
+    /// Starts the child, but not if a newer host leads: that host may already have concluded the
+    /// attempt, because it got no answer from this supervisor.
     pub(super) fn start(&mut self, start: &StartChild) {
         let leads = self.host_leads();
         if matches!(leads, Ok(false)) {
-            // The host is told nothing: as far as the newer host knows, the attempt has never
-            // arrived here.
+            // No report is sent, because the newer host assumes that the start never arrived here.
             eprintln!(
                 "{} is not started: a newer host has replaced the host that ordered the start",
                 start.child
@@ -166,7 +166,8 @@ impl Supervisor {
             supervisor: supervisor_number(self.identity.pid, self.identity.start_time),
             attempt: no.0,
         };
-        // Without a tag, the marker in the environment has to be enough.
+        // A child is also started if the tag cannot be set: it still has the marker in its
+        // environment.
         if let Err(error) = tag.hand_on() {
             eprintln!("{} is started without a tag: {error}", start.child);
         }
@@ -175,7 +176,7 @@ impl Supervisor {
         let start_time = if before == procfs::ticks_since_boot() {
             before
         } else {
-            // A child of ours keeps its entry until it is reaped, even if it has ended.
+            // A child keeps its entry in `/proc` until it is reaped, even if it has ended.
             let stat = self.limits.with_reserve(|| procfs::stat(pid));
             stat.map_or(0, |stat| stat.start_time)
         };
@@ -187,8 +188,8 @@ impl Supervisor {
         })
     }
 
-    /// Starts the process. Bounds that equal the supervisor's own are inherited, which costs
-    /// nothing.
+    /// Starts the process. If the bounds equal those that children inherit, nothing has to be set
+    /// in the child, and the start is cheaper.
     fn run(&self, spawn: &Spawn<'_>, bounds: Option<&Bounds>) -> io::Result<u32> {
         let Some(bounds) = bounds.filter(|bounds| **bounds != self.childrens_bounds) else {
             return self.limits.for_child(|| spawn.run());
@@ -310,7 +311,8 @@ impl Supervisor {
     }
 }
 
-/// The child's input, and what this process keeps of it.
+/// Opens the child's standard input (`None` means `/dev/null`); also returns the state in which
+/// this process keeps the input.
 fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
     match stdin {
         Stdin::Empty => Ok((None, Input::Settled)),

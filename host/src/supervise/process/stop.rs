@@ -11,21 +11,21 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// How often KILL is repeated while a leader lives: the leader may fork faster than one look, or
-/// hang in the kernel.
+/// How often KILL is repeated while a leader lives: the leader may fork faster than its processes
+/// are listed, or hang in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time for which a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);
-/// The time for which the list may be reused, as a multiple of the time that reading it took: on a
-/// busy machine with thousands of processes, a kill of them all must not spend its time on reading
-/// lists.
+/// The time for which the list may be reused, as a multiple of the time that reading it took. On a
+/// busy machine with thousands of processes, killing all of them would otherwise consist mostly of
+/// reading lists.
 const FRESH_FOR_READINGS: u32 = 4;
-/// Maximum number of looks for new strays after a KILL. One takes a fraction of a millisecond.
+/// Maximum number of looks for new strays after a KILL. A look takes a fraction of a millisecond.
 const CHASES: usize = 100;
 
 impl Supervisor {
     /// Begins a stop. A stop that has begun already keeps its reason and starts over with the new
-    /// ladder. Nothing more of the attempt is started.
+    /// ladder. No more children of the attempt are started.
     pub(super) fn stop(&mut self, no: AttemptNo, why: StopWhy, ladder: Vec<Rung>) {
         let now = clock::monotonic();
         let Some(attempt) = self.attempts.get_mut(&no) else {
@@ -108,7 +108,7 @@ impl Supervisor {
         match step {
             Some(step) => {
                 if begins {
-                    // The tree is still complete.
+                    // Noted before the first signal, while the tree of processes is still complete.
                     self.list_descendants(no);
                 }
                 for group in groups {
@@ -161,8 +161,8 @@ impl Supervisor {
         below
     }
 
-    /// Kills strays that appear while the others are killed: of a process that forks and ends, over
-    /// and over, each look finds another one.
+    /// Kills strays that appear while other strays are killed. For example, if a process forks and
+    /// ends over and over, each look finds a new process.
     fn chase(&mut self, no: AttemptNo, signalled: &[Stat]) {
         let id = |stat: &Stat| (stat.pid, stat.start_time);
         let mut signalled: HashSet<(u32, u64)> = signalled.iter().map(id).collect();
@@ -187,9 +187,9 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine. The list may be a moment old, so that a thousand attempts
-    /// killed at once need not each read it. A process that is missing from the list is found as a
-    /// stray once its parent has died.
+    /// The processes of the machine. The list may be a moment old, so that it is not read a
+    /// thousand times if a thousand attempts are killed at once. A process that is missing from the
+    /// list is found as a stray once its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
         let (usable_until, processes) = &mut self.processes;
@@ -213,8 +213,8 @@ fn ask_group(leader: u32, signal: Signal) {
     }
 }
 
-/// Signals a group. If that fails, the group belongs to another user by now, and is reported alive
-/// at the end.
+/// Signals a group. If that fails, the group's processes belong to another user by now, and are
+/// reported as alive at the end.
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
         eprintln!("cannot signal the group of {leader}: {error}");

@@ -1,4 +1,4 @@
-//! Strays: processes that became our own children when their parents died.
+//! Strays: processes that became children of the supervisor when their parents died.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -10,7 +10,7 @@ use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::AttemptKey;
 
-/// How often the children are listed in one look, if a child ends during each listing.
+/// The most listings of the children in one look. A listing is repeated if a child ended during it.
 const LOOKS: usize = 3;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Stray {
 }
 
 impl Stray {
-    /// The stray's line in the journal; `None` if nobody has to end the stray.
+    /// The stray's line in the journal; `None` if the stray has no owner, and is not to be ended.
     fn line(&self) -> Option<Message> {
         (self.owner != Owner::Nobody).then_some(Message::Stray {
             pid: self.stat.pid,
@@ -45,10 +45,12 @@ impl Stray {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// Unknown, because the stray gave up marker, session, group and tag. The stray belongs to one
-    /// of the attempts that ran when it appeared, and is ended with the last of these attempts.
+    /// Unknown, because the stray has changed its marker, session, group and tag. The stray belongs
+    /// to one of the attempts that ran when it was first seen, and is ended with the last of these
+    /// attempts.
     OneOf(Vec<AttemptNo>),
-    /// None: it was detached on purpose, belongs to another supervisor, or was given up.
+    /// No attempt: the stray was detached on purpose, belongs to another supervisor, or could not
+    /// be ended.
     Nobody,
 }
 
@@ -109,7 +111,7 @@ impl Strays {
             .any(|stray| stray.stat.group == leader || stray.stat.session == leader)
     }
 
-    /// Gives up these strays; returns how many there were.
+    /// Records that these strays could not be ended; returns their number.
     pub(super) fn abandon(&mut self, strays: &[Stat]) -> u32 {
         for stat in strays {
             if let Some(stray) = self.known.get_mut(&stat.pid) {
@@ -136,12 +138,13 @@ impl Supervisor {
         let mut is_complete = true;
         let limits = self.limits;
         for pid in children {
-            // A thousand zombies that wait for their turn are not to be looked up a thousand times.
+            // Known zombies are skipped: looking up a thousand of them at each look would take too
+            // long.
             if self.leaders.contains_key(&pid) || self.strays.zombies.contains(&pid) {
                 continue;
             }
-            // A stray without a clear owner is looked at again: the first look may have been in the
-            // middle of an exec.
+            // A stray without a clear owner is looked at again, because it may have been in the
+            // middle of an exec at the first look.
             if self
                 .strays
                 .known
@@ -192,7 +195,7 @@ impl Supervisor {
             _ if marks.detached => Owner::Nobody,
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
-            // A marker that names no attempt here may be forged.
+            // A marker that names no attempt of this supervisor may be forged.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
                 // The host that started the process looks after it.
@@ -214,8 +217,8 @@ impl Supervisor {
             },
         };
         let stray = Stray { stat, owner };
-        // If this process is killed, a host has to end the stray, and may have nothing but this
-        // line to recognise it by.
+        // If this process is killed, a host has to end the stray, and this line may be the only
+        // thing by which the host can recognise it.
         let is_new = self
             .strays
             .known

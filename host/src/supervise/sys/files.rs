@@ -1,4 +1,5 @@
-//! Descriptors: the limit on them, inherited ones, and socket paths of any length.
+//! File descriptors: the limit on their number, inherited descriptors, and socket paths of any
+//! length.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by one
+/// A path for a Unix socket, which may have at most 107 bytes. A longer path is replaced by a path
 /// that leads through the directory's descriptor in `/proc`.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
@@ -44,18 +45,18 @@ impl SocketPath {
 /// The treatment of descriptors that this process inherited beside stdio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Inherited {
-    /// Close them: the starter has no part in what this process does.
+    /// Close them, because this process uses nothing of its starter.
     Closed,
-    /// Keep them, but do not pass them on: the starter meant this process to have them (a lock,
-    /// held while it runs).
+    /// Keep them, but do not pass them on to children: the starter may have meant them for this
+    /// process (for example a lock that is held while this process runs).
     Kept,
 }
 
-/// Closes or keeps everything but stdio. Only for a process that has just begun and owns no
+/// Closes or keeps all descriptors except stdio. Only for a process that has just begun and owns no
 /// descriptor yet.
 #[allow(
     unsafe_code,
-    reason = "close_range has no safe wrapper, since it closes what others may own"
+    reason = "close_range has no safe wrapper, since other code may own the descriptors"
 )]
 pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<()> {
     let flags = match inherited {
@@ -86,8 +87,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
         .filter(|descriptor| *descriptor > 2)
         .collect();
     for descriptor in listed {
-        // SAFETY: as above. The descriptor of the listed directory is closed already, so closing
-        // its number again fails harmlessly.
+        // SAFETY: as in `seal_inherited`. The descriptor of the listed directory is closed already,
+        // so closing its number again fails harmlessly.
         unsafe {
             match inherited {
                 Inherited::Closed => libc::close(descriptor),
@@ -98,8 +99,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `start` with a umask. Only the child creates files with it: `start` creates none, and this
-/// process has one thread.
+/// Runs `start` while this process has the given umask. Only the child creates files with this
+/// umask, because `start` creates none and this process has only one thread.
 pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce() -> T) -> T {
     let Some(umask) = umask else { return start() };
     let own = rustix::process::umask(Mode::from_raw_mode(umask.into()));
@@ -111,7 +112,7 @@ pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce
 /// Replaces stdout by `file`.
 #[allow(
     unsafe_code,
-    reason = "replacing a standard descriptor has no safe wrapper without an owner of it"
+    reason = "no safe wrapper replaces a standard descriptor that has no owner"
 )]
 pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
     // SAFETY: both descriptors are open, and nothing owns descriptor 1.
@@ -123,13 +124,13 @@ pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
     }
 }
 
-/// Descriptors that are kept free for looking at processes and ending them: a process that cannot
-/// be looked at would be left behind.
+/// The number of descriptors that are kept free for looking at processes and ending them. If a
+/// process could not be looked at, it would be left behind.
 const RESERVE: u64 = 16;
 
-/// The soft limits on open files: one for children, and one for this process: the hard limit less a
-/// reserve. With a thousand children this process has two thousand pipes open, while a child may
-/// rely on small descriptor numbers (`select`).
+/// The soft limits on open files: one for children, and one for this process, which is the hard
+/// limit less a reserve. The limits differ, because this process has two thousand pipes open for a
+/// thousand children, while a child may rely on small descriptor numbers (for `select`).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct FileLimits {
     children: Rlimit,
@@ -163,8 +164,8 @@ impl FileLimits {
         self.children.current
     }
 
-    /// Sets the children's limit for the calling process, which is a child that has not begun its
-    /// program.
+    /// Sets the children's limit for the calling process, which is a child that has not executed
+    /// its program yet.
     pub(in crate::supervise) fn become_childs(&self) -> io::Result<()> {
         Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
     }
@@ -198,8 +199,8 @@ impl FileLimits {
 
     fn return_to_ours(&self) {
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
-            // Not an error of `start` or `look`. If the next start finds no free descriptor, it
-            // reports that itself.
+            // This is not an error of `start` or `look`. If the next start finds no free
+            // descriptor, the start reports its own error.
             eprintln!("cannot restore the limit on open files: {error}");
         }
     }

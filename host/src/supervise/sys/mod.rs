@@ -1,5 +1,5 @@
 //! Everything particular to Linux: `/proc`, `posix_spawn`, `waitid`, `signalfd`, pidfds. Only this
-//! part of `supervise` has `unsafe` code; everything above it uses plain values.
+//! part of `supervise` has `unsafe` code; the rest of `supervise` uses plain values.
 
 pub(super) mod files;
 pub(super) mod procfs;

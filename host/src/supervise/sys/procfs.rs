@@ -93,8 +93,8 @@ fn marks_in(environment: &[u8]) -> Marks {
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
 /// A zombie stays in the list until it is reaped, and an orphan joins the list at the instant its
-/// parent dies. So every living process below a sub-reaper implies an entry here, and a list
-/// without strangers proves that nothing was left behind.
+/// parent dies. So every living process below a sub-reaper implies an entry here. If the list
+/// contains no unknown process, nothing was left behind.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found() {
+    fn the_list_of_processes_contains_this_process() {
         let own = stat(std::process::id()).unwrap();
         assert!(own_peak_rss_bytes().unwrap() > 1 << 20);
         assert!(own.start_time > 0 && own.rss_pages > 0 && !own.is_zombie());

@@ -1,4 +1,5 @@
-//! Sends signals to exactly the intended process, and receives our own through a descriptor.
+//! Sends signals to exactly the intended process, and receives the signals of this process through
+//! a descriptor.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -26,7 +27,7 @@ fn number(signal: Signal) -> rustix::process::Signal {
 }
 
 /// Signals a process group; a group without members is no error. The caller must not have reaped
-/// the group's leader yet, since the number could mean another group after that.
+/// the group's leader yet, because afterwards the number could belong to another group.
 pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
     let Some(group) = Pid::from_raw(leader.cast_signed()) else {
         return Ok(());
@@ -37,8 +38,8 @@ pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Res
     }
 }
 
-/// Asks a process group to end. Suspended processes are resumed, since they take no signal but KILL
-/// until then.
+/// Asks a process group to end. Suspended processes are resumed, because a suspended process
+/// handles no signal except KILL.
 pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result<()> {
     signal_group(leader, signal)?;
     let group = Pid::from_raw(leader.cast_signed()).filter(|_| signal != Signal::Kill);
@@ -93,8 +94,8 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
     }
 }
 
-/// Signals that are read from a descriptor instead of interrupting: CHLD and TERM. INT and HUP are
-/// blocked too, since nobody sends them to a background process on purpose.
+/// The signals that are read from a descriptor and do not interrupt: CHLD and TERM. INT and HUP are
+/// blocked too, because nobody sends them to a background process on purpose.
 #[derive(Debug)]
 pub(in crate::supervise) struct Arrivals(OwnedFd);
 
@@ -165,9 +166,9 @@ impl std::os::fd::AsFd for Arrivals {
         self.0.as_fd()
     }
 }
-/// Unblocks all signals, and lets ended children be waited for, whatever the starter had set. With
-/// blocked signals this process could not be told to end, and with CHLD ignored every command that
-/// it runs would fail.
+/// Unblocks all signals and restores the default handling of CHLD, which the starter may have
+/// changed. If TERM were blocked, this process could not be told to end. If CHLD were ignored, this
+/// process could not wait for its children, and every command that it runs would fail.
 #[allow(
     unsafe_code,
     reason = "the signal mask and dispositions have no safe wrapper"

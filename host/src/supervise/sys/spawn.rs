@@ -1,6 +1,6 @@
 //! Starts a process with `posix_spawn`, whose cost does not depend on the caller's memory (a fork
-//! would copy its page tables); or with a fork, for steps in the child that `posix_spawn` does not
-//! offer.
+//! would copy the page tables). A fork is used only for steps in the child that `posix_spawn` does
+//! not offer.
 
 use std::ffi::{CStr, OsStr, c_char, c_short};
 use std::io;
@@ -59,14 +59,15 @@ impl CStrings {
     }
 }
 
-/// Signals that the C library uses itself. `sigaddset` refuses them, and `posix_spawn` leaves those
-/// ignored in the child that are not in the set of defaults.
+/// Signals that the C library uses itself. `sigaddset` refuses them. If they are ignored and not in
+/// the set of defaults, `posix_spawn` leaves them ignored in the child.
 const OF_THE_C_LIBRARY: [usize; 2] = [32, 33];
 /// The timer slack of a process whose starter has not changed it.
 const TIMER_SLACK_NS: Option<NonZeroU64> = NonZeroU64::new(50_000);
 
-/// Gives this process, and so its children, the usual personality and timer slack. It inherited
-/// them from whoever started the host, who need not be the submitter of a task.
+/// Gives this process, and so its children, the usual personality and timer slack. This process has
+/// inherited them from the program that started the host, which may have nothing to do with the
+/// submitter of a task.
 #[allow(unsafe_code, reason = "personality has no safe wrapper")]
 pub(in crate::supervise) fn reset_execution() -> io::Result<()> {
     // SAFETY: the call takes a number and changes no memory.
@@ -76,13 +77,13 @@ pub(in crate::supervise) fn reset_execution() -> io::Result<()> {
     Ok(rustix::thread::set_current_timer_slack(TIMER_SLACK_NS)?)
 }
 
-/// Adds a signal to a set, whichever it is.
+/// Adds any signal to a set, even a signal that `sigaddset` refuses.
 #[allow(unsafe_code, reason = "`sigaddset` refuses some signals")]
 unsafe fn add(set: *mut libc::sigset_t, signal: usize) {
     const BITS: usize = libc::c_ulong::BITS as usize;
     let index = signal - 1;
-    // SAFETY: the caller hands over an initialised set, which is an array of these words with one
-    // bit for each signal, in this order, with every C library.
+    // SAFETY: the caller passes an initialised set. With every C library, a set is an array of
+    // these words with one bit for each signal, in the order of the signals' numbers.
     unsafe { *set.cast::<libc::c_ulong>().add(index / BITS) |= 1 << (index % BITS) };
 }
 
@@ -91,9 +92,10 @@ unsafe fn add(set: *mut libc::sigset_t, signal: usize) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
     /// PIPE, which Rust's runtime ignores, and the signals of the C library. A supervisor ignores
-    /// no others.
+    /// no other signals.
     Pipe,
-    /// All, for a start by a process that did not choose its own dispositions (`nohup`).
+    /// All signals. For a start by a process that may itself have been started with ignored signals
+    /// (for example by `nohup`).
     All,
 }
 
@@ -111,8 +113,8 @@ pub(in crate::supervise) struct Spawn<'a> {
 
 impl Spawn<'_> {
     /// Starts the program as the leader of a new session and group, with an empty signal mask.
-    /// Descriptors other than stdio must be close-on-exec. The error is that of the step that
-    /// failed in the child; it does not tell which step.
+    /// Descriptors other than stdio must be close-on-exec. If a step fails in the child, returns
+    /// the error of this step, but not which step it was.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
@@ -150,8 +152,9 @@ impl Spawn<'_> {
         }
     }
 
-    /// Like [`Self::run`], but runs `before` in the child before its program begins. For steps that
-    /// the caller could not undo if it took them itself. Only for a process with one thread.
+    /// Like [`Self::run`], but runs `before` in the child before its program begins. Needed for
+    /// steps that the caller could not undo if it took them itself. Only for a process with one
+    /// thread.
     #[allow(
         unsafe_code,
         reason = "running code in the child and then exec have no safe wrapper"
@@ -192,8 +195,8 @@ impl Spawn<'_> {
         actions: *mut libc::posix_spawn_file_actions_t,
         attributes: *mut libc::posix_spawnattr_t,
     ) -> io::Result<()> {
-        // SAFETY: `run` hands over initialised objects; the sets are initialised by the calls that
-        // fill them.
+        // SAFETY: `run` passes initialised objects; the sets are initialised by the calls that fill
+        // them.
         unsafe {
             for (target, descriptor) in (0..).zip(&self.stdio) {
                 check(libc::posix_spawn_file_actions_adddup2(
@@ -243,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_come_back_in_order() {
+    fn pushed_strings_are_returned_in_order_and_a_nul_byte_is_refused() {
         let mut strings = CStrings::default();
         assert!(strings.push(b"a=1") && strings.push(b"") && !strings.push(b"nul\0here"));
         assert_eq!(strings.iter().collect::<Vec<_>>(), [&b"a=1"[..], b""]);

@@ -1,19 +1,19 @@
 //! A tag that a process passes on to its descendants: the soft limit on the number of file locks, a
-//! limit that no kernel since 2.4 enforces. Only what sets this limit again loses the tag, as `su`
-//! does where PAM sets all limits.
+//! limit that no kernel since 2.4 enforces. A process loses the tag only if a program sets this
+//! limit again, as `su` does if PAM sets all limits.
 //!
-//! Other marks can be lost: the marker in the environment together with the environment (`env -i`,
-//! `sudo`, a daemon that overwrites it with its title), session and group by `setsid`, the parent
-//! when the parent ends. A limit is inherited at each fork and exec, and `/proc` shows it for other
-//! users' processes too.
+//! Other marks are lost more easily. The marker in the environment is lost with the environment
+//! (`env -i`, `sudo`, a daemon that overwrites its environment with its title). `setsid` changes
+//! the session and the group, and the parent changes when the parent ends. In contrast, a limit is
+//! inherited at each fork and exec, and `/proc` shows it for other users' processes too.
 
 use std::fs;
 use std::io;
 
 use rustix::process::{Pid, Resource, Rlimit};
 
-/// The first byte of a tag tells its kind, so that a limit set by somebody else is not taken for a
-/// tag.
+/// The first byte of a tag is its kind. It also distinguishes a tag from a limit that somebody else
+/// has set.
 const ATTEMPT: u8 = 0x5a;
 const HOST: u8 = 0x5b;
 /// The bits after the first byte.
@@ -28,8 +28,9 @@ pub(in crate::supervise) enum Tag {
     Host { file: u64 },
 }
 
-/// The 24 bits that stand for a supervisor. The pid alone could also be another supervisor's: after
-/// the first one's death, or in another pid namespace that this process can see into.
+/// The 24 bits that identify a supervisor. The pid alone is not enough: another supervisor can have
+/// the same pid after the death of this one, or in another pid namespace that this process can see
+/// into.
 pub(in crate::supervise) fn supervisor_number(pid: u32, start_time: u64) -> u32 {
     let both = start_time.rotate_left(22) ^ u64::from(pid);
     // The upper bits of this product depend on all bits of both numbers.
@@ -101,7 +102,8 @@ impl Tag {
     }
 }
 
-/// Starts a shell that is tagged before it reads its first line; the script begins with a `read`.
+/// Starts a shell and tags it. The script must begin with a `read`, so that the shell does nothing
+/// before it is tagged.
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 pub(in crate::supervise) fn tagged(tag: Tag, script: &str) -> std::process::Child {

@@ -29,7 +29,7 @@ pub(in crate::supervise) struct Ended {
 
 #[allow(
     unsafe_code,
-    reason = "rustix's waitid tells neither the pid nor the usage; glibc's has no usage either"
+    reason = "waitid of rustix returns neither pid nor usage, and waitid of glibc returns no usage"
 )]
 pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let (kind, id) = match of {
@@ -54,7 +54,7 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     };
     if result != 0 {
         let error = io::Error::last_os_error();
-        // Having no children, or not this one, is an answer and not an error.
+        // ECHILD is not an error here: this process has no children, or the pid is not one of them.
         if error.raw_os_error() != Some(libc::ECHILD) {
             eprintln!("cannot wait for children: {error}");
         }

@@ -63,7 +63,7 @@ fn supervisor_dir(lab: &Lab) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_at_any_point_loses_and_duplicates_nothing() {
+async fn connections_cut_at_any_point_lose_and_duplicate_no_report() {
     const TASKS: usize = 120;
     let mut lab = Lab::new().await;
     lab.run(lab.command("first.1", &["true"])).await;
@@ -182,7 +182,7 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     let mut old = Bare::connect(&supervisor_dir(&lab), 4);
     assert_eq!(old.next(), Message::Fenced { epoch: 5 });
 
-    // Both children are known: repeating their starts runs neither again.
+    // The supervisor knows the child: a repeated start does not run it again.
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
         .await;
@@ -193,7 +193,7 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
 /// The first host sends a start to a suspended supervisor; the second host concludes the attempt,
 /// since no supervisor reports that the start was carried out.
 #[tokio::test]
-async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
+async fn a_start_that_an_earlier_host_sent_is_not_carried_out_once_a_new_host_leads() {
     let mut lab = Lab::new().await;
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
@@ -233,7 +233,7 @@ async fn a_start_of_an_earlier_host_is_void_once_another_one_leads() {
 }
 
 #[tokio::test]
-async fn messages_in_one_piece_with_the_handshake_are_handled() {
+async fn messages_that_arrive_together_with_the_handshake_are_handled() {
     let lab = Lab::new().await;
     let dir = lab.leave().await;
     let child = ChildId::new(key("t.1"), 0);
@@ -307,7 +307,7 @@ async fn a_supervisor_in_a_long_path_is_reached_and_drops_a_garbled_connection()
 }
 
 #[tokio::test]
-async fn an_executable_that_is_no_supervisor_is_reported() {
+async fn a_start_fails_if_the_executable_is_not_a_supervisor() {
     let lab = Lab::new().await;
     let settings = Settings {
         dir: lab.dir.path().join("others"),
@@ -350,7 +350,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
-    // A supervisor needs its executable file as little as it needs a host.
+    // A running supervisor needs neither a host nor its executable file.
     std::fs::remove_file(&copy).unwrap();
 
     let mut lab = lab.restart_host(3).await;
@@ -374,7 +374,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
 }
 
 #[tokio::test]
-async fn an_unneeded_supervisor_ends_by_itself() {
+async fn a_supervisor_without_host_and_attempts_ends_by_itself() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();

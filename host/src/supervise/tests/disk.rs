@@ -24,8 +24,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // A mount that cannot be removed now disappears with the machine; a failing test has its
-        // own message.
+        // If the mount cannot be removed now, it disappears with the machine. An error here must
+        // not hide the message of a failing test.
         Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }

@@ -1,5 +1,5 @@
-//! A fake supervisor that sends what a test wants: messages of another version, or messages at a
-//! moment at which the real supervisor rarely sends them.
+//! A fake supervisor that sends the messages that a test chooses: messages of another version, or
+//! messages at a moment at which the real supervisor rarely sends them.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -15,8 +15,8 @@ use crate::supervise::frame::{self, Incoming};
 pub(super) struct Impostor(JoinHandle<usize>);
 
 impl Impostor {
-    /// Welcomes the host as the first release of this protocol version did and sends `words` in the
-    /// same piece. Then it only reads.
+    /// Welcomes the host as the first release of this protocol version did, and sends `words`
+    /// together with the welcome. After that it only reads.
     pub(super) fn begin(data_dir: &Path, words: Vec<Value>) -> Self {
         let dir = data_dir.join("supervisors/1");
         std::fs::create_dir_all(&dir).unwrap();

@@ -1,5 +1,5 @@
-//! Children that are fed while they run: nothing is lost, and no half of an input is taken for the
-//! whole.
+//! Children that are fed while they run: no input is lost, and no child takes half of an input for
+//! the whole.
 
 use std::io::ErrorKind;
 
@@ -25,7 +25,7 @@ impl Lab {
     }
 }
 
-/// Reads five bytes, then the rest; notes an end of the input.
+/// Reads five bytes, then the rest. At the end of the input, creates the file `end-seen`.
 const READER: &str = "head -c 5; echo; cat > rest; echo end > end-seen";
 
 fn was_killed_for_it(exit: &Exit) -> bool {
@@ -53,7 +53,7 @@ async fn input_arrives_complete_and_then_ends() {
 }
 
 #[tokio::test]
-async fn a_broken_input_is_not_taken_for_its_end() {
+async fn a_child_whose_input_breaks_off_is_killed_before_it_sees_an_end() {
     let mut lab = Lab::new().await;
     let (child, mut feed) = lab.feed(lab.fed("t.1", READER)).await;
     feed.write_all(b"12345678").await.unwrap();
@@ -120,7 +120,7 @@ async fn a_host_that_dies_breaks_off_the_inputs_of_its_children() {
 }
 
 #[tokio::test]
-async fn a_new_host_breaks_off_the_inputs_of_the_previous_one() {
+async fn a_new_host_breaks_off_the_inputs_that_the_previous_host_feeds() {
     let mut lab = Lab::new().await;
     let (child, feed) = lab.feed(lab.fed("t.1", READER)).await;
     // The old host still feeds the child when the new one arrives.
@@ -134,7 +134,7 @@ async fn a_new_host_breaks_off_the_inputs_of_the_previous_one() {
 }
 
 #[tokio::test]
-async fn a_stopping_child_whose_input_breaks_off_keeps_its_grace() {
+async fn a_child_that_is_being_stopped_is_not_killed_if_its_input_breaks_off() {
     let mut lab = Lab::new().await;
     let script = "trap 'echo stopping; until test -e go; do sleep 0.02; done; exit 7' TERM; echo up; sleep 1000 & wait";
     let mut start = lab.fed("t.1", script);
@@ -191,7 +191,7 @@ async fn many_children_are_fed_at_once() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_cannot_feed_is_not_asked_to() {
+async fn a_start_with_a_stream_is_refused_if_the_supervisor_cannot_feed_children() {
     let lab = Lab::new().await;
     let start = lab.fed("old.1", "cat");
     let dir = lab.leave().await;

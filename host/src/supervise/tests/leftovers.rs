@@ -1,4 +1,4 @@
-//! Leftovers of a task are ended, whatever they did to escape, and no other process is.
+//! Leftovers of a task are ended, whatever they did to escape, and no other process is ended.
 
 use super::*;
 
@@ -76,7 +76,7 @@ async fn a_descendant_known_only_by_its_tag_is_ended_with_its_own_attempt() {
 
 /// Another attempt, to which the process could belong, runs at the same time.
 #[tokio::test]
-async fn a_descendant_at_the_time_of_a_stop_is_ended_whatever_it_gave_up() {
+async fn a_process_without_any_mark_is_ended_if_it_was_a_descendant_when_the_stop_began() {
     let mut lab = Lab::new().await;
     lab.start(lab.script("other.1", "echo up; sleep 1000"))
         .await;
@@ -100,7 +100,7 @@ async fn a_descendant_at_the_time_of_a_stop_is_ended_whatever_it_gave_up() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_another_one_at_each_look_is_ended() {
+async fn a_process_that_forks_and_ends_over_and_over_is_ended() {
     let mut lab = Lab::new().await;
     let hop = "import os\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid()";
     for name in ["t.1", "t.2", "t.3", "t.4", "t.5"] {
@@ -151,7 +151,7 @@ async fn output_of_a_leftover_is_kept_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_child_may_close_its_output_and_go_on() {
+async fn a_child_that_closes_its_output_runs_on_to_its_own_exit() {
     let mut lab = Lab::new().await;
     let (exit, ended) = lab
         .run(lab.script(
@@ -171,7 +171,6 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     lab.start(lab.script("t.1", script)).await;
     lab.lines("t.1", 1).await;
     let supervisor = lab.supervisor_pid();
-    // A process that cannot be pinned any more has ended.
     let orphans = move || {
         procfs::all()
             .unwrap()
@@ -199,7 +198,7 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
 }
 
 #[tokio::test]
-async fn a_leftover_that_floods_its_output_delays_nobody() {
+async fn a_leftover_that_floods_its_output_does_not_delay_other_children() {
     let mut lab = Lab::new().await;
     let script = "for n in 1 2 3 4; do (trap '' TERM; exec cat /dev/zero) & done; exit 3";
     let mut start = lab.script("flood.1", script);

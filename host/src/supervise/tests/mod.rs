@@ -317,7 +317,8 @@ impl Lab {
     }
 }
 
-/// A data directory; a test that fails leaves nothing running in it.
+/// A data directory. When it is dropped, the processes in it are killed, so that a failing test
+/// leaves none.
 pub(super) struct Place(TempDir);
 
 impl Place {
@@ -363,7 +364,7 @@ pub(super) fn is_alive(pid: u32) -> bool {
     procfs::stat(pid).is_some_and(|stat| !stat.is_zombie())
 }
 
-/// Blocks until the process has ended, whether or not it is a child of this one.
+/// Blocks until the process has ended, even if it is not a child of this process.
 pub(super) fn wait_gone(pid: u32) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let target = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();

@@ -1,4 +1,4 @@
-//! Output: every byte, both streams, any size; the cap; pipes that stay open.
+//! Output: every byte of both streams is kept, whatever the size; the cap; pipes that stay open.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ async fn binary_output_is_kept_byte_for_byte() {
 /// The output is compared by a running hash, so that neither the expected nor the actual output is
 /// ever in memory as a whole.
 #[tokio::test]
-async fn output_of_300_megabytes_with_a_line_of_100_is_kept() {
+async fn output_of_300_megabytes_with_a_line_of_100_megabytes_is_kept() {
     const LINE: u64 = 100 << 20;
     const REST: u64 = 200 << 20;
     let mut lab = Lab::new().await;
@@ -56,7 +56,7 @@ async fn output_of_300_megabytes_with_a_line_of_100_is_kept() {
 }
 
 #[tokio::test]
-async fn past_the_cap_head_and_newest_part_are_kept() {
+async fn output_over_the_cap_keeps_its_first_half_and_its_newest_part() {
     let mut lab = Lab::new().await;
     let mut start = lab.script("t.1", "seq 1 1000000");
     start.cap_bytes = 1 << 20;
@@ -121,7 +121,7 @@ async fn output_reads_the_same_during_and_after_the_run() {
 }
 
 #[tokio::test]
-async fn one_flood_does_not_starve_another_child() {
+async fn a_child_that_floods_its_output_does_not_delay_another_child() {
     let mut lab = Lab::new().await;
     let mut flood = lab.command("flood.1", &["yes"]);
     flood.cap_bytes = 1 << 20;

@@ -1,11 +1,11 @@
-//! A killed supervisor: none of its processes stays alive, no other process is touched, and what is
-//! known of its attempts is reported truthfully.
+//! A killed supervisor: none of its processes stays alive, no other process is touched, and the
+//! outcomes of its attempts are reported if they were recorded.
 
 use super::*;
 use crate::supervise::sys::signals;
 
 #[tokio::test]
-async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
+async fn all_processes_of_a_killed_supervisor_are_ended_and_its_attempts_are_reported_lost() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 3")).await;
     lab.start(lab.command("leader.1", &["sleep", "1000"])).await;
@@ -76,7 +76,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// The process gives up its parent, session, group, environment and tag.
+/// The process has changed its parent, session, group, environment and tag.
 #[tokio::test]
 async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     let mut lab = Lab::new().await;
@@ -121,7 +121,7 @@ fn family_of(root: u32) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn a_new_host_after_both_died_learns_the_recorded_outcomes() {
+async fn a_new_host_gets_the_recorded_outcomes_after_host_and_supervisor_have_died() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 3")).await;
     lab.start(lab.command("absent.1", &["no-such-command"]))
@@ -169,7 +169,7 @@ async fn a_new_host_after_both_died_learns_the_recorded_outcomes() {
 }
 
 #[test]
-fn a_pid_with_another_start_time_is_left_alone() {
+fn a_process_with_another_start_time_is_not_signalled() {
     let mut child = std::process::Command::new("sleep")
         .arg("1000")
         .spawn()
@@ -187,9 +187,9 @@ fn a_pid_with_another_start_time_is_left_alone() {
     assert!(!signals::signal_process(child.id(), start_time, Signal::Kill).unwrap());
 }
 
-/// As in a copy of a data directory.
+/// The journal is in a copy of the data directory, while the supervisor works for the original.
 #[tokio::test]
-async fn a_journal_of_a_living_supervisor_ends_nothing() {
+async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
     let lab = Lab::new().await;
     lab.start(lab.script("runs.1", "echo up; sleep 1000")).await;
     lab.lines("runs.1", 1).await;
@@ -219,7 +219,7 @@ async fn a_journal_of_a_living_supervisor_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_journal_of_another_boot_or_another_process_kills_nobody() {
+async fn a_journal_of_another_boot_or_with_a_reused_pid_ends_no_process() {
     let dir = tempfile::TempDir::new().unwrap();
     let mut bystander = std::process::Command::new("sleep")
         .arg("1000")

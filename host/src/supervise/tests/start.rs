@@ -25,7 +25,7 @@ async fn exit_codes_and_signals_are_distinguished() {
 }
 
 #[tokio::test]
-async fn peak_memory_is_the_childs_own() {
+async fn the_reported_peak_memory_is_that_of_the_child_and_not_of_the_supervisor() {
     let mut lab = Lab::new().await;
     let mut check = async |name: &str, script: &str, expected: Option<u64>| {
         let (exit, _) = lab.run(lab.script(name, script)).await;
@@ -45,8 +45,8 @@ async fn peak_memory_is_the_childs_own() {
     check("t.2", &dd(128), Some(128 << 20)).await;
     check("t.3", "exit 0", None).await;
     check("t.4", &format!("({}); exit 0", dd(200)), Some(200 << 20)).await;
-    // A process that lives long enough to be sampled has the sampled value.
-    // On a machine with very many processes, samples are rare.
+    // A process that lives long enough to be sampled has the sampled value. On a machine with very
+    // many processes, samples are rare, so longer and longer lives are tried.
     for seconds in [1, 2, 4, 8, 16] {
         let script = format!("exec sleep {seconds}");
         let (exit, _) = lab.run(lab.script(&format!("t.{seconds}0"), &script)).await;
@@ -59,14 +59,14 @@ async fn peak_memory_is_the_childs_own() {
 }
 
 #[tokio::test]
-async fn a_silent_task_makes_no_file() {
+async fn a_child_without_output_creates_no_log_file() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     assert!(!lab.log("t.1").exists() && !lab.dir.path().join("logs").exists());
 }
 
 #[tokio::test]
-async fn a_failed_start_says_why() {
+async fn a_failed_start_is_reported_with_its_class_and_reason() {
     let mut lab = Lab::new().await;
     let root = lab.dir.path().to_owned();
     let file = |name: &str, content: &str, mode: u32| {
@@ -294,7 +294,7 @@ async fn a_child_gets_the_input_and_environment_of_its_start() {
 
 /// The bounds of one child do not affect the next.
 #[tokio::test]
-async fn a_child_has_the_bounds_that_it_is_given() {
+async fn a_child_gets_the_bounds_of_its_start() {
     let mut lab = Lab::new().await;
     let script = "ls /proc/self/fd | tr '\\n' ' '; echo; nice; ulimit -n; ulimit -Hn; \
                   test $(awk '{ print $6 }' /proc/$$/stat) = $$ && echo leads";
@@ -386,7 +386,7 @@ async fn repeating_a_start_starts_nothing() {
 }
 
 #[tokio::test]
-async fn several_children_share_a_log() {
+async fn several_children_of_an_attempt_share_a_log() {
     let mut lab = Lab::new().await;
     for (index, text) in [(0, "first"), (1, "second")] {
         let mut start = lab.script("t.1", &format!("echo {text}; echo {text} fault >&2"));
@@ -407,7 +407,7 @@ async fn several_children_share_a_log() {
 }
 
 #[tokio::test]
-async fn a_thousand_children_sleep_at_once() {
+async fn a_thousand_children_run_at_once_and_are_stopped() {
     let mut lab = Lab::new().await;
     for number in 0..1000 {
         lab.start(lab.command(&format!("t.{number}"), &["sleep", "1000"]))

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Starts a script and waits for the line that says that it is set up.
+/// Starts a script and waits for its first line, which the script prints once it is set up.
 async fn started_script(
     lab: &mut Lab,
     name: &str,
@@ -18,7 +18,7 @@ async fn started_script(
 }
 
 #[tokio::test]
-async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
+async fn a_stop_sends_the_signals_of_the_ladder_and_then_kill() {
     let mut lab = Lab::new().await;
     let ladder = lab.command("x", &[]).ladder;
 
@@ -104,10 +104,10 @@ async fn a_suspended_child_is_resumed_so_that_it_can_end() {
     assert_eq!(lab.text("t.1"), "ready\nbye\n");
 }
 
-/// No supervisor knows the attempt yet when it is stopped: nothing of it is started until it is
-/// acknowledged.
+/// When the attempt is stopped, no supervisor knows it yet. No child of the attempt is started
+/// until the attempt is acknowledged.
 #[tokio::test]
-async fn a_stop_that_overtakes_its_start_is_remembered() {
+async fn a_start_that_arrives_after_the_stop_of_its_attempt_is_refused() {
     async fn refused(lab: &mut Lab, start: StartChild) -> Report {
         let order = lab.host.supervisors.start(start);
         order.done().await.unwrap();
