@@ -20,18 +20,21 @@ pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let wall = since.map_or(0, millis);
     #[cfg(test)]
-    let wall = wall.saturating_add_signed(JUMPED_MS.load(std::sync::atomic::Ordering::Relaxed));
+    let wall = wall.saturating_add_signed(JUMPED_MS.get());
     Timestamp(wall)
 }
 
-/// Offset that tests add to wall time, in milliseconds.
 #[cfg(test)]
-static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+std::thread_local! {
+    /// Offset that a test adds to wall time, in milliseconds. Other tests may run on other threads
+    /// of the same process, and their time must not jump.
+    static JUMPED_MS: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+}
 
-/// Makes wall time jump within this process, as if somebody had set the clock. Nobody is notified.
+/// Makes wall time jump on this thread, as if somebody had set the clock. Nobody is notified.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
-    JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);
+    JUMPED_MS.set(JUMPED_MS.get() + by_ms);
 }
 
 /// Wall time in microseconds since 1970, to order events that are close together.
