@@ -19,8 +19,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Git {
-    /// The address of a branch's open pull request. The request is searched for by branch: given as
-    /// a plain argument, a branch whose name is a number would mean the request with this number.
+    /// The address of a branch's open pull request. The branch is passed as `--head`, because `gh`
+    /// would take a plain argument that is a number for the number of a pull request.
     pub(crate) async fn open_request(
         &self,
         branch: &BranchRef,
