@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A pull request to open.
 pub(crate) struct Opening<'a> {
-    /// The branch, preceded by the owner of its repository if this is another repository.
+    /// The branch, or `OWNER:BRANCH` if the branch is in another repository than the base.
     pub(crate) head: &'a str,
     pub(crate) base: Option<&'a BranchRef>,
     pub(crate) title: &'a str,

@@ -1,11 +1,13 @@
-//! Shortens ids for people: only their ends are shown, which differ.
+//! Shortens ids for people. Only the end of an id is shown, because ids that were made at about the
+//! same time begin with the same characters.
 
 use std::collections::HashSet;
 
-/// Usual number of characters. It is used if it distinguishes all ids that are shown together.
+/// Usual number of characters of a shortened id. It is used if it distinguishes all ids that are
+/// shown together.
 const USUAL_CHARS: usize = 6;
 
-/// The usual end of an id that is shown alone.
+/// The end of an id, in the usual length, for an id that is shown alone.
 pub(crate) fn short_id(id: &str) -> &str {
     end(id, USUAL_CHARS)
 }
