@@ -28,8 +28,8 @@ use crate::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Environment {
-    /// The submitter's whole environment, or with `--env-clean` a minimal one (`HOME`, `PATH`,
-    /// `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt
+    /// The submitter's whole environment, or, with `--env-clean`, a minimal environment (`HOME`,
+    /// `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt
     /// (`CLAUDINE_ATTEMPT`). The host determines the parent from this marker, and then removes the
     /// marker.
     pub(crate) base: BTreeMap<String, String>,

@@ -10,12 +10,12 @@ use std::{
 use tempfile::NamedTempFile;
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
-/// the whole new one.
+/// the whole new file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lasting {
-    /// The replacement survives the end of this process. After a power cut the file may be the old
-    /// one or empty. This is sufficient for files that are written again or checked at the next
-    /// start. Nothing is synced.
+    /// The replacement survives the end of this process. After a power cut the file may have its
+    /// old contents or be empty. This is sufficient for files that are written again or checked at
+    /// the next start. Nothing is synced.
     Process,
     /// The replacement survives a power cut once the call has returned: the bytes are synced before
     /// the file gets its name, and the directory after that.

@@ -190,8 +190,8 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
         .map_err(|error| failed(&error))
 }
 
-/// Creates a host within this process that answers requests which only read. It is used if no host
-/// runs.
+/// Creates a host within this process. It is used if no host runs, and answers only requests that
+/// change nothing.
 fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;

@@ -215,7 +215,7 @@ impl Words {
 /// The times at which a clock shows a given time of day.
 struct Shown {
     first: Timestamp,
-    /// The second time. Equal to the first, unless the time of day occurs twice.
+    /// The second time. If the time of day occurs only once, it equals the first time.
     second: Timestamp,
 }
 

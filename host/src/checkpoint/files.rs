@@ -34,11 +34,11 @@ use crate::{
     supervise::log::{Channel, LogReader, Piece, gap_text},
 };
 
-/// Directory with everything passed to an attempt.
+/// Variable with the path of the directory of everything that is passed to an attempt.
 pub(crate) const INPUTS: &str = "CLAUDINE_INPUTS";
-/// Directory with the results of the attempt that this one continues.
+/// Variable with the path of the directory of the results of the attempt that is continued.
 const PREVIOUS: &str = "CLAUDINE_PREVIOUS";
-/// File with the new instructions.
+/// Variable with the path of the file with the new instructions.
 const CONTEXT: &str = "CLAUDINE_CONTEXT";
 
 /// Name of the directory of the previous attempt. The directory of a task never gets this name.

@@ -2,8 +2,8 @@
 //!
 //! A checkpoint is assembled on request from stored data (row, outputs, log), so it cannot disagree
 //! with this data. It is passed to tasks that use the output of other tasks, and to attempts that
-//! continue an earlier one: as text before a prompt ([`words`]), and as files and variables
-//! ([`files`]). It never becomes part of a command line or a script.
+//! continue an earlier attempt: as text before a prompt ([`words`]), and as files and variables
+//! ([`files`]). A checkpoint never becomes part of a command line or a script.
 //!
 //! [`DocumentKey::Checkpoint`] is something else: the state that a running guest saves in order to
 //! continue later. Only the guest reads that state.

@@ -158,7 +158,7 @@ const SESSION_VARIABLES: [&str; 12] = [
     RESTRAINED,
 ];
 
-/// Variables that make git use another repository than the one of the working directory. Hooks run
+/// Variables that make git use a repository other than that of the working directory. Hooks run
 /// with these variables, but a task outlives the hook that submits it, and may work in another
 /// repository.
 pub(crate) const GIT_ELSEWHERE: &[&str] = &[
@@ -276,8 +276,8 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
-/// The data directory: the given one, or else `$CLAUDINE_DATA_DIR`, or else
-/// `$XDG_STATE_HOME/claudine`, or else `~/.local/state/claudine`.
+/// The data directory: `given`, or else `$CLAUDINE_DATA_DIR`, or else `$XDG_STATE_HOME/claudine`,
+/// or else `~/.local/state/claudine`.
 pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return std::path::absolute(path).map_err(|source| ConfigError::Read {

@@ -310,7 +310,7 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     if rebases.iter().any(|file| is_named(file)) {
         return Some(Standing::Rebased);
     }
-    // The file has a branch name, mostly the short one, or the hash of a commit.
+    // The file contains the name of a branch, mostly the short name, or the hash of a commit.
     let start = read("BISECT_START");
     let start = start.trim_end();
     (start == branch.name() || start == full).then_some(Standing::Bisected)

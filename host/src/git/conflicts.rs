@@ -105,7 +105,8 @@ impl Git {
         }
         let told = told.into_iter().filter(|path| marked.contains(path));
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
-        // The files are added only if none is unresolved: until then, each file can still be reset.
+        // The files are added only once all files are resolved, so that each file can be reset
+        // until then.
         if open.is_empty() && !done.is_empty() {
             let add = Spec::changes(["add", "--sparse", "--"]);
             let add = done.iter().fold(add, |add, path| add.arg(literal(path)));

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::fsx;
 
-/// The maximum number of ignored files that are remembered by name. If there are more, all of them
-/// count as made by the task.
+/// The maximum number of ignored files that are remembered by name. If there are more ignored
+/// files, all ignored files count as made by the task.
 const STAMPS_MAX: usize = 10_000;
 
 /// The ignored files that existed before a task began, each with the file's size and modification
@@ -105,7 +105,7 @@ impl Git {
         .await
     }
 
-    /// Nested repositories that are not submodules of this one. If such a repository were
+    /// Nested repositories that are not submodules of this repository. If such a repository were
     /// committed, only the hash of one of its commits would be stored, and nobody else has this
     /// commit.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {

@@ -39,7 +39,7 @@ impl BranchRef {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// The branches that cannot exist beside this one, because their names would have to be
+    /// The branches that cannot exist beside this branch, because their names would have to be
     /// directories: for `a/b/c` these are `a` and `a/b`.
     pub(super) fn above(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.match_indices('/');

@@ -34,7 +34,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 impl Git {
-    /// Writes to `file` the changes between the common ancestor of `base` and `tip`, and `tip`.
+    /// Writes a file with the changes of `tip` since its common ancestor with `base`.
     pub(crate) async fn write_patch(
         &self,
         base: &Commit,

@@ -23,8 +23,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The main checkout, if this is the main checkout and git cannot find it from the repository.
-    /// This is so if its `.git` is a link, or a file that names a directory elsewhere.
+    /// The top directory, if this is the main checkout and git cannot find it from the repository.
+    /// Git cannot find it if its `.git` is a link, or a file that names a directory elsewhere.
     pub(crate) fn hidden_main(&self) -> Option<&Path> {
         let is_main = self.git_dir == self.repository;
         (is_main && self.repository != self.top.join(".git")).then_some(&self.top)

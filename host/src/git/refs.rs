@@ -169,7 +169,8 @@ impl Git {
             .map(|found| found.map(Unmakable::InTheWay))
     }
 
-    /// A branch that prevents this one: `a` and `a/b` cannot both exist.
+    /// An existing branch because of which this branch cannot exist: `a` and `a/b` cannot both
+    /// exist.
     pub(crate) async fn in_the_way_of(
         &self,
         branch: &BranchRef,

@@ -162,7 +162,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     Levels { version, folders }
 }
 
-/// The path in the first line `number:controllers:path` whose controllers match.
+/// The path of the first line `number:controllers:path` whose controllers match.
 fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

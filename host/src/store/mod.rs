@@ -1,12 +1,12 @@
 //! The durable store of the queue: a narrow interface in terms of the domain.
 //!
 //! No SQL and no row type leaves a back end. All methods are synchronous: the engine commits from a
-//! separate thread, and readers call from blocking threads, so a back end needs no runtime and a
-//! slow disk delays nobody else. Two back ends pass the same tests (`conformance`): `sqlite`, which
-//! the host uses, and `memory`, which the engine's tests use.
+//! separate thread, and readers call from blocking threads, so a back end needs no async runtime,
+//! and a slow disk delays only the caller. Two back ends pass the same tests (`conformance`):
+//! `sqlite`, which the host uses, and `memory`, which the engine's tests use.
 //!
 //! A store makes no decisions. It refuses a batch only if the writer is no longer the leader, if
-//! the batch's number is not above the last, or if the disk is full or fails.
+//! the batch's number is not above that of the last batch, or if the disk is full or fails.
 
 mod error;
 mod filter;
@@ -77,8 +77,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// are checked inside the transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
-    /// The number of the last batch; 0 if there is none. Anything read after this call includes
-    /// that batch.
+    /// The number of the last batch; 0 if there is none. All data that is read after this call
+    /// includes that batch.
     fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
@@ -87,7 +87,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// [`reference`].
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
-    /// The tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
+    /// The tasks that pass the filter, newest first. [`Filter`] describes the cost of each
+    /// condition.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
 
     /// The ended tasks that pass the filter. The task that ended last is the first.

@@ -40,7 +40,7 @@ impl ShortIds {
 fn end(id: &str, chars: usize) -> &str {
     let digits = id.strip_prefix("task_").unwrap_or(id);
     let from = digits.len().saturating_sub(chars);
-    // A string that is not an id is not cut, because it could be cut within a character.
+    // A string that is not an id is returned whole if it would be cut within a character.
     digits.get(from..).unwrap_or(id)
 }
 

@@ -115,7 +115,8 @@ impl Worktrees {
             let start = self.brought_forward(&repository, record, tip).await?;
             return self.fill(git, record, &start).await;
         }
-        // The branch was deleted by the user, or because its base has everything that was on it.
+        // The branch no longer exists. Either the user deleted it, or it was deleted because its
+        // base has everything that was on the branch.
         if let Some(tip) = self::tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
         }

@@ -13,8 +13,8 @@ use crate::{
     git::{Commit, Git, Keeping},
 };
 
-/// Minimum time for which such commits are kept. It is as long as git itself keeps them for a
-/// checkout.
+/// Minimum time for which the ref keeps the commits. Git itself keeps such commits of a checkout
+/// for the same time.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {

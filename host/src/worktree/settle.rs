@@ -284,8 +284,8 @@ impl Worktrees {
         Ok((MergeState::Written, detail).into())
     }
 
-    /// Removes the worktree if nothing would be lost. Removes its branch too, if we named the
-    /// branch and nobody needs it any more.
+    /// Removes the worktree if nothing would be lost. Removes its branch too, if Claudine chose the
+    /// name of the branch and nobody needs the branch any more.
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
@@ -331,7 +331,8 @@ impl Worktrees {
         merge
     }
 
-    /// Deletes the branch if we named it and its base has everything that is on it.
+    /// Deletes the branch if Claudine chose its name and its base has everything that is on the
+    /// branch.
     pub(super) async fn drop_branch(
         &self,
         record: &mut Record,
@@ -505,9 +506,9 @@ impl Work {
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Refuses repositories that were committed only as a hash, and submodules at commits that
-    /// exist nowhere else: other people would get the commit, but not the content of these
-    /// directories.
+    /// Refuses nested repositories that were committed only as a hash, and submodules at commits
+    /// that exist nowhere else. Other people would get the task's commit, but not the content of
+    /// these directories.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;

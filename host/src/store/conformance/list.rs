@@ -298,8 +298,8 @@ fn references_find_the_intended_task() {
             named(6, &digits[..12]),
             ready(7),
         ]);
-        // The samples' ids share their first digits. They differ in the digits that encode the
-        // second of creation.
+        // The ids of the sample tasks begin with the same digits. They differ in the digits that
+        // encode the second of creation.
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
         let check = |reference: &str, expected: Resolved| {

@@ -195,8 +195,8 @@ fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
         let event = format!("UPDATE event SET body = {body} WHERE sequence IN (1, 3)");
         check_aside(&event, &[], [0, 2]);
     }
-    // The body of the row is that of another row. In the second case, the status contradicts the
-    // body.
+    // In the first case, a row has the body of another row. In the second case, the status of a row
+    // contradicts its body.
     let other = format!(
         "UPDATE task SET body = (SELECT body FROM task WHERE id = {finished}) WHERE id = {unfinished}"
     );
@@ -242,7 +242,8 @@ fn groups_and_queues_that_cannot_be_read_are_paused_and_keys_are_taken() {
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
     assert_eq!(named, ["group", "queue", "idempotency key"]);
-    // No environment may be removed, because it is unknown which one the unreadable task needs.
+    // No environment may be removed, because it is unknown which environment the unreadable task
+    // needs.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
     let labelled = Filter {

@@ -18,7 +18,7 @@ const NO_SPACE_BYTES: u64 = 64 * 1024;
 /// paths of up to 512 bytes.
 const LONGEST_PATH: usize = 504;
 
-/// An error inside this module, at a place where the path is not known.
+/// An error of a function that does not know the path of the database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]

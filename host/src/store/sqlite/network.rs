@@ -1,12 +1,12 @@
 //! Refuses data directories on network filesystems.
 //!
 //! SQLite's log needs memory shared between processes, reliable locks and an `fdatasync` that
-//! really syncs. A filesystem whose bytes are on another machine guarantees none of the three. Most
-//! of these filesystems can be recognised by the number that the kernel gives each kind. Two
-//! numbers are used by remote and by local filesystems: FUSE (sshfs, but also an encrypted local
-//! directory) and 9p (a Windows drive under WSL, a file server over TCP, but also the root of many
-//! sandboxes). For these two numbers, the type and the options of the mount decide. If these do not
-//! show that the filesystem is remote, the directory is allowed.
+//! really syncs. A filesystem whose bytes are on another machine guarantees none of these. Most of
+//! these filesystems can be recognised by the number that the kernel gives each kind. Two numbers
+//! are used by remote and by local filesystems: FUSE (sshfs, but also an encrypted local directory)
+//! and 9p (a Windows drive under WSL, a file server over TCP, but also the root of many sandboxes).
+//! For these two numbers, the type and the options of the mount decide. If these do not show that
+//! the filesystem is remote, the directory is allowed.
 
 use std::{fs, path::Path};
 

@@ -54,7 +54,7 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
 
 /// The error for a file that is empty or missing although its log is not. Callers check the log
 /// before the file. In the other order, a new database could get its log between the two checks,
-/// and would be taken for a lost one.
+/// and would be taken for a lost database.
 pub(super) fn lost(path: &Path) -> StoreError {
     let log = beside(path, "-wal");
     StoreError::Corrupt {
@@ -80,7 +80,7 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     // The log is copied into the file whenever it has grown by 8 MiB. This takes some 10 ms, in the
-    // commit that reaches this size. After a burst, the log is truncated to 16 MiB.
+    // commit that reaches this size. After a burst of commits, the log is truncated to 16 MiB.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;

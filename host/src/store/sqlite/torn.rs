@@ -130,7 +130,7 @@ fn a_log_cut_anywhere_has_all_batches_before_the_cut() {
     }
 }
 
-/// The hole is a page that did not reach the disk. Pages before and after it did.
+/// The hole is a page that did not reach the disk, although later pages did.
 #[test]
 fn a_hole_in_the_log_loses_its_batch_and_all_later_ones() {
     let directory = tempfile::tempdir().unwrap();
