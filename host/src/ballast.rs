@@ -11,13 +11,13 @@ use crate::units::bytes_text;
 
 /// Size of the file, enough for some thousand state changes.
 const BALLAST_BYTES: u64 = 8 << 20;
-/// Free space from which the file is created again and new tasks are accepted again.
+/// If at least this much space is free, the file is created again and new tasks are accepted again.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
 /// Space that a start needs for a transaction, the store's index and the host file. If less is
 /// free, the start uses the space of the ballast.
 pub(crate) const START_BYTES: u64 = 1 << 20;
 
-/// Says when new tasks are accepted again after the disk was full.
+/// Text that says when new tasks are accepted again after the disk was full.
 pub(crate) fn until_room() -> String {
     let room = bytes_text(ROOM_BYTES);
     format!("no new task is accepted until {room} are free")
@@ -74,7 +74,7 @@ impl Ballast {
         }
     }
 
-    /// Allocates the space instead of writing, because a sparse file would reserve none.
+    /// Allocates the file's space, because a sparse file would reserve no space.
     fn fill(&self) -> std::io::Result<()> {
         let file: File = OpenOptions::new()
             .create(true)
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ballast_is_deleted_and_created_again_with_space() {
+    fn a_deleted_ballast_is_created_again_once_there_is_space() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ballast");
         let mut ballast = Ballast::open(path.clone(), u64::MAX);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_space_is_full_from_the_start() {
+    fn a_disk_without_space_counts_as_full_when_the_ballast_is_opened() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Ballast::open(dir.path().join("ballast"), 0).is_freed());
     }

@@ -68,8 +68,8 @@ impl Bounds {
         self
     }
 
-    /// Applies the bounds to this process as far as permitted: only root can loosen inherited
-    /// limits.
+    /// Applies the bounds to this process. Only root can loosen an inherited limit. For other
+    /// users, such a limit is set to the highest permitted value.
     pub(crate) fn take_on(&self) {
         if let Some(adjustment) = self.oom_score_adj {
             // Errors are ignored here and below, because it is better to run a task with other
@@ -91,7 +91,7 @@ impl Bounds {
     }
 }
 
-/// Reduces a limit to this process's hard limit.
+/// Reduces a limit to at most this process's hard limit.
 fn within(wanted: Rlimit, own: Rlimit) -> Rlimit {
     let least = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -137,7 +137,7 @@ pub(crate) struct NoBounds;
 impl FromStr for Bounds {
     type Err = NoBounds;
 
-    /// Unknown names are skipped, because newer versions may add some.
+    /// Parses the encoding. Skips unknown names, because newer versions may add names.
     fn from_str(text: &str) -> Result<Self, NoBounds> {
         let number = |text: &str| match text {
             "-" => Ok(None),

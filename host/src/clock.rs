@@ -7,7 +7,7 @@ use std::{
 
 use claudine_domain::time::{MonotonicMs, Now, Timestamp, millis};
 
-/// The times of both clocks.
+/// The time of the wall clock and of the monotonic clock.
 pub(crate) fn now() -> Now {
     Now {
         wall: wall(),
@@ -31,7 +31,8 @@ std::thread_local! {
     static JUMPED_MS: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
 }
 
-/// Makes wall time jump on this thread, as if somebody had set the clock. Nobody is notified.
+/// Makes wall time jump on this thread, as if somebody had set the clock. No code is notified
+/// of the jump.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
     JUMPED_MS.set(JUMPED_MS.get() + by_ms);
@@ -78,8 +79,8 @@ pub(crate) fn boot_id() -> Arc<str> {
         .clone()
 }
 
-/// The time zone in which people here read and write times: the zone in `TZ`, or else the
-/// machine's, or else UTC.
+/// The time zone in which users read and write times: the zone in `TZ`, or else the zone of the
+/// machine, or else UTC.
 pub(crate) fn zone() -> jiff::tz::TimeZone {
     crate::zone::local()
 }

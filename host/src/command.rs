@@ -1,12 +1,12 @@
-//! Runs the host's own commands besides tasks: git, probes of executors, the compiler of
-//! components.
+//! Runs commands that the host itself needs: git, probes of executors, the compiler of components.
 //!
 //! Each command has a time limit. A command for an attempt or a request is a child of a supervisor:
 //! see [`supervised_by`]. Other commands, such as probes, are children of this process. Commands
 //! that only read are killed at their time limit, or as soon as nobody waits for them any more.
-//! They leave no process behind, unless a hostile command detached one from its process group.
-//! Commands that change something are awaited to their end, so that their result is known.
-//! Remaining processes are found by their tag and ended: see `supervise::Own`.
+//! Such commands leave no process behind, except a process that a hostile command has detached from
+//! its process group. Commands that change something are awaited to their end, so that their result
+//! is known. Processes that remain after a command are found by their tag and ended: see
+//! `supervise::Own`.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// What happens to a command if nobody waits for it any more.
+/// Treatment of a command for whose result nobody waits any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abandoned {
     /// The process group is killed, and the command is reaped.
@@ -47,7 +47,7 @@ pub(crate) enum Abandoned {
     LeftAlone,
 }
 
-/// A command to be run elsewhere.
+/// A command to be run by an [`Elsewhere`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
     /// The program and its arguments. The program is searched for in the `PATH` of `env`.
@@ -60,10 +60,11 @@ pub(crate) struct Order {
     pub(crate) abandoned: Abandoned,
 }
 
-/// Result of a command; none if the command was ended at its time limit.
+/// Result of a command; `None` if the command was ended at its time limit.
 pub(crate) type Outcome = io::Result<Option<Finished>>;
 
-/// Runs commands somewhere else than as children of this process.
+/// Runs commands in another way than this module does by default, usually as children of a
+/// supervisor.
 pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
 }
@@ -90,13 +91,13 @@ impl Elsewhere for Here {
 }
 
 tokio::task_local! {
-    /// Runs the commands of the current Tokio task. If it is not set, they run as children of this
-    /// process.
+    /// Runs the commands of the current Tokio task. If this variable is not set, the commands run
+    /// as children of this process.
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Does some work and runs all of its commands elsewhere, at any depth. So code that runs a command
-/// need not know for whom the command is.
+/// Does the work and runs all of its commands with `elsewhere`, however deeply nested the calls
+/// are. The code that runs a command therefore need not know whether the command is for an attempt.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }
@@ -111,8 +112,8 @@ pub(crate) async fn all_seen_to() {
     SEEN_TO.reopen();
 }
 
-/// Runs a command until it ends or reaches its time limit. Keeps this many bytes of each output and
-/// discards everything after them, so that the command never blocks on a full pipe.
+/// Runs a command until it ends or reaches its time limit. Keeps the first `kept_bytes` bytes of
+/// each output. Reads and discards the rest, so that the command never blocks on a full pipe.
 pub(crate) async fn finish_within(
     command: Command,
     kept_bytes: usize,
@@ -185,7 +186,8 @@ impl Order {
             text.to_str().map(str::to_owned).ok_or_else(invalid)
         };
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        // None of these commands depends on a variable that is not valid UTF-8.
+        // A variable that is not valid UTF-8 is left out, because none of these commands depends on
+        // one.
         let env = command
             .get_envs()
             .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))
@@ -229,8 +231,8 @@ impl Running {
         })
     }
 
-    /// Waits without reaping on a separate thread, because the runtime can only wait for a child by
-    /// reaping it.
+    /// Waits for the end of the child without reaping it. This needs a separate thread, because the
+    /// runtime can wait for a child only by reaping it.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.0);
         let exited = tokio::task::spawn_blocking(move || {
@@ -248,8 +250,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.1 == Abandoned::Killed && matches!(self.0.try_wait(), Ok(None)) {
-            // Both calls can fail only because the child has ended. Nothing needs to be killed
-            // then.
+            // Both calls can fail only because the child has ended. In this case nothing needs to
+            // be killed.
             kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
             drop(self.0.wait());
         }
@@ -305,7 +307,7 @@ mod tests {
         assert_eq!(read.await.unwrap().unwrap(), 0);
     }
 
-    /// The result is known, and no process remains.
+    /// The result of each command is known, and no process remains.
     #[tokio::test]
     async fn commands_that_change_something_run_to_their_end() {
         let dir = tempfile::tempdir().unwrap();
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commands_of_work_for_an_attempt_run_elsewhere() {
+    async fn commands_of_supervised_work_are_not_run_as_children_of_this_process() {
         let listener = Arc::new(Listener(std::sync::Mutex::default()));
         let command = || {
             let mut command = Command::new("git");

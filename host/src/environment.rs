@@ -1,9 +1,9 @@
-//! Environments of tasks. Each is stored in a file named by its digest, so that two thousand tasks
-//! with the same environment share a file.
+//! Environments of tasks. Each environment is stored in a file named by its digest, so that two
+//! thousand tasks with the same environment share one file.
 //!
 //! Environments are never printed. A file is written and synced before it is renamed, so that a
-//! name always stands for a complete environment. The file exists before a task that refers to it
-//! is committed.
+//! file with a digest as its name always contains a complete environment. The file exists before a
+//! task that refers to it is committed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -28,9 +28,10 @@ use crate::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Environment {
-    /// The submitter's whole environment, or with `--env-clean` a minimal one (`HOME`, `PATH`,
-    /// `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt, from
-    /// which the host determines the parent before it removes the marker.
+    /// The submitter's whole environment, or, with `--env-clean`, a minimal environment (`HOME`,
+    /// `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt
+    /// (`CLAUDINE_ATTEMPT`). The host determines the parent from this marker, and then removes the
+    /// marker.
     pub(crate) base: BTreeMap<String, String>,
     /// Variables given by name (`--env K=V`). They override `base` and ignore `env.exclude`.
     #[serde(default)]
@@ -40,13 +41,14 @@ pub(crate) struct Environment {
 pub(crate) struct Environments {
     layout: Layout,
     rules: EnvRules,
-    /// Digest of the environment that is used for tasks restored without their own.
+    /// Digest of the environment that is used for tasks that were restored without their own
+    /// environment.
     stand_in: Option<String>,
-    /// Number of holds on each environment that was handed out. Possibly no stored task names such
-    /// an environment yet.
+    /// Number of holds on each environment that was handed out. No stored task may name such an
+    /// environment yet, so an environment with a hold is not removed.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
-    /// The environments that were handed out or read last, the newest at the end, because
-    /// consecutive tasks usually have the same environment.
+    /// Cache of the environments that were handed out or read last, the newest at the end. It is
+    /// small, because consecutive tasks usually have the same environment.
     recent: Mutex<VecDeque<Recent>>,
 }
 
@@ -74,8 +76,8 @@ struct Hold {
 }
 
 impl Hold {
-    /// Takes a hold. Returns whether it is the first since environments without holds were last
-    /// recorded.
+    /// Takes a hold on an environment. Also returns whether it is the first hold on this
+    /// environment since [`Environments::let_go`] was last called.
     fn take(environments: &Arc<Environments>, digest: &Arc<str>) -> (Self, bool) {
         let mut handed_out = lock(&environments.handed_out);
         let is_first = !handed_out.contains_key(digest);
@@ -96,7 +98,7 @@ impl Drop for Hold {
     }
 }
 
-/// A record of the environments without holds, made before a prune.
+/// Number of environments that had no hold when [`Environments::let_go`] was called before a prune.
 pub(crate) struct LetGo(usize);
 
 impl LetGo {
@@ -133,8 +135,8 @@ impl Environments {
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest: Arc<str> = digest::hex(&bytes).into();
-        // The environment is held first, so that it is not pruned from here on. It is written again
-        // if an earlier write failed.
+        // The hold is taken before the file is written, so that the file is not pruned. The file is
+        // written again if an earlier write failed.
         let (hold, is_first) = Hold::take(self, &digest);
         if is_first || !self.has(&digest) {
             let (this, digest) = (Arc::clone(self), digest.clone());
@@ -165,7 +167,7 @@ impl Environments {
         variables
     }
 
-    /// Does the same as [`Environments::keep`] without a runtime. Returns the digest.
+    /// Does the same as [`Environments::keep`] without an async runtime. Returns the digest.
     pub(crate) fn keep_blocking(&self, environment: Environment) -> io::Result<String> {
         let bytes = encode(&self.given_to_tasks(environment));
         let digest = digest::hex(&bytes);
@@ -188,7 +190,7 @@ impl Environments {
     }
 
     /// Whether a task with this environment runs in the environment of the restoring command,
-    /// because its own was not in the backup.
+    /// because the task's own environment was not in the backup.
     pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
         self.stand_in.is_some() && !self.has(digest)
     }
@@ -241,8 +243,8 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Records the environments without holds. A task that was submitted with one of them is among
-    /// the engine's inputs by now, so it is stored with the next batch or never.
+    /// Records the environments without holds. If a task was submitted with such an environment,
+    /// the task is among the engine's inputs by now, so it is stored with the next batch or never.
     pub(crate) fn let_go(&self) -> LetGo {
         let mut handed_out = lock(&self.handed_out);
         let before = handed_out.len();
@@ -251,8 +253,8 @@ impl Environments {
     }
 
     /// Removes environments that have no hold and that no stored task names. `in_use` must be read
-    /// after everything in progress at the time of `let_go` is stored. Environments that were
-    /// handed out after `let_go` are kept.
+    /// after the inputs that the engine had at the time of `let_go` are stored. Environments that
+    /// were handed out after `let_go` are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
         let mut unused = Vec::new();
@@ -266,8 +268,8 @@ impl Environments {
             }
         }
         for (name, path) in unused {
-            // The lock is taken separately for each removal, so that handing out an environment
-            // waits for at most one.
+            // The lock is taken separately for each removal, so that a caller that needs an
+            // environment waits for at most one removal.
             let handed_out = lock(&self.handed_out);
             if !handed_out.contains_key(name.as_str())
                 && let Err(error) = fs::remove_file(path)
@@ -283,7 +285,7 @@ impl Environments {
         if path.exists() {
             return Ok(());
         }
-        // The task that names this file is stored later.
+        // The file must be durable now, because the task that names it is stored later.
         fsx::replace(&path, Lasting::PowerCut, bytes).map(drop)
     }
 }
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_restored_without_its_environment_gets_the_one_of_the_restoring_command() {
+    fn a_task_restored_without_its_environment_gets_the_restoring_commands_environment() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn environments_that_are_neither_held_nor_named_are_removed() {
+    async fn environments_without_a_hold_and_without_a_task_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -377,7 +379,7 @@ mod tests {
         let refused = keep("refused").await.digest.clone();
         let let_go = environments.let_go();
         assert!(!let_go.is_nothing());
-        // The task is submitted after the record is made and before the removal.
+        // This environment is handed out after `let_go` and before `prune`.
         let late = keep("late").await.digest.clone();
         environments.prune(let_go, &[named.to_string()]).unwrap();
         for stays in [&held.digest, &again.digest, &named, &late] {

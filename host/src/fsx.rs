@@ -10,12 +10,12 @@ use std::{
 use tempfile::NamedTempFile;
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
-/// the whole new one.
+/// the whole new file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lasting {
-    /// The replacement survives the end of this process. After a power cut the file may be the old
-    /// one or empty. This is sufficient for files that are written or checked at the next start.
-    /// Nothing is synced.
+    /// The replacement survives the end of this process. After a power cut the file may have its
+    /// old contents or be empty. This is sufficient for files that are written again or checked at
+    /// the next start. Nothing is synced.
     Process,
     /// The replacement survives a power cut once the call has returned: the bytes are synced before
     /// the file gets its name, and the directory after that.
@@ -56,13 +56,14 @@ pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()>
     Ok(())
 }
 
-/// Whether anything has this path, even a link whose target does not exist.
+/// Whether a file, a directory or a link exists at this path. A link counts even if its target does
+/// not exist.
 pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Writes a file for a reader that learns of the file only afterwards. Nothing is synced, and a
-/// reader that opens it earlier may see any part of it.
+/// Writes a file that is read only after this call has returned. Nothing is synced, and a reader
+/// that opens the file during the call may see any part of it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private()
         .create(true)

@@ -1,9 +1,10 @@
-//! Identifies the process of a data directory's host for processes that cannot ask the host: the
-//! holder of the lock writes its identity into the lock file.
+//! Identifies the host process of a data directory, for processes that cannot ask the host itself.
+//! The process that holds the lock of the directory writes its identity into the lock file.
 //!
 //! Pids are reused, so the start time is recorded too. Within one boot, pid and start time together
-//! identify a process. The inode of the lock file is recorded as well: in a copy of a data
-//! directory, the record names the host of the original.
+//! identify a process. The inode of the lock file is recorded as well. In a copy of a data
+//! directory, the record names the host of the original directory, and the lock file has another
+//! inode.
 
 use std::{
     fs::File,
@@ -32,7 +33,7 @@ pub(crate) struct HostProcess {
 }
 
 impl HostProcess {
-    /// Records this process. It must hold the lock.
+    /// Records this process. The process must hold the lock.
     pub(crate) fn note(lock: &mut File) -> io::Result<()> {
         let pid = std::process::id();
         let unseen = || io::Error::other("/proc is not mounted, or does not show this process");
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copied_record_names_no_host() {
+    fn a_record_in_a_copied_data_directory_names_no_host() {
         let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [layout, copy] = dirs.each_ref().map(|dir| Layout::new(dir.path()));
         HostProcess::note(&mut File::create(layout.lock()).unwrap()).unwrap();

@@ -49,13 +49,14 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
-    /// A restore in progress. The next host or restore removes this directory if it is left behind.
+    /// Directory of a restore in progress. If the restore dies, the next host or restore removes
+    /// the directory.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.root.join("restoring")
     }
 
-    /// A complete restore. The restore moves the contents of this directory into place; if the
-    /// restore dies before that, the next host or restore does so.
+    /// Directory with a complete restore. The restore moves the contents of this directory into
+    /// place. If the restore dies before that, the next host or restore moves them.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
     }
@@ -123,7 +124,7 @@ impl Layout {
             "" => 0,
             segment => segment.strip_prefix('.')?.parse().ok().filter(|n| *n > 0)?,
         };
-        // Each log has exactly one valid file name.
+        // Other spellings of the number, such as `.01`, are refused.
         let same = segment.is_empty() || segment == format!(".{number}");
         let attempt = attempt.parse().ok()?;
         same.then_some((attempt, number))
@@ -208,16 +209,17 @@ impl Layout {
         self.check_socket_dir()
     }
 
-    /// Refuses a socket that somebody else could have put there. In `/tmp` anyone can guess the
-    /// name of the directory, so links are not followed there. The data directory may be a link
-    /// that the user made.
+    /// Refuses the directory of the socket if another user could have put a socket there. In `/tmp`
+    /// anyone can guess the name of the directory, so a link is not followed. If the data directory
+    /// is a link, it is followed, because the user may have made it.
     pub(crate) fn check_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         let Some(dir) = socket.parent() else {
             return Ok(());
         };
         let (meta, forbidden) = if dir == self.root {
-            // Before the first host runs in it, the directory has the mode that the user chose.
+            // Before the first host runs in the directory, it has the mode that the user chose, so
+            // the mode is not checked.
             let is_used = fs::symlink_metadata(&socket).is_ok();
             (fs::metadata(dir)?, if is_used { 0o022 } else { 0 })
         } else {
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_data_directory_gets_a_short_socket() {
+    fn the_socket_of_a_data_directory_with_a_long_path_is_in_tmp() {
         let near = Layout::new("/data");
         assert_eq!(near.socket(), Path::new("/data/host.sock"));
         let far = Layout::new(format!("/{}", "d".repeat(120)));

@@ -62,10 +62,11 @@ use crate::{
     environment::Environment,
 };
 
-/// Runs the program with the arguments of the process, the first of which is its name.
+/// Runs the program with the arguments of the process. The first argument is the name of the
+/// program.
 ///
-/// Calls that must be fast, or that must not use the data directory (the version, the supervisor,
-/// the compiler of components) are handled first.
+/// Commands that must be fast or must not use the data directory (the version, the supervisor, the
+/// compiler of components) are handled first.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("--version" | "-V") if arguments.len() == 2 => {
@@ -137,7 +138,8 @@ fn start_error(error: serve::ServeError) -> AppError {
     let kind = match &error {
         serve::ServeError::Taken { .. } => ErrorKind::Conflict,
         serve::ServeError::NoSpace { .. } => ErrorKind::StoreFull,
-        // As long as the original's tasks run, it helps nobody to wait for another host.
+        // Callers wait for another host if the kind is `Unavailable`. This is useless as long as
+        // the tasks of the original directory run.
         serve::ServeError::Supervise(supervise::SuperviseError::Copied { .. }) => {
             ErrorKind::Forbidden
         }
@@ -188,8 +190,8 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
         .map_err(|error| failed(&error))
 }
 
-/// Creates a host within this process that answers requests which only read. It is used if no host
-/// runs.
+/// Creates a host within this process. It is used if no host runs, and answers only requests that
+/// change nothing.
 fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;

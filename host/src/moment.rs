@@ -1,14 +1,14 @@
 //! Parses times as people write them: `18:00`, `tomorrow 06:00`, `mon 9am`, `+2h`, `yesterday`, and
 //! RFC 3339 with a zone.
 //!
-//! Times without a zone are in the local time of the given zone. A time skipped when the clock is
-//! set forward is shifted by the same amount: 02:30 becomes 03:30. If a time occurs twice because
-//! the clock is set back, the first is meant, unless a future time is needed and only the second is
-//! still in the future.
+//! Times without a zone are in the local time of the given zone. A time that is skipped because the
+//! clock is set forward is shifted by the same amount: 02:30 becomes 03:30. If a time occurs twice
+//! because the clock is set back, the first occurrence is used. If a future time is needed and the
+//! first occurrence is over, the second is used.
 //!
-//! A time without a day is the nearest one in the direction that the caller needs: `18:00` is the
-//! next 18:00 for a start, and the most recent one for the beginning of a list. A day without a
-//! time means the beginning of that day.
+//! A time without a day means the nearest such time in the direction that the caller needs: `18:00`
+//! is the next 18:00 for a start, and the most recent 18:00 for the beginning of a list. A day
+//! without a time means the beginning of that day.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use jiff::{
 
 use crate::{clock, text, units};
 
-/// Number of days within which a weekday is unique.
+/// Number of days in a week.
 const WEEK_DAYS: i8 = 7;
-/// Length limit of a quoted text.
+/// Maximum number of characters of a text that an error quotes.
 const SHOWN_CHARS: usize = 60;
 
-/// Whether an ambiguous time is to be found in the past or in the future.
+/// The direction in which the nearest matching time is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Toward {
     Past,
@@ -215,7 +215,7 @@ impl Words {
 /// The times at which a clock shows a given time of day.
 struct Shown {
     first: Timestamp,
-    /// The second time. Equal to the first, unless the time of day occurs twice.
+    /// The second time. If the time of day occurs only once, it equals the first time.
     second: Timestamp,
 }
 
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_parsed_as_the_nearest_future_ones() {
+    fn times_are_parsed_as_the_nearest_times_in_the_future() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Future, Some(expected));
         };
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_parsed_as_the_nearest_past_ones() {
+    fn times_are_parsed_as_the_nearest_times_in_the_past() {
         let check = |text: &str, expected: &str| {
             check(text, Toward::Past, Some(expected));
         };
@@ -483,7 +483,7 @@ mod tests {
 
     /// On 25 October 2026 clocks go from 03:00 back to 02:00.
     #[test]
-    fn first_of_two_equal_times_is_meant_unless_only_the_second_is_in_the_future() {
+    fn the_second_of_two_equal_times_is_used_only_if_the_first_is_over() {
         let check = |text: &str, toward: Toward, now: &str, expected: &str| {
             assert_eq!(read(text, toward, now).as_deref(), Ok(expected), "{text:?}");
         };
@@ -492,7 +492,7 @@ mod tests {
             "Sun 2026-10-25 02:30:00 +01:00",
         );
         let (before, after) = ("2026-10-24T20:00:00+02:00", "2026-10-25T12:00:00+01:00");
-        // At this time both the first and the second 02:30 are in the future.
+        // At this time the first 02:30 is over, and the second is in the future.
         let between = "2026-10-25T02:10:00+01:00";
         check("02:30", Toward::Future, before, first);
         check("2026-10-25 02:30", Toward::Future, before, first);

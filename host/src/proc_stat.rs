@@ -49,8 +49,9 @@ pub(crate) fn try_stat(pid: u32) -> io::Result<Option<Stat>> {
     Ok(unless_gone(read())?.flatten())
 }
 
-/// What `/proc` says about a process: `None` if the process has ended. If descriptors or memory are
-/// lacking, nothing is known about the process, which is an error.
+/// Converts the result of a read from `/proc`: the errors of a process that has ended become
+/// `None`. Other errors, such as a lack of descriptors or memory, do not show whether the process
+/// has ended, and are returned.
 pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(found) => Ok(Some(found)),
@@ -64,7 +65,8 @@ pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether this process is alive. Another process that got its pid later does not count.
+/// Whether the process with this pid and start time is alive. Another process that got the same pid
+/// later does not count.
 pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
     stat(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
 }
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_process_that_has_ended_is_gone() {
+    fn only_the_errors_of_a_process_that_has_ended_count_as_gone() {
         let read = |error: Errno| unless_gone::<()>(Err(error.into())).map_err(|it| it.kind());
         assert_eq!(read(Errno::NOENT), Ok(None));
         assert_eq!(read(Errno::SRCH), Ok(None));

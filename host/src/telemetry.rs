@@ -1,8 +1,9 @@
 //! The host's own log: lines with time, level and message, on standard error in the foreground and
 //! in `host.log` in the background.
 //!
-//! A full file is renamed and a new one is started. So the size of both together is bounded,
-//! however much a guest logs. Text is escaped here, because lines quote file names, git and guests.
+//! A full file is renamed and a new file is started, so the total size of both files is limited,
+//! however much a guest logs. Text is escaped here, because lines quote names of files, output of
+//! git and text of guests.
 
 use std::{
     fmt,
@@ -117,8 +118,8 @@ impl Write for LogFile {
     /// Writes a line. A line is never split between two files.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.bytes >= self.most_bytes && self.begin_anew().is_err() {
-            // Writing continues in the current file. The next try follows after the same number of
-            // bytes.
+            // The file cannot be renamed, so writing continues in it. The next try follows after
+            // `most_bytes` more bytes.
             self.bytes = 0;
         }
         let written = self.file.write(line)?;

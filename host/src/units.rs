@@ -56,7 +56,7 @@ pub(crate) fn duration_word(duration: Duration) -> String {
 }
 
 /// Parses digits with an optional point, without a sign or exponent. Words such as `inf` are
-/// refused, because JSON has no such number, and because such a limit would be no limit.
+/// refused, because JSON has no infinite number, and because an infinite limit would be no limit.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
     let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_only_digits_and_a_point() {
+    fn decimals_consist_only_of_digits_and_a_point() {
         let check = |text: &str, expected: Option<f64>| {
             assert_eq!(decimal(text), expected, "{text:?}");
         };

@@ -1,7 +1,7 @@
 //! The local time zone: `TZ` if it is set, or else the machine's zone, or else UTC.
 //!
-//! Only one file of the time zone database is read, and only if it is needed. Libraries scan the
-//! whole database instead.
+//! Only one file of the time zone database is read, and only if it is needed. A time zone library
+//! would scan the whole database.
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
@@ -11,7 +11,7 @@ use crate::config;
 
 const DATABASE: &str = "/usr/share/zoneinfo";
 const MACHINE: &str = "/etc/localtime";
-/// Size limit of a zone file, fifty times the largest one.
+/// Size limit of a zone file. It is fifty times the size of the largest existing file.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// The zone of this process, which does not change while it runs.

@@ -1,4 +1,5 @@
-//! How a process is scheduled besides its niceness: what `taskset`, `chrt` and `ionice` set.
+//! Scheduling of a process besides its niceness: the properties that `taskset`, `chrt` and `ionice`
+//! set.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -20,7 +21,7 @@ struct Policy {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Processors {
-    /// All processors of the machine, however many it has later.
+    /// All processors of the machine, including processors that are added later.
     All,
     Some(CpuSet),
 }
@@ -56,7 +57,8 @@ impl Scheduling {
         }
     }
 
-    /// Applies the scheduling to this process as far as permitted.
+    /// Applies the scheduling to this process. A property that this process may not change is
+    /// skipped.
     pub(super) fn take_on(&self) {
         let own = Self::of_this_process();
         if let Some(processors) = self
@@ -73,7 +75,7 @@ impl Scheduling {
         }
     }
 
-    /// Takes one word of the encoding. Unknown names and values that make no sense are skipped.
+    /// Parses one word of the encoding. Skips an unknown name or an invalid value.
     pub(super) fn read(&mut self, name: &str, pair: (Option<u64>, Option<u64>)) {
         match (name, pair) {
             ("policy", (Some(number), Some(priority))) => {
@@ -106,10 +108,10 @@ impl Scheduling {
         }
     }
 
-    /// Words for the encoding: `policy=POLICY:PRIORITY`, `io=PRIORITY:0`, and `cpusN=LOW:HIGH`, the
-    /// mask of the 128 processors from N × 128 on, or `cpus=-:-` for all. Each word has a pair of
-    /// numbers as a limit has, since older versions skip an unknown name only if its value has this
-    /// form.
+    /// Words of the encoding: `policy=POLICY:PRIORITY`, `io=PRIORITY:0` and the processors.
+    /// `cpusN=LOW:HIGH` is the mask of 128 processors, of which the first has the number N × 128.
+    /// `cpus=-:-` means all processors. The value of each word is a pair of numbers, like the value
+    /// of a limit, because older versions skip an unknown name only if its value has this form.
     pub(super) fn words(&self) -> Vec<String> {
         let policy = self
             .policy

@@ -3,9 +3,9 @@
 //! ```text
 //! inputs/ATTEMPT/          CLAUDINE_INPUTS
 //!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task whose output is used,
-//!                          by its name, or by its id if the name cannot be a file name
-//!     output               an agent's result, or else the end of its transcript; of a command all
-//!                          of standard output
+//!                          named after the task, or after its id if the name is not usable
+//!     output               of an agent: its result, or the end of its transcript if it has none;
+//!                          of a command: all of its standard output
 //!     stderr
 //!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal, git
 //!   previous/              CLAUDINE_PREVIOUS: the same for the attempt that this one continues
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The files exist before the first process starts, and are removed when the attempt has ended.
-//! They are not synced, so after a power cut they may be empty. No process that could read them is
-//! alive then: files of an earlier boot are removed and written again.
+//! They are not synced, so they may be empty after a power cut. No process that reads them survives
+//! a power cut, so files of an earlier boot are removed and written again.
 
 use std::{
     collections::BTreeSet,
@@ -34,14 +34,14 @@ use crate::{
     supervise::log::{Channel, LogReader, Piece, gap_text},
 };
 
-/// Directory with everything passed to an attempt.
+/// Variable with the path of the directory of everything that is passed to an attempt.
 pub(crate) const INPUTS: &str = "CLAUDINE_INPUTS";
-/// Directory with the results of the attempt that this one continues.
+/// Variable with the path of the directory of the results of the attempt that is continued.
 const PREVIOUS: &str = "CLAUDINE_PREVIOUS";
-/// File with the new instructions.
+/// Variable with the path of the file with the new instructions.
 const CONTEXT: &str = "CLAUDINE_CONTEXT";
 
-/// Name that no task's directory gets, since it is the directory of the previous attempt.
+/// Name of the directory of the previous attempt. The directory of a task never gets this name.
 const PREVIOUS_DIRECTORY: &str = "previous";
 
 /// Everything that is passed to an attempt.
@@ -98,8 +98,8 @@ pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)
     variables
 }
 
-/// Writes all files, completely or not at all. An existing directory was written completely by an
-/// earlier host.
+/// Writes all files, completely or not at all. If the directory exists, an earlier call or host has
+/// written it completely, and it is left unchanged.
 pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::Result<()> {
     let directory = layout.inputs(attempt);
     if directory.exists() {
@@ -118,7 +118,7 @@ pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::R
     fs::rename(&unfinished, &directory)
 }
 
-/// Removes files of an earlier boot. Must be called before anything is written.
+/// Removes files of an earlier boot. Must be called before the first call of `write`.
 pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> {
     let file = layout.inputs_boot();
     let noted = match fs::read(&file) {

@@ -2,11 +2,11 @@
 //!
 //! A checkpoint is assembled on request from stored data (row, outputs, log), so it cannot disagree
 //! with this data. It is passed to tasks that use the output of other tasks, and to attempts that
-//! continue an earlier one: as text before a prompt ([`words`]), and as files and variables
-//! ([`files`]). It never becomes part of a command line or a script.
+//! continue an earlier attempt: as text before a prompt ([`words`]), and as files and variables
+//! ([`files`]). A checkpoint never becomes part of a command line or a script.
 //!
-//! The state that a running guest saves in order to continue later is something else:
-//! [`DocumentKey::Checkpoint`], which only the guest reads.
+//! [`DocumentKey::Checkpoint`] is something else: the state that a running guest saves in order to
+//! continue later. Only the guest reads that state.
 
 pub(crate) mod files;
 pub(crate) mod words;
@@ -40,7 +40,7 @@ pub(crate) struct Checkpoint {
     pub(crate) task: TaskId,
     pub(crate) name: Option<String>,
     pub(crate) executor: String,
-    /// Number of the attempt; none for a task that ended without one.
+    /// Number of the attempt; `None` for a task that ended without an attempt.
     pub(crate) attempt: Option<u32>,
     pub(crate) outcome: Outcome,
     pub(crate) reason: Option<Reason>,
@@ -80,8 +80,9 @@ pub(crate) enum CheckpointError {
     },
 }
 
-/// The checkpoint of a finished task: that of its last attempt, unless the task was retried and
-/// ended before another attempt began.
+/// The checkpoint of a task. It describes the attempt that decided the task's outcome or, if the
+/// task has not ended, the last attempt that has ended. If a task was retried and ended before
+/// another attempt began, its checkpoint describes no attempt.
 pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, CheckpointError> {
     let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
     let last = match task.end() {
@@ -184,7 +185,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reads the output that is passed to other tasks, unless there is a result.
+    /// Reads the output that is passed to other tasks. If the attempt has a result, the result is
+    /// passed instead, and nothing is read.
     pub(crate) async fn read_for_others(
         &mut self,
         transcripts: &Transcripts,

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::Checkpoint;
 
-/// Size limit of all results together; each has an equal share. A result that is longer than its
-/// share is cut at the beginning; the files have the whole output.
+/// Size limit of all results together. Each result gets an equal share of it. If a result is longer
+/// than its share, its beginning is cut off. The whole output is in the files.
 const RESULTS_BYTES: usize = 1 << 20;
 /// Size limit of one result.
 const RESULT_BYTES: usize = 64 << 10;
@@ -19,7 +19,7 @@ pub(crate) struct Used<'a> {
     pub(crate) files: &'a Path,
 }
 
-/// The attempt that this one continues, with the new instructions.
+/// The earlier attempt that is continued, with the new instructions.
 pub(crate) struct Resumed<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) context: &'a str,

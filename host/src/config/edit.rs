@@ -36,7 +36,8 @@ const LISTS: [&str; 5] = [
 ];
 /// Prefix of plugin tables, whose settings only the plugins know.
 const PLUGINS: &str = "plugins.";
-/// Similarity from which a name is suggested in place of another. 1 means identical.
+/// Minimum similarity at which a known name is suggested in place of an unknown one. 1 means
+/// identical.
 const LIKELY: f64 = 0.6;
 
 /// Checks that a host could start with this text as its configuration file.
@@ -107,7 +108,8 @@ fn set(table: &mut dyn TableLike, key: &str, value: Value) {
     }
 }
 
-/// Parses a value as given on the command line: strings need no quotes, lists no brackets.
+/// Parses a value as given on the command line: a string needs no quotes, and a list needs no
+/// brackets.
 fn of(name: &str, value: &str) -> Value {
     let read = value.trim().parse::<Value>().ok();
     let is_list = LISTS.contains(&name);

@@ -14,7 +14,7 @@ use super::{ConfigError, matches, values::Setting};
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
     /// The highest authority of a task that a request may submit: the most powerful permission mode
-    /// allowed for an agent, or the name of a step.
+    /// allowed for an agent, or the name of a step (`read`, `edit`, `run` or `full`).
     pub(crate) max_permission_mode: String,
     /// Allowed merge strategies. The strategies that are not allowed by default have effects
     /// outside the worktree.
@@ -47,7 +47,8 @@ impl Default for McpCeiling {
     }
 }
 
-/// Permission modes of agents with their steps, and the steps themselves.
+/// Accepted values of `max_permission_mode`, each with its step: the permission modes of agents,
+/// and the names of the steps.
 const MODES: [(&str, Step); 11] = [
     ("plan", Step::Read),
     ("dontAsk", Step::Read),
@@ -174,7 +175,8 @@ impl McpCeiling {
         !is_dangerous(name) && self.env.iter().any(|rule| matches(rule, name))
     }
 
-    /// Whether a task may run any command, which makes the other limits ineffective.
+    /// Whether a request may use the executor `shell`, whose tasks can run any command. This makes
+    /// the other limits ineffective.
     pub(crate) fn allows_commands(&self) -> bool {
         self.executors.iter().any(|name| name == "shell")
     }
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_variables_may_be_set_and_dangerous_ones_never() {
+    fn only_listed_variables_that_are_not_dangerous_may_be_set() {
         let usual = McpCeiling::default();
         for name in ["CI", "RUST_LOG", "LC_ALL"] {
             assert!(usual.may_set(name), "{name}");
@@ -259,7 +261,7 @@ mod tests {
             "npm_config_script_shell",
         ] {
             assert!(!all.may_set(name) && !usual.may_set(name), "{name}");
-            // To list a dangerous variable by name is an error at once.
+            // A setting that lists a dangerous variable by its name is refused.
             let error = ceiling(&format!("env = [{name:?}]")).unwrap_err();
             assert!(error.contains("mcp.env"), "{error}");
         }

@@ -1,10 +1,11 @@
 //! Settings of a host. They are read once, at the start of the host, from its file, the environment
-//! and the command line. Then they are validated and typed.
+//! and the command line. Then they are validated and converted to types.
 //!
 //! Only this module of the host reads the environment. Later sources override earlier ones: file,
 //! environment, command line. An invalid value is never silently replaced by a default: it causes
-//! an error that names the value and its source. Only an invalid setting in the environment is
-//! reported and ignored; a variable that tells where a file or directory is must be valid.
+//! an error that names the value and its source. There is one exception: an invalid setting in the
+//! environment is reported and ignored. A variable that contains the path of a file or directory
+//! must still be valid.
 
 mod edit;
 mod mcp;
@@ -64,8 +65,8 @@ pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1
 /// Size limit of the configuration file.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// Minimum of the output limit, so that a whole piece of the output's beginning and of its end can
-/// be kept.
+/// Minimum of the output limit. It is enough to keep one whole piece of the output's beginning and
+/// one of its end.
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 
 /// An invalid setting.
@@ -104,7 +105,7 @@ fn meant(name: Option<&str>) -> String {
     name.map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
 }
 
-/// The configuration file as written.
+/// The contents of the configuration file, before they are validated.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
@@ -157,7 +158,7 @@ const SESSION_VARIABLES: [&str; 12] = [
     RESTRAINED,
 ];
 
-/// Variables that make git use another repository than the one of the working directory. Hooks run
+/// Variables that make git use a repository other than that of the working directory. Hooks run
 /// with these variables, but a task outlives the hook that submits it, and may work in another
 /// repository.
 pub(crate) const GIT_ELSEWHERE: &[&str] = &[
@@ -201,7 +202,7 @@ pub(crate) struct Overrides {
     pub(crate) begin: Begin,
 }
 
-/// What a host does at its start, before it starts any task.
+/// The action of a host at its start, before it starts any task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Begin {
     #[default]
@@ -221,8 +222,8 @@ pub(crate) struct Settings {
     /// The configuration file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) limits: Limits,
-    /// Number of slots from the command line, which overrides a number that was set earlier by
-    /// hand.
+    /// Number of slots from the command line. It overrides a number that was set earlier with
+    /// `claudine slots`.
     pub(crate) given_slots: Option<Slots>,
     pub(crate) begin: Begin,
     pub(crate) max_output_bytes: u64,
@@ -252,8 +253,8 @@ pub(crate) fn process_environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// A variable as text. Invalid UTF-8 is an error: if it counted as unset, a command would use
-/// another directory than the one that was named.
+/// A variable as text. Invalid UTF-8 is an error, because a command would use the wrong directory
+/// if such a variable counted as unset.
 pub(crate) fn text_of(
     env: Environment<'_>,
     name: &'static str,
@@ -275,8 +276,8 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
-/// The data directory: the given one, or else `$CLAUDINE_DATA_DIR`, or else
-/// `$XDG_STATE_HOME/claudine`, or else `~/.local/state/claudine`.
+/// The data directory: `given`, or else `$CLAUDINE_DATA_DIR`, or else `$XDG_STATE_HOME/claudine`,
+/// or else `~/.local/state/claudine`.
 pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return std::path::absolute(path).map_err(|source| ConfigError::Read {
@@ -320,7 +321,8 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     Ok(directory.join("claudine/config.toml"))
 }
 
-/// The file to read. A file that was named explicitly must exist.
+/// The configuration file to read; `None` if there is none. A file that `CLAUDINE_CONFIG` names
+/// must exist.
 fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     match file_path(env) {
         Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
@@ -600,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn only_variables_with_our_names_are_read() {
+    fn only_variables_with_the_prefix_claudine_are_read() {
         let settings = load(&[
             ("HOME", "/h"),
             ("CLAUDINE_TASK_TIMEOUT", "1h30m"),

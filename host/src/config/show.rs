@@ -74,7 +74,7 @@ pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
 fn number(number: f64) -> serde_json::Value {
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "it is whole, and small enough to be exact"
+        reason = "the number is whole, and small enough to be exact"
     )]
     if number.fract() == 0.0 && number.abs() < 1e15 {
         (number as i64).into()

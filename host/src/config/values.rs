@@ -7,7 +7,7 @@ use claudine_domain::capacity::Slots;
 use super::{ConfigError, OUTPUT_MIN_BYTES};
 use crate::{text::shortened, units};
 
-/// Length limit of a quoted value.
+/// Maximum number of characters of a value that an error quotes.
 const SHOWN_CHARS: usize = 80;
 const MIN_KEEP: Duration = Duration::from_secs(1);
 const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
@@ -114,7 +114,7 @@ impl Setting<'_> {
     }
 }
 
-/// Parses `auto` or a number of slots from another source.
+/// Parses `auto` or a number of slots from a source other than the settings.
 pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
     Setting { source, name }.slots(value)
 }

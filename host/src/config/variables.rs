@@ -85,7 +85,8 @@ impl Read<'_> {
         let Some(value) = (self.env)(name) else {
             return;
         };
-        // No setting contains the character that replaces invalid UTF-8, so that it is refused.
+        // Invalid UTF-8 is replaced by a character that no setting accepts, so the value is
+        // refused.
         let value = value.to_string_lossy();
         let source = "environment";
         match parse(Setting { source, name }, &value) {

@@ -43,14 +43,16 @@ impl Standing {
 pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     pub(crate) standing: Standing,
-    /// Whether the main checkout cannot be found. If so, the path is that of the repository.
+    /// Whether this is the main checkout and cannot be found. If so, `path` is that of the
+    /// repository.
     pub(crate) is_hidden: bool,
-    /// Whether the directory is missing, perhaps only for a while: it may be on a drive that is not
-    /// mounted. Git then still counts the branch as used.
+    /// Whether the directory is missing. It may be missing only for a while, for example on a drive
+    /// that is not mounted, so git still counts the branch as used.
     pub(crate) is_missing: bool,
 }
 
-/// The cause and the ways out, for messages about a branch that is in use in a missing directory.
+/// End of messages about a branch that is in use in a missing directory: the cause, and what the
+/// user can do.
 const MISSING: &str = "that directory is missing; bring it back, for example by mounting its drive, or make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked)";
 
 impl Checkout {
@@ -74,8 +76,8 @@ struct Entry {
 }
 
 impl Git {
-    /// The directories in which a branch is used. `main` is the place of the main checkout if git
-    /// cannot find it.
+    /// The directories in which a branch is used. `main` is the path of the main checkout, for
+    /// repositories from which git cannot find it.
     pub(crate) async fn checkouts_of(
         &self,
         branch: &BranchRef,
@@ -186,17 +188,18 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Switches this checkout, which is at the commit of a branch, to this branch. Uses the
-    /// branch's full name, since `worktree add` and `switch` would take a tag of the same name.
+    /// Switches this checkout to a branch. The checkout must be at the branch's commit. Uses the
+    /// branch's full name, because `worktree add` and `switch` would use a tag of the same name
+    /// instead.
     pub(crate) async fn stand_on(&self, branch: &BranchRef) -> Result<(), GitError> {
         let full = branch.full();
         let arguments = ["symbolic-ref", "-m", "claudine: made", "HEAD", &full];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Removes a checkout that was looked at and had nothing to lose. Git checks this once more,
-    /// unless the checkout contains repositories: git does not remove such a checkout unless it is
-    /// forced.
+    /// Removes a checkout in which `look` has found nothing that would be lost. Git checks this
+    /// once more. If the checkout contains repositories, the removal is forced and git does not
+    /// check it, because git would refuse the removal otherwise.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
         let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
         if look.has_repositories() {
@@ -212,10 +215,10 @@ impl Git {
         unless_unknown(self.change(&spec.arg(path).limit(LONG)).await)
     }
 
-    /// Makes git forget this checkout if its directory is missing, and keeps its commits that are
-    /// on no branch. Another checkout whose directory is missing may belong to a person, who has
-    /// moved it or keeps it on a disk that is not mounted. Returns whether the ref of kept commits
-    /// is known to exist.
+    /// Makes git forget the checkout at `path` if its directory is missing, and keeps its commits
+    /// that are on no branch. Other checkouts whose directories are missing stay known to git,
+    /// because a person may have moved such a checkout, or may keep it on a disk that is not
+    /// mounted. Returns whether the ref of kept commits is known to exist.
     pub(crate) async fn forget_missing(
         &self,
         path: &Path,
@@ -225,7 +228,8 @@ impl Git {
             return Ok(false);
         }
         let is_kept = match self.git_dir_for(path).await? {
-            // Git reads the notes about the checkout from this directory, without the checkout.
+            // Git reads its notes about the checkout from this directory, so the checkout itself is
+            // not needed.
             Some(git_dir) => {
                 let git = self.in_repository(git_dir).with_identity().await?;
                 git.keep_abandoned(keeping).await?
@@ -238,7 +242,7 @@ impl Git {
     }
 }
 
-/// Accepts that a checkout was not removed if git does not know it.
+/// Ignores the error that git does not know the checkout.
 fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
     match removed {
         Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
@@ -247,7 +251,8 @@ fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
 }
 
 fn entries(list: &str) -> Vec<Entry> {
-    // An entry ends with an empty line, which here is two NULs in a row.
+    // Each line ends with NUL, and each entry ends with an empty line, so there are two NULs in a
+    // row after an entry.
     list.split("\0\0")
         .filter_map(|entry| {
             let mut lines = entry.split('\0');
@@ -267,15 +272,16 @@ fn entries(list: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// The git directory of a linked checkout. The checkout's `.git` is a file that names it.
+/// The git directory of a linked checkout. The checkout's `.git` is a file that names the git
+/// directory.
 fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(checkout.join(".git")).ok()?;
     let path = text.strip_prefix("gitdir: ")?;
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
 }
 
-/// The git directory of a linked checkout whose directory is missing. Git has noted there where the
-/// checkout's `.git` was.
+/// The git directory of a linked checkout whose directory is missing. In each git directory, git
+/// has noted the path of the checkout's `.git`.
 fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
     let mut git_dirs = fsx::entries(&repository.join("worktrees"))
         .ok()?
@@ -286,10 +292,10 @@ fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
     })
 }
 
-/// How a branch is used during a rebase or a bisect. No branch is checked out then, but git notes
-/// the branch in these files, and reads them before it deletes a branch.
+/// How a branch is used by a rebase or a bisect in progress. In this case no branch is checked out,
+/// but git notes the branch in the files below, and reads these files before it deletes a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
-    // A file may name another branch, whose name may not be valid UTF-8.
+    // Invalid UTF-8 is accepted, because a file may name another branch with such a name.
     let read = |file: &str| {
         let bytes = fs::read(git_dir.join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -304,7 +310,7 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     if rebases.iter().any(|file| is_named(file)) {
         return Some(Standing::Rebased);
     }
-    // The file has a branch name, mostly the short one, or the hash of a commit.
+    // The file contains the name of a branch, mostly the short name, or the hash of a commit.
     let start = read("BISECT_START");
     let start = start.trim_end();
     (start == branch.name() || start == full).then_some(Standing::Bisected)

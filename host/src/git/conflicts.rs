@@ -27,7 +27,7 @@ const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
 const MARK_BYTES: usize = 64;
 
-/// Which sides still have a file that both sides have changed.
+/// The sides of a merge that still have a conflicting file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Sides {
     ours: bool,
@@ -105,7 +105,8 @@ impl Git {
         }
         let told = told.into_iter().filter(|path| marked.contains(path));
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
-        // The files are added only if none is unresolved: until then, each file can still be reset.
+        // The files are added only once all files are resolved, so that each file can be reset
+        // until then.
         if open.is_empty() && !done.is_empty() {
             let add = Spec::changes(["add", "--sparse", "--"]);
             let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
@@ -126,7 +127,7 @@ impl Git {
         Ok(found)
     }
 
-    /// The files that somebody has marked for git as resolved.
+    /// The files that somebody has marked as resolved with `git add` or `git rm`.
     async fn told_resolved(&self) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--resolve-undo", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
@@ -201,8 +202,8 @@ fn find_marker(file: impl io::Read) -> io::Result<bool> {
     }
 }
 
-/// Whether a line is `<<<<<<< main` or `>>>>>>> fix`. A repository may be configured to use longer
-/// markers.
+/// Whether a line is a conflict marker, such as `<<<<<<< main` or `>>>>>>> fix`. A repository may
+/// be configured to use longer markers.
 fn is_marker(line: &[u8]) -> bool {
     let Some(sign @ (b'<' | b'>')) = line.first() else {
         return false;
@@ -237,7 +238,7 @@ mod tests {
     }
 
     /// A repository in which both sides have changed `te*t` and `binary`. One side removed `gone`,
-    /// and the other changed it.
+    /// and the other side changed it.
     fn conflicting() -> Person {
         let person = Person::new("");
         let write = |text: &str, binary: &str| {

@@ -1,6 +1,6 @@
 //! The diff of a task, for people to read.
 //!
-//! The user's settings for how a diff looks apply, but settings that run programs do not: no
+//! The user's settings for the look of a diff apply. Settings that run programs do not apply, so no
 //! external program compares files or converts them to text. The output is bounded.
 
 use std::{
@@ -31,7 +31,7 @@ const OPTIONS: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
     Patch,
-    /// A list of the changed files, in this width.
+    /// A list of the changed files, at most this many columns wide.
     Stat(u16),
 }
 
@@ -89,7 +89,7 @@ impl Git {
     ) -> Result<Diff, GitError> {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
-        // Only the names of new files are added.
+        // Only the names of new files are added to the temporary index, not their contents.
         let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(&index.0);
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
@@ -109,7 +109,7 @@ impl Git {
             .await?;
         match copied {
             Ok(()) => Ok(copy),
-            // A checkout without files has no index. Git makes the copy then.
+            // A checkout without files has no index. In this case git creates the temporary index.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(copy),
             Err(source) => Err(GitError::Read {
                 path: git_dir.join("index"),
@@ -133,8 +133,8 @@ impl Git {
     }
 }
 
-/// Copies an index with its modification time: git trusts an index only if it is newer than the
-/// files.
+/// Copies an index and keeps its modification time, because git trusts an index only if it is newer
+/// than the files.
 fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
     let time = fs::metadata(from)?.modified()?;
     fs::copy(from, to)?;
@@ -146,7 +146,8 @@ fn spec(wanted: Wanted<'_>, commits: &[&Commit]) -> Spec {
         Shape::Patch => "--patch".to_owned(),
         Shape::Stat(columns) => format!("--stat={columns}"),
     };
-    // A `*` in a path matches only itself, and the path counts from the top, wherever git runs.
+    // In this form, a `*` in the path matches only itself, and the path is relative to the top of
+    // the checkout even if git runs in another directory.
     let path = wanted.path.map(|path| format!(":(top,literal){path}"));
     let commits = commits.iter().map(|commit| commit.hash().to_owned());
     let rest = commits.chain(["--".to_owned()]).chain(path);

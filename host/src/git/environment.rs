@@ -1,9 +1,9 @@
 //! The environment of git and of `gh`, made here from two lists of names.
 //!
-//! Commands of the host belong to no attempt, and a task must not control them, so almost all
-//! variables are the host's. Only names and keys are taken from the task. To git, these are plain
-//! text and never a program, a file or a setting. They are taken from the task because the socket
-//! of the key agent changes with each login, while the host outlives a login.
+//! A task must not control the git commands of the host, so almost all variables are taken from the
+//! host. Only the user's name and keys are taken from the task, because the socket of the key agent
+//! changes with each login, while the host outlives a login. Git uses the values of these variables
+//! as plain text, and never as a program, a file or a setting.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use std::{
 
 use crate::config::DATA_DIR;
 
-/// Variables that are taken from the host. A hook may have started the host, so no `GIT_…` variable
-/// that could name a repository, a program or a setting is among them.
+/// Variables that are taken from the host. A git hook may have started the host, so the list
+/// contains no `GIT_…` variable that could name a repository, a program or a setting.
 const OF_THE_HOST: &[&str] = &[
     // Location of programs and of the user's settings.
     "PATH",
@@ -66,10 +66,10 @@ const OF_THE_TASK: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Variables that are always set, whatever variables the host and the task have.
+/// Variables that always have these values, even if the host or the task has other values.
 const FIXED: &[(&str, &str)] = &[
     ("LC_ALL", "C"),
-    // Nobody can answer a prompt. An empty askpass program means none, not even a configured one.
+    // Nobody can answer a prompt. An empty askpass program also disables a configured one.
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", ""),
     ("SSH_ASKPASS_REQUIRE", "never"),
@@ -77,7 +77,7 @@ const FIXED: &[(&str, &str)] = &[
     ("GIT_EDITOR", ":"),
     ("GIT_SEQUENCE_EDITOR", ":"),
     ("GIT_PAGER", "cat"),
-    // Advice would hide the reason in the message of a failure.
+    // Git's advice would hide the reason of a failure in the error message.
     ("GIT_ADVICE", "0"),
     ("GH_PROMPT_DISABLED", "1"),
     ("GH_NO_UPDATE_NOTIFIER", "1"),
@@ -109,7 +109,7 @@ impl Variables {
         Self(Arc::new(variables))
     }
 
-    /// Adds variables that are missing.
+    /// Adds those of the variables that are not set yet.
     pub(super) fn with_missing(&self, missing: &[(&str, &str)]) -> Self {
         let mut variables = BTreeMap::clone(&self.0);
         for (name, value) in missing {
@@ -196,8 +196,9 @@ mod tests {
             "/new",
         );
         check(&[("SSH_AUTH_SOCK", "/old")], &[], "/old");
-        // A hook's environment names the author of the hook's commit. If a hook has started the
-        // host, this person must not become the author of every task's commits.
+        // The environment of a hook names the author of the commit for which the hook runs. If a
+        // hook has started the host, this person must not become the author of every task's
+        // commits.
         let name = [("GIT_AUTHOR_NAME", "A")];
         assert_eq!(left(&name, &[]), []);
         assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_variables_cannot_be_changed() {
+    fn neither_host_nor_task_can_change_fixed_variables() {
         let other: BTreeMap<String, String> = FIXED
             .iter()
             .map(|(name, _)| ((*name).to_owned(), "other".to_owned()))

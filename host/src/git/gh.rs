@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A pull request to open.
 pub(crate) struct Opening<'a> {
-    /// The branch, preceded by the owner of its repository if this is another repository.
+    /// The branch, or `OWNER:BRANCH` if the branch is in another repository than the base.
     pub(crate) head: &'a str,
     pub(crate) base: Option<&'a BranchRef>,
     pub(crate) title: &'a str,
@@ -19,8 +19,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Git {
-    /// The address of a branch's open pull request. The request is searched for by branch: given as
-    /// a plain argument, a branch whose name is a number would mean the request with this number.
+    /// The address of a branch's open pull request. The branch is passed as `--head`, because `gh`
+    /// would take a plain argument that is a number for the number of a pull request.
     pub(crate) async fn open_request(
         &self,
         branch: &BranchRef,

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::fsx;
 
-/// The maximum number of ignored files that are remembered by name. If there are more, all of them
-/// count as made by the task.
+/// The maximum number of ignored files that are remembered by name. If there are more ignored
+/// files, all ignored files count as made by the task.
 const STAMPS_MAX: usize = 10_000;
 
 /// The ignored files that existed before a task began, each with the file's size and modification
@@ -37,7 +37,7 @@ impl Stamps {
 pub(super) struct Listed {
     /// The files whose changes git was told to ignore (`assume-unchanged`, `skip-worktree`).
     pub(super) unwatched: Vec<String>,
-    /// The repositories that are committed as the hash of their commit: submodules.
+    /// The submodules. A commit contains each of them only as the hash of one of its commits.
     pub(super) links: Vec<String>,
 }
 
@@ -64,9 +64,9 @@ impl Git {
         if there.is_empty() {
             return Ok(Vec::new());
         }
-        // An index that is made only from the commit has no such flags.
+        // A fresh index that is made from the commit has no flags that hide changes.
         let fresh = place.git_dir.join("claudine.index");
-        // An interrupted look may have left the index or its lock.
+        // An earlier call that was interrupted may have left this index or its lock.
         remove_index(&fresh);
         let found = self.changed_by(&fresh).await;
         remove_index(&fresh);
@@ -77,8 +77,8 @@ impl Git {
     async fn changed_by(&self, index: &Path) -> Result<Vec<String>, GitError> {
         let read = Spec::changes(["read-tree", "HEAD"]).index(index);
         self.change(&read.limit(LONG)).await?;
-        // Compares contents, since such an index knows nothing about the files on disk. Fails if a
-        // file is changed.
+        // Compares the contents of the files, because a fresh index contains no times and sizes of
+        // the files on disk. This command fails if a file is changed, so its status is ignored.
         let refresh = Spec::reads(["update-index", "-q", "--really-refresh"]).index(index);
         self.run(&refresh.limit(LONG)).await?;
         let arguments = [
@@ -105,8 +105,9 @@ impl Git {
         .await
     }
 
-    /// Nested repositories that are not submodules of this one. If they were committed, each would
-    /// become the hash of a commit that nobody else has.
+    /// Nested repositories that are not submodules of this repository. If such a repository were
+    /// committed, only the hash of one of its commits would be stored, and nobody else has this
+    /// commit.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
@@ -116,7 +117,7 @@ impl Git {
         Ok(inner.map(str::to_owned).collect())
     }
 
-    /// The ignored files of this checkout, each by its path.
+    /// The ignored files of this checkout, by path.
     pub(super) async fn ignored_files(&self) -> Result<Stamps, GitError> {
         let arguments = [
             "ls-files",
@@ -137,7 +138,7 @@ impl Git {
         .await
     }
 
-    /// The ignored files of a checkout that was just made.
+    /// The ignored files of a checkout that was just made; empty if there are too many to remember.
     pub(crate) async fn ignored_at_first(&self) -> Result<Stamps, GitError> {
         let mut stamps = self.ignored_files().await?;
         if stamps.0.len() > STAMPS_MAX {

@@ -40,16 +40,18 @@ pub(crate) struct Look {
     pub(crate) state: GitState,
     /// The changed files among the files whose changes git was told to ignore.
     pub(crate) unwatched: Vec<String>,
-    /// Whether refs that only this checkout has contain commits that are on no branch.
+    /// Whether the refs that only this checkout has (`refs/worktree/`) contain commits that are on
+    /// no branch.
     has_own_commits: bool,
     /// An operation that was begun but not finished.
     under_way: Option<&'static str>,
-    /// The losses in nested repositories, as text.
+    /// A message about data that would be lost in nested repositories.
     within: Option<String>,
     /// The first ignored files and directories, and the number of all.
     ignored: Vec<String>,
     pub(crate) ignored_count: u64,
-    /// Whether the checkout contains repositories, so that git refuses to remove it.
+    /// Whether the checkout contains repositories. Git refuses to remove such a checkout unless it
+    /// is forced.
     has_repositories: bool,
 }
 
@@ -59,7 +61,8 @@ impl Look {
         self.state.dirty_count + self.unwatched.len() as u64
     }
 
-    /// A message about what would be lost without the checkout, apart from ignored files.
+    /// A message about data that would be lost if the checkout were removed, apart from ignored
+    /// files.
     pub(crate) fn loss(&self) -> Option<String> {
         if self.state.dirty_count > 0 {
             return Some(format!(
@@ -145,8 +148,8 @@ impl Git {
         Ok(look)
     }
 
-    /// Removes ignored directories without files from the list, because git lists such directories
-    /// too.
+    /// Removes directories without files from the list of ignored paths. Git lists such directories
+    /// too, but they contain nothing that could be lost.
     async fn leave_out_empty(&self, look: &mut Look) -> Result<(), GitError> {
         if look.ignored.is_empty() {
             return Ok(());
@@ -176,9 +179,9 @@ impl Git {
         looked.await?
     }
 
-    /// Adds the losses in a nested repository. Returns the place of its git directory; `None` if
-    /// nothing is checked out there. Each worktree has a separate repository for a submodule, whose
-    /// commits exist nowhere else until they are pushed.
+    /// Adds to `look` the data that would be lost in a submodule. Returns the submodule's git
+    /// directory; `None` if the submodule is not checked out. Each worktree has its own repository
+    /// for a submodule, so commits in it exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
         if !inner.dir().join(".git").exists() {
@@ -214,7 +217,8 @@ impl Git {
         Ok(Some(place.git_dir))
     }
 
-    /// Checks out all submodules, recursively, as far as git's settings allow their sources.
+    /// Checks out all submodules, recursively. Git's settings decide from which sources git may get
+    /// them.
     pub(crate) async fn update_submodules(&self) -> Result<(), GitError> {
         let arguments = ["submodule", "--quiet", "update", "--init", "--recursive"];
         let spec = Spec::changes(arguments).limit(super::spec::LONG);
@@ -227,7 +231,8 @@ impl Git {
     }
 }
 
-/// Whether the path contains anything but directories; `true` if a directory cannot be read.
+/// Whether the path is a file or a directory with files at any depth; `true` if a directory cannot
+/// be read.
 fn has_files(path: PathBuf) -> bool {
     let mut paths = vec![path];
     while let Some(path) = paths.pop() {
@@ -249,8 +254,8 @@ fn has_files(path: PathBuf) -> bool {
     false
 }
 
-/// The repositories below a directory, without repositories nested in these. A submodule's name may
-/// contain slashes.
+/// The repositories below a directory, without repositories inside other repositories. Directories
+/// are searched to this depth, because the name of a submodule may contain slashes.
 fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -279,7 +284,7 @@ fn under_way(git_dir: &Path) -> Option<&'static str> {
     found.map(|(_, what)| *what)
 }
 
-/// The first few of the files, with a mark if there are more.
+/// The first few of the files, followed by `…` if there are more.
 pub(crate) fn shortened(files: &[String]) -> String {
     let mut shown: Vec<&str> = files.iter().take(NAMED).map(String::as_str).collect();
     if files.len() > NAMED {

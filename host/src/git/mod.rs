@@ -1,9 +1,9 @@
-//! Git and `gh`, called by their command lines: only this module runs them.
+//! Runs git and `gh` by their command lines. No other module runs them.
 //!
 //! A command is a `Spec`, and every command goes through [`Git::run`]: with a fixed environment
-//! (`environment`), with the same settings for everybody (`settings`), and without hooks except for
-//! a push. Commands never wait for a person: they have no input and no prompt, and their time is
-//! limited. All other files of the module define what to run and how to parse the output.
+//! (`environment`), with the same settings for every user (`settings`) and, except for a push,
+//! without hooks. Commands never wait for a person: they have no input and no prompt, and their
+//! time is limited. All other files of the module define what to run and how to parse the output.
 
 mod checkouts;
 mod conflicts;
@@ -59,10 +59,10 @@ use crate::{
 };
 
 /// The maximum number of tries while another git process holds a lock of the repository, and the
-/// pause between them. Git itself does not wait for a lock.
+/// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// The maximum number of characters of an error message that are passed on.
+/// The maximum number of characters of git's error output that an error contains.
 const SAID_CHARS: usize = 300;
 
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +173,8 @@ impl Git {
         })
     }
 
-    /// Runs a command to its end, whatever its exit status. All commands go through this function.
+    /// Runs a command to its end. Any exit status is accepted. All commands go through this
+    /// function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         let program = spec.program.name();
         let abandoned = match spec.purpose {
@@ -200,7 +201,7 @@ impl Git {
         if !finished.status.success() {
             return Err(failed(spec, &finished));
         }
-        // An output that was cut must not be taken for a complete one.
+        // Output that was cut must not be taken for complete output.
         if finished.stdout.len() >= spec.kept_bytes {
             return Err(GitError::TooMuch {
                 called: spec.called(),
@@ -222,8 +223,8 @@ impl Git {
         Ok((finished.status.success() && !line.is_empty()).then_some(line))
     }
 
-    /// The output of a command that changes something. Waits a while if another git process holds a
-    /// lock.
+    /// Runs a command that changes something, and returns its output. Tries again for a while if
+    /// another git process holds a lock.
     async fn change(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let mut tries = LOCKED_TRIES;
         loop {

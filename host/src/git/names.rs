@@ -1,13 +1,13 @@
-//! Types for names that are given to git: git takes a bare name for a tag, a branch, a remote or
-//! the beginning of a hash, whichever it finds first.
+//! Types for names that are passed to git. They prevent ambiguity, because git takes a bare name
+//! for a tag, a branch, a remote or the beginning of a hash, whichever it finds first.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 const HEADS: &str = "refs/heads/";
-/// The longest part of a branch's name, in bytes: a part is a file name, and git also makes a file
-/// with `.lock` appended.
+/// The maximum length of a part of a branch's name, in bytes. Each part between slashes becomes a
+/// file name, and git also makes a file with `.lock` appended to the name.
 const PART_BYTES: usize = 250;
 
 /// A branch of this repository. Stores the short name, which people see. Git always gets the full
@@ -39,7 +39,7 @@ impl BranchRef {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// The branches that cannot exist beside this one, because their names would have to be
+    /// The branches that cannot exist beside this branch, because their names would have to be
     /// directories: for `a/b/c` these are `a` and `a/b`.
     pub(super) fn above(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.match_indices('/');
@@ -59,7 +59,7 @@ impl fmt::Display for BranchRef {
 pub(crate) struct Commit(String);
 
 impl Commit {
-    /// Parses a whole hash; `None` for anything else.
+    /// Parses a whole hash; `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_hash = matches!(text.len(), 40 | 64)
             && text
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_name_has_to_fit_a_file_system() {
+    fn a_branch_name_with_a_part_too_long_for_a_file_name_does_not_fit() {
         let check = |name: String, fits: bool| assert_eq!(BranchRef::named(name).fits(), fits);
         check("x".repeat(250), true);
         check("x".repeat(251), false);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_hash_is_a_commit() {
+    fn only_a_whole_lower_case_hash_is_parsed_as_a_commit() {
         let check = |text: &str, is_one: bool| {
             assert_eq!(Commit::parse(text).is_some(), is_one, "{text}");
         };

@@ -7,8 +7,8 @@ use super::{
     spec::{LONG, Spec},
 };
 
-/// The command, with an explicit option in place of every setting that would affect the output:
-/// `git apply` does not accept patches that are formatted for reading.
+/// The command. An explicit option overrides each setting that would affect the output, because
+/// `git apply` does not accept patches that are formatted for people.
 const OPTIONS: &[&str] = &[
     "diff-tree",
     "-r",
@@ -34,14 +34,14 @@ const OPTIONS: &[&str] = &[
 ];
 
 impl Git {
-    /// Writes a file with the changes of a commit since its common ancestor with a base.
+    /// Writes a file with the changes of `tip` since its common ancestor with `base`.
     pub(crate) async fn write_patch(
         &self,
         base: &Commit,
         tip: &Commit,
         file: &Path,
     ) -> Result<(), GitError> {
-        // If there is no common ancestor, all files count as new.
+        // If there is no common ancestor, the changes from `base` to `tip` are written.
         let common = self.common_ancestor(base, tip).await?;
         let mut output = OsString::from("--output=");
         output.push(file);
@@ -92,7 +92,7 @@ mod tests {
 ";
 
     #[tokio::test]
-    async fn a_patch_applies_whatever_the_user_has_configured() {
+    async fn a_patch_applies_although_the_users_settings_change_the_format_of_diffs() {
         let person = Person::new(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=text\n").unwrap();
         fs::write(person.home().join(".order"), "sub/*\nnew\n").unwrap();

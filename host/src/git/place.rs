@@ -23,8 +23,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The main checkout, if git cannot find it from the repository because its `.git` is a link,
-    /// or is a file that names a directory elsewhere.
+    /// The top directory, if this is the main checkout and git cannot find it from the repository.
+    /// Git cannot find it if its `.git` is a link, or a file that names a directory elsewhere.
     pub(crate) fn hidden_main(&self) -> Option<&Path> {
         let is_main = self.git_dir == self.repository;
         (is_main && self.repository != self.top.join(".git")).then_some(&self.top)
@@ -63,10 +63,11 @@ impl Git {
         Ok(OsString::from_vec(output).into())
     }
 
-    /// The place of a directory that should be a worktree of this repository. Refused if git takes
-    /// the directory for something else. If its `.git` is missing, the directory may be a part of
-    /// another repository around it. Settings may lead git to another directory. A task may have
-    /// replaced the directory by a link, or its `.git` by the `.git` of another checkout.
+    /// The place of a directory that should be a worktree of this repository. Fails if git takes
+    /// the directory for something else. There are several causes: if its `.git` is missing, the
+    /// directory may count as a part of another repository around it. Settings may lead git to
+    /// another directory. A task may have replaced the directory by a link, or its `.git` by the
+    /// `.git` of another checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
             Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {

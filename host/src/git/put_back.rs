@@ -1,5 +1,5 @@
-//! Restores a checkout after git has failed in the middle of a fast-forward. Git itself leaves the
-//! files that it has written, and may leave its changed index too.
+//! Restores a checkout after git has failed in the middle of a fast-forward. After such a failure,
+//! git leaves the files that it has written, and may also leave a changed index.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -12,7 +12,7 @@ use super::{
 
 /// Maximum number of files in the arguments of one command.
 const FILES_MAX: usize = 500;
-/// Lists the names of files that differ from a commit.
+/// Command that lists the names of files that differ from a commit.
 const DIFF_INDEX: [&str; 5] = [
     "diff-index",
     "--name-only",
@@ -25,8 +25,8 @@ const DIFF_INDEX: [&str; 5] = [
 pub(crate) struct Step {
     old: Commit,
     new: Commit,
-    /// The files that differ between the two commits, without those that stand in the way of the
-    /// step.
+    /// The files that differ between the two commits, without files that were in the way of the
+    /// step: these exist in the checkout but not in the old commit.
     files: Vec<Changed>,
 }
 
@@ -53,8 +53,8 @@ pub(crate) enum PutBack {
 }
 
 impl Git {
-    /// Reads a step before it is tried. A file that exists here but not in the old commit belongs
-    /// to a person: git refuses the step, and the file must be kept.
+    /// Reads the files of a step before the step is tried. A new file that already exists here is
+    /// left out. It belongs to a person, so git refuses the step, and the file must be kept.
     pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
         let spec = Spec::reads([
             "diff-tree",
@@ -79,9 +79,9 @@ impl Git {
         })
     }
 
-    /// Restores this checkout, which is at the old commit, after the step has failed. Writes only
-    /// files that are missing or equal those of the new commit. A person may have changed any other
-    /// file.
+    /// Restores this checkout to the old commit after the step has failed. Writes only files that
+    /// are missing or have the contents of the new commit, because a person may have changed any
+    /// other file.
     pub(crate) async fn put_back(&self, step: &Step) -> Result<PutBack, GitError> {
         let before = self.not_as_old(step).await?;
         let other = self.not_as_new(step).await?;
@@ -106,7 +106,7 @@ impl Git {
             return Ok(PutBack::Done);
         }
         let left = left.into_iter().map(|file| file.path);
-        // A directory of a person may stand in place of a file.
+        // A person may have made a directory in place of a file.
         let (other, changed) = self
             .look_at_files(move |top| {
                 left.partition(|path| other.contains(path) || top.join(path).is_dir())
@@ -115,7 +115,7 @@ impl Git {
         Ok(PutBack::Left { changed, other })
     }
 
-    /// Whether the index has files of a step in another state than the old commit.
+    /// Whether a file of the step differs between the index and the old commit.
     async fn is_index_changed(&self, step: &Step) -> Result<bool, GitError> {
         let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(step.old.hash());
         let changed = self.files_listed(spec).await?;
@@ -132,7 +132,7 @@ impl Git {
     /// The files of a step that differ from the old commit, either here or in the index.
     async fn not_as_old(&self, step: &Step) -> Result<Vec<Changed>, GitError> {
         let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
-        // This command fails if a file is changed.
+        // This command fails if a file is changed, so its status is ignored.
         self.run(&refresh.limit(LONG)).await?;
         let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(step.old.hash()));
         let changed: BTreeSet<String> = changed.await?.into_iter().collect();
@@ -149,7 +149,7 @@ impl Git {
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = self.place().await?.git_dir.join("claudine.index");
-        // An interrupted look may have left the index or its lock.
+        // An earlier call that was interrupted may have left this index or its lock.
         remove_index(&fresh);
         let found = self.differing(&fresh, &step.new).await;
         remove_index(&fresh);
@@ -159,7 +159,7 @@ impl Git {
                 let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
                     return false;
                 };
-                // In the new commit, a directory may stand in place of the file.
+                // If the new commit does not have the file, it may have a directory at this path.
                 let is_as_new = if file.in_new {
                     !differing.contains(&file.path)
                 } else {
@@ -190,7 +190,8 @@ impl Git {
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
 
-    /// Removes the files that the old commit does not have, and writes the others from the index.
+    /// Restores the files in `ours`: removes those that the old commit does not have, and writes
+    /// the other files from the index. The files in `theirs` belong to a person and are kept.
     async fn restore(&self, ours: Vec<Changed>, theirs: Vec<String>) -> Result<(), GitError> {
         let old = self.look_at_files(move |top| {
             let (old, new): (Vec<Changed>, Vec<Changed>) =
@@ -200,7 +201,8 @@ impl Git {
                     tracing::warn!(file = file.path, %error, "a file cannot be put back");
                 }
             }
-            // A person's directory must not be replaced by a file, nor a file by a directory.
+            // A directory of a person must not be replaced by a file, and a file of a person must
+            // not be replaced by a directory.
             let is_free = |path: &String| {
                 let below = |their: &String| {
                     let rest = path.strip_prefix(their.as_str());
@@ -220,8 +222,8 @@ impl Git {
             if write(some).await.is_ok() {
                 continue;
             }
-            // Git ends at the first file that it cannot write. The caller lists the files that are
-            // not restored.
+            // Git stops at the first file that it cannot write, so each file is now written
+            // separately. The caller finds the files that were not restored.
             for file in some {
                 if let Err(error) = write(std::slice::from_ref(file)).await {
                     tracing::warn!(%file, %error, "a file cannot be put back");
@@ -232,7 +234,7 @@ impl Git {
     }
 }
 
-/// Parses pairs of a letter and a path.
+/// Parses pairs of a status letter and a path.
 fn changed(output: &[u8]) -> Vec<Changed> {
     let words = names(output);
     let pairs = words.chunks_exact(2);
@@ -248,7 +250,7 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Removes a file, and the directories that have become empty.
+/// Removes a file, and the directories above it that have become empty.
 fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     let path = top.join(file);
     // Git makes an empty directory for a submodule.
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_of_a_person_are_left_as_they_are() {
+    async fn files_that_a_person_has_changed_are_kept_when_a_checkout_is_put_back() {
         for with_index in [true, false] {
             let person = Person::new("");
             let step = step(&person).await;
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_checkout_that_only_a_person_has_changed_is_not_called_half_changed() {
+    async fn a_checkout_that_only_a_person_has_changed_is_reported_as_unchanged() {
         let person = Person::new("");
         let step = step(&person).await;
         person.write("changed", "mine\n");

@@ -13,24 +13,24 @@ use super::{
 /// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
 
-/// A move of a branch.
+/// A move of a branch to a commit.
 pub(crate) struct Move {
     pub(crate) to: Commit,
     /// The reason that git noted for the move.
     pub(crate) why: String,
 }
 
-/// How the commits of a checkout are kept that are on no branch.
+/// How commits of a checkout that are on no branch are kept.
 pub(crate) struct Keeping {
     /// The ref that keeps the commits.
     pub(crate) name: String,
-    /// Commits that something else keeps.
+    /// Commits that are kept in another way.
     pub(crate) known: Vec<Commit>,
     /// The message of the commit that the ref gets.
     pub(crate) message: String,
 }
 
-/// Commits that one of our refs keeps.
+/// Commits that are kept by a ref of Claudine.
 pub(crate) struct KeptCommits {
     by: Commit,
     pub(crate) since: Timestamp,
@@ -38,8 +38,9 @@ pub(crate) struct KeptCommits {
 
 impl Git {
     /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
-    /// git forgets such commits with the checkout. The ref gets a commit whose parents are these
-    /// commits, and the commit that the ref had before. Returns whether the ref exists.
+    /// git forgets such commits when the checkout is removed. The ref is set to a new commit whose
+    /// parents are these commits and the previous commit of the ref. Returns whether the ref
+    /// exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let Keeping {
             name,
@@ -70,8 +71,8 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here but are on no branch, tag or remote, without those
-    /// that can be reached from another of them.
+    /// The commits that were checked out here but are on no branch, tag or remote. A commit that
+    /// can be reached from another commit of the result is left out.
     pub(super) async fn abandoned(&self, known: &[Commit]) -> Result<Vec<Commit>, GitError> {
         let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
         let output = self
@@ -84,8 +85,8 @@ impl Git {
         self.only_noted(&past, known).await
     }
 
-    /// The commits in `past` that are neither on a branch, tag or remote nor kept otherwise,
-    /// without those that can be reached from another of them.
+    /// The commits in `past` that are on no branch, tag or remote and are not kept in another way.
+    /// A commit that can be reached from another commit of the result is left out.
     async fn only_noted(&self, past: &[Commit], known: &[Commit]) -> Result<Vec<Commit>, GitError> {
         let (mut found, mut parents) = (BTreeSet::new(), BTreeSet::new());
         for some in past.chunks(COMMITS_MAX) {
@@ -113,7 +114,7 @@ impl Git {
     }
 
     /// The moves of a branch since it was made, from the branch's reflog. Git deletes the reflog
-    /// together with the branch, and may be configured to keep none.
+    /// together with the branch, and may be configured to keep no reflogs.
     pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
         let arguments = [
             "log",
@@ -155,7 +156,7 @@ impl Git {
         parsed.map(Some).ok_or_else(unreadable)
     }
 
-    /// Deletes the ref, so that git may forget the commits that it keeps.
+    /// Deletes the ref, so that git may forget the commits that the ref keeps.
     pub(crate) async fn forget_commits(
         &self,
         name: &str,
@@ -165,8 +166,8 @@ impl Git {
         self.change(&spec).await.map(drop)
     }
 
-    /// The last commit that was checked out here, if git has noted it. It is read from the file,
-    /// because git has no command for it once the branch is deleted.
+    /// The last commit that was checked out here, if git has noted it in the reflog. The reflog is
+    /// read as a file, because git has no command that prints it once the branch is deleted.
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
@@ -177,8 +178,8 @@ impl Git {
     }
 }
 
-/// The commit in the last line that has one. Each line begins with the commit before the change and
-/// the commit after it. A hash of only zeros means no commit.
+/// The commit in the last line of a reflog that has a commit. Each line begins with the commit
+/// before the change and the commit after it. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_commit_is_known_after_its_branch_was_deleted() {
+    fn the_last_commit_is_found_in_a_reflog_that_ends_with_a_deleted_branch() {
         let hashes = ["0", "1", "2"].map(|digit| digit.repeat(40));
         let [none, one, two] = hashes.each_ref().map(String::as_str);
         let check = |notes: &[(&str, &str)], expected: Option<&str>| {

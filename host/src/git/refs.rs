@@ -1,4 +1,4 @@
-//! Branches and commits.
+//! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
@@ -6,11 +6,11 @@ use super::{
 };
 use crate::text::shell_word;
 
-/// What a name means to git.
+/// The commit, and possibly the branch, that a name denotes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
     pub(crate) commit: Commit,
-    /// The branch of this repository that the name means, if it means one.
+    /// The branch of this repository that the name denotes; `None` if it denotes no branch.
     pub(crate) branch: Option<BranchRef>,
 }
 
@@ -21,7 +21,8 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
-    /// Only the reflog of the checkout has such commits, for example the ones from before an amend.
+    /// Only the reflog of the checkout has commits that the remotes lack, for example commits from
+    /// before an amend.
     Abandoned,
     Stash,
 }
@@ -37,7 +38,7 @@ pub(crate) enum Unmakable {
 }
 
 impl Git {
-    /// The commit that a name means; `None` if the name means none.
+    /// The commit that a name denotes; `None` if the name denotes no commit.
     pub(crate) async fn commit_of(&self, name: &str) -> Result<Option<Commit>, GitError> {
         let commit = format!("{name}^{{commit}}");
         let spec = Spec::reads([
@@ -53,17 +54,17 @@ impl Git {
         }
     }
 
-    /// The commit that a name means, and the branch of this name. A tag of the same name is
+    /// The commit that a name denotes, and the branch of this name. A tag of the same name is
     /// ignored, although git would prefer it, because work can be merged only into a branch.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
-        // As in git, these names come before any branch with such a name.
+        // As in git, these names denote the checked out commit, even if a branch has such a name.
         if name == "HEAD" || name == "@" {
             return self.checked_out().await;
         }
         if name.ends_with("_HEAD") && !name.contains('/') {
             return self.resolve_as_git(name).await;
         }
-        // A whole hash means the commit, even if a branch is named like it.
+        // A whole hash denotes the commit, even if a branch has this name.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;
             return Ok(commit.map(|commit| Resolved {
@@ -83,8 +84,8 @@ impl Git {
         self.resolve_as_git(name).await
     }
 
-    /// The branch or, if it is a symbolic ref, its target: both move together, and only the target
-    /// can be checked out.
+    /// Returns the branch itself or, if the branch is a symbolic ref, its target. A symbolic ref
+    /// moves together with its target, and only the target can be checked out.
     async fn stands_for(&self, branch: BranchRef) -> Result<BranchRef, GitError> {
         let full = branch.full();
         let spec = Spec::reads(["symbolic-ref", "--quiet", &full]);
@@ -98,7 +99,7 @@ impl Git {
         let Some(commit) = self.commit_of("HEAD").await? else {
             return Ok(None);
         };
-        // `rev-parse` prints nothing if a branch is named `HEAD`.
+        // `rev-parse` is not used, because it prints nothing if a branch is named `HEAD`.
         let branch = self.head_branch().await?;
         Ok(Some(Resolved { commit, branch }))
     }
@@ -112,7 +113,7 @@ impl Git {
         Ok(Some(Resolved { commit, branch }))
     }
 
-    /// The full name that a name stands for in git; `None` if the name is ambiguous or unknown.
+    /// The full name to which git resolves a name; `None` if the name is ambiguous or unknown.
     async fn full_name(&self, name: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads([
             "rev-parse",
@@ -125,8 +126,9 @@ impl Git {
         self.line_if(&spec).await
     }
 
-    /// A branch, in the form in which the user should type it. This is the short name only if git
-    /// takes the short name for the branch, and if a shell needs no quotes around it.
+    /// A branch, in the form in which the user should type it. This is the short name if git
+    /// resolves the short name to the branch, or else the full name. It has quotes if a shell needs
+    /// them.
     pub(crate) async fn typed(&self, branch: &BranchRef) -> Result<String, GitError> {
         let (name, full) = (branch.name(), branch.full());
         let is_clear = !name.starts_with('-')
@@ -139,7 +141,8 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Commit>, GitError> {
-        // `rev-parse` is not used: `main~1` is the name of a commit but not of a branch.
+        // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
+        // branch.
         let full = branch.full();
         let spec = Spec::reads(["show-ref", "--verify", "--hash", &full]);
         match self.line_if(&spec).await? {
@@ -155,7 +158,8 @@ impl Git {
         branch: &BranchRef,
     ) -> Result<Option<Unmakable>, GitError> {
         let spec = Spec::reads(["check-ref-format", "--branch", branch.name()]);
-        // The command also accepts expressions for other branches, such as `@{-1}`.
+        // The command also accepts expressions such as `@{-1}`, and prints the name of the branch
+        // that they denote.
         let is_name = self.line_if(&spec).await?.as_deref() == Some(branch.name());
         if !is_name || !branch.fits() {
             return Ok(Some(Unmakable::BadName));
@@ -165,7 +169,8 @@ impl Git {
             .map(|found| found.map(Unmakable::InTheWay))
     }
 
-    /// A branch that prevents this one: `a` and `a/b` cannot both exist.
+    /// An existing branch because of which this branch cannot exist: `a` and `a/b` cannot both
+    /// exist.
     pub(crate) async fn in_the_way_of(
         &self,
         branch: &BranchRef,
@@ -285,7 +290,8 @@ impl Git {
         Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Creates a branch, unless a branch of this name exists. Git notes the reason `why`.
+    /// Creates a branch. Fails if a branch of this name exists. Git notes the reason `why` in the
+    /// reflog.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
@@ -297,8 +303,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Moves a branch if it is at the expected commit. A branch that has moved in the meantime is
-    /// left where it is, and this is not an error.
+    /// Moves a branch from the commit `old` to the commit `new`. If the branch is no longer at
+    /// `old`, it is left where it is, and this is not an error.
     pub(crate) async fn move_branch(
         &self,
         branch: &BranchRef,
@@ -337,7 +343,7 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Repositories that were committed as a hash between two commits, although they are not
+    /// Nested repositories that were committed as a hash between two commits, although they are not
     /// submodules. A clone with these commits cannot get such repositories.
     pub(crate) async fn links_to_nowhere(
         &self,
@@ -355,7 +361,8 @@ impl Git {
     }
 
     /// Submodules of this checkout that were changed between two of this repository's commits, and
-    /// whose new commit is missing on their remotes: a clone could not check them out.
+    /// whose new commit is missing on the submodule's remotes. A clone could not check out such a
+    /// submodule.
     pub(crate) async fn unpushed_submodules(
         &self,
         base: &Commit,
@@ -367,7 +374,8 @@ impl Git {
             if !inner.dir().join(".git").exists() {
                 continue;
             }
-            // A commit that is missing even here came from elsewhere.
+            // A commit that is missing in the submodule's repository here was made elsewhere, and
+            // does not count.
             if let Some(commit) = inner.commit_of(&link.hash).await?
                 && !inner
                     .is_below(&commit, &["refs/remotes", "refs/tags"])
@@ -423,12 +431,12 @@ impl Git {
     }
 }
 
-/// A repository that is committed as the hash of its commit.
+/// A nested repository, which a commit contains only as the hash of one of its commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Link {
     path: String,
     hash: String,
-    /// Whether the entry is new.
+    /// Whether the older of the compared commits has no nested repository at this path.
     is_new: bool,
 }
 

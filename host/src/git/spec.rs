@@ -50,7 +50,7 @@ pub(super) enum Purpose {
     Changes,
 }
 
-/// Which hooks of the repository or the user are run.
+/// The hooks of the repository or the user that are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Hooks {
     None,
@@ -66,11 +66,11 @@ pub(super) struct Spec {
     pub(super) hooks: Hooks,
     pub(super) limit: Duration,
     pub(super) kept_bytes: usize,
-    /// The index to use instead of the checkout's.
+    /// The index to use instead of the checkout's own index.
     index: Option<OsString>,
     /// The commit from which attributes of files are read, in place of the checkout.
     attributes: Option<String>,
-    /// Whether replaced commits are ignored when history is read.
+    /// Whether replacements of commits (`git replace`) are ignored when history is read.
     is_true: bool,
     /// Settings that apply only to this command.
     settings: Vec<(String, String)>,
@@ -144,8 +144,9 @@ impl Spec {
         }
     }
 
-    /// Ignores replaced commits, for questions that decide whether a branch is still needed. Anyone
-    /// with write access to a repository can replace a commit by another one with other parents.
+    /// Ignores replacements of commits. Commands that decide whether a branch is still needed use
+    /// this, because anyone with write access to a repository can replace a commit by a commit with
+    /// other parents.
     pub(super) fn of_true_history(self) -> Self {
         Self {
             is_true: true,
@@ -195,13 +196,13 @@ impl Spec {
             command.env("GIT_NO_REPLACE_OBJECTS", "1");
             command.env("GIT_GRAFT_FILE", "/dev/null");
         }
-        // The repository is named, so that git need not search for it: git may be configured not to
-        // use a bare repository that it finds.
+        // The repository is named explicitly, because git may be configured not to use a bare
+        // repository that it finds by a search.
         if let At::Repository(dir) = at {
             command.env("GIT_DIR", dir);
         }
         match self.program {
-            // If the directory is missing, git reports that.
+            // Git itself enters the directory, so that git reports a missing directory.
             Program::Git => command.arg("-C").arg(at.dir()).current_dir("/"),
             Program::Gh => command.current_dir(at.dir()),
         };

@@ -1,4 +1,5 @@
-//! Branch, commit, uncommitted changes and ignored files of a directory, by one `git status`.
+//! Reads branch, commit, uncommitted changes and ignored files of a directory with one `git
+//! status`.
 
 use claudine_domain::attempt::GitState;
 
@@ -17,7 +18,7 @@ const NAMED_BYTES: usize = 8 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
     /// Changes inside submodules count as changes of the checkout, since they would be lost with
-    /// it.
+    /// the checkout.
     Inside,
     /// A submodule counts as changed only if another commit is checked out in it, since our
     /// commands do not change its files.
@@ -29,7 +30,7 @@ pub(super) enum Submodules {
 pub(crate) struct Changes {
     /// The number of changed tracked files.
     pub(crate) known: u64,
-    /// The first of the changed tracked files.
+    /// The first few of the changed tracked files.
     pub(crate) files: Vec<String>,
     /// The number of untracked files and directories.
     pub(crate) untracked: u64,
@@ -40,7 +41,7 @@ pub(super) struct Status {
     pub(super) state: GitState,
     /// The number of untracked files among the uncommitted files.
     untracked_count: u64,
-    /// The first of the ignored files, and of directories that contain only ignored files.
+    /// The first few of the ignored files and of the directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
 }
@@ -112,7 +113,7 @@ impl Git {
         if !finished.status.success() {
             return Err(failed(&spec, &finished));
         }
-        // Even an output that was cut has far more entries than are used.
+        // Output that was cut is accepted, because it still has far more entries than are used.
         Ok(parse(&finished.stdout))
     }
 }
@@ -132,14 +133,14 @@ fn parse(output: &[u8]) -> Status {
             continue;
         }
         let path = match text.as_bytes().first() {
-            // Before the path: 1 XY sub mH mI mW hH hI.
+            // The fields before the path are `1 XY sub mH mI mW hH hI`.
             Some(b'1') => text.splitn(9, ' ').nth(8),
             // A renamed file has one more field: the score of the rename.
             Some(b'2') => {
                 lines.next();
                 text.splitn(10, ' ').nth(9)
             }
-            // u XY sub m1 m2 m3 mW h1 h2 h3
+            // The fields before the path are `u XY sub m1 m2 m3 mW h1 h2 h3`.
             Some(b'u') => text.splitn(11, ' ').nth(10),
             Some(b'?') => {
                 status.untracked_count += 1;
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_paths_are_bounded_and_all_are_counted() {
+    fn all_changed_paths_are_counted_but_only_a_limited_number_is_listed() {
         let many = "? file\0".repeat(60);
         let state = parse(many.as_bytes()).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (NAMED, 60));

@@ -6,7 +6,7 @@ use super::{
     spec::{Hooks, LONG, Spec},
 };
 
-/// The name for commits if the user has not configured one.
+/// The author and committer of commits if the user has configured no name.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
     ("GIT_AUTHOR_EMAIL", "claudine@localhost"),
@@ -14,7 +14,8 @@ const NOBODY: [(&str, &str); 4] = [
     ("GIT_COMMITTER_EMAIL", "claudine@localhost"),
 ];
 
-/// The name of a strategy that does not exist in git. Git's error message quotes this name.
+/// The name of a merge strategy that does not exist in git. It explains the failure, because git's
+/// error message quotes it.
 const NO_STRATEGY: &str = "for-another-branch";
 
 /// The result of a merge: a tree, or the files with conflicts.
@@ -53,7 +54,7 @@ impl Git {
             "--ignore-submodules=none",
         ];
         let staged = Spec::reads(staged).limit(LONG);
-        // All changes may be inside submodules, so that there is nothing to commit here.
+        // If all changes are inside submodules, there is nothing to commit here.
         if self.run(&staged).await?.status.success() && !self.is_merging().await? {
             return Ok(());
         }
@@ -79,7 +80,7 @@ impl Git {
 
     /// Merges in memory: no checkout, branch or index is changed. As in a person's own merge into
     /// `ours`, the attributes in `ours` decide how files are merged. Attributes that a task has
-    /// written do not count.
+    /// written are ignored.
     pub(crate) async fn merge_trees(
         &self,
         ours: &Commit,
@@ -120,10 +121,10 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Moves the checkout in this directory, which is on a branch, forward to a later commit.
-    /// Refused if the checkout is on another branch by now, since git would move that branch
-    /// instead. Refused too if an untracked or ignored file is in the way, because that file exists
-    /// nowhere else.
+    /// Moves the checkout in this directory, in which `branch` is checked out, forward to a later
+    /// commit. Fails if another branch is checked out by now, since git would move the other branch
+    /// instead. Also fails if an untracked or ignored file is in the way, because such a file
+    /// exists nowhere else.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
@@ -142,9 +143,10 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
-        // Git reads the checked out branch once, and uses this branch's own options. Only the
-        // options of the intended branch name a strategy that exists. For any other branch, git
-        // ends with an error before it changes anything.
+        // These settings make git fail if another branch is checked out. Git reads the name of the
+        // checked out branch once, and uses the merge options of this branch. Only the options of
+        // the intended branch name a strategy that exists. For any other branch, git ends with an
+        // error before it changes anything.
         let spec = spec.setting("pull.twohead", NO_STRATEGY).setting(
             format!("branch.{branch}.mergeOptions"),
             "--strategy=recursive",
@@ -152,8 +154,8 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether tracked files are changed here. Untracked files need no check: a fast-forward does
-    /// not change them, or git refuses it.
+    /// Whether tracked files are changed here. Untracked files need no check, because git refuses a
+    /// fast-forward that would change them.
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "status",

@@ -1,11 +1,11 @@
-//! The control groups, of version 1 or 2, that limit this process: its own group and all groups
-//! above may have limits.
+//! Reads the limits of the control groups, of version 1 or 2, to which this process belongs. Its
+//! own group and all groups above it may have limits.
 //!
-//! The place of the groups is looked up once: `/proc/self/cgroup` names the groups, and
-//! `/proc/self/mountinfo` shows where their files are. The values are read each time, because a
-//! limit may be changed while the host runs. `sysinfo` is not used for this, because it reads only
-//! the memory of groups, and counts cached files as memory in use, so that after some gigabytes of
-//! output no task would start any more.
+//! The folders of the groups are looked up once: `/proc/self/cgroup` names the groups, and
+//! `/proc/self/mountinfo` shows where the files of the groups are. The values are read each time,
+//! because a limit may be changed while the host runs. `sysinfo` is not used for this, because it
+//! reads only the memory of groups, and counts cached files as memory in use, so that after some
+//! gigabytes of output no task would start any more.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The folders of one controller's groups, from this process's own group up to the topmost visible
-/// one.
+/// group.
 #[derive(Debug, Default, PartialEq)]
 struct Levels {
     version: Version,
@@ -31,7 +31,7 @@ enum Version {
 pub(super) struct Cgroups {
     memory: Levels,
     cpu: Levels,
-    /// The folders with the figures on processor use, which version 1 may have in a separate
+    /// The folders with the figures on processor use. In version 1 they may be in a separate
     /// hierarchy.
     accounting: Levels,
 }
@@ -41,7 +41,7 @@ pub(super) struct Cgroups {
 pub(super) struct MemoryLimit {
     pub(super) total_bytes: u64,
     pub(super) free_bytes: u64,
-    /// The file with the memory stalls of the group in which the least is free.
+    /// The file with the memory stalls of the group that has the least free memory.
     pub(super) pressure: Option<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ impl Cgroups {
         }
     }
 
-    /// The smallest limit, and the smallest amount that is free within a limit.
+    /// The smallest limit of all groups, and the smallest amount of memory that is free in a group.
     pub(super) fn memory(&self) -> Option<MemoryLimit> {
         let version = self.memory.version;
         let limits = self.memory.folders.iter().filter_map(|folder| {
@@ -82,19 +82,20 @@ impl Cgroups {
         })
     }
 
-    /// The number of cores whose time may be used.
+    /// The number of cores whose time may be used, by the tightest quota; `None` without a quota.
     pub(super) fn cpu_quota(&self) -> Option<f64> {
         Some(self.tightest_quota()?.0)
     }
 
-    /// The processor time used in the group with the quota since this group was made, in
+    /// The processor time used in the group with the tightest quota since the group was made, in
     /// microseconds.
     pub(super) fn cpu_used_us(&self) -> Option<u64> {
         let (_, folder) = self.tightest_quota()?;
         match self.cpu.version {
             Version::Two => number_after(&folder.join("cpu.stat"), "usage_usec"),
-            // The use is read from the quota's group if quota and use are mounted together, which
-            // is usual. If they are not, only the use of our own group can be read.
+            // Usually the quotas and the use are mounted together, and the use is read from the
+            // group with the tightest quota. If they are mounted separately, only the use of our
+            // own group can be read.
             Version::One => {
                 let own = self.accounting.folders.first();
                 let folders = [Some(folder), own.map(PathBuf::as_path)];
@@ -113,7 +114,8 @@ impl Cgroups {
     }
 }
 
-/// The number of processors on which the scheduler may run this process, by its mask and cpusets.
+/// The number of processors on which the scheduler may run this process, according to its mask and
+/// cpusets.
 pub(super) fn allowed_cpus(root: &Path) -> Option<usize> {
     let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
     let list = status
@@ -122,7 +124,7 @@ pub(super) fn allowed_cpus(root: &Path) -> Option<usize> {
     list.trim().split(',').map(count_of_range).sum()
 }
 
-/// The size of a range: `0-3` is four, `5` is one.
+/// The number of processors in a range: four in `0-3`, one in `5`.
 fn count_of_range(range: &str) -> Option<usize> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
@@ -144,7 +146,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let Some((version, group, (mounted, at))) = found else {
         return Levels::default();
     };
-    // If our group is above the mounted one, or beside it, only the mounted part is visible.
+    // If our group is not below the mounted group, only the mounted group is visible.
     let below = Path::new(group)
         .strip_prefix(mounted)
         .unwrap_or(Path::new(""));
@@ -160,7 +162,7 @@ fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     Levels { version, folders }
 }
 
-/// The path in the line `number:controllers:path` whose controllers match.
+/// The path of the first line `number:controllers:path` whose controllers match.
 fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -169,8 +171,9 @@ fn own_group(own: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
     })
 }
 
-/// The mounted group and its mount point, for this controller of version 1 or for version 2. Each
-/// line is `id parent device root mount-point options … - type source super-options`.
+/// The mounted group and its mount point, for a controller of version 1 or, without a controller,
+/// for version 2. Each line is `id parent device root mount-point options … - type source
+/// super-options`.
 fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
@@ -190,7 +193,7 @@ fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a 
 fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     match version {
         Version::One => number(&folder.join("memory.limit_in_bytes")),
-        // Above `high` the kernel slows down the whole group, so `high` is the limit to use.
+        // Above `high` the kernel slows down the whole group, so `high` counts as a limit too.
         Version::Two => {
             let limits = ["memory.max", "memory.high"];
             limits
@@ -228,8 +231,7 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
     (period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// The number in a file; `None` if the file is missing or contains no number but, for instance,
-/// `max`.
+/// The number in a file; `None` if the file is missing or contains no number, for example `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

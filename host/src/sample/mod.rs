@@ -1,9 +1,9 @@
-//! Readings of the machine for admission: processors and memory from `sysinfo`, and on Linux the
-//! control groups that bound this process ([`cgroup`]) and the kernel's memory stalls
-//! ([`pressure`]); also free disk space.
+//! Reads the resources of the machine, for the admission of tasks: processors and memory from
+//! `sysinfo`, free disk space and, on Linux, the control groups that limit this process
+//! ([`cgroup`]) and the kernel's memory stalls ([`pressure`]).
 //!
-//! This module decides nothing. A reading takes about 0.2 ms. It is made once a second while there
-//! is work.
+//! This module makes no decisions. A reading takes about 0.2 ms, and is made once a second while
+//! there is work.
 
 mod cgroup;
 mod pressure;
@@ -16,12 +16,13 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use self::cgroup::{Cgroups, MemoryLimit};
 use crate::{clock, engine::Machine, fsx};
 
-/// Keeps the last reading, because the use of processors is the difference between two readings.
+/// Reads the machine. Keeps the last reading, because the use of processors is the difference
+/// between two readings.
 pub(crate) struct Sampler {
     system: System,
     cgroups: Cgroups,
-    /// The processor time that the group had used at the last reading, in microseconds, and the
-    /// time of that reading.
+    /// The processor time that the control group had used at the last reading, in microseconds, and
+    /// the time of this reading.
     group_used: Option<(u64, MonotonicMs)>,
     root: PathBuf,
     data_dir: PathBuf,
@@ -66,7 +67,8 @@ impl Sampler {
         }
     }
 
-    /// The number of cores that the group has used since the last reading, if the kernel counts it.
+    /// The average number of cores that the control group has used since the last reading; `None`
+    /// if this is unknown.
     fn group_cores_in_use(&mut self, now: MonotonicMs) -> Option<f64> {
         let used = self.cgroups.cpu_used_us()?;
         let before = self.group_used.replace((used, now));
@@ -101,8 +103,9 @@ impl Machine for Sampler {
     }
 }
 
-/// The cores that this process may use, and the number of them that are in use. These are counted
-/// either for the whole machine or for our quota: the one that leaves less counts.
+/// The number of cores that this process may use, and the number of these cores that are in use.
+/// Both the free cores of the whole machine and the unused rest of our quota limit the cores that
+/// are free for us, so the smaller of the two numbers is used.
 fn cores(
     whole: Whole,
     allowed: Option<usize>,
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scarcer_of_machine_and_group_counts() {
+    fn free_cores_are_the_smaller_number_of_machine_and_group() {
         let check = |in_use: f64,
                      allowed: Option<usize>,
                      quota: Option<f64>,

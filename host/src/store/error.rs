@@ -35,7 +35,8 @@ pub(crate) enum StoreError {
         found: u32,
         known: u32,
     },
-    /// There is no room for a copy of the database, without which its schema is not changed.
+    /// There is no room for a copy of the database. The schema of a database is changed only after
+    /// the database was copied.
     #[error(
         "no room for a copy of {path} before its schema changes: {} are needed, {} are free",
         bytes_text(*needed_bytes),
@@ -46,8 +47,8 @@ pub(crate) enum StoreError {
         needed_bytes: u64,
         free_bytes: u64,
     },
-    /// The database is damaged. Nothing is removed or repaired, since the remains of the file may
-    /// be all that is left.
+    /// The database is damaged. Nothing is removed or repaired, since the damaged file may be all
+    /// that is left of the queue.
     #[error("the database {path} is damaged: {detail}")]
     Corrupt { path: PathBuf, detail: String },
     #[error("no space is left for the database {path}")]

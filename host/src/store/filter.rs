@@ -10,10 +10,10 @@ use claudine_domain::{
 
 use super::{OUTCOMES, Status};
 
-/// Conditions that a task must meet, all of them. States, an exact name, `group`, `graph`, `parent`
-/// and `before` are looked up in an index. The other conditions are tested on one task after
-/// another, newest first, until the page is full. If hardly any task has a label, all tasks are
-/// tested for it, which takes some 3 µs for each.
+/// Conditions for tasks. A task passes the filter if it meets all of them. States, an exact name,
+/// `group`, `graph`, `parent` and `before` are looked up in an index. The other conditions are
+/// tested on one task after another, newest first, until the page is full. If hardly any task meets
+/// a condition, such as a label, all tasks are tested, which takes some 3 µs for each task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) states: States,
@@ -30,7 +30,7 @@ pub(crate) struct Filter {
     /// If set, only tasks that ended before this time, and tasks that were created before it and
     /// have not ended.
     pub(crate) until: Option<Timestamp>,
-    /// If set, only tasks older than this one.
+    /// If set, only tasks older than this task.
     pub(crate) before: Option<TaskId>,
 }
 
@@ -73,7 +73,7 @@ impl Filter {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Name {
     Is(String),
-    /// A pattern: `*` stands for any number of characters, `?` for one.
+    /// A pattern: `*` matches any number of characters, and `?` matches one character.
     Like(String),
 }
 
@@ -82,7 +82,7 @@ impl Name {
         if !text.contains(['*', '?']) {
             return Self::Is(text.to_owned());
         }
-        // Several `*` in a row mean the same as a single one, but take longer to match.
+        // Several `*` in a row mean the same as a single `*`, but take longer to match.
         let mut pattern = String::with_capacity(text.len());
         for c in text.chars() {
             if c != '*' || !pattern.ends_with('*') {
@@ -101,7 +101,7 @@ impl Name {
 }
 
 /// Whether a pattern matches the whole name. On a mismatch, the last `*` is made to match one more
-/// character. Earlier ones never need to match more.
+/// character. Earlier `*` never need to match more characters.
 fn is_like(name: &str, pattern: &str) -> bool {
     let (mut left, mut wanted) = (name.chars(), pattern.chars());
     // The part of the pattern after the last `*`, and the part of the name with which it was
@@ -167,10 +167,10 @@ pub(crate) struct States {
 #[error("unknown state or outcome '{0}'; use one of {all}", all = words().join(", "))]
 pub(crate) struct UnknownStatus(String);
 
-/// Words that stand for several statuses.
+/// Words that mean a set of statuses.
 const SETS: [&str; 4] = ["active", "queued", "done", "completed"];
 
-/// Every word that is accepted.
+/// Every word that [`States::parse`] accepts.
 pub(crate) fn words() -> Vec<&'static str> {
     let unfinished = Status::all().filter(|status| !status.is_done());
     let outcomes = Status::all().filter(|status| status.is_done());
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_every_word_and_each_is_accepted() {
+    fn the_error_for_an_unknown_state_names_every_accepted_word() {
         let refusal = parse("nope").unwrap_err().to_string();
         for word in words() {
             assert!(refusal.contains(word), "{refusal}");
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn every_task_is_found_by_the_word_shown_for_it() {
+    fn every_task_is_found_by_the_word_that_is_shown_for_its_state() {
         for task in tasks() {
             let phase = task.phase().and_then(phase_word);
             let shown = phase.unwrap_or(Status::of(&task).as_str());

@@ -1,8 +1,8 @@
 //! A store in memory, for the engine's tests. It is also the simplest implementation of the rules
 //! of a store.
 //!
-//! It walks through all rows where `sqlite` uses an index, so the results of the two can be
-//! compared.
+//! It searches all rows where `sqlite` uses an index, so a comparison of the results of both stores
+//! also checks the indexes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,8 +79,8 @@ impl MemoryStore {
         self.content().panics_at_commit = true;
     }
 
-    /// A panic under the lock leaves the content as it was before or after an operation, since a
-    /// batch is applied to a copy.
+    /// Locks the content. Poisoning can be ignored, because the panic that tests cause at a commit
+    /// comes before the batch is applied.
     fn content(&self) -> MutexGuard<'_, Content> {
         lock(&self.0)
     }
@@ -236,7 +236,7 @@ impl Content {
         });
         let mut keyed: Vec<_> = keyed.collect();
         keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));
-        // A key may have been used again after it was forgotten. The latest task has it then.
+        // If a key was used again after it was forgotten, it belongs to the latest task.
         let newest: BTreeMap<_, _> = keyed.into_iter().collect();
         newest.into_iter().collect()
     }

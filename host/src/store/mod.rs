@@ -1,12 +1,12 @@
 //! The durable store of the queue: a narrow interface in terms of the domain.
 //!
 //! No SQL and no row type leaves a back end. All methods are synchronous: the engine commits from a
-//! separate thread, and readers call from blocking threads, so a back end needs no runtime and a
-//! slow disk delays nobody else. Two back ends pass the same tests (`conformance`): `sqlite`, which
-//! the host uses, and `memory`, which the engine's tests use.
+//! separate thread, and readers call from blocking threads, so a back end needs no async runtime,
+//! and a slow disk delays only the caller. Two back ends pass the same tests (`conformance`):
+//! `sqlite`, which the host uses, and `memory`, which the engine's tests use.
 //!
 //! A store makes no decisions. It refuses a batch only if the writer is no longer the leader, if
-//! the batch's number is not above the last, or if the disk is full or fails.
+//! the batch's number is not above that of the last batch, or if the disk is full or fails.
 
 mod error;
 mod filter;
@@ -48,7 +48,8 @@ pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::{Intent, Resolved, SHOWN_AMBIGUOUS, is_word};
 
-/// The fencing number of the host that may write. Each leadership has a higher one than the last.
+/// The fencing number of the host that may write. Each new leader gets a higher number than the
+/// last leader.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Epoch(pub(crate) u64);
 
@@ -67,17 +68,17 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Takes leadership: raises the epoch, so that earlier leaders can no longer commit.
     fn lead(&self) -> Result<Epoch, StoreError>;
 
-    /// Reads everything from which a board is made. Idempotency keys are read of tasks that were
-    /// created at or after `remember_since`.
+    /// Reads everything from which a board is made. The idempotency keys are only those of tasks
+    /// that were created at or after `remember_since`.
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError>;
 
     /// Makes a batch durable, as a whole or not at all. The batch is refused if `epoch` is not the
-    /// current one, or if the batch's number is not above that of the last batch. Both conditions
+    /// current epoch, or if the batch's number is not above that of the last batch. Both conditions
     /// are checked inside the transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
-    /// The number of the last batch; 0 if there is none. Anything read after this call includes
-    /// that batch.
+    /// The number of the last batch; 0 if there is none. All data that is read after this call
+    /// includes that batch.
     fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
@@ -86,7 +87,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// [`reference`].
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
-    /// The tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
+    /// The tasks that pass the filter, newest first. [`Filter`] describes the cost of each
+    /// condition.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
 
     /// The ended tasks that pass the filter. The task that ended last is the first.
@@ -146,10 +148,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// may contain only the earlier parts, and no leader may write.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
-    /// The tasks that are old enough to be removed, the oldest first: at most `limit` tasks after
-    /// `after`. An unfinished task is kept, and so are its parent and its dependencies. The first
-    /// task of a graph is kept as long as any other task of the graph. This method only reads:
-    /// tasks are removed with a batch.
+    /// The tasks that are old enough to be removed, the oldest first: at most `limit` tasks whose
+    /// ids are above `after`. An unfinished task is kept, and so are its parent and its
+    /// dependencies. The first task of a graph is kept as long as any other task of the graph. This
+    /// method only reads: tasks are removed with a batch.
     fn prunable(
         &self,
         old: Old,
@@ -157,15 +159,15 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Prunable>, StoreError>;
 
-    /// The last event that may be removed. It and all earlier events happened before the given
-    /// time, and there are at most `limit` of them.
+    /// The last event that may be removed. This event and all earlier events happened before the
+    /// given time, and their number is at most `limit`.
     fn last_old_event(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Option<Sequence>, StoreError>;
 
-    /// The ids among these that exist.
+    /// The ids for which a task exists.
     fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError>;
 }
 
@@ -179,7 +181,7 @@ pub(crate) struct Old {
     pub(crate) keyed_before: Timestamp,
 }
 
-/// A task that may be removed, and what it may have left outside the store.
+/// A task that may be removed, and its attempts, which may have logs outside the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Prunable {
     pub(crate) task: TaskId,
@@ -213,8 +215,8 @@ pub(crate) enum Status {
     Blocked,
     Waiting,
     Held,
-    /// A task that is ready. A task whose attempt is assigned but has not begun counts too, as
-    /// everywhere else where users see a state.
+    /// A task that is ready. A task whose attempt is assigned but has not begun also counts as
+    /// ready, because users see it as `ready` everywhere.
     Ready,
     Running,
     Done(Outcome),

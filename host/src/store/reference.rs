@@ -1,25 +1,26 @@
 //! References to tasks as people write them: an id, the beginning or the end of an id, a name, or a
 //! keyword.
 //!
-//! `@last` is the task that was created last, `@running` the running task that was created last. A
-//! reference that starts with `task_` is an id or the beginning of an id. Any other reference is
-//! first looked up as a name. An exact name has precedence over a part of an id, even for changes.
-//! So a task can always be reached by its name, whatever ids exist. If several tasks have the same
-//! name, the newest unfinished one is meant, or the newest if all are finished.
+//! `@last` is the task that was created last, and `@running` is the running task that was created
+//! last. A reference that starts with `task_` is an id or the beginning of an id. Any other
+//! reference is first looked up as a name. An exact name has precedence over a part of an id, even
+//! for changes. So a task can always be reached by its name, whatever ids exist. If several tasks
+//! have the same name, the reference means the newest unfinished task, or the newest task if all
+//! are finished.
 //!
-//! If no task has the name, digits are the end or the beginning of an id. If several tasks match,
-//! none is chosen. Ids of the same day begin with the same digits, so users are shown the end. A
-//! minimum number of digits is required, because a few digits would sooner or later match the wrong
-//! task, especially when a name is misspelt.
+//! If no task has the name, a reference that consists of digits is matched with the ends and the
+//! beginnings of ids. If several tasks match, none is chosen. Ids of the same day begin with the
+//! same digits, so users are shown the end. A minimum number of digits is required, because a few
+//! digits would sooner or later match the wrong task, especially when a name is misspelt.
 
 use claudine_domain::id::{IdEnd, TaskId};
 
 /// The maximum number of tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
-/// The minimum number of digits at the end of an id by which a task can be named for a change, or
-/// at its beginning for any purpose.
+/// The minimum number of digits in a reference by the end of an id if the task is to be changed,
+/// and in a reference by the beginning of an id for any purpose.
 const FEWEST_DIGITS: usize = 4;
-/// The minimum number of digits at the end of an id by which a task can be named to look at it.
+/// The minimum number of digits in a reference by the end of an id if the task is only looked at.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
 const LAST: &str = "@last";
@@ -30,7 +31,7 @@ pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }
 
-/// What the caller wants to do with the task that a reference stands for.
+/// The purpose for which the caller looks up a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Intent {
     Look,
@@ -38,7 +39,7 @@ pub(crate) enum Intent {
 }
 
 impl Intent {
-    /// The minimum number of digits at the end of an id that name a task for this purpose.
+    /// The minimum number of digits in a reference by the end of an id, for this purpose.
     pub(crate) const fn fewest_digits(self) -> usize {
         match self {
             Self::Look => FEWEST_DIGITS_TO_LOOK,
@@ -57,7 +58,7 @@ pub(crate) enum Resolved {
 }
 
 impl Resolved {
-    /// Decides by the matching ids. More ids may be passed than are shown.
+    /// Makes the result from the matching ids. There may be more ids than are shown to the user.
     pub(super) fn of_matches(mut matches: Vec<TaskId>) -> Self {
         matches.sort_unstable_by(|one, other| other.cmp(one));
         matches.dedup();
@@ -74,7 +75,7 @@ impl Resolved {
     }
 }
 
-/// A parsed reference: what to look for.
+/// A parsed reference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Reference<'a> {
     Last,
@@ -140,7 +141,7 @@ mod tests {
         check("01h", (Some("01h"), None, None));
         check("01hx", (Some("01hx"), Some(4), Some(4)));
         check("01HX", (Some("01HX"), Some(4), Some(4)));
-        // No id begins with more than 128 bits, but an id may end with any digits.
+        // No id begins with the digit `x`, but an id may end with any digits.
         check("x7tqrp", (Some("x7tqrp"), None, Some(6)));
         let whole = "01hx01hx01hx01hx01hx01hx01";
         check(whole, (Some(whole), Some(26), None));
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_digits_suffice_to_look_at_a_task() {
+    fn fewer_digits_of_an_id_suffice_to_look_at_a_task() {
         let end = |text: &str, intent| match Reference::parse(text, intent) {
             Reference::Named { end, .. } => end.is_some(),
             _ => false,

@@ -1,7 +1,7 @@
 //! Sample tasks in every state and phase, with everything that belongs to them.
 //!
-//! The content of [`batch`] must never change: the stored database of schema 1 was made from it.
-//! Data of later schemas is in separate functions.
+//! The content of [`batch`] must never change, because the fixture with the database of schema 1
+//! was made from it. Data of later schemas is in separate functions.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -287,7 +287,7 @@ pub(super) fn queue() -> Queue {
     }
 }
 
-/// A profile with samples of these thousandths of a core and these numbers of bytes.
+/// A profile with these samples, each as thousandths of a core and bytes of memory.
 pub(super) fn profile(attempts: u64, samples: &[(u32, u64)]) -> Profile {
     let body = serde_json::json!({
         "attempts": attempts,
@@ -306,8 +306,8 @@ pub(super) fn event(number: u64, fact: Fact) -> Event {
     }
 }
 
-/// Sets the submitter of the first task and the cause of the first event: an agent, with all its
-/// stored fields.
+/// Makes an agent the submitter of the first task and the cause of the first event. All stored
+/// fields of the agent are set.
 pub(super) fn name_principals(batch: &mut Batch) {
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: Some(id(1)) },

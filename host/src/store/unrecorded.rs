@@ -1,5 +1,5 @@
-//! Tasks whose processes ended while no host ran. No host has recorded these ends yet. Such tasks
-//! are met only by a read without a host, because a host records the ends when it starts.
+//! Tasks whose processes ended while no host ran. No host has recorded these ends yet. Only a read
+//! without a host finds such tasks, because a host records the ends when it starts.
 
 use claudine_domain::{
     attempt::Phase,
@@ -15,8 +15,7 @@ pub(crate) fn mark(task: &mut Task) {
     if let Some(attempt) = task.attempts.last_mut() {
         attempt.leader = None;
         attempt.doing = None;
-        // The attempt of a task that a host has started always has this time, so its absence is the
-        // mark.
+        // An attempt that a host has started always has this time, so its absence is the mark.
         attempt.started_monotonic = None;
     }
 }

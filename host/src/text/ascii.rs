@@ -1,6 +1,7 @@
 //! Replaces Unicode symbols for terminals that show only ASCII.
 
-/// Replaces each symbol that Claudine draws by one of the same width. All other text is unchanged.
+/// Replaces each symbol that Claudine draws by an ASCII character of the same width. All other text
+/// is unchanged.
 pub(crate) fn ascii(text: &str) -> String {
     text.chars().map(replaced).collect()
 }

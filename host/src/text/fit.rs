@@ -54,7 +54,8 @@ fn break_line(text: &mut String, indent: usize) {
     text.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// Number of bytes of the longest prefix whose characters together occupy at most `room`.
+/// Number of bytes of the longest prefix whose characters together occupy at most `room`. The
+/// function `takes` returns the room that a character occupies.
 pub(crate) fn bytes_within(
     chars: impl Iterator<Item = char>,
     room: usize,

@@ -1,9 +1,9 @@
 //! Escapes characters in foreign text that could mislead a reader or a terminal.
 
-/// Whether a character has an effect instead of being visible: it moves the cursor, changes a
-/// title, reverses the reading direction, ends a line unnoticed, or hides its surroundings.
-/// Invisible characters count too, because they could make two different names look the same, or
-/// hide a part of a text from its reader.
+/// Whether a character has an effect instead of being visible, for example because it moves the
+/// cursor, changes a title, reverses the reading direction, ends a line unnoticed, or hides its
+/// surroundings. Invisible characters count too, because they could make two different names look
+/// the same, or hide a part of a text from its reader.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -49,8 +49,9 @@ pub(crate) fn harmless_lines(text: &str) -> String {
     shown
 }
 
-/// Escapes harmful characters in the strings of a JSON document. For programs, its meaning does not
-/// change. Outside of strings, a document has no such characters except newlines, which are kept.
+/// Escapes harmful characters in the strings of a JSON document. A program parses the escaped
+/// document to the same value. Outside of strings, a document contains no harmful characters except
+/// newlines, which are kept.
 pub(crate) fn harmless_json(document: &str) -> String {
     if !document.contains(|c| c != '\n' && is_harmful(c)) {
         return document.to_owned();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_document_has_the_same_meaning() {
+    fn an_escaped_json_document_is_parsed_to_the_same_value() {
         let value = serde_json::json!({"a\u{7f}": ["\x1b[2J", "\u{9b}\u{202E}\u{2028}", "ü\n"]});
         for document in [value.to_string(), format!("{value:#}")] {
             let shown = harmless_json(&document);

@@ -1,8 +1,8 @@
 //! Text for people: escaped, cut to fit, coloured, and durations in words.
 //!
 //! Names, prompts, messages and file names may come from anybody. `harmless` defines which
-//! characters could mislead a terminal or a reader. All code that writes text for people applies it
-//! as the last step.
+//! characters could mislead a terminal or a reader. All code that writes text for people escapes
+//! these characters as the last step.
 
 mod ascii;
 mod chain;

@@ -1,5 +1,5 @@
-//! Text with Claudine's own colours. Each piece of foreign text is escaped when it is added. So the
-//! only escape sequences are the ones that are written here.
+//! Text with colours. Each piece of foreign text is escaped when it is added, so the text contains
+//! no escape sequences except those for colours.
 
 use super::{
     harmless_lines,
@@ -28,8 +28,9 @@ impl Painted {
     }
 
     /// Adds output that a program has written for a terminal. Of its escape sequences, only colours
-    /// are kept, and none if `colours` is false. Colours end with the text or, if lines have a
-    /// `style` (terminal codes), with each line.
+    /// are kept, and these only if `colours` is true. Colours are reset at the end of the text. If
+    /// there is a `style` (terminal codes), each line begins with it, and colours are reset at the
+    /// end of each line.
     pub(crate) fn push_written(&mut self, colours: bool, style: Option<&str>, text: &str) {
         let style = style.filter(|_| colours);
         let (mut begun, mut coloured) = (false, false);

@@ -1,8 +1,9 @@
-//! Parses the output of programs for a terminal: separates colours, and drops overwritten text.
+//! Parses output that programs have written for a terminal: separates colours, and drops
+//! overwritten text.
 //!
-//! Only what can be dropped safely is dropped: sequences that set colours, erase a line, or show or
-//! hide the cursor, and text before a carriage return in the same line. All other sequences are
-//! kept, and are escaped when they are shown.
+//! Only parts that can be dropped safely are dropped: sequences that set colours, erase a line, or
+//! show or hide the cursor, and text before a carriage return in the same line. All other sequences
+//! are kept, and are escaped when they are shown.
 
 /// A part of a program's output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +15,7 @@ pub(super) enum Part<'a> {
     End,
 }
 
-/// Length limit of a sequence. Longer ones count as text.
+/// Length limit of a sequence. A longer sequence counts as text.
 const LONGEST_SEQUENCE_BYTES: usize = 64;
 
 /// The text without colours, as the screen would finally show it.
@@ -78,7 +79,8 @@ fn parts_of_line<'a>(line: &'a str, take: &mut impl FnMut(Part<'a>)) {
     }
 }
 
-/// The length of the known sequence at the start of the text, and whether it sets colours.
+/// The length of the known sequence at the start of the text, and whether it sets colours; `None`
+/// if the text starts with no known sequence.
 fn sequence(text: &str) -> Option<(usize, bool)> {
     // This sequence selects the default character set, as a part of a full reset.
     if text.starts_with("\x1b(B") {
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sequences_are_kept_to_be_escaped() {
+    fn unknown_sequences_are_kept_as_text() {
         for text in [
             "\x1b[2J",
             "\x1b]0;title\x07",

@@ -5,7 +5,7 @@ pub(crate) fn shell_word(word: &str) -> String {
     shell_line(&[word])
 }
 
-/// Writes a command as a person would type it. NULs are not quoted, since no command has any.
+/// Writes a command as a person would type it. NULs are not quoted, since no command contains NULs.
 pub(crate) fn shell_line<Word: AsRef<str>>(words: &[Word]) -> String {
     let quoted = shlex::try_join(words.iter().map(AsRef::<str>::as_ref));
     quoted.unwrap_or_else(|_| {
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_each_quoted_word_as_one() {
+    fn a_shell_reads_each_quoted_word_as_a_single_word() {
         let check = |words: &[&str], expected: &str| assert_eq!(shell_line(words), expected);
         check(&["make", "-j2"], "make -j2");
         check(

@@ -1,11 +1,13 @@
-//! Shortens ids for people: only their ends are shown, which differ.
+//! Shortens ids for people. Only the end of an id is shown, because ids that were made at about the
+//! same time begin with the same characters.
 
 use std::collections::HashSet;
 
-/// Usual number of characters. It is used if it distinguishes all ids that are shown together.
+/// Usual number of characters of a shortened id. It is used if it distinguishes all ids that are
+/// shown together.
 const USUAL_CHARS: usize = 6;
 
-/// The usual end of an id that is shown alone.
+/// The end of an id, in the usual length, for an id that is shown alone.
 pub(crate) fn short_id(id: &str) -> &str {
     end(id, USUAL_CHARS)
 }
@@ -38,7 +40,7 @@ impl ShortIds {
 fn end(id: &str, chars: usize) -> &str {
     let digits = id.strip_prefix("task_").unwrap_or(id);
     let from = digits.len().saturating_sub(chars);
-    // A string that is not an id is not cut, because it could be cut within a character.
+    // A string that is not an id is returned whole if it would be cut within a character.
     digits.get(from..).unwrap_or(id)
 }
 

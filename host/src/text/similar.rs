@@ -1,6 +1,6 @@
-//! Suggests a name for a misspelled one.
+//! Suggests a known name for a misspelled name.
 
-/// Similarity from which a name is suggested. 1 means identical.
+/// A name is suggested if its similarity is above this value. 1 means identical.
 const ALIKE: f64 = 0.7;
 
 /// The most similar name, if its similarity is sufficient.
@@ -20,7 +20,7 @@ mod tests {
     use super::similar;
 
     #[test]
-    fn the_right_name_is_suggested_for_a_misspelled_one() {
+    fn the_most_similar_name_is_suggested_for_a_misspelled_name() {
         let check = |word: &str, expected: Option<&str>| {
             let found = similar(word, ["gpu", "nightly", "night"]);
             assert_eq!(found, expected, "{word}");

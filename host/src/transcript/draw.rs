@@ -1,5 +1,5 @@
-//! Turns items into lines. The number of lines depends only on the item, so that drawing and
-//! counting agree.
+//! Turns items into lines. The number of lines depends only on the item, so that counting the lines
+//! gives the same number as drawing them.
 
 use super::{Item, Kind, LogChannel};
 use crate::{text::plain, units::dollars_text};
@@ -9,8 +9,8 @@ const RESULT_LINES: usize = 6;
 /// Number of lines that are shown of the beginning and of the end of a longer result.
 const RESULT_HEAD: usize = 3;
 const RESULT_TAIL: usize = 2;
-/// Length limit of a call, or of a line of a result, if there is no terminal. A terminal cuts lines
-/// to its width.
+/// Length limit of a call, or of a line of a result, if there is no terminal. For a terminal, lines
+/// are cut to its width.
 const SHORT_CHARS: usize = 200;
 
 /// Meaning of a word in a line.
@@ -34,7 +34,7 @@ pub(crate) enum Style {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Line {
     pub(crate) words: Vec<(Style, String)>,
-    /// Whether the line is cut to the available width. This is done if its end matters less.
+    /// Whether the line is cut to the available width. Lines whose ends are less important are cut.
     pub(crate) is_cut: bool,
 }
 
@@ -71,8 +71,8 @@ pub(crate) fn lines_of(item: &Item) -> Vec<Line> {
     lines
 }
 
-/// The items as text without colours. It is not escaped. A long line that was passed on in several
-/// items is one line again.
+/// The items as text without colours. The text is not escaped. A long line that was split over
+/// several items becomes one line again.
 pub(crate) fn text_of<'a>(items: impl IntoIterator<Item = &'a Item>) -> String {
     let mut text = String::new();
     let mut before = None;
@@ -119,7 +119,7 @@ fn all_lines_of(item: &Item) -> Vec<Line> {
                 LogChannel::Stdout => Style::Written,
                 LogChannel::Stderr => Style::WrittenToStderr,
             };
-            // Empty lines count in output, even at the end.
+            // Empty lines of output are kept, even at the end.
             item.text
                 .lines()
                 .map(|line| Line::of([(style, line.to_owned())]))
@@ -177,7 +177,7 @@ fn result(text: &str, failed: bool) -> Vec<Line> {
     drawn
 }
 
-/// Makes lines, of which the first is preceded by a mark.
+/// Makes lines. The first line is preceded by `first`, and each other line by `others`.
 fn marked(first: &str, others: &str, text: &str) -> Vec<Line> {
     let lines = plain_lines(text).enumerate();
     let mut lines: Vec<Line> = lines

@@ -17,10 +17,10 @@ use crate::{
     supervise::log::{AsideReader, Begin, Channel, LogReader, Piece, gap_text},
 };
 
-/// Maximum number of bytes that are read.
+/// Maximum number of bytes that are read from the end of the output.
 const LARGEST_WINDOW_BYTES: u64 = 16 << 20;
-/// Numbers of bytes that are read from the end. If one does not contain enough complete lines, the
-/// next larger one is tried.
+/// Numbers of bytes that are read from the end. If the first window does not contain enough
+/// complete lines, the next larger window is read.
 const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
 /// Size limit of the items that are kept, because an executor may make items that are larger than
 /// the output.
@@ -33,8 +33,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Output {
     pub(crate) attempt: AttemptId,
     pub(crate) executor: Arc<str>,
-    /// Whether the output is an agent's, which is turned into items instead of being shown
-    /// unchanged.
+    /// Whether this is the output of an agent. Such output is turned into items, and other output
+    /// is shown unchanged.
     pub(crate) is_agents: bool,
     /// Whether the output is complete.
     pub(crate) is_whole: bool,
@@ -59,14 +59,14 @@ impl Output {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct End {
     pub(crate) items: Vec<Item>,
-    /// Number of lines before these. None if they were not counted because they have too many
-    /// bytes.
+    /// Number of lines before the items; `None` if these lines were not counted because they have
+    /// too many bytes.
     pub(crate) earlier_lines: Option<u64>,
-    /// Number of bytes before these lines that were not read.
+    /// Number of bytes at the beginning of the output that were not read.
     pub(crate) unread_bytes: u64,
 }
 
-/// The last lines, and what is needed to continue after them.
+/// The last lines, and the reader and the transcriber that can continue after them.
 pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) log: AsideReader,
@@ -119,8 +119,8 @@ impl Transcripts {
         }
     }
 
-    /// Reads the last lines. If `more` output is to come, incomplete lines are left to the reader
-    /// that continues after these lines.
+    /// Reads the last lines. If `more` is true, the caller continues to read after these lines, so
+    /// incomplete lines are not part of the result.
     pub(crate) async fn end(
         &self,
         output: &Output,
@@ -180,8 +180,8 @@ impl Transcripts {
                 break;
             }
         }
-        // An incomplete line of a command is shown. An agent's line means nothing before it is
-        // complete.
+        // An incomplete line of a command is shown. An incomplete line of an agent is not, because
+        // the executor cannot parse it.
         if !more && (output.is_whole || !output.is_agents) {
             last.take(transcriber.end().await);
         }
@@ -217,8 +217,8 @@ impl Transcripts {
     }
 }
 
-/// The beginning of the line of standard output that contains this position. None if the beginning
-/// is too far away or in a gap. Moves the reader.
+/// The beginning of the line of standard output that contains this position; `None` if the
+/// beginning is too far away or in a gap. Moves the reader.
 pub(crate) fn line_at(reader: &mut LogReader, at: u64) -> io::Result<Option<u64>> {
     let from = at.saturating_sub(WINDOWS_BYTES[0]);
     reader.begin(Begin::Offset(from))?;

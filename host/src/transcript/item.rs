@@ -154,8 +154,8 @@ fn shortened(text: String) -> String {
     format!("{shown}\n[claudine: {more} bytes more of this: `claudine logs --raw`]")
 }
 
-/// Position of a reader. Everything before these offsets in the selected output was already passed
-/// on.
+/// Position of a reader. The reader has already received everything before these offsets in the
+/// selected output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) stdout: u64,

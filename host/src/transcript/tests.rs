@@ -1,4 +1,4 @@
-//! Transcripts by mock executors, with output in pieces of every size.
+//! Tests of transcripts with mock executors, and with output in pieces of every size.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{
@@ -20,11 +20,11 @@ use crate::{
     supervise::log::{self, Channel, LogReader, Piece},
 };
 
-/// Makes an item from each line, and holds back incomplete lines.
+/// A mock executor that makes an item from each line, and holds back incomplete lines.
 #[derive(Default)]
 struct Lines {
     asked: AtomicUsize,
-    /// Number of the call from which the executor fails.
+    /// Number of the first call that fails. All later calls fail too.
     fails_from: Option<usize>,
 }
 
@@ -120,7 +120,7 @@ const RUN: &[Write<'_>] = &[
 const SHOWN: &str = "<begin>\nwarning\n<half of it>\n<next>\n<zwölf>\nno end\n<last>\n";
 
 #[tokio::test]
-async fn items_do_not_depend_on_the_pieces_or_the_starting_place() {
+async fn items_do_not_depend_on_the_sizes_of_pieces_or_on_the_place_of_a_restart() {
     for most_bytes in 1..=24 {
         let all = pieces(RUN, most_bytes);
         let mut transcriber = lines();
@@ -173,7 +173,7 @@ async fn reading_from_the_middle_begins_with_a_whole_line() {
 }
 
 #[tokio::test]
-async fn a_gap_ends_every_line() {
+async fn a_gap_ends_every_incomplete_line() {
     let mut transcriber = lines();
     let mut all = pieces(&[(1, OUT, "one\ntw"), (1, ERR, "err")], 9);
     all.push(Piece::Gap {
@@ -226,7 +226,7 @@ end
 }
 
 #[tokio::test]
-async fn overlong_lines_are_not_held_back() {
+async fn an_overlong_line_is_passed_on_before_its_end() {
     let long = "x".repeat(40_000);
     let written = [(1, ERR, &*long), (1, ERR, &long), (1, OUT, &long)];
     for executor in [None, Some(Arc::new(Lines::default()))] {
@@ -235,7 +235,7 @@ async fn overlong_lines_are_not_held_back() {
         let lengths: Vec<_> = items.iter().map(|item| item.text.len()).collect();
         assert_eq!(lengths, [80_000]);
         assert_eq!(items[0].stream, LogChannel::Stderr);
-        // The incomplete line was not passed on.
+        // The incomplete line of standard output was not passed on.
         assert_eq!(
             transcriber.place(),
             Place {
@@ -247,7 +247,7 @@ async fn overlong_lines_are_not_held_back() {
 }
 
 #[tokio::test]
-async fn overlong_lines_are_whole_again_as_text() {
+async fn an_overlong_line_in_several_items_is_one_line_of_text() {
     let line = "€".repeat(50_000) + "end\n";
     for frame_bytes in [1_000, 65_536, 65_537, 150_000] {
         let frames = line.as_bytes().chunks(frame_bytes);
@@ -298,8 +298,8 @@ impl Written {
         }
     }
 
-    /// The last lines as text, the number of lines before them, and the number of bytes before
-    /// them.
+    /// The last lines as text, the number of lines before them, and the number of bytes that were
+    /// not read.
     async fn end(&self, lines: u64) -> (String, Option<u64>, u64) {
         let opened = self.transcripts.end(&self.output, None, lines, false).await;
         let end = opened.unwrap().end;
@@ -308,7 +308,7 @@ impl Written {
 }
 
 #[tokio::test]
-async fn the_last_lines_of_both_streams_are_read_with_a_count_of_earlier_ones() {
+async fn the_last_lines_of_both_streams_are_read_with_a_count_of_earlier_lines() {
     let log = Written::new(&[
         (OUT, b"1\n2\nhal"),
         (ERR, b"3\n"),
@@ -334,7 +334,7 @@ async fn the_last_lines_of_both_streams_are_read_with_a_count_of_earlier_ones() 
 }
 
 #[tokio::test]
-async fn the_last_lines_are_found_without_reading_everything_before() {
+async fn the_last_lines_are_found_without_reading_everything_before_them() {
     let lines: Vec<String> = (0..400_000).map(|n| format!("{n:07}")).collect();
     let lines = lines.join("\n") + "\n";
     let log = Written::new(&[(OUT, lines.as_bytes()), (ERR, b"last\n")]);

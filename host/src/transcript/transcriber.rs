@@ -1,7 +1,7 @@
-//! Makes items of a log, piece by piece.
+//! Makes items from a log, piece by piece.
 //!
-//! An executor receives the standard output of one child in parts that end with a newline. So all
-//! items of a part became complete at the same time, which is their time. Standard error and the
+//! An executor receives the standard output of one child in parts that end with a newline. All
+//! items of a part became complete at the same time, so they get this time. Standard error and the
 //! output of commands are passed on line by line, unchanged.
 
 use std::{
@@ -54,7 +54,7 @@ pub(crate) struct Transcriber {
 /// Output of one child to one channel.
 #[derive(Default)]
 struct Stream {
-    /// State of the executor, which is passed back with the next part.
+    /// State of the executor, which is passed to the executor again with the next part.
     state: Vec<u8>,
     /// Bytes since the last newline.
     held: Vec<u8>,
@@ -114,7 +114,7 @@ impl Transcriber {
         self
     }
 
-    /// Begins anywhere, and skips the remaining part of the line there.
+    /// Begins in the middle of a line, and skips the remaining part of this line.
     #[must_use]
     pub(crate) fn in_line(mut self) -> Self {
         self.begins_in_line = true;
@@ -244,7 +244,7 @@ impl Transcriber {
 
     fn stream(&mut self, child: u16, channel: LogChannel) -> &mut Stream {
         // Only the first child's output can begin in the middle of a line. For a command, a part of
-        // a line is better than nothing, so the part is skipped only for an executor.
+        // a line is shown, because it is better than nothing. For an executor, the part is skipped.
         let is_first = !self.streams.keys().any(|(_, known)| *known == channel);
         let is_in_line = is_first
             && channel == LogChannel::Stdout
@@ -258,8 +258,8 @@ impl Transcriber {
             })
     }
 
-    /// Adds the bytes up to the last newline as a part for the executor, or all bytes if there are
-    /// many.
+    /// Adds the bytes up to the last newline as a part for the executor. If there is no newline but
+    /// many bytes are held back, adds all of them.
     fn add_part(
         &mut self,
         child: u16,
@@ -301,7 +301,7 @@ impl Transcriber {
         });
     }
 
-    /// Adds the complete lines.
+    /// Adds the complete lines, and the beginning of an overlong line.
     fn add_lines(
         &mut self,
         child: u16,
@@ -349,7 +349,7 @@ impl Transcriber {
         self.place
     }
 
-    /// Lets the executor make items from the parts, and puts everything in order.
+    /// Lets the executor make items from the parts, and puts all output in order.
     async fn finished(
         &mut self,
         mut before: Place,
@@ -424,8 +424,8 @@ impl Transcriber {
         steps
     }
 
-    /// The items of some parts of a child's output. None if the executor fails; it is not called
-    /// again in that case.
+    /// Asks the executor for the items of some parts of a child's output. Returns `None` if the
+    /// executor fails. In this case the executor is not called again.
     async fn ask(&mut self, child: u16, parts: &[Vec<u8>]) -> Option<Vec<Vec<TranscriptItem>>> {
         let executor = self.executor.clone()?;
         let stream = self.streams.entry((child, LogChannel::Stdout)).or_default();
@@ -478,7 +478,8 @@ pub(super) fn not_made(why: &str) -> String {
     format!("claudine: no transcript; the unchanged output follows: {why}")
 }
 
-/// Number of the bytes before an incomplete character at the end. All bytes if there is none.
+/// Number of bytes before an incomplete character at the end; the number of all bytes if there is
+/// no incomplete character.
 fn without_incomplete_character(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
     let last = last.map(|chunk| chunk.invalid()).unwrap_or_default();

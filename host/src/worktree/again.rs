@@ -1,6 +1,6 @@
-//! A merge that a user asks for again after the task has ended, because the first merge was refused
-//! and its obstacle no longer exists, or because the user wants another strategy. The second merge
-//! takes the same steps as the first, and checks the present state in each.
+//! Repeats the merge of a task that has ended. A user asks for this if the first merge was refused
+//! and its obstacle no longer exists, or if the user wants another strategy. The second merge takes
+//! the same steps as the first, and each step checks the present state.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -62,14 +62,15 @@ impl Worktrees {
         Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
-    /// Holds a worktree, so that no attempt of the task can enter it. An attempt that is already in
-    /// it has begun earlier, which the store shows.
+    /// Holds a worktree, so that no attempt of the task can enter it. An attempt that has entered
+    /// the worktree before is not ended, but the store shows that this attempt has begun.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
         let repository = self.known(task).await?.repository;
         Ok(self.held(task, &repository).await)
     }
 
-    /// Does the same as [`Self::hold`], even if the worktree was cleaned up and its record removed.
+    /// Does the same as [`Self::hold`], but works even if the worktree was cleaned up and its
+    /// record was removed.
     pub(crate) async fn hold_without_record(
         &self,
         task: TaskId,
@@ -134,9 +135,9 @@ impl Worktrees {
     }
 }
 
-/// The result for a task that failed because of its merge and whose branch no longer exists, if the
-/// base has all of the task's work. The user may have merged the branch with git and cleaned up, or
-/// a host may have died before it could store the merge.
+/// Called if the branch of a task no longer exists. Returns a result if the task failed because of
+/// its merge, but the base has all of the task's work by now. The user may have merged the branch
+/// with git and cleaned up, or a host may have died before it could store the merge.
 async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>, WorktreeError> {
     let failed = again.task.filter(|task| task.failed_by_its_merge());
     let (Some(task), Some(worktree)) = (failed, again.worktree()) else {

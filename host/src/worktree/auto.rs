@@ -1,8 +1,8 @@
 //! Merges a branch into its base.
 //!
 //! The merge is made in memory, as a commit with both sides as parents. The base is then moved from
-//! its old commit to the new one, or not at all. If the base is checked out somewhere, git updates
-//! this checkout too, but only if it has no changes.
+//! its old commit to the new commit, or not at all. If the base is checked out somewhere, git
+//! updates this checkout too, but only if it has no changes.
 
 use claudine_domain::worktree::MergeState;
 
@@ -161,7 +161,8 @@ impl Work {
 }
 
 /// Part of a message about a checkout that git has changed in part. The message advises to restore
-/// only files that git has changed, because somebody else's changes would be lost.
+/// only files that git has changed, because restoring any other file would discard somebody else's
+/// changes.
 fn half_way(checkout: &str, changed: &[String], other: &[String]) -> String {
     let changed = if changed.is_empty() {
         String::new()

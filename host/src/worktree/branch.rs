@@ -1,8 +1,8 @@
 //! Names and owners of tasks' branches.
 //!
-//! The name of a branch shows the subject of a task, but does not prove whose branch it is. The
-//! owner of a branch is named by the record of its worktree or, if there is no record, by the task
-//! itself.
+//! The name of a branch shows the subject of a task, but does not prove to which task the branch
+//! belongs. The owner of a branch is named by the record of its worktree or, if there is no record,
+//! by the task itself.
 
 use std::path::Path;
 
@@ -23,13 +23,14 @@ const STEM_WORDS: usize = 6;
 /// by task id.
 const MOST_ALIKE: usize = 1_000;
 
-/// The beginning of the note that git makes about a branch that was made for a task. Earlier
-/// versions did not add the id of the task.
+/// The beginning of the note in git's reflog that a branch was made for a task. The id of the task
+/// follows. Earlier versions did not add it.
 const MADE: &str = "claudine: made";
 
 impl Worktrees {
-    /// A free name for a task's new branch, if the user named none. The name that the branch had
-    /// before is used if it is free, else the planned name, with a number if necessary.
+    /// A free name for a task's new branch. Used if the user has named no branch. If the name that
+    /// the branch had before is free, it is used again. Otherwise the planned name is used, with a
+    /// number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -45,7 +46,8 @@ impl Worktrees {
         for branch in candidates {
             let is_claimed = claims.is_of_another(task, Path::new(&worktree.repository), &branch);
             if !is_claimed && repository.branch_commit(&branch).await?.is_none() {
-                // An obstacle to this name is an obstacle to the numbered names too.
+                // If git cannot make a branch with this name, it cannot make the numbered branches
+                // either.
                 if repository.unmakable(&branch).await?.is_some() {
                     break;
                 }
@@ -59,9 +61,9 @@ impl Worktrees {
         }
     }
 
-    /// The branch on which a task has worked, and its commit, if the record of its worktree is
-    /// lost, since backups have no records. The name of the branch proves nothing, since another
-    /// task's branch may have this name by now.
+    /// The branch on which a task has worked, and the commit of the branch. Used if the record of
+    /// the task's worktree is lost, as after a restore, because backups have no records. The name
+    /// of the branch proves nothing, since another task's branch may have this name by now.
     pub(super) async fn own_branch(
         &self,
         repository: &Git,
@@ -85,8 +87,8 @@ impl Worktrees {
         {
             return Ok(None);
         }
-        // A merged branch is no longer needed, and a later branch of the same name would contain
-        // its commits too.
+        // If the work was merged, the branch is not returned: it is no longer needed, and a later
+        // branch of the same name would contain the merged commits too.
         let base = worktree.base.as_ref().map(BranchRef::named);
         let base = match base {
             Some(base) => repository.branch_commit(&base).await?,
@@ -102,8 +104,8 @@ impl Worktrees {
 
 impl Record {
     /// The commit of the task's branch; `None` if the branch no longer exists. Used if no worktree
-    /// is on the branch: somebody else may have made a branch of the same name since. Such a branch
-    /// is refused.
+    /// is on the branch. In this case somebody else may have made another branch of the same name.
+    /// Such a branch is refused.
     pub(super) async fn own_tip(
         &self,
         git: &Git,
@@ -130,8 +132,8 @@ impl Record {
         })
     }
 
-    /// Whether the branch at `tip` is the task's. It is if one of these commits was on it. Commits
-    /// that its base has prove nothing, since every new branch has them.
+    /// Whether the branch at `tip` belongs to the task. This is so if one of the commits in `noted`
+    /// was on the branch. Commits that the base has prove nothing, since every new branch has them.
     async fn is_its_own(
         &self,
         git: &Git,
@@ -149,7 +151,7 @@ impl Record {
                 }
             }
         }
-        // A person may have rebased the branch.
+        // A person may have rebased the branch, so its earlier commits are looked up in the reflog.
         let moves = git.moves(&self.branch).await?;
         if moves.is_empty() && !has_work {
             return Ok(git.is_ancestor(&self.base_commit, tip).await?);

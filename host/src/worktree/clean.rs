@@ -1,4 +1,4 @@
-//! Removes worktrees that nobody needs any more, and reports why the others are kept.
+//! Removes worktrees that nobody needs any more, and reports why other worktrees are kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     git::{BranchRef, Git, GitError},
 };
 
-/// Which worktrees are removed in addition to the ones that nobody needs.
+/// The kinds of worktrees that are removed in addition to the worktrees that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Also {
     /// Whether worktrees whose work is only on their branch are removed.
@@ -62,17 +62,18 @@ impl Worktrees {
         }
         if record.repository.exists() {
             match self.drop_branch(record, &repository).await {
-                // The branch is in use elsewhere, but the worktree is removed.
+                // The branch is in use elsewhere and is kept, but the worktree is removed.
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
-            // The branch is kept, so the record is kept too: a retry continues on the branch, and a
-            // merge needs the base.
+            // If the branch exists, the record is kept too, because a retry continues on the
+            // branch, and a merge needs the base.
             let branch = repository.branch_commit(&record.branch).await?;
             if branch.is_some() && !record.is_dropped {
                 return Ok(None);
             }
-            // The ref of the kept commits is known only from the record, so the record is kept too.
+            // The ref of kept commits is found only through the record, so the record is kept as
+            // long as the ref exists.
             if record.has_kept(&repository).await? {
                 return Ok(None);
             }

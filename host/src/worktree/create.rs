@@ -1,4 +1,4 @@
-//! Makes a task's worktree, or finds the one of an earlier attempt.
+//! Makes a task's worktree, or finds the worktree of an earlier attempt.
 
 use std::{
     collections::BTreeMap,
@@ -52,8 +52,8 @@ impl Worktrees {
         let branch = match known {
             // The host was killed after the merge, so the attempt only has to report the merge.
             Some(record) if is_settled => record.branch,
-            // This is boxed, because many attempts hold this future while they wait, and few reach
-            // this point.
+            // The inner future is boxed to keep the outer future small, because many attempts hold
+            // the outer future while they wait, and few reach this point.
             Some(record) if record.is_ready => {
                 Box::pin(self.find(&git, task, worktree, record)).await?
             }
@@ -105,7 +105,8 @@ impl Worktrees {
         refuse_moved(&repository, task.id, git.dir()).await?;
         record.forget_missing(&repository, git.dir()).await?;
         let tip = match record.own_tip(&repository, Some(task)).await {
-            // The branch is made under another name.
+            // Another branch has the name by now, so the task's branch is made again under another
+            // name.
             Err(WorktreeError::BranchReplaced { .. }) if !record.is_named => None,
             tip => tip?,
         };
@@ -114,7 +115,8 @@ impl Worktrees {
             let start = self.brought_forward(&repository, record, tip).await?;
             return self.fill(git, record, &start).await;
         }
-        // The branch was deleted by the user, or because its base has everything that was on it.
+        // The branch no longer exists. Either the user deleted it, or it was deleted because its
+        // base has everything that was on the branch.
         if let Some(tip) = self::tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
         }
@@ -216,9 +218,10 @@ impl Worktrees {
         Ok(record.branch)
     }
 
-    /// A branch that the user has named. Also returns the branch's tip if the task has worked on
-    /// this branch before and the record is lost: a backup has no records, and the repository may
-    /// still be the same. In any other case, an existing branch is refused.
+    /// Returns the branch that the user has named. Also returns the branch's tip if the task has
+    /// worked on this branch before and the record is lost. This happens after a restore, because a
+    /// backup has no records, but the repository may still be the same. In any other case, an
+    /// existing branch is refused.
     async fn named_branch(
         &self,
         repository: &Git,
@@ -232,7 +235,8 @@ impl Worktrees {
                 None => Ok((branch, None)),
             };
         };
-        // The task must have started before the backup. The name was free for it at that time.
+        // The branch is the task's if the task started before the backup was taken, because the
+        // name was free when the task started.
         let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
         let is_its_own = restored.is_some_and(|restored| {
             let started = task.attempts.iter().filter_map(|it| it.started_at);
@@ -280,7 +284,7 @@ impl Worktrees {
 
     /// Makes the checkout of a branch at this commit. Records that the checkout is complete, and
     /// which ignored files it has. If its submodules cannot be checked out, the checkout is
-    /// removed, so that the next attempt does not use it without them.
+    /// removed, so that the next attempt does not use a checkout without submodules.
     async fn fill(
         &self,
         git: &Git,
@@ -348,9 +352,9 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
     }
 }
 
-/// The commit from which a task starts. A task that waited for others starts from the present base,
-/// since the work of those others may have been merged into it. So does a task that has worked
-/// before.
+/// The commit from which a task starts. A task with dependencies starts from the present base,
+/// since the work of the dependencies may have been merged into the base. A task that has run
+/// before also starts from the present base. Any other task starts from the planned commit.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();

@@ -178,7 +178,7 @@ impl WorktreeError {
     }
 }
 
-/// How the task's branch can get its name back.
+/// Advice on how the task's branch can get its name back.
 fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
     let name = shell_word(branch.name());
     let rename = format!("`git branch -m {name} NEW` frees its name");

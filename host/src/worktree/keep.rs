@@ -1,6 +1,7 @@
-//! Commits that a worktree leaves on no branch: commits from before an amend, a rebase or a reset,
-//! and commits that were made without a branch. As long as a checkout exists, git keeps them for a
-//! while. When a worktree is removed, git forgets them. So they get a ref before the removal.
+//! Keeps the commits that a worktree leaves on no branch: commits from before an amend, a rebase or
+//! a reset, and commits that were made without a branch. As long as a checkout exists, git keeps
+//! such commits for a while. When a worktree is removed, git forgets them, so they get a ref before
+//! the removal.
 
 use std::{path::Path, time::Duration};
 
@@ -12,8 +13,8 @@ use crate::{
     git::{Commit, Git, Keeping},
 };
 
-/// Minimum time for which such commits are kept. It is as long as git itself keeps them for a
-/// checkout.
+/// Minimum time for which the ref keeps the commits. Git itself keeps such commits of a checkout
+/// for the same time.
 const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {
@@ -26,15 +27,15 @@ impl Record {
         keeping(self.task, vec![self.base_commit.clone()])
     }
 
-    /// Keeps the commits of the worktree in which `git` runs that are on no branch. Returns their
-    /// ref if there are any.
+    /// Keeps those commits of the worktree in which `git` runs that are on no branch. Returns the
+    /// ref of these commits if there are any.
     pub(super) async fn keep_abandoned(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
         let is_kept = git.keep_abandoned(&self.keeping()).await?;
         Ok(is_kept.then(|| self.kept_ref()))
     }
 
     /// Makes git forget the worktree at `path` if its directory is missing, and keeps the commits
-    /// of the worktree that are on no branch. Returns their ref if there are any.
+    /// of the worktree that are on no branch. Returns the ref of these commits if there are any.
     pub(super) async fn forget_missing(
         &self,
         repository: &Git,

@@ -1,4 +1,4 @@
-//! Lists the worktrees that exist, and what exists only in them.
+//! Lists the worktrees that exist, and the data that exists only in them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -105,7 +105,7 @@ impl Record {
     }
 
     /// The content of the worktree in which `git` runs, for the commit that is checked out there,
-    /// whatever branch this commit is on.
+    /// even if this commit is not on the task's branch.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
         let look = git.look(&self.repository, &self.ignored).await?;
         let tip = git.commit_of("HEAD").await?;

@@ -5,8 +5,8 @@ use claudine_domain::id::TaskId;
 use super::record::Record;
 use crate::text::shortened;
 
-/// Maximum length of the first line, if it is made from the prompt. A longer line is cut and
-/// marked.
+/// Maximum length of the first line, if it is made from the prompt. A longer line is cut, and ends
+/// with `…`.
 const SUBJECT_CHARS: usize = 72;
 /// The trailer by which the commits of a task can be found: `git log --grep`, `git
 /// interpret-trailers`.

@@ -1,5 +1,5 @@
-//! Worktrees. Each is a separate checkout for a task, on a separate branch, in the data directory
-//! and never in the user's checkout.
+//! Worktrees of tasks. Each worktree is a separate checkout for a task, on a separate branch. It is
+//! in the data directory and never in the user's checkout.
 //!
 //! A worktree is planned at the submission, and a request that is certain to fail is refused. The
 //! worktree is made when the first attempt starts, and kept for further attempts. When the task has
@@ -53,10 +53,12 @@ use crate::{git::Git, layout::Layout, lock::lock};
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// A turn for each repository that is being changed or waited for. Git's own locks do not make
-    /// a second user wait, but refuse it.
+    /// A semaphore for each repository that is being changed, so that other changes of the
+    /// repository wait for their turn. Git's own locks do not make a second process wait: its
+    /// command fails.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
-    /// The owners of branches. They are read once, because every naming of a branch uses them.
+    /// The owners of branches. They are read once, because each choice of a branch's name needs
+    /// them.
     claims: OnceCell<Claims>,
 }
 

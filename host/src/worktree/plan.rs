@@ -11,14 +11,14 @@ use crate::git::{
     BranchRef, Checkout, Git, GitError, Place, Resolved, Standing, Unmakable, shortened,
 };
 
-/// A request for a worktree. Everything has a default.
+/// A request for a worktree. Each field has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
-    /// The branch, tag or commit from which the worktree starts. By default, this is the checked
-    /// out one.
+    /// The branch, tag or commit from which the worktree starts. By default, this is the branch or
+    /// commit that is checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
     #[serde(default)]

@@ -1,5 +1,5 @@
-//! Records of worktrees. A record is separate from its task: the task is removed after some days,
-//! but work that nobody has fetched is kept.
+//! Records of worktrees. A record is separate from its task, because the task is removed after some
+//! days, while work that nobody has fetched is kept.
 
 use std::{
     fs, io,
@@ -28,14 +28,15 @@ pub(super) struct Record {
     /// The commit at which the branch diverged from its base.
     pub(super) base_commit: Commit,
     /// The branch's last known commit, noted when the worktree was removed or another attempt
-    /// began. It distinguishes the branch from another one that somebody made later under the same
-    /// name.
+    /// began. It distinguishes the branch from another branch that somebody made later under the
+    /// same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tip: Option<Commit>,
     /// Whether the user named the branch. If so, it is never deleted.
     #[serde(default)]
     pub(super) is_named: bool,
-    /// Whether the branch was deleted once its base had everything on it. If so, its name is free.
+    /// Whether the branch was deleted because its base had everything that was on the branch. If
+    /// so, the name of the branch is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_dropped: bool,
     /// Whether the worktree was made completely.
@@ -61,8 +62,8 @@ impl Record {
         }
     }
 
-    /// The commit at which the branch diverges from its base. This is later than the point at which
-    /// the branch was made, if the base was merged into the branch since.
+    /// The commit at which the branch diverges from its base. If the base was merged into the
+    /// branch, this commit is later than the commit at which the branch was made.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
         let base = match &self.base {
             Some(base) => git.branch_commit(base).await?,
@@ -93,7 +94,7 @@ impl Record {
     }
 }
 
-/// A record that exists, whether or not it can be read.
+/// The task of an existing record, and the record itself or the error of reading it.
 pub(super) type Kept = (TaskId, Result<Record, WorktreeError>);
 
 impl Worktrees {
@@ -101,7 +102,7 @@ impl Worktrees {
         self.blocking(move |layout| read(layout, task)).await
     }
 
-    /// The record of a task that has a worktree.
+    /// The record of a task's worktree. Fails if the task has no worktree.
     pub(super) async fn known(&self, task: TaskId) -> Result<Record, WorktreeError> {
         let record = self.record(task).await?;
         record.ok_or(WorktreeError::NoWorktree { task })
@@ -140,7 +141,7 @@ impl Worktrees {
             .await
     }
 
-    /// All records, the oldest task first. If a record cannot be read, the others are still
+    /// All records, the oldest task first. If a record cannot be read, the other records are still
     /// returned.
     pub(super) async fn records(&self) -> Result<Vec<Kept>, WorktreeError> {
         self.blocking(|layout| {

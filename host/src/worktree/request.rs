@@ -49,7 +49,7 @@ impl Work {
         Ok(done.into())
     }
 
-    /// The remote that the base follows, or else `origin`, or else the first one.
+    /// The remote that the base follows, or else `origin`, or else the first remote.
     async fn followed(&self) -> Result<Option<String>, WorktreeError> {
         let remotes = self.git.remotes().await?;
         let followed = match &self.record.base {
@@ -81,8 +81,9 @@ impl Work {
     }
 }
 
-/// The head branch in the form that `gh` expects if the branch is in another repository than the
-/// base: preceded by the owner of its repository, which is the second last part of the address.
+/// The head branch as `OWNER:BRANCH`, the form that `gh` expects if the branch is in another
+/// repository than the base. The owner of the repository is the second last part of the
+/// repository's address.
 fn head_in(url: &str, branch: &BranchRef) -> String {
     let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
     match owner.filter(|owner| !owner.is_empty()) {

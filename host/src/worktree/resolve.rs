@@ -1,5 +1,5 @@
-//! Conflicts that a person resolves: the base is merged into the task's branch in its worktree,
-//! left open for the person, and committed once all files are resolved.
+//! Lets a person resolve conflicts. The base is merged into the task's branch in the task's
+//! worktree. The merge stays open for the person, and is committed once all files are resolved.
 //!
 //! The whole state is in the worktree. So a later command finds the merge as the person left it,
 //! even after a restart, and can complete or abort it.
@@ -92,7 +92,8 @@ impl Worktrees {
             return Ok(done.into());
         }
         if !work.git.is_merging().await? {
-            // Somebody has committed or aborted the merge. The next merge shows which of the two.
+            // Somebody has committed or aborted the merge. The next attempt to merge the branch
+            // shows which of the two has happened.
             return Ok(Resolution::Resolved);
         }
         self.open(&work).await

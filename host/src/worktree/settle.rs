@@ -26,7 +26,8 @@ use crate::{
     text::{harmless, shell_word},
 };
 
-/// Maximum number of conflicting files that are stored in a row, and their maximum total length.
+/// Maximum number of conflicting files that are stored in the row of a task, and their maximum
+/// total length.
 const CONFLICTS_NAMED: usize = 50;
 const CONFLICTS_BYTES: usize = 4 << 10;
 
@@ -57,7 +58,7 @@ pub(super) struct Work {
 pub(super) struct Done {
     state: MergeState,
     pub(super) detail: String,
-    /// The reason for a failure, if the first part of the detail does not suffice.
+    /// The short reason for a failure; `None` if the first part of the detail is short enough.
     brief: Option<String>,
     conflicts: Vec<String>,
     work: Option<Span>,
@@ -107,7 +108,7 @@ impl Worktrees {
         let path = self.path(settling.task);
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
-            // The work may not even have been committed.
+            // If the worktree exists, the work may not have been committed.
             let place = if path.exists() {
                 format!("in the worktree {} (branch `{branch}`)", path.display())
             } else {
@@ -160,7 +161,8 @@ impl Worktrees {
         Ok(self.leave(&mut work, merge).await)
     }
 
-    /// Prepares the steps. Git is meant to run in the worktree, which may not exist any more.
+    /// Prepares the steps. `git` runs in the worktree. If the worktree no longer exists, the steps
+    /// run in the repository instead.
     pub(super) async fn begin(
         &self,
         git: Git,
@@ -220,8 +222,8 @@ impl Worktrees {
             let branch = branch.clone();
             return Err(WorktreeError::BranchGone { branch });
         };
-        // This commit is looked up before the merge, because the histories do not diverge any more
-        // after it.
+        // This commit is looked up before the merge, because the histories no longer diverge after
+        // the merge.
         let from = work.record.parting(&work.git, &tip).await?;
         let done = self.hand_over(work, &tip).await?;
         Ok(Done {
@@ -282,15 +284,15 @@ impl Worktrees {
         Ok((MergeState::Written, detail).into())
     }
 
-    /// Removes the worktree if nothing would be lost. Removes its branch too, if we named the
-    /// branch and nobody needs it any more.
+    /// Removes the worktree if nothing would be lost. Removes its branch too, if Claudine chose the
+    /// name of the branch and nobody needs the branch any more.
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
         let removal = if work.path.exists() {
             work.remove(&repository).await
         } else {
-            // The removal of the worktree was perhaps interrupted.
+            // An earlier removal of the worktree may have been interrupted.
             let forgotten = work.record.forget_missing(&repository, &work.path).await;
             forgotten.map(Removal::Removed)
         };
@@ -329,7 +331,8 @@ impl Worktrees {
         merge
     }
 
-    /// Deletes the branch if we named it and its base has everything that is on it.
+    /// Deletes the branch if Claudine chose its name and its base has everything that is on the
+    /// branch.
     pub(super) async fn drop_branch(
         &self,
         record: &mut Record,
@@ -381,8 +384,8 @@ impl Work {
     }
 
     /// Refuses a worktree whose directory was moved or removed without git. The directory may have
-    /// had changes that are on no branch, and may still exist elsewhere. If git itself has removed
-    /// the worktree, git knows it no more, and everything is on the branch.
+    /// had changes that are on no branch, and may still exist elsewhere. A worktree that git itself
+    /// has removed is accepted, because git no longer knows it, and everything is on the branch.
     async fn refuse_gone(&self) -> Result<(), WorktreeError> {
         if self.path.exists() || self.git.git_dir_for(&self.path).await?.is_none() {
             return Ok(());
@@ -393,7 +396,8 @@ impl Work {
         })
     }
 
-    /// Refuses a worktree in which another branch or commit is checked out. Returns the reason.
+    /// Refuses a worktree in which another branch or commit is checked out, or whose branch was
+    /// deleted. Returns the reason.
     pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
@@ -426,7 +430,7 @@ impl Work {
     }
 
     /// Commits the changes that the task has not committed, if the strategy requires this. Returns
-    /// a reason if nothing is to be done with the worktree.
+    /// a reason if the worktree must be left as it is.
     pub(super) async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if let Some(done) = self.refuse_astray().await? {
             return Ok(Some(done));
@@ -434,8 +438,8 @@ impl Work {
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
         let mut left = self.git.status().await?;
-        // The second round is needed because git, when it commits a merge, brings back the changes
-        // that were set aside for it (`git merge --autostash`).
+        // The second round is needed after `git merge --autostash`: when git commits the merge, it
+        // restores the changes that were set aside for the merge.
         for is_first in [true, false] {
             // A merge whose resolution equals the branch changes no file, but must still be
             // committed.
@@ -502,9 +506,9 @@ impl Work {
         Ok(Some((MergeState::Refused, detail).into()))
     }
 
-    /// Refuses repositories that were committed only as a hash, and submodules at commits that
-    /// exist nowhere else: other people would get the commit, but not the content of these
-    /// directories.
+    /// Refuses nested repositories that were committed only as a hash, and submodules at commits
+    /// that exist nowhere else. Other people would get the task's commit, but not the content of
+    /// these directories.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;
@@ -543,8 +547,8 @@ pub(super) async fn refuse_moved(
     }
 }
 
-/// Gives a patch its final name. Removes it if it is empty, since `git apply` refuses an empty
-/// patch.
+/// Gives a patch its final name. Removes an empty patch, since `git apply` refuses it. Returns
+/// whether the patch is empty.
 fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     let is_empty = fs::metadata(fresh)?.len() == 0;
     if is_empty {
@@ -555,7 +559,7 @@ fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     Ok(is_empty)
 }
 
-/// The first of the names: as many as fit into a row.
+/// The first names, as many as are stored in a row.
 fn first_of(mut files: Vec<String>) -> Vec<String> {
     let mut bytes = 0;
     files.truncate(CONFLICTS_NAMED);

@@ -57,7 +57,7 @@ impl Person {
         }
     }
 
-    /// Runs the user's own git, with only their settings.
+    /// Runs git as the user would run it, with only the user's settings.
     #[track_caller]
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")

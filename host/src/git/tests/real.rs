@@ -60,7 +60,7 @@ async fn a_tag_is_never_taken_for_a_branch_of_the_same_name() {
         }
         let git = worktree(&person, name).await;
         fs::write(git.dir().join("work"), name).unwrap();
-        // The task itself may create such a tag.
+        // The task itself may create a tag with the name of its branch.
         person.git(&["tag", "-f", name]);
         git.clone()
             .with_identity()
@@ -82,7 +82,7 @@ async fn a_tag_is_never_taken_for_a_branch_of_the_same_name() {
 }
 
 #[tokio::test]
-async fn names_are_resolved_as_written() {
+async fn each_form_of_a_name_is_resolved_to_its_commit_and_branch() {
     let person = somebody("");
     let first = person.commit("main").await;
     person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
@@ -185,7 +185,7 @@ async fn a_branch_that_cannot_be_created_is_detected() {
 }
 
 #[tokio::test]
-async fn changes_ignored_files_own_commits_and_a_bisect_that_would_be_lost_are_found() {
+async fn look_reports_changes_ignored_files_own_commits_and_a_bisect() {
     let person = somebody("[status]\n\tshowUntrackedFiles = no\n[core]\n\tignoreStat = true\n");
     let git = worktree(&person, "work").await;
     let path = |name: &str| git.dir().join(name);
@@ -257,15 +257,15 @@ async fn changes_ignored_files_own_commits_and_a_bisect_that_would_be_lost_are_f
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_its_own_checkout_is_refused() {
+async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused() {
     let person = somebody("");
     let git = worktree(&person, "work").await;
     let repository = person.work().join(".git");
     fs::remove_file(git.dir().join(".git")).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
     assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
-    // If the directory had the `.git` of another checkout, or a link to it, git would use that
-    // other checkout.
+    // If the directory contained the `.git` of another checkout, or were a link to another
+    // checkout, git would use the other checkout.
     let theirs = format!("gitdir: {}\n", repository.display());
     fs::write(git.dir().join(".git"), theirs).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
@@ -371,7 +371,7 @@ async fn a_branch_in_use_is_not_deleted() {
     let notes = ".git/worktrees/tree/rebase-merge/head-name";
     person.write(notes, "refs/heads/there\n");
     in_use("there").await;
-    // During a stopped rebase or a bisect git itself says that no branch is checked out.
+    // During a stopped rebase or a bisect, git itself reports that no branch is checked out.
     person.write("file", "two\n");
     person.git(&["commit", "-q", "-a", "-m", "second"]);
     person.git(&["switch", "-q", "-c", "rebased", "HEAD~1"]);
@@ -400,7 +400,7 @@ async fn a_branch_in_use_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_setting_for_diffs_does_not_prevent_commits() {
+async fn a_missing_order_file_in_the_users_settings_does_not_prevent_commits() {
     let person = somebody("");
     person.configure("[diff]\n\torderFile = /no/such/file\n");
     person.write("file", "two\n");
@@ -494,7 +494,8 @@ async fn a_bare_repository_is_used_only_if_it_is_named() {
 #[tokio::test]
 async fn plain_files_that_look_like_a_repository_are_ignored() {
     let person = somebody("");
-    // The directory has no `.git`, so it may be part of a clone.
+    // The directory `inner` contains a repository as plain files and has no `.git`, so a clone may
+    // contain it.
     person.git(&["init", "-q", "--bare", "inner"]);
     let led = "[core]\n\tbare = false\n\tworktree = ..\n";
     person.write("inner/config", led);

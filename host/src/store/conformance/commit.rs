@@ -1,5 +1,5 @@
-//! Batches: which leader may commit, in which order, and that a batch is stored as a whole or not
-//! at all.
+//! Tests of commits: which leader may commit, in which order batches are committed, and that a
+//! batch is stored as a whole or not at all.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},
@@ -60,7 +60,7 @@ fn batches_are_committed_once_and_in_order() {
 }
 
 #[test]
-fn a_failed_commit_leaves_nothing() {
+fn a_failed_commit_changes_nothing_in_the_store() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.commit(batch());

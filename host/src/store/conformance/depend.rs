@@ -1,4 +1,4 @@
-//! Dependencies between tasks, and the ends of tasks.
+//! Tests of dependencies between tasks, and of the ends of tasks.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +63,8 @@ fn ends_of_existing_tasks_are_returned() {
         ]);
         assert_eq!(store.ends(&asked).unwrap(), expected);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), [spoilt]);
-        // A task that was revived no longer counts as one that could not run because of its
-        // dependency.
+        // The task is ready again, so it no longer counts as a task that could not run because of
+        // its dependency.
         leader.put([ready(3)]);
         assert_eq!(store.spoilt_by(id(2)).unwrap(), []);
     });

@@ -1,4 +1,4 @@
-//! Events: they are numbered, found by number and by time, and removed.
+//! Tests of events: they are numbered, found by number and by time, and removed.
 
 use claudine_domain::{
     batch::{Batch, Pruned},

@@ -1,4 +1,4 @@
-//! Everything that is written is read back unchanged: tasks, documents, keys, groups, sums and
+//! Tests that all written data is read back unchanged: tasks, documents, keys, groups, sums and
 //! profiles.
 
 use claudine_domain::{
@@ -153,7 +153,7 @@ fn profiles_are_replaced_and_removed_with_a_batch() {
 }
 
 #[test]
-fn a_document_is_replaced_by_a_later_one_with_its_key() {
+fn a_document_is_replaced_by_a_later_document_with_the_same_key() {
     check(|store| {
         let mut leader = Leader::of(store);
         let attempt = |number| AttemptId {
@@ -187,7 +187,7 @@ fn a_document_is_replaced_by_a_later_one_with_its_key() {
 }
 
 #[test]
-fn keys_after_a_time_are_remembered_for_their_latest_task() {
+fn idempotency_keys_since_a_time_are_loaded_with_their_latest_task() {
     check(|store| {
         let mut leader = Leader::of(store);
         let keyed = |number, key: &str| {

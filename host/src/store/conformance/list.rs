@@ -1,4 +1,4 @@
-//! Lists, pages, references and counts.
+//! Tests of lists, pages, references and counts.
 
 use std::time::Duration;
 
@@ -109,7 +109,6 @@ fn lists_are_filtered_by_status_label_name_executor_and_parent() {
     });
 }
 
-/// Filters by group, graph, several labels, and the time in which a task existed.
 #[test]
 fn lists_are_filtered_by_group_graph_labels_and_time() {
     check(|store| {
@@ -199,7 +198,8 @@ fn lists_are_filtered_by_group_graph_labels_and_time() {
             },
             &[],
         );
-        // Each sample was created at a full second, and ended a quarter of a second later.
+        // Each sample task was created at a full second. The ended tasks ended a quarter of a
+        // second later.
         let ended = |number: u64| at(number).after(Duration::from_millis(250));
         check(
             Filter {
@@ -298,8 +298,8 @@ fn references_find_the_intended_task() {
             named(6, &digits[..12]),
             ready(7),
         ]);
-        // The samples' ids share their first digits. They differ in the digits that encode the
-        // second of creation.
+        // The ids of the sample tasks begin with the same digits. They differ in the digits that
+        // encode the second of creation.
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
         let check = |reference: &str, expected: Resolved| {
@@ -329,8 +329,8 @@ fn references_find_the_intended_task() {
         check("task_0", Resolved::Ambiguous(all));
         check(&digits[..3], Resolved::NotFound);
         leader.put((20..40).map(ready));
-        // One task more than the number to show is listed, so that the caller knows that there are
-        // more.
+        // The result lists one task more than the user is shown, so that the caller knows that
+        // there are more tasks.
         let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
     });
@@ -340,7 +340,8 @@ fn references_find_the_intended_task() {
 fn the_end_of_an_id_finds_a_task() {
     check(|store| {
         let mut leader = Leader::of(store);
-        // The samples' ids end in their numbers. These two differ in the fifth digit from the end.
+        // The ids of the sample tasks end in their numbers. Read from the end, the ids of task 7
+        // and of `like_seven` first differ in the fifth digit.
         let like_seven = TaskId::new(at(50).0, 7 + (1 << 20));
         let other = Task {
             id: like_seven,
@@ -365,7 +366,7 @@ fn the_end_of_an_id_finds_a_task() {
         // An exact name has precedence over the end of an id.
         both("00000008", Resolved::Found(id(9)));
         both("000000008", Resolved::Found(id(8)));
-        // Fewer digits are accepted only if the task is just looked at.
+        // Fewer digits are accepted only for a command that just looks at the task.
         check("008", Intent::Look, Resolved::Found(id(8)));
         check("008", Intent::Change, Resolved::NotFound);
         let several = Resolved::Ambiguous(vec![like_seven, id(7)]);

@@ -86,7 +86,8 @@ impl<'a> Leader<'a> {
         self.commit(of_tasks(tasks));
     }
 
-    /// Removes the tasks that are old enough, with or without keys. Returns the removed tasks.
+    /// Removes at most `limit` tasks that are old enough, whether or not they have idempotency
+    /// keys. Returns the removed tasks.
     fn prune(&mut self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
         let found = self.store.prunable(old(older_than), None, limit).unwrap();
         let tasks: Vec<TaskId> = found.into_iter().map(|found| found.task).collect();
@@ -119,7 +120,7 @@ fn of_tasks(tasks: impl IntoIterator<Item = Task>) -> Batch {
     }
 }
 
-/// Everything that can be read, as text: two stores with the same text have the same contents.
+/// The contents of a store, as text. Two stores with the same text have the same contents.
 pub(super) fn everything(store: &dyn Store) -> String {
     let all = store.list(&Filter::default(), usize::MAX).unwrap();
     let documents = all.tasks.iter().flat_map(|task| {

@@ -1,4 +1,4 @@
-//! Pruning: which rows are removed, and which are kept.
+//! Tests of pruning: which rows are removed, and which are kept.
 
 use claudine_domain::{
     attempt::Phase,
@@ -133,9 +133,9 @@ fn dependencies_of_unfinished_tasks_are_not_pruned() {
     });
 }
 
-/// The name of a graph is stored with its first task.
+/// The name of a graph is stored in the graph's first task.
 #[test]
-fn the_first_task_of_a_graph_is_kept_as_long_as_any_other() {
+fn the_first_task_of_a_graph_is_kept_as_long_as_any_other_task_of_the_graph() {
     check(|store| {
         let mut leader = Leader::of(store);
         let finished = |task| done(task, Outcome::Succeeded);

@@ -1,4 +1,4 @@
-//! Random batches: both back ends must give the same answers.
+//! Tests with random batches, after which both back ends must return the same results.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -106,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn both_back_ends_answer_the_same(
+    fn both_back_ends_return_the_same_results(
         history in prop::collection::vec((random_batch(), prop::option::of((0u64..14, 0usize..4))), 1..8),
     ) {
         let memory = MemoryStore::new();

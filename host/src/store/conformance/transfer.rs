@@ -1,4 +1,4 @@
-//! Exporting a whole store and importing it into another.
+//! Tests of exporting a whole store and importing it into another store.
 
 use claudine_domain::{
     batch::{Batch, DocumentKey},
@@ -85,8 +85,8 @@ fn an_empty_store_is_exported_and_imported() {
     check(|store| comes_through(store, 1));
 }
 
-/// An imported store continues the numbering of the original, and edges are found from both of
-/// their ends.
+/// The next batch and the next event get the next numbers of the exported store, and a new task can
+/// depend on an imported task.
 #[test]
 fn an_imported_store_continues_the_numbering() {
     check(|store| {
@@ -113,7 +113,7 @@ fn an_imported_store_continues_the_numbering() {
 }
 
 #[test]
-fn an_export_stops_when_asked() {
+fn an_export_stops_once_its_callback_returns_false() {
     check(|store| {
         let mut leader = Leader::of(store);
         full(&mut leader);
@@ -170,7 +170,7 @@ fn a_read_only_store_refuses_changes() {
 }
 
 #[test]
-fn the_summary_of_a_database_needs_no_known_schema() {
+fn the_content_of_a_database_with_an_old_schema_is_summarised() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     assert_eq!(SqliteStore::content(&path).unwrap(), None);
@@ -195,7 +195,6 @@ fn the_summary_of_a_database_needs_no_known_schema() {
     assert!(matches!(refused, Some(StoreError::Older { found: 1, .. })));
 }
 
-/// Closing a store leaves everything in one file.
 #[test]
 fn a_closed_store_consists_of_one_file() {
     let directory = tempfile::tempdir().unwrap();

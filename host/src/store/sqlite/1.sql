@@ -39,8 +39,8 @@ CREATE TABLE document (
     PRIMARY KEY (task, kind, attempt)
 ) STRICT, WITHOUT ROWID;
 
--- Events are read from a number on and removed from the oldest on. Nothing looks up the events of
--- one task.
+-- Events are read in the order of their numbers, and the oldest are removed first. No query looks
+-- up the events of one task.
 CREATE TABLE event (
     sequence INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,

@@ -3,8 +3,8 @@
 //!
 //! `claudine.db.before-schema-6` is a copy beside the database, made when a version with schema 6
 //! first opened the database. The copy is written under another name and renamed once it is
-//! complete. It is never removed automatically. To go back, end the host, remove the database with
-//! its `-wal` and `-shm`, put the copy in its place, and use the older version.
+//! complete. The copy is never removed automatically. To go back, end the host, remove the database
+//! with its `-wal` and `-shm`, put the copy in its place, and use the older version.
 
 use std::{
     io,
@@ -49,7 +49,8 @@ pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> R
             put.map_err(|error| at(error).into())
         });
     if copied.is_err() {
-        // The caller gets the first error. The next try removes the file that is left here.
+        // A failure of this removal is ignored: the caller gets the first error, and the next try
+        // removes the file.
         drop(fsx::remove_file(&fresh));
     }
     copied?;
@@ -146,9 +147,9 @@ mod tests {
         }
     }
 
-    /// An unfinished copy does not count. An old unfinished copy is replaced.
+    /// An unfinished copy and an older copy are replaced.
     #[test]
-    fn an_interrupted_copy_is_made_again() {
+    fn an_unfinished_copy_and_an_older_copy_are_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         fixture(1, &path);
@@ -170,9 +171,8 @@ mod tests {
         assert_eq!(refused, expected);
     }
 
-    /// The schema is not changed if the database cannot be copied.
     #[test]
-    fn without_a_copy_the_schema_does_not_change() {
+    fn the_schema_is_not_changed_if_the_database_cannot_be_copied() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         fixture(1, &path);

@@ -26,10 +26,12 @@ pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
-/// The number of edges from which a batch gets a larger cache. Dependants are stored in random
-/// order, and a page that does not fit into the cache is written out and read back repeatedly.
+/// The minimum number of dependencies in a batch at which SQLite's cache is enlarged. Dependants
+/// are stored in random order, and a page that does not fit into the cache is written out and read
+/// back repeatedly.
 const MANY_EDGES: usize = 10_000;
-/// The cache limit for such a batch, in KiB: some hundred bytes an edge, for a million edges.
+/// The size of the enlarged cache in KiB: some hundred bytes per dependency, for a million
+/// dependencies.
 const LARGE_CACHE_KIB: i64 = 256 << 10;
 
 pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
@@ -70,7 +72,8 @@ pub(super) fn write_rows(
     write_spent(transaction, &batch.spent)
 }
 
-/// Copies the write-ahead log into the file, as far as readers allow.
+/// Copies the write-ahead log into the file, as far as this is possible without waiting for
+/// readers.
 pub(super) fn checkpoint_log(writer: &mut Connection) -> Result<(), Fault> {
     Ok(writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }
@@ -85,14 +88,14 @@ pub(super) fn checkpoint_whole_log(writer: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes the write lock at once: a transaction that begins with a read may fail to get this lock
-/// later.
+/// Begins a transaction that has the write lock at once, because a transaction that begins with a
+/// read may fail to get this lock later.
 pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-/// Checks that this batch may follow the last one, and counts the batch and its events. Returns the
-/// number of the last event before it.
+/// Checks that this batch may be committed after the last batch, and records the numbers of the
+/// batch and of its last event. Returns the number of the last event before the batch.
 fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<Sequence, Fault> {
     let before = led_by(transaction, epoch)?;
     if batch.number <= before.last_batch {
@@ -126,8 +129,8 @@ struct Leader {
     last_event: Sequence,
 }
 
-/// Reads the row with a separate query: `RETURNING` makes a table for its answer, which costs more
-/// than everything else in a small commit.
+/// Reads the leader's row with a separate query, because `RETURNING` makes a table for its answer,
+/// which takes longer than everything else in a small commit.
 fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
     let mut query =
         transaction.prepare_cached("SELECT epoch, last_batch, last_event FROM leader")?;
@@ -285,7 +288,7 @@ pub(super) fn write_event(
     Ok(())
 }
 
-/// A column of the leader's row. No column is ever negative.
+/// Reads a column of the leader's row. No column of this row is ever negative.
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))

@@ -1,4 +1,5 @@
-//! Damaged files: each is refused with a reason, nothing is removed, and nothing panics.
+//! Tests with damaged files: each file is refused with a reason, nothing is removed, and nothing
+//! panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -60,7 +61,7 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     store.counts()?;
     let tasks = store.list(&Filter::default(), 1_000)?.tasks;
     for task in &tasks {
-        // An index may lack a row, although the task is found without the index.
+        // The task may be missing here, because a damaged index by id may lack the row.
         if let Some(found) = store.task(task.id)? {
             assert_eq!(found, *task);
         }
@@ -113,7 +114,7 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
-fn a_database_that_lost_its_file_is_not_created_anew() {
+fn an_empty_or_missing_database_file_with_a_log_is_not_created_anew() {
     let log = |path: &Path| fs::write(path.with_extension("db-wal"), [1; 5_000]).unwrap();
     check(
         |path| {
@@ -194,7 +195,8 @@ fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
         let event = format!("UPDATE event SET body = {body} WHERE sequence IN (1, 3)");
         check_aside(&event, &[], [0, 2]);
     }
-    // The body belongs to another row, and the status contradicts the body.
+    // In the first case, a row has the body of another row. In the second case, the status of a row
+    // contradicts its body.
     let other = format!(
         "UPDATE task SET body = (SELECT body FROM task WHERE id = {finished}) WHERE id = {unfinished}"
     );
@@ -211,10 +213,10 @@ fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
     check_aside("INSERT INTO spent VALUES (7, x'00', 1)", &["sum"], [0, 0]);
 }
 
-/// If a row cannot be read, the safe assumption is that a group is paused and a key is taken. So
-/// nothing happens twice, and nothing too early.
+/// A group or a queue whose row cannot be read counts as paused, so that no task starts too early.
+/// An idempotency key counts as taken, so that no request is executed twice.
 #[test]
-fn unreadable_rows_are_treated_as_the_safe_case() {
+fn groups_and_queues_that_cannot_be_read_are_paused_and_keys_are_taken() {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
     sql(&path, "INSERT INTO task_group VALUES ('gpu', '{')");
@@ -240,7 +242,8 @@ fn unreadable_rows_are_treated_as_the_safe_case() {
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
     assert_eq!(named, ["group", "queue", "idempotency key"]);
-    // No environment may be removed, because it is unknown which one the unreadable task needs.
+    // No environment may be removed, because it is unknown which environment the unreadable task
+    // needs.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
     let labelled = Filter {
@@ -250,8 +253,8 @@ fn unreadable_rows_are_treated_as_the_safe_case() {
     assert!(store.list(&labelled, 10).is_ok());
 }
 
-/// Whatever bytes are flipped, each task that is read has its old status, or an error reports that
-/// the file is damaged. A flipped character or digit inside a row cannot be detected.
+/// After any bytes were flipped, either each task that is read has its old status, or an error
+/// reports that the file is damaged. A flipped character or digit inside a row cannot be detected.
 #[test]
 fn flipped_bytes_are_detected_or_change_no_status() {
     let directory = tempfile::tempdir().unwrap();
@@ -289,7 +292,7 @@ fn flipped_bytes_are_detected_or_change_no_status() {
 }
 
 #[test]
-fn a_directory_is_no_database() {
+fn a_directory_in_place_of_a_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let refused = SqliteStore::open(directory.path()).err().unwrap();
     assert!(matches!(refused, StoreError::Failed { .. }), "{refused:?}");
@@ -312,7 +315,7 @@ fn files_are_private_to_their_owner() {
 }
 
 #[test]
-fn another_writer_is_busy_and_not_a_failure() {
+fn a_database_that_another_writer_has_locked_is_reported_as_busy() {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
     let other = Connection::open(&path).unwrap();

@@ -1,8 +1,8 @@
 //! Dependencies and dependants of tasks: one row for the dependencies of a task, and one row for
 //! all dependants that a batch adds to a task.
 //!
-//! Up to schema 4 there was a row for each edge, with an index for the other direction. For a large
-//! graph, these rows took most of the time and most of the file.
+//! Up to schema 4 there was a row for each dependency, with an index for the other direction. For a
+//! large graph, these rows took most of the time and most of the file.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{fault::Fault, row};
 const ID_BYTES: usize = 16;
 const EDGE_BYTES: usize = ID_BYTES + 1;
 
-/// The batch number of rows that were migrated.
+/// The batch number in rows that were migrated from an older schema.
 const BEFORE_ALL_BATCHES: i64 = 0;
 
 /// Writes the edges of a batch.

@@ -14,10 +14,11 @@ use crate::fsx;
 /// The free space below which a failed write is attributed to a full disk. SQLite reports a full
 /// disk for a write, but not for an `ftruncate` or an `fsync`.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
-/// The longest path of a database that SQLite opens: 512 bytes with the suffix `-journal`.
+/// The maximum length of a database's path, in bytes. With the suffix `-journal`, SQLite opens
+/// paths of up to 512 bytes.
 const LONGEST_PATH: usize = 504;
 
-/// An error inside this module, at a place where the path is not known.
+/// An error of a function that does not know the path of the database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]
@@ -111,7 +112,8 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     };
     let is_damage = match sqlite.code {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
-        // The statements are ours and fit the schema. So a table is missing, or a body is not JSON.
+        // The statements themselves are correct, so the error means that a table is missing or that
+        // a body is not JSON.
         ErrorCode::Unknown => sqlite.extended_code == ffi::SQLITE_ERROR,
         ErrorCode::SystemIoFailure => sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
         _ => false,
@@ -137,7 +139,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// The error for a path that SQLite cannot use.
+/// The error for a path that is too long for SQLite; `None` for any other path.
 fn too_long(path: &Path) -> Option<StoreError> {
     let bytes = fsx::real(path).as_os_str().len();
     (bytes > LONGEST_PATH).then(|| StoreError::LongPath {
@@ -147,7 +149,8 @@ fn too_long(path: &Path) -> Option<StoreError> {
     })
 }
 
-/// Finds which of the three files cannot be opened, and why. SQLite does not report this.
+/// Finds out which of the database's three files cannot be opened, and why. SQLite does not report
+/// this.
 fn unopened(path: &Path) -> Option<StoreError> {
     ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
         let file = beside(path, suffix);
@@ -167,8 +170,9 @@ fn unopened(path: &Path) -> Option<StoreError> {
     })
 }
 
-/// Finds out why the file cannot be opened, without opening it: POSIX locks belong to the process,
-/// so closing any descriptor of the file would release the locks of all open connections.
+/// Finds out why the file cannot be opened. The file is not opened for this, because POSIX locks
+/// belong to the process: closing any descriptor of the file would release the locks of all open
+/// connections.
 fn look_at(file: &Path, wanted: Access) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -243,7 +247,7 @@ mod tests {
         let before = [locks_on(&path), locks_on(&shared_memory)];
         assert!(before.iter().all(|locks| !locks.is_empty()), "{before:?}");
         assert!(unopened(&path).is_none());
-        // A second store in the same process checks the file in this way before it is opened.
+        // A second store in the same process makes this check before it opens the file.
         open::look_at_file(&path).unwrap();
         let after = [locks_on(&path), locks_on(&shared_memory)];
         assert_eq!(

@@ -1,7 +1,8 @@
-//! Databases of all past schemas in `tests/fixtures/store` must open and have their content.
+//! Tests that the databases of all past schemas in `tests/fixtures/store` open and have their
+//! content.
 //!
-//! A fixture is never made again: if the file of the present schema is missing, the test writes it
-//! and fails until it is checked in.
+//! An existing fixture is never replaced. If the fixture of the present schema is missing, a test
+//! writes it and fails, so that somebody checks it in.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +58,7 @@ fn put_samples(store: &dyn Store, version: usize) {
 }
 
 #[test]
-fn the_present_schema_has_a_file() {
+fn the_present_schema_has_a_fixture() {
     let path = file(schema::KNOWN);
     if path.exists() {
         return;
@@ -67,7 +68,7 @@ fn the_present_schema_has_a_file() {
 }
 
 #[test]
-fn every_past_schema_opens() {
+fn databases_of_every_past_schema_open_with_their_content() {
     for version in 1..=schema::KNOWN {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
@@ -104,9 +105,9 @@ fn every_past_schema_opens() {
     }
 }
 
-/// The samples have no edges, so some are inserted here.
+/// The samples have no dependencies, so some are inserted here.
 #[test]
-fn edges_with_a_row_each_are_migrated() {
+fn dependencies_from_a_schema_with_a_row_for_each_are_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     fs::copy(file(4), &path).unwrap();
@@ -135,7 +136,7 @@ fn edges_with_a_row_each_are_migrated() {
 }
 
 #[test]
-fn the_group_of_an_older_task_is_found() {
+fn tasks_from_a_schema_without_a_group_column_are_found_by_group() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     fs::copy(file(6), &path).unwrap();

@@ -124,8 +124,8 @@ pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<
     }
 }
 
-/// Reads the accounts. An account whose row cannot be read counts as one that has not reached its
-/// limit. If it has, the next attempt will meet the limit.
+/// Reads the accounts. An account whose row cannot be read counts as an account that has not
+/// reached its limit. If it has reached the limit, the next attempt finds this out.
 pub(super) fn accounts(
     reader: &Connection,
     aside: &mut Vec<Unreadable>,
@@ -176,9 +176,9 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
     Ok(spent)
 }
 
-/// Reads the idempotency keys. A key may have been used again after it was forgotten; the later
-/// task has it then. If this task cannot be read, its key remains taken, and no request counts as a
-/// repetition.
+/// Reads the idempotency keys. If a key was used again after it was forgotten, it belongs to the
+/// later task. If this task cannot be read, its key remains taken, but no request with the key
+/// counts as a repetition.
 fn remembered(
     reader: &Connection,
     since: Timestamp,

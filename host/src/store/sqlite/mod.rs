@@ -2,10 +2,11 @@
 //!
 //! The database uses a write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and
 //! commits and readers do not wait for each other. One connection writes. Its lock is held only
-//! during a commit. The row of a task is a JSON body, and the few columns by which queries look it
-//! up, since each index costs time in every commit. Reads of a task use only the body.
+//! during a commit. The row of a task has a JSON body and only the few columns by which queries
+//! find the task, since each index costs time in every commit. Reads of a task use only the body.
 //!
-//! This module does not take the lock on the data directory, and it checks no rule of the queue.
+//! This module does not take the lock on the data directory, and it does not check the rules of the
+//! queue.
 
 mod before;
 mod commit;
@@ -70,7 +71,7 @@ pub(crate) struct SqliteStore {
     writer: Option<Mutex<Connection>>,
 }
 
-/// How the store is read.
+/// The way in which the store is read.
 enum Access {
     Open(Readers),
     Unattended(Unattended, Correction),
@@ -119,7 +120,7 @@ impl SqliteStore {
         }
     }
 
-    /// Looks into a database of any schema; `None` if there is no database, or if it has no tables.
+    /// Summarises a database of any schema; `None` if there is no database, or if it has no tables.
     pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
         if !Self::is_made(path)? {
             return Ok(None);
@@ -128,8 +129,8 @@ impl SqliteStore {
         content.map(Some).map_err(|fault| fault.at(path))
     }
 
-    /// Whether a database with tables exists, even if it is that of another program. If it has no
-    /// tables, it is being created, or its creator was killed.
+    /// Whether a database with tables exists, even if it is that of another program. A database
+    /// without tables is being created, or its creator was killed.
     pub(crate) fn is_made(path: &Path) -> Result<bool, StoreError> {
         if open::is_empty(path)? {
             return Ok(false);
@@ -138,8 +139,8 @@ impl SqliteStore {
         is_new.map(|is_new| !is_new).map_err(|fault| fault.at(path))
     }
 
-    /// Copies the whole log into the file and closes the store. Everything that was committed is in
-    /// this one file after that.
+    /// Copies the whole log into the file and closes the store. After that, the file contains
+    /// everything that was committed.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             path,

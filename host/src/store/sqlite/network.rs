@@ -1,12 +1,12 @@
 //! Refuses data directories on network filesystems.
 //!
 //! SQLite's log needs memory shared between processes, reliable locks and an `fdatasync` that
-//! really syncs. A filesystem whose bytes are on another machine guarantees none of the three. Most
-//! of these filesystems can be recognised by the number that the kernel gives each kind. Two
-//! numbers may stand for anything: FUSE (sshfs, but also an encrypted local directory) and 9p (a
-//! Windows drive under WSL, a file server over TCP, but also the root of many sandboxes). For these
-//! two numbers, the type and the options of the mount decide. If they leave it open, the directory
-//! is allowed.
+//! really syncs. A filesystem whose bytes are on another machine guarantees none of these. Most of
+//! these filesystems can be recognised by the number that the kernel gives each kind. Two numbers
+//! are used by remote and by local filesystems: FUSE (sshfs, but also an encrypted local directory)
+//! and 9p (a Windows drive under WSL, a file server over TCP, but also the root of many sandboxes).
+//! For these two numbers, the type and the options of the mount decide. If these do not show that
+//! the filesystem is remote, the directory is allowed.
 
 use std::{fs, path::Path};
 
@@ -115,8 +115,8 @@ fn remote(number: u32, mount: Option<&Mount>) -> Option<String> {
     remote.then(|| mount.kind.clone())
 }
 
-/// The mount of a path: the deepest mount above the path. If there are several at the same place,
-/// the last of them counts, since it covers the others.
+/// The mount of a path: the deepest mount above the path. If several mounts have the same mount
+/// point, the last of them counts, since it hides the others.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (place, filesystem) = line.split_once(" - ")?;
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_filesystems_are_known_by_number_and_mount() {
+    fn network_filesystems_are_recognised_by_number_and_mount() {
         let check = |number: u32, mount: Option<(&str, &str)>, expected: Option<&str>| {
             let mount = mount.map(|(kind, options)| Mount {
                 kind: kind.to_owned(),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_mount_holds_a_path() {
+    fn the_deepest_mount_above_a_path_is_found() {
         let mountinfo = "\
 22 1 0:20 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/a
 30 22 0:30 / /mnt/my\\040share rw - fuse.sshfs host:/ rw,user_id=1
@@ -217,7 +217,8 @@ mod tests {
         check("/database", "overlay");
     }
 
-    /// The kernel's own filesystems are local on every machine, wherever home directories are.
+    /// The test uses a filesystem of the kernel, because home and temporary directories may be on a
+    /// network filesystem.
     #[test]
     fn the_kernels_own_filesystems_are_local() {
         refuse_network_filesystem(Path::new("/proc")).unwrap();

@@ -10,7 +10,7 @@ use super::{
     schema,
 };
 
-/// How long to wait for a lock of another program (a backup, a shell).
+/// Maximum time to wait for a lock of another program (a backup, a `sqlite3` shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const WRITER_CACHE_KIB: i64 = 4096;
@@ -20,9 +20,10 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     open_writer(path).map_err(|fault| fault.at(path))
 }
 
-/// Creates the file with its mode, which SQLite would not set. (Log and index get the mode of the
-/// file.) Refuses a file that was emptied or lost: SQLite would take it for a new database and
-/// discard the log, with everything that was not copied into the file yet.
+/// Creates a missing file with the right mode, which SQLite would not set. (Log and index get the
+/// mode of the file.) If the file was emptied or lost but its log exists, the database is refused,
+/// because SQLite would take the file for a new database and discard the log, with everything that
+/// was not copied into the file yet.
 ///
 /// An existing file is not opened, since closing it again would release the locks that this process
 /// may have on it.
@@ -41,7 +42,7 @@ pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether the database does not exist, or is a file of length 0. Fails if the file was emptied or
-/// lost.
+/// lost, which its log shows.
 pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
     let has_log = length_of(&beside(path, "-wal"))? > 0;
     let is_empty = length_of(path)? == 0;
@@ -52,7 +53,8 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// The error for a file that is empty or missing although its log is not. Callers check the log
-/// first: in the other order, a new database could get its log between the two checks.
+/// before the file. In the other order, a new database could get its log between the two checks,
+/// and would be taken for a lost database.
 pub(super) fn lost(path: &Path) -> StoreError {
     let log = beside(path, "-wal");
     StoreError::Corrupt {
@@ -78,7 +80,7 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     // The log is copied into the file whenever it has grown by 8 MiB. This takes some 10 ms, in the
-    // commit that reaches this size. After a burst, the log is truncated to 16 MiB.
+    // commit that reaches this size. After a burst of commits, the log is truncated to 16 MiB.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;
@@ -131,8 +133,8 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Damaged pages are detected when they are read, and a schema that somebody changed cannot run
-    // code.
+    // With these settings, damaged pages are detected when they are read, and a schema that
+    // somebody has changed cannot run code.
     connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;")?;
     Ok(connection)
 }

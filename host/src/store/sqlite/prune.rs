@@ -1,4 +1,4 @@
-//! Finds old finished tasks by reading, and removes them with a batch.
+//! Finds old finished tasks, and removes them as a part of a batch.
 
 use claudine_domain::{
     batch::Pruned,
@@ -16,8 +16,8 @@ use super::{
     row,
 };
 
-/// Finds the tasks that may be removed. No index on the time of the end is needed: a task that
-/// ended before a time was also created before it, and ids sort by creation.
+/// Finds the tasks that may be removed. No index on the time of the end is needed, because ids sort
+/// by the time of creation, and a task that ended before a time was also created before this time.
 pub(super) fn prunable(
     reader: &Connection,
     old: Old,

@@ -1,4 +1,4 @@
-//! Queries that are read while the host runs.
+//! Queries for tasks, documents, events and counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,7 +148,7 @@ pub(super) fn resolve(
     Ok(Resolved::of_matches(matches))
 }
 
-/// The newest task, of all tasks or of those with one status.
+/// The newest of all tasks, or the newest of the tasks with this status.
 fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>, Fault> {
     let (sql, status) = match status {
         None => ("SELECT id FROM task ORDER BY id DESC LIMIT 1", None),
@@ -164,12 +164,12 @@ fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>,
     Ok(id.map(TaskId::from_bytes))
 }
 
-/// The bits at the end of an id by which tasks are indexed: five hexadecimal digits.
+/// The number of bits at the end of an id that the index contains: five hexadecimal digits.
 const END_BITS: usize = 20;
 const OF_END: &str = "SELECT id FROM task WHERE substr(hex(id), 28) = ?1";
 
-/// The tasks whose ids have this end. If the end has fewer bits than the index, all matching values
-/// of the index are looked up: 32 values if the end is one digit shorter.
+/// The tasks whose ids have this end. If the end has fewer bits than the index contains, all
+/// matching values are looked up in the index: 32 values for an end of three digits.
 fn with_end(reader: &Connection, end: IdEnd) -> Result<Vec<TaskId>, Fault> {
     const MASK: u128 = (1 << END_BITS) - 1;
     let known = (end.digits() * ID_DIGIT_BITS).min(END_BITS);
@@ -259,7 +259,7 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
         // The `+` prevents the use of the index on statuses, which has another order.
         format!(" AND +status IN ({})", codes.collect::<Vec<_>>().join(", "))
     };
-    // The rows of the index are read back to this time.
+    // The index is read from its latest row back to this time.
     let since = filter.since.map_or(0, row::time);
     let sql = format!(
         "SELECT body, id, status FROM task WHERE finished_at >= {since}{among}{conditions}
@@ -268,8 +268,8 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// The query of a list, without a limit, because the number of rows that fill a page is known only
-/// after they are read.
+/// The query of a list, without a limit, because it is known only after rows are read how many of
+/// them fill a page.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     let (conditions, values) = list_conditions(filter);
     let select =
@@ -290,7 +290,7 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     (format!("{selects} ORDER BY id DESC"), values)
 }
 
-/// The conditions on everything except the status, each after an `AND`.
+/// The SQL of all conditions except the status. Each condition begins with `AND`.
 fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     let mut sql = String::new();
     let mut values: Vec<Value> = Vec::new();

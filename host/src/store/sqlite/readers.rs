@@ -11,7 +11,7 @@ use super::{fault::Fault, open};
 use crate::lock::lock;
 
 /// The maximum number of open connections. Further readers wait. More connections would not read
-/// faster on the usual machines, and each has a cache.
+/// faster on the usual machines, and each connection has a cache.
 const MOST_OPEN: usize = 8;
 /// The maximum number of connections that remain open while nobody reads.
 const MOST_IDLE: usize = 2;
@@ -70,7 +70,7 @@ impl Readers {
     }
 }
 
-/// A place in the pool. It is given back even if a connection cannot be opened or a query panics.
+/// A place in the pool. It is released even if a connection cannot be opened or a query panics.
 struct Place<'a>(&'a Readers);
 
 impl Drop for Place<'_> {

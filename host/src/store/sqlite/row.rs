@@ -1,4 +1,4 @@
-//! The columns in which values of the domain are stored.
+//! Converts values of the domain to columns of the database, and back.
 
 use claudine_domain::{
     batch::DocumentKey,
@@ -18,8 +18,8 @@ use super::{super::Status, fault::Fault};
 pub(super) const SCOPE_DAY: i64 = 0;
 pub(super) const SCOPE_GRAPH: i64 = 1;
 
-/// The first number of an outcome. All statuses with smaller numbers are unfinished. An index of
-/// the schema uses this number too.
+/// The smallest number of an outcome. Statuses with smaller numbers are those of unfinished tasks.
+/// An index of the schema uses this number too.
 pub(super) const FIRST_OUTCOME: i64 = 10;
 
 /// The number of a status in the `status` column. Numbers are never reused.
@@ -40,7 +40,8 @@ pub(super) fn code(status: Status) -> i64 {
     }
 }
 
-/// The number of a condition at the end of an edge. Numbers are never reused.
+/// The number of a condition, which follows the id in a stored dependency. Numbers are never
+/// reused.
 pub(super) fn condition_code(condition: Condition) -> u8 {
     match condition {
         Condition::Succeeded => 0,

@@ -2,7 +2,8 @@
 //!
 //! The statements of a released step are never changed. A new schema is one more step.
 //! `tests/fixtures/store` has a database of every past schema, and each of these must open. The
-//! number of steps taken is SQLite's `user_version`, and `application_id` identifies our files.
+//! number of steps that were taken is stored as SQLite's `user_version`, and `application_id`
+//! identifies our files.
 
 use std::path::Path;
 
@@ -45,7 +46,7 @@ const APPLICATION_ID: i32 = 0x436c_6175;
 
 pub(super) const KNOWN: usize = STEPS.len();
 
-/// The header of a file, which shows whose file it is and which steps it has.
+/// The header of a file. It shows whether the file is ours, and how many steps were taken.
 struct Header {
     application_id: i32,
     version: usize,
@@ -89,7 +90,7 @@ pub(super) fn is_new(connection: &Connection) -> Result<bool, Fault> {
     Ok(header(connection)?.is_new())
 }
 
-/// Refuses a file that [`check`] has accepted but that lacks the last steps.
+/// Refuses a file with an older schema. The file must have passed [`check`].
 pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     let found = header(connection)?.version;
     if found < KNOWN {

@@ -1,8 +1,8 @@
-//! Logs that were torn by the death of the machine: commits that were acknowledged before the tear
-//! are kept, and no batch is kept partly.
+//! Tests with logs that were torn by a crash of the machine: commits that were acknowledged before
+//! the tear are kept, and no batch is kept in part.
 //!
 //! The files of an open store are copied in the state in which a kill would leave them. The copy of
-//! the log is cut or damaged at every kind of place.
+//! the log is cut or damaged at the ends of batches and at random places.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,8 @@ const TASKS_IN_A_BATCH: u64 = 9;
 /// The number of random cuts, in addition to the cuts between batches.
 const RANDOM_CUTS: usize = 60;
 
-/// New tasks, and the ends of the tasks of the previous batch: enough to fill several pages.
+/// The batch with this number. It has new tasks and the ends of the tasks of the previous batch,
+/// which is enough to fill several pages.
 fn nth(number: u64) -> Batch {
     let of = |batch: u64| (batch * TASKS_IN_A_BATCH..).take(TASKS_IN_A_BATCH.try_into().unwrap());
     let new = of(number).map(ready);
@@ -89,8 +90,8 @@ impl Killed {
         fs::write(beside(&path, "-wal"), log).unwrap();
         let shown = everything(&SqliteStore::open(&path).unwrap());
         let acknowledged = self.shown.iter().rposition(|(end, _)| *end <= whole);
-        // There is nothing to check: the tear is before the first commit, in the part of the log
-        // that creates the file and its leader.
+        // In this case there is nothing to check, because the tear is before the first commit, in
+        // the part of the log that creates the file and its leader.
         let Some(acknowledged) = acknowledged else {
             return;
         };
@@ -121,7 +122,7 @@ fn a_log_cut_anywhere_has_all_batches_before_the_cut() {
     cuts.extend((0..RANDOM_CUTS).map(|_| below(&mut random, killed.log.len())));
     for cut in cuts.into_iter().map(|cut| cut.min(killed.log.len())) {
         killed.check(&killed.log[..cut], cut);
-        // The unwritten part of a file may contain zeroes, or anything else.
+        // The unwritten part of a file may contain zeroes or other bytes.
         let mut spoilt = killed.log.clone();
         let filler = if cut % 2 == 0 { 0 } else { 0xa5 };
         spoilt[cut..].fill(filler);
@@ -129,7 +130,7 @@ fn a_log_cut_anywhere_has_all_batches_before_the_cut() {
     }
 }
 
-/// The hole is a page that did not reach the disk, between pages that did.
+/// The hole is a page that did not reach the disk, although later pages did.
 #[test]
 fn a_hole_in_the_log_loses_its_batch_and_all_later_ones() {
     let directory = tempfile::tempdir().unwrap();

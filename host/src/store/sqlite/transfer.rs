@@ -20,8 +20,8 @@ type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
 /// Whether to continue after a part of the export.
 type Read = Result<bool, Fault>;
 
-/// Exports within one transaction, so that all records are from one moment, whatever is committed
-/// during the export.
+/// Exports within one transaction, so that all records are from one moment, even if batches are
+/// committed during the export.
 pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     let moment = reader.unchecked_transaction()?;
     let parts: [fn(&Connection, Each<'_>) -> Read; 9] = [
@@ -35,7 +35,7 @@ pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     Ok(moment.finish()?)
 }
 
-/// Passes on each row of a query as a record. Only one row is in memory at a time.
+/// Passes each row of a query to `each` as a record. Only one row is in memory at a time.
 fn rows(
     reader: &Connection,
     sql: &str,
@@ -100,7 +100,7 @@ fn queue(reader: &Connection, each: Each<'_>) -> Read {
     })
 }
 
-/// Returns all rows. Fails if one cannot be read, because a backup must not leave it out.
+/// Returns all rows. Fails if a row cannot be read, because a backup must not leave out a row.
 fn all<T>(
     reader: &Connection,
     load: fn(&Connection, &mut Vec<Unreadable>) -> Result<Vec<T>, Fault>,
@@ -228,8 +228,8 @@ pub(crate) struct Content {
     pub(crate) epoch: u64,
 }
 
-/// Asks the database for its tables, so that a database with an older or newer schema can be
-/// summarised too.
+/// Reads the names of the tables from the database, so that a database with an older or newer
+/// schema can be summarised too.
 pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
     let mut has_rows = false;
     for table in tables(reader)?.iter().filter(|table| *table != "leader") {

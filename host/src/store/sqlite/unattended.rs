@@ -1,10 +1,11 @@
 //! Reads a database that no host has open.
 //!
-//! Reading leaves no trace and makes nobody wait. If the log is empty, the file has everything. It
-//! is read without a lock, and without the index of the log, which SQLite would have to create. If
-//! a host begins to write during a query, this is noticed, since the log grows first, and the query
-//! is run again. If there is a log, SQLite's own locks are used: they allow writers and readers at
-//! the same time, and log and index already exist.
+//! Reading leaves no trace and makes no other process wait. If the log is empty, the file contains
+//! everything that was committed. In this case the file is read without a lock, and without the
+//! index of the log, which SQLite would have to create. If a host begins to write during a query,
+//! the log grows first. This is detected, and the query is run again. If there is a log, SQLite's
+//! own locks are used. They allow writers and readers at the same time, and no file has to be
+//! created, because log and index already exist.
 
 use std::{
     ffi::OsStr,
@@ -23,7 +24,7 @@ use super::{
 };
 
 /// The maximum number of times that a query is run without locks. If a host has changed the file
-/// during each of them, the query is run with SQLite's locks.
+/// each time, the query is run with SQLite's locks.
 const TRIES: u32 = 5;
 
 /// Characters of a path that need not be escaped in a URI.
@@ -40,14 +41,15 @@ pub(super) struct Unattended {
     path: PathBuf,
 }
 
-/// Where everything that was committed is stored.
+/// The files in which everything that was committed is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Nothing is stored: there is no database, or it is empty.
     Empty,
-    /// In the file that has this stamp. A database that is being created has no tables.
+    /// Everything is in the file, which has this stamp. If the database is being created, it has no
+    /// tables.
     InFile(Stamp),
-    /// In the file and its log.
+    /// Everything is in the file and its log.
     InLog,
 }
 
@@ -109,7 +111,7 @@ fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
     }
 }
 
-/// The URI that tells SQLite that the file does not change while it is open.
+/// The URI for a file that, as SQLite may assume, does not change while it is open.
 fn uri(path: &Path) -> String {
     let path: &OsStr = path.as_os_str();
     let path = percent_encode(path.as_bytes(), PLAIN);
@@ -209,7 +211,7 @@ mod tests {
     /// The test covers each moment between the creation of the file and the creation of the first
     /// table, since the creator may be killed at each of them.
     #[test]
-    fn a_database_being_created_is_empty() {
+    fn a_database_that_is_being_created_counts_as_empty() {
         let check = |make: &dyn Fn(&Path) -> Option<Connection>| {
             let (_directory, path) = directory();
             let dir = path.parent().unwrap();
@@ -255,7 +257,7 @@ mod tests {
 
     /// The log belongs to a database that was lost. An empty queue would hide this loss.
     #[test]
-    fn a_log_alone_is_refused() {
+    fn a_log_without_its_database_is_refused() {
         let (_directory, path) = directory();
         fs::write(beside(&path, "-wal"), "all that was committed").unwrap();
         let reader = SqliteStore::open_unattended(&path, |_| ());
@@ -270,7 +272,6 @@ mod tests {
         check();
     }
 
-    /// The file changes during a query.
     #[test]
     fn a_query_is_run_again_if_a_host_changed_the_file_during_it() {
         let (_directory, path) = directory();
