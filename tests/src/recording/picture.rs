@@ -12,7 +12,7 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// Panics if the cell has a style that cannot be drawn: the recording would be wrong.
+    /// Panics if the cell has a style that cannot be drawn, because the recording would be wrong.
     fn of(cell: &Cell) -> Self {
         assert!(
             !cell.dim() && !cell.italic() && !cell.underline(),
@@ -132,8 +132,8 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// The picture after `before`. The emulator's screen is high enough for all output; a person
-    /// sees only `height` rows of it.
+    /// The picture that follows the picture `before`. The emulator's screen is high enough for all
+    /// output, but only `height` rows of it are visible.
     pub(super) fn after(before: Option<&Self>, screen: &Screen, height: u16) -> Self {
         let (first, rows) = before.map_or((0, &[][..]), |it| (it.first, &it.rows));
         if screen.alternate_screen() {
