@@ -1,5 +1,5 @@
-//! Waiting for a condition, with a deadline. No other code of the tests sleeps: a test that waits
-//! names the change it waits for.
+//! Waiting for a condition, with a deadline. No other code of the tests sleeps: each test that
+//! waits names the condition for which it waits.
 
 use std::{
     thread,
@@ -35,12 +35,13 @@ pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Lets a random time pass, for a fault at any moment. It must never be used to wait for something.
+/// Sleeps for a random time, so that a test can cause a fault at any moment. Must never be used to
+/// wait for a condition.
 pub fn any_moment_within(most: Duration, random: &mut Random) {
     thread::sleep(most.mul_f64(random.fraction()));
 }
 
-/// Random numbers from a seed that a failing test prints, so that its faults can be repeated.
+/// Random numbers from a seed that is printed, so that the faults of a failed test can be repeated.
 pub struct Random(u64);
 
 impl Random {

@@ -168,7 +168,7 @@ pub struct ApiError {
     pub message: String,
 }
 
-/// A step in which an answer is sent.
+/// One step of an answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
