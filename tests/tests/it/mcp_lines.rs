@@ -117,7 +117,7 @@ fn logs_are_cut_to_fit_an_agents_context() {
         output.starts_with("[claudine: ") && output.contains(&told),
         "{output:.200}"
     );
-    assert!(output.ends_with("xxend\n"), "the end is shown");
+    assert!(output.ends_with("xxend\n"), "the end of the output is missing");
     let errors = logs["errors"].as_str().unwrap();
     assert!(
         errors.starts_with("19001\n") && errors.ends_with("20000\n"),
@@ -222,7 +222,7 @@ fn instructions_tell_when_to_delegate() {
 }
 
 #[test]
-fn mcp_starts_no_host_before_it_needs_one() {
+fn mcp_starts_no_host_to_list_its_tools() {
     let host = TestHost::new();
     said(
         &host,
