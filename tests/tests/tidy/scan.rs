@@ -25,7 +25,7 @@ pub(crate) fn code_only(source: &str) -> String {
     code
 }
 
-/// End of the comment or literal that begins at `at`, or `at` itself if none does.
+/// End of the comment or literal that begins at `at`, or `at` itself if neither begins there.
 fn literal_end(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');

@@ -141,7 +141,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     assert_eq!(kept(), "");
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 
-    // Commits on no branch are also kept if a person has their worktree removed.
+    // Commits on no branch are also kept if `worktree clean` removes their worktree.
     let task = repository.done(
         &["--keep-worktree"],
         &format!("{script}; git reset -q --hard main"),

@@ -182,7 +182,7 @@ fn task_in_a_worktree_outlives_its_host() {
 
 /// No process is started, and the task's end does not wait for git.
 #[test]
-fn cancel_while_the_worktree_is_made_starts_nothing() {
+fn task_cancelled_while_its_worktree_is_made_starts_no_process() {
     let repository = Repository::new();
     repository.slow_checkout();
     let ran = repository.host.root().join("ran");
@@ -224,7 +224,7 @@ fn variables_of_a_hook_do_not_reach_the_task() {
     let script = "git rev-parse --show-toplevel; git status --porcelain; echo \"$GIT_DIR$NAMED\"";
     let submit = |more: &[&str]| {
         let mut command = host.command(["run", "--wait", "-w", other.to_str().unwrap()]);
-        // The variables that git sets for a hook; the index that they name does not exist.
+        // Sets the variables that git sets for a hook. The index that they name does not exist.
         command
             .args(more)
             .args(["--script", script])
