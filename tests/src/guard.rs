@@ -25,8 +25,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard. The guard reads the directory from its input: with the directory as an
-    /// argument, the guard would be one of the processes that it looks for.
+    /// Starts the guard. The guard reads the directory from its input, because a process with the
+    /// directory among its arguments counts as a process of the host.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .env_clear()

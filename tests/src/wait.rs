@@ -68,7 +68,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// At least 0, less than `bound`.
+    /// A random number that is at least 0 and less than `bound`.
     pub fn below(&mut self, bound: u32) -> u32 {
         u32::try_from(self.step() % u64::from(bound)).expect("less than a u32")
     }

@@ -72,7 +72,8 @@ impl Row {
         self.0.iter().map(|(c, _)| c).collect()
     }
 
-    /// Whether this row is the row `before` with additions, all of them from the column `from` on.
+    /// Whether this row is the row `before` with additions that all begin at the column `from` or
+    /// further to the right.
     pub(super) fn continues(&self, before: &Self, from: usize) -> bool {
         let Some(more) = self.0.strip_prefix(&before.0[..]) else {
             return false;

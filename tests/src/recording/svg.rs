@@ -177,7 +177,7 @@ impl Drawing<'_> {
         ));
     }
 
-    /// Adds keyframes. Each state lasts until the next one, and the last until the end.
+    /// Adds keyframes. Each state lasts until the next state, and the last state until the end.
     fn animate(&mut self, name: &str, states: &[(Duration, String)]) {
         let length = self.film.length.as_secs_f64();
         let frames = states.iter().map(|(at, state)| {

@@ -61,7 +61,7 @@ fn retry_can_change_the_model_and_validates_the_changes() {
     ] {
         world.host.run(["retry", id, option]).code(2).says(&[said]);
     }
-    assert_eq!(world.host.status(id)["state"], "done", "a refused retry started the task");
+    assert_eq!(world.host.status(id)["state"], "done", "the task started");
     let line = [
         "retry",
         id,

@@ -44,7 +44,7 @@ fn branch_commit_and_uncommitted_changes_are_recorded() {
 }
 
 #[test]
-fn task_succeeds_and_an_error_of_git_is_recorded() {
+fn agent_in_a_broken_repository_succeeds_and_the_error_of_git_is_recorded() {
     let world = World::new(Script::always(Answer::text("done")));
     std::fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
     let task = world.done(&["look at it"]);

@@ -1,6 +1,6 @@
 //! The recording in README.md: a scene is played on a terminal, and its output is compared with
-//! `docs/recording.svg`. If `CLAUDINE_RECORD` names a file, as `cargo xtask record` does, the
-//! output is written to the named file and not compared.
+//! `docs/recording.svg`. `cargo xtask record` sets `CLAUDINE_RECORD` to the path of a file. The
+//! output is then written to this file, and not compared.
 
 use std::{
     collections::BTreeSet,

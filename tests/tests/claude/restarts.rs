@@ -27,7 +27,7 @@ fn script() -> Script {
 const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
 
 /// Kills the host when the agent waits at this point. If `goes_on_alone` is set, the agent
-/// continues while no host runs; if not, only once a host runs again.
+/// continues while no host runs. Otherwise, the agent continues once a host runs again.
 fn check(point: &str, goes_on_alone: bool) {
     let world = World::new(script());
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);

@@ -224,7 +224,7 @@ fn retry_of_a_cancelled_task_starts_a_new_session() {
 }
 
 #[test]
-fn resumed_attempt_continues_its_session_with_the_message() {
+fn resume_continues_the_session_of_the_last_attempt_with_the_given_context() {
     let world = World::new(Script::always(Answer::text("finished")));
     let first = world.done(&["the original prompt"]);
     let id = first["id"].as_str().unwrap();
@@ -276,7 +276,7 @@ fn resume_without_a_session_puts_the_last_attempts_results_into_the_prompt() {
 }
 
 #[test]
-fn agent_is_told_the_output_of_other_tasks() {
+fn prompt_of_an_agent_contains_the_output_of_another_task() {
     let world = World::new(Script::always(Answer::text("finished")));
     let built = world.host.text([
         "run",

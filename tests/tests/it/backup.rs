@@ -1,4 +1,4 @@
-//! Backups of a busy queue, and their restoration, even if both are interrupted.
+//! Backups of a busy queue and their restoration, also if a backup or a restore is killed.
 
 use std::{
     fs,

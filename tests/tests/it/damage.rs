@@ -1,4 +1,4 @@
-//! Data directories that are damaged, foreign, full, or of another user.
+//! Data directories that are damaged, full, of a newer version, or of another user.
 
 use std::{
     fs,

@@ -205,12 +205,12 @@ fn commands_run_by_the_host_itself_do_not_outlive_the_host() {
     };
     let pid = probed();
     host.run(["down"]).check();
-    wait_for("the probe's process to end", || (!alive(pid)).then_some(()));
+    wait_for("the leftover to end", || (!alive(pid)).then_some(()));
     let pid = probed();
     host.kill_host();
     assert!(alive(pid));
     host.up();
-    wait_for("the probe's process to end", || (!alive(pid)).then_some(()));
+    wait_for("the leftover to end", || (!alive(pid)).then_some(()));
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_host_goes_on() {
     assert!(said.contains("another host has taken over"), "{said}");
     assert!(alive(pid), "the running task was ended");
 
-    assert_eq!(host.live(&id), pid, "the next host does not have the task");
+    assert_eq!(host.live(&id), pid, "the next host lost the task");
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
 }

@@ -117,7 +117,7 @@ fn logs_are_cut_to_fit_an_agents_context() {
         output.starts_with("[claudine: ") && output.contains(&told),
         "{output:.200}"
     );
-    assert!(output.ends_with("xxend\n"), "the end of the output is missing");
+    assert!(output.ends_with("xxend\n"), "the end is missing");
     let errors = logs["errors"].as_str().unwrap();
     assert!(
         errors.starts_with("19001\n") && errors.ends_with("20000\n"),
@@ -182,7 +182,7 @@ fn arguments_are_converted_or_named_in_the_error() {
 
 /// A wait must end in less than a minute, because clients give up a call after a minute.
 #[test]
-fn wait_ends_before_its_caller_gives_up() {
+fn wait_over_mcp_ends_before_the_client_gives_up() {
     let host = TestHost::new();
     let id = host.text(["run", "--hold", "--", "true"]);
     let waited = called(

@@ -1,4 +1,5 @@
-//! Reading tasks while no host runs: checks the answers, and that nothing else happens.
+//! Reading tasks while no host runs: checks the answers, and that reading starts no host and
+//! changes no file.
 
 use std::{
     collections::BTreeMap,

@@ -130,7 +130,7 @@ fn pauses_of_queue_and_groups_are_lifted_separately_or_together() {
 }
 
 #[test]
-fn set_number_of_slots_is_kept_until_it_is_reset() {
+fn number_of_slots_that_was_set_is_kept_until_it_is_reset() {
     let host = TestHost::builder().slots(3).build();
     assert_eq!(host.text(["slots", "2"]), "2");
     host.run(["down"]).check();

@@ -61,7 +61,7 @@ fn command_gets_the_output_of_other_tasks_in_files() {
 /// The task succeeds, is retried, and is cancelled before its second attempt starts. The cancel is
 /// its last end, which counts.
 #[test]
-fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
+fn task_cancelled_before_its_next_attempt_counts_as_cancelled_for_dependants() {
     let host = TestHost::new();
     let first = host.text([
         "run", "--group", "g", "--name", "first", "--", "echo", "old",

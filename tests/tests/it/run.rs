@@ -241,7 +241,7 @@ fn task_has_its_submitters_umask_limits_and_scheduling() {
 }
 
 #[test]
-fn pwd_names_the_tasks_directory() {
+fn variable_pwd_names_the_directory_of_the_task() {
     let host = TestHost::new();
     let (sub, link) = (host.work().join("sub"), host.root().join("link"));
     fs::create_dir(&sub).unwrap();

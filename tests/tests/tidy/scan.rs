@@ -143,7 +143,7 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 #[test]
-fn code_is_separated_from_text() {
+fn comments_and_literals_are_replaced_by_blanks() {
     let check = |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
     check("a // b\nc", "a     \nc");
     check("a /* b /* c */ d */ e", "a                   e");

@@ -57,7 +57,7 @@ fn task_never_continues_on_another_tasks_branch_of_the_same_name() {
     merged(&first, "succeeded", "merged");
     let second = auto(&format!("echo second > second; {COMMIT}; exit 3"));
     assert_eq!(branch(&first), "claudine/fix");
-    assert_eq!(branch(&second), "claudine/fix", "the name was not free again");
+    assert_eq!(branch(&second), "claudine/fix", "the name is not free");
     let first = again(&first);
     merged(&first, "succeeded", "merged");
     assert_eq!(branch(&first), "claudine/fix-2");

@@ -37,7 +37,7 @@ fn task_works_in_its_own_checkout() {
 }
 
 #[test]
-fn invalid_worktree_is_refused_and_leaves_nothing() {
+fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
     let repository = Repository::new();
     repository.git(&["branch", "taken"]);
     let host = &repository.host;
@@ -201,7 +201,7 @@ fn task_cancelled_while_its_worktree_is_made_starts_no_process() {
 }
 
 #[test]
-fn git_variables_given_to_a_task_do_not_lead_it_out_of_its_worktree() {
+fn task_with_git_variables_of_the_checkout_still_commits_in_its_worktree() {
     let repository = Repository::new();
     let git_dir = format!("GIT_DIR={}", repository.path().join(".git").display());
     let index = format!(

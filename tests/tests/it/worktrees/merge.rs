@@ -736,7 +736,7 @@ fn checkout_with_a_separate_git_directory_is_updated() {
 }
 
 #[test]
-fn bare_repository_with_checkouts_beside_it_is_supported() {
+fn work_is_merged_into_a_checkout_beside_a_bare_repository() {
     let repository = Repository::new();
     let host = &repository.host;
     let beside = host.home().join("beside");

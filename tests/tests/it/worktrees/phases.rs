@@ -1,5 +1,6 @@
-//! Death of the host during each git command that makes a worktree, or that commits and merges or
-//! hands over its work at the end (the settlement); and the limits on such commands.
+//! The host dies during each git command that makes a worktree, and during each git command of the
+//! settlement, which commits and merges (or hands over) the work at the end. Limits on such
+//! commands are tested too.
 
 use std::{
     collections::BTreeSet,
@@ -83,8 +84,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the
-    /// command and the pid of that git.
+    /// Starts a `claudine` command, and makes the first git that the host runs for this command
+    /// wait. Returns the command and the pid of that git.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);
