@@ -113,7 +113,7 @@ fn of_type(schema: &Map<String, Value>, value: &Value, path: &str) -> Vec<String
     found
 }
 
-/// `2026-11-22T14:51:33.042Z`
+/// Whether the text is a time in UTC, such as `2026-11-22T14:51:33.042Z`.
 fn is_time(text: &str) -> bool {
     let form = "0000-00-00T00:00:00";
     let (date, rest) = text.split_at_checked(form.len()).unwrap_or(("", ""));

@@ -60,7 +60,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// xorshift64*: good enough for choosing moments.
+    /// The next number of xorshift64*, which is random enough for choosing moments.
     fn step(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

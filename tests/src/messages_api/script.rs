@@ -159,7 +159,7 @@ fn ok_status() -> u16 {
     200
 }
 
-/// `{"type": "error", "error": {…}}`
+/// The inner object of the body `{"type": "error", "error": {…}}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiError {

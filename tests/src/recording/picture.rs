@@ -55,7 +55,7 @@ impl Row {
             assert!(!cell.is_wide(), "wide characters are not drawn: {cell:?}");
             let mut characters = cell.contents().chars();
             let character = characters.next().unwrap_or(' ');
-            assert!(characters.next().is_none(), "not one character: {cell:?}");
+            assert!(characters.next().is_none(), "several characters: {cell:?}");
             (character, Style::of(cell))
         });
         let mut cells: Vec<_> = cells.collect();

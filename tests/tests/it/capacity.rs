@@ -15,7 +15,7 @@ fn class<'a>(capacity: &'a Value, label: Option<&str>) -> Option<&'a Value> {
 }
 
 #[test]
-fn measured_needs_of_attempts_are_learned_and_kept() {
+fn measured_needs_of_attempts_are_learned_and_survive_a_restart() {
     let host = TestHost::builder().env("CLAUDINE_SLOTS", "auto").build();
     for _ in 0..5 {
         let id = hungry(&host, 64, "kind=build");

@@ -27,7 +27,7 @@ fn down_leaves_tasks_running() {
 }
 
 #[test]
-fn task_that_ends_without_a_host_keeps_its_outcome() {
+fn outcome_of_a_task_that_ends_while_no_host_runs_is_recorded() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done; echo through; exit 9");
     let pid = host.live(&id);

@@ -234,7 +234,7 @@ fn graph_can_be_held_and_released() {
 }
 
 #[test]
-fn start_time_and_queue_timeout_are_observed() {
+fn tasks_wait_for_their_start_time_and_time_out_in_the_queue() {
     let host = TestHost::builder().slots(1).build();
     let later = host.text(["run", "--after", "1h", "--", "true"]);
     let task = host.status(&later);

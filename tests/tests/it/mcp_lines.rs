@@ -20,7 +20,7 @@ fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn mcp_server_ends_with_its_input() {
+fn mcp_server_ends_when_its_input_ends() {
     assert!(said(&TestHost::new(), &[]).is_empty());
     assert_eq!(said(&TestHost::new(), &[hello()]).len(), 1);
 }

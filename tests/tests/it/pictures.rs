@@ -120,7 +120,7 @@ fn graph_shows_the_tasks_connected_to_a_given_task_or_all_unfinished_tasks() {
 }
 
 #[test]
-fn expected_time_for_a_name_is_the_median_of_its_runs() {
+fn expected_time_of_a_task_is_the_median_of_earlier_runs_of_its_name() {
     let host = TestHost::new();
     let run = |script: &str| {
         let id = host.text(["run", "--name", "nightly", "--script", script]);

@@ -215,7 +215,7 @@ fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
 }
 
 #[test]
-fn socket_works_with_a_long_data_directory() {
+fn host_is_reached_if_the_path_of_its_data_directory_is_long() {
     let root = TestHost::new();
     let host = TestHost::builder()
         .data_dir(root.root().join("d".repeat(120)))

@@ -96,7 +96,7 @@ fn fork_bomb_in_its_own_cgroup_is_ended_while_the_host_answers() {
 fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     assert!(
         rustix::process::geteuid().is_root(),
-        "this test runs something as another user: run it as root"
+        "this test runs a process as another user: run it as root"
     );
     let script = format!(
         "exec setpriv --reuid {BOMBER} --regid {BOMBER} --clear-groups prlimit --nproc=300 sh -c '{BOMB}'"

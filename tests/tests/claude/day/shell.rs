@@ -162,7 +162,7 @@ impl Shown {
     pub(super) fn only(&self) -> &str {
         match *self.text.lines().collect::<Vec<_>>() {
             [line, prompt] if prompt.trim() == PROMPT.trim() => line,
-            _ => panic!("not one line\n{self}"),
+            _ => panic!("the output is not one line\n{self}"),
         }
     }
 

@@ -7,7 +7,7 @@ use claudine_tests::TestHost;
 use super::{COMMIT, Repository, git_in, merged, programs, write_script};
 
 #[test]
-fn patch_contains_all_changes() {
+fn patch_contains_committed_and_uncommitted_changes() {
     let repository = Repository::new();
     let script = format!("echo two > file; {COMMIT}; printf '\\0\\1\\2' > binary");
     let task = repository.done(&["--merge", "patch"], &script);

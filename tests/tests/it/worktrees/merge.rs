@@ -23,7 +23,7 @@ fn path_with(first: &Path) -> OsString {
 }
 
 #[test]
-fn auto_updates_a_clean_checkout_of_the_base() {
+fn strategy_auto_updates_a_clean_checkout_of_the_base() {
     let repository = Repository::new();
     // The host commits the task's changes, even if no author is configured.
     let task = repository.done(&["--merge", "auto"], "echo two > file; echo new > new; pwd");
@@ -47,7 +47,7 @@ fn auto_updates_a_clean_checkout_of_the_base() {
 }
 
 #[test]
-fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
+fn strategy_auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     let repository = Repository::new();
     repository.git(&["switch", "-q", "-c", "mine"]);
     repository.write("scratch", "not committed\n");
@@ -83,7 +83,7 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
 }
 
 #[test]
-fn conflict_changes_nothing_and_stops_dependants() {
+fn conflicting_merge_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
