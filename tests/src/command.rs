@@ -156,7 +156,7 @@ fn drain(from: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
-/// Waits for the child's end without polling: its pidfd becomes readable.
+/// Waits for the child's end without a polling loop, because the child's pidfd becomes readable.
 pub fn ends_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("our own child");

@@ -2,7 +2,8 @@
 //! all tests. If the code were not shared, hundreds of hosts would each begin to compile it, and
 //! most hosts would end before they had finished.
 //!
-//! A host accepts a file only if its digest is beside it, so copies are checked as usual.
+//! A host accepts a file of code only if the digest of its content is beside it, so copied code is
+//! checked like code that the host has compiled.
 
 use std::{
     fs::{self, File},
@@ -17,8 +18,8 @@ use tempfile::NamedTempFile;
 /// makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
 
-/// Calls `compile`, which puts the code for this binary into `shared`, unless a test has done so
-/// before. Concurrent tests wait until the code is there.
+/// If no test has compiled the plugins for this binary before, calls `compile`, which puts the code
+/// into `shared`. Concurrent tests wait until the code is there.
 pub(crate) fn once(shared: &Path, binary: &Path, compile: impl FnOnce()) -> io::Result<()> {
     let built = fs::metadata(binary)?;
     let (seconds, nanoseconds) = (built.mtime(), built.mtime_nsec());
@@ -52,8 +53,8 @@ pub(crate) fn hand_on(data_dir: &Path, shared: &Path) -> io::Result<()> {
     copy_new(&data_dir.join("cache"), shared)
 }
 
-/// Copies complete entries that are missing. Each file appears at once, so that concurrent
-/// processes see all of it or nothing.
+/// Copies complete entries that `to` does not contain. Each file is written under a temporary name
+/// and then renamed, so that concurrent processes never see a part of it.
 fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,

@@ -1,5 +1,5 @@
-//! Kills what a killed test leaves behind. If a test runs into its time limit or out of memory, its
-//! destructors do not run, and its hosts and their tasks would live on.
+//! Kills the processes that a killed test leaves behind. If a test is killed at its time limit or
+//! for lack of memory, its destructors do not run, and its hosts and their tasks would live on.
 
 use std::{
     ffi::OsStr,
@@ -15,25 +15,25 @@ use crate::{
     wait::{PATIENCE, wait_at_most},
 };
 
-/// The byte that a test sends after the directory's path if it reaches its own end.
+/// The byte that a test sends after the directory's path when it ends without being killed.
 const ENDED: u8 = b'\n';
 
-/// A process that outlives the test. It notices the test's end by the end of its input.
+/// A process that outlives the test. It notices that the test has ended when its input ends.
 pub(crate) struct Guard {
     process: Child,
     input: Option<ChildStdin>,
 }
 
 impl Guard {
-    /// Starts the guard. The guard reads the directory from its input: with the directory as an
-    /// argument, the guard would be one of the processes that it looks for.
+    /// Starts the guard. The guard reads the directory from its input, because a process with the
+    /// directory among its arguments counts as a process of the host.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // The guard has its own process group, because a killed test's group is killed with it.
+            // The guard has its own process group, because a test is killed with its whole group.
             .process_group(0)
             .current_dir("/")
             .spawn()?;
@@ -44,7 +44,7 @@ impl Guard {
         Ok(Self { process, input })
     }
 
-    /// Ends the guard, which has nothing left to do.
+    /// Reports the test's end to the guard, which then exits without killing anything.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Some(mut input) = self.input.take() {
             input.write_all(&[ENDED])?;

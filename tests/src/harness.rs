@@ -1,6 +1,6 @@
-//! A separate host for each test. Its data directory, home and configuration are in a temporary
-//! directory, nothing of the developer's environment but `PATH` reaches it, and when the test ends,
-//! none of its processes may be left alive.
+//! A separate host for each test. The host's data directory, home and configuration are in a
+//! temporary directory, the host gets only `PATH` of the developer's environment, and when the test
+//! ends, none of the host's processes may be left alive.
 //!
 //! The harness drives the binary as a user does. Of the host's files it reads only those that name
 //! pids and, if a test fails, the log.
@@ -50,7 +50,7 @@ fn target_dir() -> PathBuf {
         .to_owned()
 }
 
-/// Path of the program that kills what a killed test leaves behind.
+/// Path of the program that kills the processes that a killed test leaves behind.
 pub fn guard() -> PathBuf {
     target_dir().join("debug/test-guard")
 }
@@ -78,7 +78,7 @@ impl HostBuilder {
         self
     }
 
-    /// Sets a fixed number of slots, in place of four.
+    /// Sets the number of slots, which is four by default.
     #[must_use]
     pub fn slots(self, slots: usize) -> Self {
         self.env("CLAUDINE_SLOTS", slots.to_string())
@@ -98,8 +98,8 @@ impl HostBuilder {
         self
     }
 
-    /// Starts without a data directory. By default, the host gets one that contains the compiled
-    /// built-in plugins.
+    /// Starts without a data directory. By default, the host gets a data directory that contains
+    /// the compiled built-in plugins.
     #[must_use]
     pub fn from_nothing(mut self) -> Self {
         self.from_nothing = true;
@@ -161,7 +161,7 @@ pub fn short_id(id: &str) -> &str {
     &id[id.len() - 6..]
 }
 
-/// A host's directories, and the commands that reach it.
+/// The directories of a host, and functions that run commands of that host.
 pub struct TestHost {
     guard: Guard,
     root: TempDir,
@@ -225,7 +225,7 @@ impl TestHost {
         command
     }
 
-    /// The same command on a terminal of 80 columns, which `script` of util-linux provides.
+    /// A `claudine` command on a terminal of 80 columns, which `script` of util-linux provides.
     pub fn on_terminal(&self, arguments: &[&str]) -> Command {
         let program = self.binary.display().to_string();
         let words = [&*program].into_iter().chain(arguments.iter().copied());
@@ -236,7 +236,7 @@ impl TestHost {
         terminal
     }
 
-    /// Any other program in the same environment.
+    /// A command for another program, with the environment of this host's `claudine` commands.
     pub fn other(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear();
@@ -309,7 +309,7 @@ impl TestHost {
     /// Waits for the task's end, whatever its outcome; returns the task.
     #[track_caller]
     pub fn finished(&self, id: &str) -> Value {
-        // The exit code is that of the task, not of the command.
+        // `wait` ends with the exit code of the task, which may have failed.
         let waited = self.run(["wait", id]);
         let task = self.status(id);
         assert!(
@@ -329,7 +329,7 @@ impl TestHost {
     pub fn live(&self, id: &str) -> u32 {
         wait_for(&format!("{id} to be live"), || {
             let task = self.status(id);
-            assert!(task["state"] != "done", "it has ended: {task:#}");
+            assert!(task["state"] != "done", "the task has ended: {task:#}");
             let attempt = task["attempts"].as_array()?.last()?.clone();
             (task["phase"] == "live")
                 .then(|| attempt["pid"].as_u64())?
@@ -395,13 +395,13 @@ impl TestHost {
 
     /// Stops the host and its tasks. Returns the processes that are left nevertheless.
     fn end(&self) -> Vec<process::Found> {
-        // The tasks of a host that has died are ended too.
+        // If the host has died, its tasks may still run below a supervisor.
         if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
-            // An error of the command is ignored, because it shows in the processes that are left.
+            // An error of the command is ignored, because the processes that are left show it.
             if let Ok(mut down) = down.spawn()
                 && command::ends_within(&mut down, Duration::from_secs(30)).is_none()
             {
@@ -450,7 +450,7 @@ impl Drop for TestHost {
                 .map(|found| format!("  {} {}", found.pid, found.command))
                 .collect();
             let message = format!("left alive after the test:\n{}", left.join("\n"));
-            // A second panic would end the whole test run and hide the first.
+            // A panic during a panic would abort the test process and hide the first message.
             if thread::panicking() {
                 eprintln!("{message}");
             } else {

@@ -1,7 +1,7 @@
 //! MCP clients of other projects: the official Python client, kept open and driven call by call,
 //! and the command line of the Inspector.
 //!
-//! `cargo xtask test` installs both and names them in the environment.
+//! `cargo xtask test` installs both clients, and sets environment variables to their paths.
 
 use std::{
     env,
@@ -53,8 +53,8 @@ impl PythonClient {
         client
     }
 
-    /// Calls a tool, which must succeed; returns its answer, which must be the same as text and as
-    /// structured content.
+    /// Calls a tool and returns its answer. Panics if the call fails, or if the answer's text and
+    /// its structured content differ.
     #[track_caller]
     pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.answer(tool, arguments);
@@ -64,7 +64,7 @@ impl PythonClient {
         answer["text"].clone()
     }
 
-    /// Calls a tool, which must fail; returns its error.
+    /// Calls a tool and returns its error. Panics if the call succeeds.
     #[track_caller]
     pub fn fail(&mut self, tool: &str, arguments: Value) -> String {
         let answer = self.answer(tool, arguments);
@@ -120,7 +120,7 @@ impl PythonClient {
 
 impl Drop for PythonClient {
     fn drop(&mut self) {
-        // The end of its input ends the client, which in turn waits for the server's end.
+        // The client ends at the end of its input, once the server has ended.
         drop(self.input.take());
         if command::ends_within(&mut self.child, PATIENCE).is_none() {
             self.child.kill().expect("our own child");
@@ -138,7 +138,7 @@ impl Drop for PythonClient {
 pub fn inspector(host: &TestHost, arguments: &[&str]) -> Ran {
     let mut node = host.other(tool("CLAUDINE_TEST_NODE"));
     node.arg(tool("CLAUDINE_TEST_INSPECTOR")).arg("--cli");
-    // The Inspector passes on only the variables that it is given.
+    // The Inspector gives the server only the variables that are named by `-e`.
     for (name, value) in [
         ("CLAUDINE_DATA_DIR", host.data_dir().to_owned()),
         ("HOME", host.home()),

@@ -19,8 +19,8 @@ pub fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'X' && (state != 'Z' || threads() > 1))
 }
 
-/// The letter after the command's name in `/proc/PID/stat`. The name may contain anything, so the
-/// search begins after the last closing parenthesis.
+/// The letter of the process's state in `/proc/PID/stat`. It follows the command's name, which may
+/// contain parentheses and blanks, so the search begins after the last closing parenthesis.
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
@@ -37,12 +37,12 @@ pub fn started(pid: u32) -> Option<u64> {
         .ok()
 }
 
-/// Sends `kill -9`. A process that is already gone is fine.
+/// Sends `SIGKILL` to one process. Does nothing if the process is already gone.
 pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Sends a signal to one process. A process that is already gone is fine.
+/// Sends a signal to one process. Does nothing if the process is already gone.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid)
         .ok()
@@ -54,8 +54,8 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Every other living process with `CLAUDINE_DATA_DIR=<dir>` in its environment or the directory in
-/// its arguments.
+/// Every living process except this one that has `CLAUDINE_DATA_DIR=<dir>` in its environment or
+/// the directory in its arguments.
 pub fn of_data_dir(dir: &Path) -> Vec<Found> {
     let dir = dir.to_str().expect("test directories are UTF-8");
     let variable = format!("CLAUDINE_DATA_DIR={dir}");
@@ -71,8 +71,8 @@ pub fn of_data_dir(dir: &Path) -> Vec<Found> {
         if pid == std::process::id() || !alive(pid) {
             continue;
         }
-        // The file cannot be read if the process has ended or belongs to another user. Such a
-        // process does not belong to the test.
+        // These files cannot be read if the process has ended or belongs to another user. In both
+        // cases the process does not belong to the test.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let carries = environment

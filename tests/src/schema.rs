@@ -10,7 +10,7 @@ pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     whole(schema, schema, value, "")
 }
 
-/// Faults of a complete value: each of its fields must be known to some part of the schema.
+/// Faults of a complete value. Some part of the schema must name each of the value's fields.
 fn whole(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let mut found = part(root, schema, value, path);
     if let Value::Object(fields) = value
@@ -113,7 +113,7 @@ fn of_type(schema: &Map<String, Value>, value: &Value, path: &str) -> Vec<String
     found
 }
 
-/// `2026-11-22T14:51:33.042Z`
+/// Whether the text is a time in UTC, such as `2026-11-22T14:51:33.042Z`.
 fn is_time(text: &str) -> bool {
     let form = "0000-00-00T00:00:00";
     let (date, rest) = text.split_at_checked(form.len()).unwrap_or(("", ""));
@@ -146,7 +146,7 @@ fn known(root: &Value, schema: &Value) -> Option<BTreeSet<String>> {
     }
     let mut names: BTreeSet<String> = own.into_iter().flat_map(Map::keys).cloned().collect();
     for part in parts {
-        // A value that is not an object has no fields.
+        // A part for values that are not objects allows no fields.
         let is_object = |part: &Value| part.get("type").is_none_or(|kind| kind == "object");
         if is_object(part) {
             names.extend(known(root, part)?);

@@ -37,7 +37,7 @@ struct Written {
 pub struct Terminal {
     master: OwnedFd,
     written: Arc<Mutex<Written>>,
-    /// The thread that reads the output. It ends once nobody has the terminal open any more.
+    /// The thread that reads the output. It ends once no process has the terminal open any more.
     reader: thread::JoinHandle<()>,
     child: Child,
 }
@@ -83,7 +83,8 @@ impl Terminal {
             .open(name)
             .expect("the other end");
         let same = || slave.try_clone().expect("a descriptor");
-        // `setsid` makes this the command's controlling terminal, which sends it signals.
+        // `setsid` makes this terminal the controlling terminal of the command, so that keys such
+        // as Ctrl-Z send signals to the command.
         let mut command = host.other("setsid");
         command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
@@ -112,7 +113,7 @@ impl Terminal {
         written.parser.screen().contents()
     }
 
-    /// Reads something from the screen.
+    /// Calls `at` with the screen, and returns its result.
     pub fn look<T>(&self, at: impl FnOnce(&vt100::Screen) -> T) -> T {
         at(self
             .written
@@ -148,7 +149,7 @@ impl Terminal {
         shown.unwrap_or_else(|| panic!("{pieces:?} are not all on\n{}", self.screen()))
     }
 
-    /// Whether nothing is written for this time.
+    /// Whether the command writes nothing during this time.
     pub fn is_calm_for(&self, time: Duration) -> bool {
         let before = self.bytes().len();
         wait_at_most(time, || (self.bytes().len() != before).then_some(())).is_none()
@@ -174,7 +175,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Waits until the command is stopped, as by Ctrl-Z.
+    /// Waits until the command is stopped, for example by Ctrl-Z.
     #[track_caller]
     pub fn is_stopped(&self) {
         wait_for("the command to be stopped", || {
@@ -186,7 +187,7 @@ impl Terminal {
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let ended = command::ends_within(&mut self.child, PATIENCE);
-        let ended = ended.unwrap_or_else(|| panic!("it has not ended\n{}", self.screen()));
+        let ended = ended.unwrap_or_else(|| panic!("the command has not ended\n{}", self.screen()));
         let read = wait_at_most(PATIENCE, || self.reader.is_finished().then_some(()));
         assert!(
             read.is_some(),

@@ -1,5 +1,5 @@
-//! Waiting for a condition, with a deadline. No other code of the tests sleeps: a test that waits
-//! names the change it waits for.
+//! Waiting for a condition, with a deadline. No other code of the tests sleeps: each test that
+//! waits names the condition for which it waits.
 
 use std::{
     thread,
@@ -35,12 +35,13 @@ pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Lets a random time pass, for a fault at any moment. It must never be used to wait for something.
+/// Sleeps for a random time, so that a test can cause a fault at any moment. Must never be used to
+/// wait for a condition.
 pub fn any_moment_within(most: Duration, random: &mut Random) {
     thread::sleep(most.mul_f64(random.fraction()));
 }
 
-/// Random numbers from a seed that a failing test prints, so that its faults can be repeated.
+/// Random numbers from a seed that is printed, so that the faults of a failed test can be repeated.
 pub struct Random(u64);
 
 impl Random {
@@ -59,7 +60,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// xorshift64*: good enough for choosing moments.
+    /// The next number of xorshift64*, which is random enough for choosing moments.
     fn step(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -67,7 +68,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// At least 0, less than `bound`.
+    /// A random number that is at least 0 and less than `bound`.
     pub fn below(&mut self, bound: u32) -> u32 {
         u32::try_from(self.step() % u64::from(bound)).expect("less than a u32")
     }

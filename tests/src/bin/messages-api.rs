@@ -1,7 +1,8 @@
 //! The scripted Messages API as a process: prints its address and serves until it is killed.
 //!
-//! `messages-api [PORT] [SCRIPT.json]`. Recorded requests: `GET /control/requests`; a new script:
-//! `POST /control/script`; points: `GET /control/reached/NAME`, `POST /control/release/NAME`.
+//! `messages-api [PORT] [SCRIPT.json]`. `GET /control/requests` returns the recorded requests,
+//! `POST /control/script` replaces the script, `GET /control/reached/NAME` returns whether an
+//! answer has reached a point, and `POST /control/release/NAME` releases a point.
 
 use std::io::Write;
 

@@ -3,8 +3,8 @@
 //!
 //! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) according to
 //! a [`Script`], records every request for assertions, and can hold an answer at a named point
-//! until the test releases it. The server knows nothing of Claude Code; what is expected of Claude
-//! Code is in the tests.
+//! until the test releases the point. The server contains nothing specific to Claude Code; the
+//! tests check how Claude Code behaves.
 //!
 //! Tests in other processes (a shell, Python) use the binary `messages-api`, which is controlled by
 //! requests to `/control/…`.
@@ -25,7 +25,7 @@ pub use serve::Recorded;
 use serve::Shared;
 use tokio::sync::oneshot;
 
-/// A running server, which ends when this is dropped.
+/// A running server. It stops when this value is dropped.
 pub struct MessagesApi {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -84,12 +84,12 @@ impl MessagesApi {
         self.shared.points.release(point);
     }
 
-    /// Waits until an answer has reached the point; returns `false` if no answer did in time.
+    /// Waits until an answer has reached the point; returns `false` if none has within `at_most`.
     pub fn wait_reached(&self, point: &str, at_most: Duration) -> bool {
         self.shared.points.wait_reached(point, at_most)
     }
 
-    /// Replaces the rules.
+    /// Replaces the script, for requests from now on.
     pub fn set_script(&self, script: Script) {
         self.shared.set_script(script);
     }

@@ -1,8 +1,8 @@
 //! Named points: an answer waits at a point until a test releases the point, and a test waits until
 //! an answer has reached the point.
 //!
-//! Points replace sleeps: a test that saw a point reached knows exactly how much the agent was
-//! told.
+//! Tests use points instead of sleeps: once a point is reached, exactly the steps before that point
+//! have been sent to the agent.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Points {
-    /// Called by an answer: reports its arrival, and continues once the point is released.
+    /// Records that an answer has reached the point, and returns once the point is released.
     pub(crate) async fn hold(&self, point: &str) {
         loop {
             let released = self.released.notified();
@@ -45,7 +45,7 @@ impl Points {
         self.released.notify_waiters();
     }
 
-    /// Whether an answer reached the point in time.
+    /// Waits until an answer has reached the point; returns `false` if none has within `at_most`.
     pub(crate) fn wait_reached(&self, point: &str, at_most: Duration) -> bool {
         let waited = self
             .reached

@@ -1,8 +1,8 @@
 //! The answers of the scripted Messages API: an ordered list of rules, tried from the top for each
 //! request.
 //!
-//! A rule can require a piece of text in the conversation and a turn, so that several tasks can
-//! share one server, whatever the order of their requests.
+//! A rule can require that the conversation contains a text and has reached a certain turn. So
+//! several tasks can share one server, whatever the order of their requests.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ fn ok_status() -> u16 {
     200
 }
 
-/// `{"type": "error", "error": {…}}`
+/// The inner object of the body `{"type": "error", "error": {…}}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiError {
@@ -168,7 +168,7 @@ pub struct ApiError {
     pub message: String,
 }
 
-/// A piece of a message.
+/// One step of an answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
@@ -233,7 +233,7 @@ impl Answer {
         )
     }
 
-    /// Sends nothing until `point` is released.
+    /// An answer of which nothing is sent until `point` is released.
     pub fn silent(point: &str) -> Self {
         Self {
             hold: Some(point.to_owned()),

@@ -1,4 +1,4 @@
-//! The HTTP side: records a request, selects its answer, and plays it.
+//! The HTTP server: records each request, selects an answer from the script, and sends the answer.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,8 +22,8 @@ use super::points::Points;
 use super::script::{Answer, Asked, Script, Step};
 use super::wire::{self, Events};
 
-/// Limit of the events of one answer that wait for the socket. An answer has few events. If a
-/// client does not read, this bound delays the answer, so that it does not fill memory.
+/// Limit on the number of events of one answer that wait for the socket. If a client does not read,
+/// its answer waits at this limit instead of filling memory.
 const EVENTS_AHEAD: usize = 16;
 
 /// Largest accepted request: a 10 MB prompt and the system prompt as JSON, with a margin.
@@ -53,7 +53,7 @@ pub(super) struct Shared {
     script: Mutex<Script>,
     recorded: Mutex<Vec<Recorded>>,
     pub(super) points: Points,
-    /// Answers being sent, so that they end with the server.
+    /// The answers that are being sent, which are aborted when the server ends.
     answers: Mutex<JoinSet<()>>,
 }
 
@@ -174,7 +174,7 @@ async fn messages(
     response
 }
 
-/// Makes the body of an answer.
+/// Makes the response to a request; a streamed body is sent by a separate task.
 async fn play(shared: &Arc<Shared>, number: usize, asked: Asked, answer: &Answer) -> Response {
     if let Some(error) = &answer.error {
         return error_body(StatusCode::OK, &error.kind, &error.message);
@@ -236,7 +236,8 @@ async fn stream(
     drop(sender.send_data(Bytes::from(events.end())).await);
 }
 
-/// Answers with one document, after all pauses among the steps; a cut sends half of the document.
+/// Waits at all pauses among the steps, then sends one document. If the steps contain a cut, sends
+/// only half of the document.
 async fn whole(
     shared: &Shared,
     number: usize,
@@ -254,8 +255,8 @@ async fn whole(
     if is_cut {
         document.truncate(document.len() / 2);
     }
-    // The channel has room for this one piece, so it does not wait. A client that has disconnected
-    // does not matter here.
+    // The channel has room for this one piece, so sending it does not wait. An error means that the
+    // client has disconnected, which does not matter.
     drop(sender.send_data(Bytes::from(document)).await);
     if is_cut {
         sender.abort(cut());

@@ -15,7 +15,7 @@ const EVERYTHING: u16 = 100;
 
 /// Length to which longer gaps in output are cut.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
-/// Length to which longer waits are cut.
+/// Longest total of all gaps between one key press and the next; further gaps are cut out.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Shortest time between two frames. Output that follows sooner belongs to the previous frame.
 const SHORTEST_FRAME: Duration = Duration::from_millis(15);

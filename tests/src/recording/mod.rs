@@ -1,8 +1,8 @@
 //! Recordings of a terminal: somebody types into a shell, and the screen becomes an animated SVG.
 //!
-//! Nothing is invented: a [`Typist`] types into a real shell, `film` cuts the waits out, and
-//! [`draw`] draws the screen of an emulator. [`Recorded`] reads a drawing back, so that a test can
-//! compare it with the output of the same commands today.
+//! The output is real: a [`Typist`] types into a shell, `film` cuts the waits out, and [`draw`]
+//! draws the screen of an emulator. [`Recorded`] reads a drawing back, so that a test can compare
+//! it with the current output of the same commands.
 
 mod film;
 mod picture;

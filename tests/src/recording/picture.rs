@@ -12,7 +12,7 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// Panics if the cell has a style that cannot be drawn: the recording would be wrong.
+    /// Panics if the cell has a style that cannot be drawn, because the recording would be wrong.
     fn of(cell: &Cell) -> Self {
         assert!(
             !cell.dim() && !cell.italic() && !cell.underline(),
@@ -55,7 +55,7 @@ impl Row {
             assert!(!cell.is_wide(), "wide characters are not drawn: {cell:?}");
             let mut characters = cell.contents().chars();
             let character = characters.next().unwrap_or(' ');
-            assert!(characters.next().is_none(), "not one character: {cell:?}");
+            assert!(characters.next().is_none(), "several characters: {cell:?}");
             (character, Style::of(cell))
         });
         let mut cells: Vec<_> = cells.collect();
@@ -72,7 +72,8 @@ impl Row {
         self.0.iter().map(|(c, _)| c).collect()
     }
 
-    /// Whether this row is the row `before` with additions, all of them from the column `from` on.
+    /// Whether this row is the row `before` with additions that all begin at the column `from` or
+    /// further to the right.
     pub(super) fn continues(&self, before: &Self, from: usize) -> bool {
         let Some(more) = self.0.strip_prefix(&before.0[..]) else {
             return false;
@@ -132,8 +133,8 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// The picture after `before`. The emulator's screen is high enough for all output; a person
-    /// sees only `height` rows of it.
+    /// The picture that follows the picture `before`. The emulator's screen is high enough for all
+    /// output, but only `height` rows of it are visible.
     pub(super) fn after(before: Option<&Self>, screen: &Screen, height: u16) -> Self {
         let (first, rows) = before.map_or((0, &[][..]), |it| (it.first, &it.rows));
         if screen.alternate_screen() {

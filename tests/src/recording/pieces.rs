@@ -1,5 +1,5 @@
-//! Turns frames into pieces of text with the times at which each is visible: text that stays on the
-//! screen is drawn once.
+//! Turns frames into pieces of text, each with the period in which it is visible, so that text that
+//! stays on the screen is drawn only once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,8 @@ use super::{
     picture::{Picture, Row, Run},
 };
 
-/// Period in which something is visible. Without an end, it lasts to the end of the film.
+/// Period in which a piece of text is visible. A period without an end lasts to the end of the
+/// film.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Lasting {
     pub(super) from: Duration,

@@ -34,7 +34,7 @@ struct Text {
 #[derive(Clone)]
 struct Group {
     name: String,
-    /// Whether the group is visible if nothing is animated.
+    /// Whether the group is visible in a viewer without animation.
     is_visible: bool,
 }
 
@@ -95,8 +95,9 @@ impl Recorded {
         Ok(seen.map(|row| row.trim_end().to_owned()).collect())
     }
 
-    /// Everything on the normal screen at the end, from its first row on. A full row is joined with
-    /// the next one.
+    /// All lines of the normal screen at the end of the film, including those that have scrolled
+    /// off. A row that fills the whole width is joined with the next row, because its line was
+    /// wrapped.
     pub fn transcript(&self, columns: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let mut goes_on = false;
@@ -140,7 +141,7 @@ impl Recorded {
         }
     }
 
-    /// The state that the named animation has at this time; empty if it has none yet.
+    /// The state of the animation of this name at this time; empty if there is no such animation.
     fn state(&self, name: &str, percent: f64) -> &str {
         let states = self.states.get(name).map_or(&[][..], Vec::as_slice);
         let passed = states.iter().take_while(|(from, _)| *from <= percent);
@@ -212,8 +213,8 @@ fn place(text: &str, origin: f64, cell: f64) -> Result<usize> {
         .context("a cell too far away")
 }
 
-/// Column and row of `transform:translate(…px,…px)`. Rows count down for the cursor, and up for
-/// scrolling.
+/// Column and row of `transform:translate(…px,…px)`. The sign of the row is ignored: the cursor is
+/// moved down by a positive distance, and the screen is scrolled up by a negative distance.
 fn translation(state: &str) -> Result<(usize, usize)> {
     let inner = state
         .split_once("translate(")
@@ -228,7 +229,7 @@ fn translation(state: &str) -> Result<(usize, usize)> {
     ))
 }
 
-/// The seconds of `.moves{animation:…s step-end infinite}`.
+/// The film's length in seconds, from `.moves{animation:…s step-end infinite}`.
 fn length(style: &str) -> Result<f64> {
     let rest = style.split_once(".moves{animation:").map(|(_, rest)| rest);
     let seconds = rest

@@ -45,7 +45,7 @@ pub fn draw(film: &Film, title: &str, description: &str) -> String {
     let (x, y) = (f64::from(columns) * CELL.0, f64::from(rows) * CELL.1);
     let (inner_x, inner_y) = (number(x), number(y));
     let (outer_x, outer_y) = (number(x + 2.0 * PADDING), number(y + 2.0 * PADDING));
-    // A line extends equally to both sides of its position.
+    // The outline is one unit wide, and extends by half a unit to each side of its position.
     let edge_x = number(x + 2.0 * PADDING - 1.0);
     let edge_y = number(y + 2.0 * PADDING - 1.0);
     let seconds = number(film.length.as_secs_f64());
@@ -142,7 +142,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Text; reversed text stands on a rectangle of its colour.
+    /// Draws text. Reversed text is drawn on a rectangle of the text's colour.
     fn run(&mut self, row: usize, run: &Run) {
         let x = number(to_f64(run.column) * CELL.0);
         let width = number(to_f64(run.text.chars().count()) * CELL.0);
@@ -177,7 +177,7 @@ impl Drawing<'_> {
         ));
     }
 
-    /// Adds keyframes. Each state lasts until the next one, and the last until the end.
+    /// Adds keyframes. Each state lasts until the next state, and the last state until the end.
     fn animate(&mut self, name: &str, states: &[(Duration, String)]) {
         let length = self.film.length.as_secs_f64();
         let frames = states.iter().map(|(at, state)| {
@@ -189,8 +189,8 @@ impl Drawing<'_> {
         self.styles.push_str(&style);
     }
 
-    /// The values of a property of the frames, each with the time of its change. The first value
-    /// applies from the beginning.
+    /// The successive values of a property of the frames, each with the time from which it applies.
+    /// The first value applies from the beginning.
     fn changes(&self, of: impl Fn(&Picture) -> String) -> Vec<(Duration, String)> {
         let mut changes: Vec<(Duration, String)> = Vec::new();
         for frame in &self.film.frames {
@@ -239,11 +239,11 @@ fn to_f64(count: usize) -> f64 {
     u32::try_from(count).expect("a row or a column").into()
 }
 
-/// Panics at control characters: XML does not allow them.
+/// Escapes text for XML. Panics if it contains control characters, which XML does not allow.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        assert!(!c.is_control(), "{c:?} in what is drawn: {text:?}");
+        assert!(!c.is_control(), "{c:?} in the text to draw: {text:?}");
         match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),

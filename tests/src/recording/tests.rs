@@ -10,7 +10,7 @@ use super::{
 
 const SIZE: (u16, u16) = (20, 4);
 
-/// Events at these milliseconds.
+/// A film of these events, each with its time in milliseconds.
 fn at(times: Vec<(u64, Event)>) -> Film {
     let begin = Instant::now();
     let moment = |(millis, event)| (begin + Duration::from_millis(millis), event);
@@ -47,7 +47,7 @@ fn scene() -> Film {
 }
 
 #[test]
-fn each_frame_is_shown_at_its_time() {
+fn recording_that_is_read_back_shows_each_frame_at_its_time() {
     let film = scene();
     let svg = draw(&film, "A title", "Some <words>");
     let recorded = Recorded::read(&svg).unwrap();
@@ -64,14 +64,14 @@ fn each_frame_is_shown_at_its_time() {
 }
 
 #[test]
-fn typed_text_is_drawn_once() {
+fn line_that_is_typed_key_by_key_is_drawn_once() {
     let svg = draw(&scene(), "A title", "Some words");
     assert_eq!(svg.matches(">$ ls</text>").count(), 1, "{svg}");
     assert!(!svg.contains(">$ l</text>"), "{svg}");
 }
 
 #[test]
-fn only_waits_are_cut() {
+fn long_gaps_and_waits_are_cut_and_pauses_to_look_are_kept() {
     let check = |times: Vec<(u64, Event)>, expected_ms: &[u64]| {
         let film = at(times);
         let mut found: Vec<_> = film.frames.iter().map(|frame| frame.at).collect();
@@ -92,7 +92,8 @@ fn only_waits_are_cut() {
         ],
         &[0, 300, 800, 804],
     );
-    // A wait with output each second ends after two seconds; a pause to look begins another wait.
+    // A wait with output in each second is cut to two seconds. After a pause to look, another wait
+    // begins.
     let ticks = |from: u64| (from..from + 6).map(|s| (s * 1_000, output(&(s % 10).to_string())));
     let mut times: Vec<_> = ticks(0).collect();
     times.push((5_001, Event::Look(Duration::from_secs(3))));

@@ -18,7 +18,7 @@ fn busy() -> Script {
 }
 
 #[test]
-fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
+fn agent_stopped_over_its_budget_resumes_with_a_higher_budget() {
     let world = World::new(busy());
     let line = ["do it", "--allowed-tools", "Bash", "--budget-usd", "0.001"];
     let task = world.done(&line);
@@ -40,7 +40,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
             "--budget-usd 0.005` gives the task more",
         ]);
     }
-    // The attempt gets the new budget less the first attempt's cost.
+    // The second attempt gets the new budget minus the cost of the first attempt.
     let line = ["resume", id, "--budget-usd", "0.004"];
     world.host.run(line).check();
     let task = world.host.finished(id);
@@ -63,7 +63,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
 }
 
 #[test]
-fn lower_of_the_agents_limit_and_its_remaining_budget_applies() {
+fn lower_of_an_agents_own_limit_and_its_remaining_budget_applies() {
     let world = World::new(busy());
     let run = |options: [&str; 4]| {
         let line = [&["do it", "--allowed-tools", "Bash"], &options[..]].concat();
@@ -113,7 +113,7 @@ fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
         .text();
     let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
     succeeded(&tasks[0], "done");
-    // Each task was given the remaining budget, and its only answer exceeded that budget.
+    // The only answer of `build` exceeded the remaining budget, and nothing was left for `check`.
     for task in &tasks[1..3] {
         let message = ended(task, "failed", "budget");
         assert_eq!(message, "the task's graph has spent $0.0016 of $0.001");
@@ -161,9 +161,9 @@ fn why_shows_how_much_of_a_graphs_budget_is_spent() {
     succeeded(&world.host.finished(ids[2]), "done");
 }
 
-/// An agent that answers, and is woken by its background command when something is written to
-/// `gate`. Its third answer comes when `woken` is released. While the agent runs, only the cost
-/// reported with its first result is known.
+/// An agent that starts a background command and answers. When something is written to `gate`, the
+/// command ends and wakes the agent, whose third answer comes when `woken` is released. While the
+/// agent runs, only the cost that it reports with its first result is known.
 fn woken_agent() -> Script {
     Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
@@ -185,7 +185,7 @@ fn wake(world: &World, id: &str) {
 }
 
 #[test]
-fn cost_so_far_is_known_while_an_agent_runs() {
+fn cost_of_an_agent_is_shown_while_it_runs() {
     let world = World::new(woken_agent());
     let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.01"]);
     wake(&world, &id);
@@ -219,7 +219,7 @@ fn agent_is_stopped_if_another_agent_spends_the_rest_of_the_graphs_budget() {
         .text();
     let ids: Vec<&str> = ids.lines().collect();
     wake(&world, ids[0]);
-    // The agent never gets another answer.
+    // The agent of `long` gets no further answer, because `woken` is not released.
     world.reach("woken");
     wait_for("the cost of the first result", || {
         (world.host.status(ids[0])["cost_usd"] == 0.0016).then_some(())
@@ -239,7 +239,7 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
     succeeded(&world.done(&["do it"]), "done");
     // The second agent gets the rest of the day's budget, and continues on the next day.
     let second = world.delegate(&["do more"]);
-    let waiting = wait_for("the second to wait for the next day", || {
+    let waiting = wait_for("the second task to wait for the next day", || {
         let task = world.host.status(&second);
         (task["state"] == "waiting").then_some(task)
     });
@@ -256,10 +256,10 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
             .contains("budget: agents have spent $0.0016 of $0.001 today")
             .then_some(())
     };
-    wait_for("the third to be held back", held_back);
+    wait_for("the third task to be held back", held_back);
     kill_9(world.host.host_pid().unwrap());
     world.host.up();
-    wait_for("the third to be held back again", held_back);
+    wait_for("the third task to be held back again", held_back);
     assert_eq!(world.host.status(&third)["state"], "ready");
     assert_eq!(world.host.status(&second)["state"], "waiting");
     for command in [["capacity"], ["doctor"]] {

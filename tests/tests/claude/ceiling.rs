@@ -13,7 +13,8 @@ use crate::world::{Login, World, succeeded};
 const SMALLEST: &str =
     "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\nextras = []\n";
 
-/// A directory whose files make Claude Code run commands as soon as it starts in this directory.
+/// Writes files into the working directory that make Claude Code run commands as soon as it starts
+/// there.
 fn hostile(world: &World) {
     let touch = |file: &str| format!("touch {}", world.host.work().join(file).display());
     let hook = json!([{"hooks": [{"type": "command", "command": touch("by-hook")}]}]);
@@ -49,7 +50,7 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
     succeeded(&task, "read it");
     assert_eq!(touched(&world), [""; 0]);
 
-    // The owner's own agents keep the rights they have at a terminal.
+    // An agent that the owner starts at the command line still runs the directory's commands.
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());

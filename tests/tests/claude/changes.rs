@@ -40,7 +40,7 @@ fn hinted_command_resumes_a_denied_agent_with_more_rights() {
         attempt(&task, 1, "session_id")
     );
     assert_eq!(task["hint"], serde_json::Value::Null);
-    // The history shows which attempt ran with what.
+    // The history shows which attempt ran with which options.
     assert_eq!(*attempt(&task, 0, "revised"), serde_json::Value::Null);
     let revised = json!([{"option": "allowed_tools", "after": "[\"Bash(git:*)\"]"}]);
     assert_eq!(*attempt(&task, 1, "revised"), revised);
@@ -61,7 +61,7 @@ fn retry_can_change_the_model_and_validates_the_changes() {
     ] {
         world.host.run(["retry", id, option]).code(2).says(&[said]);
     }
-    assert_eq!(world.host.status(id)["state"], "done", "the task changed");
+    assert_eq!(world.host.status(id)["state"], "done", "the task started");
     let line = [
         "retry",
         id,
@@ -105,7 +105,8 @@ fn agent_that_was_denied_tools_and_changed_nothing_has_failed() {
         .host
         .run(["resume", id, "--allowed-tools", "Bash(git:*)"])
         .check();
-    // The agent made a separate repository, which cannot be merged.
+    // The outcome is not checked, because the agent made a separate repository, which cannot be
+    // merged.
     let task = world.host.finished(id);
     assert_eq!(
         task["attempts"].as_array().map(Vec::len),

@@ -6,7 +6,7 @@ use claudine_tests::{process, wait_for};
 use crate::world::{World, ended, succeeded};
 
 #[test]
-fn run_that_does_not_exit_after_its_result_is_killed() {
+fn agent_that_does_not_exit_after_its_result_is_killed() {
     let stubborn = "\"$CLAUDE\" \"$@\"\ntrap '' INT TERM\nexec tail -f /dev/null";
     let (world, _wrapper) = World::wrapped(Script::always(Answer::text("the answer")), stubborn);
     let id = world.delegate(&["hi"]);
@@ -16,7 +16,7 @@ fn run_that_does_not_exit_after_its_result_is_killed() {
 }
 
 #[test]
-fn background_command_does_not_keep_the_task_running() {
+fn background_command_of_an_agent_is_killed_when_the_agent_ends() {
     let script = Script::default()
         .then(
             Rule::new(Answer::steps([Step::bash(
@@ -43,7 +43,7 @@ fn background_command_does_not_keep_the_task_running() {
 }
 
 #[test]
-fn last_result_of_a_woken_agent_counts() {
+fn last_result_of_an_agent_woken_by_its_background_command_counts() {
     let script = Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
         .then(Rule::new(Answer::text("it runs")).times(1))
@@ -63,7 +63,7 @@ fn last_result_of_a_woken_agent_counts() {
 }
 
 #[test]
-fn run_without_a_result_has_failed() {
+fn agent_that_exits_without_a_result_has_failed() {
     let (world, _wrapper) = World::wrapped(
         Script::always(Answer::text("lost")),
         "\"$CLAUDE\" \"$@\" | head -n 1\nexit 0",
@@ -73,7 +73,7 @@ fn run_without_a_result_has_failed() {
 }
 
 #[test]
-fn last_line_of_standard_error_is_quoted() {
+fn failure_of_an_agent_quotes_the_last_line_of_its_standard_error() {
     let (world, _wrapper) = World::wrapped(
         Script::default(),
         "echo 'cannot find my shoes.' >&2\nexit 7",
@@ -88,7 +88,7 @@ fn last_line_of_standard_error_is_quoted() {
 }
 
 #[test]
-fn killed_run_is_reported_as_killed() {
+fn killed_agent_fails_with_the_number_of_the_signal() {
     let world = World::new(Script::always(Answer::silent("for ever")));
     let id = world.delegate(&["hi"]);
     world.reach("for ever");

@@ -66,7 +66,7 @@ fn connections_that_are_always_cut_fail_with_class_network() {
 }
 
 #[test]
-fn prompt_too_long_for_the_model_is_invalid() {
+fn prompt_too_long_for_the_model_fails_with_class_invalid() {
     let answer = Answer::error(
         400,
         "invalid_request_error",
@@ -76,7 +76,7 @@ fn prompt_too_long_for_the_model_is_invalid() {
 }
 
 #[test]
-fn used_up_turns_and_budget_have_their_own_classes() {
+fn exceeded_turns_and_exceeded_budget_fail_with_their_own_classes() {
     check(
         Answer::bash("ls"),
         Login::ApiKey,
@@ -94,7 +94,7 @@ fn used_up_turns_and_budget_have_their_own_classes() {
 }
 
 #[test]
-fn denied_tool_fails_a_task_that_asks_for_it() {
+fn denied_tool_fails_a_task_with_fail_on_denied() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git init x")).at_turn(0))
         .then(Rule::new(Answer::text("I could not")));
@@ -133,7 +133,7 @@ fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_go_on() {
         let task = world.host.status(&first);
         (task["state"] == "waiting").then_some(task)
     });
-    // One minute after the announced end.
+    // The task waits until one minute after the announced end of the limit.
     let until = date(&format!("@{}", reset + 60), "+%Y-%m-%dT%H:%M:%S");
     let told = parked["until"].as_str();
     assert!(
@@ -161,7 +161,7 @@ fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_go_on() {
     assert_eq!(
         world.api.message_requests().len(),
         1,
-        "the second task asked although the account is at its limit"
+        "the second task made a request although the account is at its limit"
     );
     // The limit applies only to the account; other work goes on.
     let id = world.host.script("echo free");

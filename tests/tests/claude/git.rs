@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::world::{World, attempt, git, succeeded};
 
 #[test]
-fn branch_commit_and_open_changes_are_recorded() {
+fn branch_commit_and_uncommitted_changes_are_recorded() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(
@@ -44,7 +44,7 @@ fn branch_commit_and_open_changes_are_recorded() {
 }
 
 #[test]
-fn error_of_git_is_reported_and_changes_nothing() {
+fn agent_in_a_broken_repository_succeeds_and_the_error_of_git_is_recorded() {
     let world = World::new(Script::always(Answer::text("done")));
     std::fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
     let task = world.done(&["look at it"]);

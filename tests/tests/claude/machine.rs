@@ -27,7 +27,7 @@ fn installed_agent_is_shown_with_its_version() {
 }
 
 #[test]
-fn missing_agent_is_reported_with_advice() {
+fn missing_agent_is_reported_with_the_command_that_installs_it() {
     let nowhere = tempfile::tempdir().expect("a temporary directory");
     let host = TestHost::builder().env("PATH", nowhere.path()).build();
     let plugin = plugin(&host);

@@ -1,8 +1,8 @@
 //! The real Claude Code, driven by the real binary, against the scripted Messages API.
 //!
-//! The executor's own tests cover the interpretation of each event. The tests here cover what needs
-//! the whole system: processes, sessions on disk, restarts of the host while an agent runs. The
-//! version of Claude Code is the one for which the executor was written.
+//! The executor's own tests cover the interpretation of each event. The tests here cover behaviour
+//! that needs the whole system: processes, sessions on disk, restarts of the host while an agent
+//! runs. They use the version of Claude Code for which the executor was written.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 //! The recording in README.md: a scene is played on a terminal, and its output is compared with
-//! `docs/recording.svg`. If `CLAUDINE_RECORD` is set, as by `cargo xtask record`, the output is
-//! written to that file instead.
+//! `docs/recording.svg`. `cargo xtask record` sets `CLAUDINE_RECORD` to the path of a file. The
+//! output is then written to this file, and not compared.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ const DESCRIPTION: &str = "An agent is asked to fix a failing test, lint runs be
     because of it. The host is killed, and the agent works on. Its fix is merged, lint is tried \
     again, and then the release runs.";
 
-/// The agent, with a scripted model. The scene lets the agent continue.
+/// The answers of the agent's model. The scene releases the points at which the answers pause.
 fn agent() -> Script {
     let test = || Step::Tool {
         name: "Bash".to_owned(),
@@ -68,8 +68,8 @@ fn agent() -> Script {
     })
 }
 
-/// The files of the project. Its commands wait for files beside the project, which the scene
-/// creates.
+/// The files of the project. The commands in its Makefile wait until the scene creates files beside
+/// the project.
 const FILES: &[(&str, &str)] = &[
     (
         "Makefile",
@@ -144,7 +144,7 @@ fn play(world: &World) -> Film {
 
     person.runs(&["claudine why release"]);
     person.looks(long);
-    // Until the task is live, its agent may still be starting.
+    // Waits until the task is live, because its agent may still be starting.
     host.live("fix");
     let up = host.up();
     person.runs(&["claudine up"]);
@@ -207,9 +207,9 @@ fn check(svg: &str) {
     assert!(recorded.length() < LONGEST, "{:?}", recorded.length());
     assert!(
         svg.contains("prefers-reduced-motion"),
-        "it ignores prefers-reduced-motion"
+        "the recording ignores prefers-reduced-motion"
     );
-    // Without motion the end of the scene is shown.
+    // Readers who prefer no motion see the end of the scene.
     let last = recorded.seen(recorded.length()).unwrap();
     let last = last.join("\n");
     assert!(last.contains("✓ release   succeeded"), "{last}");
@@ -231,7 +231,7 @@ fn fixed_words(svg: &str) -> String {
     // Each id is printed alone on a line when its task is submitted.
     let ids: BTreeSet<&String> = lines.iter().filter(|line| is_short_id(line)).collect();
     assert_eq!(ids.len(), 3, "{lines:#?}");
-    // The progress of a wait depends on the moment of reading.
+    // Lines with the progress of a wait are left out, because they depend on timing.
     let lasting = lines.iter().filter(|line| !line.starts_with(is_spinner));
     let shown = lasting.map(|line| {
         let line = ids

@@ -55,7 +55,7 @@ fn root_without_a_sandbox_may_not_bypass_permissions() {
 }
 
 #[test]
-fn bypassing_permissions_works_if_allowed() {
+fn agent_in_a_sandbox_may_bypass_permissions() {
     use claudine_tests::messages_api::Rule;
 
     let script = Script::default()

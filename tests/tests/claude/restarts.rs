@@ -27,7 +27,7 @@ fn script() -> Script {
 const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
 
 /// Kills the host when the agent waits at this point. If `goes_on_alone` is set, the agent
-/// continues while no host runs; if not, only once a host runs again.
+/// continues while no host runs. Otherwise, the agent continues once a host runs again.
 fn check(point: &str, goes_on_alone: bool) {
     let world = World::new(script());
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
@@ -103,8 +103,8 @@ fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
     succeeded(&world.host.finished(&id), "the answer");
 }
 
-/// The first child found no session, and the second child is running: the instance that takes over
-/// finds both children.
+/// When the host is killed, the retry's first process has ended because it found no session, and
+/// its second process is running. The executor's next instance gets both processes.
 #[test]
 fn agent_succeeds_if_the_host_is_killed_during_the_agents_second_try() {
     let script = Script::default()

@@ -35,7 +35,7 @@ fn result_cost_and_session_are_stored() {
 }
 
 #[test]
-fn wait_prints_the_answer() {
+fn delegate_with_wait_prints_only_the_answer() {
     let world = World::new(Script::always(Answer::text("the answer")));
     let ran = world.host.run(["delegate", "--wait", "what is it?"]).ok();
     assert_eq!(ran.stdout, b"the answer\n", "only the result");
@@ -45,18 +45,18 @@ fn wait_prints_the_answer() {
 }
 
 #[test]
-fn wait_for_a_failed_task_tells_the_reason() {
+fn delegate_with_wait_reports_why_the_task_failed() {
     let world = World::new(Script::always(Answer::bash("git init denied")));
     let ran = world
         .host
         .run(["delegate", "--wait", "--max-turns", "1", "try"])
         .code(1);
-    assert_eq!(ran.stdout, b"", "events belong into `logs`");
+    assert_eq!(ran.stdout, b"", "events belong in `logs`");
     ran.says(&["failed: "]);
 }
 
 #[test]
-fn wait_tells_which_tools_were_denied() {
+fn delegate_with_wait_lists_the_denied_tools() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git init denied")).at_turn(0))
         .then(Rule::new(Answer::text("as far as I could")));
@@ -80,7 +80,7 @@ fn wait_tells_which_tools_were_denied() {
 }
 
 #[test]
-fn current_activity_is_shown() {
+fn status_shows_the_activity_of_an_agent_across_a_restart() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(
@@ -160,7 +160,7 @@ fn agent_uses_the_allowed_tools() {
 }
 
 #[test]
-fn edits_are_accepted_and_denials_are_shown() {
+fn agent_may_change_files_by_default_and_denied_commands_are_shown() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("mkdir accepted")).at_turn(0))
         .then(Rule::new(Answer::bash("git init denied")).at_turn(1))
@@ -199,7 +199,7 @@ fn prompt_of_one_mebibyte_arrives_complete() {
 }
 
 #[test]
-fn options_reach_the_agent() {
+fn model_and_appended_system_prompt_reach_the_agent() {
     let world = World::new(Script::always(Answer::text("ok")));
     let task = world.done(&[
         "hi",
@@ -222,7 +222,7 @@ fn options_reach_the_agent() {
 }
 
 #[test]
-fn many_concurrent_agents_share_an_account() {
+fn eight_concurrent_agents_of_an_account_all_get_their_answers() {
     let script = (0..8).fold(Script::default(), |script, number| {
         let prompt = format!("question {number}.");
         script.then(Rule::new(Answer::text(&format!("answer {number}"))).containing(&prompt))

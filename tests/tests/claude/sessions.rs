@@ -6,7 +6,7 @@ use claudine_tests::process;
 use crate::world::{World, attempt, ended, succeeded};
 
 #[test]
-fn retry_continues_after_a_failure_of_the_service() {
+fn retry_after_a_failure_of_the_service_continues_the_session() {
     let overloaded = Answer::error(529, "overloaded_error", "Overloaded");
     let script = Script::default()
         .then(
@@ -28,8 +28,8 @@ fn retry_continues_after_a_failure_of_the_service() {
     ended(&task, "failed", "network");
     let session = attempt(&task, 0, "session_id").clone();
 
-    // The script still contains failures that the first attempt did not use up; the second attempt
-    // must not meet them.
+    // The script is replaced, because it may still contain failures that the first attempt has not
+    // used up.
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
@@ -47,7 +47,7 @@ fn retry_continues_after_a_failure_of_the_service() {
         assert!(last.contains(piece), "{piece:?} is not in {last}");
     }
     assert_eq!(world.line_of("runs"), "ran");
-    // The session's total is the cost of both attempts; each attempt is shown with its own share.
+    // The agent reports the total cost of its session, but each attempt shows only its own cost.
     let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
     let total = task["outputs"]["total_cost_usd"].as_f64().unwrap();
     assert!((cost(0) + cost(1) - total).abs() < 1e-9, "{task:#}");
@@ -55,7 +55,7 @@ fn retry_continues_after_a_failure_of_the_service() {
 }
 
 #[test]
-fn retry_starts_afresh_if_the_session_is_gone() {
+fn retry_starts_a_new_session_if_the_last_session_is_gone() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
         .then(Rule::new(Answer::text("finished")));
@@ -92,7 +92,7 @@ fn retry_starts_afresh_if_the_session_is_gone() {
 }
 
 #[test]
-fn retry_continues_after_the_agent_was_killed() {
+fn retry_after_the_agent_was_killed_continues_the_session() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash("echo ran >> runs"))
@@ -111,7 +111,8 @@ fn retry_continues_after_the_agent_was_killed() {
     retried_in_its_session(&world, &id);
 }
 
-/// The second attempt continues the first: the agent sees the first attempt's prompt and actions.
+/// Retries the task, and checks that the second attempt continues the session of the first, so that
+/// the agent sees the first attempt's prompt and actions.
 #[track_caller]
 fn retried_in_its_session(world: &World, id: &str) {
     world.host.run(["retry", id]).check();
@@ -145,7 +146,7 @@ fn session_can_be_continued_by_another_task() {
 }
 
 #[test]
-fn session_named_by_a_task_must_exist() {
+fn task_that_resumes_an_unknown_session_fails_with_class_invalid() {
     let world = World::new(Script::always(Answer::text("noted")));
     let session = "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1";
     let message = ended(
@@ -191,7 +192,7 @@ fn retry_continues_the_session_of_a_lost_attempt() {
 }
 
 #[test]
-fn retry_of_a_cancelled_task_starts_afresh() {
+fn retry_of_a_cancelled_task_starts_a_new_session() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash("echo ran >> runs"))
@@ -223,7 +224,7 @@ fn retry_of_a_cancelled_task_starts_afresh() {
 }
 
 #[test]
-fn resumed_attempt_continues_its_session_with_the_message() {
+fn resume_continues_the_session_of_the_last_attempt_with_the_given_context() {
     let world = World::new(Script::always(Answer::text("finished")));
     let first = world.done(&["the original prompt"]);
     let id = first["id"].as_str().unwrap();
@@ -275,7 +276,7 @@ fn resume_without_a_session_puts_the_last_attempts_results_into_the_prompt() {
 }
 
 #[test]
-fn agent_is_told_the_output_of_other_tasks() {
+fn prompt_of_an_agent_contains_the_output_of_another_task() {
     let world = World::new(Script::always(Answer::text("finished")));
     let built = world.host.text([
         "run",

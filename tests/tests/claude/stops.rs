@@ -1,4 +1,4 @@
-//! A stopped agent takes all its processes with it.
+//! All processes of an agent end when its task is stopped.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::world::World;
 /// Longest time from the request to the end of the last process.
 const AT_MOST: Duration = Duration::from_secs(10);
 
-/// Runs a command in the agent's Bash tool that leaves a process running, with its pid in the file
-/// `pid`; then cancels the task.
+/// Runs a command in the agent's Bash tool that leaves a process running and writes its pid into
+/// the file `pid`. Then cancels the task, and checks that this process and the agent end.
 #[track_caller]
 fn check(command: &str) {
     let script = Script::default()
@@ -55,7 +55,7 @@ fn cancel_ends_a_command_that_ignores_signals() {
 }
 
 #[test]
-fn cancel_ends_a_daemon_that_left_the_agent() {
+fn cancel_ends_a_daemon_that_the_agent_has_started() {
     check(
         "(setsid sh -c 'echo $$ > pid; exec tail -f /dev/null' >/dev/null 2>&1 &); tail -f /dev/null",
     );
@@ -73,7 +73,7 @@ fn cancel_ends_an_agent_that_waits_for_the_service() {
 }
 
 #[test]
-fn silent_agent_times_out() {
+fn agent_that_prints_nothing_times_out() {
     let world = World::new(Script::always(Answer::silent("for ever")));
     let task = world.done(&["hi", "--idle-timeout", "3s"]);
     assert_eq!(task["outcome"], "timed_out", "{task:#}");

@@ -24,7 +24,7 @@ fn tries() -> Script {
         .then(Rule::new(Answer::text("as far as I could")))
 }
 
-/// Text on a terminal, without colours and today's times.
+/// The lines of a terminal's output, without colours and without times of today.
 fn seen(written: &str) -> Vec<String> {
     let written = written.replace('\r', "");
     let mut plain = String::new();
@@ -51,7 +51,7 @@ fn on_terminal(world: &World, arguments: &[&str]) -> Vec<String> {
     seen(&shown.text())
 }
 
-/// A command on a terminal, and its output as it comes.
+/// A command on a terminal, and the part of its output that was read so far.
 struct Terminal {
     child: Child,
     output: ChildStdout,
@@ -119,7 +119,7 @@ fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
     );
     let terminal = terminal.ok().text();
     assert!(terminal.contains(r#""type":"system""#), "{terminal}");
-    // The result is shown completely, and once.
+    // `status` shows the complete result, and does not repeat it in the transcript.
     let status = world.host.text(["status", id]);
     let (_, end) = status.split_once("\nTranscript:\n").unwrap();
     let (transcript, result) = end.split_once("\nResult:\n").unwrap();

@@ -47,7 +47,8 @@ impl World {
             .env("ANTHROPIC_BASE_URL", api.url())
             .env(credential, "sk-ant-scripted")
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
-            // Ten retries with growing pauses would take three minutes.
+            // By default, Claude Code retries ten times with growing pauses, which would take three
+            // minutes.
             .env("CLAUDE_CODE_MAX_RETRIES", "1");
         Self {
             host: more(host).build(),
@@ -87,7 +88,7 @@ impl World {
     pub(crate) fn reach(&self, point: &str) {
         assert!(
             self.api.wait_reached(point, claudine_tests::wait::PATIENCE),
-            "no request came to {point}"
+            "no answer has reached the point {point}"
         );
     }
 
@@ -175,7 +176,7 @@ pub(crate) fn succeeded(task: &Value, output: &str) {
     assert_eq!(task["output"], output, "{task:#}");
 }
 
-/// A field of an attempt, counted from 0.
+/// A field of the attempt with this index, counted from 0.
 pub(crate) fn attempt<'a>(task: &'a Value, index: usize, field: &str) -> &'a Value {
     &task["attempts"][index][field]
 }

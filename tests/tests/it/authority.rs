@@ -45,7 +45,7 @@ fn claudine() -> String {
 }
 
 #[test]
-fn each_way_past_the_ceiling_is_refused_with_a_reason() {
+fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     let (host, _agent) = smallest();
     let mut client = PythonClient::connect(&host);
     let mut check = |task: Value, says: &[&str]| {
@@ -111,7 +111,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
     refused(&mut client, "DelegateTask", delegated, &too_much);
     assert_eq!(host.json(["list"])["tasks"], json!([]));
 
-    // A request within the ceiling is accepted, with its author and its authority.
+    // A request within the ceiling is accepted, and its author and authority are stored.
     let asked = json!({"prompt": "p", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", asked);
     let task = host.finished(taken["taskId"].as_str().unwrap());
@@ -123,7 +123,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
 }
 
 #[test]
-fn default_mode_for_persons_does_not_lift_clients_over_the_ceiling() {
+fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
     let (host, _agent) = with_agent(config, "exit 3");
     let mut client = PythonClient::connect(&host);
@@ -181,7 +181,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         &["executor `shell` may not be used over MCP"],
     );
 
-    // Tasks that would run again after the retried one are checked too.
+    // Tasks that would run again after the retried task are checked too.
     let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
                  - {name: then, script: touch ran, dependencies: [first]}\n";
     let ran = host.run_with(["submit", "-"], graph.as_bytes()).ok();
@@ -218,7 +218,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
 }
 
 #[test]
-fn client_cannot_trigger_a_persons_merge_by_resuming_its_task() {
+fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
     let (host, _agent) = smallest();
     let git = |arguments: &[&str]| {
         let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
@@ -243,7 +243,7 @@ fn said(host: &TestHost, file: &str) -> String {
 }
 
 #[test]
-fn persons_command_has_the_persons_rights_except_ending_the_host() {
+fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_hold() {
     let (host, _agent) = smallest();
     let claudine = claudine();
     let script = format!(
@@ -281,7 +281,7 @@ fn persons_command_has_the_persons_rights_except_ending_the_host() {
 }
 
 #[test]
-fn settings_limit_agents_at_the_command_line_too() {
+fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     let claudine = claudine();
     let evil = "PATH=/evil LD_PRELOAD= CI=1";
     let script = format!(
@@ -325,7 +325,8 @@ fn settings_limit_agents_at_the_command_line_too() {
     let task = host.finished("plan");
     let by = json!({"kind": "agent", "task": id, "via": "cli", "restrained": true});
     assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)));
-    // The task ran in the environment of the agent's own task, without the agent's variables.
+    // The task `plan` ran in the environment of the agent's task, without the variables that the
+    // agent had set for its command.
     let environment = said(&host, "nested/env");
     assert!(
         !environment.contains("/evil") && !environment.contains("CI=1"),

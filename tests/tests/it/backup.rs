@@ -1,4 +1,4 @@
-//! Backups of a busy queue, and their restoration, even if both are interrupted.
+//! Backups of a busy queue and their restoration, also if a backup or a restore is killed.
 
 use std::{
     fs,
@@ -104,7 +104,7 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
     let brought = new.text(["events", "--json"]);
     assert!(brought.starts_with(&events), "{events}\n{brought}");
 
-    // A task that somebody also holds is not released with the restored ones.
+    // A task that is also held by a person is not released by `release --restored`.
     new.run(["hold", &old.after]).check();
     let why = new.text(["why", &old.after]);
     let way_out = format!(
@@ -122,7 +122,7 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
     new.run(["release", "--restored"])
         .ok()
         .says(&["released 0 tasks"]);
-    // An ended task can run again too, without its former environment.
+    // A task that had ended before the backup can be run again too, in the new environment.
     new.run(["retry", &old.done]).check();
     new.finished(&old.done);
     assert_eq!(new.text(["logs", &old.done]), "output of new");
@@ -130,7 +130,7 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
 }
 
 #[test]
-fn backup_works_through_a_pipe_and_can_include_environments() {
+fn backup_with_environments_through_a_pipe_can_be_restored() {
     let old = at_work();
     let ran = old.host.run(["backup", "-", "--with-environments"]).ok();
     ran.says(&["environments of tasks are included: protect the backup like the secrets in them"]);
@@ -221,7 +221,7 @@ fn killed_backup_or_restore_leaves_nothing_or_everything() {
             restore(&new, &path).check();
         }
         let logs = new.run(["logs", &large]).ok().stdout;
-        assert!(logs == expected, "the log is complete");
+        assert!(logs == expected, "the log is not complete");
         let rest = ["restoring", "restored"].map(|name| new.data_dir().join(name));
         assert!(!rest.iter().any(|path| path.exists()));
     }

@@ -13,7 +13,7 @@ use claudine_tests::{
     wait::PATIENCE,
 };
 
-/// Exit code if the subject does not exist or cannot be changed now.
+/// Exit code if a named task or executor does not exist, or does not allow the request now.
 const REFUSED: i32 = 125;
 /// Exit code if the command line or the request is invalid in any state.
 const USAGE: i32 = 2;
@@ -22,11 +22,11 @@ const USAGE: i32 = 2;
 fn check(host: &TestHost, arguments: &[&str], code: i32, says: &[&str]) {
     let ran: Ran = host.run(arguments).code(code);
     ran.says(says);
-    assert!(ran.stdout.is_empty(), "an error is talk, not data\n{ran}");
+    assert!(ran.stdout.is_empty(), "a refusal printed to stdout\n{ran}");
 }
 
 #[test]
-fn refusals_name_the_fault() {
+fn refusal_of_an_invalid_request_names_the_fault() {
     let host = TestHost::new();
     check(
         &host,
@@ -126,7 +126,7 @@ fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
 }
 
 #[test]
-fn variable_with_an_invalid_path_names_no_other_directory() {
+fn command_is_refused_if_a_path_in_a_variable_is_not_utf8() {
     let host = TestHost::new();
     let check = |name: &str, arguments: &[&str]| {
         let mut path = host.root().join("jos").into_os_string().into_vec();
@@ -287,8 +287,8 @@ fn running_task_cannot_be_retried() {
 #[test]
 fn name_of_a_hundred_thousand_characters_is_refused() {
     let host = TestHost::new();
-    // A name of 100,000 characters still fits into one argument of the kernel, so the client itself
-    // must refuse it.
+    // The kernel accepts an argument of 100,000 characters, so `claudine` itself must refuse the
+    // name.
     let name = "n".repeat(100_000);
     let ran = host.run(["run", "--name", &name, "--", "true"]);
     assert!(!ran.status.success());
@@ -301,7 +301,7 @@ fn name_of_a_hundred_thousand_characters_is_refused() {
 }
 
 #[test]
-fn invalid_setting_is_named() {
+fn invalid_variable_is_named_in_a_warning_and_an_unknown_setting_is_refused() {
     let variables = [
         ("CLAUDINE_CPU_THRESHOLD", "many"),
         ("CLAUDINE_MEMORY_RESERVE", "-1"),

@@ -1,4 +1,4 @@
-//! Capacity: the machine's room, learned needs, and the number of slots.
+//! Capacity: the free resources of the machine, learned needs, and the number of slots.
 
 use claudine_tests::{TestHost, wait_for};
 use serde_json::Value;
@@ -15,7 +15,7 @@ fn class<'a>(capacity: &'a Value, label: Option<&str>) -> Option<&'a Value> {
 }
 
 #[test]
-fn measured_needs_of_attempts_are_learned_and_kept() {
+fn measured_needs_of_attempts_are_learned_and_survive_a_restart() {
     let host = TestHost::builder().env("CLAUDINE_SLOTS", "auto").build();
     for _ in 0..5 {
         let id = hungry(&host, 64, "kind=build");
@@ -44,7 +44,7 @@ fn measured_needs_of_attempts_are_learned_and_kept() {
         "{advice}"
     );
 
-    // The next host knows the learned needs too.
+    // The next host has the same learned needs.
     host.kill_host();
     let after = host.json(["capacity"]);
     assert_eq!(
@@ -69,7 +69,7 @@ fn number_of_slots_can_be_changed_while_tasks_run() {
     let [first, second, third] = [(); 3].map(|()| host.script("sleep 600"));
     host.live(&first);
     assert_eq!(host.text(["slots"]), "1");
-    wait_for("the second to be refused", || {
+    wait_for("the second task to be refused a slot", || {
         let capacity = host.json(["capacity"]);
         let refusal = capacity["refusals"][0].clone();
         (refusal["stands"] == true).then(|| {

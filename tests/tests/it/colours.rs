@@ -3,7 +3,7 @@
 use claudine_tests::{TestHost, terminal::Terminal};
 
 #[test]
-fn colours_are_used_on_terminals_unless_set_otherwise() {
+fn colours_are_used_on_terminals_unless_an_option_or_variable_decides() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     host.finished(&id);
@@ -29,7 +29,7 @@ fn colours_are_used_on_terminals_unless_set_otherwise() {
 }
 
 #[test]
-fn terminal_without_unicode_gets_plain_signs() {
+fn output_is_ascii_if_the_locale_has_no_unicode() {
     let host = TestHost::builder().env("LANG", "C").build();
     let id = host.text(["run", "--name", "n", "--", "true"]);
     host.finished(&id);
@@ -40,7 +40,7 @@ fn terminal_without_unicode_gets_plain_signs() {
 }
 
 #[test]
-fn tables_fit_the_given_width() {
+fn tables_are_no_wider_than_the_variable_columns() {
     let host = TestHost::builder().env("COLUMNS", "60").build();
     let name = format!("a-long-name-{}", "x".repeat(40));
     let id = host.text(["run", "--name", &name, "--script", "echo a; echo b; exit 3"]);

@@ -97,7 +97,7 @@ fn names_of_tasks_groups_and_labels_are_completed() {
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
     // Stored names are offered even without a host.
     host.run(["down"]).check();
-    // The end of an id may begin with the same letters.
+    // `f` alone could also begin the end of an id, but no id contains an `i`.
     let stored = offered(&host, &["claudine", "logs", "fi"]);
     assert_eq!(words(&stored), ["fix-tests"]);
     assert_eq!(host.host_pid(), None);
@@ -135,10 +135,10 @@ fn bash_completes_values_and_the_commands_of_run() {
 }
 
 #[test]
-fn zsh_completes_values() {
+fn zsh_completes_values_and_the_commands_of_run() {
     let host = TestHost::new();
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
-    // The stand-ins replace functions of the completion system that need an edited line.
+    // Replaces functions of the completion system that work only while a person edits a line.
     let script = "autoload -Uz compinit && compinit -u -D; source <(claudine completions zsh); \
          function _describe { shift 2; print -l -- \"${(P@)1}\"; }; \
          function _normal { print -- normal $words; }; \

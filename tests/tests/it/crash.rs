@@ -1,7 +1,7 @@
 //! `kill -9` at any moment: of the host, and of the host together with its supervisor.
 //!
-//! The tasks record their own history: each notes its beginning and its end in a file and writes
-//! every line of its output twice, so that the host's account can be compared with it.
+//! Each task writes its beginning and its end into a file, and a copy of its output into another
+//! file. The tests compare these files with the states and logs that the host shows.
 
 use std::{
     collections::BTreeMap,
@@ -60,7 +60,7 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
             assert_eq!(
                 String::from_utf8(first.stdout).unwrap().trim(),
                 id,
-                "an accepted task is on disk"
+                "an accepted task was lost"
             );
         }
         late.push(id);
@@ -178,7 +178,7 @@ fn supervisor_finishes_a_stop_after_the_death_of_the_host() {
     // received it too.
     wait_for("the first signal", || file("asked"));
     kill_hosts(&host);
-    wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
     let task = host.finished(&id);
     assert_eq!(
         (&task["outcome"], task["attempts"].as_array().unwrap().len()),
@@ -187,7 +187,7 @@ fn supervisor_finishes_a_stop_after_the_death_of_the_host() {
 }
 
 #[test]
-fn death_of_the_supervisor_alone_is_noticed() {
+fn attempt_is_lost_and_its_process_ended_if_only_the_supervisor_dies() {
     let host = TestHost::new();
     let id = host.script("echo begun >> runs; exec sleep 600");
     let pid = host.live(&id);
@@ -267,7 +267,7 @@ sys.stdin.read()
 
 /// The task's process runs, and the host dies before the start is recorded.
 #[test]
-fn unrecorded_start_is_found_by_the_next_host() {
+fn process_whose_start_was_not_recorded_is_found_by_the_next_host() {
     let host = TestHost::new();
     host.up();
     let up = host.work().join("up");

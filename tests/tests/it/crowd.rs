@@ -9,12 +9,12 @@ use std::{
 
 use claudine_tests::{TestHost, command, harness::binary, wait_for};
 
-/// Time limit for a command while a crowd of clients is connected: a second. A build without
-/// optimisation takes several times as long to read the crowd's requests, and other tests run at
-/// the same time.
+/// Time limit for a command while a crowd of clients is connected. The limit of a build without
+/// optimisation is higher, because such a build takes several times as long to read the crowd's
+/// requests, and other tests run at the same time.
 const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
-/// On a busy machine, the limit is this multiple of a command's time without a crowd (about 15 ms
-/// on an idle machine).
+/// If the machine is busy, the limit is this multiple of the time that a command takes without a
+/// crowd. On an idle machine, a command takes about 15 ms.
 const TIMES: u32 = 60;
 
 /// Runs commands, and fails if a command takes too long.
@@ -24,7 +24,7 @@ struct Quick<'a> {
 }
 
 impl<'a> Quick<'a> {
-    /// Measures the time without a crowd.
+    /// Measures the time of a command without a crowd, and derives the limit from it.
     fn beside(host: &'a TestHost) -> Self {
         let begun = Instant::now();
         host.run(["capacity"]).check();
@@ -72,7 +72,8 @@ fn two_thousand_waiting_clients_are_all_served() {
             .unwrap();
         let mut answer = [0; 4096];
         let mut text = Vec::new();
-        // A client for which there was no room to wait got an early answer, and asks again.
+        // If the host has no room for a further waiting client, it answers the client early, with
+        // the task's current state.
         while !text.windows(7).any(|part| part == b"\"state\"") {
             let length = stream.read(&mut answer).unwrap();
             assert!(length > 0, "cut off: {:?}", String::from_utf8_lossy(&text));
@@ -83,7 +84,7 @@ fn two_thousand_waiting_clients_are_all_served() {
 }
 
 #[test]
-fn idle_and_slow_clients_keep_no_others_out() {
+fn idle_and_slow_clients_do_not_delay_the_commands_of_others() {
     let host = TestHost::new();
     let ids = [(); 2].map(|()| host.script("exec sleep 600"));
     for id in &ids {
@@ -111,7 +112,7 @@ fn idle_and_slow_clients_keep_no_others_out() {
     assert_eq!(host.finished(&ids[0])["outcome"], "cancelled");
     quick.run(&["down"]);
     assert!(host.host_pid().is_none());
-    // The next host still has the other task, which went on running.
+    // The second task went on running, and the next host takes it over.
     host.run(["cancel", &ids[1]]).check();
     assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
 }
@@ -161,7 +162,7 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
 }
 
 #[test]
-fn half_sent_requests_cost_little_memory_and_keep_no_others_out() {
+fn half_sent_requests_cost_little_memory_and_do_not_block_the_owner() {
     const HALF_MIB: usize = 150;
     let host = TestHost::new();
     host.up();
@@ -182,7 +183,7 @@ fn half_sent_requests_cost_little_memory_and_keep_no_others_out() {
     };
     let restrained = [None, Some(Duration::from_millis(500))].map(send);
     let sent = [restrained[0].1, restrained[1].1];
-    assert_eq!(sent, [true, false], "the second has to wait for the first");
+    assert_eq!(sent, [true, false], "the second must wait for the first");
     let after = rss_mib(pid);
     let most = before + 250;
     assert!(after < most, "{before} MiB before, {after} MiB after");
@@ -192,10 +193,10 @@ fn half_sent_requests_cost_little_memory_and_keep_no_others_out() {
     host.run_with(delegate, long.as_bytes()).check();
 }
 
-/// The host makes room for one connection at a time, and then has no descriptor left with which to
-/// find out whose process is behind the connection.
+/// The host closes one idle connection for each new connection. After accepting the new connection,
+/// it has no free descriptor with which it could identify the caller's process.
 #[test]
-fn owner_is_not_taken_for_an_agent_for_lack_of_descriptors() {
+fn owner_is_not_taken_for_an_agent_if_the_host_has_no_free_descriptor() {
     let host = TestHost::new();
     let mut up = host.other("sh");
     up.args(["-c", "ulimit -n 64; exec \"$0\" up"])

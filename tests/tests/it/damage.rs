@@ -1,4 +1,4 @@
-//! Data directories that are damaged, foreign, full, or of another user.
+//! Data directories that are damaged, full, of a newer version, or of another user.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn used() -> TestHost {
     let host = TestHost::new();
     host.finished(&host.script("echo output"));
     host.run(["down"]).check();
-    wait_for("everything to be gone", || {
+    wait_for("all processes to be gone", || {
         host.processes().is_empty().then_some(())
     });
     host
@@ -31,7 +31,7 @@ fn corrupt_database_is_refused_and_kept() {
     let host = used();
     let garbage = b"this is no database ".repeat(500);
     for beside in ["claudine.db-wal", "claudine.db-shm"] {
-        // The file is missing if the host ended in an orderly way.
+        // The file does not exist if the host has closed the database.
         if host.data_dir().join(beside).exists() {
             fs::remove_file(host.data_dir().join(beside)).unwrap();
         }
@@ -74,7 +74,7 @@ fn unreadable_task_holds_up_only_its_dependants() {
         "true",
     ]);
     host.run(["down"]).check();
-    wait_for("everything to be gone", || {
+    wait_for("all processes to be gone", || {
         host.processes().is_empty().then_some(())
     });
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
@@ -94,7 +94,7 @@ fn unreadable_task_holds_up_only_its_dependants() {
     let end = &lost[lost.len() - 6..];
     assert!(why.contains(end) && why.contains("cannot be read"), "{why}");
     let listed = host.json(["list"])["tasks"].as_array().unwrap().len();
-    assert_eq!(listed, 2, "all readable tasks");
+    assert_eq!(listed, 2, "not exactly the readable tasks");
     host.run(["status", "lost"])
         .code(125)
         .says(&["cannot be read"]);
@@ -111,7 +111,7 @@ fn data_directory_of_another_user_is_refused() {
         "ermission denied"
     };
     let ran = if geteuid().is_root() {
-        // Another user, who may not enter the directory.
+        // Runs the command as another user, who may not enter the data directory.
         fs::set_permissions(host.root(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut other = host.other("setpriv");
         other
@@ -129,7 +129,8 @@ fn data_directory_of_another_user_is_refused() {
         .says(&[why, host.data_dir().to_str().unwrap()]);
 }
 
-/// A copy of the binary that other users can read: the original may be readable for root only.
+/// A copy of the binary that other users can read, because the original may be readable only by
+/// root.
 fn readable_binary(host: &TestHost) -> PathBuf {
     let copy = host.root().join("claudine");
     fs::copy(claudine_tests::harness::binary(), &copy).unwrap();
@@ -161,9 +162,9 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
     assert_eq!(
         host.status(&writer)["state"],
         "running",
-        "it is held back and has not failed"
+        "the writing task was not held back"
     );
-    wait_for("`why` to say so", || {
+    wait_for("`why` to report the full disk", || {
         let why = host.text(["why", &writer]);
         (why.contains("held back") && why.contains("No space left")).then_some(())
     });
@@ -176,13 +177,13 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
         .collect();
     assert!(
         host.run(["logs", &writer]).ok().stdout == expected.as_bytes(),
-        "the log is complete"
+        "the log is not complete"
     );
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 
 #[test]
-fn commands_that_wait_for_a_full_disk_say_so() {
+fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -223,7 +224,7 @@ fn commands_that_wait_for_a_full_disk_say_so() {
 }
 
 #[test]
-fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
+fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -249,7 +250,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     assert_eq!(
         host.status(&open)["state"],
         "running",
-        "tasks can be listed"
+        "tasks cannot be shown"
     );
     let refused = host.run(["up"]).code(125);
     refused.says(&[
@@ -322,8 +323,8 @@ impl Drop for SmallDisk {
 }
 
 fn unmount(dir: &Path) {
-    // The unmount is lazy: a failed test may have left a file open, and its own message matters
-    // more.
+    // The unmount is lazy, because a failed test may have left a file open. An error here would
+    // hide the message of that test.
     let unmounted = Command::new("umount").arg("--lazy").arg(dir).status();
     if !unmounted.is_ok_and(|status| status.success()) {
         eprintln!("cannot unmount {}", dir.display());
@@ -331,7 +332,7 @@ fn unmount(dir: &Path) {
 }
 
 #[test]
-fn invalid_plugin_file_harms_nothing_else() {
+fn invalid_plugins_are_refused_and_other_executors_still_work() {
     let host = used();
     let install = |name: &str, manifest: &str, component: &[u8]| {
         let dir = host.data_dir().join("plugins").join(name);

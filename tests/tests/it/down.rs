@@ -27,7 +27,7 @@ fn down_leaves_tasks_running() {
 }
 
 #[test]
-fn task_that_ends_without_a_host_keeps_its_outcome() {
+fn outcome_of_a_task_that_ends_while_no_host_runs_is_recorded() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done; echo through; exit 9");
     let pid = host.live(&id);
@@ -54,13 +54,13 @@ fn time_limit_is_enforced_without_a_host() {
     ]);
     let pid = host.live(&id);
     host.kill_host();
-    wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none());
     assert_eq!(host.finished(&id)["outcome"], "timed_out");
 }
 
 #[test]
-fn drain_waits_for_running_tasks_and_starts_none() {
+fn drain_waits_for_running_tasks_and_starts_no_further_task() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("until test -e go; do sleep 0.1; done");
     host.live(&first);
@@ -70,10 +70,10 @@ fn drain_waits_for_running_tasks_and_starts_none() {
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the host to take no more", || {
+    wait_for("the host to refuse new tasks", || {
         (!host.run(["run", "--", "true"]).status.success()).then_some(())
     });
-    assert!(drain.try_wait().unwrap().is_none(), "it waits");
+    assert!(drain.try_wait().unwrap().is_none(), "the drain has ended");
     assert!(!host.work().join("second").exists());
     fs::write(host.work().join("go"), "").unwrap();
     assert!(drain.wait().unwrap().success());
@@ -84,7 +84,8 @@ fn drain_waits_for_running_tasks_and_starts_none() {
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
 
-/// Starts `down` and kills this command, which does not affect the host.
+/// Starts `down` with this option, and kills the command once the host drains. The host goes on
+/// draining.
 fn begin_and_leave(host: &TestHost, way: &str) {
     let mut down = host.command(["down", way]);
     let mut down = down.stdin(Stdio::null()).spawn().unwrap();
@@ -133,9 +134,10 @@ fn drain_completes_without_a_client() {
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
-/// Somebody who drains before a shutdown of the machine must not be told that all tasks have ended.
+/// If a person drains the host before shutting down the machine, the command must not report
+/// success while a task still runs.
 #[test]
-fn a_drain_that_ends_before_its_tasks_is_an_error() {
+fn drain_that_ends_while_a_task_still_runs_fails() {
     let host = TestHost::new();
     let id = host.text(["run", "--name", "suite", "--", "sleep", "600"]);
     let pid = host.live(&id);
@@ -172,7 +174,7 @@ fn down_kill_stops_running_tasks() {
 }
 
 #[test]
-fn down_without_a_host_starts_none() {
+fn down_starts_no_host_if_no_host_runs() {
     let host = TestHost::new();
     host.run(["down"]).check();
     assert!(host.processes().is_empty());
@@ -194,7 +196,8 @@ fn commands_run_by_the_host_itself_do_not_outlive_the_host() {
     let host = TestHost::builder().env("PATH", path).build();
     let probed = || -> u32 {
         host.up();
-        // The probe reports this version as faulty, which does not matter here.
+        // The exit code is not checked, because `doctor` reports this version of the agent as
+        // faulty.
         host.run(["doctor"]);
         let pid = fs::read_to_string(&told).unwrap().trim().parse().unwrap();
         assert!(alive(pid));
@@ -202,12 +205,12 @@ fn commands_run_by_the_host_itself_do_not_outlive_the_host() {
     };
     let pid = probed();
     host.run(["down"]).check();
-    wait_for("the end of what it left", || (!alive(pid)).then_some(()));
+    wait_for("the leftover to end", || (!alive(pid)).then_some(()));
     let pid = probed();
     host.kill_host();
     assert!(alive(pid));
     host.up();
-    wait_for("the end of what it left", || (!alive(pid)).then_some(()));
+    wait_for("the leftover to end", || (!alive(pid)).then_some(()));
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Drop for Following {
 }
 
 #[test]
-fn events_are_told_in_order() {
+fn events_are_listed_once_and_in_order() {
     let host = TestHost::new();
     let id = host.text(["run", "--name", "greet", "--script", "echo hi; exit 3"]);
     host.finished(&id);
@@ -123,7 +123,7 @@ fn follower_of_a_task_ends_with_the_task() {
     assert_eq!(kinds(&following.until("done")), ["attempt_ended", "done"]);
     assert!(
         following.lines.next().is_none(),
-        "it follows beyond the task's end"
+        "the follower goes on after the task's end"
     );
     assert!(following.child.wait().unwrap().success());
 }
@@ -137,7 +137,8 @@ fn follower_misses_no_event_across_restarts_of_the_host() {
     following.until("done");
     let check = |following: &mut Following, leave: &dyn Fn()| {
         leave();
-        // `up` is safe to repeat: the killed host's socket may still accept a request.
+        // The killed host's socket may still accept a request, which is lost. `up` is then sent
+        // again, because repeating it does no harm.
         host.up();
         let id = host.script("true");
         let seen = following.until("done");

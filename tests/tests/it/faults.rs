@@ -1,4 +1,5 @@
-//! A host with failing parts reports them, and everything that does not need them goes on.
+//! If a part of a host fails, the host reports it, and everything that does not need this part goes
+//! on.
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ use claudine_tests::{
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Takes over the directory as a second host would.
+/// Takes over the data directory, as a second host would do it.
 fn take_over(host: &TestHost) {
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
                   db.execute('update leader set epoch = epoch + 1'); db.commit(); db.close()";
@@ -48,7 +49,7 @@ fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_host_goes_on() {
     assert!(said.contains("another host has taken over"), "{said}");
     assert!(alive(pid), "the running task was ended");
 
-    assert_eq!(host.live(&id), pid, "the next host does not have it");
+    assert_eq!(host.live(&id), pid, "the next host lost the task");
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
 }
@@ -68,7 +69,7 @@ fn host_in_the_background_logs_why_it_ended() {
 }
 
 #[test]
-fn host_that_lost_its_socket_is_reached_again() {
+fn host_whose_socket_was_removed_is_reached_again() {
     let host = TestHost::new();
     let pid = host.up()["pid"].as_u64();
     for _ in 0..2 {
@@ -92,7 +93,7 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
     let socket = host.data_dir().join("host.sock");
     fs::rename(&socket, host.data_dir().join("old.sock")).unwrap();
     // The host may be quicker, and bind a new socket before the directory is made.
-    wait_for("the place to be taken", || {
+    wait_for("a directory in the socket's place", || {
         fs::remove_file(&socket).ok();
         fs::create_dir(&socket).ok()
     });
@@ -107,7 +108,7 @@ fn unreachable_host_is_found_by_its_lock_and_ended() {
 }
 
 #[test]
-fn silent_supervisor_keeps_no_host_from_starting() {
+fn host_starts_although_a_supervisor_does_not_answer() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     host.live(&id);
@@ -144,7 +145,7 @@ fn copy_of_a_data_directory_is_refused_while_the_original_tasks_run() {
     copying.arg("-a").args([host.data_dir(), &place]);
     command::run(copying, b"", PATIENCE).check();
     let copy = TestHost::builder().data_dir(&place).build();
-    // The record of the host is a copy too.
+    // The copied record of a host names the original's host, which `down` must not end.
     copy.run(["down"]).check();
     for command in [vec!["wait", &id], vec!["down", "--kill"]] {
         let refused = copy.run(command).code(125);
@@ -161,7 +162,7 @@ fn copy_of_a_data_directory_is_refused_while_the_original_tasks_run() {
 }
 
 #[test]
-fn commands_answer_while_the_host_is_suspended() {
+fn commands_report_a_suspended_host_and_how_to_continue_it() {
     let host = TestHost::new();
     host.up();
     let pid = host.host_pid().unwrap();
@@ -191,7 +192,8 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     let named = format!("`kill -CONT {supervisor}` continues it");
     let why = host.text(["why", &id]);
     let doctor = host.run(["doctor"]).code(1).text();
-    // Neither waits for the tasks: that would take as long as a command may take here.
+    // Neither command waits for the tasks. If it did, it would exceed the time limit that this test
+    // sets for each command.
     let downs = [["down", "--kill"], ["down", "--drain"]].map(|down| host.run(down));
     host.kill_host();
     let why_without_host = host.text(["why", &id]);
@@ -223,7 +225,7 @@ fn task_without_free_descriptors_waits_instead_of_failing() {
     let tasks = json!(vec![task; 60]).to_string();
     let ids = host.run_with(["submit", "-"], tasks.as_bytes()).ok().text();
     let ids: Vec<&str> = ids.lines().collect();
-    wait_for("a task to find no room", || {
+    wait_for("a task to wait for descriptors", || {
         let listed = host.json(["list"]);
         let mut tasks = listed["tasks"].as_array()?.iter();
         tasks.any(|task| task["state"] == "waiting").then_some(())

@@ -1,4 +1,4 @@
-//! Waiting tasks: for each other, for a group, for a person, for a time.
+//! Tasks that wait for other tasks, for a group, for a person or for a time.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
@@ -38,7 +38,7 @@ fn why(host: &TestHost, task: &str) -> String {
 }
 
 #[test]
-fn failure_ends_the_graph_below_it_and_a_retry_revives_it() {
+fn failed_task_stops_its_dependants_until_a_retry_revives_them() {
     let host = TestHost::new();
     fs::write(host.work().join("broken"), "").unwrap();
     let ids = submit(&host, PIPELINE);
@@ -64,7 +64,7 @@ fn failure_ends_the_graph_below_it_and_a_retry_revives_it() {
         again.iter().all(|line| line.ends_with("succeeded")),
         "{again:?}"
     );
-    // Successful dependants stay unchanged, unless the retry asks for them.
+    // A dependant that has succeeded runs again only after a retry with `--downstream`.
     assert_eq!(
         host.status("notify")["attempts"].as_array().unwrap().len(),
         1
@@ -234,7 +234,7 @@ fn graph_can_be_held_and_released() {
 }
 
 #[test]
-fn start_time_and_queue_timeout_are_observed() {
+fn tasks_wait_for_their_start_time_and_time_out_in_the_queue() {
     let host = TestHost::builder().slots(1).build();
     let later = host.text(["run", "--after", "1h", "--", "true"]);
     let task = host.status(&later);
@@ -469,7 +469,7 @@ fn dry_run_shows_the_graph_and_submits_nothing() {
 fn too_large_graph_file_is_refused() {
     let host = TestHost::new();
     let path = host.work().join("large.json");
-    // A sparse file has the size without using space.
+    // A sparse file has this size without using space on the disk.
     fs::File::create(&path).unwrap().set_len(500 << 20).unwrap();
     let ran = host.run(["submit", path.to_str().unwrap()]).code(2);
     assert!(
@@ -480,7 +480,7 @@ fn too_large_graph_file_is_refused() {
 }
 
 #[test]
-fn invalid_values_are_refused() {
+fn invalid_times_limits_and_retries_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], expected: &str| {
         let ran = host.run(arguments).code(2);

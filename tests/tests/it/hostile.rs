@@ -5,11 +5,11 @@ use std::{fs, path::Path};
 
 use claudine_tests::{TestHost, command::Ran};
 
-/// What clears a screen, sets its title, changes the reading direction, ends a line, and begins a
-/// colour with the C1 form of an escape sequence; and DEL.
+/// Text that contains DEL and characters that clear a screen, set its title, change the reading
+/// direction, end a line, and begin a colour with the C1 form of an escape sequence.
 const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07b\u{202E}c\u{61C}d\u{2028}e\u{2066}f\u{9B}31m\u{7F}";
 
-/// Checks that neither stream contains anything that controls a terminal.
+/// Checks that neither output stream contains a character that controls a terminal.
 #[track_caller]
 fn is_harmless(ran: &Ran) {
     for stream in [&ran.stdout, &ran.stderr] {
@@ -57,7 +57,7 @@ fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
 }
 
 #[test]
-fn no_command_but_logs_prints_text_that_controls_a_terminal() {
+fn only_logs_prints_text_that_controls_a_terminal() {
     let host = TestHost::new();
     let dir = repository(&host);
     let ids = tasks(&host, &dir);

@@ -1,5 +1,5 @@
-//! An executor that streams its child's input: the whole input arrives, and half of an input is
-//! never taken for the whole.
+//! An executor that streams its child's input: the whole input arrives, and a child never takes a
+//! part of its input for the whole.
 
 use std::{
     fs,
@@ -72,7 +72,7 @@ fn every_byte_of_the_input_arrives() {
 }
 
 #[test]
-fn child_that_ends_early_ends_its_task() {
+fn child_that_exits_before_reading_all_its_input_fails_its_task() {
     let host = TestHost::new();
     let script = "head -c 10 > part; exit 3";
     let task = host.finished(&feed(&host, &["sh", "-c", script], 100_000_000, "finish"));

@@ -1,4 +1,4 @@
-//! `logs`: that it prints every byte, and its options; and the output in `status`.
+//! The output of tasks: `logs` with its options, and the end of the output in `status`.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn logs_of_one_stream_and_its_last_lines_can_be_selected() {
     host.finished(&id);
     let check = |arguments: &[&str], expected: &str| {
         let ran = host.run(["logs", &id].iter().chain(arguments)).ok();
-        // Exactly these lines are printed, on either stream of `logs`.
+        // The two output streams of `logs` together contain exactly these lines.
         assert_eq!(
             String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap(),
             expected,
@@ -92,7 +92,7 @@ fn logs_can_be_selected_by_time_offset_and_attempt() {
 }
 
 #[test]
-fn following_ends_with_the_task() {
+fn logs_with_follow_end_with_the_task() {
     let host = TestHost::new();
     let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     host.live(&id);
@@ -136,7 +136,7 @@ fn output_cap_keeps_the_beginning_and_the_end() {
 }
 
 #[test]
-fn reader_that_closes_its_pipe_causes_no_error() {
+fn logs_end_without_an_error_if_their_reader_closes_the_pipe() {
     let host = TestHost::new();
     let id = host.script("seq 1 200000");
     host.finished(&id);
@@ -161,7 +161,7 @@ fn slow_log_delays_only_its_own_readers() {
     fs::remove_file(&log).unwrap();
     let made = host.other("mkfifo").arg(&log).status().unwrap();
     assert!(made.success());
-    // More readers than the host has worker threads.
+    // Starts more readers than the host has worker threads.
     let readers: Vec<_> = (0..6)
         .map(|_| {
             let mut reader = host.command(["logs", &id]);
@@ -205,7 +205,7 @@ fn status_shows_the_end_of_both_streams() {
 }
 
 #[test]
-fn status_tells_how_many_lines_it_omits() {
+fn status_shows_twenty_lines_of_output_and_the_number_of_earlier_lines() {
     let host = TestHost::new();
     let id = host.script("seq 1 41");
     host.finished(&id);

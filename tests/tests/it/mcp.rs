@@ -47,7 +47,7 @@ fn wait(client: &mut PythonClient, id: &str) -> Value {
 }
 
 #[test]
-fn client_is_told_the_tools_and_when_to_use_them() {
+fn client_gets_the_list_of_tools_and_instructions() {
     let host = host();
     let client = PythonClient::connect(&host);
     let mut names: Vec<&str> = client.hello["tools"]
@@ -154,7 +154,7 @@ fn several_tasks_can_be_waited_for_together() {
     assert_eq!(neither["done"], false, "{neither:#}");
     assert_eq!(neither["tasks"][1]["status"], "running", "{neither:#}");
     fs::write(host.work().join("second"), "").unwrap();
-    // The end of one task is enough for the first wait, but not for the second.
+    // A wait with `any` ends with the first task that ends, and a wait without `any` does not.
     let one = wait(json!({ "taskIds": both, "any": true }));
     assert_eq!(one["done"], true, "{one:#}");
     assert_eq!(one["tasks"][0]["status"], "running", "{one:#}");
@@ -188,7 +188,7 @@ fn several_tasks_can_be_waited_for_together() {
 }
 
 #[test]
-fn waiting_task_tells_what_it_waits_for() {
+fn status_and_wait_over_mcp_report_why_a_task_waits_or_has_failed() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let gate = delegate(&mut client, "until test -e go; do sleep 0.1; done; exit 3");
@@ -248,7 +248,7 @@ fn refusals_are_returned_as_tool_results() {
 }
 
 #[test]
-fn request_beyond_the_settings_is_refused() {
+fn executor_that_the_settings_do_not_allow_is_refused_over_mcp() {
     let host = TestHost::builder()
         .config("[mcp]\nexecutors = [\"claude\"]\n")
         .build();
@@ -274,7 +274,7 @@ fn long_prompt_arrives_complete() {
 }
 
 #[test]
-fn client_does_not_notice_a_restart_of_the_host() {
+fn client_gets_answers_across_restarts_of_the_host() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(&mut client, "until test -e go; do sleep 0.1; done");
@@ -285,7 +285,7 @@ fn client_does_not_notice_a_restart_of_the_host() {
             client.call("TaskStatus", json!({ "taskId": id }))["status"],
             "running"
         );
-        // Calls that only read start no host.
+        // `TaskStatus` starts no host, because it only reads.
         host.up();
     }
     host.kill_host();
@@ -304,7 +304,8 @@ fn several_clients_and_calls_share_one_host() {
     let host = host();
     let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
     let id = delegate(&mut clients[0], "until test -e go; do sleep 0.1; done");
-    // While one call waits, the same connection answers others; the wait ends at its time limit.
+    // While one call waits, other calls on the same connection are answered. The wait ends at its
+    // time limit.
     let answers = clients[1].call_at_once(&[
         ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
         ("TaskStatus", json!({ "taskId": id })),

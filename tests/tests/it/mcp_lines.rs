@@ -20,7 +20,7 @@ fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn mcp_server_ends_with_its_input() {
+fn mcp_server_ends_when_its_input_ends() {
     assert!(said(&TestHost::new(), &[]).is_empty());
     assert_eq!(said(&TestHost::new(), &[hello()]).len(), 1);
 }
@@ -117,7 +117,7 @@ fn logs_are_cut_to_fit_an_agents_context() {
         output.starts_with("[claudine: ") && output.contains(&told),
         "{output:.200}"
     );
-    assert!(output.ends_with("xxend\n"), "the end is shown");
+    assert!(output.ends_with("xxend\n"), "the end is missing");
     let errors = logs["errors"].as_str().unwrap();
     assert!(
         errors.starts_with("19001\n") && errors.ends_with("20000\n"),
@@ -182,7 +182,7 @@ fn arguments_are_converted_or_named_in_the_error() {
 
 /// A wait must end in less than a minute, because clients give up a call after a minute.
 #[test]
-fn wait_ends_before_its_caller_gives_up() {
+fn wait_over_mcp_ends_before_the_client_gives_up() {
     let host = TestHost::new();
     let id = host.text(["run", "--hold", "--", "true"]);
     let waited = called(
@@ -222,7 +222,7 @@ fn instructions_tell_when_to_delegate() {
 }
 
 #[test]
-fn mcp_starts_no_host_before_it_needs_one() {
+fn mcp_starts_no_host_to_list_its_tools() {
     let host = TestHost::new();
     said(
         &host,

@@ -45,7 +45,7 @@ fn end_of_an_id_names_a_task_in_commands_options_and_graph_files() {
 }
 
 #[test]
-fn three_characters_suffice_for_reading_but_not_for_changing() {
+fn three_characters_of_an_id_suffice_to_read_a_task_but_not_to_change_it() {
     let host = TestHost::new();
     let id = host.script("echo here");
     host.finished(&id);
@@ -100,7 +100,7 @@ fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
     }
 }
 
-/// Ids made within a second begin alike.
+/// Ids begin with the time, so ids that are made within a second begin with the same characters.
 #[test]
 fn ambiguous_name_changes_no_task_and_lists_the_matches() {
     let host = TestHost::new();
@@ -189,7 +189,7 @@ fn common_alternative_command_names_are_accepted() {
 }
 
 #[test]
-fn words_name_the_newest_task_and_the_newest_running_task() {
+fn last_and_running_name_the_newest_task_and_the_newest_running_task() {
     let host = TestHost::new();
     host.run(["status", "@last"])
         .code(125)

@@ -9,7 +9,7 @@ fn claudine() -> String {
 }
 
 #[test]
-fn task_that_waits_for_its_child_gives_up_its_slot() {
+fn task_that_waits_for_its_child_frees_its_slot() {
     let host = TestHost::builder().slots(1).build();
     let id = host.script(&format!(
         "{} run --wait --script 'echo from below'",
@@ -49,13 +49,13 @@ fn cancel_of_a_parent_reaches_its_attached_children() {
 }
 
 #[test]
-fn cancel_reaches_descendants_of_ended_tasks_and_survives_a_restart() {
+fn cancel_after_a_restart_reaches_children_of_a_child_that_has_ended() {
     let host = TestHost::new();
     let claudine = claudine();
     let id = host.script(&format!(
         "{claudine} run --wait --script \"{claudine} run --name below -- sleep 600\"; touch ended; exec sleep 600"
     ));
-    wait_for("the task between to end", || {
+    wait_for("the middle task to end", || {
         host.work().join("ended").exists().then_some(())
     });
     let below = host.live("below");
@@ -88,7 +88,7 @@ fn cancel_of_a_finished_task_reaches_its_running_children() {
     );
     assert!(!alive(left) && alive(kept));
     assert_eq!(host.status(&id)["outcome"], "succeeded");
-    // Detached tasks are not cancelled with their parent.
+    // Only the detached task is left, which a cancel of its parent does not reach.
     host.run(["cancel", &id]).code(125).says(&[&format!(
         "task {} has already ended: succeeded",
         short_id(&id)
@@ -98,9 +98,9 @@ fn cancel_of_a_finished_task_reaches_its_running_children() {
 }
 
 #[test]
-fn nesting_depth_is_limited() {
+fn task_that_is_nested_deeper_than_five_levels_is_refused() {
     let host = TestHost::new();
-    // Each level runs the same script again, until it is refused.
+    // Each task submits the same script again, until the host refuses a task.
     let script = host.work().join("deeper.sh");
     let text = format!(
         "echo level >> levels\n{} run --wait -- sh '{}' 2>> refusals\n",

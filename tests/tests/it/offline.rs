@@ -1,4 +1,5 @@
-//! Reading tasks while no host runs: checks the answers, and that nothing else happens.
+//! Reading tasks while no host runs: checks the answers, and that reading starts no host and
+//! changes no file.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +53,7 @@ fn looks<'a>(task: &'a str, group: &'a str) -> Vec<Vec<&'a str>> {
 
 fn gone(host: &TestHost) {
     host.run(["down"]).check();
-    wait_for("everything to be gone", || {
+    wait_for("all processes to be gone", || {
         host.processes().is_empty().then_some(())
     });
 }
@@ -194,7 +195,8 @@ fn task_whose_process_ended_without_a_host_is_neither_counted_nor_shown_as_runni
     assert_eq!(host.finished(&queued)["outcome"], "succeeded");
 }
 
-/// As for a command in a container, of a task outside of it.
+/// A command in a container cannot see the processes of tasks outside the container. The test gives
+/// the supervisor's record another namespace to simulate this case.
 #[test]
 fn task_in_another_pid_namespace_is_not_shown_as_ended() {
     let host = TestHost::new();
@@ -207,7 +209,7 @@ fn task_in_another_pid_namespace_is_not_shown_as_ended() {
     let noted = fs::read_to_string(&notes).unwrap();
     assert!(noted.contains(own), "{noted}");
     fs::write(&notes, noted.replace(own, "pid:[1]")).unwrap();
-    // From now on the process is not visible, as in that case.
+    // The process is killed, because a process in another namespace cannot be seen either.
     kill_9(pid);
     wait_for("the task's end", || (!alive(pid)).then_some(()));
 
@@ -271,8 +273,8 @@ fn set(database: &Path, pragma: &str, value: &str) {
     assert!(python.args([pragma, value]).status().unwrap().success());
 }
 
-/// Readers may meet a database without tables: the first host leaves one if it is killed before the
-/// tables are created.
+/// If the first host is killed before it has created the tables, it leaves a database without
+/// tables.
 #[test]
 fn database_without_tables_is_read_as_an_empty_queue() {
     let host = TestHost::new();

@@ -12,7 +12,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/patterns")
 }
 
-/// The rest of each line of a pattern that begins with `# `, this word and a colon.
+/// Finds the lines of a pattern that begin with `# `, this word and a colon; returns the rest of
+/// each of these lines.
 fn notes<'a>(pattern: &'a str, word: &str) -> Vec<&'a str> {
     let word = format!("# {word}: ");
     let lines = pattern.lines();
@@ -90,7 +91,7 @@ patterns! {
 }
 
 #[test]
-fn every_pattern_is_tested_and_listed() {
+fn every_pattern_has_a_test_and_is_listed_in_the_readme() {
     let readme = fs::read_to_string(folder().join("README.md")).unwrap();
     let mut found = 0;
     for entry in fs::read_dir(folder()).unwrap() {

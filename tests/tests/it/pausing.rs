@@ -43,7 +43,7 @@ fn pause_survives_a_restart_and_is_shown_by_list_status_why_and_capacity() {
 }
 
 #[test]
-fn host_started_by_pause_starts_no_task_first() {
+fn host_started_by_pause_starts_no_waiting_task() {
     let host = TestHost::builder().slots(1).build();
     let running = host.script("until test -e go; do sleep 0.1; done");
     host.live(&running);
@@ -59,7 +59,7 @@ fn host_started_by_pause_starts_no_task_first() {
 }
 
 #[test]
-fn task_creates_its_group_but_a_misspelt_name_creates_none() {
+fn task_creates_its_group_and_a_command_for_an_unknown_group_is_refused() {
     let host = TestHost::new();
     host.run(["group", "set", "gpu", "--limit", "1"]).check();
     for verb in [
@@ -130,7 +130,7 @@ fn pauses_of_queue_and_groups_are_lifted_separately_or_together() {
 }
 
 #[test]
-fn set_number_of_slots_is_kept_until_it_is_reset() {
+fn number_of_slots_that_was_set_is_kept_until_it_is_reset() {
     let host = TestHost::builder().slots(3).build();
     assert_eq!(host.text(["slots", "2"]), "2");
     host.run(["down"]).check();

@@ -24,7 +24,7 @@ fn release(host: &TestHost) -> Vec<String> {
     ids
 }
 
-/// Of each task its name, its outcome (its state if it has not ended), and whether it is on the
+/// The name of each task, its outcome (or its state if it has not ended), and whether it is on the
 /// critical path.
 fn nodes(graph: &Value) -> Vec<(String, String, bool)> {
     let nodes = graph["nodes"].as_array().unwrap().iter();
@@ -94,7 +94,7 @@ fn every_format_shows_the_same_graph() {
 }
 
 #[test]
-fn graph_shows_the_connected_tasks_or_all_unfinished_tasks_and_their_dependencies() {
+fn graph_shows_the_tasks_connected_to_a_given_task_or_all_unfinished_tasks() {
     let host = TestHost::new();
     let ids = release(&host);
     let alone = host.script("true");
@@ -106,8 +106,8 @@ fn graph_shows_the_connected_tasks_or_all_unfinished_tasks_and_their_dependencie
     assert_eq!(count(&[&ids[4]]), 6);
     assert_eq!(count(&[&alone]), 1);
     assert_eq!(count(&[&alone, "lint", "build"]), 7);
-    // Only unfinished tasks and their dependencies are shown: neither the finished task that failed
-    // because of `lint` nor the separate task.
+    // Only unfinished tasks and their dependencies are shown. The finished task that failed because
+    // of `lint` and the separate task are left out.
     assert_eq!(count(&[]), 5);
     assert_eq!(count(&["--all"]), 5);
     fs::write(host.work().join("go"), "").unwrap();
@@ -120,7 +120,7 @@ fn graph_shows_the_connected_tasks_or_all_unfinished_tasks_and_their_dependencie
 }
 
 #[test]
-fn expected_time_for_a_name_is_the_median_of_its_runs() {
+fn expected_time_of_a_task_is_the_median_of_earlier_runs_of_its_name() {
     let host = TestHost::new();
     let run = |script: &str| {
         let id = host.text(["run", "--name", "nightly", "--script", script]);
@@ -130,7 +130,8 @@ fn expected_time_for_a_name_is_the_median_of_its_runs() {
     let first = run("sleep 0.3");
     let took = first["elapsed_ms"].as_u64().unwrap();
     assert!(took >= 300, "{first:#}");
-    // The median of both runs is their mean, and so from half the first run's time to its whole.
+    // The median of two runs is their mean. The second run takes less time, so the mean is between
+    // half of the first run's time and all of it.
     let second = run("true");
     let expected = second["expected_ms"].as_u64().unwrap();
     assert!(expected >= 150 && expected <= took, "{second:#}");

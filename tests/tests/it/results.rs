@@ -58,9 +58,10 @@ fn command_gets_the_output_of_other_tasks_in_files() {
     assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// The task had succeeded before it was retried and cancelled; its last end counts.
+/// The task succeeds, is retried, and is cancelled before its second attempt starts. The cancel is
+/// its last end, which counts.
 #[test]
-fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
+fn task_cancelled_before_its_next_attempt_counts_as_cancelled_for_dependants() {
     let host = TestHost::new();
     let first = host.text([
         "run", "--group", "g", "--name", "first", "--", "echo", "old",

@@ -32,7 +32,7 @@ fn arguments_of_a_command_arrive_unchanged() {
 }
 
 #[test]
-fn exit_code_tells_how_the_task_ended() {
+fn run_with_wait_exits_with_the_tasks_code_or_signal_or_124_after_a_timeout() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32| drop(host.run(arguments).code(code));
     check(&["run", "--wait", "--script", "exit 0"], 0);
@@ -58,7 +58,7 @@ fn exit_code_tells_how_the_task_ended() {
 }
 
 #[test]
-fn only_the_id_is_printed_or_an_object_with_it() {
+fn submission_prints_only_the_id_or_with_json_an_object_with_the_id() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     assert!(
@@ -96,7 +96,7 @@ fn standard_input_of_a_task_is_empty() {
 }
 
 #[test]
-fn both_streams_arrive_separately() {
+fn run_with_wait_prints_both_output_streams_separately() {
     let host = TestHost::new();
     let ran = host
         .run(["run", "--wait", "--script", "echo out; echo err >&2"])
@@ -106,7 +106,7 @@ fn both_streams_arrive_separately() {
 }
 
 #[test]
-fn environment_is_that_of_the_submitter_unless_a_clean_one_is_requested() {
+fn task_has_its_submitters_environment_unless_a_clean_environment_is_requested() {
     let host = TestHost::builder().env("CLAUDECODE", "1").build();
     // The host already runs, with its own environment.
     host.up();
@@ -175,7 +175,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 }
 
 #[test]
-fn task_gets_its_own_identifying_variables() {
+fn task_gets_its_id_its_attempt_and_the_data_directory_as_variables() {
     let host = TestHost::new();
     let id = host.script("echo $CLAUDINE_TASK_ID $CLAUDINE_ATTEMPT $CLAUDINE_DATA_DIR");
     let expected = format!("{id} {id}.1 {}\n", host.data_dir().display());
@@ -183,7 +183,7 @@ fn task_gets_its_own_identifying_variables() {
 }
 
 #[test]
-fn working_directory_is_that_of_the_caller_or_the_given_one() {
+fn working_directory_is_that_of_the_caller_or_of_the_option() {
     let host = TestHost::new();
     assert_eq!(
         host.text(["run", "--wait", "--", "pwd"]),
@@ -241,7 +241,7 @@ fn task_has_its_submitters_umask_limits_and_scheduling() {
 }
 
 #[test]
-fn pwd_names_the_tasks_directory() {
+fn variable_pwd_names_the_directory_of_the_task() {
     let host = TestHost::new();
     let (sub, link) = (host.work().join("sub"), host.root().join("link"));
     fs::create_dir(&sub).unwrap();
@@ -273,7 +273,7 @@ fn tasks_run_under_a_limit_on_address_space() {
 }
 
 #[test]
-fn command_substitution_returns_at_once() {
+fn command_substitution_with_run_returns_before_the_task_ends() {
     let host = TestHost::new();
     // Neither the host that `run` starts nor the task may keep the substitution's pipe open.
     let claudine = binary();

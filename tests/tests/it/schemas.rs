@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// foreground.
 const ELSEWHERE: &[&str] = &["plugin build", "serve"];
 
-/// A host, and the names of the schemas that some answer or input was checked against.
+/// A host, and the names of the schemas against which an answer or an input was checked.
 struct Published {
     host: TestHost,
     seen: BTreeSet<String>,
@@ -250,7 +250,7 @@ fn error_is_one_line_of_json() {
         "not_found",
         "nothing",
     );
-    // After `--`, an option belongs to the task's command.
+    // After `--`, `--json` belongs to the task's command, so this error is not JSON.
     let ran = host.run(["run", "--frob", "--", "true", "--json"]).code(2);
     ran.says(&["error: "]);
 }

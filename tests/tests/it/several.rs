@@ -36,7 +36,7 @@ fn outcomes(host: &TestHost, tasks: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn failures_for_some_of_several_tasks_are_reported() {
+fn cancel_of_several_tasks_reports_each_failure_and_cancels_the_rest() {
     let (host, blocker) = busy();
     let [a, b, c] = ["a", "b", "c"].map(|name| queued(&host, name, &[]));
     let said = host.run(["cancel", &a, "b", "-m", "not tonight"]).ok();
@@ -75,7 +75,7 @@ fn failures_for_some_of_several_tasks_are_reported() {
 }
 
 #[test]
-fn selection_is_confirmed_or_needs_yes() {
+fn cancel_by_selection_asks_on_a_terminal_and_needs_yes_elsewhere() {
     let (host, blocker) = busy();
     for (name, label) in [("one", "pr=17"), ("two", "pr=17"), ("other", "pr=18")] {
         queued(&host, name, &["--label", label, "--group", "web"]);
@@ -304,7 +304,7 @@ fn name_of_a_graph_is_stored_and_checked() {
 }
 
 #[test]
-fn list_filters_accept_the_shown_words() {
+fn list_accepts_the_shown_states_as_filters() {
     let (host, blocker) = busy();
     queued(
         &host,
@@ -320,7 +320,7 @@ fn list_filters_accept_the_shown_words() {
     }
     let stops = host.text(["run", "--name", "stubborn", "--script", stubborn]);
     host.live(&stops);
-    wait_for("its output", || {
+    wait_for("the output of `stubborn`", || {
         (host.text(["logs", &stops]) == "ready").then_some(())
     });
     host.run(["cancel", &stops]).check();
@@ -345,7 +345,8 @@ fn list_filters_accept_the_shown_words() {
     assert_eq!(names(&["--since", "1h", "-s", "cancelled"]), ["blocker"]);
     let refused = host.run(["list", "--state", "nope"]).code(USAGE);
     refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
-    // `ListTasks` over MCP accepts these words too, and lists them if it refuses another.
+    // `ListTasks` over MCP accepts the same words. If it refuses another word, its message lists
+    // the accepted words.
     let mut client = PythonClient::connect(&host);
     let refused = client.fail("ListTasks", json!({"state": "nope"}));
     assert!(

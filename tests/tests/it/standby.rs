@@ -1,5 +1,5 @@
-//! Standby: for a task that is next, the host sets the executor to work early, but lets it start
-//! its child only at the task's turn. Such an attempt looks as if it had begun at its turn.
+//! Standby: the host runs the executor of the next task early, but lets the executor start its
+//! child only when it is the task's turn. The attempt is shown as begun at this turn.
 
 use std::fs;
 

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 #[test]
-fn up_is_idempotent() {
+fn up_with_a_running_host_starts_no_second_host() {
     let host = TestHost::new();
     let first = host.up();
     assert_eq!(first["mcp_url"], Value::Null);
@@ -84,8 +84,8 @@ fn files_of_the_host_are_private_to_the_user() {
 fn host_started_by_a_task_outlives_the_task() {
     let outer = TestHost::new();
     let inner = TestHost::new();
-    // The outer task is cancelled with all its processes; the inner host, which it started, is
-    // detached from it.
+    // The outer task is cancelled with all its processes. The inner host is not one of them,
+    // although the outer task has started it.
     let script = format!(
         "export CLAUDINE_DATA_DIR='{}'; '{}' run -- sleep 600 && touch started; exec sleep 600",
         inner.data_dir().display(),
@@ -116,7 +116,7 @@ fn background_host_keeps_no_descriptor_of_its_starter() {
     let mut command = host.other("sh");
     command.args(["-c", &script]);
     assert_eq!(command::run(command, b"", PATIENCE).ok().text(), "over");
-    let pid = host.host_pid().expect("it started a host");
+    let pid = host.host_pid().expect("`run` has started a host");
     let lock = fs::File::open(host.work().join("lock")).unwrap();
     lock.try_lock().expect("the lock is free");
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -174,8 +174,8 @@ fn host_receives_signals_that_its_starter_had_blocked_or_ignored() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    // The host runs commands itself to probe its executors, and must learn their ends although its
-    // starter ignored `SIGCHLD`.
+    // The host runs commands itself to probe its executors. It must notice the ends of these
+    // commands although the process that started the host ignored `SIGCHLD`.
     host.run(["plugin", "list"]).check();
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
@@ -215,7 +215,7 @@ fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
 }
 
 #[test]
-fn socket_works_with_a_long_data_directory() {
+fn host_is_reached_if_the_path_of_its_data_directory_is_long() {
     let root = TestHost::new();
     let host = TestHost::builder()
         .data_dir(root.root().join("d".repeat(120)))

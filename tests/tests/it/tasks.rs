@@ -30,7 +30,7 @@ const FIELDS: &[&str] = &[
 ];
 
 #[test]
-fn status_shows_what_was_submitted_and_how_it_ended() {
+fn status_shows_the_request_and_the_end_of_a_failed_task() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -94,7 +94,7 @@ fn death_by_a_signal_is_reported_with_the_signal() {
 }
 
 #[test]
-fn list_shows_the_newest_first() {
+fn list_shows_the_newest_task_first() {
     let host = TestHost::new();
     let ids: Vec<String> = (0..3).map(|_| host.text(["run", "--", "true"])).collect();
     let list = host.json(["list"]);
@@ -111,7 +111,7 @@ fn list_shows_the_newest_first() {
 }
 
 #[test]
-fn prefix_of_an_id_finds_its_task_and_a_name_finds_the_newest() {
+fn prefix_of_an_id_finds_its_task_and_a_name_finds_the_newest_task() {
     let host = TestHost::new();
     let first = host.text(["run", "--name", "job", "--", "true"]);
     host.finished(&first);
@@ -121,7 +121,7 @@ fn prefix_of_an_id_finds_its_task_and_a_name_finds_the_newest() {
 }
 
 #[test]
-fn wait_for_several_returns_the_first_nonzero_code() {
+fn wait_for_several_tasks_returns_the_first_nonzero_exit_code() {
     let host = TestHost::new();
     let ids: Vec<String> = ["exit 0", "exit 4", "exit 5"]
         .iter()
@@ -214,7 +214,7 @@ fn retry_is_another_attempt_of_the_same_task() {
 }
 
 #[test]
-fn why_tells_what_a_task_waits_for() {
+fn why_reports_that_a_ready_task_waits_for_a_slot() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("exec sleep 600");
     host.live(&first);
@@ -226,7 +226,7 @@ fn why_tells_what_a_task_waits_for() {
 }
 
 #[test]
-fn idempotency_key_returns_the_first_task() {
+fn request_repeated_with_its_idempotency_key_returns_the_first_task() {
     let host = TestHost::new();
     let delegate =
         |script: &str| host.run(["run", "--idempotency-key", "nightly", "--script", script]);
@@ -289,7 +289,7 @@ fn finished_task_can_be_neither_held_nor_released() {
 }
 
 #[test]
-fn graph_with_another_budget_is_another_request() {
+fn graph_with_a_used_idempotency_key_and_another_budget_is_refused() {
     let host = TestHost::new();
     let graph = b"- {argv: [\"true\"], idempotency_key: nightly}\n";
     let submit = |options: &[&str]| {
@@ -308,7 +308,7 @@ fn graph_with_another_budget_is_another_request() {
 }
 
 #[test]
-fn no_more_tasks_run_than_slots() {
+fn no_more_tasks_run_than_there_are_slots() {
     let host = TestHost::builder().slots(2).build();
     // Each task records how many tasks run at the same time.
     let ids: Vec<String> = (0..8)
@@ -345,7 +345,7 @@ fn urgent_tasks_start_first() {
     for id in &ids {
         host.finished(id);
     }
-    // One task may have been put on standby before the others were submitted.
+    // `P2` starts first if it was put on standby before the other tasks were submitted.
     let order = fs::read_to_string(host.work().join("order")).unwrap();
     assert!(
         ["P0\nP1\nP2\n", "P2\nP0\nP1\n"].contains(&order.as_str()),

@@ -2,7 +2,7 @@
 
 use claudine_tests::{TestHost, command, wait::PATIENCE};
 
-/// Asia/Tokyo has no summer time, and the machine need not know its name.
+/// The time zone of Tokyo, which has no summer time. In this form it needs no time zone database.
 const TOKYO: &str = "JST-9";
 
 #[test]
@@ -24,7 +24,7 @@ fn start_times_are_in_the_time_zone_of_the_command() {
     let (_, ran) = start("+2h");
     ran.says(&["(in 2h00m)"]);
 
-    // The host may be in another time zone; the command's time zone counts.
+    // If the host and a command have different time zones, the command's time zone counts.
     let mut elsewhere = host.command(["run", "--at", "18:30", "--", "true"]);
     elsewhere.env("TZ", "UTC0");
     let id = command::run(elsewhere, b"", PATIENCE).ok().text();

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 const USUAL: (u16, u16) = (80, 24);
 
-/// A time in which anything that happens every second would be seen.
+/// A time in which output that is written every second would be noticed.
 const A_WHILE: Duration = Duration::from_millis(2_500);
 
 fn lines_fit(terminal: &Terminal, columns: usize) {
@@ -16,10 +16,11 @@ fn lines_fit(terminal: &Terminal, columns: usize) {
     assert!(widest <= Some(columns), "{screen}");
 }
 
-/// Waits until the terminal is restored: its last output appears with a short delay.
+/// Waits until the terminal is restored, because the last output of `top` appears with a short
+/// delay.
 #[track_caller]
 fn is_given_back(top: &Terminal) {
-    wait_for("the terminal to be given back", || {
+    wait_for("the terminal to be restored", || {
         top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor())
             .then_some(())
     });
@@ -43,7 +44,7 @@ fn let_go(host: &TestHost, id: &str) {
 }
 
 #[test]
-fn tasks_are_shown_as_they_change() {
+fn view_shows_tasks_and_follows_their_changes() {
     let host = TestHost::new();
     let build = running(&host);
     let failed = host.text(["run", "--name", "lint", "--script", "exit 3"]);
@@ -79,15 +80,15 @@ fn tasks_are_shown_as_they_change() {
 }
 
 #[test]
-fn nothing_is_written_while_nothing_changes() {
+fn view_writes_nothing_while_no_task_changes() {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
     let top = Terminal::start(&host, &["top"], USUAL);
     top.shows(&["1 held", "deploy"]);
-    // The lines below the tasks may still be on their way.
+    // During the first period, `top` may still write the lines below the tasks.
     assert!(top.is_calm_for(A_WHILE) || top.is_calm_for(A_WHILE));
-    // Only the changed parts of the screen are written, each at its place.
+    // After a change, only the changed parts of the screen are written.
     let before = top.bytes().len();
     host.run(["run", "--hold", "--name", "other", "--", "true"])
         .check();
@@ -96,7 +97,7 @@ fn nothing_is_written_while_nothing_changes() {
 }
 
 #[test]
-fn keys_work_as_the_help_says() {
+fn keys_of_the_view_do_what_its_help_says() {
     let host = TestHost::new();
     let build = running(&host);
     let top = Terminal::start(&host, &["top"], USUAL);

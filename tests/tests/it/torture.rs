@@ -1,6 +1,6 @@
 //! Processes that resist their end, random kills of the host and the supervisor, and great numbers
-//! of processes, tasks and bytes. The supervisor has its own tests (`supervise/tests`); the tests
-//! here are of the whole host.
+//! of processes, tasks and bytes. The supervisor alone is tested in `supervise/tests`; the tests
+//! here run the whole host.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -96,7 +96,7 @@ fn fork_bomb_in_its_own_cgroup_is_ended_while_the_host_answers() {
 fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     assert!(
         rustix::process::geteuid().is_root(),
-        "this test runs something as another user: run it as root"
+        "this test runs a process as another user: run it as root"
     );
     let script = format!(
         "exec setpriv --reuid {BOMBER} --regid {BOMBER} --clear-groups prlimit --nproc=300 sh -c '{BOMB}'"
@@ -176,7 +176,7 @@ fn escaped_processes_are_ended_with_their_task() {
 fn gigabytes_of_output_fill_neither_memory_nor_disk() {
     const CAP: u64 = 8 << 20;
     let host = TestHost::new();
-    // The code that the first task brings into memory does not count as growth.
+    // Running a first task loads code into memory, which must not count as growth.
     let first = host.script("echo first");
     host.finished(&first);
     host.text(["logs", &first]);
@@ -235,7 +235,7 @@ fn line_of_a_hundred_megabytes_is_returned_completely() {
     assert_eq!(output.len(), (100 << 20) + 1);
     assert!(output.starts_with(b"yyy") && output.ends_with(b"yz"));
     let tail = host.run(["logs", "--tail", "1", &id]).ok().stdout;
-    assert_eq!(tail.len(), output.len(), "it is one line");
+    assert_eq!(tail.len(), output.len(), "the last line is not complete");
     let shown = host.status(&id);
     assert_eq!(shown["output_truncated"], true);
     assert!(shown["output"].as_str().unwrap().len() <= 64 << 10);
@@ -247,16 +247,16 @@ fn binary_output_is_kept_and_cannot_control_a_terminal() {
     let host = TestHost::new();
     fs::write(host.work().join("wild"), WILD).unwrap();
     let id = host.text(["run", "--", "cat", "wild", "\u{1b}[2J\u{202e}"]);
-    // Without a second file, `cat` fails.
+    // `cat` fails, because its second file does not exist.
     assert_eq!(host.finished(&id)["exit_code"], 1);
     let bytes = host.run(["logs", "--stream", "stdout", &id]).ok().stdout;
-    assert_eq!(bytes, WILD, "`logs` gives the bytes themselves");
+    assert_eq!(bytes, WILD, "`logs` has changed the bytes");
     for shown in [vec!["status", &id], vec!["list"], vec!["why", &id]] {
         let shown = host.run(&shown).ok();
-        let text = std::str::from_utf8(&shown.stdout).expect("what is shown is text");
+        let text = std::str::from_utf8(&shown.stdout).expect("the output is text");
         assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown}");
     }
-    // JSON escapes as needed; invalid UTF-8 is replaced.
+    // In JSON, control characters are escaped, and invalid UTF-8 is replaced.
     let task = host.status(&id);
     assert!(
         task["output"].as_str().unwrap().contains('\u{fffd}'),
@@ -273,7 +273,7 @@ enum Kill {
 }
 
 #[test]
-fn host_and_supervisor_can_be_killed_in_any_order() {
+fn no_task_runs_twice_or_is_forgotten_if_host_and_supervisor_are_killed() {
     let host = TestHost::builder().slots(8).build();
     let mut random = Random::seeded();
     let mut ids = Vec::new();
@@ -345,21 +345,21 @@ fn thousand_tasks_run_while_five_thousand_wait() {
     host.text(["run", "--wait", "--", "true"]);
     let empty = resident(pid);
     submit_many(&host, SLEEPING, "sleep 900");
-    wait_for("a thousand to run", || {
+    wait_for("a thousand tasks to run", || {
         (counts(&host).0 == SLEEPING as u64).then_some(())
     });
     let each = resident(pid).saturating_sub(empty) / SLEEPING as u64;
-    eprintln!("{each} bytes of the host's memory for each that sleeps");
-    assert!(each < 400 << 10, "{each} bytes for each");
+    eprintln!("{each} bytes of the host's memory for each sleeping task");
+    assert!(each < 400 << 10, "{each} bytes for each task");
     submit_many(&host, QUEUED, "true");
     assert_eq!(counts(&host), (SLEEPING as u64, QUEUED as u64));
     // The next host has all these tasks.
     host.kill_host();
-    wait_for("the next host to have taken them up", || {
+    wait_for("the next host to take over all tasks", || {
         (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())
     });
     assert_eq!(host.text(["slots", "1010"]), "1010");
-    // Thousands of tasks take minutes on a machine that does other work too.
+    // The queued tasks take minutes on a machine that also does other work.
     let done = wait_at_most(4 * PATIENCE, || (counts(&host).1 == 0).then_some(()));
     assert!(done.is_some(), "{} tasks still wait", counts(&host).1);
     host.run(["down", "--kill"]).check();

@@ -22,10 +22,10 @@ fn binary_can_be_replaced_while_tasks_run() {
     host.run(["down"]).check();
     host.up();
 
-    assert_eq!(host.live(&id), pid, "the same process");
+    assert_eq!(host.live(&id), pid, "the task has another process");
     assert!(
         alive(supervisors[0]),
-        "not under the supervisor that started it"
+        "the supervisor that started the task has ended"
     );
     // New tasks run as well, at the same time.
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");

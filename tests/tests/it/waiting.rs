@@ -7,7 +7,7 @@ use claudine_tests::{TestHost, process::alive, terminal::Terminal};
 const USUAL: (u16, u16) = (80, 24);
 
 #[test]
-fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
+fn wait_for_several_tasks_shows_each_end_and_why_the_other_tasks_wait() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.1; done";
     host.run(["run", "--name", "b", "--script", script]).check();
@@ -31,7 +31,7 @@ fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
     let screen = wait.screen();
     assert!(
         !screen.contains("done ·"),
-        "the line is still there: {screen}"
+        "the line with the progress is still there: {screen}"
     );
     // One line for the end of each task.
     let lines: Vec<&str> = screen
@@ -41,7 +41,7 @@ fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
     assert_eq!(lines.len(), 3, "{screen}");
     let piped = host.run(["wait", "c", "b", "a"]).ok();
     assert_eq!(piped.text().lines().count(), 3, "{piped}");
-    assert_eq!(piped.complaint(), "", "only the results");
+    assert_eq!(piped.complaint(), "", "more than the results");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn wait_for_a_queued_task_tells_why_it_is_queued() {
 }
 
 #[test]
-fn wait_survives_the_end_of_the_host_and_starts_none() {
+fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done; exit 3");
     host.live(&id);
@@ -77,7 +77,7 @@ fn wait_survives_the_end_of_the_host_and_starts_none() {
 }
 
 #[test]
-fn command_shows_what_a_drain_waits_for_and_says_if_interrupted_that_the_drain_continues() {
+fn drain_shows_its_running_tasks_and_an_interrupt_reports_that_the_drain_continues() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.1; done";
     host.run(["run", "--name", "suite", "--script", script])
@@ -108,7 +108,7 @@ fn command_shows_what_a_drain_waits_for_and_says_if_interrupted_that_the_drain_c
 }
 
 #[test]
-fn ctrl_c_ends_a_wait() {
+fn ctrl_c_ends_the_wait_and_not_the_task() {
     let host = TestHost::new();
     let id = host.script("sleep 600");
     let pid = host.live(&id);

@@ -1,4 +1,4 @@
-//! What the program says about itself: help, completions, plugins, configuration, README.
+//! Descriptions of the program: help, completions, plugins, configuration, README.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -46,7 +46,8 @@ fn readme_names_every_command() {
     assert!(missing.is_empty(), "README.md does not name {missing:?}");
 }
 
-/// Every `claudine …` that a text has in backquotes, or after a prompt in a block of code.
+/// Every command `claudine …` that a text contains in backquotes, or after a prompt in a block of
+/// code.
 fn commands(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");
     let mut found = Vec::new();
@@ -138,7 +139,7 @@ fn commands_are_found_in_backquotes_and_after_prompts() {
 }
 
 #[test]
-fn version_needs_no_host() {
+fn version_is_printed_without_a_host() {
     let host = TestHost::new();
     assert!(host.text(["--version"]).starts_with("claudine 0."));
     assert!(host.processes().is_empty());
@@ -175,7 +176,7 @@ fn built_in_plugins_are_listed_with_their_permissions() {
 }
 
 #[test]
-fn doctor_and_configuration_are_shown() {
+fn doctor_shows_executors_and_config_show_lists_settings() {
     let host = TestHost::builder().config("slots = 3\n").build();
     let doctor = host.run(["doctor"]);
     assert!(doctor.text().contains("shell"), "{doctor}");
@@ -212,7 +213,7 @@ fn manual_pages_are_written() {
 }
 
 #[test]
-fn mcp_prints_its_configuration_and_tests_itself() {
+fn mcp_config_prints_the_configuration_and_mcp_test_lists_the_tools() {
     let host = TestHost::new();
     let config = host.text(["mcp", "config"]);
     assert!(

@@ -13,7 +13,8 @@ const LINES_MAX: usize = 240;
 /// Limit for lines of prose; a row of a table may have any length.
 const COLUMNS_MAX: usize = 100;
 
-/// Directories of the paths that begin like this; all other paths are below the host's sources.
+/// Beginnings of named paths, each with the directory that replaces it. All other named paths are
+/// below the host's sources.
 const PLACES: &[(&str, &str)] = &[
     ("domain/", "host/domain/src/"),
     ("plugins/", "plugins/"),

@@ -23,7 +23,7 @@ const CRATES: &[&str] = &[
     "xtask/src/",
 ];
 
-/// Limit for the re-exports by `use` that are followed from a path to a definition.
+/// Largest number of re-exports by `use` that are followed from a path to a definition.
 const HOPS: usize = 8;
 
 /// The names from the root of a crate to a module or to an item in it.
@@ -92,7 +92,7 @@ fn names(path: &str) -> Path {
         .collect()
 }
 
-/// Paths in the tree of a `use`, each with the name that it is imported under.
+/// Paths in the tree of a `use`, each with the name under which it is imported.
 fn imported(tree: &str, before: &[String]) -> Vec<(Path, String)> {
     let (head, group) = match tree.trim().split_once('{') {
         Some((head, group)) => (head, group.rfind('}').map(|end| &group[..end])),
@@ -138,8 +138,9 @@ fn members(group: &str) -> Vec<&str> {
 /// The modules of a crate, each by its path from the root.
 struct Modules(BTreeMap<Path, Module>);
 
-/// For each pair of sibling modules of which the first uses the second: where the first use is,
-/// that is the module (or one of its submodules) and the offset in its file.
+/// Pairs of sibling modules of which the first uses the second. The value is the place of the first
+/// use: the module that contains it (the first of the pair, or one of its submodules), and the
+/// offset in that module's file.
 type Uses = BTreeMap<(Path, Path), (Path, usize)>;
 
 impl Modules {
@@ -163,7 +164,7 @@ impl Modules {
         Some([from, rest].concat())
     }
 
-    /// The module that defines the item of a path, as far as the re-exports can be followed.
+    /// The module that defines the item of a path, found by following at most `hops` re-exports.
     fn home(&self, path: &[String], hops: usize) -> Path {
         let is_known = |len: &usize| self.0.contains_key(&path[..*len]);
         let known = (0..=path.len()).rev().find(is_known);
@@ -253,7 +254,7 @@ fn sibling_modules_do_not_use_each_other() {
         for pair in in_circles(&uses) {
             let (module, at) = &uses[pair];
             let (user, used) = (pair.0.join("::"), pair.1.join("::"));
-            let what = format!("`{user}` uses `{used}`, which leads back to it");
+            let what = format!("`{user}` and `{used}` use each other, directly or indirectly");
             breaches.push(files[module].breach(*at, what));
         }
     }

@@ -5,8 +5,8 @@ use crate::{
     sources::{self, Source},
 };
 
-/// Limit for the lines of a file without its tests. A longer file must be split by what its parts
-/// do.
+/// Largest number of lines of a file without its tests. A longer file must be split into files with
+/// separate purposes.
 const LINES_MAX: usize = 600;
 
 const COLUMNS_MAX: usize = 100;
@@ -28,34 +28,34 @@ const CLOCKS: &[(&str, &str)] = &[
     ("host/src/clock.rs", "the clock itself"),
     (
         "host/src/plugin/epoch.rs",
-        "a thread outside the runtime ticks for guests that hold it",
+        "a thread outside the runtime ticks, because a guest can block the runtime",
     ),
     (
         "host/src/supervise/",
-        "a process of its own, which enforces deadlines without the host",
+        "a separate process, which enforces deadlines without the host",
     ),
     (
         "host/src/api/client/",
-        "runs in the caller's process, beside no host",
+        "runs in the caller's process, not in a host",
     ),
     (
         "host/src/api/cli/",
-        "runs in the caller's process, beside no host",
+        "runs in the caller's process, not in a host",
     ),
 ];
 
 /// Files and folders of the host that may read the environment, each with the reason.
 const ENVIRONMENTS: &[(&str, &str)] = &[
     ("host/src/config/", "the configuration itself"),
-    ("host/src/main.rs", "hands the arguments on"),
-    ("host/src/lib.rs", "hands the arguments on"),
+    ("host/src/main.rs", "passes the arguments on"),
+    ("host/src/lib.rs", "passes the arguments on"),
     (
         "host/src/api/cli/",
         "the caller's environment becomes the task's",
     ),
     (
         "host/src/api/client/",
-        "the caller's environment says which host is meant",
+        "the caller's environment selects the host",
     ),
     (
         "host/src/api/mcp/",
@@ -63,7 +63,7 @@ const ENVIRONMENTS: &[(&str, &str)] = &[
     ),
     (
         "host/src/supervise/",
-        "a process of its own, which drops what it was started with",
+        "a separate process, which drops the environment that it was started with",
     ),
 ];
 
@@ -83,7 +83,7 @@ fn every_file_begins_with_its_purpose() {
 }
 
 #[test]
-fn no_file_is_too_long() {
+fn no_file_has_more_than_600_lines_without_its_tests() {
     let sources = sources::all();
     let long = sources.iter().filter(|source| source.length() > LINES_MAX);
     let breaches: Vec<_> = long

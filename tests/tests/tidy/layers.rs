@@ -1,6 +1,6 @@
 //! Allowed dependencies between layers. The table defines the architecture: `domain ← store ←
-//! engine ← app ← api ← lib`, in which each layer may be used by the next; `supervise` and `plugin`
-//! know nothing of the queue, and `attempt` stands between them and the engine.
+//! engine ← app ← api ← lib`, in which each layer may be used by the next. `supervise` and `plugin`
+//! do not use the queue; `attempt` connects them with the engine.
 
 use crate::{
     nothing,

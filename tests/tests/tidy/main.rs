@@ -1,9 +1,9 @@
 //! The house rules that a machine can check, read from the sources. Each failure names the rule,
 //! the file and the line.
 //!
-//! The rules are the architecture (the allowed dependencies), a few habits and phrases that are
-//! never right, and that named files, tests and callers exist. Rules that need judgement are not
-//! here.
+//! The rules concern the architecture (the allowed dependencies), a few habits and phrases that are
+//! never right, and the existence of named files, tests and callers. Rules that need judgement are
+//! not here.
 
 #![allow(
     clippy::unwrap_used,

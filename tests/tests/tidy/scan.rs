@@ -25,7 +25,7 @@ pub(crate) fn code_only(source: &str) -> String {
     code
 }
 
-/// End of the comment or literal that begins at `at`, or `at` itself if none does.
+/// End of the comment or literal that begins at `at`, or `at` itself if neither begins there.
 fn literal_end(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
@@ -143,7 +143,7 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 #[test]
-fn code_is_separated_from_text() {
+fn comments_and_literals_are_replaced_by_blanks() {
     let check = |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
     check("a // b\nc", "a     \nc");
     check("a /* b /* c */ d */ e", "a                   e");

@@ -47,7 +47,7 @@ const BANNED: &[(&str, &str)] = &[
     ("comes into question", "is possible"),
     ("worked off", "done, or processed"),
     ("informations", "information"),
-    // Clauses in help and messages where the trade has a noun.
+    // Clauses in help and messages for which there is a technical noun.
     ("end it after", "time limit"),
     ("end it when", "kill it after, or limit"),
     ("give it up when", "give up if"),
@@ -175,7 +175,7 @@ fn phrases_are_found_in_names_and_across_lines() {
 #[test]
 fn phrases_are_listed_in_their_searched_form() {
     for (phrase, instead) in BANNED {
-        assert_eq!(&flattened(phrase).0, phrase, "it would never be found");
+        assert_eq!(&flattened(phrase).0, phrase, "the phrase is never found");
         assert!(!instead.is_empty(), "{phrase}");
     }
 }

@@ -11,12 +11,12 @@ pub(super) const RENAME: &str = "Give the read-me a name in lower case.";
 pub(super) const REVIEW: &str = "Review the last change.";
 pub(super) const TRANSLATE: &str = "Translate the read-me.";
 
-/// The first day. The last two agents meet the account's usage limit, which ends at
+/// Answers on the first day. The last two agents meet the account's usage limit, which ends at
 /// `limit_until_s`.
 ///
-/// An agent may see the subjects of commits, which are prompts of other agents. So the rules try
-/// prompts that never become commits before all others, and a prompt that is committed later before
-/// one that is committed earlier.
+/// The conversation of an agent may also contain prompts of other agents, as subjects of commits.
+/// So that each agent gets its own answers, the rules for prompts that never become commits come
+/// first, and then the rules for the others, beginning with the prompt that is committed last.
 pub(super) fn first_day(limit_until_s: u64) -> Script {
     let script = Script::default();
     let limit = Answer::usage_limit(limit_until_s);
@@ -25,7 +25,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     let log = Answer::bash("git log --format=%s");
     let notes = "Totals are in cents, and name their currency.";
     let script = does(script, NOTES, log, notes);
-    // The slow agent always asks for another answer, and each answer costs money.
+    // The slow agent runs a command after each of three answers, and each answer costs money.
     let looks = held("slow", Answer::bash("cat cart.py"));
     let script = script.then(Rule::new(looks).containing(SLOW).times(3));
     let script = script.then(Rule::new(Answer::text("Nothing is.")).containing(SLOW));
@@ -36,7 +36,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     does(script, TOTAL, held("total", cents), "Totals are cents now.")
 }
 
-/// The next day: the limit is over, and the agent that was denied a tool tries again.
+/// Answers on the next day: the limit is over, and the agent that was denied a tool tries again.
 pub(super) fn next_day() -> Script {
     let script = Script::default()
         .then(Rule::new(Answer::text("No objections.")).containing(REVIEW))

@@ -1,4 +1,4 @@
-//! An agent that has spent its budget, and gets a higher one.
+//! An agent that has spent its budget, and gets a higher budget.
 
 use super::{Day, Tasks};
 

@@ -20,12 +20,12 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) struct Clock {
     directory: TempDir,
     ahead: Duration,
-    /// First time of the clock, since 1970.
+    /// The time to which the clock is set at first, as the time since 1970.
     start: Duration,
 }
 
 impl Clock {
-    /// A clock that now shows a moment this long after midnight UTC.
+    /// A clock that is set to this time after midnight UTC.
     pub(super) fn at(after_midnight: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut compiler = Command::new("cc")
@@ -77,8 +77,8 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
-    /// Writes how far the clock is ahead. The file is never empty: a program that has an empty file
-    /// mapped would die.
+    /// Writes how far the clock is ahead. The file is never empty, because a program that has an
+    /// empty file mapped would die.
     fn set(&self) {
         // Rounds up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;

@@ -69,7 +69,7 @@ impl Day {
         self.shell
             .types(&format!("claudine wait {notes}"))
             .has(&[&line]);
-        // The task `notes` started after the merge, and has seen it.
+        // The task `notes` started after the merge, so its `git log` shows the merge.
         self.shell
             .types(&format!("claudine logs {notes}"))
             .fits()

@@ -1,4 +1,4 @@
-//! An agent that was denied a tool, and gets it on the next day through the suggested command.
+//! An agent that was denied a tool. On the next day, the suggested command allows the tool.
 
 use super::{Day, agents::RENAME};
 

@@ -17,7 +17,7 @@ impl Day {
         let review = self.delegates("--name review", REVIEW);
         self.is_parked(&review, 1);
         let translate = self.delegates("--name translate", TRANSLATE);
-        // The second task has not even asked the service.
+        // The second task has made no attempt, and so no request to the service.
         self.is_parked(&translate, 0);
         self.shell
             .types("claudine list")

@@ -1,8 +1,8 @@
 //! A day of use as one test: a person types into a shell of 80 columns while several agents work,
 //! and reads the screen, until all work is merged on the next day.
 //!
-//! Tasks are named by the ids on the screen, suggested commands are typed as printed, and only the
-//! machine's clock is simulated.
+//! Tasks are named by the ids on the screen, and suggested commands are typed as printed. Only the
+//! machine's clock and the Messages API are simulated.
 
 mod agents;
 mod budget;
@@ -30,7 +30,8 @@ const LIMIT: Duration = Duration::from_mins(9 * 60 + 30);
 const NIGHT: Duration = Duration::from_hours(16);
 
 struct Day {
-    // The shell is dropped before the host: dropping the host may end programs in the shell.
+    // The shell is dropped before the host, because dropping the host may end programs in the
+    // shell.
     shell: Shell,
     world: World,
     clock: Clock,
@@ -61,7 +62,7 @@ fn a_day_of_work_needs_only_the_ids_and_commands_on_the_screen() {
 }
 
 impl Day {
-    /// Makes a project under git, and a shell in it.
+    /// Makes a project under git, and starts a shell in its directory.
     fn begin() -> Self {
         let clock = Clock::at(START);
         let script = agents::first_day(clock.after(LIMIT));

@@ -1,4 +1,4 @@
-//! The host goes down for the night, and reading commands in the morning start none.
+//! The host is ended for the night, and reading commands in the morning start no host.
 
 use super::{Day, NIGHT, agents, shell::Shell};
 

@@ -31,7 +31,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// Opens a terminal in the project's directory.
+    /// Starts a shell on a new terminal, in the project's directory.
     #[track_caller]
     pub(super) fn open(host: &TestHost) -> Self {
         let bin = host.root().join("bin");
@@ -65,7 +65,7 @@ impl Shell {
         shown
     }
 
-    /// Leaves the shell, and with it the terminal.
+    /// Ends the shell, and waits until no process uses its terminal.
     #[track_caller]
     pub(super) fn leaves(mut self) {
         self.terminal.press("exit\n");
@@ -82,7 +82,7 @@ impl Shell {
             let (at, _) = marks.nth(seen)?;
             let rest = &bytes[at + MARK.len()..];
             let end = rest.iter().position(|byte| *byte == b'\x07')?;
-            // The prompt itself has arrived too.
+            // The answer is complete only once the prompt after the mark has arrived too.
             (rest.len() > end + PROMPT.len()).then(|| rest[..end].to_vec())
         });
         let Some(code) = code else {
@@ -157,16 +157,16 @@ impl Shown {
         self
     }
 
-    /// The only line, as from a command that prints an id.
+    /// The only line of the output, for example an id.
     #[track_caller]
     pub(super) fn only(&self) -> &str {
         match *self.text.lines().collect::<Vec<_>>() {
             [line, prompt] if prompt.trim() == PROMPT.trim() => line,
-            _ => panic!("not one line\n{self}"),
+            _ => panic!("the output is not one line\n{self}"),
         }
     }
 
-    /// A copy from the screen: from this text to the end of its line.
+    /// Copies from the screen: returns this text and the rest of its line.
     #[track_caller]
     pub(super) fn copied(&self, beginning: &str) -> String {
         let mut lines = self.text.lines();

@@ -63,7 +63,8 @@ impl Day {
         for task in all {
             assert_eq!(task["outcome"], "succeeded", "{task:#}");
         }
-        // A task that was continued or parked has a second attempt.
+        // A task that was resumed, merged by hand or stopped by the usage limit has a second
+        // attempt.
         let attempts = |id: &str| {
             let task = self.world.host.status(id);
             let outcomes = task["attempts"].as_array().unwrap().iter();

@@ -17,7 +17,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
     let detail = task["merge"]["detail"].as_str().unwrap();
     let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
     assert!(detail.contains(&ways), "{detail}");
-    // Another request meets the same conflict, since nothing has changed.
+    // Another request meets the same conflict, because neither branch has changed.
     let branch = task["worktree"]["branch"].as_str().unwrap();
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
@@ -74,7 +74,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
 }
 
 #[test]
-fn checkout_that_is_clean_again_is_updated() {
+fn merge_refused_for_uncommitted_changes_is_done_once_the_checkout_is_clean() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
@@ -211,7 +211,8 @@ fn dependants_run_after_a_merge_by_hand() {
     for dependant in [&reads, &last] {
         assert_eq!(host.finished(dependant)["outcome"], "upstream_failed");
     }
-    // The conflict was resolved, committed and merged with git alone; the request finds the merge.
+    // The branch is merged, and its conflict resolved, with git alone. The request to the host then
+    // finds this merge.
     let branch = host.status(&id)["worktree"]["branch"].clone();
     repository.git(&["merge", "-q", "-X", "theirs", branch.as_str().unwrap()]);
     let answer = host.json(["worktree", "merge", "fix"]);
@@ -230,11 +231,12 @@ fn dependants_run_after_a_merge_by_hand() {
         kinds[kinds.len() - 3..],
         ["merged_by_hand", "attempt_ended", "done"]
     );
-    // The task's output is still that of its executor's attempt, and a resumed attempt continues
-    // that attempt.
+    // The task's output is still that of attempt 1, in which the executor ran. A resume would
+    // continue attempt 1.
     assert_eq!(host.text(["logs", &id]), "said");
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
-    // The task has succeeded: another request changes nothing, and a retry is a third attempt.
+    // As the task has succeeded, another request for a merge is refused, and a retry is a third
+    // attempt.
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
         .says(&["no longer exists"]);

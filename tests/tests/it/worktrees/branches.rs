@@ -25,7 +25,8 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
         branch(&wordless).starts_with("claudine/echo-random"),
         "{wordless:#}"
     );
-    // This branch makes `claudine/deep` impossible; the host then tries no numbers.
+    // Beside this branch, git can create no branch `claudine/deep`. The host then uses the task's
+    // id instead of a number.
     repository.git(&["branch", "claudine/deep/inside"]);
     let deep = commits(&["--name", "deep"]);
     let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
@@ -43,7 +44,7 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
 /// The name of a branch that was merged and removed is free. The task whose branch had this name
 /// continues on a branch with another name if necessary, and never on a branch of another task.
 #[test]
-fn task_continues_on_its_own_branch_whatever_its_name() {
+fn task_never_continues_on_another_tasks_branch_of_the_same_name() {
     let repository = Repository::new();
     let host = &repository.host;
     let again = |task: &Value| {
@@ -56,7 +57,7 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     merged(&first, "succeeded", "merged");
     let second = auto(&format!("echo second > second; {COMMIT}; exit 3"));
     assert_eq!(branch(&first), "claudine/fix");
-    assert_eq!(branch(&second), "claudine/fix", "it was free again");
+    assert_eq!(branch(&second), "claudine/fix", "the name is not free");
     let first = again(&first);
     merged(&first, "succeeded", "merged");
     assert_eq!(branch(&first), "claudine/fix-2");
@@ -80,8 +81,8 @@ fn task_continues_on_its_own_branch_whatever_its_name() {
     assert_eq!(branch(&first), "claudine/fix-3");
 }
 
-/// The name of a branch does not prove that it is the task's: somebody may have deleted the task's
-/// branch and made another branch of this name.
+/// The name of a branch does not prove that the branch belongs to the task, because somebody may
+/// have deleted the task's branch and made another branch of the same name.
 #[test]
 fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
     let repository = Repository::new();
@@ -157,7 +158,8 @@ fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
         repository.git(&["branch", "-q", "-D", "own"]);
     }
 
-    // A branch that another task made under that name is not taken for the task's either.
+    // If another task has made a branch of the same name, it is not taken for the first task's
+    // branch either.
     let options = ["--branch", "ours", "--merge", "auto"];
     let first = repository.done(&options, &work);
     host.run(["worktree", "clean", "--all"]).check();

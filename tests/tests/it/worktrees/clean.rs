@@ -83,7 +83,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     let kept = || repository.git(&["for-each-ref", "refs/claudine"]);
     let plain = repository.done(&["--merge", "auto"], &format!("echo 1 > plain; {COMMIT}"));
     merged(&plain, "succeeded", "merged");
-    assert_eq!(kept(), "", "all of it was merged");
+    assert_eq!(kept(), "", "merged commits were kept by a ref");
 
     let commit = |file: &str| format!("date +%N > {file}; {COMMIT}; git rev-parse HEAD");
     let amend = COMMIT.replace("-m work", "--amend -m other");
@@ -125,7 +125,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     assert_eq!(kept().lines().count(), 1);
     host.run(["worktree", "clean", "--all"]).check();
     assert_eq!(kept().lines().count(), 1);
-    // Commits that are old enough are given up.
+    // Commits that are old enough are no longer kept.
     let tree = format!("{name}^{{tree}}");
     let old = host
         .other("git")
@@ -141,7 +141,7 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     assert_eq!(kept(), "");
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 
-    // Commits on no branch are also kept if a person has their worktree removed.
+    // Commits on no branch are also kept if `worktree clean` removes their worktree.
     let task = repository.done(
         &["--keep-worktree"],
         &format!("{script}; git reset -q --hard main"),
@@ -155,7 +155,8 @@ fn commits_on_no_branch_are_kept_when_their_worktree_is_removed() {
     }
 }
 
-/// Git still has the notes about the worktree, and forgets them when the worktree is forgotten.
+/// When a person removes the directory, git still knows the worktree and its commits. Git forgets
+/// both when the host removes the worktree.
 #[test]
 fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     let repository = Repository::new();
@@ -190,7 +191,8 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     assert_eq!(known.lines().count(), 1, "{known}");
 }
 
-/// A task continues on a branch that remains; merged work is continued from the base.
+/// If the task's branch remains, the next attempt continues on this branch. If the task's work was
+/// merged, the next attempt starts from the base.
 #[test]
 fn cleaned_up_task_continues_from_its_branch_or_the_base() {
     let repository = Repository::new();
@@ -296,7 +298,7 @@ fn ignored_files_keep_their_worktree_until_their_removal_is_requested() {
 /// A `git worktree prune` would also forget worktrees whose directories were moved for a while,
 /// together with their commits and staged changes.
 #[test]
-fn other_missing_worktrees_stay_known_to_git() {
+fn missing_worktrees_of_a_person_stay_known_to_git() {
     let repository = Repository::new();
     let host = &repository.host;
     let beside = |name: &str| host.home().join(name).display().to_string();
@@ -382,7 +384,7 @@ fn unreadable_record_blocks_no_other_task() {
     let cleaned = host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], other["id"], "{cleaned:#}");
     assert_eq!(cleaned["left"][0]["why"], list[0]["error"]);
-    // All records are read to find out who else owns the branch.
+    // To find other tasks that own the branch, all records are read, also the unreadable record.
     let options = ["--branch", "fix2", "--idempotency-key", "once"];
     let first = repository.submit(&options, "true");
     host.finished(&first);

@@ -37,7 +37,7 @@ fn changes_of_a_task_are_shown_before_and_after_its_merge() {
     assert!(patch.contains("-one\n+three\n"), "{patch}");
     assert!(!patch.contains("sub/file"), "{patch}");
     assert_eq!(after["to"].as_str().unwrap().len(), 40);
-    // The diff survives the removal of worktree, branch and records.
+    // The diff can still be shown after the worktree, the branch and their record are removed.
     host.run(["worktree", "clean", "--all", "--ignored"])
         .check();
     assert_eq!(host.json(["diff", "auto"])["text"], after["text"]);
@@ -52,8 +52,8 @@ fn changes_of_a_task_are_shown_before_and_after_its_merge() {
         .says(&["has no worktree", "git diff"]);
 }
 
-/// After the base was merged into the branch, the branch is compared with the base as it was
-/// merged.
+/// After the base was merged into the branch, the branch is compared with the commit of the base
+/// that was merged.
 #[test]
 fn resolved_branch_is_compared_with_the_merged_base() {
     let repository = Repository::new();

@@ -7,7 +7,7 @@ use claudine_tests::TestHost;
 use super::{COMMIT, Repository, git_in, merged, programs, write_script};
 
 #[test]
-fn patch_contains_all_changes() {
+fn patch_contains_committed_and_uncommitted_changes() {
     let repository = Repository::new();
     let script = format!("echo two > file; {COMMIT}; printf '\\0\\1\\2' > binary");
     let task = repository.done(&["--merge", "patch"], &script);
@@ -53,7 +53,7 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
 
     let gh = "#!/bin/sh\necho \"$@\" >> \"$HOME/gh.calls\"\ntest \"$2\" = create && echo https://example.org/pull/1\n";
     write_script(&bin.path().join("gh"), gh);
-    // To `gh`, a plain number would mean the pull request with that number.
+    // `gh` would take a plain number for the number of a pull request.
     let options = ["--merge", "pr", "--branch", "12"];
     let task = repository.done(&options, "echo three > file");
     let detail = merged(&task, "succeeded", "opened");

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
 
-/// Settings that change the output of git commands, or make them fail or wait, for a program that
-/// does not expect them.
+/// Settings that change the output of git commands, or make git commands fail or wait if a program
+/// runs them.
 const SETTINGS: &str = "\
 [core]
 	fsmonitor = false
@@ -151,9 +151,9 @@ fn settings_of_a_person_do_not_change_what_the_host_does() {
         "{detail}"
     );
     let refs = git_in(host, &remote, &["for-each-ref", "--format=%(refname)"]);
-    assert_eq!(refs, "refs/heads/fix", "only the branch is pushed");
+    assert_eq!(refs, "refs/heads/fix", "more than the branch is pushed");
 
-    // Changes that these settings hide are found all the same.
+    // Changes are found although these settings hide them from git's own commands.
     let task = repository.done(&[], "echo five > untracked; echo five > file");
     let detail = merged(&task, "succeeded", "left");
     assert!(detail.starts_with("2 files are not committed"), "{detail}");
@@ -193,7 +193,7 @@ fn hooks_run_only_for_a_push() {
     );
     assert!(!host.home().join("ran").exists(), "a hook was run");
 
-    // A hook that guards a remote is respected.
+    // If a hook refuses a push, the push fails.
     fs::remove_file(hooks.join("reference-transaction")).unwrap();
     let asks = format!(
         "'{}' run --name hooked -- true > /dev/null",
@@ -212,7 +212,7 @@ fn hooks_run_only_for_a_push() {
     let ran = fs::read_to_string(host.home().join("ran")).unwrap();
     assert_eq!(ran, format!("{}\n", hooks.join("pre-push").display()));
     assert_eq!(git_in(host, &remote, &["for-each-ref"]), "");
-    // The hook submits its task within the running task, not on behalf of the person.
+    // A task that the hook submits is a child of the running task, and not a task of the person.
     let hooked = host.finished("hooked");
     let by = json!({"kind": "agent", "task": task["id"], "via": "cli", "restrained": true});
     assert_eq!((&hooked["by"], &hooked["parent"]), (&by, &task["id"]));

@@ -37,7 +37,7 @@ fn task_works_in_its_own_checkout() {
 }
 
 #[test]
-fn invalid_worktree_is_refused_and_leaves_nothing() {
+fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
     let repository = Repository::new();
     repository.git(&["branch", "taken"]);
     let host = &repository.host;
@@ -182,7 +182,7 @@ fn task_in_a_worktree_outlives_its_host() {
 
 /// No process is started, and the task's end does not wait for git.
 #[test]
-fn cancel_while_the_worktree_is_made_starts_nothing() {
+fn task_cancelled_while_its_worktree_is_made_starts_no_process() {
     let repository = Repository::new();
     repository.slow_checkout();
     let ran = repository.host.root().join("ran");
@@ -201,7 +201,7 @@ fn cancel_while_the_worktree_is_made_starts_nothing() {
 }
 
 #[test]
-fn git_variables_given_to_a_task_do_not_lead_it_out_of_its_worktree() {
+fn task_with_git_variables_of_the_checkout_still_commits_in_its_worktree() {
     let repository = Repository::new();
     let git_dir = format!("GIT_DIR={}", repository.path().join(".git").display());
     let index = format!(
@@ -224,7 +224,7 @@ fn variables_of_a_hook_do_not_reach_the_task() {
     let script = "git rev-parse --show-toplevel; git status --porcelain; echo \"$GIT_DIR$NAMED\"";
     let submit = |more: &[&str]| {
         let mut command = host.command(["run", "--wait", "-w", other.to_str().unwrap()]);
-        // The variables that git sets for a hook; the index that they name does not exist.
+        // Sets the variables that git sets for a hook. The index that they name does not exist.
         command
             .args(more)
             .args(["--script", script])

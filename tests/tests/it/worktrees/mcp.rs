@@ -138,7 +138,7 @@ fn agent_merges_resolved_work() {
 /// The settings limit which merges a client may request: by the strategy, and by the permission
 /// mode.
 #[test]
-fn agent_merges_nothing_beyond_its_ceiling() {
+fn merge_over_mcp_beyond_the_ceiling_is_refused() {
     let check = |config: &str, strategy: &str, setting: &str| {
         let config = format!("[mcp]\n{config}\n");
         let repository = Repository::with(TestHost::builder().config(&config));
@@ -149,7 +149,7 @@ fn agent_merges_nothing_beyond_its_ceiling() {
         assert!(complaint.contains(setting), "{complaint}");
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
-        // Viewing the changes is only reading, and allowed.
+        // `TaskDiff` is allowed, because it only reads.
         let diff = client.call("TaskDiff", json!({ "taskId": task["id"] }));
         assert!(diff["patch"].to_string().contains("+two"), "{diff:#}");
     };

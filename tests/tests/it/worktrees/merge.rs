@@ -23,7 +23,7 @@ fn path_with(first: &Path) -> OsString {
 }
 
 #[test]
-fn auto_updates_a_clean_checkout_of_the_base() {
+fn strategy_auto_updates_a_clean_checkout_of_the_base() {
     let repository = Repository::new();
     // The host commits the task's changes, even if no author is configured.
     let task = repository.done(&["--merge", "auto"], "echo two > file; echo new > new; pwd");
@@ -41,13 +41,13 @@ fn auto_updates_a_clean_checkout_of_the_base() {
     assert_eq!(
         repository.branches(),
         ["main"],
-        "its merged branch without a given name is left"
+        "the branch that the host had named was not removed"
     );
     assert!(!worktree.exists());
 }
 
 #[test]
-fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
+fn strategy_auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     let repository = Repository::new();
     repository.git(&["switch", "-q", "-c", "mine"]);
     repository.write("scratch", "not committed\n");
@@ -78,12 +78,12 @@ fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     assert_eq!(
         repository.branches(),
         ["fix", "main", "mine"],
-        "a branch that was named stays"
+        "a branch that the request had named was removed"
     );
 }
 
 #[test]
-fn conflict_changes_nothing_and_stops_dependants() {
+fn conflicting_merge_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
@@ -146,7 +146,7 @@ fn conflict_changes_nothing_and_stops_dependants() {
 }
 
 #[test]
-fn checkout_that_was_changed_meanwhile_is_left_unchanged() {
+fn merge_into_a_checkout_with_uncommitted_changes_is_refused() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
@@ -183,7 +183,7 @@ fn concurrent_merges_lose_no_work() {
 }
 
 #[test]
-fn tasks_of_a_graph_build_on_merged_work() {
+fn task_of_a_graph_starts_from_the_merged_work_of_its_dependency() {
     let repository = Repository::new();
     repository.write(
         "graph.yaml",
@@ -198,8 +198,8 @@ fn tasks_of_a_graph_build_on_merged_work() {
     repository.is_untouched();
 }
 
-/// A git that kills the host once: after it has moved a base, and before the host can record the
-/// move.
+/// A repository whose git kills the host once: after git has moved a base, and before the host can
+/// record the move.
 struct Deadly {
     repository: Repository,
     killed: PathBuf,
@@ -235,7 +235,7 @@ impl Deadly {
 }
 
 #[test]
-fn merge_survives_the_death_of_the_host_in_the_middle() {
+fn merge_interrupted_by_the_death_of_the_host_is_completed_once() {
     let deadly = Deadly::new();
     let repository = &deadly.repository;
     let id = repository.submit(&["--merge", "auto"], "echo two > file");
@@ -248,8 +248,8 @@ fn merge_survives_the_death_of_the_host_in_the_middle() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is done, but not recorded for its task: the next request records it, and the task
-/// succeeds.
+/// When the host dies, the merge is done but not recorded for its task. The next request records
+/// the merge, and the task succeeds.
 #[test]
 fn merge_by_hand_is_recorded_for_its_task_after_a_death_of_the_host() {
     let deadly = Deadly::new();
@@ -271,8 +271,8 @@ fn merge_by_hand_is_recorded_for_its_task_after_a_death_of_the_host() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// Somebody merges with git alone, and cleans up: the base contains the commits that were recorded
-/// for the task.
+/// A person merges with git alone, and removes the worktree and the branch. The host recognises the
+/// merge, because the base contains the commits that were recorded for the task.
 #[test]
 fn merge_with_git_alone_lets_the_task_succeed_on_request() {
     let repository = Repository::new();
@@ -289,14 +289,14 @@ fn merge_with_git_alone_lets_the_task_succeed_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// The drivers decide as in a person's own merge, and have a supervisor, as everything that git
-/// starts.
+/// The drivers decide as in a merge by a person, and run below a supervisor, like every process
+/// that git starts.
 #[test]
 fn merge_drivers_of_the_base_decide_how_files_are_merged() {
     let repository = Repository::new();
     let host = &repository.host;
     let (driver, chain) = (host.root().join("driver"), host.root().join("chain"));
-    // Notes the processes above it, and takes lines of both sides.
+    // The driver records the processes above it, and keeps the lines of both sides.
     let text = format!(
         "#!/bin/sh\npid=$$\nwhile test \"$pid\" -gt 1; do echo \"$pid\"; \
          pid=$(sed 's/.*) . \\([0-9]*\\) .*/\\1/' \"/proc/$pid/stat\"); done > {}\n\
@@ -343,7 +343,7 @@ fn merge_drivers_of_the_base_decide_how_files_are_merged() {
         "{above:?} {supervisors:?}"
     );
 
-    // A task cannot have its conflicts resolved by attributes of its own.
+    // Attributes that the task itself adds do not resolve its conflicts.
     let script = "echo 'file merge=union' >> .gitattributes; echo theirs > file";
     let task = both("two", script, &["file"]);
     let detail = merged(&task, "failed", "conflict");
@@ -354,9 +354,9 @@ fn merge_drivers_of_the_base_decide_how_files_are_merged() {
     repository.is_untouched();
 }
 
-/// Git brings the changes back when the merge is committed.
+/// With `--autostash`, git stashes the changes, and restores them when the merge is committed.
 #[test]
-fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
+fn changes_that_git_has_stashed_for_an_open_merge_are_committed_too() {
     let repository = Repository::new();
     repository.git(&["switch", "-q", "-c", "other"]);
     repository.write("other", "other\n");
@@ -365,14 +365,14 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
     let script = "echo mine > file; git -c user.name=T -c user.email=t@example.org \
                   merge -q --autostash --no-commit --no-ff other > /dev/null 2>&1; cat file";
     let task = repository.done(&["--merge", "auto"], script);
-    assert_eq!(task["output"], "one\n", "the change was set aside");
+    assert_eq!(task["output"], "one\n", "git has not stashed the change");
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     for (file, text) in [("file", "mine\n"), ("other", "other\n")] {
         let found = fs::read_to_string(repository.path().join(file)).unwrap();
         assert_eq!(found, text);
     }
-    // If the changes set aside and the merged branch concern the same file, that is a conflict.
+    // If the stashed changes and the merged branch change the same file, the merge has a conflict.
     repository.git(&["switch", "-q", "other"]);
     repository.write("sub/file", "theirs\n");
     repository.commit("theirs");
@@ -387,7 +387,7 @@ fn changes_set_aside_for_a_merge_in_progress_are_committed_too() {
 /// The changes in the moved worktree are neither merged nor lost, and the message tells how to
 /// continue.
 #[test]
-fn worktree_that_was_moved_is_not_taken_for_a_removed_one() {
+fn moved_worktree_is_not_merged_and_its_changes_are_kept() {
     let repository = Repository::new();
     let host = &repository.host;
     for (name, first) in [
@@ -561,7 +561,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
 }
 
 #[test]
-fn ignored_file_is_not_overwritten() {
+fn merge_does_not_overwrite_an_ignored_file() {
     let repository = Repository::new();
     repository.write(".gitignore", ".env\n");
     repository.commit("ignore");
@@ -586,7 +586,7 @@ fn ignored_file_is_not_overwritten() {
 }
 
 #[test]
-fn untracked_file_blocks_only_a_merge_that_contains_it() {
+fn untracked_file_blocks_only_merges_that_would_overwrite_it() {
     let repository = Repository::new();
     let host = &repository.host;
     let says = |count: &str| {
@@ -668,7 +668,8 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     repository.is_untouched();
 }
 
-/// The directory may be on a drive. When it is back, its next commit would undo the merge.
+/// The directory may be on a removable drive. Once the directory is back, the next commit in it
+/// would undo the merge.
 #[test]
 fn branch_checked_out_in_a_missing_directory_is_not_moved() {
     let repository = Repository::new();
@@ -735,7 +736,7 @@ fn checkout_with_a_separate_git_directory_is_updated() {
 }
 
 #[test]
-fn bare_repository_with_checkouts_beside_it_is_supported() {
+fn work_is_merged_into_a_checkout_beside_a_bare_repository() {
     let repository = Repository::new();
     let host = &repository.host;
     let beside = host.home().join("beside");
@@ -760,7 +761,7 @@ fn bare_repository_with_checkouts_beside_it_is_supported() {
 }
 
 #[test]
-fn nested_repository_is_not_merged_as_a_hash() {
+fn nested_repository_that_is_no_submodule_is_not_merged() {
     let repository = Repository::new();
     let inner = "git init -q inner; cd inner; echo x > x; git add x; \
                  git -c user.name=T -c user.email=t@example.org commit -q -m x; cd ..";

@@ -1,5 +1,5 @@
-//! Tasks in worktrees: their files, the results of their work, and what must never be touched.
-//! These tests use the real git.
+//! Tasks in worktrees: their files, the results of their work, and checks that nothing of a person
+//! is changed or lost. These tests use the real git.
 
 mod again;
 mod branches;

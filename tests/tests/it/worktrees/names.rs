@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{COMMIT, Repository, git_in, merged};
 
 #[test]
-fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
+fn branch_is_merged_although_a_tag_has_the_same_name() {
     let repository = Repository::new();
     repository.git(&["tag", "v2"]);
     repository.git(&["branch", "v3"]);
@@ -43,7 +43,7 @@ fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
 }
 
 #[test]
-fn base_given_by_name_means_the_branch_not_the_tag() {
+fn base_given_by_name_is_the_branch_and_not_the_tag_of_the_same_name() {
     let repository = Repository::new();
     repository.git(&["tag", "v1"]);
     repository.git(&["switch", "-q", "-c", "v1"]);
@@ -57,7 +57,7 @@ fn base_given_by_name_means_the_branch_not_the_tag() {
     merged(&task, "succeeded", "merged");
     assert_eq!(task["output"], "branch\n");
     assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
-    // As a base, `HEAD` means what is checked out, not a branch named `HEAD`.
+    // As a base, `HEAD` means the branch that is checked out, not a branch named `HEAD`.
     repository.git(&["update-ref", "refs/heads/HEAD", "refs/heads/v1"]);
     let main = repository.git(&["rev-parse", "refs/heads/main"]);
     for base in [&[][..], &["--base", "HEAD"], &["--base", "@"]] {

@@ -1,5 +1,6 @@
-//! Death of the host during each git command that makes a worktree, or that commits and merges or
-//! hands over its work at the end (the settlement); and the limits on such commands.
+//! The host dies during each git command that makes a worktree, and during each git command of the
+//! settlement, which commits and merges (or hands over) the work at the end. Limits on such
+//! commands are tested too.
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +16,9 @@ use tempfile::TempDir;
 use super::{COMMIT, Repository, git_in, merged, write_script};
 
 /// A script that runs in place of the host's git, and calls git. While a file `hold` with a number
-/// exists beside the script, commands are counted; the command with that number is written to
-/// `reached` and waits for `go`, or fails if `fail` exists by then. If a file `only` exists, only
-/// commands that match its pattern count.
+/// exists beside the script, commands are counted. The command with that number is written to
+/// `reached` and waits for `go`. If `fail` exists then, the command fails. If a file `only` exists,
+/// only commands that match its pattern count.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/*}
 if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
@@ -33,7 +34,7 @@ fi
 exec REAL_GIT "$@"
 "#;
 
-/// A stand-in for `gh` that remembers, by branch, the pull requests that it has opened.
+/// A script in place of `gh` that records the branches for which it has opened a pull request.
 const GH: &str = r#"case $2 in
 list) ! grep -qxe "$3" "$here/requests" || echo https://example.org/pull/1 ;;
 create) echo "$3" >> "$here/requests"; echo https://example.org/pull/1 ;;
@@ -70,9 +71,9 @@ impl Shimmed {
         fs::read_to_string(self.dir.path().join("reached")).ok()
     }
 
-    /// The command that is held; `None` if the task ended without reaching it.
+    /// The command that is held; `None` if the task has ended before that command.
     fn reached_or_done(&self, id: &str) -> Option<String> {
-        wait_for("the command, or the end", || {
+        wait_for("the held command, or the task's end", || {
             let reached = self.reached();
             let is_done = self.repository.host.status(id)["state"] == "done";
             (reached.is_some() || is_done).then_some(reached)
@@ -83,8 +84,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Makes a `claudine` command stop at the first git that the host runs for it; returns the
-    /// command and the pid of that git.
+    /// Starts a `claudine` command, and makes the first git that the host runs for this command
+    /// wait. Returns the command and the pid of that git.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);
@@ -106,8 +107,8 @@ impl Shimmed {
     }
 }
 
-/// Number of tests that share the git commands of a task: every death takes a second, and a task
-/// has some seventy such commands.
+/// Number of tests among which the git commands of a task are divided, because every death takes a
+/// second, and a task runs about seventy such commands.
 const SHARES: usize = 3;
 
 #[test]
@@ -174,7 +175,8 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
-/// A power cut may end git after it has removed the directory and before it forgets the worktree.
+/// A power cut may end git after it has removed the directory, and before it has removed its record
+/// of the worktree.
 #[test]
 fn next_host_completes_the_removal_of_a_worktree() {
     let shimmed = Shimmed::new();
@@ -199,9 +201,10 @@ fn next_host_completes_the_removal_of_a_worktree() {
     repository.is_untouched();
 }
 
-/// Git refuses the merge, and a message that advises to restore the file would discard the edit.
+/// Git refuses the merge. A person who followed a message that advises to restore the file would
+/// lose the edit.
 #[test]
-fn edit_saved_just_before_the_merge_is_kept_and_not_called_a_file_of_git() {
+fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     fs::write(shimmed.dir.path().join("only"), "merge.*--ff-only").unwrap();
@@ -312,8 +315,8 @@ fn hanging_settlement_ends_at_its_time_limit() {
     repository.is_untouched();
 }
 
-/// No client waits for the request any more. Its git has a supervisor, which outlives the host, and
-/// `down --kill` ends the git at once.
+/// When the host ends, no client waits for the request any more. The git of the request runs below
+/// a supervisor, which outlives the host. `down --kill` ends this git at once.
 #[test]
 fn git_of_an_abandoned_request_is_ended() {
     let shimmed = Shimmed::new();

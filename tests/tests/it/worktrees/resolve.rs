@@ -23,7 +23,7 @@ fn conflict_resolved_in_a_shell_lets_dependants_run() {
     let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
     let mut terminal = Terminal::start_with(host, &arguments, SIZE, shell);
     terminal.shows(&["file has conflict markers", "in the worktree> "]);
-    // An interrupt does not end `resolve`: the shell in the worktree handles it.
+    // An interrupt does not end `resolve`, because the shell in the worktree handles it.
     terminal.press("\x03");
     wait_for("another prompt", || {
         let prompts = terminal.screen().matches("in the worktree> ").count();
@@ -60,7 +60,7 @@ fn editor_gets_the_conflicting_files() {
         terminal.shows(says);
         assert_eq!(terminal.ended().code(), Some(code), "{}", terminal.screen());
     };
-    // Without changes the merge stays open, and nothing is merged.
+    // If the editor changes nothing, the merge stays open, and the base is not changed.
     let open = ["file has conflict markers", "the merge stays open"];
     resolve("true", REFUSED, &open);
     merged(&host.status(id), "failed", "conflict");
@@ -118,8 +118,8 @@ fn resolution_can_be_continued_or_aborted() {
     host.run(resolve).code(REFUSED).says(&["no longer exists"]);
 }
 
-/// A task that runs again while its merge is still open fails with the same conflict. The proposed
-/// command is the one that helps, even after the merge was aborted.
+/// If a task runs again while its merge is still open, it fails with the same conflict. `status`
+/// then proposes `worktree resolve`, even after the merge was aborted.
 #[test]
 fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     let repository = Repository::new();
@@ -150,7 +150,7 @@ fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
 
 /// If the conflict no longer exists, the work is merged at once. A removed worktree is made again.
 #[test]
-fn vanished_conflict_is_merged_without_a_person() {
+fn work_is_merged_at_once_if_its_conflict_no_longer_exists() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -172,7 +172,8 @@ fn vanished_conflict_is_merged_without_a_person() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// The base is merged into the branch; the person merges the branch into the base later.
+/// With `manual`, the base is merged into the branch. The person merges the branch into the base
+/// later.
 #[test]
 fn manual_strategy_resolves_on_the_branch_only() {
     let repository = Repository::new();

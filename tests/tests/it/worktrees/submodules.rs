@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use super::{COMMIT, Repository, git_in, merged};
 
-/// A repository with a submodule `lib`, which has its own submodule `lib/deep`. Git refuses
-/// submodules from a path unless the person's configuration allows them, which `allowed` sets.
+/// A repository with a submodule `lib`, which has its own submodule `lib/deep`. By default, git
+/// refuses submodules from a path. If `allowed` is set, the person's configuration allows them.
 fn with_submodules(allowed: bool) -> Repository {
     let repository = Repository::new();
     let host = &repository.host;
@@ -87,8 +87,8 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
         detail.contains("no longer checked out: modules/lib"),
         "{detail}"
     );
-    // An existing submodule has a commit that is on no remote, and the task's commit refers to it:
-    // after a merge, nobody else could get the submodule's commit.
+    // An existing submodule has a commit that is on no remote, and the task's commit refers to this
+    // commit. After a merge, nobody else could get the submodule's commit.
     let committed = repository.done(&["--merge", "auto"], &own);
     let detail = merged(&committed, "failed", "refused");
     assert!(
@@ -127,7 +127,7 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
 /// The repository of a submodule is removed with the worktree, so no ref in it could keep the
 /// commit.
 #[test]
-fn abandoned_commit_in_a_submodule_keeps_its_worktree() {
+fn worktree_with_an_abandoned_commit_in_a_submodule_is_kept() {
     let repository = with_submodules(true);
     let amend = COMMIT.replace("-m work", "--amend -m other");
     let script = format!(
@@ -170,12 +170,12 @@ fn ignored_files_in_a_submodule_are_kept() {
 }
 
 #[test]
-fn worktree_that_git_would_not_use_is_not_made() {
+fn worktree_is_not_made_if_git_would_work_in_another_directory() {
     let repository = with_submodules(true);
     let host = &repository.host;
     let lib = repository.path().join("lib");
     git_in(host, &lib, &["config", "extensions.worktreeConfig", "true"]);
-    // The task's script assumes that it runs in its own checkout.
+    // If this script ran in the person's checkout, it would destroy files.
     let task = repository.done(
         &["-w", lib.to_str().unwrap()],
         "git clean -fdxq; rm -rf text",
