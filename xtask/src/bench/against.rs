@@ -87,9 +87,9 @@ const COMPARISONS: &[Comparison] = &[
     Comparison {
         name: "tasks",
         figures: &[
-            ("1,000 × true, two at a time, a task", "µs"),
-            ("a chain of 200 × true, a task", "µs"),
-            ("1 → 1,000 → 1 × true, a task", "µs"),
+            ("1,000 × true, two at a time, per task", "µs"),
+            ("a chain of 200 × true, per task", "µs"),
+            ("1 → 1,000 → 1 × true, per task", "µs"),
         ],
         slots: "2",
         prepare: |_| Ok(()),
@@ -98,8 +98,8 @@ const COMPARISONS: &[Comparison] = &[
     Comparison {
         name: "noop",
         figures: &[
-            ("no-op, a request each by 16 callers, a task", "µs"),
-            ("no-op, 500 in a request, a task", "µs"),
+            ("no-op, a request each by 16 callers, per task", "µs"),
+            ("no-op, 500 in a request, per task", "µs"),
         ],
         slots: "64",
         prepare: |_| Ok(()),
@@ -159,7 +159,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "graph",
         figures: &[
             ("a graph of 20,000 tasks accepted", "ms"),
-            ("memory of that host, a task", "KiB"),
+            ("memory of that host, per task", "KiB"),
             ("first answer of the next host", "ms"),
         ],
         slots: "1",

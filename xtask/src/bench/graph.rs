@@ -133,9 +133,9 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
         table.figure(what, median(figures), unit, Target::AtMost(target));
     };
     figure("accepted, on disk", &taken, "s", 5.0);
-    figure("memory of that host, a task", &after, "KiB", 1.5);
+    figure("memory of that host, per task", &after, "KiB", 1.5);
     figure("first answer of the next host", &loaded, "s", 2.0);
-    figure("memory of that host, a task", &again, "KiB", 1.5);
+    figure("memory of that host, per task", &again, "KiB", 1.5);
     Ok(())
 }
 
