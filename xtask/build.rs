@@ -1,4 +1,4 @@
-//! Does nothing: it exists for its dependencies, which this package's manifest explains.
+//! Does nothing. It exists only for its dependencies; `Cargo.toml` of this package explains them.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -2,7 +2,7 @@
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 
-/// How much a task can do. Each step includes the ones before it.
+/// How much a task can do. Each step includes the steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Changes nothing.
@@ -27,7 +27,8 @@ impl Step {
     }
 }
 
-/// The authority of a task. An uncertain authority must be stated too great rather than too small.
+/// The authority of a task. If an executor is not certain, it must return more authority rather
+/// than less.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     step: Step,
@@ -58,7 +59,7 @@ impl Authority {
         self
     }
 
-    /// Raises the authority to this step, if it is less.
+    /// Raises the authority to this step, if its step is lower.
     #[must_use]
     pub fn at_least(mut self, step: Step) -> Self {
         self.step = self.step.max(step);

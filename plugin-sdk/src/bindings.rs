@@ -1,9 +1,9 @@
-//! The contract in `wit/` as Rust, generated in advance: generating it in each build would cost
-//! every plugin author a minute. `tests/bindings.rs` compares this code with the contract, and can
-//! write it again.
+//! The contract in `wit/` as Rust, generated in advance, because generating it in each build would
+//! cost every plugin author a minute. The test `tests/bindings.rs` compares this code with the
+//! contract, and can write it again.
 //!
-//! The module is not part of this crate's public interface: the macro `export!` and the typed
-//! modules are, and they hide that strings and lists cross the boundary.
+//! This module is not part of the crate's public interface. Plugins use the macro `export!` and the
+//! typed modules, which hide that only strings and lists cross the boundary.
 
 #![allow(
     missing_docs,

@@ -1,4 +1,4 @@
-//! Time. An instance has no other clock, and its clock may be a scripted one.
+//! Time. An instance has no other clock, and a test may script the time that it sees.
 
 use std::future::Future;
 use std::pin::pin;

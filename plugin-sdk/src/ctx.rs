@@ -16,13 +16,13 @@ impl Ctx {
         Self { _private: () }
     }
 
-    /// The children of this attempt so far, in the order of their start, ended ones included.
-    /// `resume` needs this list first.
+    /// The children of this attempt so far, in the order of their start, including children that
+    /// have ended. An implementation of `resume` begins with this list.
     pub fn children(self) -> Vec<Child> {
         children::list().into_iter().map(Child::new).collect()
     }
 
-    /// Gives the first sign of life. This ends the start timeout and, if the manifest says
+    /// Reports the first sign of life. This ends the start timeout and, if the manifest says
     /// `serial-start`, lets the next task of the same account start.
     pub fn alive(self) {
         progress::emit("alive", "{}");
@@ -75,8 +75,9 @@ impl Ctx {
     }
 
     /// Waits until [`Executor::stop`](crate::Executor::stop) is called. An executor that waits for
-    /// something other than a child (the host signals children itself) combines both in a
-    /// [`race`](crate::clock::race).
+    /// something other than a child should combine that wait and this one in a
+    /// [`race`](crate::clock::race). A wait for a child needs no race, because the host signals
+    /// children itself.
     pub async fn stopped(self) -> StopRequest {
         stop::wait().await
     }

@@ -9,9 +9,9 @@ use crate::{Authority, Ctx, Draft, Failure, Issue, Outcome, StopRequest, Task};
 
 /// Runs one kind of task.
 ///
-/// `Default` makes the value once in each instance, and an instance serves one attempt: fields (in
-/// a `RefCell`) are the attempt's state, which `run` and `stop` share. Functions without `self` are
-/// called in throw-away instances.
+/// `Default` makes the value once in each instance, and an instance runs only one attempt. So the
+/// fields (in a `RefCell`) can hold the attempt's state, which `run` and `stop` share. Functions
+/// without `self` are called in throw-away instances.
 #[allow(
     async_fn_in_trait,
     reason = "a component has one thread, so the futures need not be Send"
@@ -32,8 +32,8 @@ pub trait Executor: Default + 'static {
     }
 
     /// Authority of a task that [`validate`](Executor::validate) accepts, including the plugin's
-    /// configuration and defaults. The authority is compared with ceilings, so an unknown option
-    /// must count as [`Authority::full`], which is the default.
+    /// configuration and defaults. The host compares the authority with the limits of the
+    /// submitter, so an unknown option must count as [`Authority::full`], which is the default.
     fn authority(_draft: &Draft<Self::Spec>) -> Authority {
         Authority::full()
     }
@@ -56,9 +56,9 @@ pub trait Executor: Default + 'static {
         Vec::new()
     }
 
-    /// Checks the machine: is the driven program installed, and does it work?
-    /// [`Command::capture`](crate::Command::capture) serves this. The default reports that nothing
-    /// is needed.
+    /// Checks the machine: is the driven program installed, and does it work? Use
+    /// [`Command::capture`](crate::Command::capture) for this. The default reports that nothing is
+    /// needed.
     async fn fingerprint() -> Health {
         Health::healthy("ready")
     }
@@ -67,13 +67,13 @@ pub trait Executor: Default + 'static {
     /// means that the work could not be done.
     async fn run(&self, task: Task<Self::Spec>, ctx: Ctx) -> Result<Outcome, Failure>;
 
-    /// Takes up an attempt in a new instance, after a restart of the host or a trap. `state` is the
-    /// last checkpoint, empty if there was none.
+    /// Continues an attempt in a new instance, after a restart of the host or a trap. `state` is
+    /// the last checkpoint, empty if there was none.
     ///
-    /// The default suits an executor whose attempt is one child: it waits for the last child and
-    /// turns its exit status into the outcome; if no child was started yet, it runs the attempt. An
-    /// executor that starts several children, or reads their output, must implement its own way to
-    /// continue.
+    /// The default suits an executor that starts one child per attempt. It waits for the last child
+    /// and turns the child's exit status into the outcome. If no child was started yet, it runs the
+    /// attempt. An executor that starts several children, or reads their output, must implement its
+    /// own way to continue.
     async fn resume(
         &self,
         task: Task<Self::Spec>,
@@ -86,9 +86,9 @@ pub trait Executor: Default + 'static {
         }
     }
 
-    /// Called at most once, on the running instance, before the host signals the children by the
-    /// steps of the manifest; it does not interrupt `run`. The default leaves everything to the
-    /// host.
+    /// Called at most once, on the running instance, before the host sends the children the signals
+    /// that the manifest lists. `stop` does not interrupt `run`. The default leaves everything to
+    /// the host.
     async fn stop(&self, _request: StopRequest, _ctx: Ctx) {}
 }
 

@@ -1,7 +1,7 @@
 //! The layer between the contract's functions and an [`Executor`].
 //!
-//! A document that does not match its type becomes an issue if the contract allows one, otherwise a
-//! failure of class `invalid`.
+//! If a document does not match its type, a function that returns issues returns an issue, and
+//! other functions return a failure of class `invalid`.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -45,14 +45,14 @@ fn instance<E: Executor>() -> Rc<E> {
         });
         Rc::clone(made)
     });
-    // A component has one executor, so the type always matches; a new executor would be correct
-    // too.
+    // A component has one executor, so the type always matches. If it did not, a new executor would
+    // also be correct.
     instance
         .downcast()
         .unwrap_or_else(|_| Rc::new(E::default()))
 }
 
-/// Writes a panic to the log, since its trap carries no text.
+/// Writes each panic to the log, because the trap that follows has no text.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| crate::error!("{panic}")));
 }

@@ -14,7 +14,8 @@ pub enum Class {
     Exit,
     /// A process was killed by a signal.
     Signal,
-    /// A time limit of the executor's own passed. Plugins do not report the host's limits.
+    /// A time limit of the executor itself has passed. Plugins do not report the host's time
+    /// limits.
     Timeout,
     /// A process could not be started: not found, not executable, no such directory.
     Spawn,
@@ -22,8 +23,8 @@ pub enum Class {
     Plugin,
     /// A service could not be reached, or is overloaded.
     Network,
-    /// A usage limit is reached. The host parks the tasks of that account, and the attempt does not
-    /// count.
+    /// A usage limit is reached. The host parks the tasks of that account, and the attempt uses up
+    /// no retry.
     RateLimit,
     /// The login is missing or refused. Never retried.
     Auth,
@@ -108,7 +109,7 @@ impl fmt::Display for Class {
 /// failed is an [`Outcome`](crate::Outcome) with a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The class by which the host decides.
+    /// The class, which decides how the host proceeds.
     pub class: Class,
     /// One sentence for a person, without a full stop. It must not contain secrets.
     pub message: String,
@@ -121,7 +122,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that the same call would meet again.
+    /// A failure that would happen again if the call were repeated.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -226,7 +227,7 @@ impl From<Issue> for Failure {
     }
 }
 
-/// A duration in the contract's unit, cut at half a billion years.
+/// A duration in milliseconds, the contract's unit; at most half a billion years.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -49,8 +49,8 @@
 //! # Limits
 //!
 //! There is one thread, so a loop that never awaits blocks the instance. The host ends such an
-//! instance by a trap when its budget is used up. Memory is limited to 64 MiB. Futures of this
-//! crate may be dropped at any await: nothing is lost.
+//! instance by a trap when its computing time is used up. Memory is limited to 64 MiB. Futures of
+//! this crate may be dropped at any await: nothing is lost.
 
 #![warn(missing_docs)]
 

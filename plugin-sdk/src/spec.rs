@@ -36,8 +36,8 @@ fn pointer(path: &Path) -> String {
     pointer
 }
 
-/// The message of an error. An error of the data has no line and column: people rarely see a spec
-/// as text.
+/// The message of an error. Line and column are removed if the JSON itself is valid, because people
+/// rarely see a spec as text.
 fn message(error: &serde_json::Error) -> String {
     let mut text = error.to_string();
     if error.is_data()

@@ -42,7 +42,7 @@ impl From<wit::StopRequest> for StopRequest {
     }
 }
 
-/// State of the thread: an instance serves one attempt.
+/// State of the thread, and so of the attempt, because an instance runs only one attempt.
 #[derive(Default)]
 struct State {
     request: Option<StopRequest>,
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_are_woken_once_and_later_ones_do_not_wait() {
+    fn stop_request_wakes_a_waiter_once_and_later_waits_return_at_once() {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let mut context = Context::from_waker(&waker);

@@ -1,7 +1,8 @@
 //! Turns a child's output into items for people.
 //!
 //! A transcript depends only on the bytes and on a state that the plugin returned before. It is
-//! made again each time that output is shown, from any place in it, and long after the attempt.
+//! made again each time that output is shown, even long after the attempt, and may begin at any
+//! place in the output.
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;
@@ -15,7 +16,8 @@ const LONGEST_HELD_BYTES: usize = 64 * 1024;
 pub struct Item {
     /// Kind of the item.
     pub kind: ItemKind,
-    /// Text to show. It may have several lines, and any characters that the child printed.
+    /// Text to show. It may have several lines, and may contain any character that the child
+    /// printed.
     pub text: String,
     /// Details by name: `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
     pub more: Vec<(String, String)>,
@@ -79,8 +81,8 @@ pub struct Reading {
     pub state: Vec<u8>,
 }
 
-/// The output unchanged: text up to the last line feed; the rest follows with the next call. Empty
-/// `bytes` mean the end.
+/// Returns the output unchanged: the text up to the last line feed. The text after it follows with
+/// the next call. Empty `bytes` mean the end of the output.
 pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
     let mut text = state.to_vec();
     text.extend_from_slice(bytes);
@@ -101,7 +103,8 @@ pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
 }
 
 /// The output line by line: `item_of` gets each complete line, or the beginning of a line longer
-/// than `limit_bytes`. Empty `bytes` mean the end, which also ends a last line.
+/// than `limit_bytes`. Empty `bytes` mean the end of the output, which also ends a last line
+/// without a line feed.
 pub fn by_line(
     bytes: &[u8],
     state: &[u8],

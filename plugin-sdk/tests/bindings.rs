@@ -43,7 +43,7 @@ fn bindings_match_the_contract() {
     }
     assert!(
         fs::read_to_string(&kept).unwrap() == generated,
-        "{} does not match the contract; the top of this file tells how to rewrite it",
+        "{} does not match the contract; the top of tests/bindings.rs tells how to rewrite it",
         kept.display()
     );
 }

@@ -22,13 +22,15 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// The binary to measure: the one that `CLAUDINE_BIN` names, else a release build.
+/// The binary to measure: the file that `CLAUDINE_BIN` names, or a release build if the variable is
+/// not set.
 pub(crate) fn ready() -> Result<PathBuf> {
     named_or(Profile::Release)
 }
 
-/// The binary for demonstrations: the one that `CLAUDINE_BIN` names, else a debug build, which
-/// takes a third of a release build's time and shares its dependencies with the tests.
+/// The binary for demonstrations: the file that `CLAUDINE_BIN` names, or a debug build if the
+/// variable is not set. A debug build takes a third of a release build's time and shares its
+/// dependencies with the tests.
 pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Demo)
 }
@@ -48,8 +50,8 @@ pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
 }
 
 /// Builds the plugins and the host together with other programs of this package. All are built in
-/// one run, because the features of a dependency follow from everything that is built together; in
-/// separate runs it would be compiled twice.
+/// one run, because the features of a dependency follow from everything that is built together;
+/// separate runs would compile the dependency twice.
 pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
     plugins()?;
@@ -105,12 +107,12 @@ pub(crate) fn plugins() -> Result<()> {
     Ok(())
 }
 
-/// The test that is skipped without Debian's Rust, and how to have it run.
+/// The test that is skipped without Debian's Rust, and the command that installs what it needs.
 pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
     let debian = Path::new("/etc/debian_version").exists();
     let found = Toolchain::find(&checkout::root(), &[Way::Distribution], &mut |_| ()).is_ok();
     (debian && !found)
-        .then_some("debians_rust_builds_the_plugin_too: apt-get install rustc-web rust-web-src")
+        .then_some("debians_rust_gives_the_same_imports: apt-get install rustc-web rust-web-src")
 }
 
 /// The machine's toolchain for WebAssembly; if it has none, Debian's packages are installed.

@@ -135,11 +135,11 @@ fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
     Ok(Some("agent"))
 }
 
-/// The process of the task `count`, or `None` once it has ended; the outer `None` if neither is
-/// known yet.
+/// The process of the task `count`: `Some(Some(pid))` while it runs, `Some(None)` once the task has
+/// ended, and `None` if neither is known yet.
 #[allow(
     clippy::option_option,
-    reason = "the outer one tells whether it is known yet"
+    reason = "the outer option is `None` as long as nothing is known"
 )]
 fn taken_back(trial: &Trial) -> Option<Option<u32>> {
     let task = trial.json(["status", "count", "--json"]).ok()?;

@@ -22,17 +22,17 @@ mod trial;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  build [--debug]      plugins and host: target/release/claudine, one file
-  plugins              only the built-in plugins
-  test [-- FILTER…]    all checks
+  build [--debug]      builds plugins and host into one file: target/release/claudine
+  plugins              builds only the built-in plugins
+  test [-- FILTER…]    runs all checks
   demo                 shows Claudine in half a minute
   bench [--quick] [--full] [--against BINARY] [WHAT…]
-                       speed, as ratios against limits and peers
-  soak [--minutes N]   an hour of mixed load: does anything grow?
-  sim [HISTORIES]      20,000 random histories of the queue in a failing world
-  mutants [-- ARGS]    does a test fail if a line of the rules is broken?
-  record               make the recording in README.md: docs/recording.svg
-  setup                install the tests' tools, and print shell exports for them
+                       compares speed with limits and other programs
+  soak [--minutes N]   runs mixed load for an hour: does anything grow?
+  sim [HISTORIES]      runs 20,000 random histories of the queue with failures
+  mutants [-- ARGS]    checks that a test fails if a line of the rules is broken
+  record               makes the recording in README.md: docs/recording.svg
+  setup                installs the tests' tools, and prints shell exports for them
 ";
 
 fn main() -> ExitCode {

@@ -33,8 +33,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut mutants = cargo(selection);
     mutants.arg(checkout::target());
     if succeeds(&mut cargo(["nextest", "--version"])) {
-        // A mutant's run ends with the first failing test, so that a test that loops delays
-        // nothing: this halves the time.
+        // A mutant's run ends with the first failing test, so that a test that loops does not delay
+        // it. This halves the total time.
         mutants.args([
             "--test-tool=nextest",
             "--cargo-test-arg=--max-fail=1:immediate",

@@ -24,7 +24,7 @@ pub(crate) fn command<A: AsRef<OsStr>>(
     command
 }
 
-/// Runs the command with its output shown; returns an error unless the command succeeds.
+/// Runs the command with its output shown; returns an error if the command fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line_of(command);
     eprintln!("$ {line}");

@@ -134,7 +134,7 @@ fn python(cache: &Path) -> Result<PathBuf> {
     Ok(dir.join("bin/python"))
 }
 
-/// Runs `install` unless it has succeeded before; first removes the remains of an interrupted run.
+/// Runs `install` if it has not succeeded before. First removes the remains of an interrupted run.
 fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let done = dir.join(".installed");
     if done.is_file() {

@@ -79,8 +79,8 @@ pub(crate) fn histories(count: u32) -> Result<()> {
 /// not included.
 fn time_of_children() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // Reads the fields after the command's name, which may contain anything; among these, `cutime`
-    // and `cstime` are numbers 14 and 15.
+    // The fields are counted after the command's name, because the name may contain any character.
+    // Counted like this, `cutime` and `cstime` are numbers 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: Vec<u64> = fields
         .split_whitespace()

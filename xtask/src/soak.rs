@@ -155,7 +155,8 @@ fn nested(trial: &Trial, _: u64) -> Result<()> {
         .map(drop)
 }
 
-/// Runs a command whose exit code is that of a task.
+/// Runs a command without showing its output. Its exit code is ignored, because it is that of a
+/// task.
 fn quiet(mut command: Command) -> Result<()> {
     command
         .stdin(Stdio::null())
@@ -228,8 +229,8 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
         "  memory of the supervisor: {:+.2} MiB an hour",
         slope(&kept, |sample| sample.supervisor_kib) / 1024.0
     );
-    // A single sample says little, because tasks begin and end all the time. The minima of the
-    // first and the last sixth show what grew.
+    // A single sample shows little, because tasks begin and end all the time. So the minima of the
+    // first and the last sixth of the samples are compared.
     let sixth = (kept.len() / 6).max(1);
     let least = |samples: &[&Sample], of: fn(&Sample) -> usize| {
         samples.iter().map(|sample| of(sample)).min().unwrap_or(0)

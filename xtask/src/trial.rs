@@ -87,7 +87,7 @@ impl Trial {
         serde_json::from_str(&text).with_context(|| format!("the answer is not JSON: {text}"))
     }
 
-    /// Starts the host unless it runs already, and connects to it.
+    /// Starts the host if it does not run yet, and connects to it.
     pub(crate) fn connect(&self) -> Result<Connection> {
         let up = self.json(["up", "--json"])?;
         let url = up["url"].as_str().context("`up --json` names no url")?;

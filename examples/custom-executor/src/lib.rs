@@ -1,4 +1,5 @@
-//! An executor for make. `{"target": "test"}` makes that target in the task's directory.
+//! An executor for make. The document `{"target": "test"}` makes the target `test` in the task's
+//! directory.
 
 use claudine_plugin_sdk::{Command, Ctx, Executor, Failure, Outcome, Task, export};
 

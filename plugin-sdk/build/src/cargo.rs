@@ -13,7 +13,7 @@ use crate::request::BuildRequest;
 use crate::toolchain::{TARGET, Toolchain};
 
 /// Profile for building plugins. It is set on the command line, so plugin authors need none in
-/// their `Cargo.toml`. Function names are kept: without them a trap's backtrace says nothing.
+/// their `Cargo.toml`. Function names are kept, because a trap's backtrace is useless without them.
 const PROFILE: [&str; 6] = [
     "profile.plugin.inherits='release'",
     "profile.plugin.opt-level='s'",
@@ -82,8 +82,9 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
 /// not written to cost nothing.
 const INITIAL_HEAP: u32 = 512 << 10;
 
-/// Compiler flags. Panic messages name source files: in the paths of dependencies, `/cargo` stands
-/// for cargo's directory, so that the component is the same wherever it is built.
+/// Compiler flags. Panic messages contain paths of source files. In the paths of dependencies,
+/// cargo's directory is replaced by `/cargo`, so that the component is the same wherever it is
+/// built.
 fn flags(cargo_home: Option<PathBuf>) -> OsString {
     // Separator of flags in this variable.
     const NEXT: &str = "\x1f";
@@ -102,7 +103,7 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// One line of cargo's report; only one of its many kinds matters.
+/// One line of cargo's report. Of the many kinds of lines, only `compiler-artifact` is used.
 #[derive(Deserialize)]
 struct Report {
     reason: String,
@@ -116,8 +117,8 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// The last reported module: dependencies come before the crate itself. Other lines come from build
-/// scripts and macros.
+/// The last reported module, because cargo reports dependencies before the crate itself. Lines that
+/// do not belong to the report come from build scripts and macros, and are skipped.
 fn find_module(report: impl BufRead) -> Option<Module> {
     let lines = report.lines().map_while(Result::ok);
     lines

@@ -74,8 +74,8 @@ impl Face {
         Ok(Self { imports, exports })
     }
 
-    /// Refuses an import that needs a permission which the manifest does not request: all its calls
-    /// would be denied.
+    /// Refuses an import that needs a permission which the manifest does not request, because all
+    /// its calls would be denied.
     pub(crate) fn check_asks(&self, manifest: &Manifest) -> Result<(), BuildError> {
         let is_process = |import: &&String| import.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {

@@ -1,9 +1,9 @@
 //! Everything between a plugin's source and the host that loads it: the manifest, a toolchain, and
 //! the build from crate to component.
 //!
-//! Two programs build plugins, `claudine plugin build` and the project's own build, and the host
-//! must read manifests by the same rules: therefore this is a library. It neither loads nor runs
-//! plugins.
+//! This is a library because two programs build plugins (`claudine plugin build` and the project's
+//! own build), and because the host must read manifests by the same rules. The library does not
+//! load or run plugins.
 
 mod build;
 mod cargo;

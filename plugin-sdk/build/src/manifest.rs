@@ -30,9 +30,11 @@ pub struct Manifest {
     /// Time without output after which an attempt is stopped, unless the task sets another. `None`:
     /// no limit.
     pub idle_timeout: Option<Duration>,
-    /// Time limit from the start to the first sign of life. `None`: the executor gives no sign.
+    /// Time limit from the start to the first sign of life. `None`: the executor gives no sign of
+    /// life.
     pub start_timeout: Option<Duration>,
-    /// Whether only one attempt of each account starts at a time, until its first sign of life.
+    /// Whether attempts of one account start one after the other, each after the first sign of life
+    /// of the attempt before.
     pub serial_start: bool,
     /// Whether `run` may be called before the attempt's start, if a slot is about to become free.
     /// Until its first `spawn`, which waits for the start, `run` only computes; reports before the
@@ -43,7 +45,7 @@ pub struct Manifest {
     /// Signals that end an attempt's process group, each with the time until the next. The last one
     /// is `KILL`.
     pub stop: Vec<StopStep>,
-    /// Location of the login of the driven program. `None`: it has none.
+    /// Location of the driven program's login. `None`: the program has no login.
     pub account: Option<Account>,
     pub permissions: Permissions,
 }

@@ -1,9 +1,9 @@
 //! Finds a toolchain that compiles for wasm32-unknown-unknown.
 //!
-//! Three sources are tried, the cheapest first: the Rust in use has the target; rustup adds it; the
-//! distribution's Rust includes the source of the standard library, which is then built with the
-//! plugin. The result of each source is kept, so that the error can say what each source would
-//! need. The rest of Claudine does not depend on the source.
+//! Three sources are tried, the cheapest first: the Rust in use has the target; rustup adds the
+//! target; the distribution's Rust includes the source of the standard library, which is then built
+//! with the plugin. The result of each source is kept, so that the error can say what each source
+//! would need. The rest of Claudine does not depend on the source.
 
 mod look;
 
@@ -76,7 +76,7 @@ pub struct ToolchainError {
 impl ToolchainError {
     /// How to get a toolchain.
     pub const HINT: &str = "either `rustup target add wasm32-unknown-unknown`, or on Debian and Ubuntu \
-        `apt-get install --no-install-recommends rustc-web rust-web-src` and an LLD (rustup's Rust brings one, else the package lld)";
+        `apt-get install --no-install-recommends rustc-web rust-web-src` and an LLD (rustup's Rust includes one; otherwise install the package lld)";
 }
 
 fn list(tried: &[(Way, String)]) -> String {
@@ -111,8 +111,8 @@ impl Toolchain {
     /// Adds the arguments that this toolchain needs to a cargo command.
     pub(crate) fn apply(&self, cargo: &mut Command) {
         if let Self::BuildStd { rustc, linker, .. } = self {
-            // build-std is unstable, and Debian's Rust is a release: this variable makes a release
-            // accept it.
+            // `-Zbuild-std` is unstable and Debian's Rust is a release, so this variable makes the
+            // release accept the option.
             cargo
                 .env("RUSTC", rustc)
                 .env("RUSTC_BOOTSTRAP", "1")

@@ -1,4 +1,4 @@
-//! Builds plugins as an outsider would, and checks the results.
+//! Builds plugins as their authors do, and checks the results.
 
 #![allow(
     clippy::unwrap_used,
@@ -91,7 +91,7 @@ fn example_builds_outside_the_workspace() {
 
 /// Skipped if Debian's Rust is not installed; the table of `cargo xtask test` then says so.
 #[test]
-fn debians_rust_builds_the_plugin_too() {
+fn debians_rust_gives_the_same_imports() {
     let mut say = |line: &str| eprintln!("{line}");
     if let Err(error) = Toolchain::find(&root(), &[Way::Distribution], &mut say) {
         eprintln!("skipped: {error}");

@@ -16,8 +16,8 @@ use crate::stop;
 /// is lost by a trap or a restart of the host, the child is killed, so that the child cannot take a
 /// part of the input for the whole. `resume` then finds a killed child, and can start another.
 ///
-/// While an attempt is being stopped, the child is left to the signals of the stop, whatever
-/// happens to its input.
+/// While an attempt is being stopped, the loss of the input does not kill the child, because the
+/// signals of the stop end it.
 #[derive(Debug)]
 pub struct Input {
     child: Child,

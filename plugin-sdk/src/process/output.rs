@@ -7,7 +7,8 @@ use wit_bindgen::{FutureReader, StreamReader};
 use crate::Failure;
 use crate::bindings::claudine::plugin::{children as wit, types};
 
-/// Size of one read: few calls across the boundary, and little of the instance's 64 MiB.
+/// Size of one read: large enough for few calls across the boundary, and small beside the
+/// instance's 64 MiB.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open stream of the log, and the reason for its end.

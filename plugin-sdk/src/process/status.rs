@@ -63,12 +63,12 @@ fn signal_name(number: i32) -> Option<&'static str> {
 pub struct Usage {
     /// Time from the start of the child to its end.
     pub wall: Duration,
-    /// User and system time of the child and of those of its descendants that were waited for.
+    /// User and system time of the child, and of its descendants that were waited for.
     pub cpu: Option<Duration>,
-    /// Largest resident set: of one process as the kernel counted it, or of the whole attempt as
-    /// sampled twice a second, whichever is more. `None` for a child that was too small for the
-    /// kernel's count (a few MiB, less than the process that started the child) and too short for a
-    /// sample.
+    /// The larger of two peaks of resident memory: of one process, as the kernel counted it, and of
+    /// the whole attempt, as it was sampled twice a second. `None` if the child was too small for
+    /// the kernel's count (a few MiB, less than the process that started the child) and too short
+    /// for a sample.
     pub peak_rss_bytes: Option<u64>,
 }
 

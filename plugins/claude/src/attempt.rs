@@ -1,8 +1,9 @@
 //! A running attempt: starts `claude`, follows its output, and makes sure that it ends.
 //!
-//! A run that has printed its result may live on as long as a background command of the agent does;
-//! after a grace period this module ends the run. The host carries out requested stops (INT, TERM,
-//! KILL by the manifest's steps): a second INT from here would only cut short the agent's clean-up.
+//! A process that has printed its result may continue as long as a background command of the agent
+//! runs, so this module ends the process after a grace period. If a stop is requested, this module
+//! sends no signal: the host sends INT, TERM and KILL, as the manifest says, and a second INT would
+//! only cut short the agent's clean-up.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::spec::{Machine, Spec, root_bypass};
 use crate::start::{Earlier, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
-/// Set by the host for a task whose submitter has limits.
+/// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`.
 const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 /// Time that a process may live on after its result.
@@ -28,15 +29,15 @@ const AFTER_RESULT: Duration = Duration::from_secs(15);
 /// Time between the signals that end a process after its grace period.
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 
-/// Time between checkpoints. Each is a write to disk; an attempt that is continued by a new
-/// instance reads up to this much of its output twice.
+/// Time between checkpoints. Each checkpoint is written to disk. A new instance that continues the
+/// attempt reads up to this much of the output twice.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 
-/// Maximum number of odd lines to report: a program that prints only such lines would flood the
-/// host's log.
+/// Maximum number of unexpected lines to report, because a program that prints only such lines
+/// would flood the host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
-/// Length limit of a line of standard error. Such lines are for people, and one of them is shown.
+/// Length limit of a line of standard error. Only one such line is shown, to a person.
 const LONGEST_COMPLAINT_BYTES: usize = 400;
 
 pub(crate) struct Attempt {
@@ -60,7 +61,7 @@ impl Attempt {
         let Some(child) = children.pop() else {
             return self.run().await;
         };
-        // A second child exists only if the session of the first was gone.
+        // A second child exists only if the first child found no session to resume.
         let checkpoint = Checkpoint::read(state, count - 1);
         match children.pop() {
             None => {
@@ -109,8 +110,8 @@ impl Attempt {
         })
     }
 
-    /// Budget of the run: what the attempt's budgets leave, or the task's own limit if that is
-    /// less. Claude Code compares it with the cost of this process, even in a resumed session.
+    /// Budget of the run: the smaller of the attempt's budget and the limit in the task's document.
+    /// Claude Code compares it with the cost of this process, even in a resumed session.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
         asked
@@ -208,7 +209,8 @@ impl Attempt {
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
             let results = &checkpoint.transcript.results;
-            // The agent was woken again, and spends more. At its end the outcome tells the total.
+            // The agent was woken again and will spend more, so the cost up to here is reported
+            // now. The total is reported with the outcome.
             if !results.is_at_rest
                 && rest_since.is_some()
                 && let Some(usd) = results.cost_usd()
@@ -221,7 +223,8 @@ impl Attempt {
                 (true, since) => since,
             };
             if checkpoint.transcript.has_result() {
-                // A checkpoint does not hold results: the next instance must read them again.
+                // A checkpoint contains no results, so none is stored from here on, and the next
+                // instance reads the results again.
                 continue;
             }
             checkpoint.offset = line.end_offset;
@@ -314,7 +317,8 @@ async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     child.wait().await
 }
 
-/// Last line of standard error with text, as far as it is readable.
+/// The last line of standard error that has text. If reading fails, the last such line before the
+/// failure.
 async fn complaint(child: &Child) -> Option<String> {
     let mut lines = child.stderr(0).lines(LONGEST_COMPLAINT_BYTES);
     let mut last = None;

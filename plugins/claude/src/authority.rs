@@ -8,7 +8,8 @@ use claudine_plugin_sdk::{Authority, Step};
 use crate::Config;
 use crate::spec::{PermissionMode, Spec};
 
-/// Tools that change nothing. A subagent needs the same permissions for its tools as the agent.
+/// Tools that change nothing. `Agent` is one of them, because a subagent needs the same permissions
+/// for its tools as the agent.
 const READING_TOOLS: &[&str] = &[
     "Agent",
     "BashOutput",
@@ -28,8 +29,8 @@ const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
 
 const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
 
-/// Programs that run any command given to them: a pattern that leaves their arguments open is no
-/// limit.
+/// Programs that run any command given to them, so a pattern that leaves their arguments open
+/// limits nothing.
 const RUNS_ANYTHING: &[&str] = &[
     "ash", "awk", "bash", "bun", "busybox", "dash", "deno", "doas", "env", "exec", "eval", "find",
     "fish", "ksh", "lua", "node", "nohup", "npx", "perl", "php", "python", "python3", "ruby", "sh",
@@ -76,7 +77,8 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
     with_options(authority, &spec.extra_args)
 }
 
-/// Authority of a mode. Nobody is there to approve requests, so they are all denied.
+/// Authority of a permission mode. Calls that need an approval do not count, because nobody is
+/// there to approve them and all are denied.
 fn of_mode(mode: PermissionMode) -> Authority {
     Authority::of(match mode {
         PermissionMode::Plan
@@ -84,7 +86,7 @@ fn of_mode(mode: PermissionMode) -> Authority {
         | PermissionMode::DontAsk
         | PermissionMode::Manual => Step::Read,
         PermissionMode::AcceptEdits => Step::Edit,
-        // A model decides which calls pass.
+        // In mode `auto`, a model decides which calls are allowed.
         PermissionMode::Auto | PermissionMode::BypassPermissions => Step::Full,
     })
 }

@@ -1,6 +1,7 @@
 //! Checkpoints, for the new instance that continues an attempt.
 //!
-//! A missing or unreadable checkpoint only costs time: the output is read again from its beginning.
+//! A missing or unreadable checkpoint only costs time, because the output is then read again from
+//! its beginning.
 
 use claudine_plugin_sdk::warn;
 use serde::{Deserialize, Serialize};
@@ -24,8 +25,8 @@ impl Checkpoint {
         }
     }
 
-    /// The stored checkpoint if it belongs to this child, or else one at the beginning of the
-    /// child's output.
+    /// The stored checkpoint if it belongs to this child. Otherwise a checkpoint at the beginning
+    /// of the child's output.
     pub(crate) fn read(state: &[u8], child: usize) -> Self {
         if state.is_empty() {
             return Self::of_child(child);
@@ -56,7 +57,7 @@ mod tests {
     use crate::transcript::tests::{fixture, read};
 
     #[test]
-    fn checkpoint_belongs_to_one_child() {
+    fn checkpoint_of_another_child_is_not_used() {
         let (transcript, _) = read(fixture!("text"));
         let bytes = Checkpoint {
             child: 1,

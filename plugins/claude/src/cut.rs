@@ -1,5 +1,6 @@
-//! Completes a line that was cut for its length. The text of a result may be of any length, and the
-//! rest of the result stands before it.
+//! Completes a line that was cut because of its length. The text of a result may have any length,
+//! and the other fields of the result come before the text, so the beginning of the line contains
+//! them.
 
 /// Completes a JSON document that is cut inside a string: closes the string and everything around
 /// it. Returns `None` if the document is cut elsewhere.
@@ -7,7 +8,7 @@ pub(crate) fn closed(beginning: &[u8]) -> Option<Vec<u8>> {
     let mut open = Vec::new();
     let mut text_since = None;
     let mut escape_since = None;
-    // Half of a surrogate pair is useless alone.
+    // Half of a surrogate pair is not a character, so it is removed.
     let mut half_since = None;
     let mut at = 0;
     while let Some(byte) = beginning.get(at) {

@@ -1,9 +1,8 @@
 //! Turns Claude Code's output into items for people.
 //!
-//! These are the lines from which the outcome is derived, but more of each is used: the agent's
-//! text and the results of its tools. Lines that are not events, and events in an unknown format,
-//! are shown unchanged rather than dropped. Events of types that are unknown or tell people nothing
-//! are skipped.
+//! The outcome is derived from the same lines, but items also use the agent's text and the results
+//! of its tools. Lines that are not events, and events in an unknown format, are shown unchanged
+//! rather than dropped. Events of types that are unknown or tell people nothing are skipped.
 
 use claudine_plugin_sdk::process::Line;
 use claudine_plugin_sdk::{Item, ItemKind};
@@ -33,7 +32,7 @@ pub(crate) fn of_line(line: &Line) -> Vec<Item> {
 
 fn of_event(event: Event) -> Vec<Item> {
     match event {
-        // A subagent's steps would hide the agent's own.
+        // Messages of a subagent are left out, because they would hide the agent's own steps.
         Event::Assistant(message) if message.parent_tool_use_id.is_some() => Vec::new(),
         Event::Assistant(message) => of_message(message),
         Event::Retry(retry) => vec![Item::new(ItemKind::Error, phase::of_retry(&retry))],
@@ -121,7 +120,8 @@ fn of_verdict(verdict: &Verdict) -> Vec<Item> {
         .model_usage_since_last_result
         .as_ref()
         .map(|usage| usage.values().map(|model| model.cost_usd).sum());
-    // Versions without this field report the cost of the run, and have one result each.
+    // Versions of Claude Code without this field report the cost of the run, and print one result
+    // per run.
     let spent = spent.or(verdict.total_cost_usd);
     if let Some(usd) = spent.filter(|usd| *usd > 0.0) {
         let item = Item::new(ItemKind::Cost, format!("{usd:.4} USD"));
@@ -138,7 +138,8 @@ mod tests {
     use crate::transcript::LONGEST_LINE_BYTES;
     use crate::transcript::tests::fixture;
 
-    /// Reads a recorded run in pieces of this length, as lines of kind, tool and text.
+    /// Reads a recorded run in pieces of this length. Returns a line with kind, tool and text for
+    /// each item.
     fn read(recorded: &str, piece_bytes: usize) -> Vec<String> {
         let (mut state, mut lines) = (Vec::new(), Vec::new());
         let pieces = recorded.as_bytes().chunks(piece_bytes);

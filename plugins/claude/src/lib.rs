@@ -5,8 +5,8 @@
 //! of the command line (measured with [`KNOWN_VERSION`]), and reports a version that behaves
 //! differently.
 //!
-//! The executor keeps no conversation, credentials or account: the host knows from the manifest's
-//! `[account]` where logins are, and applies usage limits to other tasks.
+//! The executor stores no conversation, credentials or account. The host reads in the manifest's
+//! `[account]` where logins are, and applies a usage limit to the other tasks of the account.
 
 mod attempt;
 mod authority;
@@ -105,7 +105,8 @@ impl Executor for Claude {
         Attempt { task, config, ctx }.resume(&state).await
     }
 
-    // The default of `stop` is kept: the host signals the agent by the manifest's steps, INT first.
+    // The default of `stop` is kept, because the host sends the agent the signals that the manifest
+    // lists, INT first.
 }
 
 /// Parses output such as `2.1.330 (Claude Code)`.
@@ -140,7 +141,7 @@ fn health(output: &Captured) -> Health {
     }
 }
 
-/// Whether a version is older than another; false if it is not a list of numbers.
+/// Whether a version is older than another; false if one of the two is not a list of numbers.
 fn is_older(version: &str, than: &str) -> bool {
     let numbers = |text: &str| -> Option<Vec<u64>> {
         text.split('.').map(|part| part.parse().ok()).collect()

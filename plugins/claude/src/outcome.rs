@@ -1,9 +1,9 @@
 //! Derives the outcome of an attempt from the output of Claude Code and the end of its process.
 //!
-//! `is_error` comes first: every API failure also says `subtype: success`. The exit code decides
-//! nothing: it is 0 after an interrupt and 143 after TERM, and a run that has printed its result
-//! may be ended by force. The host knows who asked for a stop; it turns the outcome of a stopped
-//! attempt into `cancelled` or `timed_out`.
+//! `is_error` is checked first, because every API failure also says `subtype: success`. The exit
+//! code decides nothing, because it is 0 after an interrupt and 143 after TERM, and because a run
+//! that has printed its result may be ended by force. The host knows who requested a stop, so the
+//! host turns the outcome of a stopped attempt into `cancelled` or `timed_out`.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const MOST_DENIALS: usize = 50;
 /// Length limit of a denied tool's input, which may be a whole file.
 const LONGEST_DENIED_INPUT_BYTES: usize = 4096;
 
-/// Everything besides the transcript that the outcome is derived from.
+/// The facts, besides the transcript, from which the outcome is derived.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     pub(crate) status: ExitStatus,
@@ -123,7 +123,8 @@ fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
         (_, "prompt_too_long" | "blocking_limit" | "image_error", _) => Class::Invalid,
         (_, "max_turns", _) => Class::MaxTurns,
         (_, "budget_exhausted", _) => Class::Budget,
-        // A stop by the host does not get here: someone else has interrupted the agent.
+        // This outcome only counts if the host did not stop the attempt, so somebody else has
+        // interrupted the agent.
         (_, "aborted_tools" | "aborted_streaming", _) => Class::Signal,
         (Some(401 | 403), ..) | (_, _, Some("authentication_failed" | "billing_error")) => {
             Class::Auth
@@ -303,10 +304,11 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         })
 }
 
-/// Part of the total that was spent before this process, for versions that do not report this part.
-/// A total may be the session's or the process's own: it is the session's if its tokens include
-/// both this run's and the earlier ones. If that is unclear, everything counts as new: a budget is
-/// better met too early than too late.
+/// Part of the reported total that was spent before this process, for versions of Claude Code that
+/// do not report this part. The total may be that of the session or that of the process. It is that
+/// of the session if its tokens include both the tokens of this run and the earlier tokens. If this
+/// is unclear, the whole total counts as new, because it is better to reach a budget too early than
+/// too late.
 fn cost_before(verdict: &Verdict, earlier: &Earlier) -> f64 {
     let (Some(total), Some(before)) = (verdict.total_cost_usd, earlier.total_cost_usd) else {
         return 0.0;

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::Config;
 
-/// Claude Code refuses more than 10 MB on standard input, and only after its start.
+/// Claude Code refuses more than 10 MB on standard input, but only after it has started.
 const LARGEST_PROMPT_BYTES: usize = 10_000_000;
 
-/// Linux limits each argument to 128 KiB; the system prompt is one.
+/// The system prompt is passed as an argument, and Linux limits each argument to 128 KiB.
 const LARGEST_SYSTEM_PROMPT_BYTES: usize = 100 * 1024;
 
 /// Options that the executor sets itself, each with the reason.

@@ -1,10 +1,11 @@
 //! How an attempt begins: in a session of its own, or in an existing one.
 //!
 //! After an infrastructure failure the session is resumed with a request to continue. The session
-//! contains the prompt: Claude Code writes session and prompt together, about 20 ms after its first
-//! request. Before that there is no session, and the attempt falls back to a fresh one. After other
-//! failures the attempt starts afresh, because the conversation itself has led to them, unless a
-//! user resumes the task.
+//! contains the prompt, because Claude Code writes session and prompt together, about 20 ms after
+//! its first request. If the failure came before that, there is no session, and the attempt begins
+//! a fresh one. After any other failure the attempt begins a fresh session too, because the
+//! conversation itself has led to the failure. However, if a user resumes the task, its session is
+//! resumed after any failure.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
@@ -46,7 +47,7 @@ pub(crate) enum Start {
     Again { session_id: String, say: String },
 }
 
-/// Outputs of an attempt that the next one reads.
+/// Outputs of an attempt that the next attempt reads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Earlier {
@@ -171,8 +172,8 @@ impl Start {
     }
 }
 
-/// Whether the conversation is still good after this failure. A conversation that ran out of budget
-/// can continue once there is more budget.
+/// Whether the conversation can be continued after this failure. A conversation that ran out of
+/// budget can continue once there is more budget.
 fn is_infrastructure(class: &Class) -> bool {
     matches!(
         class,

@@ -20,7 +20,7 @@ pub(crate) enum Event {
     Retry(Retry),
     RateLimit(RateLimitInfo),
     Result(Box<Verdict>),
-    /// An event without effect here.
+    /// An event that this plugin ignores.
     Other,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Assistant {
     pub(crate) message: Message,
     /// Set if the message is from a subagent.
     pub(crate) parent_tool_use_id: Option<String>,
-    /// Kind of API failure that this message reports.
+    /// Kind of API failure, if this message reports one.
     pub(crate) error: Option<String>,
 }
 
@@ -127,7 +127,8 @@ struct RateLimitEvent {
     rate_limit_info: RateLimitInfo,
 }
 
-/// State of the account. The event alone is no limit: it also comes with `status` `allowed`.
+/// State of the account. The event alone does not mean that a limit is reached, because it also
+/// comes with `status` `allowed`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RateLimitInfo {

@@ -1,8 +1,8 @@
 //! Facts about a run of Claude Code so far.
 //!
 //! A transcript reads the lines of one process in order and keeps the few facts that the outcome
-//! needs. Everything except results is small and goes into checkpoints. A checkpoint never lies
-//! after a result, so results are read again rather than stored.
+//! needs. Everything except results is small and goes into checkpoints. The offset of a checkpoint
+//! is never after a result, so results are read again rather than stored.
 
 use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,8 @@ use crate::{cut, phase};
 /// beginning is read.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
-/// Limit of the stored tools: MCP servers bring any number of tools, and a checkpoint is bounded.
+/// Maximum number of stored tools, because MCP servers add any number of tools, and the size of a
+/// checkpoint is limited.
 const MOST_TOOLS: usize = 256;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub(crate) struct Transcript {
     pub(crate) answered: bool,
     /// Kind of the last API failure.
     pub(crate) api_fault: Option<String>,
-    /// The account's usage limit, while the latest report was a refusal.
+    /// The account's usage limit, if the latest report of the account's state was a refusal.
     pub(crate) limit: Option<Limit>,
     /// Number of lines that are longer than the limit or are not events.
     pub(crate) lines_skipped: u64,
@@ -78,7 +79,7 @@ pub(crate) enum Note {
     Phase(String),
     /// A result: from here on the process has little left to do.
     Ended,
-    /// Something that this plugin does not know.
+    /// Output that this plugin does not know.
     Odd(String),
 }
 
@@ -108,7 +109,8 @@ impl Transcript {
                 self.answered |= message.error.is_none();
                 self.api_fault = message.error;
                 match message.parent_tool_use_id {
-                    // A subagent's steps would hide the agent's own.
+                    // Messages of a subagent are left out, because they would hide the agent's own
+                    // steps.
                     Some(_) => Note::Nothing,
                     None => phase::of_message(&message.message.content)
                         .map_or(Note::Nothing, Note::Phase),
@@ -128,8 +130,8 @@ impl Transcript {
         self.results.last.is_some() || self.results.misread.is_some()
     }
 
-    /// The message if there was no session to resume. This case is recognised by its form, and not
-    /// by its words: an error before the session could begin, and no turn.
+    /// The error message, if there was no session to resume. This case is recognised by its form
+    /// (an error before the session began, and no turn), and not by the words of the message.
     pub(crate) fn no_session(&self) -> Option<String> {
         let verdict = self.results.last.as_ref()?;
         let is_it = self.session_id.is_none()
@@ -188,7 +190,8 @@ impl Transcript {
     }
 }
 
-/// Parses a result from the beginning of its line: its end state is known, and part of its text.
+/// Parses a result of which only the beginning of the line was read. The parsed result has all
+/// fields before the text, and the beginning of the text.
 fn result_of_cut(line: &Line) -> Option<Verdict> {
     let closed = cut::closed(&line.bytes)?;
     let Ok(Event::Result(mut verdict)) = stream::parse(&closed) else {
@@ -305,7 +308,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn allowed_request_is_not_a_limit() {
+    fn report_of_an_allowed_request_sets_no_usage_limit() {
         assert_eq!(read(fixture!("oauth_allowed")).0.limit, None);
         assert_eq!(
             read(fixture!("usage_limit")).0.limit,
@@ -353,7 +356,7 @@ pub(crate) mod tests {
         let text = "It is … [5000000 more bytes are in the log]";
         assert_eq!(verdict.result.as_deref(), Some(text));
         assert!(transcript.has_result() && transcript.results.is_at_rest);
-        // Half of any other line has no effect.
+        // The beginning of any other line has no effect.
         let mut half = line(r#"{"type":"system","subtype":"init","session_id":"s"#);
         half.length_bytes = 5 << 20;
         assert!(matches!(transcript.take(&half), Note::Odd(_)));

@@ -1,8 +1,8 @@
-//! An executor that follows a script: the basis of all tests around executors.
+//! An executor that follows a script, for tests of the host.
 //!
 //! The steps of the script run in order. A checkpoint remembers the next step, and `resume`
-//! continues there. The n-th child of the attempt always belongs to the n-th step that starts one,
-//! so a repeated step takes up the child it had started, as a careful executor would.
+//! continues there. The n-th child of the attempt always belongs to the n-th step that starts a
+//! child. So a repeated step finds the child that it started before, as in a careful executor.
 
 mod misbehave;
 mod script;
@@ -159,7 +159,7 @@ impl Attempt {
         }
     }
 
-    /// The next child: the one that an earlier run of this step started, or a new one.
+    /// Takes the next child: the child that an earlier run of this step started, or a new child.
     async fn child(&mut self, command: Command, wait: bool) -> Result<(), Failure> {
         let child = if let Some(child) = self.children.get(self.used) {
             child.clone()
@@ -175,8 +175,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// The next child, fed by this instance. A child that an earlier run of this step started is
-    /// only waited for.
+    /// Starts the next child and writes its input. If an earlier run of this step has already
+    /// started the child, only waits for it.
     async fn feed(&mut self, feed: &Feed) -> Result<(), Failure> {
         if self.children.get(self.used).is_some() {
             return self.child(feed.command(), true).await;

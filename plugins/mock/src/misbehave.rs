@@ -21,7 +21,7 @@ pub(crate) fn spin() -> ! {
     }
 }
 
-/// Allocates memory until there is none left, which is a trap.
+/// Allocates memory until no memory is left, which causes a trap.
 pub(crate) fn eat_memory() -> ! {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     loop {

@@ -25,7 +25,7 @@ pub(crate) struct Script {
     /// The outcome. If it is missing, the outcome of the last child that was waited for, or else
     /// success.
     outcome: Option<End>,
-    /// The failure with which the attempt ends instead.
+    /// The failure with which the attempt ends instead of an outcome.
     fail: Option<Fail>,
     /// From this attempt on, `outcome` and `fail` are ignored.
     succeed_from_attempt: Option<u32>,
@@ -61,15 +61,15 @@ pub(crate) enum Step {
     Stdout(String),
     Stderr(String),
     Spawn(Spawn),
-    /// Starts a child and streams its input; the output `fed_bytes` counts the bytes that were
-    /// taken.
+    /// Starts a child and streams its input. The output `fed_bytes` is the number of bytes that the
+    /// child's input accepted.
     Feed(Feed),
     /// Reads the previous child's output through the guest; the output `read_bytes` counts the
     /// bytes.
     Read(Channel),
     Progress(Progress),
     Alive(bool),
-    /// Stores a checkpoint with this text: this step is done.
+    /// Stores a checkpoint with this text. A resumed attempt continues after this step.
     Checkpoint(String),
     Log(String),
     LogFlood(u32),
@@ -106,7 +106,7 @@ pub(crate) struct Spawn {
     cwd: Option<String>,
 }
 
-/// Byte `n` of the input is `n % 251`.
+/// Input for a child. Byte `n` of the input is `n % 251`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Feed {
@@ -122,7 +122,8 @@ fn usual_piece_bytes() -> u64 {
     64 << 10
 }
 
-/// The step after everything was written. Except for `trap`, the child is waited for in the end.
+/// The action after the whole input was written. For all actions except `trap`, the step then waits
+/// for the child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Then {
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_survives_its_text_form() {
+    fn checkpoint_is_unchanged_by_conversion_to_text_and_back() {
         let text = Checkpoint {
             next_step: 4,
             note: "half \"way\"".to_owned(),

@@ -25,9 +25,9 @@ impl Executor for Shell {
         draft.spec.work().err().unwrap_or_default()
     }
 
-    // The defaults of the other functions fit: `authority`, since a command may do anything that
-    // the user may do; `transcript`, which shows the output unchanged; `resume`, which waits for
-    // the one child and takes its exit status, as here.
+    // Three functions keep their defaults: `authority`, because a command may do anything that the
+    // user may do; `transcript`, which shows the output unchanged; and `resume`, which waits for
+    // the one child and returns its exit status, as `run` does.
     async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
         let work = task.spec.work().map_err(first)?;
         Ok(command(work).spawn().await?.wait().await?.into())
@@ -56,8 +56,8 @@ fn command(work: Work<'_>) -> Command {
     }
 }
 
-/// The host starts nothing that `validate` refused, so this is needed only for a host that does not
-/// call `validate`.
+/// The first issue as a failure. The host starts no task that `validate` refused, so this is needed
+/// only for a host that does not call `validate`.
 fn first(issues: Vec<Issue>) -> Failure {
     let issue = issues
         .into_iter()

@@ -3,14 +3,14 @@
 use claudine_plugin_sdk::Issue;
 use serde::Deserialize;
 
-/// Scripts up to this length are an argument. Linux allows 128 KiB; the margin is for systems that
-/// allow less.
+/// Scripts up to this length are passed as an argument. Linux allows 128 KiB; the margin is for
+/// systems that allow less.
 const LONGEST_ARGUMENT_SCRIPT_BYTES: usize = 100 * 1024;
 
 /// The kernel's limit for one argument (`MAX_ARG_STRLEN`), its final NUL included.
 const ARGUMENT_LIMIT_BYTES: usize = 128 * 1024;
 
-/// Shells that can be named; any other must be an absolute path.
+/// Shells that can be given by name. Any other shell must be given by its absolute path.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ksh", "zsh", "fish"];
 
 #[derive(Debug, Deserialize)]
@@ -128,9 +128,10 @@ impl Spec {
     }
 }
 
-/// A long script, preceded by a command that takes the script itself off standard input. The
-/// command is on the script's first line, so that line numbers stay correct. fish has no such
-/// command, and an unknown shell may have none, so a script for them may read itself.
+/// A long script, preceded by a command that replaces standard input, which is the script itself,
+/// with an empty one. The command is on the script's first line, so that line numbers stay correct.
+/// For fish, which has no such command, and for unknown shells, which may have none, the script is
+/// unchanged, and the commands in it may read the script as their input.
 fn with_empty_stdin(shell: &str, script: &str) -> String {
     let name = shell.rsplit('/').next().unwrap_or(shell);
     if SHELLS.contains(&name) && name != "fish" {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn script_is_an_argument_or_a_file_by_its_length() {
+    fn short_script_is_an_argument_and_long_script_is_a_file() {
         accepted(
             json!({"script": "echo $0", "shell": "bash", "stdin": ""}),
             Work::ShortScript {

@@ -1,4 +1,5 @@
-//! `cargo xtask bench --against BINARY`: the same figures for two binaries, in interleaved pairs.
+//! `cargo xtask bench --against BINARY`: measures the same figures for two binaries, in interleaved
+//! pairs.
 //!
 //! Each pair measures both sides one after the other, and every second pair begins with the other
 //! side, so that disturbances affect both. The result is the median ratio of the pairs. Each figure
@@ -37,7 +38,7 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(bench: &'a Bench, binary: &Path, slots: &str) -> Result<Self> {
         let trial = Trial::new(binary, &[("CLAUDINE_SLOTS", slots)])?;
-        // The first task has the plugins compiled and a supervisor started.
+        // The first task makes the host compile the plugins and start a supervisor.
         trial.output(["run", "--wait", "--", "true"])?;
         Ok(Self {
             bench,
@@ -86,9 +87,9 @@ const COMPARISONS: &[Comparison] = &[
     Comparison {
         name: "tasks",
         figures: &[
-            ("1,000 × true, two at a time, a task", "µs"),
-            ("a chain of 200 × true, a task", "µs"),
-            ("1 → 1,000 → 1 × true, a task", "µs"),
+            ("1,000 × true, two at a time, per task", "µs"),
+            ("a chain of 200 × true, per task", "µs"),
+            ("1 → 1,000 → 1 × true, per task", "µs"),
         ],
         slots: "2",
         prepare: |_| Ok(()),
@@ -97,8 +98,8 @@ const COMPARISONS: &[Comparison] = &[
     Comparison {
         name: "noop",
         figures: &[
-            ("no-op, a request each by 16 callers, a task", "µs"),
-            ("no-op, 500 in a request, a task", "µs"),
+            ("no-op, a request each by 16 callers, per task", "µs"),
+            ("no-op, 500 in a request, per task", "µs"),
         ],
         slots: "64",
         prepare: |_| Ok(()),
@@ -110,7 +111,8 @@ const COMPARISONS: &[Comparison] = &[
         slots: "2",
         prepare: |_| Ok(()),
         measure: |side| {
-            // A new host for each measurement, so that the output of earlier ones is off the disk.
+            // A new host for each measurement, so that the output of earlier measurements is
+            // removed from the disk.
             let side = side.fresh("2")?;
             Ok(vec![output::captured(
                 &side.trial,
@@ -157,7 +159,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "graph",
         figures: &[
             ("a graph of 20,000 tasks accepted", "ms"),
-            ("memory of that host, a task", "KiB"),
+            ("memory of that host, per task", "KiB"),
             ("first answer of the next host", "ms"),
         ],
         slots: "1",

@@ -75,8 +75,8 @@ fn reaped(pid: u32) -> Result<f64> {
     times(pid, 13)
 }
 
-/// Two adjacent fields of `/proc/PID/stat`, user and system time in ticks, counted after the
-/// command's name.
+/// Sum, in seconds, of two adjacent fields of `/proc/PID/stat`: user and system time. Field 0 is
+/// the first one after the command's name.
 fn times(pid: u32, field: usize) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} is gone"))?;

@@ -133,9 +133,9 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
         table.figure(what, median(figures), unit, Target::AtMost(target));
     };
     figure("accepted, on disk", &taken, "s", 5.0);
-    figure("memory of that host, a task", &after, "KiB", 1.5);
+    figure("memory of that host, per task", &after, "KiB", 1.5);
     figure("first answer of the next host", &loaded, "s", 2.0);
-    figure("memory of that host, a task", &again, "KiB", 1.5);
+    figure("memory of that host, per task", &again, "KiB", 1.5);
     Ok(())
 }
 
@@ -171,7 +171,7 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     })
 }
 
-/// Each task depends on up to ten earlier ones, scattered by a fixed rule.
+/// Tasks of which each depends on up to ten earlier tasks, which a fixed rule chooses.
 fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
     for number in 0..tasks_in_all {
@@ -261,7 +261,8 @@ pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> 
             (task["phase"] == "live").then_some(())
         })?;
     }
-    // All guests share the pages of their plugin.
+    // Proportional memory (PSS) counts the pages of the plugin only once, although all guests share
+    // them.
     let full = host::pss_kib(trial.host_pid()?)?;
     Ok((full - empty) / count as f64)
 }

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A4  the host");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
-    // The first start of a host has the plugins compiled, once.
+    // The first host that starts compiles the plugins. Later hosts need not.
     trial.output(["list"])?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut pueue_kib = None;
@@ -102,7 +102,7 @@ fn on_a_processor(pid: u32) -> Result<f64> {
 }
 
 fn idle(trial: &Trial, pueue_kib: Option<f64>, table: &mut Table) -> Result<()> {
-    // The task has a supervisor started.
+    // This task makes the host start a supervisor.
     trial.output(["run", "--wait", "--", "true"])?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
     let wake_ups = || {

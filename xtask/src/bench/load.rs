@@ -80,10 +80,10 @@ pub(crate) fn submit_many(
     })
 }
 
-/// Waits until all of these tasks have ended; fails unless all succeeded.
+/// Waits until all of these tasks have ended; fails if one of them did not succeed.
 pub(crate) fn all_succeed(connection: &mut Connection, ids: &[String]) -> Result<()> {
-    // The last task is waited for first: tasks end roughly in order, so waiting for the earlier
-    // ones takes no time.
+    // Waits for the last task first. Tasks end roughly in order, so waiting for the earlier tasks
+    // then takes no time.
     for id in ids.iter().rev() {
         let task = wait(connection, id)?;
         ensure!(

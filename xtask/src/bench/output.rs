@@ -31,7 +31,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
     let work = trial.work();
     write_lines(&work.join("big"), 1_000_000)?;
-    // The first run does one-time work, so that it does not count in the memory read below.
+    // This first run does all one-time work, so that the memory for it does not count in the growth
+    // below.
     captured(&trial, CAT, BYTES)?;
     write_lines(&work.join("big"), BYTES)?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();

@@ -30,7 +30,7 @@ pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> 
     fs::write(dir.path().join("Makefile"), makefile)?;
     fs::write(dir.path().join("build.ninja"), ninja)?;
     let xargs = format!("seq {count} | xargs -P 2 -n 1 true");
-    // Waits for the last two jobs, since the last may end before the second last.
+    // Waits for the last two jobs, because the last job may end before the second last.
     let tsp = format!(
         "tsp -S 2; for i in $(seq {count}); do tsp true; done > all; for i in $(tail -2 all); do tsp -w $i; done; tsp -K"
     );

@@ -113,7 +113,8 @@ impl<'a> Latencies<'a> {
 
     pub(super) fn of_list(&self, claudine: &str, trial: &Trial) -> Result<f64> {
         let data_dir = trial.data_dir().display().to_string();
-        // The list is limited, so that tasks that other measurements have left add nothing.
+        // The list is limited, so that tasks that other measurements have left do not add to the
+        // time.
         self.of(&[claudine, "--data-dir", &data_dir, "list", "--limit", "20"])
     }
 

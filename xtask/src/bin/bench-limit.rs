@@ -1,6 +1,6 @@
-//! The baselines with which `cargo xtask bench` compares Claudine: what the same work costs without
-//! Claudine. Also the measurements whose own cost must be small. This is a separate program so that
-//! it is compiled with optimisation and forks from a small process.
+//! The baselines with which `cargo xtask bench` compares Claudine: the cost of the same work
+//! without Claudine. The program also makes the measurements whose own cost must be small. It is
+//! separate from `xtask` so that it is compiled with optimisation and forks from a small process.
 //!
 //! Each command prints one number, in microseconds, except `echo-server`, which `echo` starts.
 

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: all checks, the cheapest first. Each stage has a heading and a time; a table
 //! of all stages and the test runner's summary come last.
 //!
-//! After a failed stage the later stages still run, unless they need its result: whoever waits for
-//! the checks wants to see all failures.
+//! After a failed stage, all later stages that do not need its result still run, because people who
+//! wait for the checks want to see all failures.
 //!
 //! The whole workspace with its tests is compiled as one selection of packages. A separate
 //! selection for the binary would give its dependencies other features, so that they would be
@@ -89,7 +89,8 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
 fn compile() -> Result<usize> {
     let mut warnings = 0;
     run_watching(&mut workspace("build", "--all-targets"), |line| {
-        // Cargo's own summary line counts the warnings of a package again.
+        // Cargo's own summary line of a package, which repeats the number of its warnings, is not
+        // counted.
         if line.starts_with("warning: ") && !line.starts_with("warning: `") {
             warnings += 1;
         }
@@ -112,8 +113,8 @@ pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     cargo
 }
 
-/// Number of tests that run at once. More than there are cores, because a test of a host waits for
-/// other processes a fifth of its time.
+/// Number of tests that run at once. It is higher than the number of cores, because a test of a
+/// host spends a fifth of its time waiting for other processes.
 fn threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores + cores.div_ceil(2)

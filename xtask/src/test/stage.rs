@@ -18,7 +18,7 @@ struct Stage {
 }
 
 impl Stages {
-    /// Runs one stage; returns its result, unless it failed.
+    /// Runs one stage; returns its result, or `None` if the stage failed.
     pub(crate) fn run<T>(
         &mut self,
         name: &'static str,
@@ -43,7 +43,7 @@ impl Stages {
         made
     }
 
-    /// Notes a check that cannot be made on this machine, so that the table says so.
+    /// Adds a check that cannot be made on this machine to the table.
     pub(crate) fn leave_out(&mut self, what: &'static str) {
         eprintln!("=== SKIPPED: {what} ===");
         self.left_out.push(what);

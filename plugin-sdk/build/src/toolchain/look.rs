@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use super::{TARGET, Toolchain};
 
-/// Debian's Rust: another Rust on the PATH has no matching source of the standard library.
+/// Debian's Rust, by its full path, because another Rust on the PATH would have no matching source
+/// of the standard library.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
 /// The Rust in use, if it has the target.
@@ -161,7 +162,8 @@ fn output(command: &mut Command) -> Result<String, String> {
     })
 }
 
-/// The line that tells the reason in rustup's or apt's output: the first error, else the last line.
+/// The line of rustup's or apt's output that gives the reason: the first error, or the last line if
+/// there is no error.
 fn first_error(talk: &str) -> Option<&str> {
     let error = |line: &&str| line.starts_with("error:") || line.starts_with("E: ");
     let mut lines = talk.lines().map(str::trim).filter(|line| !line.is_empty());
