@@ -349,7 +349,13 @@ mod tests {
     fn states_limited_to_a_status_keep_their_phases() {
         for task in tasks() {
             let status = Status::of(&task);
-            for text in ["preparing,ready", "live,failed", "running,live", "active", "done"] {
+            for text in [
+                "preparing,ready",
+                "live,failed",
+                "running,live",
+                "active",
+                "done",
+            ] {
                 let states = parse(text).unwrap();
                 if states.may_be(status) {
                     let limited = states.only(status);
