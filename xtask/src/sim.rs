@@ -6,28 +6,32 @@
 //! checked: see `host/domain/src/tests/world/check.rs`. A history that breaks an invariant is
 //! shrunk, printed and kept in `host/domain/proptest-regressions`; later runs try it first.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 
 use crate::program::{cargo, run as run_command};
 
-/// Default number of histories per profile in `cargo xtask sim`.
+/// Default number of histories of each kind in `cargo xtask sim`.
 const HISTORIES: u32 = 20_000;
 /// Kinds of histories: one kind with every event, and kinds that concentrate on events that often
 /// fail together.
-const PROFILES: [&str; 3] = [
+const KINDS: [&str; 3] = [
     "tests::history::any_history_keeps_the_rules",
     "tests::history::history_of_retries_holds_and_groups_keeps_the_rules",
     "tests::history::history_of_parents_and_waits_keeps_the_rules",
 ];
-/// Number of histories per profile in `cargo xtask test`.
-pub(crate) const HISTORIES_IN_TESTS: u32 = 2_000;
+/// Number of histories of each kind in `cargo xtask test`, whose build is not optimised: to compile
+/// an optimised one takes longer than these histories.
+const HISTORIES_IN_TESTS: u32 = 500;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
-        [] => histories(HISTORIES),
-        [number] => histories(
+        [] => optimised(HISTORIES),
+        [number] => optimised(
             number
                 .parse()
                 .context("the number of histories is a whole number")?,
@@ -39,14 +43,23 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
 }
 
-pub(crate) fn histories(count: u32) -> Result<()> {
-    let selection = "test --quiet --profile sim --package claudine-domain --lib";
-    run_command(cargo(selection.split(' ')).arg("--no-run"))?;
+fn optimised(count: u32) -> Result<()> {
+    histories(count, || {
+        cargo("test --quiet --profile sim --package claudine-domain --lib".split(' '))
+    })
+}
+
+/// Runs a small number of histories in the build of the tests. `tests` makes a command that tests
+/// the whole workspace.
+pub(crate) fn in_tests(tests: impl Fn() -> Command) -> Result<()> {
+    histories(HISTORIES_IN_TESTS, tests)
+}
+
+fn histories(count: u32, tests: impl Fn() -> Command) -> Result<()> {
+    run_command(tests().arg("--no-run"))?;
     let before = time_of_children()?;
-    let mut histories = cargo(selection.split(' '));
-    histories
-        .args(["--", "--exact", "--nocapture"])
-        .args(PROFILES);
+    let mut histories = tests();
+    histories.args(["--", "--exact", "--nocapture"]).args(KINDS);
     histories.env("PROPTEST_CASES", count.to_string());
     let lived = histories
         .stderr(Stdio::inherit())
@@ -60,7 +73,7 @@ pub(crate) fn histories(count: u32) -> Result<()> {
              `cargo xtask sim 1` runs it again"
         );
     }
-    // Each profile prints the total number of steps when it ends.
+    // Each kind prints the total number of steps when it ends.
     let steps = told
         .lines()
         .filter_map(|line| line.strip_suffix(" steps"))
@@ -69,7 +82,7 @@ pub(crate) fn histories(count: u32) -> Result<()> {
         .context("the tests do not print their number of steps")?;
     let seconds = took.as_secs_f64();
     println!(
-        "{count} histories of each profile, {steps} steps in {seconds:.1} s of one core: {:.0} steps a second",
+        "{count} histories of each kind, {steps} steps in {seconds:.1} s of one core: {:.0} steps a second",
         steps / seconds
     );
     Ok(())

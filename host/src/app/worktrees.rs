@@ -26,7 +26,7 @@ use crate::{
     command::supervised_by,
     environment::Kept,
     git::Git,
-    worktree::{Also, Found, Planned, Wish, WorktreeError, plan, refuse_taken, stem_of},
+    worktree::{Also, Found, Planned, Wish, WorktreeError, refuse_taken, stem_of},
 };
 
 /// Maximum number of tasks with a worktree in a request.
@@ -124,7 +124,7 @@ impl Host {
         wish: &Wish,
         idempotency: Option<&Idempotency>,
     ) -> Result<Planned, AppError> {
-        let planned = plan(git, wish).await?;
+        let planned = self.worktrees.plan(git, wish).await?;
         if !self.was_taken_on(&planned.worktree, idempotency).await? {
             refuse_taken(git, &planned.worktree).await?;
         }

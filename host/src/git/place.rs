@@ -9,6 +9,12 @@ use std::{
 
 use super::{At, Git, GitError, spec::Spec};
 
+// The questions to `git rev-parse`.
+const COMMON_DIR: &str = "--git-common-dir";
+const GIT_DIR: &str = "--git-dir";
+const TOP: &str = "--show-toplevel";
+const PREFIX: &str = "--show-prefix";
+
 /// The place of a directory in a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
@@ -34,12 +40,28 @@ impl Place {
 impl Git {
     /// Looks up the place of this directory.
     pub(crate) async fn place(&self) -> Result<Place, GitError> {
-        // Git is asked separately for each path, because a path may contain a line end.
+        let questions = [COMMON_DIR, GIT_DIR, TOP, PREFIX];
+        let spec = Spec::reads(["rev-parse", "--path-format=absolute"]);
+        let finished = self
+            .run(&questions.into_iter().fold(spec, Spec::arg))
+            .await?;
+        let lines: Vec<&[u8]> = finished.stdout.split(|byte| *byte == b'\n').collect();
+        if let (true, [repository, git_dir, top, inside, []]) =
+            (finished.status.success(), lines.as_slice())
+        {
+            return Ok(Place {
+                repository: path_of(repository),
+                git_dir: path_of(git_dir),
+                top: path_of(top),
+                inside: path_of(inside.strip_suffix(b"/").unwrap_or(inside)),
+            });
+        }
+        // A path contains a line end, or there is an error, which names its question.
         Ok(Place {
-            repository: self.path("--git-common-dir").await?,
-            git_dir: self.path("--git-dir").await?,
-            top: self.path("--show-toplevel").await?,
-            inside: self.path("--show-prefix").await?,
+            repository: self.path(COMMON_DIR).await?,
+            git_dir: self.path(GIT_DIR).await?,
+            top: self.path(TOP).await?,
+            inside: self.path(PREFIX).await?,
         })
     }
 
@@ -47,7 +69,15 @@ impl Git {
     pub(super) async fn common_dir(&self) -> Result<PathBuf, GitError> {
         match &self.at {
             At::Repository(dir) => Ok(dir.clone()),
-            At::Checkout(_) => self.path("--git-common-dir").await,
+            At::Checkout(_) => self.path(COMMON_DIR).await,
+        }
+    }
+
+    /// The directory with the refs, the index and the state of this checkout.
+    pub(super) async fn git_dir(&self) -> Result<PathBuf, GitError> {
+        match &self.at {
+            At::Repository(dir) => Ok(dir.clone()),
+            At::Checkout(_) => self.path(GIT_DIR).await,
         }
     }
 
@@ -57,10 +87,10 @@ impl Git {
         if output.last() == Some(&b'\n') {
             output.pop();
         }
-        if which == "--show-prefix" && output.last() == Some(&b'/') {
+        if which == PREFIX && output.last() == Some(&b'/') {
             output.pop();
         }
-        Ok(OsString::from_vec(output).into())
+        Ok(path_of(&output))
     }
 
     /// The place of a directory that should be a worktree of this repository. Fails if git takes
@@ -88,6 +118,10 @@ impl Git {
             top: place.top,
         })
     }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsString::from_vec(bytes.to_vec()).into()
 }
 
 /// Whether a directory itself is the top of its checkout, and is not a link to the top.

@@ -191,6 +191,9 @@ impl Git {
         older: &Commit,
         newer: &Commit,
     ) -> Result<bool, GitError> {
+        if older == newer {
+            return Ok(true);
+        }
         let arguments = ["merge-base", "--is-ancestor", older.hash(), newer.hash()];
         let spec = Spec::reads(arguments).of_true_history();
         let finished = self.run(&spec).await?;

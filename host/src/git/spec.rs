@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -70,6 +70,9 @@ pub(super) struct Spec {
     index: Option<OsString>,
     /// The commit from which attributes of files are read, in place of the checkout.
     attributes: Option<String>,
+    /// The directory that takes the place of the checkout. The command must run in a repository
+    /// that is named explicitly.
+    work_tree: Option<PathBuf>,
     /// Whether replacements of commits (`git replace`) are ignored when history is read.
     is_true: bool,
     /// Settings that apply only to this command.
@@ -88,6 +91,7 @@ impl Spec {
             kept_bytes: KEPT_BYTES,
             index: None,
             attributes: None,
+            work_tree: None,
             is_true: false,
             settings: Vec::new(),
         }
@@ -135,11 +139,17 @@ impl Spec {
         }
     }
 
-    /// Reads the attributes of files from this commit. Git before 2.41 still reads them from the
-    /// checkout.
+    /// Reads the attributes of files from this commit. Git before 2.41 ignores this.
     pub(super) fn attributes_of(self, commit: &Commit) -> Self {
         Self {
             attributes: Some(commit.hash().to_owned()),
+            ..self
+        }
+    }
+
+    pub(super) fn work_tree(self, dir: &Path) -> Self {
+        Self {
+            work_tree: Some(dir.to_owned()),
             ..self
         }
     }
@@ -201,9 +211,15 @@ impl Spec {
         if let At::Repository(dir) = at {
             command.env("GIT_DIR", dir);
         }
+        if let Some(dir) = &self.work_tree {
+            command.env("GIT_WORK_TREE", dir);
+        }
         match self.program {
             // Git itself enters the directory, so that git reports a missing directory.
-            Program::Git => command.arg("-C").arg(at.dir()).current_dir("/"),
+            Program::Git => {
+                let dir = self.work_tree.as_deref().unwrap_or(at.dir());
+                command.arg("-C").arg(dir).current_dir("/")
+            }
             Program::Gh => command.current_dir(at.dir()),
         };
         command.args(&self.arguments);

@@ -95,8 +95,8 @@ impl Git {
             ours.hash(),
             theirs.hash(),
         ]);
-        let spec = spec.attributes_of(ours).limit(LONG);
-        let finished = self.run(&spec).await?;
+        let spec = spec.limit(LONG);
+        let finished = self.run_with_attributes_of(ours, &spec).await?;
         let mut parts = names(&finished.stdout).into_iter();
         match (finished.status.code(), parts.next()) {
             (Some(0), Some(tree)) => Ok(Merged::Tree(tree)),

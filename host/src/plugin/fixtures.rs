@@ -2,9 +2,9 @@
 //! by a hostile one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,9 @@ use wit_parser::Resolve;
 use crate::fsx;
 use crate::lock::lock;
 
+use super::catalog::{BUILTINS, Catalog, Places};
+use super::engine::Wasm;
+use super::load::Compiler;
 use super::port::{
     AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, Failure, GuestTask, InputStream,
     LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
@@ -220,13 +223,46 @@ fn encode(core: &str, resolve: &Resolve, package: wit_parser::PackageId, world: 
         .unwrap()
 }
 
-/// Lets tests share the machine code of the built-in components. Otherwise each test, which is a
+/// Lets tests share the machine code of the built-in components. Otherwise each test, which may be a
 /// process of its own, would spend seconds on compiling them.
 pub(crate) fn share_code(data_dir: &Path) {
     let this = std::env::current_exe().unwrap();
     let shared = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
     fsx::make_private_dir(&shared).unwrap();
-    symlink(shared, data_dir.join("cache")).unwrap();
+    symlink(&shared, data_dir.join("cache")).unwrap();
+    let built = std::fs::metadata(this).unwrap();
+    let (seconds, nanoseconds) = (built.mtime(), built.mtime_nsec());
+    let done = shared.join(format!("{}-{seconds}-{nanoseconds}.done", built.len()));
+    if done.exists() {
+        return;
+    }
+    // The first test for this build compiles, and concurrent tests wait for it.
+    let lock = std::fs::File::create(shared.join("lock")).unwrap();
+    lock.lock().unwrap();
+    if !done.exists() {
+        std::thread::spawn(move || compile_built_in(&shared))
+            .join()
+            .unwrap();
+        std::fs::File::create(done).unwrap();
+    }
+}
+
+/// Compiles all built-in components into this directory. Must run on a thread without a runtime.
+fn compile_built_in(shared: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    symlink(shared, dir.path().join("cache")).unwrap();
+    let places = Places {
+        data_dir: dir.path().into(),
+        compiler: Compiler::Here,
+        configs: BTreeMap::new(),
+    };
+    let catalog = Catalog::open_with(places, BUILTINS, Wasm::on_demand).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        for name in catalog.executor_names() {
+            catalog.executor(name).unwrap().loaded().await.unwrap();
+        }
+    });
 }
 
 pub(crate) fn task() -> GuestTask {

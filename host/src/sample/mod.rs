@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_no_more_free_memory_than_the_machine() {
+    fn a_cgroup_has_no_more_free_memory_than_the_machine() {
         let check = |limit: Option<(u64, u64)>, expected: (u64, u64, Option<&str>)| {
             let whole = Whole {
                 cores: 1.0,

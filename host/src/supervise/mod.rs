@@ -13,7 +13,7 @@
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
 //! | `host` | the host's side: find or start supervisors, talk to them, clean up after dead ones |
-//! | `peer` | the attempt of a process that connects to the host |
+//! | `peer` | find the attempt that a process connecting to the host belongs to |
 //! | `launch` | start a process that outlives its starter |
 //! | `leader` | the epoch of the leading host, so that orders of earlier hosts are void |
 //! | `own` | commands that a host runs itself, and the processes that they leave behind |

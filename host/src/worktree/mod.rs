@@ -44,7 +44,7 @@ pub(crate) use self::{
     diff::Changed,
     error::WorktreeError,
     list::Found,
-    plan::{Planned, Wish, plan, refuse_taken},
+    plan::{Planned, Wish, refuse_taken},
     resolve::Resolution,
     settle::Settling,
 };

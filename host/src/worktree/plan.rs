@@ -1,14 +1,15 @@
 //! Plans a worktree, and refuses requests that cannot succeed.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use claudine_domain::worktree::{MergeStrategy, OWN_BRANCHES, Worktree};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::WorktreeError;
-use crate::git::{
-    BranchRef, Checkout, Git, GitError, Place, Resolved, Standing, Unmakable, shortened,
+use super::{WorktreeError, Worktrees};
+use crate::{
+    clock,
+    git::{BranchRef, Checkout, Git, GitError, Place, Resolved, Standing, Unmakable, shortened},
 };
 
 /// A request for a worktree. Each field has a default.
@@ -38,9 +39,26 @@ pub(crate) struct Planned {
     pub(crate) warning: Option<String>,
 }
 
-/// Checks the repository of the directory in which `git` runs, and refuses a request that could not
-/// be carried out.
-pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
+/// How long a request waits for a merge of ours before a checkout counts as changed.
+const MERGE_WAIT: Duration = Duration::from_secs(10);
+
+impl Worktrees {
+    /// Checks the repository of the directory in which `git` runs, and refuses a request that could
+    /// not be carried out.
+    pub(crate) async fn plan(&self, git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
+        match plan(git, wish).await {
+            // A merge of ours that is changing the checkout looks like uncommitted changes.
+            Err(WorktreeError::Dirty { .. }) => {
+                let repository = place(git).await?.repository;
+                let _turn = clock::within(MERGE_WAIT, self.turn(&repository)).await;
+                plan(git, wish).await
+            }
+            planned => planned,
+        }
+    }
+}
+
+async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     let place = place(git).await?;
     refuse_unmakable(git, wish).await?;
     let base = base(git, wish, &place).await?;

@@ -305,10 +305,11 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
 }
 
 /// Part of the reported total that was spent before this process, for versions of Claude Code that
-/// do not report this part. The total may be that of the session or that of the process. It is that
-/// of the session if its tokens include both the tokens of this run and the earlier tokens. If this
-/// is unclear, the whole total counts as new, because it is better to reach a budget too early than
-/// too late.
+/// do not report this part. The total may be that of the session or that of the process. It is the
+/// total of the session if the token counts reported with it cover both this run and the earlier
+/// ones. If the counts are unclear, the whole total counts as new, because it is better to reach a
+/// budget too early than too late. A version that reports no counts per model reports the total of
+/// the session.
 fn cost_before(verdict: &Verdict, earlier: &Earlier) -> f64 {
     let (Some(total), Some(before)) = (verdict.total_cost_usd, earlier.total_cost_usd) else {
         return 0.0;

@@ -68,7 +68,9 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
         }
         stages.run("tests", || tests(tools, &options.filter, &mut summary));
         if options.filter.is_empty() {
-            stages.run("simulation", || sim::histories(sim::HISTORIES_IN_TESTS));
+            stages.run("simulation", || {
+                sim::in_tests(|| workspace("test", "--quiet --lib"))
+            });
         }
         stages.run("examples in the documentation", || {
             run(&mut workspace("test", "--quiet --doc"))

@@ -448,8 +448,7 @@ impl Router {
         tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
         let link = self.links.iter().find(|link| link.number == number);
         match error {
-            // No further try can succeed. Either the supervisor obeys a newer host (in this case
-            // the store stops this host), or it speaks a protocol that this host does not know.
+            // The supervisor obeys a newer host, or speaks a protocol that this host does not know.
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
             _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
             _ => self.not_launched(number, &error),
@@ -581,8 +580,7 @@ impl Router {
         });
     }
 
-    /// Sends the queued commands after the engine has ended; gives up if the supervisors do not
-    /// accept them in time.
+    /// Sends the queued commands after the engine has ended, unless supervisors are too slow.
     async fn say_last_words(&mut self) {
         self.flush().await;
         self.jobs.shutdown().await;

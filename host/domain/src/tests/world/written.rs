@@ -50,7 +50,7 @@ impl World {
             let written = self.written(flying, task.id);
             assert!(
                 pending.changed.contains(&task.id) || written == Some(task),
-                "will not be written, and the disk has {written:?}: {task:?}"
+                "{task:?} is not marked to be written, but the disk has {written:?}"
             );
         }
         let on_disk = self.disk.tasks.values();
