@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frequent_command_is_parsed_alone_as_with_the_definition_of_all_commands() {
+    fn the_definition_of_a_frequent_command_gives_the_same_result_as_all_definitions() {
         let lines = [
             "cancel a b --json",
             "delegate --name x -- Fix",

@@ -34,21 +34,21 @@ use crate::{
     layout::Layout,
 };
 
-/// Time for which the command waits until a host without a socket creates the socket again or ends.
+/// Time limit for a host without a socket to create the socket again or to end.
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Time between two looks for a supervisor that is stopped by a signal.
+/// Time between two checks whether a supervisor is stopped by a signal.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
-/// Time between two looks for tasks whose output cannot be written.
+/// Time between two checks whether the output of a task cannot be written.
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Largest backward step of the clock during the command after which all tasks that ended meanwhile
-/// are still found.
+/// Tolerated backward step of the clock. If the clock is set back by at most this much while the
+/// command runs, the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
 const NAMED: usize = 10;
-/// Ticks of the spinner between two looks at the running tasks.
+/// Ticks of the spinner between two requests for the running tasks.
 const LOOK_TICKS: u64 = 5;
 
 /// Stop the host; running tasks continue and are picked up again.
@@ -152,7 +152,7 @@ impl Down {
     }
 }
 
-/// The tasks that are running according to the host or, if no host runs, to the database.
+/// The running tasks. If no host runs, they are those that the database records as running.
 async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
         state: vec!["running".to_owned()],

@@ -20,9 +20,9 @@ const MINIMAL: [&str; 10] = [
     "CLAUDINE_ATTEMPT",
 ];
 
-/// The environment of this process, or with `clean` only the minimal variables, with the umask and
-/// resource limits of this process. Variables that are not valid UTF-8 cannot be stored with the
-/// task, so they are left out, and a note names them.
+/// The variables of this process (if `clean` is set, only the minimal ones), its umask and its
+/// resource limits. Variables that are not valid UTF-8 cannot be stored with the task, so they are
+/// left out, and a note names them.
 pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     let mut base = BTreeMap::new();
     let mut left_out = Vec::new();

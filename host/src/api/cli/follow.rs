@@ -23,10 +23,10 @@ use crate::{
     clock,
 };
 
-/// Time between two looks at the graph while no task ends.
+/// Minimum time between two requests for the graph while no task ends.
 const EVERY: Duration = Duration::from_secs(1);
-/// The time between two looks is at least this multiple of the time that a look takes, because
-/// looks at large graphs take long.
+/// The same minimum as a multiple of the time that the last request took, because requests for
+/// large graphs take long.
 const REST: u32 = 9;
 
 /// Waits until all of these tasks have ended, by waiting for one task after the other.

@@ -79,8 +79,8 @@ impl Release {
     }
 }
 
-/// Reports a hold or release. If the action did not change the task, reports 0 tasks. This happens
-/// if the caller already held the task, or if somebody else still holds it.
+/// Reports a hold or release. The reported count is 0 if the caller already held the task, or if
+/// the task stays held after a release, for example because somebody else holds it too.
 fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };

@@ -1,4 +1,5 @@
-//! Parses option values that files and agents do not use: limits, times, pairs, tools.
+//! Parses option values that files and agents do not use (limits, labels, pairs, tools), and
+//! re-exports the parsers of the other option values.
 
 use std::{ops::RangeInclusive, time::Duration};
 

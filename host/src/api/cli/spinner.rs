@@ -7,7 +7,7 @@ use super::{output, terminal};
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 pub(super) struct Spinner {
-    /// Whether the line is shown. It is not shown if standard error is no terminal.
+    /// Whether the line is shown, which needs a terminal that can move its cursor.
     shown: bool,
     drawn: bool,
     frame: usize,

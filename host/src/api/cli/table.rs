@@ -1,8 +1,9 @@
 //! Tables for people: never wider than the terminal, and not cut in a pipe.
 //!
-//! If the terminal is too narrow, `Early` columns are left out first, then long text is cut, then
-//! `Late` columns are left out, and finally columns are left out from the right until the rest
-//! fits. If only one column remains, it is cut.
+//! If the terminal is too narrow, long text is first cut to its preferred width, then `Early`
+//! columns are left out, then text is cut to its smallest width, then `Late` columns are left out,
+//! and finally columns are left out from the right until the rest fits. If only one column remains,
+//! it is cut.
 
 use super::terminal::{Colour, Look, Painted, fit, harmless};
 use crate::text::columns as width_of;
@@ -65,8 +66,8 @@ impl Column {
         self
     }
 
-    /// Allows the text to be cut: to the preferred width `well` as long as `Early` columns can be
-    /// left out, and then down to `least`.
+    /// Allows the text to be cut to the preferred width `well`, and down to `least` once all
+    /// `Early` columns are left out.
     pub(super) const fn cut(mut self, well: usize, least: usize) -> Self {
         self.cut = Some((well, least));
         self

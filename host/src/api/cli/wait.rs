@@ -152,7 +152,7 @@ impl Wait {
 /// Limit of concurrent waits, because each takes a connection to the host. The tasks named first
 /// are waited for first.
 const SIDE_BY_SIDE: usize = 16;
-/// Minimum time between two looks at changes.
+/// Pause between two requests for changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Waits for all tasks, and prints a line for each as it ends. Tasks are addressed by id, because a

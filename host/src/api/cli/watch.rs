@@ -32,8 +32,8 @@ use crate::{
     clock,
 };
 
-/// Time between two looks at the state, which the spinner shows. Without a spinner, only the end of
-/// the task matters.
+/// Time between two requests for the state of the task, which the spinner shows. Without a spinner,
+/// only the end of the task matters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Time between two questions why a task waits.

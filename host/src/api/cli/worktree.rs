@@ -104,8 +104,8 @@ enum Verb {
     /// Merge the branch of a finished task.
     ///
     /// Uncommitted changes are committed first. `claudine worktree resolve` resolves a conflict.
-    /// Your checkout is changed only in the way in which --merge auto changes it. A task that
-    /// failed because of its merge then succeeds, and its dependants can run again.
+    /// Your checkout is changed only if the strategy is `auto` and the base is checked out there. A
+    /// task that failed because of its merge then succeeds, and its dependants can run again.
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests

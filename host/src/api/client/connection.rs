@@ -1,6 +1,6 @@
 //! One HTTP connection to the host.
 //!
-//! The caller drives the connection, so there is no background task to join. An idle connection is
+//! The caller drives the connection, so no tokio task runs in the background. An idle connection is
 //! not driven, so a client notices only at the next use that the host is gone.
 
 use std::pin::Pin;

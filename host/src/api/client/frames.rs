@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::{Ask, Client, ClientError, connection::Connection, refusal};
 use crate::api::rest::frame::{Decoder, Frame};
 
-/// Limit of the times in a row that a reader tries again without receiving anything.
+/// Limit of how often in a row a reader repeats its request without receiving anything.
 pub(super) const TRIES: u32 = 3;
 
 /// A connection on which an answer arrives.

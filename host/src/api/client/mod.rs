@@ -121,7 +121,7 @@ pub(super) struct Client {
     idle: Mutex<Vec<(Duration, Connection)>>,
     /// The host's version if it differs from this program's, until the difference is reported.
     other_version: Mutex<Option<String>>,
-    /// A host within this process, which answers requests that only read if no other host runs.
+    /// A host within this process. If no other host runs, it answers the requests that only read.
     offline: Mutex<Option<Arc<Host>>>,
 }
 

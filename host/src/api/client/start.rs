@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Time limit of a host's start. Loading ten thousand unfinished tasks takes a second, and recovery
-/// after a crash a few.
+/// after a crash takes a few seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for a host that is shutting down or being started by somebody else.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
@@ -320,7 +320,8 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// The end of the log; empty if the log cannot be read, because it only adds detail to an error.
+/// The end of the log; empty if the log cannot be read, because the log only adds detail to an
+/// error.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];

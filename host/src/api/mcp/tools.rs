@@ -255,7 +255,7 @@ mod tests {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// A boolean schema of a value makes some clients drop the whole server.
+    /// Some clients drop the whole server if the schema of a value is `true` or `false`.
     #[test]
     fn no_schema_is_a_boolean_except_to_forbid_further_fields() {
         fn check(schema: &Value, path: &str) {

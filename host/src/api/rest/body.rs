@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
 /// The declared size of a body, and the limit of its size.
 #[derive(Clone, Copy, Debug)]
 struct Size {
-    /// The declared size, or else the limit.
+    /// The declared size. If no size is declared: 0 for an empty body, the limit for any other.
     bytes: usize,
     /// The limit of the path.
     limit_bytes: usize,

@@ -1,9 +1,9 @@
 //! Limits the number of connections, and the number of connections that stay open for long.
 //!
-//! A client that waits for a task must not keep another client from cancelling the task. So
-//! requests that wait or follow may not take all places, and if a new connection finds no free
-//! place, the connection that has been idle longest is closed. A connection counts as idle until
-//! its request has arrived completely, so an incomplete body keeps a place no longer than an
+//! A client that waits for a task must not keep another client from cancelling the task. So some
+//! places are reserved for requests that neither wait nor follow, and if a new connection finds no
+//! free place, the connection that has been idle longest is closed. A connection counts as idle
+//! until its request has arrived completely, so an incomplete body keeps a place no longer than an
 //! incomplete head.
 
 use std::{
@@ -35,8 +35,8 @@ const DESCRIPTORS_EACH: u64 = 2;
 /// Time limit of a waiting request that has no place for a long stay. The request ends earlier if
 /// another client waits for a place.
 const SHORT_STAY: Duration = Duration::from_secs(1);
-/// Minimum idle time before a connection may be closed, because a new client sends its request only
-/// just after connecting.
+/// Minimum idle time before a connection may be closed, because a new client sends its request a
+/// moment after it connects.
 const UNDISTURBED: Duration = Duration::from_millis(50);
 /// Time for a closed connection to free its place before the next one is closed.
 const LEAVES_WITHIN: Duration = Duration::from_millis(20);

@@ -43,7 +43,7 @@ struct State {
     is_asked: AtomicBool,
 }
 
-/// State of a [`Watched`] stream, for the task that serves the connection.
+/// State of a [`Watched`] stream, for the tokio task that serves the connection.
 pub(super) struct Progress(Arc<State>);
 
 impl<S> Watched<S> {

@@ -45,7 +45,7 @@ use crate::{
 
 /// Pause after an answer, so that frequent changes are shown together.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Time between two attempts to reach a host again.
+/// Pause before the next request if a request for changes has failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Time limit of a request for changes. A change that is not an event, such as a pause of the
 /// queue, is shown within this time.
