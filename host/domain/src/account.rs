@@ -1,5 +1,5 @@
-//! Usage limits of accounts: which account has met a limit, until when, and which attempt tries
-//! first afterwards.
+//! Usage limits of accounts: which account has met a limit, until when, and which attempt tests the
+//! limit first afterwards.
 
 use std::time::Duration;
 

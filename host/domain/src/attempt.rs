@@ -37,8 +37,8 @@ pub enum StopWhy {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The attempt was stored before a slot is free (it is *reserved*), so that it can start as
-    /// soon as another attempt ends, without a commit in between. The task is shown as ready.
+    /// The attempt is *reserved*: it was stored before a slot was free, so that it can start as
+    /// soon as another attempt ends, without a commit in between. Its task is shown as ready.
     Assigned,
     /// The attempt's worktree and the executor's code are being made. No process was started yet.
     Preparing,
@@ -202,7 +202,8 @@ pub struct Ended {
     /// Number of files changed in the attempt's worktree, if the attempt had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
-    /// Whether the attempt's start was never received. Such a start does not count as an attempt.
+    /// Whether nothing of the attempt has run, because its start was never received or because the
+    /// machine had no room for its process. Such an attempt uses up no retry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
 }

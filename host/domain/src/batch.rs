@@ -95,8 +95,8 @@ pub enum Action {
     /// loaded, the end of every attempt that was not released is reported again, even if the task
     /// of the attempt is finished.
     Release(AttemptId),
-    /// Let the guest that waits for the checkpoint with this number continue: the checkpoint is
-    /// durable.
+    /// Tell the waiting guest that its checkpoint with this number is durable, so that the guest
+    /// goes on.
     CheckpointStored {
         attempt: AttemptId,
         number: u64,

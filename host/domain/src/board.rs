@@ -439,9 +439,8 @@ impl Board {
             && pending.pruned.is_empty())
     }
 
-    /// Whether something waits for the batch being filled: an attempt to start, take over or stop,
-    /// a guest at a checkpoint, or slots that will soon run out of reserved attempts. `durable` is
-    /// the last batch on disk.
+    /// Whether something waits for the batch being filled: an effect other than a release, or slots
+    /// that will soon run out of reserved attempts. `durable` is the last batch on disk.
     pub fn is_commit_urgent(&self, durable: BatchNumber) -> bool {
         let waits = |effect: &Effect| {
             effect.after == self.pending.number && !matches!(effect.action, Action::Release(_))

@@ -17,7 +17,7 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// Percentage of the last ten seconds stalled on memory at which nothing more is admitted. At this
+/// Stall on memory, in per cent of the last ten seconds, at which nothing more is admitted. At this
 /// percentage the kernel does not yet kill processes.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
@@ -351,9 +351,9 @@ impl Capacity {
 
     /// Limits the number of attempts of unknown classes that settle at the same time to the largest
     /// of three numbers: [`RAMP`], the number of cores, and the number of attempts that have
-    /// settled already. So a large burst at most doubles from one window to the next, and each part
-    /// of the burst starts when readings show the needs of the earlier parts. An attempt that ends
-    /// in the meantime makes room for another one at once.
+    /// settled already. So a large burst at most doubles in the time in which a start settles, and
+    /// each part of the burst starts when readings show the needs of the earlier parts. An attempt
+    /// that ends in the meantime makes room for another one at once.
     fn admit_unknown(
         &self,
         reading: &Reading,
@@ -377,8 +377,8 @@ impl Capacity {
 
     /// Admits an attempt if enough cores are free. An attempt with small needs is also admitted
     /// despite the load of other programs, if the allowed cores suffice for it together with all
-    /// our small attempts. If its class is unknown, they must suffice for it together with all our
-    /// attempts.
+    /// our small attempts. If its class is unknown, the allowed cores must suffice for all our
+    /// attempts, not only for the small ones.
     fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_class_has_one_word() {
+    fn each_reason_class_has_one_word() {
         assert_eq!(ReasonClass::all().count(), 17);
         for class in ReasonClass::all() {
             let word = class.as_str();

@@ -1,6 +1,7 @@
 //! The latest refusals of admission, kept to show later why tasks had to wait.
 //!
-//! Refusals are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
+//! These refusals are not stored, and no rule reads them. The current reasons are in
+//! [`Board::refusals`].
 //!
 //! [`Board::refusals`]: crate::board::Board::refusals
 

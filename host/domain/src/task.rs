@@ -51,7 +51,7 @@ pub enum Class {
     Command,
 }
 
-/// One step in stopping an attempt: a signal to its process group, and the wait before the next
+/// One step in stopping an attempt: a signal to its process groups, and the wait before the next
 /// step. The last step is followed by KILL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rung {

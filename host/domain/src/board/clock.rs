@@ -8,8 +8,8 @@ use crate::{
     time::Now,
 };
 
-/// Clocks that the host itself watches. The supervisor also watches the idle and hard deadlines of
-/// processes.
+/// Time limits that the host itself watches. The supervisor also watches the idle and hard
+/// deadlines of processes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Clock {
     Queue,
@@ -20,8 +20,8 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Reason for which an attempt is stopped if this clock runs out; none for a task that is still
-    /// queued.
+    /// Reason for which an attempt is stopped if this limit is exceeded; none for the limit of a
+    /// task that is still queued.
     pub(crate) fn stops(self) -> Option<StopWhy> {
         match self {
             Self::Queue => None,
@@ -33,7 +33,7 @@ impl Clock {
     }
 }
 
-/// Clock of the phase of the task's attempt, if the phase has one.
+/// Time limit of the current phase of the task's attempt, if the phase has its own limit.
 pub(super) fn clocked(task: &Task) -> Option<Clock> {
     match task.phase()? {
         Phase::Preparing => Some(Clock::Prepare),

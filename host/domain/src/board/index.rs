@@ -175,8 +175,9 @@ impl Board {
         }
     }
 
-    /// Deadlines of an attempt in this phase. An attempt that was started before the machine was
-    /// restarted has no deadlines, since its processes no longer exist.
+    /// Deadlines of an attempt in this phase. The task's `timeout` does not apply to an attempt
+    /// that was started before the machine was restarted, since the attempt's processes no longer
+    /// exist.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))

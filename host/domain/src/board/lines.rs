@@ -87,8 +87,7 @@ impl Lines {
         firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
     }
 
-    /// Lane of this class whose first task is the next one that ranks after `after`, with the rank
-    /// of this task.
+    /// Of the first tasks of this class's lanes, the next one after `after`: its rank and its lane.
     pub(crate) fn next_of_class(
         &self,
         class: &ProfileKey,

@@ -25,9 +25,9 @@ const AHEAD_PER_SLOT: usize = 8;
 /// Maximum number of attempts reserved ahead in each lane: enough that after a burst of exits the
 /// next attempts are already on disk.
 const AHEAD_MAX: usize = 128;
-/// Maximum number of dependencies after the unfinished one in the list of a blocked task for which
-/// an attempt is reserved. To check more dependencies again and again would cost more than the
-/// reservation saves.
+/// Maximum number of dependencies that may follow the unfinished one in a blocked task's list if an
+/// attempt is to be reserved for this task. To check more dependencies again and again would cost
+/// more than the reservation saves.
 const LOOKED_AT: usize = 64;
 
 impl Board {
@@ -279,9 +279,9 @@ impl Board {
         }
     }
 
-    /// Reserves attempts of tasks that wait only for one running or reserved task. If the end of
-    /// this task meets their condition, they start without a commit in between. At most as many
-    /// attempts are reserved as ahead in a lane, however deep or wide the graph is.
+    /// Reserves attempts of tasks that wait only for one running or reserved task. If that task
+    /// ends as required, the waiting tasks start without a commit in between. The number of these
+    /// reservations has the same limit as in a lane, however deep or wide the graph is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
         while let Some(upstream) = self.frontier.pop_first() {
@@ -355,8 +355,8 @@ impl Board {
         }
     }
 
-    /// Whether a lane has reservations that are not on disk yet, while fewer than half of its full
-    /// number are on disk.
+    /// Whether a lane has reservations that are not on disk yet, while fewer than half of the
+    /// maximum number are on disk. The blocked tasks with a reservation count as one more lane.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
         let ahead = self.ahead();
         let few_on_disk = |all: usize, on_disk: usize| on_disk < all && on_disk * 2 < ahead;

@@ -1,6 +1,6 @@
-//! Records that people merged by hand the work of tasks that had failed because of their merge. No
-//! executor runs for this. The task gets a successful attempt, and the tasks that could not run
-//! because of its failure can run now.
+//! Records merges by hand, after the automatic merge of a task's work has failed. No executor runs
+//! for this. The task gets a successful attempt, and the tasks that could not run because of the
+//! task's failure can run now.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{

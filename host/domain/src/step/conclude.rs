@@ -10,7 +10,8 @@ use crate::{
 pub(super) enum Conclusion {
     /// The attempt has not done anything.
     BackToReady,
-    /// The attempt found no room on the machine and has not done anything. It is tried again later.
+    /// The machine had no room for the attempt's process, so the attempt has not done anything. The
+    /// task's next attempt starts later.
     NoRoom,
     End {
         outcome: Outcome,

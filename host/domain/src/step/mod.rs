@@ -114,9 +114,9 @@ pub enum Input {
         attempt: AttemptId,
     },
     /// The known state of an attempt that an earlier host started, or that this host started before
-    /// a commit failed. Each running or assigned task of a loaded board gets this input before the
-    /// first admission and the first command. Until then nobody knows whether an assigned attempt
-    /// was started.
+    /// a commit failed. Each task of a loaded board with a running or reserved attempt gets this
+    /// input before the first admission and the first command. Until then nobody knows whether a
+    /// reserved attempt was started.
     Recovered {
         task: TaskId,
         found: Found,
@@ -160,7 +160,7 @@ pub struct Ends {
 #[derive(Clone, Debug, Default)]
 pub struct Submit {
     pub tasks: Vec<Submission>,
-    /// Ends of those dependencies of the tasks that had ended when the ends were read.
+    /// Ends of the tasks' dependencies, one for each that had ended when the ends were read.
     pub ended: Ends,
 }
 
@@ -170,7 +170,8 @@ pub struct Retry {
     /// Tasks to run again after the task: dependants that could not run because of the task and, on
     /// request, dependants that had run.
     pub downstream: Vec<Task>,
-    /// Ends of those dependencies of the downstream tasks that had ended when the ends were read.
+    /// Ends of the downstream tasks' dependencies, one for each that had ended when the ends were
+    /// read.
     pub ended: Ends,
     /// Message for the next attempt, UTF-8, if that attempt is to continue the last one.
     pub resume: Option<Arc<[u8]>>,
@@ -184,7 +185,8 @@ pub struct MergedByHand {
     pub task: Task,
     /// Tasks that can run now, but could not as long as the task's work was not merged.
     pub downstream: Vec<Task>,
-    /// Ends of those dependencies of the downstream tasks that had ended when the ends were read.
+    /// Ends of the downstream tasks' dependencies, one for each that had ended when the ends were
+    /// read.
     pub ended: Ends,
     pub merge: Merge,
 }
@@ -209,8 +211,9 @@ pub struct Submission {
     pub dependencies: Vec<Dependency>,
     /// Whether the task is held until somebody releases it.
     pub held: bool,
-    /// Task whose attempt submits this task, as stored, since it may not be on the board any more.
-    /// The parent and the ancestors in the request are taken only from this field.
+    /// Parent: the task whose attempt submits this task. It is passed as stored, since it may not
+    /// be on the board any more. The request's `parent` and `above_parent` are set from this field
+    /// only.
     pub parent: Option<Task>,
     /// The document for the executor, JSON. The board stores it and never reads it.
     pub spec: Arc<[u8]>,
@@ -254,9 +257,9 @@ pub enum Report {
     Ended(Box<Ending>),
 }
 
-/// State of an attempt after a time without a host. An assigned attempt without a supervisor counts
+/// State of an attempt after a time without a host. A reserved attempt without a supervisor counts
 /// as known if there is a trace of its start (a line in the log of exits, or a process with its
-/// marker). Without such a trace it counts as never started.
+/// marker). Without such a trace it counts as never received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// The attempt's supervisor knows it, alive or ended.

@@ -11,8 +11,9 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-/// Time for which a sum of the ledger is kept after its day or its graph began. The time is long,
-/// since a sum takes only a few bytes and a graph may run for weeks.
+/// Time for which a sum of the ledger outlives finished tasks of the same age. The age of a sum
+/// counts from the end of its day or the beginning of its graph. The time is long, since a sum
+/// takes only a few bytes and a graph may run for weeks.
 const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 impl Board {

@@ -65,7 +65,7 @@ impl Task {
         }
     }
 
-    /// Whether the task belongs to the graph of this budget and has another budget.
+    /// Whether the task belongs to the graph of this budget and still has the graph's old budget.
     pub(crate) fn is_held_to(&self, changed: GraphBudget) -> bool {
         let own = self.request.graph_budget;
         own.is_some_and(|own| own.graph == changed.graph && own != changed)

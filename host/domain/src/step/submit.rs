@@ -141,8 +141,8 @@ impl Board {
         request
     }
 
-    /// Places a new task in the queue. The task ends at once if the ends of its dependencies keep
-    /// it from running.
+    /// Places a new or revived task in the queue. The task ends at once if the ends of its
+    /// dependencies keep it from running.
     pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
         let Some(task) = self.tasks.get(&id) else {
             // The task has already ended because of another task of the submission.

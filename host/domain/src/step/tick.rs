@@ -16,7 +16,8 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping or ending an attempt removes its clocks from the index, so the loop ends.
+            // Stopping an attempt or ending a task removes its time limits from the index, so the
+            // loop ends.
             if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {

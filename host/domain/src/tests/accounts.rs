@@ -48,7 +48,7 @@ fn limit_parks_only_the_queued_tasks_of_its_account() {
     let end = desk.now.wall.after(MINUTE);
     for task in [first, queued] {
         let State::Waiting { until, .. } = desk.task(task).state else {
-            panic!("it waits")
+            panic!("the task does not wait")
         };
         assert_eq!(until, end);
     }
@@ -88,7 +88,7 @@ fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
     check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
     check(success(), &["succeeded", "ready", "ready"], 2);
     check(limited(None), &["waiting", "waiting", "waiting"], 0);
-    // The probe may not have asked the service, so a single next attempt tries.
+    // The probe may not have asked the service, so one more attempt starts, as the next probe.
     check(
         failure(ReasonClass::Spawn),
         &["failed:spawn", "ready", "ready"],
@@ -164,7 +164,7 @@ fn each_task_that_waits_for_a_limit_has_one_event_for_the_limit() {
         let parked = |fact: &&&Fact| matches!(fact, Fact::Parked { .. });
         assert_eq!(desk.facts_of(*task).iter().filter(parked).count(), 1);
         let State::Waiting { until: end, .. } = desk.task(*task).state else {
-            panic!("it waits")
+            panic!("the task does not wait")
         };
         assert_eq!(Some(end), until(&desk));
     }
@@ -251,8 +251,8 @@ fn no_task_waits_for_ever_after_the_clock_was_set_back() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
-/// The clock was set back after the limit had ended, so a task that is submitted then waits for
-/// this end again, until an attempt shows that the limit is over.
+/// The clock is set back after the limit has ended. A task that is submitted later waits for the
+/// same end again, but only until an attempt shows that the limit is over.
 #[test]
 fn after_the_clock_was_set_back_a_task_waits_only_until_an_attempt_shows_the_limit_is_over() {
     for works in [Report::AccountWorks, success()] {
@@ -329,7 +329,7 @@ fn task_started_at_once_waits_neither_for_a_limit_nor_for_its_start_time() {
 }
 
 #[test]
-fn task_that_waits_for_another_time_can_also_be_started_at_once() {
+fn task_that_waits_for_its_start_time_can_be_started_at_once() {
     let mut desk = Desk::new(1);
     let later = desk.now.wall.after(Duration::from_hours(9));
     let task = desk.submit(|request| request.start_at = Some(later));

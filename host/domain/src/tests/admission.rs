@@ -175,7 +175,7 @@ fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() 
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starting(&mut desk), [third]);
     // Until the third attempt's process has ended, the process may still be in the part of its
-    // start that only one attempt may run at a time.
+    // start that only one process may be in at a time.
     desk.cancel(third).unwrap();
     desk.report(third, Report::Alive);
     assert_eq!(starting(&mut desk), []);

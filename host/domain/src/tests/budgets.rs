@@ -320,7 +320,7 @@ fn earlier_costs_reduce_the_remaining_budget() {
 
 /// The executor can name only the amount that the attempt was given.
 #[test]
-fn reason_of_an_attempt_that_ended_over_a_budget_names_this_budget() {
+fn reason_of_an_attempt_that_ended_because_of_a_budget_names_this_budget() {
     let over = || ended_at(4, Cause::Class(ReasonClass::Budget));
     let mut desk = Desk::new(1);
     let task = desk.submit(with_budget(2));

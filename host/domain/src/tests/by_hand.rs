@@ -100,14 +100,14 @@ fn merge_by_hand_adds_a_successful_attempt_and_changes_no_other_attempt() {
 }
 
 #[test]
-fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_stopped() {
+fn merge_by_hand_runs_only_tasks_that_the_failed_merge_had_kept_from_running() {
     let conditions = [Condition::Succeeded, Condition::Any];
     let (mut desk, task, below) = Desk::conflict(1, &conditions);
     let [spoilt, other] = below[..] else {
         panic!("{below:?}")
     };
     let words = desk.words(&[spoilt, other]);
-    assert_eq!(words, ["upstream_failed", "assigned"], "reserved");
+    assert_eq!(words, ["upstream_failed", "assigned"], "one is reserved");
     let answer = desk.merge_by_hand(task, &[spoilt]).unwrap();
     let expected = Answer::MergedByHand {
         task,

@@ -51,7 +51,7 @@ fn cancel_of_a_finished_or_unknown_task_is_refused() {
 }
 
 #[test]
-fn cancelled_assignment_leaves_no_attempt() {
+fn cancelled_reservation_leaves_no_attempt() {
     let (mut desk, task) = Desk::in_phase("assigned");
     desk.cancel(task).unwrap();
     assert_eq!(desk.task(task).attempts, []);
@@ -145,7 +145,7 @@ fn attached_descendants_are_cancelled_with_their_parent() {
         .collect();
     assert_eq!(stops, [top, child, grandchild]);
     let State::Done { reason, .. } = desk.task(ready).state else {
-        panic!("it was cancelled")
+        panic!("the task was not cancelled")
     };
     assert_eq!(
         reason.unwrap().message,
@@ -246,7 +246,7 @@ fn cancel_of_a_finished_task_reaches_its_descendants() {
             "{restarted}"
         );
         let State::Done { reason, .. } = desk.task(ready).state else {
-            panic!("it was cancelled")
+            panic!("the task was not cancelled")
         };
         let message = reason.unwrap().message;
         assert!(

@@ -402,7 +402,7 @@ fn first_task_in_line_starts_despite_the_load_if_it_waited_and_own_tasks_leave_r
 }
 
 #[test]
-fn next_start_despite_the_load_waits_until_the_last_has_settled_or_ended() {
+fn next_start_despite_the_load_waits_until_the_previous_one_has_settled_or_ended() {
     let mut capacity = capacity(Limits::default(), None);
     capacity.observe(Reading {
         cores_in_use: 2.0,

@@ -1,4 +1,4 @@
-//! Reservations of tasks whose last dependency has not ended.
+//! Reservations for tasks that wait for only one more dependency.
 
 use std::time::Duration;
 

@@ -301,7 +301,7 @@ fn task_that_has_begun_ignores_its_dependencies() {
 }
 
 #[test]
-fn dependant_blocked_by_another_failure_is_not_revived() {
+fn dependant_that_another_failure_keeps_from_running_is_not_revived() {
     let mut desk = Desk::new(1);
     let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
     let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
@@ -351,7 +351,7 @@ fn retry_of_a_task_is_refused_while_a_failed_dependency_keeps_it_from_running() 
 /// A dependency is retried several times before its dependant begins. The dependant is ready or
 /// reserved each time. No attempt of the dependant is lost.
 #[test]
-fn each_retry_makes_waiting_dependants_wait_again() {
+fn each_retry_makes_dependants_that_have_not_begun_wait_again() {
     let check = |has_run: bool, group: Option<&str>, expected: &str| {
         let mut desk = Desk::new(1);
         let a = desk.submit(|_| {});

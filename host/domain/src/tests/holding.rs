@@ -1,4 +1,4 @@
-//! Holds, and waits for a time.
+//! Holds, start times, queue timeouts, and automatic retries.
 
 use std::time::Duration;
 
@@ -323,7 +323,7 @@ fn usage_limit_that_ends_at_once_still_delays_the_next_attempt() {
         assert_eq!(starts(&desk.turn()), [id]);
         desk.report(id, super::limited(Some(Duration::ZERO)));
         desk.pass(Duration::from_millis(seconds * 1_000 - 1));
-        assert_eq!(starts(&desk.turn()), [], "started before {seconds} s");
+        assert_eq!(starts(&desk.turn()), [], "it started before {seconds} s");
         desk.pass(Duration::from_millis(1));
     }
 }
@@ -338,7 +338,7 @@ fn repeated_starts_that_are_not_received_wait_longer_each_time() {
         if seconds > 0 {
             assert_eq!(desk.word(id), "waiting");
             desk.pass(Duration::from_millis(seconds * 1_000 - 1));
-            assert_eq!(starts(&desk.turn()), [], "started before {seconds} s");
+            assert_eq!(starts(&desk.turn()), [], "it started before {seconds} s");
             desk.pass(Duration::from_millis(1));
         }
     }

@@ -190,7 +190,7 @@ impl Desk {
     fn submit(&mut self, edit: impl FnOnce(&mut Request)) -> TaskId {
         match self.try_submit(edit) {
             Ok(Answer::Accepted(accepted)) if !accepted[0].existing => accepted[0].task,
-            other => panic!("not accepted: {other:?}"),
+            other => panic!("the task was not accepted: {other:?}"),
         }
     }
 

@@ -112,7 +112,7 @@ proptest! {
         let mut world = World::default();
         for step in &steps {
             world.take(step);
-            prop_assert!(world.durable.values().all(|times| *times == 1), "counted twice");
+            prop_assert!(world.durable.values().all(|times| *times == 1), "a report counted twice");
         }
         // From here on nothing is lost.
         world.on_the_way.extend(world.outbox.all());
@@ -120,13 +120,13 @@ proptest! {
             world.arrive(0, false);
         }
         world.commit();
-        prop_assert!(world.outbox.all().is_empty(), "never acknowledged");
-        prop_assert!(world.durable.values().all(|times| *times == 1), "counted twice");
+        prop_assert!(world.outbox.all().is_empty(), "a report was never acknowledged");
+        prop_assert!(world.durable.values().all(|times| *times == 1), "a report counted twice");
         let is_lost = |report: &u32| !world.durable.contains_key(report);
         let lost: Vec<u32> = (1..=world.told).filter(is_lost).collect();
         // Only replaced reports may be missing, and never the last report of its kind.
         let states = steps.iter().filter(|step| matches!(step, Step::TellState)).count();
-        prop_assert!(lost.len() < states.max(1), "lost: {lost:?}");
+        prop_assert!(lost.len() < states.max(1), "lost reports: {lost:?}");
     }
 }
 

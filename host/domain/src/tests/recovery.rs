@@ -157,7 +157,7 @@ fn taking_over_an_attempt_needs_no_commit() {
 }
 
 #[test]
-fn assignment_that_was_not_received_starts_without_a_new_commit() {
+fn reserved_attempt_that_was_not_received_starts_without_a_new_commit() {
     let (mut desk, task) = Desk::in_phase("assigned");
     desk.board.configured_slots = crate::capacity::Slots::Fixed(1);
     desk.reload();

@@ -118,12 +118,12 @@ impl World {
                 || board.pending.finished.contains_key(id)
                 || self.disk.tasks[id].is_done()
                 || batch.is_some_and(|batch| batch.tasks.iter().any(|task| task.id == *id));
-            assert!(known, "lost: {id}");
+            assert!(known, "an answered submission is lost: {id}");
         }
     }
 
-    /// Checks that an attempt is open exactly while its task runs, and that an ended task runs
-    /// again only after a retry.
+    /// Checks that a task has an open attempt exactly while it runs or the attempt is reserved, and
+    /// that an ended task runs again only after a retry.
     fn check_row(&self, task: &Task) {
         assert!(!task.is_done());
         let ended = task.last_attempt().map(|last| last.ended.is_some());
@@ -140,7 +140,7 @@ impl World {
         let has_started = last.is_some_and(|last| last.started_at.is_some());
         assert!(
             !(is_preparing && has_started),
-            "started during its preparation: {task:?}"
+            "an attempt started during its preparation: {task:?}"
         );
         assert_eq!(
             task.phase().is_some() || self.board.chosen.contains_key(&task.id),
@@ -158,7 +158,7 @@ impl World {
         let at_its_end = self.disk.tasks.get(&task.id).is_some_and(Task::is_done);
         assert!(
             !at_its_end || self.board.ended_again.was_revived(task.id),
-            "ran again without a retry: {task:?}"
+            "a task ran again without a retry: {task:?}"
         );
     }
 
@@ -174,7 +174,7 @@ impl World {
                             && self.board.accounts.contains_key(account)
                     }
                 };
-                assert!(told, "waits without a reason: {task:?}");
+                assert!(told, "a task waits without a reason: {task:?}");
             }
             _ if task.has_begun => {}
             // A dependency may have been retried while the task was held.
@@ -192,7 +192,7 @@ impl World {
         let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));
         assert_eq!(
             open, blocked,
-            "blocked without an open dependency, or the reverse: {task:?}"
+            "a task is blocked without an open dependency, or the reverse: {task:?}"
         );
         self.check_ended(task);
     }
@@ -207,7 +207,7 @@ impl World {
                 let end = self.end_of(*on);
                 assert!(
                     condition.is_met_by(end.outcome),
-                    "{task:?} can never run after {dependency:?}: {end:?}"
+                    "a task waits in vain: {task:?} {dependency:?} {end:?}"
                 );
             }
         }
@@ -234,7 +234,7 @@ impl World {
                 && process.ended.is_none()
             {
                 let first = silent.insert(key, attempt);
-                assert_eq!(first, None, "beside {attempt}");
+                assert_eq!(first, None, "an attempt starts beside {attempt}");
             }
         }
     }
@@ -258,7 +258,7 @@ impl World {
 
     pub(super) fn check_admission(&self, in_use_before: usize) {
         let Slots::Fixed(slots) = self.board.capacity.limits.slots else {
-            panic!("the slots are fixed here")
+            panic!("the slots are not fixed")
         };
         let in_use = self.board.slots_in_use();
         assert!(
@@ -305,7 +305,7 @@ impl World {
             };
             assert!(
                 true_reason,
-                "{lane:?} {line:?} is refused for a wrong reason: {refusal:?}"
+                "a lane is refused for a wrong reason: {refusal:?} {lane:?} {line:?}"
             );
         }
     }

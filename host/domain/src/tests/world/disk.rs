@@ -27,7 +27,7 @@ impl World {
         for (_, task) in self.awaiting.extract_if(.., |(after, _)| *after <= durable) {
             assert!(
                 self.disk.tasks.contains_key(&task),
-                "answered before it was on disk"
+                "a submission was answered before it was on disk"
             );
             self.promised.insert(task);
         }
@@ -56,7 +56,7 @@ impl World {
             if let Some(before) = before.filter(Task::is_done) {
                 assert!(
                     batch.events.iter().any(goes_on),
-                    "ran again without a retry: {before:?} {task:?}"
+                    "a task ran again without a retry: {before:?} {task:?}"
                 );
                 assert!(task.attempts.starts_with(&before.attempts));
             }
@@ -196,8 +196,8 @@ impl World {
             || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
-        // A reserved attempt may no longer exist, because the task for which it waited was stopped
-        // before it began.
+        // A task that had a reserved attempt may have left the board during this recovery, because
+        // the task on which it depends was stopped before that task had begun.
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned

@@ -2,8 +2,8 @@
 //! unnoticed.
 //!
 //! The second board is made after every step from the same rows. Nothing is copied, so this takes
-//! little time. Facts that a new board cannot know are ignored: the batch of an assignment, and the
-//! beginning of a start timeout.
+//! little time. Facts that a new board cannot know are ignored: the batch of a reservation, and the
+//! beginning of an attempt's phase.
 
 use super::World;
 use crate::{

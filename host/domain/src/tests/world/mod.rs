@@ -320,7 +320,7 @@ impl World {
                     let state = &self.board.tasks[task].state;
                     assert!(
                         !matches!(state, State::Waiting { .. }),
-                        "still waiting: {state:?}"
+                        "the task still waits: {state:?}"
                     );
                 }
             }

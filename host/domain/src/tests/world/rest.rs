@@ -40,7 +40,7 @@ impl World {
         }
         assert!(
             self.processes.is_empty(),
-            "never released: {:?}",
+            "attempts that were never released: {:?}",
             self.processes
         );
         self.check_ledger();
@@ -117,8 +117,9 @@ impl World {
         }
     }
 
-    /// Ends the wait of each task whose descendants have ended. The wait is also ended if a
-    /// descendant depends on a task that waits, since these two would wait for each other.
+    /// Ends the wait of each task whose descendants have ended. The wait is also ended if the
+    /// task's executor has answered, or if a descendant depends on a task that waits, since
+    /// otherwise tasks could wait for each other for ever.
     fn end_waits(&mut self) {
         let waiting: Vec<TaskId> = self.board.suspended.iter().copied().collect();
         for task in waiting {

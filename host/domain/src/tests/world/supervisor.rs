@@ -42,7 +42,7 @@ impl World {
         let spent = spent_by(&task.attempts);
         assert!(
             budget.is_none_or(|budget| spent < budget),
-            "started without a remaining budget: {task:?}"
+            "a task started without a remaining budget: {task:?}"
         );
         let may_cost = task.last_attempt().and_then(|last| last.may_cost_micro_usd);
         assert!(
@@ -91,7 +91,7 @@ impl World {
         };
         assert!(
             !self.processes.iter().any(of_the_same),
-            "{attempt} runs beside an older one"
+            "{attempt} runs beside an older attempt"
         );
         let pid = u32::try_from(self.received.len()).unwrap();
         let process = Process {

@@ -50,7 +50,7 @@ impl World {
             let written = self.written(flying, task.id);
             assert!(
                 pending.changed.contains(&task.id) || written == Some(task),
-                "{task:?} is not marked to be written, but the disk has {written:?}"
+                "a changed task is not marked to be written: {task:?}, on disk: {written:?}"
             );
         }
         let on_disk = self.disk.tasks.values();
@@ -59,7 +59,7 @@ impl World {
             let known = board.tasks.contains_key(&task.id)
                 || pending.finished.contains_key(&task.id)
                 || self.written(flying, task.id).is_some_and(Task::is_done);
-            assert!(known, "is on disk but not on the board: {task:?}");
+            assert!(known, "a task is on disk but not on the board: {task:?}");
         }
     }
 
