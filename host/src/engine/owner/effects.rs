@@ -11,7 +11,7 @@ use crate::engine::{Attempts, Launch, port};
 
 impl Owner {
     /// Whether the effect starts an attempt of a task with dependencies. Such an attempt may ask
-    /// for the end of a dependency when that end is not on disk yet.
+    /// for the end of a dependency before that end is on disk.
     pub(super) fn follows_an_end(&self, effect: &Effect) -> bool {
         let Action::Start(attempt) = effect.action else {
             return false;
