@@ -130,7 +130,7 @@ mod tests {
             let variables = [("HOME", text), ("ANTHROPIC_API_KEY", "k")];
             let with_key = keys(&home, &variables).await;
             assert_ne!(with_key.0, plain.0);
-            assert_eq!(with_key.1, plain.1, "starts take turns all the same");
+            assert_eq!(with_key.1, plain.1, "starts still take turns");
         }
     }
 }

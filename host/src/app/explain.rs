@@ -409,7 +409,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             *total_bytes as f64 / GIB
         ),
         Refusal::Ramp { settling } => format!(
-            "{settling} new attempts are being measured; the next start when their usage is known, or when one ends"
+            "{settling} new attempts are being measured; more start once the usage of these is known, or once one of them ends"
         ),
         Refusal::MemoryStall { percent } => {
             format!(

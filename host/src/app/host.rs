@@ -68,8 +68,8 @@ pub(crate) struct Host {
     pub(super) past: KeptPast,
 }
 
-/// Finds the attempt of a process, given the process and its ancestors, and whether the attempt or
-/// the host started the process. `None` if this is uncertain.
+/// Finds the attempt to which a process belongs, and the side that started the process. The
+/// argument is the process, followed by its ancestors. `None` if the attempt is uncertain.
 pub(crate) type AttemptOf =
     Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 

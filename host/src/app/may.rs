@@ -75,8 +75,8 @@ pub(super) fn may(
         {
             Err(persons(by, verb))
         }
-        // An attempt of a command may do what its submitter may do. It may not shut down the host
-        // that runs it.
+        // An attempt of a command task may do what the task's submitter may do, but may not shut
+        // down the host that runs the attempt.
         Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),

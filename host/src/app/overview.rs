@@ -37,7 +37,7 @@ const MOST_ACTIVE: usize = 1_000;
 /// Default number of finished tasks in an answer.
 const ENDED: u32 = 20;
 const MOST_ENDED: u32 = 1_000;
-/// Limits of events and changed tasks above which everything is sent again.
+/// If there are this many events, or more than this many changed tasks, everything is sent again.
 const MOST_EVENTS: usize = 2_000;
 const MOST_CHANGED: usize = 500;
 /// Time limit of one request.

@@ -50,8 +50,7 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether there is no reason for which all queued tasks, or the queued tasks of an account, do
-    /// not start.
+    /// Whether nothing keeps the whole queue, or the queued tasks of an account, from starting.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }

@@ -254,8 +254,8 @@ fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     Ok(reader.full_view(task)?.hint)
 }
 
-/// A task, with the reasons in other tasks or in budgets for which it does not start or did not
-/// run.
+/// Reads a task, and looks in other tasks and in budgets for reasons why the task does not start or
+/// did not run.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();

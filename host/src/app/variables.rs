@@ -100,8 +100,8 @@ impl Host {
     }
 }
 
-/// Properties other than variables that a task inherits from its submitter, encoded as variables,
-/// as a client encodes them in a request.
+/// Properties that a task inherits from its submitter in addition to variables. They are encoded as
+/// variables, as a client encodes them in a request.
 fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
     let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
     let bounds = request.bounds.as_ref();

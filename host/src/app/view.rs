@@ -275,7 +275,8 @@ pub(crate) struct AttemptView {
     /// Result of merging the worktree after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
-    /// Whether this attempt is a merge by hand of the previous attempt, without an executor.
+    /// Whether this attempt ran no executor, and stands for a merge by hand of the previous
+    /// attempt's work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) by_hand: bool,
 }

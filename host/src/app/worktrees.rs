@@ -136,8 +136,8 @@ impl Host {
         supervised_by(self.commands.clone(), Box::pin(work)).await
     }
 
-    /// Whether the branch already exists for a task that was submitted earlier by the same request
-    /// with the same idempotency key.
+    /// Whether the branch already belongs to the task of an earlier equal request with the same
+    /// idempotency key.
     async fn was_taken_on(
         &self,
         worktree: &Worktree,

@@ -18,8 +18,8 @@ use crate::{
 /// Length limit of the name of a usage limit. A longer name is shortened.
 const LIMIT_CHARS: usize = 40;
 
-/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` in this host. The git
-/// state is added later.
+/// The end of an attempt that the plugin `executor` ran for `wall_ms`. The git state is added
+/// later.
 pub(super) fn ending(
     executor: &str,
     result: Result<GuestOutcome, GuestEnd>,

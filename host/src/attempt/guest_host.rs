@@ -159,8 +159,9 @@ impl GuestHost {
         Failure::new(code, message)
     }
 
-    /// Writes bytes to a file before the child starts, so that the child never reads only a part of
-    /// them. A stream is returned instead, because it is fed to the running child.
+    /// Writes input that is given as bytes to a file before the child starts, so that the child
+    /// never reads only a part of it. Returns input that is given as a stream, because the stream
+    /// is fed to the child while the child runs.
     async fn input(
         &self,
         index: u16,

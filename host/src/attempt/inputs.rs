@@ -314,7 +314,7 @@ fn unavailable(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("resource", message))
 }
 
-/// The newest ended attempt before this one. Its session may be resumed.
+/// The newest earlier attempt that ran and has ended. The session of its agent may be resumed.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
         let ended = one.ended.as_ref();
@@ -332,7 +332,7 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
             .reason
             .as_ref()
             .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
-        // The session is known even if the attempt was interrupted.
+        // The agent's session is known even if the attempt was interrupted.
         outputs: match &last.session {
             Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
             None => "{}".to_owned(),

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_whose_task_panics_is_lost() {
+    async fn an_attempt_whose_asynchronous_task_panics_is_lost() {
         let caught = unless_it_panics(async { panic!("no {}", "way") }).await;
         let panic: String = caught.map(|(): ()| String::new()).unwrap_err();
         let state = State::default();

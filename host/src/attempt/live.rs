@@ -93,8 +93,8 @@ pub(super) struct State {
     pub(super) may_spawn: bool,
     /// Whether `Prepared` was reported.
     pub(super) is_prepared: bool,
-    /// The time from which the attempt's limits count, if this host was the first to prepare the
-    /// attempt.
+    /// The time at which the attempt was allowed to start its first process, if it was prepared in
+    /// this host. The attempt's limits count from this time.
     pub(super) began: Option<MonotonicMs>,
     /// The attempt's end, if the attempt's work must still be settled.
     pub(super) answered: Option<Box<Ending>>,

@@ -418,7 +418,7 @@ impl Registry {
             change(&mut state);
             (known.children, known.ended, known.held) = (state.children, state.ended, state.held);
         } else {
-            tracing::debug!(%attempt, "ignored a report on an attempt that is over");
+            tracing::debug!(%attempt, "a report on an attempt that is over was ignored");
         }
     }
 }

@@ -38,7 +38,7 @@ impl Reporter {
     }
 
     /// Sends a report without waiting. If the engine's inbox is full, the report is sent together
-    /// with the attempt's next report, at the latest with its end.
+    /// with the attempt's next report, at the latest with the report of the attempt's end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
             tracing::warn!(

@@ -153,14 +153,14 @@ impl Runner {
         if order.waits() {
             self.launcher.tasks.spawn(async move {
                 if let Err(error) = order.done().await {
-                    tracing::debug!(%attempt, %error, "the host is ending before the supervisor received the order");
+                    tracing::debug!(%attempt, %error, "the host ends before the supervisor has received the order");
                 }
             });
         }
     }
 
-    /// The attempt of a process, and who started it. The process is given with its ancestors below
-    /// the supervisor.
+    /// The attempt to which a process belongs, and the side that started the process. `line` is the
+    /// process, followed by its ancestors below the supervisor.
     pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         self.registry.attempt_of(line).await
     }
@@ -296,7 +296,7 @@ impl Attempts for Runner {
 
     fn stop(&self, attempt: AttemptId, why: StopWhy) {
         let Some(live) = self.registry.get(attempt) else {
-            tracing::debug!(%attempt, "nothing to stop");
+            tracing::debug!(%attempt, "the attempt to stop is not in progress");
             return;
         };
         let ladder = live.ladder.clone();
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_that_no_supervisor_has_is_orphaned_after_a_reboot_and_else_never_received() {
+    fn an_attempt_unknown_to_supervisors_is_orphaned_only_after_a_reboot() {
         let check = |is_known: bool, boot: Option<&str>, may_turn_up: bool, expected| {
             let attempt = Attempt {
                 started_monotonic: boot.map(|boot| (MonotonicMs(1), boot.into())),

@@ -12,7 +12,7 @@ use claudine_domain::{
 
 use crate::lock::lock;
 
-/// Maximum number of unacknowledged reports that are kept of an attempt. Further reports of
+/// Maximum number of unacknowledged reports that are kept for an attempt. Further reports of
 /// progress are dropped; of each other kind of report, the last one is kept.
 const MOST: usize = 1_024;
 

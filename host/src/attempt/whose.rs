@@ -1,4 +1,4 @@
-//! Finds the attempt of a process.
+//! Finds the attempt to which a process belongs.
 
 use std::time::Duration;
 
@@ -18,10 +18,11 @@ use crate::{
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
-    /// The attempt of a process, and who started it. The process is given with its ancestors below
-    /// the supervisor. At least one of these processes must be a child of the attempt, or a command
-    /// that the host runs for the attempt, or belong to the session of such a child or command. The
-    /// environment of the process is no evidence, because the process may have written it itself.
+    /// The attempt to which a process belongs, and the side that started the process. `line` is the
+    /// process, followed by its ancestors below the supervisor. At least one process of `line` must
+    /// be a child of the attempt, be a command that the host runs for the attempt, or belong to the
+    /// process session of such a child or command. The environment of the process is no evidence,
+    /// because the process may have written it itself.
     pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);
@@ -75,7 +76,7 @@ fn has_no_sent(state: &State) -> bool {
 fn leader(child: &ChildState) -> Option<Leader> {
     match child {
         ChildState::Running(leader) => Some(*leader),
-        // After a child's exit, processes that it left behind are still in its session.
+        // After a child's exit, processes that it left behind are still in its process session.
         ChildState::Exited(exit) => Some(Leader {
             pid: exit.pid,
             start_time: exit.start_time,

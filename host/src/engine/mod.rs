@@ -153,7 +153,7 @@ impl ReportSender {
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {
-            tracing::debug!(%attempt, "report after the engine's end");
+            tracing::debug!(%attempt, "a report arrived after the engine's end");
         }
     }
 }

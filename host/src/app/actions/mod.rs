@@ -170,8 +170,8 @@ impl Host {
         Ok(())
     }
 
-    /// Retries the tasks one after the other, because each lookup includes the dependants of its
-    /// task.
+    /// Retries or resumes the tasks one after the other, because the dependants of each task must
+    /// be looked up in the store.
     async fn run_again(&self, by: &Arc<Principal>, asked: &TaskActions, tasks: &mut [Meant]) {
         let order = upstream_first(tasks.iter().map(|task| (task.id, task.upstream.as_slice())));
         // An error that applies to the remaining tasks too.
@@ -194,8 +194,8 @@ impl Host {
                 Ok(retried) => task.shown.note_retried(&retried),
                 Err(error) if error.kind == ErrorKind::Conflict && task.was_done => {
                     match self.runs_again(task.id).await {
-                        // The task was revived together with the task because of which it could not
-                        // run.
+                        // The task was revived by the retry of the task that had kept it from
+                        // running.
                         Ok(true) => task.shown.already = true,
                         Ok(false) => task.shown.error = Some(error),
                         Err(unread) => task.shown.error = Some(unread),

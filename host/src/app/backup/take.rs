@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Size from which rows are written as an entry.
+/// Size at which the collected rows are written as an entry.
 const ROWS_BYTES: usize = 1 << 20;
 
 /// Writes a backup to a private file.

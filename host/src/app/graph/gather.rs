@@ -35,8 +35,9 @@ const MOST_EDGES: usize = 200_000;
 const PAST: usize = 2_000;
 
 impl Host {
-    /// The tasks of the named graph and their dependencies, or else the connected components of the
-    /// given tasks, or else all unfinished tasks and their dependencies.
+    /// The tasks of the named graph and their dependencies. If no graph is named, the connected
+    /// components of the given tasks. If no tasks are given either, all unfinished tasks and their
+    /// dependencies.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
         self.read(move |reader| gather(reader, &query)).await
     }

@@ -1,8 +1,8 @@
 //! The output form as lines of text, with one line for each task.
 //!
 //! A task is below the first of its dependencies; below its other dependencies, an arrow refers to
-//! the task's line. The only dependant of a task is directly below it at the same depth, so a chain
-//! of a thousand tasks is a column and not a staircase.
+//! the task's line. If a task has only one dependant, the dependant is directly below the task at
+//! the same depth, so a chain of a thousand tasks is a column and not a staircase.
 
 use super::{Graph, caption, shape::Shape};
 use crate::text::{Painted, ShortIds, columns, fit};
@@ -105,9 +105,9 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
     text
 }
 
-/// All nodes in the order in which lines may begin: by component, and within a component nodes
-/// without dependencies first. Nodes with dependencies are reached from nodes without dependencies.
-/// They are listed as well, because a cycle is not reached from outside.
+/// All nodes in the order in which they may become roots: by component, and within a component
+/// nodes without dependencies first. A node with dependencies becomes a root only because of a
+/// cycle; in a graph without cycles, it is reached from a node without dependencies.
 fn roots(shape: &Shape) -> Vec<usize> {
     let mut roots: Vec<usize> = (0..shape.part.len()).collect();
     roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));

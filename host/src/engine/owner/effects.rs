@@ -10,8 +10,8 @@ use super::Owner;
 use crate::engine::{Attempts, Launch, port};
 
 impl Owner {
-    /// Whether the effect starts an attempt of a task with dependencies. Such an attempt may read
-    /// the end of a dependency before that end is on disk.
+    /// Whether the effect starts an attempt of a task with dependencies. Such an attempt may ask
+    /// for the end of a dependency before that end is on disk.
     pub(super) fn follows_an_end(&self, effect: &Effect) -> bool {
         let Action::Start(attempt) = effect.action else {
             return false;
@@ -86,7 +86,7 @@ impl Owner {
                     },
                 );
             }
-            _ => tracing::debug!(%attempt, "not launched: the attempt was stopped or replaced"),
+            _ => tracing::debug!(%attempt, "a stopped or replaced attempt is not launched"),
         }
     }
 }

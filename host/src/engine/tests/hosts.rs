@@ -50,7 +50,7 @@ async fn a_drained_host_starts_nothing_and_is_idle_after_the_last_end() {
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     assert!(
         fixture.told.try_recv().is_err(),
-        "the second was not started"
+        "the second task was not started"
     );
     assert_eq!(fixture.outcome(2), None);
 }
@@ -67,7 +67,7 @@ async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_its_answer() {
     assert_eq!(
         second.told().await,
         Told::Start(attempt(2)),
-        "and not the first"
+        "the first attempt waits for the silent supervisor"
     );
     second.reports.reached().await;
     second.engine.capacity().await.unwrap();
