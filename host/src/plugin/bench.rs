@@ -30,7 +30,7 @@ const CALLS: usize = 5_000;
 const STREAM_BYTES: u64 = 100_000_000;
 
 /// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and the number of instances to keep
-/// alive at once. To compile, the program starts itself again.
+/// alive at once. To compile a component, the program starts itself again with `__compile`.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(first) = args.next() else {
         eprintln!("usage: plugin-bench FOLDER [LIVE]");
@@ -290,8 +290,8 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         .map_err(|end| end.to_string())
 }
 
-/// The memory of this process alone, without the pages of a component's image that instances share
-/// because none wrote to them.
+/// The memory of this process alone. Pages of a component's image that no instance has written to
+/// do not count, because instances share them.
 fn own_bytes() -> Result<f64, String> {
     let text = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));

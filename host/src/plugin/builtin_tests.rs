@@ -438,7 +438,7 @@ async fn an_unread_stream_slows_the_guest_down_without_hanging_it() {
         while stream.waiting() < 2 {
             tokio::task::yield_now().await;
         }
-        // After these turns the guest has done everything that needs no reader.
+        // After these yields the guest has done everything that it can do without a reader.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }

@@ -28,8 +28,12 @@ pub(crate) struct CapturedOutput {
 
 pub(crate) async fn run(spec: SpawnSpec) -> Result<CapturedOutput, Failure> {
     let started = clock::monotonic();
-    let stdin = input(&spec.stdin)
-        .map_err(|error| Failure::new("resource", format!("its input cannot be kept: {error}")))?;
+    let stdin = input(&spec.stdin).map_err(|error| {
+        Failure::new(
+            "resource",
+            format!("the command's input cannot be kept: {error}"),
+        )
+    })?;
     let (command, spawn) = (spec.command.clone(), command(spec, stdin));
     let finished = match clock::within(WALL, finish(spawn, OUTPUT_BYTES, Abandoned::Killed)).await {
         None => {

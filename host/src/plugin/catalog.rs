@@ -187,8 +187,8 @@ impl Catalog {
             .insert(name, Entry::Usable(origin, Arc::new(executor)));
     }
 
-    /// Adds each `plugins/NAME/plugin.toml`, with `plugins/NAME/NAME.wasm` beside it, and
-    /// `grants/NAME.toml`.
+    /// Adds each installed plugin: its manifest `plugins/NAME/plugin.toml`, its component
+    /// `plugins/NAME/NAME.wasm` and its grant `grants/NAME.toml`.
     fn add_installed(&mut self, places: &Places) -> Result<(), PluginError> {
         let dir = places.data_dir.join("plugins");
         let folders = match std::fs::read_dir(&dir) {

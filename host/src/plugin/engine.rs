@@ -52,8 +52,8 @@ pub(crate) enum Allocation {
 }
 
 impl Allocation {
-    /// The allocation without a pool that this process can use. To be called before the process
-    /// limits its own address space.
+    /// The way in which this process allocates instances outside the pool. To be called before the
+    /// process limits its own address space.
     pub(crate) fn on_demand() -> Self {
         if rustix::process::getrlimit(Resource::As).current.is_some() {
             Self::Tight

@@ -1,4 +1,5 @@
-//! The thread that advances the epoch, so that a spinning guest is interrupted.
+//! The thread that advances wasmtime's epoch (not the epoch of the host), so that a spinning guest
+//! is interrupted.
 //!
 //! It is a separate thread because spinning guests can occupy every worker of the runtime, and so
 //! stop the runtime's timers too. The thread ticks only while a guest computes and for a moment

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::port::Failure;
 
-/// An error can be cloned, because every task that needs a component that could not be loaded gets
-/// the same error.
+/// An error can be cloned: if a component could not be loaded, every task that needs the component
+/// gets the same error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PluginError {
     #[error("there is no plugin `{name}`")]
@@ -47,7 +47,8 @@ pub(crate) enum PluginError {
     #[error("it gave an answer that the contract does not allow: {message}")]
     Answer { message: String },
     #[error(
-        "disabled after crashes in {attempts} attempts in a row: {last}; restart the host to retry"
+        "it is disabled after crashes in {attempts} attempts in a row: {last}; restart the host to \
+         retry"
     )]
     Disabled { attempts: u32, last: Crash },
 }
@@ -96,8 +97,8 @@ pub(crate) enum GuestEnd {
     /// The executor reported a failure.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The attempt's last instance crashed, and no resume was left or the attempt was being
-    /// stopped.
+    /// The attempt's last instance crashed and was not followed by another, because no resume was
+    /// left or because the attempt was being stopped.
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
     /// The instance did not answer a stop within the grace period.

@@ -303,8 +303,8 @@ impl Executor {
     /// `authority.step` must be at most the ceiling's step, and the ceiling must contain every
     /// extra.
     ///
-    /// There is always an answer: an executor that cannot be loaded or asked, traps, takes too long
-    /// or answers in unknown words counts as [`Authority::full`].
+    /// There is always an answer: if the executor cannot be loaded or asked, traps, takes too long
+    /// or answers in unknown words, the answer is [`Authority::full`].
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
             .ask(async |plugin, store| {

@@ -15,8 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));
-    // If the workspace is the root directory, no file is ignored, because every file is below the
-    // root directory.
+    // If the workspace is the root directory, no file is ignored: every file is below the root
+    // directory, so none would be left.
     let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
     let mut is_passed_over = false;
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {

@@ -130,7 +130,8 @@ pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
     (call $return_run (call $success))
     (i32.const 0))"#;
 
-/// A `run` that returns an outcome and continues as a task until `stop` is called.
+/// A `run` that returns an outcome, but whose async task in the guest continues until `stop` is
+/// called.
 pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
     (call $return_run (call $success))

@@ -74,8 +74,8 @@ pub(crate) struct Guest {
     pub(crate) last_error: Option<String>,
     /// The offset up to which each child's output was read.
     pub(crate) known_output: HashMap<(ChildRef, Channel), u64>,
-    /// The result of `run` or `resume`, kept here because the instance may be dropped after its
-    /// result, before it has ended.
+    /// The result of `run` or `resume`. It is kept here because an instance that has returned its
+    /// result may be dropped before it ends by itself.
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
     /// The state that was stored last, which is passed to a resume in this process.
     pub(crate) checkpoint: Option<Vec<u8>>,

@@ -13,8 +13,8 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 /// Limit of the elements of all tables of an instance together.
 pub(crate) const TABLE_ELEMENTS: usize = 10_000;
-/// Limit of the core instances of a component, also of its memories and of its tables. A component
-/// made by `wit-component` has three instances.
+/// Limit of the core instances of a component; the same limit applies to its memories, and to its
+/// tables. A component made by `wit-component` has three instances.
 pub(crate) const CORE_INSTANCES: usize = 16;
 /// Limit of the bytes that a guest may pass in one call. It is 16 MiB, the contract's limit of a
 /// JSON text, plus room for the other arguments of the call. So a prompt of 10 MB can be a child's
@@ -52,7 +52,7 @@ impl Limits {
     }
 }
 
-/// Adds the growth from `current` to `desired` to `used` if `used` stays within `limit`.
+/// Adds the growth, `desired` less `current`, to `used`, but only if the sum is within `limit`.
 fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
     let after = used.saturating_sub(current).saturating_add(desired);
     let allowed = after <= limit;

@@ -1,10 +1,10 @@
 //! Compiled code: made once in a process with limits, kept in a cache that only the host writes,
 //! and mapped from this cache.
 //!
-//! The compiler reads components that anybody may have written, so it runs in a child with limits
-//! on time and memory, which returns the code to the host. wasmtime trusts the machine code that it
-//! loads. So the cache's directory is private to the user, and a file is mapped only if its digest
-//! equals the digest that was recorded when the file was made.
+//! The compiler reads components that anybody may have written, so it runs in a child process with
+//! limits on time and memory. This process leaves the code in a file for the host. wasmtime trusts
+//! the machine code that it loads. So the cache's directory is private to the user, and a file is
+//! mapped only if its digest equals the digest that was recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -212,8 +212,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Calls `run` or `resume`, and `stop` at the same time if a stop is requested, until no task of
-/// the guest is left.
+/// Calls `run` or `resume`, and `stop` at the same time if a stop is requested, until no async task
+/// of the guest is left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
     plugin: &ExecutorPlugin,

@@ -18,7 +18,7 @@ const ITEM_BYTES: usize = 64;
 /// The items made of some parts of a child's output.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// For each part the items that it completed.
+    /// The items that each part completed, in the order of the parts.
     pub(crate) items: Vec<Vec<TranscriptItem>>,
     /// The state to pass to the next call.
     pub(crate) state: Vec<u8>,

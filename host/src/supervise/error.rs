@@ -12,7 +12,7 @@ pub(crate) enum SuperviseError {
     Launch { program: PathBuf, source: io::Error },
     #[error("the supervisor in {} did not become ready: {message}", dir.display())]
     NotReady { dir: PathBuf, message: String },
-    #[error("lost the supervisor in {}", dir.display())]
+    #[error("cannot communicate with the supervisor in {}", dir.display())]
     Connection { dir: PathBuf, source: io::Error },
     #[error("the supervisor in {} answers to a newer host (epoch {epoch})", dir.display())]
     Fenced { dir: PathBuf, epoch: u64 },

@@ -1,8 +1,8 @@
 //! Processes: starting them, keeping their output, stopping them, and finding them again.
 //!
-//! All attempts' processes are children of one small *supervisor* process (`claudine __supervise
-//! DIR`), not of the host. So the host can be killed, upgraded and started again while work runs:
-//! the supervisor continues to read pipes, enforce deadlines and keep exit statuses until somebody
+//! All attempts' processes are below one small *supervisor* process (`claudine __supervise DIR`),
+//! not below the host. So the host can be killed, upgraded and started again while work runs: the
+//! supervisor continues to read pipes, enforce deadlines and keep exit statuses until a host
 //! acknowledges them. One supervisor serves all attempts, because a message to a running supervisor
 //! costs a tenth of what starting a process costs.
 //!

@@ -34,14 +34,14 @@ pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// Clock ticks since boot.
     pub(crate) start_time: u64,
-    /// The session. Only `setsid` changes it, to the pid of the process that calls `setsid`. So a
-    /// session whose number is the pid of a supervisor's child holds only descendants of that
-    /// child.
+    /// The number of the process's session. Only `setsid` changes it, to the pid of the process
+    /// that calls `setsid`. So a session whose number is the pid of a supervisor's child holds only
+    /// this child and its descendants.
     pub(crate) session: u32,
 }
 
-/// The marker, in place of an attempt's id, of commands that the host runs for no attempt: git for
-/// a request, and the processes that git starts.
+/// The marker's value, in place of an attempt's id, for commands that the host runs for no attempt:
+/// git for a request, and the processes that git starts.
 pub(crate) const HOST: &str = "host";
 
 /// The side that started a process of an attempt.
@@ -116,7 +116,7 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
             continue;
         };
         // An ancestor that cannot be examined is an error: if a supervisor were not recognised, the
-        // processes below it would count as the owner's.
+        // processes below it would count as outside of all supervisors.
         let mut end = None;
         for (index, stat) in ancestors.iter().skip(1).enumerate() {
             if let Some(dir) = directory_of(stat.pid)?

@@ -4,9 +4,9 @@
 //! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt
 //! that it still keeps, and `ready`. From then on the host sends commands and the supervisor
 //! reports. Commands are numbered from 1 within an epoch, and `welcome` contains the number of the
-//! last command that was received. So after a reconnection the host sends exactly the commands
-//! after that number again. Reports carry no numbers, because the `attempt` frames after `welcome`
-//! hold the whole state: the host compares it with the reports that it already got.
+//! last command that was received. So after a reconnection the host repeats exactly the commands
+//! with higher numbers. Reports carry no numbers, because the `attempt` frames after `welcome` hold
+//! the whole state: the host compares it with the reports that it already got.
 //!
 //! A `hello` that names a child does not begin this exchange. It asks for the writing end of the
 //! pipe that the child reads, and the answer carries this descriptor. As long as the connection
@@ -87,7 +87,7 @@ pub(super) enum Message {
     /// The answer to a hello that names a child; the writing end of the child's input comes with
     /// this frame.
     InputOpen,
-    /// The answer to a hello that names a child if nothing reads the child's input any more.
+    /// The answer to a hello that names a child, if nothing reads the child's input any more.
     InputClosed,
     /// Says that a newer host is connected; the connection is closed after this message.
     Fenced {

@@ -163,7 +163,7 @@ pub(crate) struct StartChild {
     /// A file of NUL-separated `NAME=VALUE`. The supervisor reads the file itself, so 2,000 tasks
     /// with the same environment send only its path each.
     pub(crate) env_file: Option<PathBuf>,
-    /// The variables of the file to remove; a single `*` removes all.
+    /// The names of variables in the file that the child does not get; a single `*` means all.
     #[serde(default)]
     pub(crate) env_remove: Vec<String>,
     /// Variables to set after the removal.

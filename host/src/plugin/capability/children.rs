@@ -43,8 +43,9 @@ impl Guest {
         Ok((host, child))
     }
 
-    /// Adds to the guest's computing time for output that is new to it. Output that the guest has
-    /// read before adds nothing, because otherwise the guest could read the same output for ever.
+    /// Lets the guest compute longer in return for output that it reads for the first time. Output
+    /// that it has read before counts for nothing, because otherwise the guest could read the same
+    /// output for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {
         let known = self.known_output.entry(place.clone()).or_default();
         let new = offset.saturating_sub(*known);

@@ -1,4 +1,4 @@
-//! Commands that a plugin was granted, and attempts to make another program run in their place.
+//! Commands that a plugin was granted, and tricks to make another program run in their place.
 
 use std::collections::BTreeMap;
 use std::fs;

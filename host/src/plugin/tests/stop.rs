@@ -43,10 +43,10 @@ async fn stop_is_called_while_run_is_pending() {
 }
 
 #[tokio::test]
-async fn an_attempt_ends_when_its_guest_task_has_exited() {
+async fn a_returned_outcome_counts_whether_or_not_the_guest_ends_after_it() {
     let wat = Wat::good().with("run", fixtures::RUN_RETURNS_AND_STAYS);
     assert_eq!(stopped(wat.clone(), LONG).await.unwrap().cause, "success");
-    // A returned outcome counts even if the guest does not end after it.
+    // This guest ignores the stop, and is dropped after the grace period.
     assert_eq!(
         stopped(wat.with("stop", "(return)"), SHORT)
             .await

@@ -44,8 +44,8 @@ impl Feed {
     /// Ends the input.
     pub(crate) async fn end(self) -> io::Result<()> {
         let Self { pipe, mut wire } = self;
-        // The host's pipe is closed first, so that the supervisor's writing end is the last one:
-        // the child sees the end of its input when the supervisor closes this end.
+        // The host's writing end is closed first. The supervisor then has the only one, and the
+        // child's input ends when the supervisor closes it.
         drop(pipe);
         let mut word = Vec::new();
         frame::encode(&FeedWord::End, &mut word).map_err(invalid)?;

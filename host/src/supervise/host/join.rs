@@ -141,8 +141,8 @@ pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, N
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
-    // After a timeout, this thread is not interrupted: it ends once the process reports that it is
-    // ready, or dies.
+    // After a timeout, this thread is not interrupted: it ends once the supervisor has reported
+    // that it is ready, or has died.
     let outcome = tokio::select! {
         outcome = started => outcome.unwrap_or_else(|panic| Err(not_ready(&dir, panic.to_string()))),
         () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "no answer in time".to_owned())),
@@ -201,8 +201,9 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
 }
 
 /// Tries to connect until the connection succeeds, the supervisor is dead, or the supervisor
-/// refuses this host; for a minute at most. A single failure proves nothing: if the supervisor is
-/// ending, the connection may break before the lock is free and shows that the supervisor is dead.
+/// refuses this host; for a minute at most. A single failure proves nothing: the connection to a
+/// supervisor that is ending may break before its lock is free, and only a free lock shows that it
+/// is dead.
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;

@@ -1,7 +1,7 @@
 //! The host's side: finds or starts supervisors, sends commands, and receives each report exactly
 //! once.
 //!
-//! One task, the *router* (`router`), owns all connections. It compares each message of a
+//! One async task, the *router* (`router`), owns all connections. It compares each message of a
 //! supervisor with its record of the reports that the engine already got (`told`). So no report is
 //! lost or duplicated if a connection breaks, at whatever point, and is made again. A blocking
 //! thread cleans up after a supervisor that died (`recover`).
@@ -84,7 +84,7 @@ pub(crate) struct Opened {
     /// Every attempt that supervisors still keep. The states here are not reported again.
     pub(crate) found: Vec<Found>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// The router's task, to be joined. The task ends when the last [`Supervisors`] and the
+    /// The router's async task, to be joined. It ends when the last [`Supervisors`] and the
     /// receiver are dropped.
     pub(crate) router: JoinHandle<()>,
 }

@@ -230,7 +230,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
     // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
-    // no process is left only if two looks in a row find none.
+    // the search ends only after two looks in a row that find no process.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);

@@ -1,4 +1,4 @@
-//! The task that owns all connections to supervisors.
+//! The async task that owns all connections to supervisors.
 //!
 //! The router waits for four things at once: a command of the engine, a message of a supervisor,
 //! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
@@ -116,7 +116,7 @@ struct Router {
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
-    /// Callers to notify once the queued commands of all supervisors have been sent.
+    /// Callers to notify once the commands queued for all supervisors have been sent.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
 }
@@ -232,8 +232,8 @@ impl Router {
         found
     }
 
-    /// Handles a supervisor that was silent and has answered, or is dead. The engine decides about
-    /// the attempts that the supervisor's notes did not hold.
+    /// Ends the silence of a supervisor, which has now answered or is dead. The engine decides
+    /// about the attempts that the supervisor's notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.silent.forget(number);
         self.news.push_back(Report::Reached { found });
@@ -478,7 +478,7 @@ impl Router {
         }
     }
 
-    /// Drops a supervisor that could not be started, and reports its queued starts as not started.
+    /// Drops a supervisor that could not be started; reports its queued children as not started.
     fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;

@@ -58,7 +58,7 @@ impl Told {
         self.attempts.remove(attempt);
     }
 
-    /// Records an attempt that was found when the host started, as known to the engine.
+    /// Records that the engine knows this attempt, which was found when the host started.
     pub(super) fn found(&mut self, state: AttemptState) -> Found {
         let children = state.children.into_iter().map(|view| {
             let state = match view.state {

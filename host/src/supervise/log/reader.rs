@@ -26,7 +26,7 @@ struct Sizes {
     together: usize,
 }
 
-/// Sizes for callers that use up each piece at once. A piece is a whole frame.
+/// Sizes for callers that use each piece before they read the next. A piece is a whole frame.
 const LARGE: Sizes = Sizes {
     window: 256 << 10,
     piece: u64::MAX,

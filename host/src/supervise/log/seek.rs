@@ -92,8 +92,8 @@ impl LogReader {
                     tail.truncated = true;
                 }
             }
-            // Output that was written after the end was looked up would make the tail longer than
-            // asked for.
+            // Output that was written since `begin` looked for the end would make the tail too
+            // long.
             if tail.bytes.len() > most {
                 tail.bytes.drain(..tail.bytes.len() - most);
                 tail.truncated = true;

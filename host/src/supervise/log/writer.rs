@@ -32,7 +32,7 @@ pub(in crate::supervise) struct LogWriter {
     files: Files,
     /// Payload bytes of the head, the first part of the output, which is never deleted.
     head_bytes: u64,
-    /// The least payload that is kept of the newest output.
+    /// How many payload bytes of the newest output are kept at least.
     tail_bytes: u64,
     segment_bytes: u64,
     segment: u32,

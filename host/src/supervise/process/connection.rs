@@ -23,8 +23,8 @@ use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 /// The most connections that have not sent their hello yet. If there are more, the oldest is
 /// dropped.
 const MOST_GREETING: usize = 8;
-/// The most unsent bytes. If more bytes wait, the host does not read. It is disconnected, and gets
-/// the whole state when it connects again.
+/// The most unsent bytes. If more bytes wait, the host evidently does not read. It is then
+/// disconnected, and gets the whole state when it connects again.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;

@@ -139,7 +139,8 @@ impl Supervisor {
     }
 
     /// Whether the attempt has just become quiet: no leader runs, nothing is left, and the output
-    /// is in the log. If not, the attempt is draining after this call.
+    /// is in the log. If no leader runs but the rest is not true yet, the attempt is draining after
+    /// this call.
     pub(super) fn settle(&mut self, no: AttemptNo) -> bool {
         let attempt = self.attempts.get(&no);
         if attempt.is_none_or(|attempt| attempt.runs() || attempt.is_quiet()) {

@@ -156,7 +156,7 @@ struct Supervisor {
     /// The limits of a child whose start contains no limits.
     childrens_bounds: Bounds,
     null: File,
-    /// Held while the process lives: a process that gets this lock knows that the supervisor is
+    /// Held while the supervisor lives: a host that gets this lock knows that the supervisor is
     /// dead.
     lock: File,
 
@@ -168,7 +168,8 @@ struct Supervisor {
     draining: BTreeSet<AttemptNo>,
     timers: BTreeSet<(At, AttemptNo)>,
     next_attempt: u32,
-    /// Attempts that were stopped before a start of theirs had arrived, the latest last.
+    /// Attempts that were stopped before the start of any child of them had arrived, the latest
+    /// last.
     stopped_ahead: VecDeque<AttemptKey>,
     strays: Strays,
 

@@ -1,9 +1,9 @@
 //! Samples the peak memory of an attempt, over all its processes.
 //!
-//! The kernel keeps a maximum for each process, but not for a group, so the sum over the processes
-//! is sampled. A sample is taken every half second if a process is at least half a second old. If a
-//! sample takes long, the next one is taken later, so that sampling never costs more than a
-//! fiftieth of a core.
+//! The kernel keeps a maximum for each process, but not for several together, so the sum over the
+//! processes is sampled. A sample is taken every half second if a process is at least half a second
+//! old. If a sample takes long, the next one is taken later, so that sampling never costs more than
+//! a fiftieth of a core.
 //!
 //! The kernel's maximum for a child starts with the supervisor's own maximum, because the child
 //! shares the supervisor's memory until it executes its program. So only a larger value is the

@@ -119,7 +119,8 @@ impl Supervisor {
         }
     }
 
-    /// Signals the attempt's groups, and every other process below its leaders and their leftovers.
+    /// Signals the attempt's process groups, and every other process below its leaders and their
+    /// leftovers.
     pub(super) fn signal_everything(&mut self, no: AttemptNo, signal: Signal) {
         let Some(attempt) = self.attempts.get(&no) else {
             return;
@@ -206,17 +207,17 @@ impl Supervisor {
     }
 }
 
-/// Asks a group to end, even if it is suspended.
+/// Asks a process group to end, even if its processes are suspended.
 fn ask_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::ask_group(leader, signal) {
-        eprintln!("cannot signal the group of {leader}: {error}");
+        eprintln!("cannot signal the process group {leader}: {error}");
     }
 }
 
-/// Signals a group. If that fails, the group's processes belong to another user by now, and are
+/// Signals a process group. If that fails, its processes belong to another user by now, and are
 /// reported as alive at the end.
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
-        eprintln!("cannot signal the group of {leader}: {error}");
+        eprintln!("cannot signal the process group {leader}: {error}");
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Strays {
     /// Ended children that were not reaped yet. They keep their pids, so no other process can have
     /// one of these pids.
     zombies: HashSet<u32>,
-    /// Attempts of processes that were below a leader when all processes were last listed, by pid
-    /// and start time.
+    /// The processes that were below a leader when all processes were last listed, by pid and start
+    /// time, and their attempts.
     descended: HashMap<(u32, u64), AttemptNo>,
 }
 
@@ -64,7 +64,7 @@ impl Strays {
         })
     }
 
-    /// Lists the own children; empty if they cannot be listed.
+    /// Lists the children of this process; empty if they cannot be listed.
     pub(super) fn own_children(&mut self) -> Vec<u32> {
         self.list().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Everything particular to Linux: `/proc`, `posix_spawn`, `waitid`, `signalfd`, pidfds. Only this
-//! part of `supervise` has `unsafe` code; the rest of `supervise` uses plain values.
+//! Everything particular to Linux: `/proc`, `posix_spawn`, `waitid`, `signalfd`, pidfds. Apart from
+//! one call in `log::watch`, and from tests, only this part of `supervise` has `unsafe` code.
 
 pub(super) mod files;
 pub(super) mod procfs;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::*;
 
-/// A small filesystem for one test; `None`, with a message, if it may not be mounted.
+/// A small filesystem for one test.
 struct Small(PathBuf);
 
 impl Small {

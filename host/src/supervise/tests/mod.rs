@@ -98,7 +98,7 @@ impl Host {
         }
     }
 
-    /// Opens the lab; `program` is the executable that runs its supervisors.
+    /// Opens the host's side; `program` is the executable that runs its supervisors.
     pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let settings = Self::settings(dir, epoch, program);
         let Opened {
@@ -317,8 +317,8 @@ impl Lab {
     }
 }
 
-/// A data directory. When it is dropped, the processes in it are killed, so that a failing test
-/// leaves none.
+/// A data directory. When the `Place` is dropped, the directory's supervisors and their children
+/// are killed, so that a failing test leaves no process behind.
 pub(super) struct Place(TempDir);
 
 impl Place {

@@ -56,7 +56,7 @@ async fn output_of_300_megabytes_with_a_line_of_100_megabytes_is_kept() {
 }
 
 #[tokio::test]
-async fn output_over_the_cap_keeps_its_first_half_and_its_newest_part() {
+async fn the_first_and_the_newest_part_of_output_over_the_cap_are_kept() {
     let mut lab = Lab::new().await;
     let mut start = lab.script("t.1", "seq 1 1000000");
     start.cap_bytes = 1 << 20;
@@ -77,7 +77,7 @@ async fn output_over_the_cap_keeps_its_first_half_and_its_newest_part() {
     let [Piece::Gap { offset, bytes }] = gaps[..] else {
         panic!("{gaps:?}")
     };
-    assert_eq!(*offset, 1 << 19, "the first half is whole");
+    assert_eq!(*offset, 1 << 19, "the first part is whole");
     let kept = whole.len() as u64 - offset - bytes;
     assert!(
         (1 << 19..(1 << 19) + (1 << 17)).contains(&kept),
