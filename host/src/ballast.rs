@@ -13,8 +13,8 @@ use crate::units::bytes_text;
 const BALLAST_BYTES: u64 = 8 << 20;
 /// If at least this much space is free, the file is created again and new tasks are accepted again.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
-/// Space that a start needs for a transaction, the store's index and the host file. If less is
-/// free, the start uses the space of the ballast.
+/// Space that a host needs in order to start, for a transaction, the store's index and the host
+/// file. If less is free, the host uses the space of the ballast.
 pub(crate) const START_BYTES: u64 = 1 << 20;
 
 /// Text that says when new tasks are accepted again after the disk was full.
@@ -30,7 +30,7 @@ pub(crate) struct Ballast {
 
 impl Ballast {
     /// Creates the file if it is missing and there is enough space. The disk counts as full as long
-    /// as the file is missing. An existing file is deleted if there is not enough space for a
+    /// as the file is missing. An existing file is deleted if a host does not have enough space to
     /// start.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_space_deletes_the_ballast() {
+    fn a_host_that_starts_without_space_deletes_the_ballast() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ballast");
         let check = |free: u64, is_freed: bool| {

@@ -105,7 +105,7 @@ pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work
 /// Commands that continue even if nobody waits for them any more.
 static SEEN_TO: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Returns once no command that changes something is running. Called at the end of the host.
+/// Waits until all commands that change something have ended. Called at the end of the host.
 pub(crate) async fn all_seen_to() {
     SEEN_TO.close();
     SEEN_TO.wait().await;
@@ -203,7 +203,7 @@ impl Order {
     }
 }
 
-/// A child that has not been reaped, so that its pid cannot be reused.
+/// A child process that has not been reaped, so that its pid cannot be reused.
 struct Running(Child, Abandoned);
 
 impl Running {

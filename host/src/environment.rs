@@ -30,8 +30,8 @@ use crate::{
 pub(crate) struct Environment {
     /// The submitter's whole environment, or, with `--env-clean`, a minimal environment (`HOME`,
     /// `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt
-    /// (`CLAUDINE_ATTEMPT`). The host determines the parent from this marker, and then removes the
-    /// marker.
+    /// (`CLAUDINE_ATTEMPT`). The host determines the task's parent task from this marker, and then
+    /// removes the marker.
     pub(crate) base: BTreeMap<String, String>,
     /// Variables given by name (`--env K=V`). They override `base` and ignore `env.exclude`.
     #[serde(default)]
@@ -44,8 +44,9 @@ pub(crate) struct Environments {
     /// Digest of the environment that is used for tasks that were restored without their own
     /// environment.
     stand_in: Option<String>,
-    /// Number of holds on each environment that was handed out. No stored task may name such an
-    /// environment yet, so an environment with a hold is not removed.
+    /// Number of holds on each environment that was handed out. Perhaps the task for which an
+    /// environment is held is not stored yet, so an environment with a hold is not removed even if
+    /// no stored task names it.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
     /// Cache of the environments that were handed out or read last, the newest at the end. It is
     /// small, because consecutive tasks usually have the same environment.
@@ -76,8 +77,8 @@ struct Hold {
 }
 
 impl Hold {
-    /// Takes a hold on an environment. Also returns whether it is the first hold on this
-    /// environment since [`Environments::let_go`] was last called.
+    /// Takes a hold on an environment. Also returns whether nobody else has held this environment
+    /// since [`Environments::let_go`] was last called.
     fn take(environments: &Arc<Environments>, digest: &Arc<str>) -> (Self, bool) {
         let mut handed_out = lock(&environments.handed_out);
         let is_first = !handed_out.contains_key(digest);
@@ -253,8 +254,8 @@ impl Environments {
     }
 
     /// Removes environments that have no hold and that no stored task names. `in_use` must be read
-    /// after the inputs that the engine had at the time of `let_go` are stored. Environments that
-    /// were handed out after `let_go` are kept.
+    /// only after the store contains all inputs that the engine had when `let_go` was called.
+    /// Environments that were handed out after `let_go` are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
         let mut unused = Vec::new();

@@ -24,7 +24,7 @@ pub(crate) enum Lasting {
 
 /// Replaces or creates a file. Returns the new file, to which more can be appended.
 pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
-    // Only its owner can read a temporary file, and the file is removed on an error.
+    // The temporary file is readable only by its owner, and is removed on an error.
     let mut fresh = tempfile::Builder::new()
         .prefix(".new-")
         .append(true)
@@ -62,8 +62,8 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Writes a file that is read only after this call has returned. Nothing is synced, and a reader
-/// that opens the file during the call may see any part of it.
+/// Writes a file that nobody reads before this call returns. Nothing is synced, and a reader that
+/// opens the file during the call may see any part of it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private()
         .create(true)

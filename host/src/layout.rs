@@ -151,7 +151,7 @@ impl Layout {
         self.root.join("stdin")
     }
 
-    /// File with the input of a child.
+    /// File with the input of a child process of an attempt.
     pub(crate) fn stdin_file(&self, attempt: AttemptId, child: u16) -> PathBuf {
         self.stdin().join(format!("{attempt}.{child}"))
     }

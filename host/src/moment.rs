@@ -92,8 +92,8 @@ fn timestamp(at: jiff::Timestamp) -> Option<Timestamp> {
     u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }
 
-/// Parses a duration before or after now. A number without a unit means seconds. In the future,
-/// such a number is accepted only after `+` or `in`.
+/// Parses a duration before or after now. A number without a unit means seconds. If a future time
+/// is needed, such a number is accepted only after `+` or `in`.
 fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
     // This excludes texts such as `18:00:30`, which would also be a valid duration.
     if text.contains(':') {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_errors_of_a_process_that_has_ended_count_as_gone() {
+    fn only_errors_that_show_the_end_of_a_process_become_none() {
         let read = |error: Errno| unless_gone::<()>(Err(error.into())).map_err(|it| it.kind());
         assert_eq!(read(Errno::NOENT), Ok(None));
         assert_eq!(read(Errno::SRCH), Ok(None));

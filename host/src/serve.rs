@@ -48,8 +48,8 @@ const LAST_COMMANDS: Duration = Duration::from_millis(500);
 const LAST_COMMITS: Duration = Duration::from_secs(30);
 /// Time limit for sending the last answers, slightly above the server's own limit.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Time limit at the start of a host for storing the ends of attempts that had ended before. One or
-/// two commits are enough for this.
+/// Time limit for storing the ends of attempts that ended before this host started. One or two
+/// commits are enough for this.
 const WRITING_OFF: Duration = Duration::from_secs(5);
 
 const ENGINE: &str = "the engine";
@@ -63,7 +63,7 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeE
 }
 
 /// Runs a host until it is asked to shut down, or fails. `descriptors` is the soft limit on open
-/// files for children. `ready` is called once the host answers.
+/// files for child processes. `ready` is called once the host answers.
 pub(crate) fn run(
     claimed: &Arc<Claimed>,
     settings: Settings,
@@ -356,7 +356,7 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
 fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
     let own = Own::begin(&layout.lock());
     if let Err(error) = &own {
-        tracing::warn!(%error, "processes of this host could not be found after a crash");
+        tracing::warn!(%error, "the processes of this host cannot be found if it crashes");
     }
     own.ok().map(Arc::new)
 }
@@ -398,7 +398,8 @@ async fn wind_down(
             tracing::warn!(%error, "the supervisors cannot be told to end");
         }
     }
-    // Running attempts keep the router alive. Both attempts and router end with the runtime.
+    // The Tokio tasks of running attempts keep the router alive. These Tokio tasks and the router
+    // end with the runtime, which does not end the processes of the attempts.
     if clock::within(LAST_COMMANDS, supervisors.flush())
         .await
         .is_none()

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_files_and_rules_of_zones_are_accepted() {
+    fn a_zone_is_given_by_a_name_a_file_or_a_rule() {
         let check = |name: &str, expected: Option<i32>| {
             let winter = jiff::Timestamp::UNIX_EPOCH;
             let offset = named(name).map(|zone| zone.to_offset(winter).seconds());

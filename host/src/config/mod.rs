@@ -41,8 +41,8 @@ use crate::units;
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
 /// Variable with the path of the configuration file.
 pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
-/// Variable that names the attempt to which a child belongs. It is in the environment of every
-/// child.
+/// Variable that names the attempt to which a child process belongs. It is in the environment of
+/// every child process of an attempt.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
 /// Variable in which a submitter passes its umask in octal. Tasks do not get this variable.
@@ -142,7 +142,8 @@ pub(crate) struct EnvRules {
     pub(crate) exclude: Vec<String>,
 }
 
-/// Variables of an enclosing agent session or attempt, which are never passed to a task.
+/// Variables that describe the agent session or the attempt in which a submitter runs. Their values
+/// are never passed to a task.
 const SESSION_VARIABLES: [&str; 12] = [
     "CLAUDECODE",
     "CLAUDE_CODE_SESSION_ID",

@@ -1,4 +1,4 @@
-//! The attributes of files that apply to a command, if they must not come from the checkout.
+//! Runs git commands that must read the attributes of files from a commit instead of the checkout.
 
 use tempfile::TempDir;
 
@@ -25,8 +25,9 @@ impl Git {
         self.run_on_index_of(commit, spec).await
     }
 
-    /// Does the same for versions that read attributes only from the checkout, or else from the
-    /// index: the checkout is an empty directory, and the index is made from the commit.
+    /// Does the same with older versions of git, which read attributes only from the checkout, or
+    /// else from the index. The command gets an empty directory as its checkout, and an index that
+    /// is made from the commit.
     async fn run_on_index_of(&self, commit: &Commit, spec: &Spec) -> Result<Finished, GitError> {
         let no_files = TempDir::new().map_err(|source| GitError::Read {
             path: std::env::temp_dir(),

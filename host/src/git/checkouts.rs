@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{clock, fsx};
 
-/// Maximum number of attempts to list the checkouts. Git fails if another git has made the
+/// Maximum number of tries to list the checkouts. Git fails if another git process has made the git
 /// directory of a checkout and has not yet written the file `commondir` into it.
 const LISTS: u32 = 50;
 const BETWEEN_LISTS: Duration = Duration::from_millis(20);

@@ -1,7 +1,7 @@
 //! The diff of a task, for people to read.
 //!
-//! The user's settings for the look of a diff apply. Settings that run programs do not apply, so no
-//! external program compares files or converts them to text. The output is bounded.
+//! The user's settings for the appearance of a diff apply. Settings that run programs do not apply,
+//! so no external program compares files or converts them to text. The output is bounded.
 
 use std::{
     fs, io,

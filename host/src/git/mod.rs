@@ -161,7 +161,7 @@ impl Git {
         self.at.dir()
     }
 
-    /// Runs `look` in this directory, on a thread that may wait for the disk.
+    /// Calls `look` with the path of this directory, on a thread that may wait for the disk.
     async fn look_at_files<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Path) -> T + Send + 'static,

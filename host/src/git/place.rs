@@ -29,8 +29,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The top directory, if this is the main checkout and git cannot find it from the repository.
-    /// Git cannot find it if its `.git` is a link, or a file that names a directory elsewhere.
+    /// The top directory, if this is the main checkout and git cannot find the checkout from the
+    /// repository. This is so if `.git` in the checkout is a link, or a file that names a directory
+    /// elsewhere.
     pub(crate) fn hidden_main(&self) -> Option<&Path> {
         let is_main = self.git_dir == self.repository;
         (is_main && self.repository != self.top.join(".git")).then_some(&self.top)
@@ -56,7 +57,7 @@ impl Git {
                 inside: path_of(inside.strip_suffix(b"/").unwrap_or(inside)),
             });
         }
-        // A path contains a line end, or there is an error, which names its question.
+        // A path contains a line end, or git has failed. Each question is now asked separately.
         Ok(Place {
             repository: self.path(COMMON_DIR).await?,
             git_dir: self.path(GIT_DIR).await?,

@@ -346,8 +346,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Nested repositories that were committed as a hash between two commits, although they are not
-    /// submodules. A clone with these commits cannot get such repositories.
+    /// Nested repositories that `tip` contains only as a hash, although they are not submodules,
+    /// and that `base` does not contain. A clone cannot get the content of such repositories.
     pub(crate) async fn links_to_nowhere(
         &self,
         base: &Commit,
@@ -363,8 +363,8 @@ impl Git {
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }
 
-    /// Submodules of this checkout that were changed between two of this repository's commits, and
-    /// whose new commit is missing on the submodule's remotes. A clone could not check out such a
+    /// Submodules of this checkout that `base` and `tip` contain at different commits, and whose
+    /// commit in `tip` is missing on the submodule's remotes. A clone could not check out such a
     /// submodule.
     pub(crate) async fn unpushed_submodules(
         &self,

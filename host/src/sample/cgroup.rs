@@ -41,7 +41,7 @@ pub(super) struct Cgroups {
 pub(super) struct MemoryLimit {
     pub(super) total_bytes: u64,
     pub(super) free_bytes: u64,
-    /// The file with the memory stalls of the group that has the least free memory.
+    /// The file with the memory stalls of the control group that has the least free memory.
     pub(super) pressure: Option<PathBuf>,
 }
 
@@ -58,7 +58,8 @@ impl Cgroups {
         }
     }
 
-    /// The smallest limit of all groups, and the smallest amount of memory that is free in a group.
+    /// The smallest limit of all control groups, and the smallest amount of memory that is free in
+    /// one of them.
     pub(super) fn memory(&self) -> Option<MemoryLimit> {
         let version = self.memory.version;
         let limits = self.memory.folders.iter().filter_map(|folder| {
@@ -87,8 +88,8 @@ impl Cgroups {
         Some(self.tightest_quota()?.0)
     }
 
-    /// The processor time used in the group with the tightest quota since the group was made, in
-    /// microseconds.
+    /// The processor time, in microseconds, that was used in the control group with the tightest
+    /// quota since this group was made.
     pub(super) fn cpu_used_us(&self) -> Option<u64> {
         let (_, folder) = self.tightest_quota()?;
         match self.cpu.version {
@@ -369,7 +370,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_group_outside_the_mount_is_read_from_the_mount_point() {
+    fn a_cgroup_outside_the_mount_is_read_from_the_mount_point() {
         let own = [
             ("proc/self/cgroup", "0::/../../elsewhere\n"),
             ("proc/self/mountinfo", TWO[1].1),

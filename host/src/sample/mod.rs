@@ -122,9 +122,9 @@ fn cores(
     (cores, (cores - room).clamp(0.0, cores))
 }
 
-/// The total and free memory, and the file with the stalls of the group. If the group's limit is
-/// below the machine's memory, the figures of the group count, otherwise those of the machine. A
-/// group has no more free memory than the machine.
+/// The total and free memory, and the file with the stalls of the control group. If the limit of
+/// the control group is below the machine's memory, the figures of the control group count,
+/// otherwise those of the machine. A control group has no more free memory than the machine.
 fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
     match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
         Some(limit) => (
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_cores_are_the_smaller_number_of_machine_and_group() {
+    fn free_cores_are_limited_by_the_machine_and_by_the_cgroup() {
         let check = |in_use: f64,
                      allowed: Option<usize>,
                      quota: Option<f64>,

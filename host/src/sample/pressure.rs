@@ -4,9 +4,9 @@
 use std::path::Path;
 
 /// The percentage of the last ten seconds in which at least one process stalled on memory. It is
-/// measured in the group whose limit applies to us, if this group is known, since stalls of other
-/// groups within their own limits do not matter here. If the group is not known, the percentage is
-/// that of the machine.
+/// measured in the control group whose limit applies to us, since stalls of other control groups
+/// within their own limits do not matter here. If this control group is not known, the percentage
+/// is that of the machine.
 pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
     let of_machine = root.join("proc/pressure/memory");
     let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);
@@ -31,7 +31,7 @@ mod tests {
     const MACHINE: &str = "some avg10=12.34 avg60=1.00 avg300=0.00 total=12\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
 
     #[test]
-    fn stalls_of_the_machine_are_used_only_if_those_of_the_group_are_unknown() {
+    fn stalls_of_the_machine_are_used_only_if_those_of_the_cgroup_are_unknown() {
         let check = |files: &[(&str, &str)], group: Option<&str>, expected: Option<f64>| {
             let root = tree(files);
             let group = group.map(|group| root.path().join(group));

@@ -23,7 +23,7 @@ use crate::{clock, layout::Layout, supervise};
 
 /// Time between two checks of the socket if inotify cannot be used.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Pause after a failed attempt to listen again.
+/// Pause between two tries to listen again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The current listener. It is replaced if the socket was lost.
@@ -53,7 +53,7 @@ pub(super) fn listen(layout: &Layout) -> Result<(Socket, Listeners), ServeError>
         .map_err(io::Error::from)
         .and_then(supervise::log::register);
     if let Err(error) = &changes {
-        tracing::warn!(%error, "no inotify instance; the socket is checked every few seconds");
+        tracing::warn!(%error, "inotify cannot be used; the socket is checked every few seconds");
     }
     let socket = Socket {
         layout: layout.clone(),

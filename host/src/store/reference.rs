@@ -17,8 +17,8 @@ use claudine_domain::id::{IdEnd, TaskId};
 
 /// The maximum number of tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
-/// The minimum number of digits in a reference by the end of an id if the task is to be changed,
-/// and in a reference by the beginning of an id for any purpose.
+/// The minimum number of digits in a reference by a part of an id. If the part is the end of the id
+/// and the task is only looked at, [`FEWEST_DIGITS_TO_LOOK`] applies instead.
 const FEWEST_DIGITS: usize = 4;
 /// The minimum number of digits in a reference by the end of an id if the task is only looked at.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;

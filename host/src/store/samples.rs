@@ -1,4 +1,4 @@
-//! Sample tasks in every state and phase, with everything that belongs to them.
+//! Sample tasks in the states and phases of schema 1, with everything that belongs to them.
 //!
 //! The content of [`batch`] must never change, because the fixture with the database of schema 1
 //! was made from it. Data of later schemas is in separate functions.
@@ -173,7 +173,7 @@ fn waiting(number: u64) -> Task {
     task
 }
 
-/// One task for each state, phase, way of stopping and outcome.
+/// At least one task for each state, phase, way of stopping and outcome of schema 1.
 pub(super) fn tasks() -> Vec<Task> {
     let reason = Some("no longer needed".to_owned());
     let phases = [
@@ -206,7 +206,7 @@ pub(super) fn tasks() -> Vec<Task> {
     tasks
 }
 
-/// All tasks of [`tasks`], a document of each kind, an account, and an event of each kind.
+/// All tasks of [`tasks`], an account, and a document and an event of each kind of schema 1.
 pub(crate) fn batch() -> Batch {
     let finished = AttemptId {
         task: id(20),
@@ -306,8 +306,8 @@ pub(super) fn event(number: u64, fact: Fact) -> Event {
     }
 }
 
-/// Makes an agent the submitter of the first task and the cause of the first event. All stored
-/// fields of the agent are set.
+/// Makes an agent the submitter of the first task, a holder of this task, and the cause of the
+/// first event. All fields of the agent except its name are set.
 pub(super) fn name_principals(batch: &mut Batch) {
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: Some(id(1)) },

@@ -1,8 +1,8 @@
 //! Makes items from a log, piece by piece.
 //!
-//! An executor receives the standard output of one child in parts that end with a newline. All
-//! items of a part became complete at the same time, so they get this time. Standard error and the
-//! output of commands are passed on line by line, unchanged.
+//! An executor receives the standard output of one child process in parts that end with a newline.
+//! All items of a part became complete at the same time, so they get this time. Standard error and
+//! the output of commands are passed on line by line, unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,7 @@ pub(crate) struct Transcriber {
     fault: Option<String>,
 }
 
-/// Output of one child to one channel.
+/// Output of one child process to one channel.
 #[derive(Default)]
 struct Stream {
     /// State of the executor, which is passed to the executor again with the next part.
@@ -121,7 +121,7 @@ impl Transcriber {
         self
     }
 
-    /// Passes output on unchanged, preceded by the reason.
+    /// Passes output on unchanged, after an item with the reason why no items are made of it.
     #[must_use]
     pub(crate) fn without_items(mut self, why: impl Into<String>) -> Self {
         self.executor = None;

@@ -135,9 +135,10 @@ impl Worktrees {
     }
 }
 
-/// Called if the branch of a task no longer exists. Returns a result if the task failed because of
-/// its merge, but the base has all of the task's work by now. The user may have merged the branch
-/// with git and cleaned up, or a host may have died before it could store the merge.
+/// Called if neither a worktree nor a branch of the task exists any more. Returns a result if the
+/// task failed because of its merge, but the base has all of the task's work by now. The user may
+/// have merged the branch with git and cleaned up, or a host may have died before it could store
+/// the merge.
 async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>, WorktreeError> {
     let failed = again.task.filter(|task| task.failed_by_its_merge());
     let (Some(task), Some(worktree)) = (failed, again.worktree()) else {

@@ -27,8 +27,8 @@ impl Record {
         keeping(self.task, vec![self.base_commit.clone()])
     }
 
-    /// Keeps those commits of the worktree in which `git` runs that are on no branch. Returns the
-    /// ref of these commits if there are any.
+    /// Keeps the worktree's commits that are on no branch. `git` must run in the worktree. Returns
+    /// the ref of these commits if there are any.
     pub(super) async fn keep_abandoned(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
         let is_kept = git.keep_abandoned(&self.keeping()).await?;
         Ok(is_kept.then(|| self.kept_ref()))

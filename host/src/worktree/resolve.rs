@@ -92,8 +92,8 @@ impl Worktrees {
             return Ok(done.into());
         }
         if !work.git.is_merging().await? {
-            // Somebody has committed or aborted the merge. The next attempt to merge the branch
-            // shows which of the two has happened.
+            // Somebody has committed or aborted the merge. The next merge of the branch shows which
+            // of the two has happened.
             return Ok(Resolution::Resolved);
         }
         self.open(&work).await

@@ -108,7 +108,7 @@ impl Worktrees {
         let path = self.path(settling.task);
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
-            // If the worktree exists, the work may not have been committed.
+            // If the worktree exists, the work is perhaps not committed yet.
             let place = if path.exists() {
                 format!("in the worktree {} (branch `{branch}`)", path.display())
             } else {

@@ -185,7 +185,7 @@ async fn a_branch_that_cannot_be_created_is_detected() {
 }
 
 #[tokio::test]
-async fn look_reports_changes_ignored_files_own_commits_and_a_bisect() {
+async fn look_finds_changes_and_ignored_files_and_own_commits_and_a_bisect() {
     let person = somebody("[status]\n\tshowUntrackedFiles = no\n[core]\n\tignoreStat = true\n");
     let git = worktree(&person, "work").await;
     let path = |name: &str| git.dir().join(name);

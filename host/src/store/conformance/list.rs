@@ -411,7 +411,7 @@ fn unfinished_tasks_are_counted_by_group() {
 }
 
 #[test]
-fn statuses_are_counted_and_environments_in_use_listed() {
+fn statuses_are_counted_and_environments_in_use_are_listed() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());

@@ -58,7 +58,7 @@ fn old_finished_tasks_are_pruned() {
         }
         let events = store.events_after(0, 100).unwrap();
         assert_eq!(events.len(), 8, "pruning tasks removes no events");
-        // The parent can be pruned once its child has ended.
+        // The parent task can be pruned once its child task has ended.
         leader.put([done(child(4, 3), Outcome::Succeeded), finished(2)]);
         assert_eq!(leader.prune(at(1_000), 100), [id(2), id(3), id(4), id(8)]);
         leader.forget(Pruned {

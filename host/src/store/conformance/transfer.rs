@@ -26,8 +26,8 @@ pub(super) fn records(store: &dyn Store) -> Vec<Record> {
     records
 }
 
-/// Imports records into an empty store in the way a backup does: as lines of text, in parts of
-/// `at_once` records.
+/// Imports records into an empty store in the way the restore of a backup does: as lines of text,
+/// in parts of `at_once` records.
 fn put(store: &dyn Store, records: &[Record], at_once: usize) {
     for (part, records) in (0..).zip(records.chunks(at_once)) {
         let line = |record: &Record| {

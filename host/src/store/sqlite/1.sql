@@ -1,5 +1,4 @@
--- The host that may write, and the last numbers of batches and events. There is one row, so that a
--- commit checks and counts in one statement.
+-- The host that may write, and the last numbers of batches and events. There is always one row.
 CREATE TABLE leader (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     epoch INTEGER NOT NULL,

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::fsx::{self, Lasting};
 
-/// Space that must remain free beside the copy, because a start of the host writes too.
+/// Space that must remain free beside the copy, because the host also writes when it starts.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// The path of the copy that is made before the schema becomes this one.
+/// The path of the copy that is made before the database is migrated to this schema.
 pub(super) fn path_of(database: &Path, schema: usize) -> PathBuf {
     beside(database, &format!(".before-schema-{schema}"))
 }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_needs_space_for_itself_and_for_a_start() {
+    fn a_copy_needs_space_for_itself_and_for_the_start_of_a_host() {
         let check = |free: u64| fits(Path::new("/d/claudine.db"), 1_000, free);
         assert!(check(SPARE_BYTES + 1_000).is_ok());
         assert!(check(SPARE_BYTES + 999).is_err());

@@ -133,7 +133,7 @@ fn an_empty_or_missing_database_file_with_a_log_is_not_created_anew() {
 }
 
 #[test]
-fn other_databases_and_versions_are_refused() {
+fn databases_of_other_programs_and_newer_versions_are_refused() {
     check(
         |path| sql(path, "PRAGMA user_version = 9999"),
         &format!(

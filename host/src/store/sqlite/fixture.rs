@@ -107,7 +107,7 @@ fn databases_of_every_past_schema_open_with_their_content() {
 
 /// The samples have no dependencies, so some are inserted here.
 #[test]
-fn dependencies_from_a_schema_with_a_row_for_each_are_migrated() {
+fn dependencies_from_a_schema_with_a_row_for_each_dependency_are_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("claudine.db");
     fs::copy(file(4), &path).unwrap();

@@ -125,7 +125,8 @@ pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<
 }
 
 /// Reads the accounts. An account whose row cannot be read counts as an account that has not
-/// reached its limit. If it has reached the limit, the next attempt finds this out.
+/// reached its limit. If it has reached the limit, the next attempt that uses the account finds
+/// this out.
 pub(super) fn accounts(
     reader: &Connection,
     aside: &mut Vec<Unreadable>,

@@ -50,13 +50,13 @@ fn nth(number: u64) -> Batch {
     }
 }
 
-/// A store in the state in which a kill leaves it. For each commit it has the content and the
-/// length of the log after that commit.
+/// A store in the state in which a kill leaves it. The length of the log and the content of the
+/// store were noted after each commit.
 struct Killed {
     file: Vec<u8>,
     log: Vec<u8>,
-    /// Lengths of the log and contents, in the order of the commits. The first entry is from before
-    /// the first commit.
+    /// Lengths of the log and contents of the store, in the order of the commits. The first entry
+    /// is from before the first commit.
     shown: Vec<(usize, String)>,
 }
 

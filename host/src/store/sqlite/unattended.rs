@@ -111,7 +111,8 @@ fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
     }
 }
 
-/// The URI for a file that, as SQLite may assume, does not change while it is open.
+/// The URI with which SQLite opens a file without locks, on the assumption that the file does not
+/// change while it is open.
 fn uri(path: &Path) -> String {
     let path: &OsStr = path.as_os_str();
     let path = percent_encode(path.as_bytes(), PLAIN);
