@@ -69,7 +69,7 @@ impl Ctx {
             .map_err(Failure::from)
     }
 
-    /// Whether [`Executor::stop`](crate::Executor::stop) was called.
+    /// The request to stop, if [`Executor::stop`](crate::Executor::stop) was called.
     pub fn stop_requested(self) -> Option<StopRequest> {
         stop::requested()
     }

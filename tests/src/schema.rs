@@ -146,7 +146,7 @@ fn known(root: &Value, schema: &Value) -> Option<BTreeSet<String>> {
     }
     let mut names: BTreeSet<String> = own.into_iter().flat_map(Map::keys).cloned().collect();
     for part in parts {
-        // A part for values that are not objects allows no fields.
+        // Skips parts for values other than objects, because such parts name no fields.
         let is_object = |part: &Value| part.get("type").is_none_or(|kind| kind == "object");
         if is_object(part) {
             names.extend(known(root, part)?);

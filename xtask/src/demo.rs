@@ -65,9 +65,9 @@ pub(crate) fn run() -> Result<()> {
         if alive(pid) { "alive" } else { "dead" }
     );
 
-    heading("The next command starts a host again, which takes up the running tasks");
+    heading("The next command starts a host again, which takes over the running tasks");
     show(&trial, &["status", "count"])?;
-    match until("the task to be taken up", || taken_back(&trial))? {
+    match until("the task to be taken over", || taken_back(&trial))? {
         Some(again) => println!("before: process {pid}; now: process {again}"),
         None => println!("process {pid} has ended meanwhile, and its exit status is known"),
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask soak`: runs mixed load for a given time, and shows whether anything grows. The
-//! first quarter of the time is warm-up; the later quarters are compared.
+//! first quarter of the time is warm-up, and its samples are left out.
 
 use std::{
     fs,

@@ -1,9 +1,9 @@
 //! Finds a toolchain that compiles for wasm32-unknown-unknown.
 //!
 //! Three sources are tried, the cheapest first: the Rust in use has the target; rustup adds the
-//! target; the distribution's Rust includes the source of the standard library, which is then built
-//! with the plugin. The result of each source is kept, so that the error can say what each source
-//! would need. The rest of Claudine does not depend on the source.
+//! target; the distribution's Rust includes the source code of the standard library, which is then
+//! built with the plugin. The result of each source is kept, so that the error can say what each
+//! source would need. The rest of Claudine does not depend on the source.
 
 mod look;
 
@@ -20,7 +20,7 @@ pub enum Way {
     InUse,
     /// Rustup adds the target to the Rust in use: a download into the user's own directory.
     Rustup,
-    /// The distribution's Rust includes the source of its standard library.
+    /// The distribution's Rust includes the source code of its standard library.
     Distribution,
 }
 

@@ -96,10 +96,10 @@ impl Command {
             .map_err(Failure::from)
     }
 
-    /// Starts the child with a standard input that is written while the child runs, in place of an
-    /// earlier setting. Use this for input that is produced meanwhile or is too large for memory:
-    /// unlike [`stdin_bytes`](Command::stdin_bytes), a stream does not survive the loss of the
-    /// instance.
+    /// Starts the child with a standard input that is written while the child runs. Any standard
+    /// input that was set before is ignored. Use this only for input that is produced meanwhile or
+    /// is too large for memory, because the stream, unlike [`stdin_bytes`](Command::stdin_bytes),
+    /// does not survive the loss of the instance.
     ///
     /// ```no_run
     /// # use claudine_plugin_sdk::{Command, Failure, Outcome};

@@ -223,8 +223,8 @@ impl Attempt {
                 (true, since) => since,
             };
             if checkpoint.transcript.has_result() {
-                // A checkpoint contains no results, so none is stored from here on, and the next
-                // instance reads the results again.
+                // A checkpoint contains no results. So no checkpoint is stored after a result, and
+                // the next instance reads the results again.
                 continue;
             }
             checkpoint.offset = line.end_offset;

@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// The host's facts and the task's environment together: their names differ.
+    /// The host's facts and the task's environment in one list: no name occurs in both.
     const ROOT: &[(&str, &str)] = &[("uid", "0")];
 
     fn issues(spec: Value, env: &[(&str, &str)]) -> Vec<(String, String)> {

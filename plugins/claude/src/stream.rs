@@ -24,7 +24,8 @@ pub(crate) enum Event {
     Other,
 }
 
-/// `system`/`init`: the session begins. If a background command wakes the agent, it begins again.
+/// `system`/`init`: the session begins. This event is repeated if a background command wakes the
+/// agent.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Init {
     pub(crate) session_id: String,
@@ -151,8 +152,8 @@ pub(crate) struct Verdict {
     pub(crate) terminal_reason: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
-    /// Cost of the whole session, earlier processes included. In versions that do not report the
-    /// use since the last result: cost of this process.
+    /// Cost of the whole session, earlier processes included. Versions that do not report the use
+    /// since the last result report either this cost or the cost of this process alone.
     pub(crate) total_cost_usd: Option<f64>,
     /// Tokens and costs by model, of the same scope as the total.
     #[serde(rename = "modelUsage")]

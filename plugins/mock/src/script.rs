@@ -95,7 +95,7 @@ pub(crate) enum Channel {
 pub(crate) struct Spawn {
     argv: Vec<String>,
     /// Waits for the child's end. If this is false, the next step follows at once, and the child
-    /// may outlive the attempt's call.
+    /// may outlive the script.
     #[serde(default)]
     pub(crate) wait: bool,
     #[serde(default)]

@@ -128,9 +128,9 @@ impl Spec {
     }
 }
 
-/// A long script, preceded by a command that replaces standard input, which is the script itself,
-/// with an empty one. The command is on the script's first line, so that line numbers stay correct.
-/// For fish, which has no such command, and for unknown shells, which may have none, the script is
+/// A long script, which is on its shell's standard input, preceded by a command that makes standard
+/// input empty. The command is on the script's first line, so that line numbers stay correct. For
+/// fish, which has no such command, and for unknown shells, which may have none, the script is
 /// unchanged, and the commands in it may read the script as their input.
 fn with_empty_stdin(shell: &str, script: &str) -> String {
     let name = shell.rsplit('/').next().unwrap_or(shell);

@@ -58,7 +58,8 @@ fn versions<'f>(
     cursor: impl Fn(&Picture) -> Option<usize>,
 ) -> Vec<(Duration, Row)> {
     let mut versions: Vec<(Duration, Row)> = Vec::new();
-    // First column that was hidden during the last version's whole period, if any.
+    // First column that was hidden, with all columns to its right, during the last version's whole
+    // period; `None` if there was none.
     let mut hidden: Option<usize> = None;
     for Frame { at: time, picture } in frames {
         let row = at(picture).cloned().unwrap_or_default();

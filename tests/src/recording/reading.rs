@@ -11,7 +11,7 @@ use super::svg::{BASELINE, CELL};
 /// The elements of a drawing.
 const ELEMENTS: &[&str] = &["svg", "title", "desc", "style", "rect", "g", "text"];
 
-/// States of a group, each with the moment from which it applies, in hundredths of the film's
+/// States of an animation, each with the moment from which it applies, in hundredths of the film's
 /// length.
 type States = Vec<(f64, String)>;
 
@@ -27,7 +27,7 @@ struct Text {
     row: usize,
     column: usize,
     said: String,
-    /// Groups that contain the text, outermost first.
+    /// Groups (`<g>`) that contain the text, outermost first.
     groups: Vec<Group>,
 }
 
@@ -170,7 +170,7 @@ impl Group {
         let class = attribute(node, "class")?;
         let name = class
             .strip_prefix("moves ")
-            .context("a group that does not move")?;
+            .context("the class of a <g> does not begin with `moves`")?;
         Ok(Self {
             name: name.to_owned(),
             is_visible: node.attribute("visibility") != Some("hidden"),
@@ -210,7 +210,7 @@ fn place(text: &str, origin: f64, cell: f64) -> Result<usize> {
     );
     format!("{:.0}", count.round().abs())
         .parse()
-        .context("a cell too far away")
+        .context("the number of a cell is too large")
 }
 
 /// Column and row of `transform:translate(…px,…px)`. The sign of the row is ignored: the cursor is

@@ -103,10 +103,11 @@ fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
     succeeded(&world.host.finished(&id), "the answer");
 }
 
-/// When the host is killed, the retry's first process has ended because it found no session, and
-/// its second process is running. The executor's next instance gets both processes.
+/// The second attempt starts two processes of the agent: the first ends because it finds no
+/// session, and the host is killed while the second runs. The executor's next instance gets both
+/// processes.
 #[test]
-fn agent_succeeds_if_the_host_is_killed_during_the_agents_second_try() {
+fn agent_succeeds_if_the_host_is_killed_during_the_second_process_of_an_attempt() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
         .then(Rule::new(Answer::steps([
@@ -135,7 +136,7 @@ fn agent_succeeds_if_the_host_is_killed_during_the_agents_second_try() {
 }
 
 #[test]
-fn cancel_ends_an_agent_that_the_next_host_has_taken_up() {
+fn cancel_ends_an_agent_that_the_next_host_has_taken_over() {
     let script = Script::always(Answer::bash("echo $$ > pid; exec tail -f /dev/null"));
     let world = World::new(script);
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);

@@ -97,7 +97,7 @@ fn names_of_tasks_groups_and_labels_are_completed() {
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
     // Stored names are offered even without a host.
     host.run(["down"]).check();
-    // `f` alone could also begin the end of an id, but no id contains an `i`.
+    // Asks for `fi`, because the end of an id may begin with `f`, but no id contains an `i`.
     let stored = offered(&host, &["claudine", "logs", "fi"]);
     assert_eq!(words(&stored), ["fix-tests"]);
     assert_eq!(host.host_pid(), None);

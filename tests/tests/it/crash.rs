@@ -95,7 +95,7 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
 /// Checks that every task of `pids` is shown as running, with its original process.
 fn check_shown_as_running(host: &TestHost, pids: &BTreeMap<&str, u32>, round: usize) {
     for (id, pid) in pids {
-        // A host that has just started takes up its attempts one by one.
+        // A host that has just started takes over its attempts one by one.
         wait_for(&format!("round {round}: {id} to be live again"), || {
             let task = host.status(id);
             assert_eq!(task["state"], "running", "round {round}: {task:#}");

@@ -59,7 +59,8 @@ fn data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
-/// The dependants of the unreadable task wait, all other tasks go on, and the host reports the row.
+/// The dependants of the unreadable task wait, all other tasks go on, and the host reports the
+/// unreadable task.
 #[test]
 fn unreadable_task_holds_up_only_its_dependants() {
     let host = TestHost::new();
@@ -94,7 +95,7 @@ fn unreadable_task_holds_up_only_its_dependants() {
     let end = &lost[lost.len() - 6..];
     assert!(why.contains(end) && why.contains("cannot be read"), "{why}");
     let listed = host.json(["list"])["tasks"].as_array().unwrap().len();
-    assert_eq!(listed, 2, "not exactly the readable tasks");
+    assert_eq!(listed, 2, "`list` does not show exactly the readable tasks");
     host.run(["status", "lost"])
         .code(125)
         .says(&["cannot be read"]);

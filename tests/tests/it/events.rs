@@ -172,7 +172,8 @@ fn follower_does_not_restart_a_host_that_was_stopped() {
         .spawn()
         .unwrap();
     let mut talk = BufReader::new(follow.stderr.take().unwrap()).lines();
-    // The follower is connected once another follower of the same host has received an event.
+    // Once a second follower, started later, has received an event, the first follower is connected
+    // too.
     let mut other = Following::start(&host, &["--since", "0"]);
     host.script("true");
     other.until("done");

@@ -209,7 +209,7 @@ fn task_in_another_pid_namespace_is_not_shown_as_ended() {
     let noted = fs::read_to_string(&notes).unwrap();
     assert!(noted.contains(own), "{noted}");
     fs::write(&notes, noted.replace(own, "pid:[1]")).unwrap();
-    // The process is killed, because a process in another namespace cannot be seen either.
+    // Kills the task's process, so that no command can see it, like a process in another namespace.
     kill_9(pid);
     wait_for("the task's end", || (!alive(pid)).then_some(()));
 

@@ -58,8 +58,8 @@ fn command_gets_the_output_of_other_tasks_in_files() {
     assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// The task succeeds, is retried, and is cancelled before its second attempt starts. The cancel is
-/// its last end, which counts.
+/// The task succeeds, is retried, and is cancelled before its second attempt starts. Only the
+/// cancel, the task's last end, counts.
 #[test]
 fn task_cancelled_before_its_next_attempt_counts_as_cancelled_for_dependants() {
     let host = TestHost::new();

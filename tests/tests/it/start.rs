@@ -107,8 +107,8 @@ fn host_started_by_a_task_outlives_the_task() {
 #[test]
 fn background_host_keeps_no_descriptor_of_its_starter() {
     let host = TestHost::new();
-    // The script holds a lock on descriptor 9, as a script that must run only once does, and a pipe
-    // on descriptor 3, whose reader waits for the end of the pipe.
+    // The script holds a lock on descriptor 9, like a script that must not run twice at once, and a
+    // pipe on descriptor 3, whose reader waits for the end of the pipe.
     let script = format!(
         "exec 9>lock; flock 9; got=$({{ '{}' run -- true >/dev/null; echo over >&3; }} 3>&1); echo $got",
         binary().display()

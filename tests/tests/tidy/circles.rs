@@ -120,7 +120,7 @@ fn imported(tree: &str, before: &[String]) -> Vec<(Path, String)> {
     name.map(|name| (path, name)).into_iter().collect()
 }
 
-/// Members of a group, split at commas outside inner groups.
+/// Members of a group in a `use`, split at commas outside inner groups.
 fn members(group: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     let is_between = |c: char| {
@@ -138,7 +138,7 @@ fn members(group: &str) -> Vec<&str> {
 /// The modules of a crate, each by its path from the root.
 struct Modules(BTreeMap<Path, Module>);
 
-/// Pairs of sibling modules of which the first uses the second. The value is the place of the first
+/// Pairs of sibling modules of which the first uses the second. The value is the place of one such
 /// use: the module that contains it (the first of the pair, or one of its submodules), and the
 /// offset in that module's file.
 type Uses = BTreeMap<(Path, Path), (Path, usize)>;

@@ -11,7 +11,7 @@ use super::{
 /// A month: a longer timeout is a mistake in the unit.
 const LONGEST_TIMEOUT: Duration = Duration::from_hours(30 * 24);
 
-/// Longest wait of one step: a longer stop would be useless.
+/// Longest wait of one step of a stop; a longer wait would be useless.
 const LONGEST_STOP_WAIT: Duration = Duration::from_mins(10);
 
 const MOST_STOP_STEPS: usize = 8;

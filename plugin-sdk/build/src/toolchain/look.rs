@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::{TARGET, Toolchain};
 
 /// Debian's Rust, by its full path, because another Rust on the PATH would have no matching source
-/// of the standard library.
+/// code of the standard library.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
 /// The Rust in use, if it has the target.
@@ -53,7 +53,7 @@ pub(super) fn rustup(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Tool
     }
 }
 
-/// The distribution's Rust, if it includes the source of its standard library.
+/// The distribution's Rust, if it includes the source code of its standard library.
 pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
     let path = PathBuf::from(DISTRIBUTION_RUSTC);
     if !path.exists() {

@@ -16,7 +16,7 @@ pub(super) const TRANSLATE: &str = "Translate the read-me.";
 ///
 /// The conversation of an agent may also contain prompts of other agents, as subjects of commits.
 /// So that each agent gets its own answers, the rules for prompts that never become commits come
-/// first, and then the rules for the others, beginning with the prompt that is committed last.
+/// first. The rules for the other prompts follow, in the reverse order of their commits.
 pub(super) fn first_day(limit_until_s: u64) -> Script {
     let script = Script::default();
     let limit = Answer::usage_limit(limit_until_s);

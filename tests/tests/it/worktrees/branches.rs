@@ -158,8 +158,8 @@ fn branch_that_took_the_name_of_a_tasks_deleted_branch_is_left_alone() {
         repository.git(&["branch", "-q", "-D", "own"]);
     }
 
-    // If another task has made a branch of the same name, it is not taken for the first task's
-    // branch either.
+    // A branch of the same name that another task has made is not taken for the first task's branch
+    // either.
     let options = ["--branch", "ours", "--merge", "auto"];
     let first = repository.done(&options, &work);
     host.run(["worktree", "clean", "--all"]).check();
