@@ -224,8 +224,8 @@ fn encode(core: &str, resolve: &Resolve, package: wit_parser::PackageId, world: 
         .unwrap()
 }
 
-/// Lets tests share the machine code of the built-in components. Otherwise each test, which may be a
-/// process of its own, would spend seconds on compiling them.
+/// Lets tests share the machine code of the built-in components. Otherwise each test, which may be
+/// a process of its own, would spend seconds on compiling them.
 pub(crate) fn share_code(data_dir: &Path) {
     let this = std::env::current_exe().unwrap();
     let shared = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");

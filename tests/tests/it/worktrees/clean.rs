@@ -162,10 +162,11 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     let repository = Repository::new();
     let host = &repository.host;
     let go = host.root().join("go");
+    // The tasks' commits differ even if they are made in the same second.
     let script = format!(
-        "test -e {} && exit; echo 1 > file; {COMMIT}; git rev-parse HEAD; \
-         git reset -q --hard HEAD~1; git checkout -q --detach; echo 2 > file; {COMMIT}; \
-         git rev-parse HEAD; exit 1",
+        "test -e {} && exit; echo 1 $CLAUDINE_TASK_ID > file; {COMMIT}; git rev-parse HEAD; \
+         git reset -q --hard HEAD~1; git checkout -q --detach; \
+         echo 2 $CLAUDINE_TASK_ID > file; {COMMIT}; git rev-parse HEAD; exit 1",
         go.display()
     );
     let [cleaned, retried] = ["cleaned", "retried"].map(|name| {
