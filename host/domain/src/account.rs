@@ -17,8 +17,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// tasks for ever.
 pub const LONGEST_TOLD: Duration = Duration::from_hours(8 * 24);
 /// Shortest wait if the service said when the limit ends. Without this bound, a service that always
-/// says that its limit ends at once would be asked endlessly. The wait doubles each time the limit
-/// is met again, up to [`FIRST_WAIT`].
+/// says that its limit ends at once would be asked endlessly. This shortest wait doubles each time
+/// the limit is met again, until it is as long as [`FIRST_WAIT`].
 pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An account at a usage limit.

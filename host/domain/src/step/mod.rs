@@ -83,7 +83,8 @@ pub enum Input {
         name: String,
         limit: NewLimit,
         paused: Option<bool>,
-        /// Whether to make the group if it has neither settings nor an unfinished task.
+        /// Whether to create the group if it does not exist, which means that it has neither
+        /// settings nor an unfinished task.
         make: bool,
     },
     /// Remove a group without unfinished tasks.

@@ -328,10 +328,10 @@ fn learned_needs_decide_admission() {
     check(10, 8 * GIB + 1, 0, "NeverFits");
 }
 
-/// Starts as many tasks with this learned need as are admitted on a machine with two cores, some of
-/// which are in use by other programs.
 #[test]
 fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
+    // Starts as many tasks with a learned need of `millicores` as are admitted on a machine with
+    // two cores, of which other programs use `in_use`.
     let check = |in_use: f64, millicores: u32, expected: usize| {
         let sample = Sample {
             millicores,
@@ -342,7 +342,8 @@ fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
             cores_in_use: in_use,
             ..reading()
         });
-        // An agent runs already, since on an idle board one attempt starts in any case.
+        // An agent runs first, because on an idle board one attempt starts however high the load
+        // is.
         start(&mut capacity, 0, &agent(), Duration::ZERO);
         let started = fill(&mut capacity, &command(), 1, Duration::ZERO) - 1;
         let found = refusal(&capacity, &command(), started + 1);

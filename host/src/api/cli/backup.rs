@@ -77,8 +77,8 @@ fn words(taken: &BackupTaken) -> String {
         ),
     };
     format!(
-        "backed up {} tasks ({} unfinished) with {} files of output{place}: {}; {environments}",
-        taken.tasks,
+        "backed up {} ({} unfinished) with {} files of output{place}: {}; {environments}",
+        text::tasks(taken.tasks),
         taken.unfinished,
         taken.logs,
         text::bytes(taken.bytes),

@@ -201,7 +201,7 @@ async fn of_what_ran(
 fn too_early(mode: DownMode, runs_on: usize) -> AppError {
     let message = format!(
         "the host ended before its running tasks did; {} left running",
-        tasks(runs_on)
+        text::tasks(runs_on)
     );
     let hint = match mode {
         DownMode::Kill => "`claudine down --kill` cancels them",
@@ -382,7 +382,7 @@ fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
 fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     match (mode, faults) {
         (DownMode::Leave, []) if running > 0 => {
-            format!("host ended; {} left running", tasks(running))
+            format!("host ended; {} left running", text::tasks(running))
         }
         (DownMode::Leave, [_, ..]) => {
             "host ended; running tasks continue, and the next host picks them up".to_owned()
@@ -427,14 +427,6 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
         wait_for(&process, pid)?;
     }
     Ok("host ended by a signal, as its socket did not answer; running tasks continue".to_owned())
-}
-
-fn tasks(count: usize) -> String {
-    if count == 1 {
-        "1 task".to_owned()
-    } else {
-        format!("{count} tasks")
-    }
 }
 
 /// Opens a process. Returns none if the process has ended.

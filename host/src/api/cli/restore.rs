@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Common, environment, failure::Failure, output};
+use super::{Common, environment, failure::Failure, output, text};
 use crate::{api::Wiring, app::backup::QueueRestored};
 
 /// Restore a backup into a new data directory.
@@ -59,7 +59,8 @@ fn words(restored: &QueueRestored) -> Vec<String> {
         ..
     } = restored;
     let mut lines = vec![format!(
-        "restored {tasks} tasks of the backup of {taken_at} into {data_dir}"
+        "restored {} of the backup of {taken_at} into {data_dir}",
+        text::tasks(*tasks)
     )];
     if *lost > 0 {
         lines.push(format!(

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     change::ChangeOptions, failure::Failure, help::Layout as _, output, session::Session,
-    several::Which,
+    several::Which, text,
 };
 use crate::{
     app::{Action, RetryOptions, TaskActed, TaskActions},
@@ -62,7 +62,7 @@ impl Retry {
 pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     output::id(&task.id)?;
     if let Some(count) = task.downstream.filter(|count| *count > 0) {
-        output::say(&format!("{count} more wait for it again"));
+        output::say(&text::wait_again(count, "it"));
     }
     // A held task starts only when a person releases it.
     if task.held {

@@ -17,6 +17,7 @@ use super::{
     session::Session,
     table::{Column, Table},
     terminal::{Look, Painted, fit, harmless},
+    text,
 };
 use crate::{
     api::status,
@@ -177,7 +178,7 @@ fn question(action: Action, found: &TasksActed) -> String {
             None => format!(" of the graph of {id}"),
         }
     });
-    format!("{word} {}{graph}? [y/N] ", count(found.found))
+    format!("{word} {}{graph}? [y/N] ", text::tasks(found.found))
 }
 
 const COLUMNS: [Column; 4] = [
@@ -246,19 +247,12 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let downstream = downstream.saturating_sub(already);
     let held = done.iter().filter(|task| task.held).count();
     let parts = [
-        Some(format!("{past} {}", count(done.len()))),
-        (downstream > 0).then(|| format!("{downstream} more wait for them again")),
+        Some(format!("{past} {}", text::tasks(done.len()))),
+        (downstream > 0).then(|| text::wait_again(downstream, "them")),
         (held > 0).then(|| format!("{held} of them held: `claudine release` lets them start")),
         (failed > 0).then(|| format!("{failed} could not be {past}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
-fn count(tasks: usize) -> String {
-    match tasks {
-        1 => "1 task".to_owned(),
-        _ => format!("{tasks} tasks"),
-    }
 }
 
 fn named(task: &TaskActed) -> String {
@@ -356,7 +350,7 @@ mod tests {
             2,
             "held 1 task; 2 could not be held",
         );
-        let expected = "retried 2 tasks; 4 more wait for them again; \
+        let expected = "retried 2 tasks; 4 more tasks wait for them again; \
              2 of them held: `claudine release` lets them start";
         check(Action::Retry, &two, 0, expected);
         let with_it = TaskActed {

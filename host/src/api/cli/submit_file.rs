@@ -21,7 +21,7 @@ use super::{
     submit,
     table::{Column, Table},
     terminal::{Look, Painted, harmless},
-    wait, watch,
+    text, wait, watch,
 };
 use crate::{
     api::{client::ClientError, status},
@@ -162,10 +162,7 @@ fn taken<'a>(
 ) -> Painted {
     let tasks = &submitted.tasks;
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
-    let count = match tasks.len() {
-        1 => "1 task".to_owned(),
-        count => format!("{count} tasks"),
-    };
+    let count = text::tasks(tasks.len());
     let graph = submitted.graph.as_ref();
     let name = graph.and_then(|graph| graph.name.as_deref());
     let mut shown = Painted::default();

@@ -1,5 +1,7 @@
 //! Texts about tasks: state, outcome and their symbols.
 
+use std::fmt::Display;
+
 use claudine_domain::time::Timestamp;
 
 use super::terminal::{Colour, Look, Painted, harmless};
@@ -17,6 +19,22 @@ pub(super) fn state(task: &TaskRow) -> String {
         (Some(outcome), _) => outcome.clone(),
         (None, Some(phase)) if phase != "live" => phase.clone(),
         _ => task.state.clone(),
+    }
+}
+
+/// The number of tasks: `1 task` or `3 tasks`.
+pub(super) fn tasks<N: Display + PartialEq + From<u8>>(count: N) -> String {
+    if count == N::from(1) {
+        return "1 task".to_owned();
+    }
+    format!("{count} tasks")
+}
+
+/// The message about dependants that wait for tasks that run again: `those` is `it` or `them`.
+pub(super) fn wait_again(dependants: usize, those: &str) -> String {
+    match dependants {
+        1 => format!("1 more task waits for {those} again"),
+        _ => format!("{dependants} more tasks wait for {those} again"),
     }
 }
 
