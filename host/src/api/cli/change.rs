@@ -11,7 +11,7 @@ use super::{
 };
 use crate::app::{AppError, Change, ErrorKind, Retries};
 
-/// Changes that hold from the next attempt on. Fields without an option keep their values.
+/// Changes that apply from the next attempt on. Fields without an option keep their values.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Changes")]
 pub(super) struct ChangeOptions {

@@ -302,8 +302,8 @@ async fn ask(
     Ok(Some(ended(mode, host.running, &host.faults)))
 }
 
-/// Resolves once a supervisor is stopped by a signal, because the tasks of this supervisor do not
-/// end until it continues.
+/// Resolves once a supervisor is stopped by a signal. There is no point in waiting then: the tasks
+/// of this supervisor do not end until it continues.
 async fn suspension(layout: &Layout) -> u32 {
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
@@ -322,13 +322,13 @@ fn suspended(pid: u32, then: &str) -> AppError {
         .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
 }
 
-/// Resolves once the output of running tasks could not be written for some time, because these
-/// tasks do not end until their output is written.
+/// Resolves once the output of running tasks could not be written for some time. There is no point
+/// in waiting then: these tasks do not end until their output is written.
 async fn hold_up(client: &Client) -> HeldBackView {
     let mut since = None;
     loop {
         clock::sleep(LOOK_AT_OUTPUT).await;
-        // If the host does not answer, or can write all output, the time is measured anew.
+        // If the host does not answer, or all output can be written, the time is measured anew.
         let Some(held) = client.info().await.ok().and_then(|host| host.held_back) else {
             since = None;
             continue;

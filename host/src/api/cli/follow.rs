@@ -23,10 +23,10 @@ use crate::{
     clock,
 };
 
-/// Minimum time between two requests for the graph while no task ends.
+/// Pause between two requests for the graph, unless the next task ends earlier.
 const EVERY: Duration = Duration::from_secs(1);
-/// The same minimum as a multiple of the time that the last request took, because requests for
-/// large graphs take long.
+/// Pause in place of [`EVERY`] if requests take long, as for a large graph: this multiple of the
+/// time that the last request took.
 const REST: u32 = 9;
 
 /// Waits until all of these tasks have ended, by waiting for one task after the other.

@@ -15,7 +15,7 @@ use crate::{
 
 /// Give finished tasks another attempt.
 ///
-/// A task keeps its id, and its options unless they are given here; options given here hold for
+/// A task keeps its id, and its options unless they are given here; options given here apply to
 /// later attempts too. A selection leaves out tasks that have succeeded. An interrupted agent
 /// continues its session if possible. Tasks that did not run because a retried task had failed can
 /// run again. Prints the id.

@@ -58,8 +58,8 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            // The result is left out of the last lines of the output, because it is shown below
-            // them. To replace its lines, as many additional lines are read.
+            // The result is shown in full below the last lines of the output, so these lines leave
+            // the result out. As many additional lines are read as the result has.
             let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
                 lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),

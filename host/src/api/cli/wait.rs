@@ -58,8 +58,8 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        // Each task is looked up once before the timeout applies, so that tasks that have already
-        // finished count.
+        // Looks up each task once before the timeout applies, so that a task that has ended before
+        // this command counts as ended, however short the timeout is.
         let mut tasks = Vec::new();
         for task in &self.meant(session).await? {
             tasks.push(session.client().status(task).await?);

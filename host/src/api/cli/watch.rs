@@ -53,9 +53,9 @@ pub(super) enum Watched {
     Detached,
 }
 
-/// Reports once that output of running tasks cannot be written, as on a full disk, because these
-/// tasks do not end until their output is written. Asks the host rarely, because many commands may
-/// wait at the same time.
+/// Reports once that output of running tasks cannot be written, as on a full disk. The user has to
+/// know, because these tasks do not end until their output is written. Asks the host rarely,
+/// because many commands may wait at the same time.
 pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infallible {
     let client = client.that_starts_none();
     clock::sleep(HELD_BACK_FOR).await;
@@ -293,8 +293,8 @@ fn result(task: &TaskView) -> Option<&str> {
 
 /// Reports on standard error how a task ended, which tools it was denied, and what to do next. The
 /// success of a command is not reported, because its output shows the success. The cost and the
-/// changes of an agent are reported on a terminal, and elsewhere if there are doubts about the
-/// success.
+/// changes of an agent are reported if standard error is a terminal, or if there are doubts about
+/// the success.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {

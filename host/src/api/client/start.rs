@@ -355,8 +355,8 @@ mod tests {
         }
     }
 
-    /// Listens as another user. Only the new thread changes its user id, for which the process has
-    /// to be root.
+    /// Listens as another user. The process has to be root, so that a new thread can change its own
+    /// user id; the other threads keep theirs.
     fn listen_as_nobody(socket: PathBuf) -> UnixListener {
         let listening = std::thread::spawn(move || {
             let nobody = Uid::from_raw(NOBODY);

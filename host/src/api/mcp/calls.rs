@@ -370,7 +370,7 @@ impl Server {
     }
 }
 
-/// Changes that hold from the next attempt on.
+/// Changes that apply from the next attempt on.
 fn change(
     spec: [(&str, Option<Value>); 4],
     budget_usd: Option<f64>,

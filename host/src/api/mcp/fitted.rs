@@ -10,7 +10,7 @@ pub(super) const ANSWER_BYTES: usize = 40_000;
 /// The end or the beginning of a text, cut to a size limit.
 pub(super) struct Fitted {
     pub(super) text: String,
-    /// Number of bytes that were cut off before the end, or after the beginning.
+    /// Number of bytes that were cut off: those before the kept end, or after the kept beginning.
     pub(super) left_out: u64,
 }
 

@@ -60,8 +60,8 @@ impl Server {
             );
             return Err(AppError::new(ErrorKind::Invalid, message));
         }
-        // All tasks are looked up first, so that unknown tasks are refused at once, tasks that have
-        // already finished count, and each name is resolved to the task that it means now.
+        // Looks up all tasks first, so that an unknown task is refused at once, a task that has
+        // ended before this call counts as ended, and a name refers to the task that has it now.
         let mut tasks = Vec::with_capacity(references.len());
         for reference in references {
             tasks.push(self.client.status(reference).await?);

@@ -128,7 +128,7 @@ async fn enter(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, Re
     entered.and_then(Result::ok).ok_or_else(|| {
         let limit = LIMIT.as_secs();
         let message = format!(
-            "the host has received other large requests for {limit} s, and has no room for this one"
+            "the host has been receiving other large requests for {limit} s, and has no room for this one"
         );
         Refusal(AppError::new(ErrorKind::Limit, message).hint("ask again later"))
     })

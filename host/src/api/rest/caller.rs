@@ -47,7 +47,7 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
-/// Whether the sender of a request is restrained. A request from within this process is not.
+/// Whether the sender of a request is restrained. This process itself is not.
 pub(super) async fn is_restrained(parts: &mut Parts, shared: &Shared) -> Result<bool, Refusal> {
     if parts.extensions.get::<Connected>().is_none() {
         return Ok(false);

@@ -46,8 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Time limit at a shutdown for a connection on which nothing is written, because its client does
 /// not read or has sent only half of a request.
 const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
-/// Time limit at a shutdown for handlers to answer. All decisions have been made by then, so any
-/// answer is already on its way.
+/// Time limit at a shutdown for handlers to answer. The engine has ended by then, so any answer is
+/// already on its way.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// Time limit for a client that reads nothing of its answer. The host keeps the answer meanwhile.
 const READ_LIMIT: Duration = Duration::from_mins(1);

@@ -30,7 +30,7 @@ const MOST: usize = 8_192;
 const FEWEST: usize = 64;
 /// File descriptors reserved for everything else: the store, supervisors, git.
 const OTHERS: u64 = 128;
-/// File descriptors for each connection, because the connection of a follower also has a log open.
+/// File descriptors for each connection: its socket, and the log that its client may follow.
 const DESCRIPTORS_EACH: u64 = 2;
 /// Time limit of a waiting request that has no place for a long stay. The request ends earlier if
 /// another client waits for a place.

@@ -34,8 +34,8 @@ pub(super) struct Watched<S> {
 #[derive(Default)]
 struct State {
     written: AtomicU64,
-    /// The monotonic time in milliseconds since which the client has read nothing;
-    /// 0 if the client reads.
+    /// The monotonic time in milliseconds since which the client has read nothing; 0 if the client
+    /// reads.
     blocked_since: AtomicU64,
     /// Notified when the client stops reading.
     blocked: Notify,

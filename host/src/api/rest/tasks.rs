@@ -175,7 +175,8 @@ pub(super) async fn act(
     ok(shared.host.act(&by, asked).await?)
 }
 
-/// Shows a task named `actions`, because the path of that task is also the path for actions.
+/// Shows a task named `actions`. It needs a handler of its own, because its path is also the path
+/// to which actions on several tasks are posted.
 pub(super) async fn status_of_actions(State(shared): State<Shared>) -> Answered<TaskView> {
     ok(shared.host.status(&TaskRef("actions".to_owned())).await?)
 }

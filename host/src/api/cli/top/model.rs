@@ -8,9 +8,10 @@ use crate::app::{Action, Counts, Overview, QueueView, TaskRow};
 
 /// Limit of the finished tasks that are shown.
 const ENDED: usize = 20;
-/// Everything is read again if there are more rows than this, or fewer unfinished rows than
-/// [`FEW_ROWS`] while the host has more.
+/// Number of rows above which everything is read again.
 const MOST_ROWS: usize = 3_000;
+/// Number of unfinished rows below which everything is read again, if the last complete answer left
+/// out tasks, finished or not.
 const FEW_ROWS: usize = 300;
 /// Classes of failures that a person has to resolve.
 const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
