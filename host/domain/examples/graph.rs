@@ -1,8 +1,8 @@
 //! Measures the board on graphs: `cargo run --release -p claudine-domain --example graph [TASKS]`.
 //!
-//! Submits random graphs of growing size with ten edges per task. Prints the time to accept them,
-//! the memory per task with its edges, and the time from the end of a task until its dependants are
-//! ready. Nothing is stored or run.
+//! Submits irregular graphs of growing size with ten edges per task. Prints the time to accept
+//! them, the memory per task with its edges, the time to load them, and the time from the end of a
+//! task until its dependants are ready. Nothing is stored or run.
 
 use std::{
     error::Error,

@@ -132,7 +132,7 @@ pub struct Unreadable {
     /// Kind of row, in a word: `task`, `group`, `profile`.
     pub what: &'static str,
     pub key: String,
-    /// Id of the task, if the row is that of an unfinished task.
+    /// Id of the task, if the row belongs to an unfinished task.
     pub task: Option<TaskId>,
     pub reason: String,
 }
@@ -173,8 +173,8 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// Owner of all unfinished tasks. Maps that are read for each edge of a graph are hash maps, and
-/// all other maps are sorted.
+/// All unfinished tasks, with the indexes derived from them. Maps that are read for each edge of a
+/// graph are hash maps, and all other maps are sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
@@ -323,7 +323,7 @@ impl Board {
         }
     }
 
-    /// Whether a task has not ended, or may not have ended because its row cannot be read.
+    /// Whether a task is unfinished, or may be unfinished because its row cannot be read.
     pub(crate) fn is_open(&self, id: TaskId) -> bool {
         self.tasks.contains_key(&id) || self.unreadable.contains_key(&id)
     }

@@ -143,7 +143,7 @@ pub enum Refusal {
         level: Level,
         until: Timestamp,
     },
-    /// Another attempt with the same configuration directory is just starting.
+    /// Another attempt with the same `serial_start` key is just starting.
     SerialStart {
         key: String,
     },

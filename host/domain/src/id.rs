@@ -284,9 +284,9 @@ mod tests {
                 .collect();
             prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
             let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
-            // An id is later than the clock was only if the upper 16 random bits overflow: after
-            // 2^16 ids in one millisecond, or sooner if these bits were already large in the first
-            // id.
+            // The time in an id is ahead of the clock only if the upper 16 random bits overflow:
+            // after 2^16 ids in one millisecond, or sooner if these bits were already large in the
+            // first id.
             prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
         }
 

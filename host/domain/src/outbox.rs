@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 pub struct Numbered<T> {
     /// Number of the report, counted from 1.
     pub number: u64,
-    /// Lowest number among the reports that are still sent. Every earlier report was acknowledged
-    /// or replaced.
+    /// Lowest number among the reports that the sender still keeps. Every earlier report was
+    /// acknowledged or replaced.
     pub from: u64,
     pub report: T,
 }

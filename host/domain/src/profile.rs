@@ -231,7 +231,7 @@ pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     }
 }
 
-/// Changes that one ended attempt made to the profiles.
+/// Changes to the profiles, made by the end of an attempt or because an executor was forgotten.
 #[derive(PartialEq, Debug, Default)]
 pub(crate) struct Taught {
     /// Profiles to write, or to remove from the store if they no longer exist.
@@ -300,8 +300,8 @@ impl Profiles {
         self.learned(key).unwrap_or_else(|| key.class.need())
     }
 
-    /// Learns from an attempt that has ended. An attempt that was cut short may not have reached
-    /// its peak. It shows only a lower bound, and counts only if this bound is higher than the
+    /// Learns from an attempt that has ended. An attempt that was cut short perhaps ended before
+    /// its peak. So it shows only a lower bound, and counts only if this bound is higher than the
     /// prediction.
     pub(crate) fn learn(
         &mut self,

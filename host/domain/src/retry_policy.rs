@@ -93,9 +93,10 @@ pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
     u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether an attempt counts towards the limit. An attempt does not count if its usage limit parked
-/// its account, if it never began, or if no executor ran. If there is no account to park, a usage
-/// limit counts like any other failure, because otherwise the task would be retried endlessly.
+/// Whether an attempt counts towards the limit. An attempt does not count if it met a usage limit
+/// for which the task's account was parked, if it never began, or if no executor ran. If there is
+/// no account to park, a usage limit counts like any other failure, because otherwise the task
+/// would be retried endlessly.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;

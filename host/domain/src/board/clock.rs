@@ -8,8 +8,8 @@ use crate::{
     time::Now,
 };
 
-/// Time limits that the host itself watches. The supervisor also watches the idle and hard
-/// deadlines of processes.
+/// Time limits that the host itself watches. The supervisor watches the idle deadlines of processes
+/// and, like the host, the hard ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Clock {
     Queue,

@@ -93,8 +93,8 @@ impl Board {
             .or_else(|| self.standing.held_back.clone())
     }
 
-    /// Whether a task has waited long enough for the CPU, if only the CPU load keeps it from
-    /// starting.
+    /// Whether a task that only the CPU load keeps from starting has waited long enough to start
+    /// despite the load.
     fn has_waited(&self, now: Now, id: TaskId) -> bool {
         let state = self.tasks.get(&id).map(|task| &task.state);
         let Some(State::Ready { since, .. } | State::Running { since, .. }) = state else {

@@ -59,8 +59,8 @@ impl Board {
     }
 }
 
-/// Longest wait of the task before its next attempt: the longest delay of its retry policy, or the
-/// delay after an attempt that never began.
+/// Longest wait of the task before its next attempt: the longest delay of its retry policy, or
+/// [`FIRST_WAIT`] if it has no policy or its last attempt never began.
 fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
     let never_began = ended.is_some_and(|ended| ended.never_began);

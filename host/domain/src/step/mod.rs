@@ -152,8 +152,8 @@ impl Input {
 /// Ends of tasks that are not on the board, as stored.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
-    /// The last batch that was on disk before these ends, and the tasks that are passed together
-    /// with these ends, were read.
+    /// The last batch that was on disk before the ends were read. The tasks that are passed
+    /// together with the ends were not read earlier.
     pub as_of: BatchNumber,
     pub ends: BTreeMap<TaskId, End>,
 }
@@ -212,9 +212,8 @@ pub struct Submission {
     pub dependencies: Vec<Dependency>,
     /// Whether the task is held until somebody releases it.
     pub held: bool,
-    /// Parent: the task whose attempt submits this task. It is passed as stored, since it may not
-    /// be on the board any more. The request's `parent` and `above_parent` are set from this field
-    /// only.
+    /// Parent: the task whose attempt submits this task. It is passed as stored, since it may have
+    /// left the board. The request's `parent` and `above_parent` are set from this field only.
     pub parent: Option<Task>,
     /// The document for the executor, JSON. The board stores it and never reads it.
     pub spec: Arc<[u8]>,
@@ -312,8 +311,7 @@ pub enum Answer {
     Pruned(Vec<TaskId>),
     /// Answer to an input that needs none.
     Noted,
-    /// The input was ignored, since it was a report of an attempt that has ended, or the end of a
-    /// wait that never began.
+    /// The input was ignored: its attempt is not running, or it ends a wait that never began.
     Stale,
 }
 
@@ -339,7 +337,9 @@ pub enum Refused {
     KeyTwice { key: String },
     #[error("a task at depth {depth} would be nested deeper than {limit}")]
     TooDeep { depth: usize, limit: usize },
-    #[error("task {ancestor:#} has {limit} unfinished descendants, which is the limit")]
+    #[error(
+        "task {ancestor:#} would have more than {limit} unfinished descendants; {limit} is the limit"
+    )]
     TooManyDescendants { ancestor: TaskId, limit: usize },
     #[error("more than {limit} tasks would be unfinished; {limit} is the limit")]
     QueueFull { limit: usize },

@@ -128,8 +128,8 @@ impl Board {
         self.effect(Action::Settle(attempt));
     }
 
-    /// Releases an attempt whose end is reported again, since its release was lost. Drops all other
-    /// late reports.
+    /// Releases an attempt again if its end is reported again, because the earlier release was
+    /// lost. Drops all other late reports.
     fn report_of_ended(&mut self, attempt: AttemptId, report: &Report) -> Answer {
         if matches!(report, Report::Ended(_)) {
             self.effect(Action::Release(attempt));
@@ -153,8 +153,8 @@ impl Board {
         if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
-        // If the time until the first sign of life is not limited, the start of the process counts
-        // as this sign.
+        // If neither a start timeout nor a `serial_start` key depends on the first sign of life,
+        // the start of the process counts as this sign.
         let request = &task.request;
         let is_live =
             is_starting && request.start_timeout.is_none() && request.serial_start.is_none();
@@ -216,8 +216,8 @@ impl Board {
         let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
-        // If a probe did not succeed, it may not have asked the service, so the limit is not ended
-        // and the next attempt becomes the probe.
+        // If a probe did not succeed, perhaps it never asked the service. So the limit is not
+        // ended, and the next attempt becomes the probe.
         if let Conclusion::End {
             outcome: Outcome::Succeeded,
             ..
@@ -329,7 +329,7 @@ impl Board {
         self.try_again(now, id, least_wait(times).min(LONGEST_ROOM_PAUSE));
     }
 
-    /// Schedules the next attempt after a failed one.
+    /// Schedules the task's next attempt after a delay.
     fn try_again(&mut self, now: Now, id: TaskId, delay: Duration) {
         let until = now.wall.after(delay);
         self.change(id, |task| task.retry_at = Some(until));
@@ -417,8 +417,8 @@ impl Board {
         self.record(id, now, Fact::BackToReady);
     }
 
-    /// Parks an account at a usage limit: all its tasks wait, and none of their attempts is used
-    /// up. `met_by` is the task that met the limit, if this task is to go on afterwards.
+    /// Parks an account at a usage limit: all its queued tasks wait, and no retry is used up.
+    /// `met_by` is the task that met the limit, if this task is to go on afterwards.
     fn park(&mut self, now: Now, account: AccountKey, ending: &Ending, met_by: Option<TaskId>) {
         let before = self.accounts.get(&account);
         let known = before.and_then(|parked| parked.limit.clone());
@@ -473,7 +473,7 @@ impl Board {
     }
 
     /// Ends the account's limit, and wakes the tasks that still wait for its announced end. There
-    /// may be such tasks if the wall clock was set back.
+    /// may be such tasks if the wall clock was set back, or if somebody started the probe at once.
     fn lift(&mut self, now: Now, account: AccountKey) {
         self.set_account(account.clone(), None);
         let why = WaitingFor::Account(account);

@@ -83,8 +83,8 @@ impl Board {
         over.map(|over| over.to_string())
     }
 
-    /// Time at which a task whose attempt ended because of a spent budget may continue, if only the
-    /// day's budget prevents it.
+    /// Time at which a task may run again after its attempt ended because of a spent budget: the
+    /// next day, if only the day's budget is spent. None if another budget is spent too.
     pub(super) fn next_day_for(&self, now: Now, id: TaskId) -> Option<Timestamp> {
         let task = self.tasks.get(&id)?;
         let is_only_reason = self.has_budget_left(task) && self.day_is_over(now).is_some();

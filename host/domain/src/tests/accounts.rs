@@ -88,7 +88,7 @@ fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
     check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
     check(success(), &["succeeded", "ready", "ready"], 2);
     check(limited(None), &["waiting", "waiting", "waiting"], 0);
-    // The probe may not have asked the service, so one more attempt starts, as the next probe.
+    // Perhaps the probe did not ask the service, so one more attempt starts as the next probe.
     check(
         failure(ReasonClass::Spawn),
         &["failed:spawn", "ready", "ready"],

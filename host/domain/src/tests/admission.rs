@@ -183,8 +183,8 @@ fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() 
     assert_eq!(starting(&mut desk), [same_key_in_another_lane]);
 }
 
-/// Brings an attempt to a phase, and checks whether another attempt with the same `serial_start`
-/// may start.
+/// Each case brings an attempt to a phase, and checks whether another attempt with the same
+/// `serial_start` may start.
 #[test]
 fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     let check = |reports: &[Report], cancelled: bool, held: bool| {

@@ -83,7 +83,7 @@ fn cancel_decides_the_outcome_unless_the_attempt_had_succeeded() {
         },
         "cancelled:cancelled",
     );
-    // A usage limit that the attempt meets while it stops parks nothing, since the task has ended.
+    // A usage limit that the attempt meets while it is being stopped does not change the outcome.
     check(
         ending(Cause::Class(ReasonClass::RateLimit)),
         "cancelled:cancelled",

@@ -305,7 +305,7 @@ fn fixed_slots_start_a_burst_of_an_unknown_class_at_once() {
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 100);
 }
 
-/// Starts attempts of a class with these learned needs, one after the other.
+/// Each case starts attempts of a class with learned needs, until one is refused.
 #[test]
 fn learned_needs_decide_admission() {
     let check = |millicores: u32, memory_bytes: u64, expected: usize, word: &str| {
@@ -356,7 +356,8 @@ fn small_tasks_are_not_held_back_by_the_load_of_other_programs() {
     // 1.6 cores.
     check(2.0, 199, 7);
     check(2.0, 125, 11);
-    // On an idle machine the free cores decide, if they allow more tasks.
+    // On an idle machine, tasks that need a fifth of a core start too, as many as the free cores
+    // allow.
     check(0.0, 200, 7);
 }
 
@@ -375,8 +376,8 @@ fn tasks_without_cpu_need_are_held_back_by_memory_alone() {
     assert!(refusal(&capacity, &command(), 4).starts_with("Memory"));
 }
 
-/// Tasks that start despite the load, by the wait of the first task in line and the number of
-/// running tasks.
+/// Each case checks whether the first task in line may start despite the load, after a given wait
+/// and beside a number of running tasks.
 #[test]
 fn first_task_in_line_starts_despite_the_load_if_it_waited_and_own_tasks_leave_room() {
     let heavy = Sample {

@@ -270,8 +270,7 @@ fn reserved_task_waits_while_its_dependency_is_retried() {
     assert_eq!(desk.task(then).attempts.len(), 1);
 }
 
-/// The start of the reserved attempt may have been released before the end of the dependency was on
-/// disk.
+/// Perhaps the start of the reserved attempt was sent before the end of the dependency was on disk.
 #[test]
 fn new_host_takes_over_a_reserved_attempt_only_if_it_began() {
     let check = |found: Found, word: &str, effects: &[&str]| {

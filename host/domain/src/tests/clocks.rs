@@ -80,7 +80,7 @@ fn next_tick_is_the_earliest_deadline_if_there_is_one() {
 }
 
 #[test]
-fn jump_of_the_wall_clock_lets_no_attempt_time_out() {
+fn wall_clock_that_jumps_ahead_stops_no_attempt() {
     let (mut desk, task) = Desk::in_phase("starting");
     desk.now.wall = Timestamp(u64::MAX / 2);
     desk.pass(SECOND);

@@ -55,7 +55,7 @@ impl Desk {
     }
 }
 
-/// Checks the table of conditions in the design, row by row.
+/// Checks a table with a row for each condition and a column for each outcome.
 #[test]
 fn each_condition_is_met_only_by_its_outcomes() {
     let outcomes = [

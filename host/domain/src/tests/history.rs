@@ -44,7 +44,8 @@ impl Dice {
         self.next() % bound
     }
 
-    /// A number that selects one of the tasks, attempts or reports that exist at that moment.
+    /// A number that selects one of the tasks, attempts or reports that exist when the event
+    /// happens.
     fn number(&mut self) -> usize {
         self.small(64)
     }
@@ -189,8 +190,8 @@ impl Dice {
         vec![one]
     }
 
-    /// The beginning of a history with the profile `Again`: a few tasks, each of which may depend
-    /// on earlier ones.
+    /// The beginning of a history of the kind `Again` or `Families`: a few tasks, each of which may
+    /// depend on earlier ones.
     fn beginning(&mut self) -> Vec<Happening> {
         let submit = |dice: &mut Self| {
             let one = Happening::Submit(vec![dice.plain_wish()]);

@@ -342,7 +342,7 @@ fn repeated_starts_that_are_not_received_wait_longer_each_time() {
             desk.pass(Duration::from_millis(1));
         }
     }
-    // An attempt that began ends this series.
+    // The waits stop growing once an attempt has begun.
     desk.turn();
     desk.report(id, failure(ReasonClass::Exit));
     desk.settle();

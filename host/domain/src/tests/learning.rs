@@ -185,7 +185,7 @@ fn profile_is_written_in_the_batch_of_the_end() {
 }
 
 #[test]
-fn attempt_that_was_cut_short_only_raises_the_prediction() {
+fn attempt_that_was_cut_short_can_only_raise_the_prediction() {
     let check = |cause: Cause, mib: u64, expected: u64| {
         let mut desk = Desk::new(1);
         for _ in 0..ENOUGH_OF_A_CLASS {

@@ -125,8 +125,8 @@ struct Desk {
     /// Tasks in their state after the last batch that changed them.
     stored: BTreeMap<TaskId, Task>,
     facts: Vec<(TaskId, Fact)>,
-    /// Whether a turn reports prepared attempts at once, and so hides their preparation from the
-    /// test.
+    /// Whether [`Self::turn`] reports attempts in preparation as prepared at once, so that the test
+    /// does not see their preparation.
     prepares: bool,
 }
 

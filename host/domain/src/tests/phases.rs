@@ -148,7 +148,7 @@ fn work_settled_before_a_stop_counts_as_success() {
 }
 
 #[test]
-fn preparing_attempt_keeps_no_other_attempt_with_its_serial_start_from_starting() {
+fn preparing_attempt_delays_no_other_attempt_with_the_same_serial_start() {
     let mut desk = Desk::new(3);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -171,7 +171,7 @@ fn preparing_attempt_keeps_no_other_attempt_with_its_serial_start_from_starting(
 
 /// An attempt that is stopped during its preparation has never occupied its `serial_start` key.
 #[test]
-fn attempt_stopped_during_preparation_keeps_no_other_attempt_from_starting() {
+fn attempt_stopped_during_preparation_delays_no_other_attempt() {
     let mut desk = Desk::new(2);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());

@@ -132,7 +132,7 @@ fn copy_read_before_a_prune_must_be_read_again() {
 }
 
 #[test]
-fn ledger_sums_are_removed_ninety_days_after_their_beginning() {
+fn ledger_sums_outlive_finished_tasks_by_ninety_days() {
     let mut desk = Desk::with(fixed(1), Bounds::default());
     let now = 1_790_000_000_000;
     let old = now - 91 * 24 * 3_600_000;

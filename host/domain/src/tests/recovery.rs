@@ -23,7 +23,8 @@ fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
     assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
 }
 
-/// The unreadable task may not have ended. So its dependants wait, and all other tasks run.
+/// Nobody knows whether the unreadable task has ended. So its dependants wait, and all other tasks
+/// run.
 #[test]
 fn dependants_of_an_unreadable_task_remain_blocked() {
     let mut desk = Desk::new(2);
@@ -183,7 +184,7 @@ fn start_that_was_not_received_is_repeated_and_running_tasks_keep_their_slots() 
 }
 
 /// Many tasks may have waited for the host. They do not all start at once. Later ones start only
-/// when earlier ones have settled.
+/// when readings can show the needs of the earlier ones.
 #[test]
 fn new_host_starts_waiting_tasks_gradually() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());

@@ -124,7 +124,7 @@ fn dependants_of_lost_tasks_end_and_dependants_of_held_tasks_are_held() {
 }
 
 #[test]
-fn restored_holds_keep_their_holders() {
+fn restore_does_not_change_tasks_that_were_already_held() {
     let (mut desk, id) = Desk::in_phase("ready");
     desk.step(Input::Hold { tasks: vec![id] }).unwrap();
     desk.settle();

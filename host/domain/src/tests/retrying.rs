@@ -291,7 +291,8 @@ fn task_that_runs_again_counts_as_an_open_descendant() {
     assert_eq!(desk.retry(&copy), Err(refused.clone()));
     desk.cancel(second).unwrap();
     desk.settle();
-    // If the retry also runs the second task again, there are too many unfinished tasks.
+    // If the retry also ran the second task again, the parent would have too many unfinished
+    // descendants.
     let below = desk.task(second);
     assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
     desk.retry(&copy).unwrap();

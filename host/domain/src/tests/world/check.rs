@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Checks that no submission that was answered is lost: its task is unfinished, or the task's
-    /// end is on disk or in a batch that is being written.
+    /// end is on disk or in a batch that is not durable yet.
     fn check_promises(&self) {
         let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
         for id in &self.promised {
@@ -192,7 +192,7 @@ impl World {
         let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));
         assert_eq!(
             open, blocked,
-            "a task is blocked without an open dependency, or the reverse: {task:?}"
+            "the open dependencies do not match the state: {task:?}"
         );
         self.check_ended(task);
     }

@@ -68,7 +68,7 @@ impl World {
         for task in &batch.tasks {
             let edges = self.disk.edges.get(&task.id);
             let edges = edges.map_or(&[][..], |edges| edges);
-            assert_eq!(edges, &*task.dependencies, "edges on disk");
+            assert_eq!(edges, &*task.dependencies, "the edges on disk are wrong");
         }
         if let Some(queue) = &batch.queue {
             self.disk.queue = queue.clone();
@@ -214,7 +214,7 @@ fn ended_attempts(task: &Task) -> BTreeSet<u32> {
     ended.map(|one| one.number).collect()
 }
 
-/// Numbers of those attempts of a task for whose end the batch has an event.
+/// Numbers of the task's attempts whose ends have an event in the batch.
 fn told_ends(batch: &Batch, task: &Task) -> BTreeSet<u32> {
     let facts = batch.events.iter().filter(|event| event.task == task.id);
     let ends = facts.filter_map(|event| match &event.fact {

@@ -1,9 +1,9 @@
 //! Compares the board with a second board made from the same tasks, so that no index can diverge
 //! unnoticed.
 //!
-//! The second board is made after every step from the same rows. Nothing is copied, so this takes
-//! little time. Facts that a new board cannot know are ignored: the batch of a reservation, and the
-//! beginning of an attempt's phase.
+//! The second board is made after every step from the same rows. Both boards share the rows, so
+//! this takes little time. Facts that a new board cannot know are ignored: the batch of a
+//! reservation, and the beginning of an attempt's phase.
 
 use super::World;
 use crate::{

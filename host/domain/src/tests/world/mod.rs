@@ -45,8 +45,8 @@ pub(super) fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
-/// An event. A number in it selects one of the tasks, attempts or reports that exist at that
-/// moment.
+/// Something that happens in the world. A number in it selects one of the tasks, attempts or
+/// reports that exist at that moment.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
     /// All of the tasks are submitted, or none.
@@ -55,7 +55,7 @@ pub(super) enum Happening {
     /// A finished task is retried, with all its finished dependants or only with those that could
     /// not run because of the task.
     Retry(usize, bool),
-    /// A task that waits for a time is started at once.
+    /// A task that waits for a time stops waiting.
     TryNow(usize),
     /// Somebody merges the work of a task by hand after its merge had failed.
     MergeByHand(usize),
@@ -84,8 +84,9 @@ pub(super) enum Happening {
     Turn,
     Commit,
     FailCommit,
-    /// The host dies in the middle of a commit, and another host starts. The store keeps either the
-    /// whole torn batch or nothing of it. No command in this batch or in a later one was answered.
+    /// The host dies in the middle of a commit, and another host starts. The store then holds
+    /// either the whole interrupted batch or nothing of it. No command in this batch or in a later
+    /// one was answered.
     Crash {
         committed: bool,
         dies: Dies,

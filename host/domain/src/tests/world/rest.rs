@@ -16,8 +16,8 @@ use crate::{
 
 impl World {
     /// Runs all accepted tasks to their ends without further failures, in a number of rounds
-    /// proportional to the number of tasks. A task that waits for its descendants waits until they
-    /// have ended, and no task starves.
+    /// proportional to the number of tasks. On the way, running tasks wait for their descendants
+    /// (see [`Self::end_waits`]), and still no task starves.
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(1));

@@ -212,7 +212,8 @@ impl World {
         }
     }
 
-    /// Tasks that could not run because of `of` or, if `all` is set, all its dependants, as stored.
+    /// Finished tasks below `of`, as stored: the tasks that could not run because of `of` or, if
+    /// `all` is set, all its finished dependants.
     pub(super) fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
         let done = self.disk.tasks.values().filter(|task| task.is_done());
         let done: Vec<&Task> = done.collect();
