@@ -85,8 +85,7 @@ impl Host {
         let reference = &TaskRef(id.to_string());
         let finished = self.engine.finish_of(id);
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
-        // Subscribes before the first look, so that an end between subscription and look is not
-        // missed.
+        // The task is read after `finish_of`, so that an end between the two is not missed.
         let turn = self.looks.acquire().await;
         if self.task(reference).await?.is_done() {
             return self.status(reference).await;

@@ -34,8 +34,9 @@ const QUEUED: [Status; 4] = [
 ];
 
 impl Host {
-    /// Changes a group. A group that has no settings and no tasks is created only if the request
-    /// asks for this, because a group with a misspelled name would stay for ever.
+    /// Changes a group. If no settings are stored for the name and no unfinished task uses it, the
+    /// group is created only if the request asks for this; otherwise a group with a misspelled name
+    /// would stay for ever.
     pub(crate) async fn set_group(
         &self,
         by: &Arc<Principal>,

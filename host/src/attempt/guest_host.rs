@@ -129,9 +129,9 @@ impl GuestHost {
         self.reporter
             .send(&self.live, Report::Started { leader })
             .await;
-        // If the task needs no sign of life, the engine uses the start as the sign of life. If the
-        // task needs a sign of life and its executor does not report it, the running child is the
-        // sign of life.
+        // If the start timeout or the start of another agent depends on the first sign of life, and
+        // the executor does not report this sign, the running child is the sign. If neither depends
+        // on it, the report above is enough for the engine.
         let request = &self.request;
         let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
         if is_awaited && !self.tells_alive {

@@ -91,14 +91,14 @@ mod tests {
         told.add(Report::Cost(2));
         told.add(Report::Alive);
         let reports: Vec<Report> = told.all().into_iter().map(|one| one.report).collect();
-        // The first cost report took one of the places.
+        // The first cost report counted towards the limit until the second one replaced it.
         let mut expected: Vec<Report> = (0..MOST - 1).map(progress).collect();
         expected.extend([Report::Cost(2), Report::Alive]);
         assert_eq!(reports, expected);
     }
 
     #[test]
-    fn reports_for_which_the_inbox_was_full_are_sent_again_first() {
+    fn after_a_full_inbox_all_kept_reports_are_sent_with_the_next_report() {
         let told = Told::default();
         let numbers = |reports: Vec<Numbered<Report>>| -> Vec<u64> {
             reports.iter().map(|report| report.number).collect()

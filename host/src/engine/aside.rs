@@ -6,8 +6,8 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Runs the work on this thread. If the runtime has several threads, the other tasks of this thread
-/// move to another thread.
+/// Runs the work on this thread. If the runtime has several threads, the other asynchronous tasks
+/// of this thread move to another thread.
 pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {

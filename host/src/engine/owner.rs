@@ -117,7 +117,7 @@ pub(super) struct Owner {
     unreadable: Arc<[Unreadable]>,
     /// Why the store cannot be read at the moment.
     trouble: Option<String>,
-    /// Attempts that have begun and that a silent supervisor may have.
+    /// Attempts that have not ended and that a silent supervisor may have.
     unsure: BTreeSet<AttemptId>,
 }
 

@@ -28,8 +28,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The attempt is no longer among the next to start.
     fn dismiss(&self, attempt: AttemptId);
     fn start(&self, launch: Launch);
-    /// Takes over an attempt of an earlier host, or repeats the known reports of an attempt of this
-    /// host.
+    /// Takes over an attempt of an earlier host. An attempt of this host repeats its reports that
+    /// are not acknowledged, and its questions that are not answered.
     fn resume(&self, launch: Launch);
     /// A prepared attempt may start its first process. May be repeated.
     fn spawn(&self, attempt: AttemptId);
@@ -43,12 +43,12 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and earlier ones are no longer needed.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// `attempts` are all attempts that have begun and not ended, except attempts of the tasks
-    /// `unreadable`, whose rows cannot be read. If a supervisor keeps an attempt that is in neither
-    /// group, the attempt is over and may be forgotten.
+    /// `attempts` are all attempts that are reserved or have begun, and have not ended. Attempts of
+    /// the tasks `unreadable`, whose rows cannot be read, are missing from `attempts`. Any other
+    /// attempt that a supervisor keeps is over and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// What happened to a task's last attempt, which has begun and not ended. `None` as long as
-    /// this is unknown because a supervisor of an earlier host has not answered;
+    /// What happened to a task's last attempt, which is reserved or has begun, and has not ended.
+    /// `None` as long as this is unknown because a supervisor of an earlier host has not answered;
     /// [`super::ReportSender::reached`] reports its answer.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }

@@ -1,5 +1,5 @@
-//! Reports of attempts whose effects are not on disk yet. Each report is applied once, and is
-//! acknowledged when its effects are durable.
+//! Keeps track of the reports of attempts. Each report is applied once, and is acknowledged when
+//! its effects are durable.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -142,7 +142,7 @@ impl Owner {
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
             // These messages may be dropped: once the board is loaded, attempts repeat their
-            // reports, and all attempts that have begun are looked up.
+            // reports, and all attempts that have not ended are looked up.
             Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("the engine was told to stop before the store was read again");
@@ -157,7 +157,7 @@ impl Owner {
         self.reports.drop_after(self.durable);
         self.unreadable = told_aside(&stored);
         // Readers no longer wait for decisions of dropped batches. If such a decision was acted on,
-        // the attempt repeats its reports, and the decision is written together with them.
+        // an attempt repeats the report that led to the decision, and both are written together.
         self.acted_on.store(0, Ordering::Release);
         // Wakes the readers that wait for a dropped batch.
         self.told.send_replace(self.durable);
@@ -176,7 +176,8 @@ impl Owner {
         self.recover();
     }
 
-    /// Finds out what became of every attempt that has begun according to the store.
+    /// Finds out what became of every attempt that, according to the store, is reserved or has
+    /// begun, and has not ended.
     pub(super) fn recover(&mut self) {
         self.board.restart_queue_clocks(clock::now());
         let begun = self.begun();

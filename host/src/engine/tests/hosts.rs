@@ -59,9 +59,10 @@ async fn begun_by_another_host() -> Arc<MemoryStore> {
     one_running(2).await.stop().await
 }
 
-/// If an attempt that a silent supervisor may have were started again, it could run twice.
+/// A silent supervisor may have an attempt of an earlier host. If this host started the attempt
+/// again, the attempt could run twice.
 #[tokio::test]
-async fn only_attempts_that_a_silent_supervisor_may_have_wait_for_its_answer() {
+async fn an_attempt_waits_for_a_silent_supervisor_only_if_the_supervisor_may_have_it() {
     let mut second = begin_beside(begun_by_another_host().await, 2, true);
     second.submit(2).await.unwrap();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Readers of decisions that the engine acted on before they were on disk, and readings of the
-//! machine.
+//! Requests that read the store after the engine acted on a decision that is not on disk yet, and
+//! readings of the machine.
 
 use std::{
     future::poll_fn,
@@ -62,7 +62,7 @@ async fn a_reader_does_not_wait_for_a_dropped_batch() {
     assert!(in_time.is_some(), "the reload wakes the reader");
 }
 
-/// A machine whose disk answers only after another task of the runtime has run.
+/// A machine whose disk answers only after another asynchronous task has run.
 struct Slow {
     sampler: Sampler,
     read: Arc<Notify>,

@@ -191,8 +191,8 @@ fn a_backup_killed_at_any_step_leaves_no_file_with_its_name() {
     is_whole(&old, &new);
 }
 
-/// A backup to a link replaces its target. Devices, pipes, directories and broken links are not
-/// replaced.
+/// A backup to a link replaces the file to which the link leads. Devices, sockets, directories and
+/// broken links are not replaced.
 #[test]
 fn only_regular_files_are_replaced() {
     let dir = tempfile::tempdir().unwrap();

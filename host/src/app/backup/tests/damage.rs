@@ -129,8 +129,8 @@ fn unsupported_files_are_refused_with_the_reason() {
     assert_eq!(missing.kind, ErrorKind::NotFound);
 }
 
-/// If such a backup were restored, the next attempt would get no number, or a number that was used
-/// before.
+/// After an attempt with the number `u32::MAX`, the next attempt would get no number. After an
+/// attempt with the number 0, it would get a number that was used before.
 #[test]
 fn attempts_that_are_out_of_order_are_refused() {
     let (old, new) = (used(), empty());
