@@ -198,7 +198,10 @@ async fn each_executor_makes_a_transcript_of_its_output() {
         texts.collect::<String>()
     });
     let texts: Vec<String> = texts.collect();
-    assert!(texts == [&*long, "", "end"], "each with its own part");
+    assert!(
+        texts == [&*long, "", "end"],
+        "each item belongs to the part that completed it"
+    );
     assert_eq!(reading.state.len(), 0);
 }
 

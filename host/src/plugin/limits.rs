@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(ticks(&mut budget), 5);
         waits.is_yielding.store(false, Ordering::Relaxed);
         waits.passed(Duration::from_hours(1));
-        assert_eq!(ticks(&mut budget), 30, "no more than the whole");
+        assert_eq!(ticks(&mut budget), 30, "the budget is full");
         budget.moved(64 << 10);
         assert_eq!(ticks(&mut budget), 2);
     }

@@ -6,8 +6,8 @@ use super::{
     port::{Attrs, BoxFuture},
 };
 
-/// The most bytes of output that one call of the guest gets. A longer part is passed on in several
-/// calls.
+/// The most bytes of output in one call of the guest. A longer part is passed to the guest in
+/// several calls.
 pub(crate) const TRANSCRIPT_BYTES: usize = 64 << 10;
 const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
 /// The most bytes of all items of one question; an ordinary transcript is far smaller.
@@ -69,12 +69,12 @@ impl ItemKind {
 pub(crate) trait Transcribes: Send + Sync {
     /// Makes items of a child's standard output, for people.
     ///
-    /// Each call gets the next parts in order, about 256 KiB in total, because all parts of a call
-    /// share the time limit of one question. The first call gets an empty state, each later call
-    /// the state of the [`Reading`] before it. An empty part marks the end of the output; the guest
-    /// then returns the items that it has held back. The answer depends only on the parts and the
-    /// state, so the same call may be repeated. Standard error is plain text for every executor. If
-    /// the call fails, the output is to be shown as it is.
+    /// The caller passes the next parts in order, about 256 KiB in total, because all parts share
+    /// the time limit of one question. The first call of this method gets an empty state, each
+    /// later call the state in the last [`Reading`]. An empty part marks the end of the output; the
+    /// guest then returns the items that it has held back. The answer depends only on the parts and
+    /// the state, so the same call may be repeated. Standard error is plain text for every
+    /// executor. If the call fails, the output is to be shown as it is.
     fn transcript<'a>(
         &'a self,
         parts: &'a [Vec<u8>],

@@ -191,6 +191,9 @@ fn push(strings: &mut CStrings, text: &[u8]) -> io::Result<()> {
     if strings.push(text) {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "a NUL byte"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "an argument or a variable contains a NUL byte",
+        ))
     }
 }

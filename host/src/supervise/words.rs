@@ -66,7 +66,7 @@ impl fmt::Display for ChildId {
 
 /// The error for a string that is not a child id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a child id: it has the form ATTEMPT/INDEX")]
+#[error("`{0}` is not a child id, which has the form ATTEMPT/INDEX")]
 pub(crate) struct BadChildId(String);
 
 impl FromStr for ChildId {
@@ -265,7 +265,7 @@ pub(crate) enum NotStartedClass {
     Input,
     /// The attempt was being stopped or was finished already.
     Stopped,
-    /// No supervisor could be started, or it ended before it had received the start.
+    /// No supervisor could be started, or the supervisor ended before it had received the start.
     Supervisor,
 }
 

@@ -74,7 +74,7 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
             .unwrap()
             .count()
     };
-    assert_eq!(cached(), 2, "the code and its record");
+    assert_eq!(cached(), 2, "the cache holds the code and its record");
     let pooled = open(house.dir.path(), Wasm::start);
     run(
         pooled.executor("guest").unwrap(),

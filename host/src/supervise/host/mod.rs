@@ -42,8 +42,8 @@ use silent::Silent;
 /// The most commands that may wait. They need little memory, because a start is a few hundred
 /// bytes, and the engine starts no more attempts than it has slots.
 const COMMANDS: usize = 4096;
-/// The most reports that may wait for the engine. While this number is reached, the sockets are not
-/// read, and the supervisors keep later reports.
+/// The most reports that may wait for the engine. While this many wait, the sockets are not read,
+/// and the supervisors keep later reports.
 const REPORTS: usize = 4096;
 
 /// The most requests for the input of a child at the same time. A supervisor keeps only a few

@@ -33,7 +33,8 @@ use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
-/// How long a supervisor may live after it has released its lock, which happens at its end.
+/// How long to wait for the end of a supervisor whose lock is free. The kernel releases the lock
+/// while the process ends, so the process may still exist for a moment.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait for killed processes before looking again.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);

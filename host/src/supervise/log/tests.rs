@@ -122,7 +122,7 @@ fn a_reader_begins_at_the_given_offset_line_or_time() {
 fn end_and_tail_count_only_the_selected_streams() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
-    assert_eq!(pieces(LogReader::new(&path)), [], "no file is no output");
+    assert_eq!(pieces(LogReader::new(&path)), [], "there is no log file");
     assert_eq!(LogReader::new(&path).tail(10).unwrap(), Tail::default());
     sample(&path);
     let reader = || LogReader::new(&path).channel(Channel::Stdout);

@@ -155,8 +155,8 @@ mod tests {
         check(9 * MIB, before, Some(9 * MIB), None);
         check(9 * MIB + 4096, before, None, None);
         check(40 * MIB, before, None, Some(40 * MIB));
-        // This process has grown since the reading, and so have children that were started
-        // afterwards.
+        // This process has grown since the reading, so the kernel's maximum for a child that was
+        // started afterwards begins at the new size.
         let later = clock::monotonic();
         check(20 * MIB, later, Some(20 * MIB), None);
         check(20 * MIB, later, None, None);

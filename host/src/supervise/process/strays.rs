@@ -129,8 +129,8 @@ impl Supervisor {
         (0..LOOKS).any(|_| self.look_once())
     }
 
-    /// Returns `false` if a child ended while the children were listed, because children of this
-    /// child may be missing from the list.
+    /// Lists the strays once. Returns `false` if a child of this process ended meanwhile: its
+    /// orphans, which became children of this process, may be missing from the list.
     fn look_once(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;

@@ -112,11 +112,11 @@ pub(in crate::supervise) fn tagged(tag: Tag, script: &str) -> std::process::Chil
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("sh is there");
-    let mut input = child.stdin.take().expect("it is a pipe");
+    let mut child = command.spawn().expect("the shell starts");
+    let mut input = child.stdin.take().expect("stdin is a pipe");
     tag.give_to(Some(Pid::from_child(&child)))
-        .expect("the limit is high enough");
-    input.write_all(b"go\n").expect("it reads a line");
+        .expect("the hard limit is high enough");
+    input.write_all(b"go\n").expect("the shell reads a line");
     child
 }
 

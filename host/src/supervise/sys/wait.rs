@@ -1,4 +1,4 @@
-//! Looks at children that ended, with and without reaping them.
+//! Looks at ended children without reaping them, and reaps them in a separate step.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -46,7 +46,7 @@ impl Bare {
             }
             let mut buffer = [0; 4096];
             let length = self.stream.read(&mut buffer).unwrap();
-            assert!(length > 0, "closed");
+            assert!(length > 0, "the connection was closed");
             self.incoming.extend(&buffer[..length]);
         }
     }
@@ -207,7 +207,7 @@ async fn a_start_that_an_earlier_host_sent_is_not_carried_out_once_a_new_host_le
     assert_eq!(
         lab.host.found.len(),
         1,
-        "its notes have the running attempt"
+        "the notes of the suspended supervisor contain the running attempt"
     );
     lab.stop(key("late.1"), StopWhy::Cancelled, Vec::new())
         .await;
@@ -364,7 +364,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
 
     lab.stop(key("old.1"), StopWhy::Cancelled, Vec::new()).await;
     lab.host.exit(&ChildId::new(key("old.1"), 0)).await;
-    assert!(is_alive(old), "it stays until its outcome is acknowledged");
+    assert!(is_alive(old), "the outcome is not acknowledged yet");
     lab.ack(key("old.1")).await;
     tokio::task::spawn_blocking(move || wait_gone(old))
         .await

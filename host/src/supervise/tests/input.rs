@@ -21,7 +21,7 @@ impl Lab {
         self.host.supervisors.start(start).done().await.unwrap();
         self.host.started(&child).await;
         let feed = self.host.supervisors.feed(child.clone()).await.unwrap();
-        (child, feed.expect("it reads"))
+        (child, feed.expect("the child reads"))
     }
 }
 
@@ -178,7 +178,8 @@ async fn many_children_are_fed_at_once() {
                 assert_eq!(exit.status, Status::Code(5));
                 over += 1;
             }
-            // An attempt ends by a separate report if its shell ended before its `cat`.
+            // The end of an attempt is a separate report if the supervisor could not tell, when the
+            // shell ended, that nothing else of the attempt was alive.
             Report::Ended { .. } => {}
             other => panic!("{other:?}"),
         }

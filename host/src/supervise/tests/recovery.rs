@@ -94,7 +94,7 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
         }
     };
     let seen = tokio::time::timeout(PATIENCE, seen).await;
-    seen.expect("the supervisor does not see it");
+    seen.expect("the supervisor does not see the stray");
     assert!(is_alive(bare));
     kill(lab.supervisor_pid());
     loop {
