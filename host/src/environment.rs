@@ -44,8 +44,8 @@ pub(crate) struct Environments {
     /// Digest of the environment that is used for tasks that were restored without their own
     /// environment.
     stand_in: Option<String>,
-    /// Number of holds on each environment that was handed out. Perhaps the task for which an
-    /// environment is held is not stored yet, so an environment with a hold is not removed even if
+    /// Number of holds on each environment that was handed out. The task for which an environment
+    /// was handed out may not be stored yet, so an environment with a hold is not removed even if
     /// no stored task names it.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
     /// Cache of the environments that were handed out or read last, the newest at the end. It is
@@ -244,8 +244,9 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Records the environments without holds. If a task was submitted with such an environment,
-    /// the task is among the engine's inputs by now, so it is stored with the next batch or never.
+    /// Lets the next [`Environments::prune`] remove the environments that have no hold now. If a
+    /// task was submitted with such an environment, the task is among the engine's inputs by now,
+    /// so it is stored with the next batch or never.
     pub(crate) fn let_go(&self) -> LetGo {
         let mut handed_out = lock(&self.handed_out);
         let before = handed_out.len();
@@ -286,7 +287,7 @@ impl Environments {
         if path.exists() {
             return Ok(());
         }
-        // The file must be durable now, because the task that names it is stored later.
+        // The file must be durable before the task that names it is stored.
         fsx::replace(&path, Lasting::PowerCut, bytes).map(drop)
     }
 }

@@ -198,8 +198,8 @@ impl Git {
     }
 
     /// Removes a checkout in which `look` has found nothing that would be lost. Git checks this
-    /// once more. If the checkout contains repositories, the removal is forced and git does not
-    /// check it, because git would refuse the removal otherwise.
+    /// once more, unless the checkout contains repositories: git would refuse to remove such a
+    /// checkout, so its removal is forced, and git checks nothing.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
         let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
         if look.has_repositories() {

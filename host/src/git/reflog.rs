@@ -178,8 +178,8 @@ impl Git {
     }
 }
 
-/// The commit in the last line of a reflog that has a commit. Each line begins with the commit
-/// before the change and the commit after it. A hash of only zeros means no commit.
+/// The last commit that a reflog names. Each line describes a change, and begins with the commits
+/// before and after the change. A hash of only zeros means no commit.
 fn last_noted(notes: &str) -> Option<Commit> {
     notes.lines().rev().find_map(|line| {
         let mut words = line.split(' ');

@@ -83,7 +83,7 @@ impl Cgroups {
         })
     }
 
-    /// The number of cores whose time may be used, by the tightest quota; `None` without a quota.
+    /// The number of cores that the tightest quota allows; `None` if there is no quota.
     pub(super) fn cpu_quota(&self) -> Option<f64> {
         Some(self.tightest_quota()?.0)
     }

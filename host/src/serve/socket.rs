@@ -140,7 +140,7 @@ impl Socket {
             match changes.readable().await {
                 Ok(mut ready) => match ready.try_io(|changes| drain(changes.get_ref())) {
                     Ok(Ok(())) => return,
-                    // The instance cannot be read.
+                    // The inotify instance cannot be read.
                     Ok(Err(_)) => return clock::sleep(LOOK_AGAIN).await,
                     // The wake-up was spurious.
                     Err(_) => {}

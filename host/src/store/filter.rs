@@ -265,7 +265,8 @@ impl States {
         self.are_any() || self.statuses().contains(&status)
     }
 
-    /// The part of the allowed states that belongs to this status, which must be allowed.
+    /// Limits the allowed states to those with this status. [`Self::may_be`] must be true for the
+    /// status.
     pub(crate) fn only(&self, status: Status) -> Self {
         if self.are_any() || self.statuses.contains(&status) {
             return Self::of([status]);

@@ -62,8 +62,9 @@ impl Worktrees {
         Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
-    /// Holds a worktree, so that no attempt of the task can enter it. An attempt that has entered
-    /// the worktree before is not ended, but the store shows that this attempt has begun.
+    /// Holds a worktree, so that no attempt of the task can enter it. An attempt that entered the
+    /// worktree before this call may still work there, so the caller must check afterwards, in the
+    /// store, that the task has ended.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
         let repository = self.known(task).await?.repository;
         Ok(self.held(task, &repository).await)

@@ -24,7 +24,7 @@ const STEM_WORDS: usize = 6;
 const MOST_ALIKE: usize = 1_000;
 
 /// The beginning of the note in git's reflog that a branch was made for a task. The id of the task
-/// follows. Earlier versions did not add it.
+/// follows, except in notes of earlier versions.
 const MADE: &str = "claudine: made";
 
 impl Worktrees {

@@ -119,8 +119,8 @@ mod tests {
         check(1, 1, 2, [true; 4]);
     }
 
-    /// Checks which worktrees are kept: by default, with unmerged work allowed, with ignored files
-    /// allowed, and with both.
+    /// Checks whether a worktree with this content is kept in each of four cases: by default, with
+    /// [`Also::unmerged`], with [`Also::ignored`], and with both.
     fn check_adrift(dirty: u64, ignored: u64, unmerged: u64, is_adrift: bool, stays: [bool; 4]) {
         let mut look = Look::default();
         look.state.dirty_count = dirty;

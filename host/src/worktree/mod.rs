@@ -54,8 +54,8 @@ use crate::{git::Git, layout::Layout, lock::lock};
 pub(crate) struct Worktrees {
     layout: Layout,
     /// A semaphore for each repository that is being changed, so that other changes of the
-    /// repository wait for their turn. Git's own locks do not make a second process wait: its
-    /// command fails.
+    /// repository wait for their turn. Git's own locks are not sufficient, because a second git
+    /// command fails instead of waiting for them.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
     /// The owners of branches. They are read once, because each choice of a branch's name needs
     /// them.

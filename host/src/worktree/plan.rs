@@ -39,7 +39,8 @@ pub(crate) struct Planned {
     pub(crate) warning: Option<String>,
 }
 
-/// How long a request waits for a merge of ours before a checkout counts as changed.
+/// Time limit for waiting until a merge by this host has ended. During such a merge, the checkout
+/// seems to have uncommitted changes.
 const MERGE_WAIT: Duration = Duration::from_secs(10);
 
 impl Worktrees {
@@ -47,7 +48,7 @@ impl Worktrees {
     /// not be carried out.
     pub(crate) async fn plan(&self, git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
         match plan(git, wish).await {
-            // A merge of ours that is changing the checkout looks like uncommitted changes.
+            // The changes may be those of a merge by this host, so the end of the merge is awaited.
             Err(WorktreeError::Dirty { .. }) => {
                 let repository = place(git).await?.repository;
                 let _turn = clock::within(MERGE_WAIT, self.turn(&repository)).await;

@@ -112,7 +112,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, task: TaskId) -> Result<(), 
     Ok(())
 }
 
-/// Migrates the edges from the previous schema, which had a row for each edge.
+/// Migrates the edges from a schema with a row for each edge.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), Fault> {
     let mut added: Vec<(TaskId, Vec<Dependency>)> = Vec::new();
     let mut query = transaction

@@ -178,8 +178,8 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
 }
 
 /// Reads the idempotency keys. If a key was used again after it was forgotten, it belongs to the
-/// later task. If this task cannot be read, its key remains taken, but no request with the key
-/// counts as a repetition.
+/// later task. If this task cannot be read, every request with the key is refused, because it is
+/// unknown whether the request repeats the request of the task.
 fn remembered(
     reader: &Connection,
     since: Timestamp,

@@ -268,8 +268,8 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// The query of a list, without a limit, because it is known only after rows are read how many of
-/// them fill a page.
+/// The query of a list. It has no limit, because some of the rows that it finds may be left out of
+/// the list, so the number of rows that fill a page is not known beforehand.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     let (conditions, values) = list_conditions(filter);
     let select =

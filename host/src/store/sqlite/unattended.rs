@@ -1,11 +1,11 @@
 //! Reads a database that no host has open.
 //!
-//! Reading leaves no trace and makes no other process wait. If the log is empty, the file contains
-//! everything that was committed. In this case the file is read without a lock, and without the
-//! index of the log, which SQLite would have to create. If a host begins to write during a query,
-//! the log grows first. This is detected, and the query is run again. If there is a log, SQLite's
-//! own locks are used. They allow writers and readers at the same time, and no file has to be
-//! created, because log and index already exist.
+//! Reading leaves no trace and makes no other process wait. If the write-ahead log is empty, the
+//! file contains everything that was committed. In this case the file is read without a lock, and
+//! without the index of the log, which SQLite would have to create. If a host begins to write
+//! during a query, the log grows first. This is detected, and the query is run again. If the log is
+//! not empty, SQLite's own locks are used. They allow writers and readers at the same time, and no
+//! file has to be created, because log and index already exist.
 
 use std::{
     ffi::OsStr,
