@@ -1,4 +1,4 @@
-//! Time. An instance has no other clock, and a test may script the time that it sees.
+//! Time. An instance has no other clock.
 
 use std::future::Future;
 use std::pin::pin;

@@ -21,7 +21,7 @@ pub struct Task<S> {
     pub labels: Attributes,
     /// The previous attempt, if the task is tried again.
     pub previous: Option<Previous>,
-    /// Amount that this attempt may cost, in US dollars: the least that is left of the budgets of
+    /// Amount that this attempt may cost, in US dollars: the smallest of the remaining budgets of
     /// its task, its graph and the day. `None`: no budget. An executor that knows its cost ends the
     /// attempt as [`Budget`](crate::Class::Budget) before the attempt costs more.
     pub budget_usd: Option<f64>,

@@ -10,7 +10,7 @@ pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     whole(schema, schema, value, "")
 }
 
-/// Faults of a complete value. Some part of the schema must name each of the value's fields.
+/// Faults of a complete value. Each of the value's fields must be named in some part of the schema.
 fn whole(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let mut found = part(root, schema, value, path);
     if let Value::Object(fields) = value

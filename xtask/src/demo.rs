@@ -89,7 +89,7 @@ pub(crate) fn run() -> Result<()> {
 
     heading("Next steps");
     println!(
-        "This was {}, a debug build unless CLAUDINE_BIN names another. To build the one to keep:",
+        "This was {}, a debug build unless CLAUDINE_BIN is set. To build a binary to keep:",
         binary.display()
     );
     println!("  cargo xtask build                           # optimised, target/release/claudine");

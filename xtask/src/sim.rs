@@ -24,8 +24,8 @@ const KINDS: [&str; 3] = [
     "tests::history::history_of_retries_holds_and_groups_keeps_the_rules",
     "tests::history::history_of_parents_and_waits_keeps_the_rules",
 ];
-/// Number of histories of each kind in `cargo xtask test`, whose build is not optimised: to compile
-/// an optimised one takes longer than these histories.
+/// Number of histories of each kind in `cargo xtask test`. They run in a build that is not
+/// optimised, because they take less time than compiling an optimised build.
 const HISTORIES_IN_TESTS: u32 = 500;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {

@@ -155,8 +155,8 @@ fn nested(trial: &Trial, _: u64) -> Result<()> {
         .map(drop)
 }
 
-/// Runs a command without showing its output. Its exit code is ignored, because it is that of a
-/// task.
+/// Runs a command without showing its output. The command's exit code is ignored, because it is the
+/// exit code of a task, and some tasks fail on purpose.
 fn quiet(mut command: Command) -> Result<()> {
     command
         .stdin(Stdio::null())

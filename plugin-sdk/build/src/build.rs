@@ -93,9 +93,9 @@ fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     })
 }
 
-/// Leaves an unchanged file as it is, because programs that embed or watch the file would take a
-/// new time stamp for new content. Writes by rename, because another program may read the file at
-/// the same time.
+/// Leaves an unchanged file as it is, because programs that embed or watch the file treat a new
+/// time stamp as new content. Writes by rename, because another program may read the file at the
+/// same time.
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<bool, BuildError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);

@@ -33,8 +33,8 @@ pub struct Manifest {
     /// Time limit from the start to the first sign of life. `None`: the executor gives no sign of
     /// life.
     pub start_timeout: Option<Duration>,
-    /// Whether attempts of one account start one after the other, each after the first sign of life
-    /// of the attempt before.
+    /// Whether attempts of one account start one after the other, each only after the first sign of
+    /// life of the previous attempt.
     pub serial_start: bool,
     /// Whether `run` may be called before the attempt's start, if a slot is about to become free.
     /// Until its first `spawn`, which waits for the start, `run` only computes; reports before the

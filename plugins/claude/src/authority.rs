@@ -173,7 +173,8 @@ fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
         let values = match HARMLESS_OPTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, values)) => *values,
             None if name == ADD_DIRECTORY => {
-                // Changes elsewhere, such as to a start-up file, decide what other programs run.
+                // An agent that may edit files in another directory could change a start-up file
+                // there, and so decide what other programs run.
                 if authority.step() >= Step::Edit {
                     authority = Authority::full();
                 }

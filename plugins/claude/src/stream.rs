@@ -152,8 +152,8 @@ pub(crate) struct Verdict {
     pub(crate) terminal_reason: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
-    /// Cost of the whole session, earlier processes included. Versions that do not report the use
-    /// since the last result report either this cost or the cost of this process alone.
+    /// Cost of the whole session, earlier processes included. In versions of Claude Code that lack
+    /// `model_usage_since_last_result`, it may instead be the cost of this process alone.
     pub(crate) total_cost_usd: Option<f64>,
     /// Tokens and costs by model, of the same scope as the total.
     #[serde(rename = "modelUsage")]

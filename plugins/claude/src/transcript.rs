@@ -212,8 +212,8 @@ fn limit(info: &RateLimitInfo) -> Option<Limit> {
     })
 }
 
-/// Cost of the session before this process. The total is that of the session, and the other figures
-/// are those of this process alone.
+/// Cost of the session before this process, computed from the first result of the process: the
+/// total, which covers the whole session, minus the costs by model, which cover this process alone.
 fn cost_before(verdict: &Verdict) -> Option<f64> {
     let own: f64 = verdict
         .model_usage_since_last_result

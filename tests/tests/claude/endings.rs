@@ -6,7 +6,7 @@ use claudine_tests::{process, wait_for};
 use crate::world::{World, ended, succeeded};
 
 #[test]
-fn agent_that_does_not_exit_after_its_result_is_killed() {
+fn agent_is_killed_if_it_does_not_exit_after_its_result() {
     let stubborn = "\"$CLAUDE\" \"$@\"\ntrap '' INT TERM\nexec tail -f /dev/null";
     let (world, _wrapper) = World::wrapped(Script::always(Answer::text("the answer")), stubborn);
     let id = world.delegate(&["hi"]);
@@ -43,7 +43,7 @@ fn background_command_of_an_agent_is_killed_when_the_agent_ends() {
 }
 
 #[test]
-fn last_result_of_an_agent_woken_by_its_background_command_counts() {
+fn agent_woken_by_its_background_command_is_judged_by_its_last_result() {
     let script = Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
         .then(Rule::new(Answer::text("it runs")).times(1))

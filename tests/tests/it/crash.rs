@@ -40,8 +40,8 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
 
     let mut late = Vec::new();
     for round in 0..KILLS {
-        // A submission is under way while the host dies. If it is repeated with the same key, the
-        // submission returns the same task.
+        // A submission is under way while the host dies. A repetition of the submission with the
+        // same key returns the same task.
         let key = format!("late-{round}");
         let script = format!("echo ran >> late.{round}");
         let submission = ["run", "--idempotency-key", &key, "--script", &script];

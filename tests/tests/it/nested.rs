@@ -114,7 +114,7 @@ fn task_that_is_nested_deeper_than_five_levels_is_refused() {
     assert_eq!(
         levels.lines().count(),
         6,
-        "not exactly one task with five levels below it ran"
+        "one task and five levels of tasks below it should have run"
     );
     let refusals = fs::read_to_string(host.work().join("refusals")).unwrap();
     let refused = "error: a task at depth 6 would be nested deeper than 5";

@@ -134,7 +134,7 @@ fn number_of_slots_that_was_set_is_kept_until_it_is_reset() {
     let host = TestHost::builder().slots(3).build();
     assert_eq!(host.text(["slots", "2"]), "2");
     host.run(["down"]).check();
-    assert_eq!(host.text(["slots"]), "2", "the same without a host");
+    assert_eq!(host.text(["slots"]), "2", "still 2 slots without a host");
     host.up();
     host.run(["slots"])
         .ok()

@@ -1,5 +1,5 @@
 //! Standby: the host runs the executor of the next task early, but lets the executor start its
-//! child only when it is the task's turn. The attempt is shown as begun at this turn.
+//! child only when it is the task's turn. Until then, the attempt is not shown as begun.
 
 use std::fs;
 

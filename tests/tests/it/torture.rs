@@ -59,8 +59,8 @@ fn processes_of(user: u32) -> usize {
 const BOMB: &str =
     "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
 
-/// Starts a fork bomb, whose processes `count` counts, and cancels it. Checks that the host answers
-/// meanwhile, and that no process of the bomb remains.
+/// Starts a fork bomb and cancels it; `count` returns the number of its processes. Checks that the
+/// host answers meanwhile, and that no process of the bomb remains.
 fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     let id = host.script(script);
     wait_for("the bomb to have gone off", || {
@@ -104,9 +104,9 @@ fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
-/// Scripts whose processes try to escape the end of their task, each in another way: they leave its
-/// process group, session or parent, ignore or block the first signal, lose the marker in the
-/// environment, or hold the output open.
+/// Scripts whose processes try to escape the end of their task, each in another way: they leave the
+/// task's process group or session, outlive their parent process, ignore or block the first signal,
+/// lose the marker in the environment, or hold the output open.
 const ESCAPES: [&str; 7] = [
     // A classic daemon: two forks, a session, no descriptors, another directory.
     "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
@@ -156,7 +156,7 @@ fn escaped_processes_are_ended_with_their_task() {
         assert_eq!(
             left,
             Vec::<&u32>::new(),
-            "{then}: left when the task counted as ended"
+            "{then}: processes were left when the task counted as ended"
         );
     };
     let all_noted = format!(

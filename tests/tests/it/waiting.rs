@@ -41,7 +41,7 @@ fn wait_for_several_tasks_shows_each_end_and_why_the_other_tasks_wait() {
     assert_eq!(lines.len(), 3, "{screen}");
     let piped = host.run(["wait", "c", "b", "a"]).ok();
     assert_eq!(piped.text().lines().count(), 3, "{piped}");
-    assert_eq!(piped.complaint(), "", "more than the results");
+    assert_eq!(piped.complaint(), "", "a pipe got more than the results");
 }
 
 #[test]

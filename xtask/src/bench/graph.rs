@@ -89,7 +89,8 @@ pub(super) fn fan(count: u32) -> Edges {
     edges
 }
 
-/// Microseconds per task, from the end of the task before the first to the end of the last.
+/// Microseconds per task, from the end of the gate, for which the first task waits, to the end of
+/// the last task.
 pub(super) fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64> {
     let mut connection = trial.connect()?;
     let gate = load::hold_slot(trial, &mut connection, &format!("go.{name}"))?;
@@ -261,8 +262,8 @@ pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> 
             (task["phase"] == "live").then_some(())
         })?;
     }
-    // Proportional memory (PSS) counts the pages of the plugin only once, although all guests share
-    // them.
+    // All guests share the pages of the plugin. Proportional memory (PSS) counts these pages once,
+    // not once per guest.
     let full = host::pss_kib(trial.host_pid()?)?;
     Ok((full - empty) / count as f64)
 }

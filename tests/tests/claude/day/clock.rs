@@ -1,5 +1,5 @@
-//! A wall clock that is set forward for all programs started from then on, so that a night passes
-//! between two commands.
+//! A wall clock for all programs that are started with its variables. A test sets the clock
+//! forward, so that a night passes between two commands.
 
 use std::{
     ffi::OsString,

@@ -58,7 +58,7 @@ fn uncommitted_changes_are_never_removed() {
         lines[3].contains("is not merged (commits: 1); --all removes"),
         "{text}"
     );
-    // Without the worktree, this commit would be on no branch.
+    // This commit is on no branch: only the `HEAD` of the worktree refers to it.
     let adrift = repository.done(
         &[],
         &format!("git checkout -q --detach; echo 2 > file; {COMMIT}"),
