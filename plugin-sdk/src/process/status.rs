@@ -66,9 +66,9 @@ pub struct Usage {
     /// User and system time of the child, and of its descendants that were waited for.
     pub cpu: Option<Duration>,
     /// The larger of two peaks of resident memory: of one process, as the kernel counted it, and of
-    /// the whole attempt, as it was sampled twice a second. `None` if both are unknown: the kernel's
-    /// count is known only for a child that is larger than the process that started it (a few MiB),
-    /// and a short child may end before it is sampled.
+    /// the whole attempt, as it was sampled twice a second. `None` if both are unknown: the
+    /// kernel's count is known only for a child that is larger than the process that started it (a
+    /// few MiB), and a short child may end before it is sampled.
     pub peak_rss_bytes: Option<u64>,
 }
 

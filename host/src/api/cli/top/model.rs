@@ -12,7 +12,7 @@ const ENDED: usize = 20;
 const MOST_ROWS: usize = 3_000;
 /// Number of unfinished rows below which everything is read again, if the last complete answer left
 /// out tasks, finished or not.
-const FEW_ROWS: usize = 300;
+const FEW_ROWS: u64 = 300;
 /// Classes of failures that a person has to resolve.
 const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
 
@@ -120,9 +120,11 @@ impl Model {
         self.sort();
     }
 
-    /// Whether everything must be read again instead of only the changes.
+    /// Whether everything must be read again instead of only the changes: if there are too many
+    /// rows, or if too few of the host's unfinished tasks are left of those that were read.
     pub(super) fn wants_all(&self) -> bool {
-        self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
+        let has_few = || self.part_shown().is_some_and(|(shown, _)| shown < FEW_ROWS);
+        self.rows.len() > MOST_ROWS || has_few()
     }
 
     /// If the host has more unfinished tasks than were read: the number of tasks that were read,
@@ -491,6 +493,26 @@ pub(super) mod tests {
         model.apply(told(vec![ended(41, 59)], Some(1)));
         let expected: Vec<u32> = [43, 42, 40, 41].into_iter().chain((11..30).rev()).collect();
         assert_eq!(order(&model), expected);
+    }
+
+    #[test]
+    fn everything_is_read_again_only_if_unfinished_tasks_are_missing() {
+        let check = |unfinished: u64, expected: bool| {
+            let mut model = model(Vec::new());
+            model.apply(Overview {
+                has_more: true,
+                counts: Some(Counts {
+                    running: unfinished,
+                    total: 100,
+                    ..Counts::default()
+                }),
+                ..told(vec![running(1), ended(2, 2)], None)
+            });
+            assert_eq!(model.wants_all(), expected, "{unfinished}");
+        };
+        // The other tasks of the host have ended.
+        check(1, false);
+        check(2, true);
     }
 
     #[test]
