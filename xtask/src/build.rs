@@ -17,7 +17,8 @@ use crate::{checkout, program, setup};
 pub(crate) enum Profile {
     Debug,
     /// A debug build that a newcomer waits for and runs once. It takes less time than `Debug`,
-    /// because it has no debug information and no data for incremental builds.
+    /// because it has no debug information, no data for incremental builds, and no optimised
+    /// wasmtime.
     Demo,
     Release,
 }
@@ -63,7 +64,9 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
         Profile::Demo => {
             cargo
                 .env("CARGO_PROFILE_DEV_DEBUG", "none")
-                .env("CARGO_INCREMENTAL", "0");
+                .env("CARGO_INCREMENTAL", "0")
+                // The largest crate is optimised for the tests, which run thousands of tasks.
+                .args(["--config", "profile.dev.package.wasmtime.opt-level=0"]);
         }
     }
     if !programs.is_empty() {

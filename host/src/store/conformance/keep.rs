@@ -2,7 +2,7 @@
 //! profiles.
 
 use claudine_domain::{
-    attempt::Phase,
+    attempt::{Phase, StopWhy},
     batch::{Batch, DocumentKey, Pruned},
     budget::{Day, Scope},
     group::Group,
@@ -10,8 +10,8 @@ use claudine_domain::{
     outcome::Outcome,
     profile::{Profile, ProfileKey},
     queue::Queue,
-    task::Idempotency,
-    time::Timestamp,
+    task::{Idempotency, State, Task, WaitingFor},
+    time::{MonotonicMs, Timestamp},
 };
 
 use super::{Leader, check};
@@ -41,7 +41,7 @@ fn a_new_store_is_empty() {
 }
 
 #[test]
-fn tasks_in_every_state_are_read_back_unchanged() {
+fn tasks_in_the_states_of_schema_1_are_read_back_unchanged() {
     check(|store| {
         let epoch = store.lead().unwrap();
         store.commit(epoch, &batch()).unwrap();
@@ -60,6 +60,49 @@ fn tasks_in_every_state_are_read_back_unchanged() {
         let events = store.events_after(0, 100).unwrap();
         let expected: Vec<_> = (1..).zip(batch().events).collect();
         assert_eq!(events, expected);
+    });
+}
+
+#[test]
+fn tasks_in_later_states_are_read_back_unchanged() {
+    let since = at(5);
+    let in_state = |number, state| Task {
+        state,
+        ..ready(number)
+    };
+    let mut later = vec![
+        in_state(1, State::Blocked { since }),
+        in_state(2, State::Held { since }),
+        in_state(
+            3,
+            State::Ready {
+                since,
+                clock: Some((MonotonicMs(81_000), "c5c3a2c6-5b8e-4f0f".into())),
+            },
+        ),
+    ];
+    let waits = [WaitingFor::StartTime, WaitingFor::Retry];
+    later.extend((10..).zip(waits).map(|(number, why)| {
+        let until = at(number + 60);
+        in_state(number, State::Waiting { until, why })
+    }));
+    let message = "the day's budget is spent".to_owned();
+    let phases = [
+        Phase::Preparing,
+        Phase::Settling,
+        Phase::Stopping(StopWhy::PrepareTimeout),
+        Phase::Stopping(StopWhy::SettleTimeout),
+        Phase::Stopping(StopWhy::Budget { message }),
+    ];
+    let running = (20..).zip(phases);
+    later.extend(running.map(|(number, phase)| self::running(ready(number), phase)));
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.put(later.clone());
+        for task in &later {
+            assert_eq!(store.task(task.id).unwrap().as_ref(), Some(task));
+        }
+        assert_eq!(store.load(Timestamp(0)).unwrap().unfinished, later);
     });
 }
 
