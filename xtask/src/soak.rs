@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::{
-    bench::{load, rss_kib},
+    bench::{anonymous_kib, load, rss_kib},
     build,
     trial::Trial,
 };
@@ -26,6 +26,8 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(10);
 struct Sample {
     at: Duration,
     host_kib: f64,
+    /// The part of `host_kib` that is not mapped from files.
+    anonymous_kib: f64,
     supervisor_kib: f64,
     descriptors: usize,
     threads: usize,
@@ -170,16 +172,17 @@ fn watch(trial: &Trial, length: Duration, done: &AtomicU64) -> Result<Vec<Sample
     let begin = Instant::now();
     let mut samples = Vec::new();
     println!(
-        "{:>8} {:>10} {:>14} {:>6} {:>8} {:>6} {:>8}",
-        "seconds", "host KiB", "supervisor KiB", "fds", "threads", "procs", "rounds"
+        "{:>8} {:>10} {:>10} {:>14} {:>6} {:>8} {:>6} {:>8}",
+        "seconds", "host KiB", "anonymous", "supervisor KiB", "fds", "threads", "procs", "rounds"
     );
     while begin.elapsed() < length {
         thread::sleep(BETWEEN_SAMPLES);
         let sample = sample(trial, begin.elapsed())?;
         println!(
-            "{:>8} {:>10.0} {:>14.0} {:>6} {:>8} {:>6} {:>8}",
+            "{:>8} {:>10.0} {:>10.0} {:>14.0} {:>6} {:>8} {:>6} {:>8}",
             sample.at.as_secs(),
             sample.host_kib,
+            sample.anonymous_kib,
             sample.supervisor_kib,
             sample.descriptors,
             sample.threads,
@@ -201,6 +204,7 @@ fn sample(trial: &Trial, at: Duration) -> Result<Sample> {
     Ok(Sample {
         at,
         host_kib: rss_kib(host)?,
+        anonymous_kib: anonymous_kib(host)?,
         supervisor_kib: supervisors
             .iter()
             .map(|pid| rss_kib(*pid))
@@ -224,6 +228,10 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
     println!(
         "  memory of the host:       {:+.2} MiB an hour",
         slope(&kept, |sample| sample.host_kib) / 1024.0
+    );
+    println!(
+        "    of it not from files:   {:+.2} MiB an hour",
+        slope(&kept, |sample| sample.anonymous_kib) / 1024.0
     );
     println!(
         "  memory of the supervisor: {:+.2} MiB an hour",

@@ -172,6 +172,12 @@ pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
+/// The part of the resident memory that is not mapped from files. The other part is pages of the
+/// binary and of the database, which the system takes back when it needs memory.
+pub(crate) fn anonymous_kib(pid: u32) -> Result<f64> {
+    status_field(&format!("/proc/{pid}/status"), "RssAnon")
+}
+
 /// Proportional memory: the size of a shared page is divided by the number of processes that share
 /// the page.
 pub(crate) fn pss_kib(pid: u32) -> Result<f64> {

@@ -31,7 +31,7 @@ use crate::{
 };
 use table::Table;
 
-pub(crate) use host::rss_kib;
+pub(crate) use host::{anonymous_kib, rss_kib};
 
 /// The binary to measure, and the options.
 pub(crate) struct Bench {
