@@ -387,7 +387,7 @@ async fn wind_down(
         runner.requests().end().await;
     }
     if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
-        tracing::error!("the engine takes no more messages");
+        tracing::error!("the engine has not stopped in time");
     }
     await_end(&mut parts, ENGINE, LAST_COMMITS).await;
     shut.send_replace(true);

@@ -105,7 +105,7 @@ impl Socket {
                     self.listeners.send_replace(Arc::new(listener));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the host's socket was removed");
+                    tracing::error!(%error, "the host's socket was removed, and no new one can be opened");
                     clock::sleep(LISTEN_AGAIN).await;
                 }
             }

@@ -367,7 +367,7 @@ pub enum Refused {
     /// Data that was read beforehand has changed and must be read again.
     #[error("task {task:#} has changed since it was read; try again")]
     Moved { task: TaskId },
-    #[error("task {task:#} is blocked by {culprit:#}; retry {culprit:#} first")]
+    #[error("task {task:#} could not run because of {culprit:#}; retry {culprit:#} first")]
     UpstreamStands { task: TaskId, culprit: TaskId },
     #[error("task {task:#} has no attempt that can be continued; retry the task instead")]
     NothingToResume { task: TaskId },
