@@ -234,7 +234,8 @@ async fn wire(
         }),
     );
     let (held_back, supervisors_dir) = (runner.clone(), layout.supervisors());
-    let (all_held_back, silent) = (runner.clone(), opened.supervisors.clone());
+    let (all_held_back, unanswered) = (runner.clone(), opened.supervisors.clone());
+    let silent = opened.supervisors.clone();
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),
         store,
@@ -247,7 +248,7 @@ async fn wire(
         started_at,
         supervisor_pids: Box::new(move || supervise::pids(&supervisors_dir)),
         held_back: Box::new(move |attempt| held_back.held_back(attempt)),
-        all_held_back: Box::new(move || all_held_back.all_held_back()),
+        all_held_back: Box::new(move || all_held_back.all_held_back(&unanswered.silent())),
         silent_supervisors: Box::new(move || silent.silent()),
         attempt_of: Box::new({
             let runner = runner.clone();

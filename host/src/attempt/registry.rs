@@ -275,12 +275,13 @@ impl Registry {
     }
 
     /// The number of attempts whose output cannot be written at the moment, and one of the reasons.
-    /// `None` if there are no such attempts.
-    pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
+    /// `None` if there are no such attempts. Attempts with one of the reasons in `silent` are left
+    /// out: whether their output is written is unknown, because their supervisors do not answer.
+    pub(crate) fn all_held_back(&self, silent: &[String]) -> Option<(usize, String)> {
         let attempts = self.attempts();
         let live = attempts.live.values();
         let held = live.filter_map(|live| live.look(|state| state.held.clone()));
-        let reasons: Vec<String> = held.collect();
+        let reasons: Vec<String> = held.filter(|reason| !silent.contains(reason)).collect();
         Some((reasons.len(), reasons.into_iter().next()?))
     }
 

@@ -171,9 +171,10 @@ impl Runner {
     }
 
     /// The number of attempts whose output cannot be written at the moment, and one of the reasons.
-    /// `None` if there are no such attempts.
-    pub(crate) fn all_held_back(&self) -> Option<(usize, String)> {
-        self.registry.all_held_back()
+    /// `None` if there are no such attempts. `silent` has the reasons of supervisors that do not
+    /// answer.
+    pub(crate) fn all_held_back(&self, silent: &[String]) -> Option<(usize, String)> {
+        self.registry.all_held_back(silent)
     }
 
     /// Passes the reports of supervisors to their attempts until the channel is closed.

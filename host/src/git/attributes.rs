@@ -3,49 +3,61 @@
 use tempfile::TempDir;
 
 use super::{
-    Commit, Git, GitError,
+    Commit, Git, GitError, failed,
     spec::{LONG, Spec},
 };
 use crate::command::Finished;
 
-/// The first version of git that can read attributes from a commit.
-const READS_FROM_A_COMMIT: (u32, u32) = (2, 41);
+/// The first version of git that can merge with attributes from a commit. Versions 2.41 and 2.42
+/// know `GIT_ATTR_SOURCE`, but their `merge-tree` crashes with it.
+const MERGES_WITH_A_COMMITS: (u32, u32) = (2, 43);
 
 impl Git {
-    /// Runs a command that changes no files, with the attributes in this commit. Attributes in the
-    /// checkout are ignored.
+    /// Runs a merge in memory with the attributes in this commit. Attributes in the checkout are
+    /// ignored.
     pub(super) async fn run_with_attributes_of(
         &self,
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        if self.version().await? >= READS_FROM_A_COMMIT {
+        if self.version().await? >= MERGES_WITH_A_COMMITS {
             return self.run(&spec.clone().attributes_of(commit)).await;
         }
-        self.run_on_index_of(commit, spec).await
+        self.run_beside_attributes_of(commit, spec).await
     }
 
-    /// Does the same with older versions of git, which read attributes only from the checkout, or
-    /// else from the index. The command gets an empty directory as its checkout, and an index that
-    /// is made from the commit.
-    async fn run_on_index_of(&self, commit: &Commit, spec: &Spec) -> Result<Finished, GitError> {
-        let no_files = TempDir::new().map_err(|source| GitError::Read {
+    /// Does the same for versions that read attributes only from the files of the checkout: the
+    /// checkout is a temporary directory that contains the commit's attributes and nothing else.
+    async fn run_beside_attributes_of(
+        &self,
+        commit: &Commit,
+        spec: &Spec,
+    ) -> Result<Finished, GitError> {
+        let dir = TempDir::new().map_err(|source| GitError::Read {
             path: std::env::temp_dir(),
             source,
         })?;
         let git = self.in_repository(self.git_dir().await?);
-        let index = no_files.path().join("index");
-        let read = Spec::changes(["read-tree", commit.hash()]).index(&index);
-        git.change(&read.limit(LONG)).await?;
-        let spec = spec.clone().index(&index).work_tree(no_files.path());
-        git.run(&spec).await
+        let index = dir.path().join("index");
+        let there = |spec: Spec| spec.index(&index).work_tree(dir.path()).limit(LONG);
+        let read = there(Spec::changes(["read-tree", commit.hash()]));
+        git.change(&read).await?;
+        let arguments = ["checkout", "--quiet", "--ignore-skip-worktree-bits", "--"];
+        let write = there(Spec::changes(arguments).arg(":(top,glob)**/.gitattributes"));
+        let written = git.run(&write).await?;
+        let said = String::from_utf8_lossy(&written.stderr);
+        let has_none = said.contains("did not match any file");
+        if !written.status.success() && !has_none {
+            return Err(failed(&write, &written));
+        }
+        git.run(&there(spec.clone())).await
     }
 
     /// The first two numbers of git's version. An unreadable version counts as a new one.
     async fn version(&self) -> Result<(u32, u32), GitError> {
         let output = self.output(&Spec::reads(["version"])).await?;
         let version = parse(&String::from_utf8_lossy(&output));
-        Ok(version.unwrap_or(READS_FROM_A_COMMIT))
+        Ok(version.unwrap_or(MERGES_WITH_A_COMMITS))
     }
 }
 
@@ -78,30 +90,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn attributes_of_a_commit_are_used_instead_of_those_in_the_checkout() {
+    async fn a_merge_follows_the_attributes_of_a_commit_instead_of_those_in_the_checkout() {
+        let person = Person::new("");
+        person.git(&["init", "-q", "-b", "main"]);
+        let commit = |text: &str| {
+            person.write("file", text);
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", "change"]);
+        };
+        std::fs::create_dir(person.work().join("inner")).unwrap();
+        person.write("inner/file", "one\n");
+        person.write("inner/.gitattributes", "file of-the-commit\n");
+        person.write(".gitattributes", "file merge=union\n");
+        commit("one\n");
+        person.git(&["branch", "other"]);
+        commit("one\nours\n");
+        let ours = person.commit("HEAD").await;
+        person.git(&["checkout", "-q", "other"]);
+        // The other branch has attributes by which the files conflict.
+        person.write(".gitattributes", "file -merge\n");
+        commit("one\ntheirs\n");
+        let theirs = person.commit("HEAD").await;
+        let git = person.at("");
+        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
+        let merge = Spec::changes(merge);
+        for finished in [
+            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
+            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
+        ] {
+            assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+            let tree = String::from_utf8_lossy(&finished.stdout);
+            let file = format!("{}:file", tree.trim());
+            assert_eq!(person.git(&["show", &file]), "one\nours\ntheirs");
+        }
+        let finished = git.run_beside_attributes_of(&theirs, &merge).await.unwrap();
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert_eq!(git.status().await.unwrap().dirty, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_merge_needs_no_attributes() {
         let person = Person::new("");
         person.git(&["init", "-q", "-b", "main"]);
         person.write("file", "one\n");
-        person.write(".gitattributes", "file of-the-commit\n");
         person.git(&["add", "-A"]);
         person.git(&["commit", "-q", "-m", "first"]);
         let commit = person.commit("HEAD").await;
-        person.write(".gitattributes", "file of-the-checkout\n");
-        person.git(&["add", "-A"]);
         let git = person.at("");
-        let asked = Spec::reads(["check-attr", "--all", "file"]);
-        let told = git.run(&asked).await.unwrap().stdout;
-        assert_eq!(
-            String::from_utf8_lossy(&told),
-            "file: of-the-checkout: set\n"
-        );
-        for finished in [
-            git.run_with_attributes_of(&commit, &asked).await,
-            git.run_on_index_of(&commit, &asked).await,
-        ] {
-            let told = finished.unwrap().stdout;
-            assert_eq!(String::from_utf8_lossy(&told), "file: of-the-commit: set\n");
-        }
-        assert_eq!(git.status().await.unwrap().dirty, [".gitattributes"]);
+        let merge = Spec::changes(["merge-tree", "--write-tree", commit.hash(), commit.hash()]);
+        let finished = git.run_beside_attributes_of(&commit, &merge).await.unwrap();
+        assert!(finished.status.success(), "{finished:?}");
     }
 }

@@ -1,20 +1,23 @@
 //! The checkouts of a repository: listing, adding and removing them.
 
 use std::{
+    ffi::OsStr,
     fs,
+    io::ErrorKind,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    BranchRef, Commit, Git, GitError, Keeping, Look,
+    BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
     place::is_same,
     spec::{LONG, Spec},
 };
 use crate::{clock, fsx};
 
-/// Maximum number of tries to list the checkouts. Git fails if another git process has made the git
-/// directory of a checkout and has not yet written the file `commondir` into it.
+/// Maximum number of tries to list the checkouts. A list fails while another git process makes a
+/// checkout.
 const LISTS: u32 = 50;
 const BETWEEN_LISTS: Duration = Duration::from_millis(20);
 
@@ -90,7 +93,7 @@ impl Git {
             if entry.is_bare {
                 continue;
             }
-            let is_missing = at > 0 && !fsx::is_taken(&entry.path.join(".git"));
+            let is_missing = at > 0 && is_missing(&entry.path.join(".git"));
             let git_dir = if at == 0 {
                 Some(repository.clone())
             } else if is_missing {
@@ -126,11 +129,11 @@ impl Git {
             lists += 1;
             match self.output(&spec).await {
                 Err(GitError::Failed { said, .. })
-                    if said.contains("commondir") && lists < LISTS =>
+                    if is_of_half_made_checkout(&said) && lists < LISTS =>
                 {
                     clock::sleep(BETWEEN_LISTS).await;
                 }
-                list => return Ok(entries(&String::from_utf8_lossy(&list?))),
+                list => return Ok(entries(&list?)),
             }
         }
     }
@@ -250,26 +253,29 @@ fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
     }
 }
 
-fn entries(list: &str) -> Vec<Entry> {
-    // Each line ends with NUL, and each entry ends with an empty line, so there are two NULs in a
-    // row after an entry.
-    list.split("\0\0")
-        .filter_map(|entry| {
-            let mut lines = entry.split('\0');
-            let path = lines.next()?.strip_prefix("worktree ")?.into();
-            let lines: Vec<&str> = lines.collect();
-            let is = |word: &str| {
-                let mut heads = lines.iter().map(|line| line.split(' ').next());
-                heads.any(|head| head == Some(word))
-            };
-            let mut branches = lines.iter().filter_map(|line| line.strip_prefix("branch "));
+fn entries(list: &[u8]) -> Vec<Entry> {
+    // Each line ends with NUL, and each entry ends with an empty line.
+    let lines: Vec<&[u8]> = list.split(|byte| *byte == 0).collect();
+    let entries = lines.split(|line| line.is_empty());
+    entries
+        .filter_map(|lines| {
+            let (path, lines) = lines.split_first()?;
+            let path = OsStr::from_bytes(path.strip_prefix(b"worktree ")?).into();
+            let branch = lines.iter().find_map(|line| line.strip_prefix(b"branch "));
+            let branch = branch.map(String::from_utf8_lossy);
             Some(Entry {
                 path,
-                branch: branches.next().and_then(BranchRef::from_full),
-                is_bare: is("bare"),
+                branch: branch.and_then(|branch| BranchRef::from_full(&branch)),
+                is_bare: lines.contains(&&b"bare"[..]),
             })
         })
         .collect()
+}
+
+/// Whether there is no such file. A file that cannot be reached for another reason counts as there.
+fn is_missing(path: &Path) -> bool {
+    let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
+    matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
 /// The git directory of a linked checkout. The checkout's `.git` is a file that names the git
@@ -287,8 +293,9 @@ fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
         .ok()?
         .into_iter();
     git_dirs.find(|git_dir| {
-        let noted = fs::read_to_string(git_dir.join("gitdir")).unwrap_or_default();
-        git_dir.join(noted.trim_end_matches('\n')) == checkout.join(".git")
+        let noted = fs::read(git_dir.join("gitdir")).unwrap_or_default();
+        let noted = OsStr::from_bytes(noted.trim_ascii_end());
+        fsx::real(&git_dir.join(noted)) == fsx::real(&checkout.join(".git"))
     })
 }
 
@@ -323,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_list_of_checkouts_is_parsed() {
-        let list = "worktree /a\0HEAD 1\0branch refs/heads/main\0\0\
+        let list = b"worktree /a\0HEAD 1\0branch refs/heads/main\0\0\
             worktree /b c\0HEAD 2\0branch refs/heads/x\0locked it is away\0prunable gone\0\0\
             worktree /d\0HEAD 3\0detached\0\0worktree /e\0bare\0\0\
             worktree /f\0HEAD 2\0branch refs/heads/x\0prunable gone\0\0";

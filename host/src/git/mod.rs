@@ -249,7 +249,15 @@ fn without_newline(output: Vec<u8>) -> String {
 
 fn is_locked(finished: &Finished) -> bool {
     let said = String::from_utf8_lossy(&finished.stderr);
-    said.contains(".lock': File exists") || said.contains("could not lock")
+    said.contains(".lock': File exists")
+        || said.contains("could not lock")
+        || is_of_half_made_checkout(&said)
+}
+
+/// Whether git has failed because another git process has created the file `commondir` of a new
+/// checkout and has not yet written it.
+fn is_of_half_made_checkout(said: &str) -> bool {
+    said.contains("failed to read") && said.contains("commondir")
 }
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {

@@ -1,7 +1,7 @@
 //! Reads git's reflogs, which are notes about earlier states of a checkout, and keeps the commits
 //! that only reflogs name.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use claudine_domain::time::Timestamp;
 
@@ -74,15 +74,32 @@ impl Git {
     /// The commits that were checked out here but are on no branch, tag or remote. A commit that
     /// can be reached from another commit of the result is left out.
     pub(super) async fn abandoned(&self, known: &[Commit]) -> Result<Vec<Commit>, GitError> {
-        let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
-        let output = self
-            .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
-            .await?;
-        let lines = String::from_utf8_lossy(&output);
+        let lines = self.past_heads().await?;
         let mut seen: BTreeSet<&str> = known.iter().map(Commit::hash).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
         let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
         self.only_noted(&past, known).await
+    }
+
+    /// The commits that were checked out here, the last one first, a line for each. They are read
+    /// from the reflog of HEAD.
+    async fn past_heads(&self) -> Result<String, GitError> {
+        if self.commit_of("HEAD").await?.is_some() {
+            let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
+            let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+            let output = self.output(&spec).await?;
+            return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        // Git does not print the reflog if HEAD has no commit, for example after `git switch
+        // --orphan`, or if its branch was removed.
+        let file = self.git_dir().await?.join("logs/HEAD");
+        let read = move |_: &Path| match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(|source| GitError::Read { path: file, source }),
+        };
+        let notes = self.look_at_files(read).await??;
+        let notes = String::from_utf8_lossy(&notes);
+        Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
     }
 
     /// The commits in `past` that are on no branch, tag or remote and are not kept in another way.
@@ -172,22 +189,22 @@ impl Git {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
             let notes = fs::read(file).ok()?;
-            last_noted(&String::from_utf8_lossy(&notes))
+            noted(&String::from_utf8_lossy(&notes)).find_map(Commit::parse)
         })
         .await
     }
 }
 
-/// The last commit that a reflog names. Each line describes a change, and begins with the commits
-/// before and after the change. A hash of only zeros means no commit.
-fn last_noted(notes: &str) -> Option<Commit> {
-    notes.lines().rev().find_map(|line| {
+/// The hashes in a reflog, the last one first. Each line describes a change, and begins with the
+/// commits before and after the change. A hash of only zeros means no commit and is left out.
+fn noted(notes: &str) -> impl Iterator<Item = &str> {
+    let lines = notes.lines().rev().filter_map(|line| {
         let mut words = line.split(' ');
         let (before, after) = (words.next()?, words.next()?);
-        let is_one = |hash: &&str| hash.bytes().any(|byte| byte != b'0');
-        let commit = [after, before].into_iter().find(is_one)?;
-        Commit::parse(commit)
-    })
+        Some([after, before])
+    });
+    let is_one = |hash: &&str| hash.bytes().any(|byte| byte != b'0');
+    lines.flatten().filter(is_one)
 }
 
 #[cfg(test)]
@@ -203,12 +220,13 @@ mod tests {
                 format!("{before} {after} P <p@x> 1795745120 +0000\tcommit: work\n")
             };
             let notes: String = notes.iter().map(line).collect();
-            assert_eq!(last_noted(&notes), expected.and_then(Commit::parse));
+            let last = noted(&notes).find_map(Commit::parse);
+            assert_eq!(last, expected.and_then(Commit::parse));
         };
         check(&[(none, one), (one, two)], Some(two));
         check(&[(none, one), (one, two), (two, none)], Some(two));
         check(&[(none, none)], None);
         check(&[], None);
-        assert_eq!(last_noted("something else"), None);
+        assert_eq!(noted("something else").find_map(Commit::parse), None);
     }
 }

@@ -139,7 +139,7 @@ impl Spec {
         }
     }
 
-    /// Reads the attributes of files from this commit. Git before 2.41 ignores this.
+    /// Reads the attributes of files from this commit. Only new versions of git support this.
     pub(super) fn attributes_of(self, commit: &Commit) -> Self {
         Self {
             attributes: Some(commit.hash().to_owned()),

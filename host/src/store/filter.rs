@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn states_limited_to_a_status_keep_their_phases() {
+    fn a_state_filter_that_is_narrowed_to_one_status_still_checks_phases() {
         for task in tasks() {
             let status = Status::of(&task);
             for text in [

@@ -78,7 +78,14 @@ impl Work {
                 return Ok(None);
             }
             [checkout] => checkout,
-            _ => return Ok(Some(format!("`{base}` is checked out in several places"))),
+            several => {
+                let missing = several.iter().find(|checkout| checkout.is_missing);
+                let missing = missing.map_or(String::new(), |checkout| {
+                    format!("; one of them is {}", checkout.shown())
+                });
+                let several = format!("`{base}` is checked out in several places{missing}");
+                return Ok(Some(several));
+            }
         };
         let place = format!(
             "`{base}` is {} in {}",
@@ -117,7 +124,14 @@ impl Work {
         }
         let shown = shell_word(&checkout.path.display().to_string());
         let files = match there.put_back(&step).await {
-            Ok(PutBack::Unchanged) => String::new(),
+            // Git says this if it stops before it changes any file.
+            Ok(PutBack::Unchanged) if error.to_string().contains("would be overwritten") => {
+                String::new()
+            }
+            // A file that git could not write to its end looks like a file that a person changed.
+            Ok(PutBack::Unchanged) => format!(
+                "; git may have left incomplete files there: `git -C {shown} status` shows them, and `git -C {shown} restore FILE` puts a file back"
+            ),
             Ok(PutBack::Done) => "; its files were put back".to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(

@@ -21,12 +21,18 @@ const OWN_OPTIONS: &[(&str, &str)] = &[
     ("--verbose", "the executor sets it for every task"),
     ("--output-format", "the executor reads `stream-json`"),
     ("--input-format", "the prompt is given as text"),
-    ("--session-id", "the executor chooses the session of an attempt"),
+    (
+        "--session-id",
+        "the executor chooses the session of an attempt",
+    ),
     ("-r", "use `resume_session`"),
     ("--resume", "use `resume_session`"),
     ("-c", "use `resume_session`"),
     ("--continue", "use `resume_session`"),
-    ("--fork-session", "the executor chooses the session of an attempt"),
+    (
+        "--fork-session",
+        "the executor chooses the session of an attempt",
+    ),
     ("--permission-mode", "use `permission_mode`"),
     ("--dangerously-skip-permissions", "use `permission_mode`"),
     (

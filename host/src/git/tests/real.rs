@@ -323,13 +323,30 @@ async fn a_commit_on_no_branch_is_detected() {
 }
 
 #[tokio::test]
+async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
+    let person = somebody("");
+    let git = worktree(&person, "beside").await;
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    own(&["checkout", "-q", "--detach"]);
+    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+    let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+    own(&["switch", "-q", "--orphan", "pages"]);
+    assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
+    assert_eq!(git.abandoned(&[]).await.unwrap(), [adrift]);
+}
+
+#[tokio::test]
 async fn checkouts_are_listed_although_another_one_is_being_made() {
     let person = somebody("");
     let git = repository(&person);
     worktree(&person, "beside").await;
     let common = person.work().join(".git/worktrees/tree/commondir");
     let written = fs::read(&common).unwrap();
-    fs::remove_file(&common).unwrap();
+    // This is the state after git has created the file and before git writes it.
+    fs::write(&common, "").unwrap();
     let branch = BranchRef::named("beside");
     let list = git.checkouts_of(&branch, None);
     let write = async {

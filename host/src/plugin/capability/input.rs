@@ -1,8 +1,8 @@
 //! The stream from a guest to a child's input.
 //!
-//! In the contract a stream ends when its writer is dropped, but the engine also drops the writer
+//! In the contract a stream ends when its writer is dropped, but wasmtime also drops the writer
 //! when the instance is lost. [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set
-//! before the Store is dropped, distinguishes the two cases.
+//! before wasmtime's `Store` is dropped, distinguishes the two cases.
 
 use std::pin::Pin;
 use std::sync::Arc;

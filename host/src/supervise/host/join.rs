@@ -103,11 +103,13 @@ pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
     suspended.map(|supervisor| supervisor.pid).collect()
 }
 
-/// Whether a supervisor of this boot belongs to another pid namespace (a container, or the system
-/// around this container). This host cannot see the processes of such a supervisor.
+/// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the
+/// system around this container). This host cannot see the processes of such a supervisor, but the
+/// lock of its directory shows whether it lives.
 pub(crate) fn is_out_of_sight(dir: &Path) -> bool {
     let own = procfs::own_pid_namespace();
-    let mut noted = found(dir).filter_map(|dir| noted(&dir));
+    let may_live = found(dir).filter(|dir| !is_dead(dir).unwrap_or(false));
+    let mut noted = may_live.filter_map(|dir| noted(&dir));
     noted.any(|it| it.pid_namespace.is_some() && it.pid_namespace != own)
 }
 

@@ -58,17 +58,22 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         path: dir.to_owned(),
         source,
     };
-    let journal = read_journal(dir).map_err(fault)?;
+    let mut journal = read_journal(dir).map_err(fault)?;
     let mut swept = 0;
-    if let Some(supervisor) = &journal.supervisor
+    if let Some(supervisor) = journal.supervisor.clone()
         && supervisor.boot_id == *clock::boot_id()
     {
-        if !has_ended(supervisor).map_err(fault)? {
+        if !has_ended(&supervisor).map_err(fault)? {
             return Err(copied(dir, supervisor.pid));
+        }
+        // The supervisor may have written more before it ended.
+        let last = read_journal(dir).map_err(fault)?;
+        if last.supervisor.is_some() {
+            journal = last;
         }
         // A supervisor that this very host started stays a zombie until it is reaped.
         wait::reap(supervisor.pid);
-        swept = end_everything(&journal, supervisor).map_err(fault)?;
+        swept = end_everything(&journal, &supervisor).map_err(fault)?;
     }
     Ok(Recovered {
         found: journal.attempts.into_values().map(found).collect(),

@@ -80,6 +80,9 @@ impl Supervisor {
         };
         if running().next().is_none() {
             self.sampler.next = None;
+            if self.draining.is_empty() {
+                self.strays.forget_descent();
+            }
             return;
         }
         let mut cost = Duration::ZERO;

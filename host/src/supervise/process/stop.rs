@@ -20,6 +20,8 @@ const FRESH_FOR: Duration = Duration::from_millis(20);
 /// busy machine with thousands of processes, killing all of them would otherwise consist mostly of
 /// reading lists.
 const FRESH_FOR_READINGS: u32 = 4;
+/// Maximum time for looks for new strays after a KILL, because nothing else happens meanwhile.
+const CHASE_FOR: Duration = Duration::from_millis(50);
 /// Maximum number of looks for new strays after a KILL. A look takes a fraction of a millisecond.
 const CHASES: usize = 100;
 
@@ -138,13 +140,15 @@ impl Supervisor {
         for process in elsewhere {
             self.signal_process(process, signal);
         }
-        if signal == Signal::Kill && !strays.is_empty() {
-            self.chase(no, &below);
+        let mut swept: Vec<Stat> = strays;
+        if signal == Signal::Kill && !swept.is_empty() {
+            swept.extend(self.chase(no, &below));
         }
         if let Some(attempt) = self.attempts.get_mut(&no) {
+            let swept = swept.iter();
             attempt
                 .swept
-                .extend(strays.iter().map(|stray| (stray.pid, stray.start_time)));
+                .extend(swept.map(|stray| (stray.pid, stray.start_time)));
         }
     }
 
@@ -163,8 +167,10 @@ impl Supervisor {
     }
 
     /// Kills strays that appear while other strays are killed. For example, if a process forks and
-    /// ends over and over, each look finds a new process.
-    fn chase(&mut self, no: AttemptNo, signalled: &[Stat]) {
+    /// ends over and over, each look finds a new process. Returns the killed strays.
+    fn chase(&mut self, no: AttemptNo, signalled: &[Stat]) -> Vec<Stat> {
+        let until = clock::monotonic() + CHASE_FOR;
+        let mut killed = Vec::new();
         let id = |stat: &Stat| (stat.pid, stat.start_time);
         let mut signalled: HashSet<(u32, u64)> = signalled.iter().map(id).collect();
         for _ in 0..CHASES {
@@ -172,12 +178,17 @@ impl Supervisor {
             let mut new = self.strays_of(no);
             new.retain(|stray| signalled.insert(id(stray)));
             if new.is_empty() {
-                return;
+                break;
             }
             for stray in &new {
                 self.signal_process(stray, Signal::Kill);
             }
+            killed.extend(new);
+            if clock::monotonic() >= until {
+                break;
+            }
         }
+        killed
     }
 
     fn signal_process(&self, process: &Stat, signal: Signal) {

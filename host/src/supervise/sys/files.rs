@@ -79,7 +79,7 @@ pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<(
 
 #[allow(
     unsafe_code,
-    reason = "descriptors that nobody owns are closed or marked by their number"
+    reason = "a descriptor that nobody owns can be closed, or set to close on exec, only by its number"
 )]
 fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
     let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")?

@@ -73,6 +73,8 @@ pub(in crate::supervise) fn pin(raw: u32, start_time: u64) -> io::Result<Option<
     match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
         Ok(pinned) => Ok(is_alive(raw, start_time).then_some(pinned)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
+        // The number is that of a thread by now; the error depends on the kernel's version.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -188,4 +190,25 @@ pub(in crate::supervise) fn reset_inherited() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let own = rustix::thread::gettid().as_raw_nonzero().get();
+            tell.send(own.cast_unsigned()).unwrap();
+            // Waits until the other end is dropped.
+            ended.recv().unwrap_err();
+        });
+        assert!(pin(told.recv().unwrap(), 0).unwrap().is_none());
+        drop(end);
+        thread.join().unwrap();
+    }
 }

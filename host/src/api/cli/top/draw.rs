@@ -335,7 +335,7 @@ const HELP: [&str; 14] = [
     "  r              retry it",
     "  h              hold it; release it if it is held",
     "  /              filter by text: name, state, id, prompt or command",
-    "  esc            clear the filter; quit",
+    "  esc            clear the filter; quit if there is none",
     "  ?              this help",
     "  q              quit; Ctrl-Z suspends",
     "",
