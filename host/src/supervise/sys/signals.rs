@@ -5,6 +5,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::proc_stat::is_alive;
@@ -33,7 +34,7 @@ pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Res
         return Ok(());
     };
     match rustix::process::kill_process_group(group, number(signal)) {
-        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(Errno::SRCH) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -44,7 +45,7 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     signal_group(leader, signal)?;
     let group = Pid::from_raw(leader.cast_signed()).filter(|_| signal != Signal::Kill);
     match group.map(|group| rustix::process::kill_process_group(group, WAKE)) {
-        None | Some(Err(rustix::io::Errno::SRCH) | Ok(())) => Ok(()),
+        None | Some(Err(Errno::SRCH) | Ok(())) => Ok(()),
         Some(Err(error)) => Err(error.into()),
     }
 }
@@ -72,9 +73,8 @@ pub(in crate::supervise) fn pin(raw: u32, start_time: u64) -> io::Result<Option<
     };
     match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
         Ok(pinned) => Ok(is_alive(raw, start_time).then_some(pinned)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        // The number is that of a thread by now; the error depends on the kernel's version.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(None),
+        // If the number is that of a thread by now, the error depends on the kernel's version.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -91,7 +91,7 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
     });
     match sent {
         Ok(()) => Ok(Some(pinned)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -142,7 +142,7 @@ impl Arrivals {
         let mut buffer = [0u8; RECORD * 4];
         let length = match rustix::io::read(&self.0, &mut buffer) {
             Ok(length) => length,
-            Err(rustix::io::Errno::AGAIN) => 0,
+            Err(Errno::AGAIN) => 0,
             Err(error) => return Err(error.into()),
         };
         for record in buffer[..length].chunks_exact(RECORD) {
