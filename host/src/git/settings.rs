@@ -135,8 +135,8 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Disables hooks, which are meant for the user's own commands. Only a push runs hooks, because the
-/// user's hooks may keep commits from reaching a remote.
+/// Disables hooks, which are meant for the user's own commands. Only a push runs hooks, because
+/// users rely on them to stop commits that must not reach a remote.
 pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
 
 /// Settings as environment variables, which git passes on to every process that it starts.

@@ -431,10 +431,10 @@ fn memory_for_a_late_peak_is_kept_free() {
         memory_bytes: 2 * GIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
-    // All three attempts have settled, and do not yet use what they will need.
     for number in 0..3 {
         start(&mut capacity, number, &command(), Duration::ZERO);
     }
+    // The readings now count in full, but the attempts do not use their peak of memory yet.
     settle(&mut capacity, SETTLING);
     let idle = Reading {
         memory_free_bytes: 8 * GIB,
