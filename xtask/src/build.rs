@@ -30,8 +30,8 @@ pub(crate) fn ready() -> Result<PathBuf> {
 }
 
 /// The binary for demonstrations: the file that `CLAUDINE_BIN` names, or a debug build if the
-/// variable is not set. A debug build takes a third of a release build's time and shares its
-/// dependencies with the tests.
+/// variable is not set. A debug build takes a third of a release build's time and shares most
+/// of its dependencies with the tests.
 pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Demo)
 }
