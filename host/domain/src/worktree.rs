@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// What is done with the branch of a successful task.
+/// How the branch of a successful task is handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {

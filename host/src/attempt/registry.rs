@@ -490,6 +490,28 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_of_a_silent_supervisor_is_not_counted_as_held_back() {
+        let registry = Registry::new(Known::default());
+        let (full, silent) = ("No space left on device", "the supervisor does not answer");
+        for (number, reason) in [(1, full), (2, silent)] {
+            let id = AttemptId {
+                task: TaskId::new(1, number),
+                number: 1,
+            };
+            let state = State {
+                held: Some(reason.to_owned()),
+                ..State::default()
+            };
+            let (live, _stopped) = Live::new(id, Vec::new(), state);
+            registry.begin(Arc::new(live), Arc::new(crate::store::sample_task(1)));
+        }
+        let found = registry.all_held_back(&[silent.to_owned()]);
+        assert_eq!(found, Some((1, full.to_owned())));
+        let none = registry.all_held_back(&[full.to_owned(), silent.to_owned()]);
+        assert_eq!(none, None);
+    }
+
+    #[test]
     fn an_attempt_is_registered_before_its_instance_continues() {
         let registry = Registry::new(Known::default());
         for number in 1..=2_000 {

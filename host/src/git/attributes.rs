@@ -10,7 +10,7 @@ use crate::command::Finished;
 
 /// The first version of git that can merge with attributes from a commit. Versions 2.41 and 2.42
 /// know `GIT_ATTR_SOURCE`, but their `merge-tree` crashes with it.
-const MERGES_WITH_A_COMMITS: (u32, u32) = (2, 43);
+const MERGES_WITH_THOSE_OF_A_COMMIT: (u32, u32) = (2, 43);
 
 impl Git {
     /// Runs a merge in memory with the attributes in this commit. Attributes in the checkout are
@@ -20,7 +20,7 @@ impl Git {
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        if self.version().await? >= MERGES_WITH_A_COMMITS {
+        if self.version().await? >= MERGES_WITH_THOSE_OF_A_COMMIT {
             return self.run(&spec.clone().attributes_of(commit)).await;
         }
         self.run_beside_attributes_of(commit, spec).await
@@ -57,7 +57,7 @@ impl Git {
     async fn version(&self) -> Result<(u32, u32), GitError> {
         let output = self.output(&Spec::reads(["version"])).await?;
         let version = parse(&String::from_utf8_lossy(&output));
-        Ok(version.unwrap_or(MERGES_WITH_A_COMMITS))
+        Ok(version.unwrap_or(MERGES_WITH_THOSE_OF_A_COMMIT))
     }
 }
 

@@ -222,7 +222,12 @@ fn task_in_another_pid_namespace_is_not_shown_as_ended() {
     assert!(why.contains("cannot be seen from here"), "{why}");
     let listed = host.json(["list"]);
     assert_eq!(listed["tasks"][0]["phase"], "live", "{listed:#}");
-    fs::write(&notes, noted).unwrap();
+    fs::write(&notes, &noted).unwrap();
+    assert_eq!(host.status(&id)["phase"], "ended");
+    // The lock shows in every namespace that a supervisor has ended.
+    fs::write(&notes, noted.replace(own, "pid:[1]")).unwrap();
+    assert_eq!(host.status(&id)["phase"], "live");
+    host.kill_supervisors();
     assert_eq!(host.status(&id)["phase"], "ended");
 }
 

@@ -54,7 +54,7 @@ fn second_pause_changes_neither_time_nor_principal_of_the_first() {
     assert_eq!(*desk.board.queue(), expected);
     let (batch, _) = desk.board.seal();
     assert_eq!(batch.queue, Some(expected));
-    // The pause remains in force for the next host, also after a submission.
+    // The next host is paused too, and starts nothing even after a submission.
     desk.reload();
     desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), []);

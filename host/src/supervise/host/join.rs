@@ -105,7 +105,7 @@ pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the
 /// system around this container). This host cannot see the processes of such a supervisor, but the
-/// lock of its directory shows whether it lives.
+/// lock of its directory shows whether it lives. A lock that cannot be examined counts as held.
 pub(crate) fn is_out_of_sight(dir: &Path) -> bool {
     let own = procfs::own_pid_namespace();
     let may_live = found(dir).filter(|dir| !is_dead(dir).unwrap_or(false));
