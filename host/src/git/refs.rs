@@ -1,7 +1,7 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names,
+    BranchRef, Commit, Git, GitError, failed, names, without_newline,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
 };
 use crate::text::shell_word;
@@ -151,6 +151,25 @@ impl Git {
         }
     }
 
+    /// The commits of two branches, read at the same time.
+    pub(crate) async fn branch_commits(
+        &self,
+        branches: [&BranchRef; 2],
+    ) -> Result<[Option<Commit>; 2], GitError> {
+        let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let names = branches.map(BranchRef::full);
+        let spec = names.iter().fold(spec, |spec, name| spec.arg(name));
+        let listed = self.line(&spec).await?;
+        let mut commits = [None, None];
+        for (commit, name) in commits.iter_mut().zip(&names) {
+            let entries = listed.lines().filter_map(|line| line.split_once(' '));
+            if let Some((hash, _)) = entries.into_iter().find(|(_, listed)| listed == name) {
+                *commit = Some(read_commit(&spec, hash)?);
+            }
+        }
+        Ok(commits)
+    }
+
     /// The reason why no branch can have this name; `None` if a branch can have it, or already has
     /// it.
     pub(crate) async fn unmakable(
@@ -210,9 +229,13 @@ impl Git {
         one: &Commit,
         other: &Commit,
     ) -> Result<Option<Commit>, GitError> {
-        let spec = Spec::reads(["merge-base", one.hash(), other.hash()]);
-        let line = self.line_if(&spec).await?;
-        Ok(line.as_deref().and_then(Commit::parse))
+        let spec = Spec::reads(["merge-base", one.hash(), other.hash()]).of_true_history();
+        let finished = self.run(&spec).await?;
+        match finished.status.code() {
+            Some(0) => read_commit(&spec, &without_newline(finished.stdout)).map(Some),
+            Some(1) => Ok(None),
+            _ => Err(failed(&spec, &finished)),
+        }
     }
 
     /// The number of commits that are on `tip` but not on `base`.
@@ -346,33 +369,30 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// Nested repositories that `tip` contains only as a hash, although they are not submodules,
-    /// and that `base` does not contain. A clone cannot get the content of such repositories.
+    /// The new ones of these nested repositories that are not submodules of `tip`. A clone cannot
+    /// get the content of such repositories.
     pub(crate) async fn links_to_nowhere(
         &self,
-        base: &Commit,
+        links: &[Link],
         tip: &Commit,
     ) -> Result<Vec<String>, GitError> {
-        let links = self.changed_links(base, tip).await?;
-        let new: Vec<Link> = links.into_iter().filter(|link| link.is_new).collect();
-        if new.is_empty() {
+        let mut new = links.iter().filter(|link| link.is_new).peekable();
+        if new.peek().is_none() {
             return Ok(Vec::new());
         }
         let known = self.submodules_of(tip).await?;
-        let paths = new.into_iter().map(|link| link.path);
+        let paths = new.map(|link| link.path.clone());
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }
 
-    /// Submodules of this checkout that `base` and `tip` contain at different commits, and whose
-    /// commit in `tip` is missing on the submodule's remotes. A clone could not check out such a
-    /// submodule.
+    /// The submodules of this checkout among these nested repositories whose commit is missing on
+    /// the submodule's remotes. A clone could not check out such a submodule.
     pub(crate) async fn unpushed_submodules(
         &self,
-        base: &Commit,
-        tip: &Commit,
+        links: &[Link],
     ) -> Result<Vec<String>, GitError> {
         let mut unpushed = Vec::new();
-        for link in self.changed_links(base, tip).await? {
+        for link in links {
             let inner = self.in_dir(self.dir().join(&link.path));
             if !inner.dir().join(".git").exists() {
                 continue;
@@ -384,13 +404,19 @@ impl Git {
                     .is_below(&commit, &["refs/remotes", "refs/tags"])
                     .await?
             {
-                unpushed.push(link.path);
+                unpushed.push(link.path.clone());
             }
         }
         Ok(unpushed)
     }
 
-    async fn changed_links(&self, base: &Commit, tip: &Commit) -> Result<Vec<Link>, GitError> {
+    /// The nested repositories that `tip` contains at another commit than `base`, or that `base`
+    /// does not contain.
+    pub(crate) async fn changed_links(
+        &self,
+        base: &Commit,
+        tip: &Commit,
+    ) -> Result<Vec<Link>, GitError> {
         let spec = Spec::reads([
             "diff-tree",
             "-r",
@@ -436,7 +462,7 @@ impl Git {
 
 /// A nested repository, which a commit contains only as the hash of one of its commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Link {
+pub(crate) struct Link {
     path: String,
     hash: String,
     /// Whether the older of the compared commits has no nested repository at this path.

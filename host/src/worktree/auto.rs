@@ -29,20 +29,22 @@ impl Work {
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         for _ in 0..=TRIES {
-            let (Some(old), Some(tip)) = (
-                self.git.branch_commit(&base).await?,
-                self.git.branch_commit(branch).await?,
-            ) else {
+            let [Some(old), Some(tip)] = self.git.branch_commits([&base, branch]).await? else {
                 let why = format!("the base `{base}` no longer exists");
                 return self.refused(&base, &why).await;
             };
-            if self.git.is_ancestor(&tip, &old).await? {
+            let common = self.git.common_ancestor(&old, &tip).await?;
+            if common.as_ref() == Some(&tip) {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
-            let new = match self.merged(&base, &old, &tip).await? {
-                Ok(new) => new,
-                Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
+            let new = if common.as_ref() == Some(&old) {
+                tip
+            } else {
+                match self.merged(&base, &old, &tip).await? {
+                    Ok(new) => new,
+                    Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
+                }
             };
             if let Some(why) = self.advance(&base, &old, &new).await? {
                 return self.refused(&base, &why).await;
@@ -71,7 +73,8 @@ impl Work {
         new: &Commit,
     ) -> Result<Option<String>, WorktreeError> {
         let main = self.record.checkout.as_deref();
-        let checkouts = self.git.checkouts_of(base, main).await?;
+        let repository = self.git.in_repository(&self.record.repository);
+        let checkouts = repository.checkouts_of(base, main).await?;
         let checkout = match checkouts.as_slice() {
             [] => {
                 self.git.move_branch(base, new, old).await?;
@@ -143,16 +146,13 @@ impl Work {
         )))
     }
 
-    /// The commit to which the base must be moved, or the conflicting files and advice.
+    /// A commit that merges two diverging histories, or the conflicting files and advice.
     async fn merged(
         &self,
         base: &BranchRef,
         old: &Commit,
         tip: &Commit,
     ) -> Result<Result<Commit, (Vec<String>, String)>, WorktreeError> {
-        if self.git.is_ancestor(old, tip).await? {
-            return Ok(Ok(tip.clone()));
-        }
         let branch = &self.record.branch;
         match self.git.merge_trees(old, tip).await? {
             Merged::Tree(tree) => {

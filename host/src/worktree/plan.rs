@@ -180,7 +180,8 @@ async fn refuse_unmergeable(
         };
         return Err(WorktreeError::NoBranchToMergeInto { base });
     };
-    for checkout in git.checkouts_of(branch, place.hidden_main()).await? {
+    let repository = git.in_repository(&place.repository);
+    for checkout in repository.checkouts_of(branch, place.hidden_main()).await? {
         let Checkout { path, standing, .. } = checkout;
         let branch = branch.clone();
         if checkout.is_hidden {

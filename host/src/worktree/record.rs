@@ -70,27 +70,26 @@ impl Record {
             None => None,
         };
         let common = match base {
-            // A merged branch no longer diverges from its base, so the recorded commit counts.
-            Some(base) if !git.is_ancestor(tip, &base).await? => {
-                git.common_ancestor(&base, tip).await?
-            }
-            _ => None,
+            Some(base) => git.common_ancestor(&base, tip).await?,
+            None => None,
         };
+        // A merged branch no longer diverges from its base, so the recorded commit counts.
+        let common = common.filter(|common| common != tip);
         Ok(common.unwrap_or_else(|| self.base_commit.clone()))
     }
 
     /// Whether the base has everything that is on the branch.
     pub(super) async fn is_merged(&self, git: &Git, tip: &Commit) -> Result<bool, WorktreeError> {
-        if git.is_ancestor(tip, &self.base_commit).await? {
-            return Ok(true);
-        }
-        let Some(base) = &self.base else {
-            return Ok(false);
+        let base = match &self.base {
+            Some(base) => git.branch_commit(base).await?,
+            None => None,
         };
-        match git.branch_commit(base).await? {
-            Some(base) => Ok(git.is_ancestor(tip, &base).await?),
-            None => Ok(false),
+        for base in base.iter().chain([&self.base_commit]) {
+            if git.is_ancestor(tip, base).await? {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 }
 

@@ -511,7 +511,8 @@ impl Work {
     /// these directories.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
-        let links = self.git.links_to_nowhere(base, tip).await?;
+        let changed = self.git.changed_links(base, tip).await?;
+        let links = self.git.links_to_nowhere(&changed, tip).await?;
         if !links.is_empty() {
             let detail = format!(
                 "branch `{branch}` contains repositories that are not submodules, so nobody else could get their content: {}; `git rm --cached` removes them",
@@ -519,7 +520,7 @@ impl Work {
             );
             return Ok(Some((MergeState::Refused, detail).into()));
         }
-        let unpushed = self.git.unpushed_submodules(base, tip).await?;
+        let unpushed = self.git.unpushed_submodules(&changed).await?;
         if !unpushed.is_empty() {
             let detail = format!(
                 "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, then `claudine worktree merge {}` tries again",
