@@ -2,12 +2,15 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
+
+/// Size of the buffer for a virtual file. Most of these files are shorter, and are read at once.
+const VIRTUAL_BYTES: usize = 8 << 10;
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
 /// the whole new file.
@@ -107,6 +110,21 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Reads a file of a virtual file system, such as `/proc`. Such a file has no size, so `fs::read`
+/// would begin with pieces of 32 bytes. The host reads dozens of these files for each connection
+/// and each start.
+pub(crate) fn read_virtual(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(VIRTUAL_BYTES);
+    File::open(path)?.take(u64::MAX).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Like [`read_virtual`], for a file that contains text.
+pub(crate) fn read_virtual_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let text = String::from_utf8(read_virtual(path)?);
+    text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// The entries of a directory, sorted by name; none if the directory does not exist.
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
@@ -178,6 +196,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_virtual_file_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for length in [
+            0,
+            1,
+            VIRTUAL_BYTES - 1,
+            VIRTUAL_BYTES,
+            5 * VIRTUAL_BYTES + 1,
+        ] {
+            fs::write(&path, "x".repeat(length)).unwrap();
+            assert_eq!(read_virtual_text(&path).unwrap(), "x".repeat(length));
+        }
+        let own = read_virtual_text("/proc/self/status").unwrap();
+        assert!(own.contains(&format!("Pid:\t{}\n", std::process::id())));
+        let missing = read_virtual(dir.path().join("missing"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names, without_newline,
+    BranchRef, Commit, Git, GitError, failed, names,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
+    without_newline,
 };
 use crate::text::shell_word;
 
@@ -158,7 +159,7 @@ impl Git {
     ) -> Result<[Option<Commit>; 2], GitError> {
         let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
         let names = branches.map(BranchRef::full);
-        let spec = names.iter().fold(spec, |spec, name| spec.arg(name));
+        let spec = names.iter().fold(spec, Spec::arg);
         let listed = self.line(&spec).await?;
         let mut commits = [None, None];
         for (commit, name) in commits.iter_mut().zip(&names) {
@@ -376,11 +377,11 @@ impl Git {
         links: &[Link],
         tip: &Commit,
     ) -> Result<Vec<String>, GitError> {
-        let mut new = links.iter().filter(|link| link.is_new).peekable();
-        if new.peek().is_none() {
+        if links.iter().all(|link| !link.is_new) {
             return Ok(Vec::new());
         }
         let known = self.submodules_of(tip).await?;
+        let new = links.iter().filter(|link| link.is_new);
         let paths = new.map(|link| link.path.clone());
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }

@@ -7,10 +7,9 @@
 //! reads only the memory of groups, and counts cached files as memory in use, so that after some
 //! gigabytes of output no task would start any more.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::fsx::read_virtual_text;
 
 /// The folders of one controller's groups, from this process's own group up to the topmost visible
 /// group.
@@ -48,7 +47,7 @@ pub(super) struct MemoryLimit {
 impl Cgroups {
     /// Looks up the groups. `root` is `/`, except in tests.
     pub(super) fn find(root: &Path) -> Self {
-        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let read = |path: &str| read_virtual_text(root.join(path)).unwrap_or_default();
         let (own, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
         let levels = |controller: &str| levels(root, &own, &mounts, controller);
         Self {
@@ -118,7 +117,7 @@ impl Cgroups {
 /// The number of processors on which the scheduler may run this process, according to its mask and
 /// cpusets.
 pub(super) fn allowed_cpus(root: &Path) -> Option<usize> {
-    let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
+    let status = read_virtual_text(root.join("proc/self/status")).ok()?;
     let list = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
@@ -224,7 +223,7 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
             number(&folder.join("cpu.cfs_period_us"))?,
         ),
         Version::Two => {
-            let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
+            let text = read_virtual_text(folder.join("cpu.max")).ok()?;
             let (quota, period) = text.trim().split_once(' ')?;
             (quota.parse().ok()?, period.parse().ok()?)
         }
@@ -234,12 +233,12 @@ fn cpu_quota(folder: &Path, version: Version) -> Option<f64> {
 
 /// The number in a file; `None` if the file is missing or contains no number, for example `max`.
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    read_virtual_text(path).ok()?.trim().parse().ok()
 }
 
 /// The number that follows a word at the beginning of a line.
 fn number_after(path: &Path, word: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read_virtual_text(path).ok()?;
     text.lines().find_map(|line| {
         let (name, number) = line.split_once(' ')?;
         (name == word).then(|| number.trim().parse().ok())?
@@ -249,6 +248,8 @@ fn number_after(path: &Path, word: &str) -> Option<u64> {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
 
     /// A folder with these files in it.

@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
+use crate::fsx::read_virtual_text;
+
 /// The percentage of the last ten seconds in which at least one process stalled on memory. It is
 /// measured in the control group whose limit applies to us, since stalls of other control groups
 /// within their own limits do not matter here. If this control group is not known, the percentage
 /// is that of the machine.
 pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
     let of_machine = root.join("proc/pressure/memory");
-    let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);
+    let read = |path: &Path| parse(&read_virtual_text(path).ok()?);
     group.and_then(read).or_else(|| read(&of_machine))
 }
 

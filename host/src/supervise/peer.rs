@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sys::procfs::{self, Stat};
-use crate::fsx::real;
+use crate::fsx::{read_virtual, real};
 
 /// The first argument of a supervisor; its directory is the second.
 pub(crate) const SUPERVISE: &str = "__supervise";
@@ -132,7 +132,10 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
             }
             let mut marker = None;
             for stat in &ancestors {
-                marker = marker.or(procfs::try_marks(stat.pid)?.attempt);
+                marker = procfs::try_marks(stat.pid)?.attempt;
+                if marker.is_some() {
+                    break;
+                }
             }
             return Ok(Whereabouts::Outside { marker });
         };
@@ -172,7 +175,7 @@ fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
 
 /// The directory of a supervisor; `None` if the process is not a supervisor.
 pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
-    let line = readable(fs::read(format!("/proc/{pid}/cmdline")))?;
+    let line = readable(read_virtual(format!("/proc/{pid}/cmdline")))?;
     let directory = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == 0).skip(1);
         (words.next()? == SUPERVISE.as_bytes()).then_some(())?;

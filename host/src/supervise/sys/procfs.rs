@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::fsx::read_virtual;
 pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
 /// The marker that every child carries; its value is the key of the attempt, or of the command that
@@ -67,7 +68,7 @@ pub(in crate::supervise) fn marks(pid: u32) -> Marks {
 
 /// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
 pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
-    let environment = match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+    let environment = match unless_gone(read_virtual(format!("/proc/{pid}/environ"))) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
         environment => environment?,
     };

@@ -7,10 +7,11 @@
 //! the session and the group, and the parent changes when the parent ends. In contrast, a limit is
 //! inherited at each fork and exec, and `/proc` shows it for other users' processes too.
 
-use std::fs;
 use std::io;
 
 use rustix::process::{Pid, Resource, Rlimit};
+
+use crate::fsx;
 
 /// The first byte of a tag is its kind. It also distinguishes a tag from a limit that somebody else
 /// has set.
@@ -71,7 +72,7 @@ impl Tag {
 
     /// The tag of a process; `None` if the process has no tag or has ended.
     pub(in crate::supervise) fn of(pid: u32) -> Option<Self> {
-        Self::read(&fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
+        Self::read(&fsx::read_virtual_text(format!("/proc/{pid}/limits")).ok()?)
     }
 
     fn number(self) -> u64 {
