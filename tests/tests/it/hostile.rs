@@ -17,7 +17,10 @@ const EXEMPT: &[(&str, &str)] = &[
     ("completions", "prints a fixed text"),
     ("man", "prints fixed texts"),
     ("mcp", "prints JSON for a client"),
-    ("plugin build", "takes minutes; its refusals are checked below"),
+    (
+        "plugin build",
+        "takes minutes; its refusals are checked below",
+    ),
     ("schema", "prints fixed texts"),
     ("serve", "prints its log, which is checked as a file"),
 ];
