@@ -1,5 +1,5 @@
 //! Text that would control a terminal, in arguments, names of files and branches, and output of
-//! tasks: only `logs` prints it unchanged.
+//! tasks: only `logs`, and `run --wait` of a command, print output unchanged.
 
 use std::fs;
 
@@ -156,6 +156,7 @@ fn only_logs_prints_text_that_controls_a_terminal() {
         fed.feed_once(command);
     }
     fed.feed(&["unpause"]);
+    // Without `--json`, `run --wait` prints the output of its command, as `logs` does.
     fed.feed_once(&["run", "--wait", "-w", &dir, "--", HOSTILE]);
     fed.feed_once(&["run", "--wait", "--json", "-w", &dir, "--script", &script()]);
     let graph = json!([{"script": script(), "working_directory": dir}]);

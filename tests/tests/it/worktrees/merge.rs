@@ -789,7 +789,7 @@ fn nested_repository_that_is_no_submodule_is_not_merged() {
     repository.is_untouched();
 }
 
-/// Agents make worktrees for their own helpers in this place.
+/// Agents make worktrees of their own in this place.
 #[test]
 fn worktree_inside_a_worktree_is_neither_merged_nor_removed() {
     let repository = Repository::new();
