@@ -166,8 +166,8 @@ impl State {
         }
     }
 
-    /// Records that the checkpoint with this number is durable. After the board was loaded again, the
-    /// engine may report an earlier checkpoint again.
+    /// Records that the checkpoint with this number is durable. After the board was loaded again,
+    /// the engine may report an earlier checkpoint again.
     pub(super) fn checkpoint_stored(&mut self, number: u64) {
         self.checkpoints_stored = self.checkpoints_stored.max(number);
     }
