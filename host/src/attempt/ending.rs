@@ -251,6 +251,32 @@ mod tests {
     }
 
     #[test]
+    fn every_ending_has_a_bounded_message() {
+        let check = |result| {
+            let ending = ending("shell", result, &State::default(), 0);
+            let length = ending.message.len();
+            assert!(
+                (MESSAGE_BYTES..MESSAGE_BYTES + 100).contains(&length),
+                "{:?}: {length} bytes",
+                ending.cause
+            );
+        };
+        let long = "x".repeat(10 << 20);
+        for cause in ["success", "exit"] {
+            check(Ok(GuestOutcome {
+                cause: cause.to_owned(),
+                code: None,
+                signal: None,
+                summary: long.clone(),
+                outputs: "{}".to_owned(),
+                retry_after: None,
+                metrics: Vec::new(),
+            }));
+        }
+        check(Err(GuestEnd::Failed(Failure::new("exit", long))));
+    }
+
+    #[test]
     fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
         let not_started = |class| ChildState::NotStarted {
             class,

@@ -420,20 +420,7 @@ impl AttemptHost for GuestHost {
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             self.live.begun().await;
-            let bytes: Arc<[u8]> = state.into();
-            let number = self.live.change(|state| {
-                state.checkpoint = Some(bytes.clone());
-                state.checkpoints_sent += 1;
-                state.checkpoints_sent
-            });
-            let report = Report::Checkpoint {
-                number,
-                state: bytes,
-            };
-            self.reporter.send(&self.live, report).await;
-            self.live
-                .until(|state| (state.checkpoints_stored >= number).then_some(()))
-                .await;
+            self.reporter.store_checkpoint(&self.live, state).await;
             Ok(())
         })
     }

@@ -65,17 +65,11 @@ impl Launcher {
                         .await;
                 }
                 let executing = Box::pin(launcher.execute(launch, &live, resumed, stopped));
-                let result = unless_it_panics(executing)
-                    .await
-                    .unwrap_or_else(|panic| Err(broken(&panic)));
+                let result = answer_of(executing).await;
                 launcher.finish(live.begun().await, &live, result).await;
             };
-            let finishing = unless_it_panics(Box::pin(finishing));
-            if let Err(panic) = finishing.await {
-                let task = live.begun().await;
-                launcher.bring_to_rest(&live).await;
-                launcher.end_as_lost(task, &live, &panic).await;
-            }
+            let end_as_lost = |panic| launcher.end_as_lost(&live, panic);
+            to_its_end(Box::pin(finishing), end_as_lost).await;
         })
     }
 
@@ -215,11 +209,32 @@ impl Launcher {
 
     /// Reports the end of an attempt whose asynchronous task panicked, so that it is not shown as
     /// running.
-    async fn end_as_lost(&self, task: &Task, live: &Live, panic: &str) {
+    async fn end_as_lost(&self, live: &Live, panic: String) {
+        let task = live.begun().await;
+        self.bring_to_rest(live).await;
         tracing::error!(attempt = %live.id, panic, "the attempt's end is unknown");
         let (executor, state) = (&task.request.executor, live.state());
-        let ending = ending(executor, Err(broken(panic)), &state, 0);
+        let ending = ending(executor, Err(broken(&panic)), &state, 0);
         self.reporter.tell_end(live, Box::new(ending)).await;
+    }
+}
+
+/// The answer of an executor. If `executing` panics, the attempt is lost.
+async fn answer_of(
+    executing: impl Future<Output = Result<GuestOutcome, GuestEnd>>,
+) -> Result<GuestOutcome, GuestEnd> {
+    unless_it_panics(executing)
+        .await
+        .unwrap_or_else(|panic| Err(broken(&panic)))
+}
+
+/// Runs `work` to its end. If it panics, runs `end_as_lost` with the message.
+async fn to_its_end<L: Future<Output = ()>>(
+    work: impl Future<Output = ()>,
+    end_as_lost: impl FnOnce(String) -> L,
+) {
+    if let Err(panic) = unless_it_panics(work).await {
+        end_as_lost(panic).await;
     }
 }
 
@@ -375,14 +390,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_attempt_whose_asynchronous_task_panics_is_lost() {
-        let caught = unless_it_panics(async { panic!("no {}", "way") }).await;
-        let panic: String = caught.map(|(): ()| String::new()).unwrap_err();
-        let state = State::default();
-        let ending = ending("shell", Err(broken(&panic)), &state, 0);
+        let result = answer_of(async { panic!("no {}", "way") }).await;
+        let ending = ending("shell", result, &State::default(), 0);
         let class = claudine_domain::outcome::ReasonClass::Lost;
         assert_eq!(ending.cause, Cause::Class(class));
         assert!(ending.message.ends_with("no way"), "{}", ending.message);
-        assert_eq!(unless_it_panics(async { 7 }).await, Ok(7));
+        let mut lost = Vec::new();
+        let end_as_lost = |panic| {
+            lost.push(panic);
+            std::future::ready(())
+        };
+        to_its_end(async { panic!("no way") }, end_as_lost).await;
+        assert_eq!(lost, ["no way"]);
     }
 
     #[tokio::test]

@@ -166,6 +166,17 @@ impl State {
         }
     }
 
+    /// Records that the checkpoint with this number is durable. After the board was loaded again,
+    /// the engine may report an earlier checkpoint again.
+    pub(super) fn checkpoint_stored(&mut self, number: u64) {
+        self.checkpoints_stored = self.checkpoints_stored.max(number);
+    }
+
+    /// Whether the checkpoint with this number, or a later one, is durable.
+    pub(super) fn has_stored(&self, number: u64) -> bool {
+        self.checkpoints_stored >= number
+    }
+
     pub(super) fn leader(&self) -> Option<Leader> {
         self.children.iter().find_map(|child| match child {
             ChildState::Running(leader) => Some(*leader),

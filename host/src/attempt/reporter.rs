@@ -5,6 +5,8 @@
 //! so a report can be repeated and is still applied only once. Questions of an attempt to the
 //! engine are repeated too, until they are answered.
 
+use std::sync::Arc;
+
 use claudine_domain::{
     outbox::Numbered,
     step::{Ending, Report},
@@ -67,6 +69,23 @@ impl Reporter {
         live.until(|state| has_turn(state).then_some(())).await;
     }
 
+    /// Sends a checkpoint, and waits until this checkpoint is durable.
+    pub(super) async fn store_checkpoint(&self, live: &Live, checkpoint: Vec<u8>) {
+        let bytes: Arc<[u8]> = checkpoint.into();
+        let number = live.change(|state| {
+            state.checkpoint = Some(bytes.clone());
+            state.checkpoints_sent += 1;
+            state.checkpoints_sent
+        });
+        let report = Report::Checkpoint {
+            number,
+            state: bytes,
+        };
+        self.send(live, report).await;
+        live.until(|state| state.has_stored(number).then_some(()))
+            .await;
+    }
+
     /// Waits until this end is durable or the attempt is stopped. Returns whether the work may be
     /// settled; if the attempt was stopped, it may not.
     pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
@@ -104,11 +123,12 @@ impl Reporter {
 
 /// The questions of an attempt that may have lost their answers when the board was loaded again.
 fn open_questions(state: State) -> impl Iterator<Item = Report> {
+    let number = state.checkpoints_sent;
+    let is_stored = state.has_stored(number);
     let checkpoint = state.checkpoint.map(|bytes| Report::Checkpoint {
-        number: state.checkpoints_sent,
+        number,
         state: bytes,
     });
-    let is_stored = state.checkpoints_stored >= state.checkpoints_sent;
     let turn = (state.is_prepared && !state.may_spawn).then_some(Report::Prepared);
     let end = match (state.ending, state.answered) {
         (Some(ending), _) => Some(Report::Ended(ending)),
@@ -117,4 +137,62 @@ fn open_questions(state: State) -> impl Iterator<Item = Report> {
     };
     let checkpoint = checkpoint.filter(|_| !is_stored);
     [checkpoint, turn, end].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use claudine_domain::id::{AttemptId, TaskId};
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::engine::Inbox;
+
+    #[tokio::test]
+    async fn a_call_that_stores_a_checkpoint_waits_for_its_own_checkpoint() {
+        let inbox = Inbox::new();
+        let reporter = Reporter::new(inbox.reports());
+        let attempt = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(attempt, Vec::new(), State::default());
+        let mut first = pin!(reporter.store_checkpoint(&live, b"one".to_vec()));
+        assert_eq!(first.as_mut().now_or_never(), None);
+        let mut second = pin!(reporter.store_checkpoint(&live, b"two".to_vec()));
+        assert_eq!(second.as_mut().now_or_never(), None);
+        // The engine says so twice, because its board was loaded again.
+        for _ in 0..2 {
+            live.change(|state| state.checkpoint_stored(1));
+        }
+        assert_eq!(first.now_or_never(), Some(()));
+        assert_eq!(second.as_mut().now_or_never(), None);
+        live.change(|state| state.checkpoint_stored(2));
+        assert_eq!(second.now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn a_checkpoint_is_reported_again_until_it_is_durable() {
+        let check = |stored: &[u64], is_reported: bool| {
+            let mut state = State {
+                checkpoint: Some(Arc::from(*b"two")),
+                checkpoints_sent: 2,
+                ..State::default()
+            };
+            for number in stored {
+                state.checkpoint_stored(*number);
+            }
+            let reported = open_questions(state).next();
+            let checkpoint = Report::Checkpoint {
+                number: 2,
+                state: Arc::from(*b"two"),
+            };
+            assert_eq!(reported, is_reported.then_some(checkpoint), "{stored:?}");
+        };
+        check(&[], true);
+        check(&[1, 1], true);
+        check(&[2], false);
+        check(&[2, 1], false);
+    }
 }

@@ -359,7 +359,7 @@ impl Attempts for Runner {
 
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64) {
         if let Some(live) = self.registry.get(attempt) {
-            live.change(|state| state.checkpoints_stored = state.checkpoints_stored.max(number));
+            live.change(|state| state.checkpoint_stored(number));
         }
     }
 

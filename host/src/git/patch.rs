@@ -89,7 +89,18 @@ mod tests {
 	attributesFile = ~/.attributes
 	whitespace = trailing-space,space-before-tab
 	pager = false
+[submodule \"lib\"]
+	ignore = all
 ";
+
+    const MODULES: &str = "[submodule \"lib\"]\n\tpath = lib\n\turl = ./lib\n";
+
+    /// Records in the index that the submodule is at the commit whose hash consists of this digit.
+    fn submodule(person: &Person, digit: char) {
+        let hash = digit.to_string().repeat(40);
+        let entry = format!("160000,{hash},lib");
+        person.git(&["update-index", "--add", "--cacheinfo", &entry]);
+    }
 
     #[tokio::test]
     async fn a_patch_applies_although_the_users_settings_change_the_format_of_diffs() {
@@ -102,7 +113,9 @@ mod tests {
         person.write("sub/lines", &lines);
         person.write("größe\n2", "old\n");
         person.write("binary", "\0\x01");
+        person.write(".gitmodules", MODULES);
         person.git(&["add", "-A"]);
+        submodule(&person, '1');
         person.git(&["commit", "-q", "-m", "first"]);
         let base = person.commit("HEAD").await;
         person.write("sub/lines", &lines.replace("20\n", "changed \n"));
@@ -110,6 +123,7 @@ mod tests {
         person.write("binary", "\0\x02");
         person.write("new", "no end of line");
         person.git(&["add", "-A"]);
+        submodule(&person, '2');
         person.git(&["commit", "-q", "-m", "second"]);
         let tip = person.commit("HEAD").await;
         let file = person.home().join("patch");

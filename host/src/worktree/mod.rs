@@ -114,3 +114,25 @@ impl Worktrees {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_forgotten_once_nobody_has_it_or_waits_for_it() {
+        let worktrees = Worktrees::new(Layout::new("/nowhere"));
+        let held = Path::new("/held");
+        let _turn = worktrees.turn(held).await;
+        for number in 0..100 {
+            drop(worktrees.turn(Path::new(&format!("/{number}"))).await);
+        }
+        let second = worktrees.turn(held).now_or_never();
+        assert!(second.is_none(), "two may change a repository at once");
+        let turns = lock(&worktrees.turns);
+        let known: Vec<&PathBuf> = turns.keys().collect();
+        assert_eq!(known, [held]);
+    }
+}

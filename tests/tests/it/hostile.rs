@@ -1,13 +1,58 @@
 //! Text that would control a terminal, in arguments, names of files and branches, and output of
-//! tasks: only `logs` prints it unchanged.
+//! tasks: only `logs`, and `run --wait` of a command, print output unchanged.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use claudine_tests::{TestHost, command::Ran};
+use serde_json::json;
+
+use crate::words::commands_of;
 
 /// Text that contains DEL and characters that clear a screen, set its title, change the reading
 /// direction, end a line, and begin a colour with the C1 form of an escape sequence.
 const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07b\u{202E}c\u{61C}d\u{2028}e\u{2066}f\u{9B}31m\u{7F}";
+
+/// Commands that are not run on hostile text, each with the reason.
+const EXEMPT: &[(&str, &str)] = &[
+    ("completions", "prints a fixed text"),
+    ("man", "prints fixed texts"),
+    ("mcp", "prints JSON for a client"),
+    (
+        "plugin build",
+        "takes minutes; its refusals are checked below",
+    ),
+    ("schema", "prints fixed texts"),
+    ("serve", "prints its log, which is checked as a file"),
+];
+
+/// The commands that were run on hostile text.
+struct Fed<'h> {
+    host: &'h TestHost,
+    lines: Vec<String>,
+}
+
+impl Fed<'_> {
+    /// Runs a command without and with `--json`.
+    #[track_caller]
+    fn feed(&mut self, command: &[&str]) {
+        self.feed_once(command);
+        self.feed_once(&[command, &["--json"]].concat());
+    }
+
+    #[track_caller]
+    fn feed_once(&mut self, command: &[&str]) {
+        is_harmless(&self.host.run(command));
+        self.lines.push(command.join(" "));
+    }
+
+    fn has(&self, command: &str) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| {
+            let rest = line.strip_prefix(command);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        })
+    }
+}
 
 /// Checks that neither output stream contains a character that controls a terminal.
 #[track_caller]
@@ -26,7 +71,7 @@ fn is_hostile(c: char) -> bool {
 }
 
 /// A repository whose directory, branch and file have hostile names.
-fn repository(host: &TestHost) -> std::path::PathBuf {
+fn repository(host: &TestHost) -> String {
     let dir = host.work().join(HOSTILE);
     fs::create_dir(&dir).unwrap();
     let branch = "turned\u{202E}\u{61C}\u{2066}";
@@ -40,15 +85,18 @@ fn repository(host: &TestHost) -> std::path::PathBuf {
         assert!(done.status.success(), "{done:?}");
     }
     fs::write(dir.join(HOSTILE), "").unwrap();
-    dir
+    dir.into_os_string().into_string().unwrap()
+}
+
+/// A script that prints hostile text and fails.
+fn script() -> String {
+    format!("# {HOSTILE}\nprintf '%s' '{HOSTILE}'; exit 3")
 }
 
 /// Two tasks with hostile text in their working directories and commands: one task fails, the other
 /// cannot be started.
-fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
-    let dir = dir.to_str().unwrap();
-    let script = format!("# {HOSTILE}\nprintf '%s' '{HOSTILE}'; exit 3");
-    let failed = host.text(["run", "-w", dir, "--script", &script]);
+fn tasks(host: &TestHost, dir: &str) -> [String; 2] {
+    let failed = host.text(["run", "-w", dir, "--script", &script()]);
     let absent = host.text(["run", "-w", dir, "--worktree", "--", HOSTILE]);
     for id in [&failed, &absent] {
         is_harmless(&host.run(["wait", id]));
@@ -58,9 +106,13 @@ fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
 
 #[test]
 fn only_logs_prints_text_that_controls_a_terminal() {
-    let host = TestHost::new();
+    let host = TestHost::builder().env("VISUAL", "true").build();
     let dir = repository(&host);
     let ids = tasks(&host, &dir);
+    let mut fed = Fed {
+        host: &host,
+        lines: Vec::new(),
+    };
     for id in &ids {
         let id = id.as_str();
         for command in [
@@ -73,30 +125,83 @@ fn only_logs_prints_text_that_controls_a_terminal() {
             &["graph", "--format", "mermaid", id],
             &["graph", "--format", "svg", id],
             &["events", id],
+            &["diff", id],
+            &["enter", id],
             &["worktree", "merge", id],
+            &["worktree", "resolve", id],
             &["cancel", id, "-m", HOSTILE],
-            &["logs", "--json", id],
         ] {
-            is_harmless(&host.run(command));
-            is_harmless(&host.run(command.iter().chain(&["--json"])));
+            fed.feed(command);
+        }
+        fed.feed_once(&["logs", "--json", id]);
+        for again in [
+            &["retry", id][..],
+            &["retry", "--json", id],
+            &["resume", "--context", HOSTILE, id],
+            &["resume", "--context", HOSTILE, "--json", id],
+        ] {
+            fed.feed_once(again);
+            fed.feed_once(&["wait", id]);
         }
     }
+    fed.feed(&["pause"]);
+    let paused = host.text(["run", "-w", &dir, "--", HOSTILE]);
     for command in [
-        &["list"][..],
+        &["hold", &paused][..],
+        &["release", "--json", &paused],
+        &["hold", "--json", &paused],
+        &["release", &paused],
+        &["cancel", &paused, "-m", HOSTILE],
+    ] {
+        fed.feed_once(command);
+    }
+    fed.feed(&["unpause"]);
+    // Without `--json`, `run --wait` prints the output of its command, as `logs` does.
+    fed.feed_once(&["run", "--wait", "-w", &dir, "--", HOSTILE]);
+    fed.feed_once(&["run", "--wait", "--json", "-w", &dir, "--script", &script()]);
+    let graph = json!([{"script": script(), "working_directory": dir}]);
+    fs::write(host.work().join("tasks"), graph.to_string()).unwrap();
+    let other = host.root().join("other");
+    for command in [
+        &["delegate", "--executor", "shell", "-w", &dir, HOSTILE][..],
+        &["submit", "tasks"],
+        &["submit", "--dry-run", "tasks"],
+        &["list"],
+        &["top", "--once"],
         &["events"],
+        &["cost"],
         &["capacity"],
+        &["slots"],
         &["doctor"],
+        &["group", "add", "g"],
+        &["group", "set", "g", "--limit", "1"],
+        &["group", "pause", "g"],
         &["group", "list"],
+        &["group", "unpause", "g"],
+        &["group", "rm", "g"],
         &["worktree", "list"],
         &["worktree", "clean", "--all"],
         &["plugin", "list"],
+        &["plugin", "inspect", "shell"],
         &["config", "show"],
+        &["config", "path"],
+        &["config", "set", "slots", "2"],
+        &["config", "edit"],
+        &["backup", "--force", "backup"],
+        &["restore", "backup", "--data-dir", other.to_str().unwrap()],
+        &["up"],
+        &["down"],
     ] {
-        is_harmless(&host.run(command));
-        is_harmless(&host.run(command.iter().chain(&["--json"])));
+        fed.feed(command);
     }
     let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
     assert!(!log.contains(|c| c != '\n' && is_hostile(c)), "{log:?}");
+    let mut missed = commands_of(&host);
+    missed.retain(|name| !fed.has(name) && !EXEMPT.iter().any(|(exempt, _)| exempt == name));
+    assert!(
+        missed.is_empty(),
+        "these commands are run on no hostile text: {missed:?}"
+    );
 }
 
 #[test]

@@ -21,6 +21,30 @@ fn verbs(host: &TestHost) -> Vec<String> {
     names
 }
 
+/// All commands that do something. A verb with subcommands, such as `group`, is not one of them,
+/// but `group add` is.
+pub(super) fn commands_of(host: &TestHost) -> Vec<String> {
+    let mut commands = Vec::new();
+    for verb in verbs(host) {
+        let help = host.text([verb.as_str(), "--help"]);
+        let inner = inner_commands(&help);
+        let inner = inner.filter(|name| *name != "help");
+        let count = commands.len();
+        commands.extend(inner.map(|name| format!("{verb} {name}")));
+        if commands.len() == count {
+            commands.push(verb);
+        }
+    }
+    commands
+}
+
+/// The subcommands that the help of a verb lists.
+fn inner_commands(help: &str) -> impl Iterator<Item = &str> {
+    let (_, inner) = help.split_once("Commands:\n").unwrap_or_default();
+    let lines = inner.lines().take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.split_whitespace().next())
+}
+
 #[test]
 fn every_command_has_a_help_text() {
     let host = TestHost::new();
@@ -102,11 +126,9 @@ fn commands_and_options_in_the_documentation_exist() {
             }
             let path = &words[..usize::from(!verb.starts_with('-'))];
             let mut known = help(path);
-            let inner = rest.first().filter(|word| {
-                let (_, inner) = known.split_once("Commands:\n").unwrap_or_default();
-                let mut lines = inner.lines().take_while(|line| !line.is_empty());
-                lines.any(|line| line.split_whitespace().next() == Some(**word))
-            });
+            let inner = rest
+                .first()
+                .filter(|word| inner_commands(&known).any(|name| name == **word));
             if let Some(inner) = inner {
                 known = help(&[*verb, *inner]);
             }

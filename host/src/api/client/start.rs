@@ -355,9 +355,12 @@ mod tests {
         }
     }
 
-    /// Listens as another user. The process has to be root, so that a new thread can change its own
-    /// user id; the other threads keep theirs.
+    /// Listens as another user. A new thread changes its user id; the other threads keep theirs.
     fn listen_as_nobody(socket: PathBuf) -> UnixListener {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test listens as another user: run it as root"
+        );
         let listening = std::thread::spawn(move || {
             let nobody = Uid::from_raw(NOBODY);
             set_thread_res_uid(nobody, nobody, nobody).unwrap();
@@ -368,9 +371,6 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_sent_to_a_listener_of_another_user() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("data");
         fs::create_dir(&root).unwrap();

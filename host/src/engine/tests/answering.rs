@@ -81,3 +81,26 @@ async fn a_full_disk_uses_the_ballast_before_anyone_gets_an_error() {
         "from here on new work is refused"
     );
 }
+
+/// The state is published after every round.
+#[tokio::test]
+async fn the_published_state_does_not_grow_with_the_queue() {
+    let fixture = one_running(1).await;
+    let published = || {
+        let snapshot = fixture.engine.snapshot();
+        let all_but_queued = Snapshot {
+            queued: 0,
+            ..Snapshot::clone(&snapshot)
+        };
+        (snapshot.queued, format!("{all_but_queued:?}"))
+    };
+    let (_, before) = published();
+    for number in 2..=200 {
+        let in_group = Request {
+            group: Some(format!("group-{number}")),
+            ..request()
+        };
+        fixture.submit_as(number, in_group).await.unwrap();
+    }
+    assert_eq!(published(), (199, before));
+}

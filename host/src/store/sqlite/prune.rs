@@ -113,3 +113,44 @@ fn forget_spent(transaction: &Transaction<'_>, before: Timestamp) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use crate::store::{
+        Old, Store,
+        samples::{at, batch},
+        sqlite::SqliteStore,
+    };
+
+    /// The search may have to read all tasks and events.
+    #[test]
+    fn the_search_for_old_rows_does_not_wait_for_the_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let epoch = store.lead().unwrap();
+        store.commit(epoch, &batch()).unwrap();
+        let before = at(1_000);
+        let old = Old {
+            finished_before: before,
+            keyed_before: before,
+        };
+        let (sender, answers) = mpsc::channel();
+        let answer = thread::scope(|scope| {
+            let writer = store.writer();
+            scope.spawn(|| {
+                let tasks = store.prunable(old, None, 10).unwrap();
+                let event = store.last_old_event(before, 10).unwrap();
+                sender.send((tasks, event)).unwrap();
+            });
+            let answer = answers.recv_timeout(Duration::from_secs(30));
+            drop(writer);
+            answer
+        });
+        let (tasks, event) = answer.unwrap();
+        assert!(!tasks.is_empty() && event.is_some());
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::supervise::frame::{self, Incoming};
+use crate::supervise::process::journal;
 use crate::supervise::protocol::{Hello, Message, PROTOCOL};
 use crate::supervise::sys::files::SocketPath;
 
@@ -252,6 +253,38 @@ async fn messages_that_arrive_together_with_the_handshake_are_handled() {
     assert_eq!((exit.status, ended), (Status::Code(7), true));
     host.close().await;
     impostor.heard();
+}
+
+/// The impostor frees its lock once the host has disconnected. So a host that contacted it again
+/// would find it dead, and would no longer count it as silent.
+#[tokio::test]
+async fn a_supervisor_of_a_newer_protocol_keeps_its_attempts_and_other_work_runs() {
+    let lab = Lab::new().await;
+    let dir = lab.leave().await;
+    let impostor = Impostor::of_protocol(PROTOCOL + 1, dir.path(), Vec::new());
+    let child = ChildId::new(key("old.1"), 0);
+    let note = json!({"attempt": {"attempt": child.attempt(), "children": [{"child": child, "state": {"running": {"pid": 1, "start_time": 1}}}],
+        "stopping": null, "finished": false, "ended": null, "held": null}});
+    let notes = dir.path().join("supervisors/1").join(journal::FILE);
+    std::fs::write(notes, format!("{note}\n")).unwrap();
+
+    let host = Host::open(dir.path(), 2).await;
+    let mut lab = Lab { dir, host };
+    assert_eq!(impostor.heard(), 1, "only the hello was sent");
+    let [found] = &lab.host.found[..] else {
+        panic!("{:?}", lab.host.found)
+    };
+    assert_eq!(found.attempt, *child.attempt());
+    let (exit, _) = lab.run(lab.command("new.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+
+    lab.host.supervisors.flush().await;
+    let silent = lab.host.supervisors.silent();
+    let speaks = format!("speaks protocol {}", PROTOCOL + 1);
+    assert!(
+        silent.len() == 1 && silent[0].contains(&speaks),
+        "{silent:?}"
+    );
 }
 
 #[tokio::test]

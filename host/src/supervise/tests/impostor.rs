@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::process;
 use crate::supervise::frame::{self, Incoming};
+use crate::supervise::protocol::PROTOCOL;
 
 pub(super) struct Impostor(JoinHandle<usize>);
 
@@ -18,6 +19,11 @@ impl Impostor {
     /// Welcomes the host as the first release of this protocol version did, and sends `words`
     /// together with the welcome. After that it only reads.
     pub(super) fn begin(data_dir: &Path, words: Vec<Value>) -> Self {
+        Self::of_protocol(PROTOCOL, data_dir, words)
+    }
+
+    /// Like [`Impostor::begin`], with a welcome that names this version of the protocol.
+    pub(super) fn of_protocol(protocol: u32, data_dir: &Path, words: Vec<Value>) -> Self {
         let dir = data_dir.join("supervisors/1");
         std::fs::create_dir_all(&dir).unwrap();
         let lock = std::fs::File::create(dir.join(process::LOCK_FILE)).unwrap();
@@ -25,7 +31,8 @@ impl Impostor {
         let listener = UnixListener::bind(dir.join(process::SOCKET_FILE)).unwrap();
         let identity =
             json!({"pid": std::process::id(), "start_time": 1, "boot_id": "b", "build": "older"});
-        let welcome = json!({"welcome": {"protocol": 1, "identity": identity, "received": 0}});
+        let welcome =
+            json!({"welcome": {"protocol": protocol, "identity": identity, "received": 0}});
         let mut bytes = Vec::new();
         for word in std::iter::once(&welcome).chain(&words) {
             frame::encode(word, &mut bytes).unwrap();

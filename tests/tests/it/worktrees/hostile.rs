@@ -219,6 +219,29 @@ fn hooks_run_only_for_a_push() {
 }
 
 #[test]
+fn refused_commit_names_the_worktree_that_has_the_work() {
+    let repository = Repository::new();
+    repository.write(".gitattributes", "new filter=no\n");
+    repository.commit("attributes");
+    repository.git(&["config", "filter.no.clean", "false"]);
+    repository.git(&["config", "filter.no.required", "true"]);
+    let task = repository.done(&["--merge", "auto", "--branch", "work"], "echo two > new");
+    let detail = merged(&task, "failed", "refused");
+    let worktree = repository.worktree(&task);
+    let place = format!(
+        "; the work is in the worktree {} (branch `work`)",
+        worktree.display()
+    );
+    assert!(
+        detail.starts_with("`git add` failed: ") && detail.ends_with(&place),
+        "{detail}"
+    );
+    assert_eq!(fs::read(worktree.join("new")).unwrap(), b"two\n");
+    let commits = repository.git(&["rev-list", "--count", "main..work"]);
+    assert_eq!(commits, "0");
+}
+
+#[test]
 fn environment_of_a_task_affects_only_the_author_of_the_hosts_commits() {
     let bin = programs(&["git", "sh"]);
     let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
