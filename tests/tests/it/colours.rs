@@ -80,7 +80,8 @@ fn texts_are_wrapped_to_the_variable_columns() {
         &["run", "--worktree", "--", "true"],
     ] {
         let shown = host.run(command);
-        for line in (shown.text() + &shown.complaint()).lines() {
+        let text = format!("{}\n{}", shown.text(), shown.complaint());
+        for line in text.lines() {
             // A path that is longer than a line stands alone.
             let is_path = line.split_whitespace().count() == 1;
             assert!(line.chars().count() <= 80 || is_path, "{shown}");

@@ -28,7 +28,7 @@ use crate::app::{CapacityView, ClassView, RefusalView};
 #[command(after_help = "\
 Examples:
   claudine capacity
-  claudine capacity --json | jq '.classes[] | {executor, labels, p95: .memory_bytes.p95}'
+  claudine capacity --json | jq '.classes[] | [.executor, .memory_bytes.p95]'
   claudine capacity --forget shell")]
 pub(super) struct Capacity {
     /// Discard the measurements of this executor, then show the capacity.

@@ -37,7 +37,7 @@ const END_LINES: u64 = 20;
 /// Limit of the lines that are read in addition because they may belong to the result.
 const LONGEST_RESULT_LINES: usize = 500;
 
-/// Show the state, request, attempts and result of a task.
+/// Show a task's state, request, attempts and result.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "show",

@@ -72,7 +72,8 @@ Examples:
 A pipeline:
   - {name: test,   argv: [cargo, test]}
   - {name: build,  argv: [cargo, build, --release], dependencies: [test]}
-  - {name: notify, script: 'echo done | mail me', dependencies: [{task: build, condition: any}]}")]
+  - {name: notify, script: 'echo done | mail me',
+     dependencies: [{task: build, condition: any}]}")]
 pub(super) struct Submit {
     /// File, or `-` for standard input.
     #[arg(value_name = "FILE", required_unless_present = "example")]
