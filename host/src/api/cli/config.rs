@@ -195,7 +195,7 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
         let others = others.join(", ");
         output::say(&format!(
             "note: the running host has other values ({others}); \
-             `claudine down && claudine up` restarts it, running tasks go on"
+             `claudine down && claudine up` restarts it, running tasks continue"
         ));
     }
     Ok(())
@@ -322,7 +322,7 @@ fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> 
     if restart {
         output::say(
             "note: the running host keeps the settings that it was started with; \
-             `claudine down && claudine up` restarts it, running tasks go on",
+             `claudine down && claudine up` restarts it, running tasks continue",
         );
     }
     Ok(())

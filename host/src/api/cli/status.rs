@@ -334,7 +334,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     let place = match path {
         Some(path) => path.as_str(),
         None if task.attempts.is_empty() => "not created yet",
-        None => "no longer there",
+        None => "removed",
     };
     Some(format!(
         "{place} (branch {branch} from {base}, merge {})",
