@@ -12,7 +12,7 @@ use crate::{
     sources::{self, Source},
 };
 
-const PLACES: &[&str] = &["host/", "plugins/"];
+const PLACES: &[&str] = &["host/src/", "host/domain/src/", "plugins/"];
 
 /// First words of literals that only the database reads.
 const SQL: &[&str] = &[
