@@ -38,7 +38,7 @@ fn messages_are_as_recorded() {
 /// The texts for people in a source, in their order.
 fn messages(source: &Source) -> Vec<String> {
     let attributes = attributes(&source.code);
-    let is_in_attribute = |at| attributes.iter().any(|range| range.contains(&at));
+    let is_in_attribute = |at: usize| attributes.iter().any(|range| range.contains(&at));
     strings(&source.text)
         .filter(|(at, text)| !source.is_test(*at) && !is_in_attribute(*at) && is_prose(text))
         .map(|(_, text)| text)

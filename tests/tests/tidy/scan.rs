@@ -1,8 +1,8 @@
 //! Separates code from comments and literals in Rust sources: a scanner, not a parser, which is
 //! enough for rules about names.
 
-/// The source with every comment, string and character literal replaced by blanks; lines and
-/// columns keep their positions.
+/// The source with every comment, string and character literal replaced by blanks; everything else
+/// keeps its offset.
 pub(crate) fn code_only(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut code = String::with_capacity(source.len());
@@ -10,11 +10,8 @@ pub(crate) fn code_only(source: &str) -> String {
     while at < bytes.len() {
         let end = literal_end(bytes, at);
         if end > at {
-            code.extend(
-                source[at..end]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            let blank = |byte: u8| if byte == b'\n' { '\n' } else { ' ' };
+            code.extend(source[at..end].bytes().map(blank));
             at = end;
         } else {
             let c = source[at..].chars().next().unwrap();
@@ -185,6 +182,7 @@ fn comments_and_literals_are_replaced_by_blanks() {
         "match c {      =>    ,      => x::<'a>() }",
     );
     check("for r in b {}", "for r in b {}");
+    check("f(\"ä\") // ö\nü", "f(    )      \nü");
 }
 
 #[test]
