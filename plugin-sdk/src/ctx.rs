@@ -28,7 +28,7 @@ impl Ctx {
         progress::emit("alive", "{}");
     }
 
-    /// Reports that the service behind the task's account answered, so no usage limit is in force.
+    /// Reports that the service behind the task's account answered, so no usage limit applies.
     /// Other tasks of the account that wait for this result may start.
     pub fn account_works(self) {
         progress::emit("account_works", "{}");

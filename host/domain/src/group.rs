@@ -17,7 +17,7 @@ pub struct Group {
     /// Maximum number of the group's tasks that run at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Whether no task of the group is started. Running tasks go on.
+    /// Whether no task of the group is started. Running tasks continue.
     #[serde(default)]
     pub paused: bool,
 }

@@ -9,7 +9,7 @@ use crate::{capacity::Slots, principal::Principal, time::Timestamp};
 /// Settings of the whole queue.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
-    /// The pause, if the queue is paused: nothing is started, and running tasks go on.
+    /// The pause, if the queue is paused: nothing is started, and running tasks continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     /// Number of slots, in place of the configured one.

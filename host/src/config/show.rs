@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::units::{dollars, duration_word, size_word};
 
+/// Width up to which a list is written on one line.
+const COLUMNS: usize = 80;
+
 /// Origin of a value that is not the default.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
@@ -41,10 +44,14 @@ pub(crate) struct Shown {
 impl Shown {
     /// The value in the form in which it is written in the file.
     pub(crate) fn written(&self) -> Option<String> {
-        let value = self.value.as_ref()?;
-        let value = toml::Value::try_from(value).ok()?;
-        Some(value.to_string())
+        written(self.value.as_ref()?)
     }
+}
+
+/// A value in the syntax of the file.
+fn written(value: &serde_json::Value) -> Option<String> {
+    let value = toml::Value::try_from(value).ok()?;
+    Some(value.to_string())
 }
 
 /// Names of the settings in a file. A name in a table is preceded by the table's name.
@@ -177,7 +184,18 @@ impl fmt::Display for Settings {
                 Some(_) => shown.origin.as_str(),
                 None => "not set",
             };
-            writeln!(f, "{line:<32}  # {origin}")?;
+            let with_origin = |line: &str| format!("{line:<32}  # {origin}");
+            let line = with_origin(&line);
+            match &shown.value {
+                Some(serde_json::Value::Array(items)) if line.chars().count() > COLUMNS => {
+                    writeln!(f, "{}", with_origin(&format!("{name} = [")))?;
+                    for item in items.iter().filter_map(written) {
+                        writeln!(f, "    {item},")?;
+                    }
+                    writeln!(f, "]")?;
+                }
+                _ => writeln!(f, "{line}")?,
+            }
         }
         Ok(())
     }
@@ -219,6 +237,8 @@ mod tests {
         let settings = load(&file);
         let shown = settings.to_string().replace(file.to_str().unwrap(), "FILE");
         insta::assert_snapshot!("shown", shown);
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(COLUMNS), "{shown}");
         let again = dir.path().join("again.toml");
         std::fs::write(&again, settings.to_string()).unwrap();
         let again = load(&again);

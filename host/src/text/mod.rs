@@ -18,7 +18,7 @@ mod span;
 pub(crate) use self::{
     ascii::ascii,
     chain::chain,
-    fit::{bytes_within, columns, fit, wrapped},
+    fit::{bytes_within, columns, fit, wrapped, wrapped_whole},
     harmless::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },

@@ -165,7 +165,7 @@ impl Work {
             Merged::Conflict(files) => {
                 let (task, typed) = (self.task, self.git.typed(branch).await?);
                 let detail = format!(
-                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task}` then ends the task",
+                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task:#}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task:#}` then ends the task",
                     shortened(&files)
                 );
                 Ok(Err((files, detail)))

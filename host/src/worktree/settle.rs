@@ -489,7 +489,7 @@ impl Work {
         let conflicts = self.git.conflicting_files().await?;
         if !conflicts.is_empty() {
             let detail = format!(
-                "conflicts in the worktree {place} are not resolved: {}; `claudine worktree resolve {}` opens the merge there",
+                "conflicts in the worktree {place} are not resolved: {}; `claudine worktree resolve {:#}` opens the merge there",
                 shortened(&conflicts),
                 self.task
             );

@@ -124,7 +124,7 @@ fn date(time: &str, format: &str) -> String {
 }
 
 #[test]
-fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_go_on() {
+fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_continue() {
     let reset: u64 = date("+3 days", "+%s").parse().unwrap();
     let script = Script::always(Answer::usage_limit(reset));
     let world = World::with(script, Login::Subscription, |host| host);

@@ -79,7 +79,7 @@ fn number_of_slots_can_be_changed_while_tasks_run() {
     assert_eq!(host.text(["slots", "2"]), "2");
     host.live(&second);
     assert_eq!(host.status(&third)["state"], "ready");
-    // Running tasks go on even if they exceed the new number.
+    // Running tasks continue even if they exceed the new number.
     assert_eq!(host.text(["slots", "1"]), "1");
     host.run(["cancel", &first]).check();
     host.finished(&first);

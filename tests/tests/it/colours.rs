@@ -54,10 +54,37 @@ fn tables_are_no_wider_than_the_variable_columns() {
         &["worktree", "list"],
         &["group", "list"],
         &["top"],
+        &["cost"],
+        &["cost", "--by", "executor"],
     ] {
         let shown = host.run(command).ok();
         let text = shown.text();
         let widest = text.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(60), "{command:?}\n{text}");
+    }
+}
+
+#[test]
+fn texts_are_wrapped_to_the_variable_columns() {
+    let host = TestHost::builder().env("COLUMNS", "80").build();
+    let name = format!("a-long-name-{}", "x".repeat(40));
+    let id = host.text(["run", "--name", &name, "--script", "echo a; exit 3"]);
+    host.finished(&id);
+    for command in [
+        &["why", &name][..],
+        &["checkpoint", &name],
+        &["doctor"],
+        &["plugin", "inspect", "claude"],
+        &["mcp", "test"],
+        // Refused with a hint, because the directory is in no repository.
+        &["run", "--worktree", "--", "true"],
+    ] {
+        let shown = host.run(command);
+        let text = format!("{}\n{}", shown.text(), shown.complaint());
+        for line in text.lines() {
+            // A path that is longer than a line stands alone.
+            let is_path = line.split_whitespace().count() == 1;
+            assert!(line.chars().count() <= 80 || is_path, "{shown}");
+        }
     }
 }

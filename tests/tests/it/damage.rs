@@ -59,7 +59,7 @@ fn data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
-/// The dependants of the unreadable task wait, all other tasks go on, and the host reports the
+/// The dependants of the unreadable task wait, all other tasks continue, and the host reports the
 /// unreadable task.
 #[test]
 fn unreadable_task_holds_up_only_its_dependants() {

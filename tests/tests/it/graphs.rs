@@ -149,7 +149,7 @@ fn dependencies_can_be_given_to_delegate_and_run() {
 }
 
 #[test]
-fn waiting_tasks_go_on_after_a_kill_of_the_host() {
+fn waiting_tasks_continue_after_a_kill_of_the_host() {
     let host = TestHost::new();
     let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.1; done'}\n");
     for number in 1..20 {

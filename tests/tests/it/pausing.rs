@@ -31,7 +31,7 @@ fn pause_survives_a_restart_and_is_shown_by_list_status_why_and_capacity() {
         assert_eq!(host.json(["why", &waits])["brief"], "queue paused");
     };
     shown(&host);
-    // Running tasks go on.
+    // Running tasks continue.
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&running)["outcome"], "succeeded");
     host.kill_host();

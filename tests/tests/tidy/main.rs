@@ -16,6 +16,7 @@ mod architecture;
 mod circles;
 mod habits;
 mod layers;
+mod messages;
 mod rules;
 mod scan;
 mod sources;

@@ -1,8 +1,8 @@
 //! Separates code from comments and literals in Rust sources: a scanner, not a parser, which is
 //! enough for rules about names.
 
-/// The source with every comment, string and character literal replaced by blanks; lines and
-/// columns keep their positions.
+/// The source with every comment, string and character literal replaced by blanks; everything else
+/// keeps its offset.
 pub(crate) fn code_only(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut code = String::with_capacity(source.len());
@@ -10,11 +10,8 @@ pub(crate) fn code_only(source: &str) -> String {
     while at < bytes.len() {
         let end = literal_end(bytes, at);
         if end > at {
-            code.extend(
-                source[at..end]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            let blank = |byte: u8| if byte == b'\n' { '\n' } else { ' ' };
+            code.extend(source[at..end].bytes().map(blank));
             at = end;
         } else {
             let c = source[at..].chars().next().unwrap();
@@ -23,6 +20,36 @@ pub(crate) fn code_only(source: &str) -> String {
         }
     }
     code
+}
+
+/// String literals of a source as they are written, each with its offset. Lines that a backslash
+/// continues are joined.
+pub(crate) fn strings(source: &str) -> impl Iterator<Item = (usize, String)> {
+    let bytes = source.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let start = at;
+            at = literal_end(bytes, start).max(start + 1);
+            if let Some(text) = source.get(start..at).and_then(string) {
+                return Some((start, text));
+            }
+        }
+        None
+    })
+}
+
+/// The text of a string literal; `None` if it is another literal.
+fn string(literal: &str) -> Option<String> {
+    let raw = literal.strip_prefix('r');
+    let quoted = raw.unwrap_or(literal).trim_matches('#');
+    let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if raw.is_some() {
+        return Some(text.to_owned());
+    }
+    let mut lines = text.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    Some(lines.fold(first, |text, line| text + line.trim_start()))
 }
 
 /// End of the comment or literal that begins at `at`, or `at` itself if neither begins there.
@@ -155,4 +182,17 @@ fn comments_and_literals_are_replaced_by_blanks() {
         "match c {      =>    ,      => x::<'a>() }",
     );
     check("for r in b {}", "for r in b {}");
+    check("f(\"ä\") // ö\nü", "f(    )      \nü");
+}
+
+#[test]
+fn strings_are_found_with_their_continued_lines_joined() {
+    let check = |source: &str, expected: &[(usize, &str)]| {
+        let found: Vec<(usize, String)> = strings(source).collect();
+        let found: Vec<(usize, &str)> = found.iter().map(|(at, it)| (*at, it.as_str())).collect();
+        assert_eq!(found, expected, "{source}");
+    };
+    check(r#"f("a b", 'c', b"d") // "e""#, &[(2, "a b")]);
+    check(r##"ä(r#"a "b" c"#, "")"##, &[(3, r#"a "b" c"#), (17, "")]);
+    check("\"a \\\n      b\\n\nc\"", &[(0, "a b\\n\nc")]);
 }

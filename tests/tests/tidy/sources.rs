@@ -170,7 +170,7 @@ fn test_files(sources: &[Source]) -> BTreeSet<String> {
             let rest = source.code[at + mark.len()..].trim_start();
             let Some((_, rest)) = rest
                 .split_once("mod ")
-                .filter(|(before, _)| before.is_empty() || *before == "pub(crate) ")
+                .filter(|(before, _)| matches!(*before, "" | "pub(crate) " | "pub(super) "))
             else {
                 continue;
             };

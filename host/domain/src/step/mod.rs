@@ -237,7 +237,7 @@ pub enum Report {
     Branch(Box<str>),
     /// The attempt's current activity, for display. Each report replaces the last.
     Doing(String),
-    /// The account's service answered, so no usage limit is in force.
+    /// The account's service answered, so no usage limit applies.
     AccountWorks,
     Progress {
         kind: String,

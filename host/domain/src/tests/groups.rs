@@ -57,7 +57,7 @@ fn no_more_tasks_of_a_group_run_than_its_limit() {
 }
 
 #[test]
-fn paused_group_starts_nothing_and_running_tasks_go_on() {
+fn paused_group_starts_nothing_and_running_tasks_continue() {
     let mut desk = Desk::new(8);
     let running = desk.in_group("g");
     desk.turn();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn paused_queue_starts_nothing_and_running_tasks_go_on() {
+fn paused_queue_starts_nothing_and_running_tasks_continue() {
     let mut desk = Desk::new(1);
     let [running, ready] = [(); 2].map(|()| desk.submit(|_| {}));
     desk.turn();

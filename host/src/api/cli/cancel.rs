@@ -10,7 +10,7 @@ use crate::{
     text::short_id,
 };
 
-/// Cancel tasks and the tasks submitted from within them.
+/// Cancel tasks and the tasks they submitted.
 ///
 /// Returns at once. A running task is terminated, and killed if it does not react; `claudine wait`
 /// returns when all of its processes are gone. For a finished task, the unfinished tasks that it

@@ -13,13 +13,10 @@ use super::{
     output,
     session::Session,
     table::{Cell, Column, Goes, Table},
-    terminal::{Colour, Look, Painted, harmless},
+    terminal::{Colour, Look, Painted},
     text,
 };
-use crate::{
-    app::{CapacityView, ClassView, RefusalView},
-    text::wrapped,
-};
+use crate::app::{CapacityView, ClassView, RefusalView};
 
 /// Show free capacity, measured usage, and what limits concurrency.
 ///
@@ -31,7 +28,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   claudine capacity
-  claudine capacity --json | jq '.classes[] | {executor, labels, p95: .memory_bytes.p95}'
+  claudine capacity --json | jq '.classes[] | [.executor, .memory_bytes.p95]'
   claudine capacity --forget shell")]
 pub(super) struct Capacity {
     /// Discard the measurements of this executor, then show the capacity.
@@ -75,10 +72,7 @@ fn shown(view: &CapacityView, look: Look, now: Timestamp) -> Painted {
     let refusals = view.refusals.iter();
     section("HELD BACK", refusals.map(|it| refusal(it, now)).collect());
     let advice = view.advice.iter();
-    section(
-        "ADVICE",
-        advice.map(|it| format!("  {}", harmless(it))).collect(),
-    );
+    section("ADVICE", advice.map(|it| format!("  {it}")).collect());
     shown
 }
 
@@ -87,11 +81,7 @@ const INDENT: usize = 8;
 
 fn add_lines(shown: &mut Painted, lines: Vec<String>, look: Look) {
     for line in lines {
-        match look.columns {
-            Some(columns) => shown.push(&wrapped(&line, columns, INDENT)),
-            None => shown.push(line.trim_end()),
-        }
-        shown.push("\n");
+        look.prose(shown, &line, INDENT);
     }
 }
 
@@ -198,7 +188,7 @@ fn refusal(refusal: &RefusalView, now: Timestamp) -> String {
     } else {
         format!("until {} ago", text::ago(&refusal.last, now))
     };
-    harmless(&format!("  {class}, {when}: {}", refusal.reason))
+    format!("  {class}, {when}: {}", refusal.reason)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const NAME: &str = "claudine";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  claudine completions bash > ~/.local/share/bash-completion/completions/claudine
+  source <(claudine completions bash)       # in ~/.bashrc
   claudine completions zsh > ~/.zfunc/_claudine
   claudine completions fish > ~/.config/fish/completions/claudine.fish
   claudine completions nushell > ~/.config/nushell/autoload/claudine.nu")]

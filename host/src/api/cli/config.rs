@@ -40,13 +40,14 @@ Examples:
 
 Environment:
   CLAUDINE_SLOTS              limit of concurrent tasks: `auto` or a number
-  CLAUDINE_KEEP               retention of finished tasks, such as `36h` or `30d`
-  CLAUDINE_PREPARE_TIMEOUT    time limit of setup, mostly of worktrees [default: 30m]
+  CLAUDINE_KEEP               retention of finished tasks, such as `30d`
+  CLAUDINE_PREPARE_TIMEOUT    time limit of setup (worktrees) [default: 30m]
   CLAUDINE_SETTLE_TIMEOUT     time limit of merging and pushing [default: 30m]
-  CLAUDINE_TASK_TIMEOUT       default time limit of tasks, such as `1h30m`; a plain number is
-                              milliseconds
+  CLAUDINE_TASK_TIMEOUT       default time limit of tasks, such as `1h30m`;
+                              a plain number is milliseconds
   CLAUDINE_MAX_OUTPUT_BUFFER  output limit of a task, such as `10M`
-  CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent above which few tasks start
+  CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent above which
+                              few tasks start
   CLAUDINE_MEMORY_RESERVE     with `auto`: reserved memory, such as `1G`
   CLAUDINE_DISK_RESERVE       reserved disk space, such as `1G`
   CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace
@@ -194,7 +195,7 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
         let others = others.join(", ");
         output::say(&format!(
             "note: the running host has other values ({others}); \
-             `claudine down && claudine up` restarts it, running tasks go on"
+             `claudine down && claudine up` restarts it, running tasks continue"
         ));
     }
     Ok(())
@@ -321,7 +322,7 @@ fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> 
     if restart {
         output::say(
             "note: the running host keeps the settings that it was started with; \
-             `claudine down && claudine up` restarts it, running tasks go on",
+             `claudine down && claudine up` restarts it, running tasks continue",
         );
     }
     Ok(())

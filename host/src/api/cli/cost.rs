@@ -114,6 +114,7 @@ fn foot(view: &CostView, now: Timestamp) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::api::cli::terminal::in_each_look;
 
     fn view(by: &str, groups: serde_json::Value) -> CostView {
         serde_json::from_value(serde_json::json!({
@@ -163,5 +164,15 @@ mod tests {
         let one = serde_json::json!([{"key": "\u{1b}[2Jx".repeat(90), "tasks": 3, "attempts": 4, "cost_usd": 7.25}]);
         assert_eq!(count(one), 2);
         assert_eq!(count(serde_json::json!([])), 2);
+    }
+
+    #[test]
+    fn costs_fit_the_width_of_the_terminal() {
+        let groups = serde_json::json!([
+            {"key": "team=shop", "tasks": 2, "attempts": 3, "cost_usd": 6.25},
+            {"key": format!("kind={}", "review-of-everything ".repeat(4)), "tasks": 1, "attempts": 1, "cost_usd": 1.0},
+        ]);
+        let view = view("label", groups);
+        insta::assert_snapshot!("cost", in_each_look(|look| shown(&view, look)));
     }
 }

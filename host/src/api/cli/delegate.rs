@@ -25,7 +25,7 @@ const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 #[command(options_first(&["wait", "name", "depends-on", "worktree", "allowed-tools", "model"]))]
 #[command(after_long_help = "\
 Examples:
-  claudine delegate --allowed-tools 'Bash(cargo test:*),Edit' 'Make the tests pass'
+  claudine delegate --allowed-tools 'Bash(make:*),Edit' 'Make the tests pass'
   claudine delegate --wait 'Review the last commit' > review.md
   git diff | claudine delegate -
   claudine delegate --executor shell 'make -j2 && make install'")]

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
-use claudine_domain::capacity::Limits;
+use claudine_domain::{capacity::Limits, time::Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::{
     failure::Failure,
     output,
     session::Session,
-    terminal::{Colour, Look, Painted, harmless},
+    terminal::{Colour, Look, Painted},
     text, times,
 };
 use crate::{
@@ -156,25 +156,32 @@ fn show(session: &Session, findings: &[Finding]) -> Result<(), Failure> {
     if session.json {
         return output::json(&findings);
     }
-    let look = Look::of_stdout();
+    output::painted(&shown(findings, Look::of_stdout(), times::now()))
+}
+
+/// Column in which the texts of the findings begin.
+const INDENT: usize = 25;
+
+/// The findings, each with its hint on the next line.
+fn shown(findings: &[Finding], look: Look, now: Timestamp) -> Painted {
+    let mut shown = Painted::default();
     for finding in findings {
         let colour = match finding.verdict {
             Verdict::Ok => Colour::Green,
             Verdict::Warn => Colour::Yellow,
             Verdict::Fail => Colour::Red,
         };
-        let mut line = Painted::default();
-        look.paint(&mut line, colour, &format!("{:<4}", finding.verdict));
+        let verdict = format!("{:<4}", finding.verdict);
+        look.paint(&mut shown, colour, &verdict);
         let Finding { what, found, .. } = finding;
-        let found = times::in_text(found, times::now());
-        line.push(&harmless(&format!("  {what:<18} {found}")));
-        line.push("\n");
-        output::painted(&line)?;
+        let found = times::in_text(found, now);
+        let text = format!("  {what:<18} {found}");
+        look.prose_after(verdict.len(), &mut shown, &text, INDENT);
         if let Some(hint) = &finding.hint {
-            output::line(&format!("{:25}{hint}", ""))?;
+            look.prose(&mut shown, &format!("{:INDENT$}{hint}", ""), INDENT);
         }
     }
-    Ok(())
+    shown
 }
 
 fn failed(what: &str, error: ClientError) -> Finding {
@@ -353,6 +360,7 @@ fn of_plugin(plugin: &PluginView) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::cli::terminal::in_each_look;
 
     fn host() -> HostInfo {
         HostInfo {
@@ -377,6 +385,25 @@ mod tests {
             faults: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn findings_fit_the_width_of_the_terminal() {
+        let host = HostInfo {
+            url: "unix:/home/dana/.local/state/claudine/host.sock".to_owned(),
+            supervisors: vec![7, 8],
+            suspended_supervisors: vec![8],
+            commands_over_mcp: true,
+            ..host()
+        };
+        let mut findings = of_host(&host, true);
+        findings.push(free_space(Path::new("/data"), 1 << 20, 1 << 30));
+        let missing =
+            "`claude` was not found; install it with `npm install -g @anthropic-ai/claude-code`";
+        findings.push(Finding::new(Verdict::Warn, "plugin claude", missing));
+        let version = env!("CARGO_PKG_VERSION");
+        let drawn = in_each_look(|look| shown(&findings, look, Timestamp(1_795_359_153_042)));
+        insta::assert_snapshot!("findings", drawn.replace(version, "VERSION"));
     }
 
     #[test]

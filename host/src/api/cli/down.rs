@@ -59,7 +59,7 @@ const LOOK_TICKS: u64 = 5;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  claudine down && claudine up     # upgrade the host; running tasks are not disturbed
+  claudine down && claudine up     # upgrade the host; running tasks continue
   claudine down --drain            # before a shutdown of the machine
   claudine up                      # lift an unfinished drain")]
 pub(super) struct Down {

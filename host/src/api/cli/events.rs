@@ -131,6 +131,7 @@ fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::api::cli::terminal::{Painted, in_each_look};
 
     #[test]
     fn since_takes_an_event_number_or_a_time() {
@@ -172,5 +173,58 @@ mod tests {
             "14:51:33  abcdef  night\\u{1b}[2Jly  attempt 1 failed: exite…\n"
         );
         assert_eq!(event.fact["kind"], "attempt_ended");
+    }
+
+    #[test]
+    fn events_fit_the_width_of_the_terminal() {
+        let event = |at: &str, name: Option<&str>, words: &str, outcome: Option<&str>| {
+            let mut event = serde_json::json!({
+                "sequence": 7, "at": at, "task": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": name,
+                "words": words, "kind": "done",
+            });
+            if let Some(outcome) = outcome {
+                event["outcome"] = outcome.into();
+            }
+            serde_json::from_value::<EventView>(event).unwrap()
+        };
+        let refused =
+            "attempt 1: Bash: cargo test --workspace --all-features -- --nocapture | tee log";
+        let events = [
+            event(
+                "2026-11-21T23:51:33.042Z",
+                Some("nightly-build-of-everything"),
+                "submitted",
+                None,
+            ),
+            event("2026-11-22T14:51:33.042Z", None, refused, None),
+            event(
+                "2026-11-22T14:51:34.042Z",
+                None,
+                "done: failed: exited with code 3",
+                Some("failed"),
+            ),
+            event(
+                "2026-11-22T14:51:35.042Z",
+                Some("漢字"),
+                "done: cancelled",
+                Some("cancelled"),
+            ),
+            event(
+                "2026-11-22T14:51:36.042Z",
+                Some("fix"),
+                "done: succeeded",
+                Some("succeeded"),
+            ),
+        ];
+        let drawn = in_each_look(|look| {
+            let mut layout = Table::new(&COLUMNS).layout(look);
+            let mut shown = Painted::default();
+            for event in &events {
+                let cells = cells(event, Timestamp(1_795_359_153_042));
+                shown.append(&layout.next_line(&cells));
+            }
+            shown
+        });
+        insta::assert_snapshot!("events", drawn);
     }
 }

@@ -201,16 +201,34 @@ mod tests {
 
     #[test]
     fn short_help_fits_on_a_screen() {
-        let mut program = Cli::command().term_width(100);
-        program.build();
-        for_each(
-            &mut program,
-            "claudine",
-            &mut |command: &mut Command, path: &str| {
-                let help = command.render_help().to_string();
-                assert!(help.lines().count() <= 40, "{path} -h:\n{help}");
-            },
-        );
+        for width in [80, 100] {
+            let mut program = Cli::command().term_width(width);
+            program.build();
+            for_each(
+                &mut program,
+                "claudine",
+                &mut |command: &mut Command, path: &str| {
+                    let help = command.render_help().to_string();
+                    assert!(help.lines().count() <= 40, "{path} -h:\n{help}");
+                },
+            );
+        }
+    }
+
+    /// A longer line would be wrapped, but an example is to be copied, and a table is to be read.
+    #[test]
+    fn examples_and_tables_fit_on_a_screen_as_they_are_written() {
+        let mut check = |command: &mut Command, path: &str| {
+            let texts = [command.get_after_help(), command.get_after_long_help()];
+            for text in texts.into_iter().flatten().map(ToString::to_string) {
+                for line in text.lines() {
+                    assert!(line.chars().count() <= 80, "{path}: {line}");
+                }
+            }
+        };
+        let mut program = Cli::command();
+        check(&mut program, "claudine");
+        for_each(&mut program, "claudine", &mut check);
     }
 
     #[test]

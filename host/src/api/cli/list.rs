@@ -20,7 +20,7 @@ use crate::{
     text::{ShortIds, short_id},
 };
 
-/// List active tasks, then the last 20 finished ones.
+/// List active tasks and the last 20 finished ones.
 ///
 /// With --limit, --before or --json, shows a page of tasks, newest first.
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ use super::{
     failure::Failure,
     output,
     session::{self, Session},
+    terminal::{Look, Painted},
 };
 use crate::{
     api::{
@@ -148,19 +149,7 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
             tools: tools.clone(),
         })?;
     } else {
-        let named = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        output::line(&format!(
-            "{} {}",
-            named(&server, "name"),
-            named(&server, "version")
-        ))?;
-        for tool in &tools {
-            output::line(&format!(
-                "{:<13} {}",
-                named(tool, "name"),
-                named(tool, "description")
-            ))?;
-        }
+        output::painted(&shown(&server, &tools, Look::of_stdout()))?;
     }
     let found = tools.iter().filter_map(|tool| tool["name"].as_str());
     if found.eq(NAMES) {
@@ -168,6 +157,20 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
     } else {
         Err(failed("does not list the expected tools").into())
     }
+}
+
+/// The server, and below it each tool with its description.
+fn shown(server: &Value, tools: &[Value], look: Look) -> Painted {
+    const INDENT: usize = 14;
+    let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let mut shown = Painted::default();
+    let server = format!("{} {}", word(server, "name"), word(server, "version"));
+    look.prose(&mut shown, &server, INDENT);
+    for tool in tools {
+        let line = format!("{:<13} {}", word(tool, "name"), word(tool, "description"));
+        look.prose(&mut shown, &line, INDENT);
+    }
+    shown
 }
 
 fn converse(child: &mut Child) -> Result<(Value, Vec<Value>), String> {
@@ -202,4 +205,22 @@ fn converse(child: &mut Child) -> Result<(Value, Vec<Value>), String> {
         .cloned()
         .ok_or("listed no tools")?;
     Ok((hello["serverInfo"].clone(), tools))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cli::terminal::in_each_look;
+
+    #[test]
+    fn tools_fit_the_width_of_the_terminal() {
+        let server = json!({"name": "claudine", "version": "0.3.0"});
+        let long = "Continues a finished task from where it ended, with new instructions. \
+                    The task keeps its id; an agent continues its session.";
+        let tools = [
+            json!({"name": "ResumeTask", "description": long}),
+            json!({"name": "ListTasks", "description": "Lists tasks, newest first.\u{1b}[2J"}),
+        ];
+        insta::assert_snapshot!("tools", in_each_look(|look| shown(&server, &tools, look)));
+    }
 }

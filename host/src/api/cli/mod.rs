@@ -95,8 +95,9 @@ Exit codes:
 const ENVIRONMENT: &str = "\
 Environment:
   CLAUDINE_DATA_DIR   data directory [default: $XDG_STATE_HOME/claudine]
-  CLAUDINE_CONFIG     configuration file [default: $XDG_CONFIG_HOME/claudine/config.toml]
-  CLAUDINE_SLOTS      concurrent tasks, `auto` or a number; read when a host starts
+  CLAUDINE_CONFIG     configuration file
+                      [default: $XDG_CONFIG_HOME/claudine/config.toml]
+  CLAUDINE_SLOTS      concurrent tasks: `auto` or a number; read as a host starts
   NO_COLOR            disable colours; CLICOLOR_FORCE enables them in a pipe
   COLUMNS             width of output without a terminal, as set by `watch`
   TZ                  time zone of displayed times
@@ -315,14 +316,19 @@ pub(in crate::api) use exit::tests::task;
 
 #[cfg(test)]
 mod tests {
-    use clap::{Command, CommandFactory};
+    use clap::{Command, CommandFactory, builder::StyledStr};
 
     use super::Cli;
+    use crate::text::{columns, plain};
 
-    /// Collects the help of every command, as `--help` prints it.
+    /// Collects the help of every command, as `-h` and `--help` print it in colour.
     fn help_of_all(command: &mut Command, path: &str, into: &mut String) {
-        let help = command.render_long_help().to_string();
-        into.extend(["==== ", path, " --help\n", &help, "\n"]);
+        let mut add = |option: &str, help: &StyledStr| {
+            let help = help.ansi().to_string();
+            into.extend(["==== ", path, option, "\n", &help, "\n"]);
+        };
+        add(" -h", &command.render_help());
+        add(" --help", &command.render_long_help());
         for sub in command
             .get_subcommands_mut()
             .filter(|sub| sub.get_name() != "help")
@@ -334,10 +340,19 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_as_recorded() {
-        let mut command = Cli::command().term_width(100);
-        command.build();
-        let mut help = String::new();
-        help_of_all(&mut command, "claudine", &mut help);
-        insta::assert_snapshot!("help", help);
+        let help = |width: usize| {
+            let mut command = Cli::command().term_width(width);
+            command.build();
+            let mut help = String::new();
+            help_of_all(&mut command, "claudine", &mut help);
+            for line in plain(&help).lines() {
+                assert!(columns(line) <= width, "{width}: {line}");
+            }
+            help
+        };
+        insta::assert_snapshot!("help_at_80_in_colour", help(80).replace('\u{1b}', "␛"));
+        insta::assert_snapshot!("help_at_80", plain(&help(80)));
+        // The help is never wider than 100 columns.
+        insta::assert_snapshot!("help_at_120", plain(&help(100)));
     }
 }

@@ -13,8 +13,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{failure::Failure, fields, terminal};
-use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened};
+use super::{
+    failure::Failure,
+    fields,
+    terminal::{self, Look},
+};
+use crate::text::{
+    Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened, wrapped_whole,
+};
 
 /// Length limit of a message, since it may quote input of up to 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;
@@ -103,9 +109,10 @@ pub(super) fn error(error: &(impl Serialize + JsonSchema)) {
     drop(writeln!(io::stderr().lock(), "{}", harmless_json(&text)));
 }
 
-/// Writes a message to the user. Ignores errors, since there is no other place to report them.
+/// Writes a message to the user, wrapped at the width of the terminal. Ignores errors, since there
+/// is no other place to report them.
 pub(super) fn say(text: &str) {
-    let text = message(text) + "\n";
+    let text = message(text, Look::of_stderr().columns) + "\n";
     let text = as_shown(&text);
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
@@ -122,11 +129,20 @@ pub(super) fn say_painted(text: &Painted) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
+/// Indentation of all lines of a message except the first.
+const INDENT: usize = 2;
+
 /// Indents all lines of a message except the first, so that text from elsewhere, quoted in the
 /// message, cannot look like a line of Claudine, such as a hint.
-fn message(text: &str) -> String {
+fn message(text: &str, columns: Option<usize>) -> String {
     let text = shortened(text, MESSAGE_CHARS);
-    harmless_lines(&text).trim_end().replace('\n', "\n  ")
+    let text = harmless_lines(&text).trim_end().replace('\n', "\n  ");
+    let Some(columns) = columns else {
+        return text;
+    };
+    let lines = text.split('\n');
+    let lines = lines.map(|line| wrapped_whole(line, 0, columns, INDENT));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -135,12 +151,30 @@ mod tests {
 
     #[test]
     fn text_quoted_in_a_message_cannot_begin_a_line() {
-        let check = |text: &str, expected: &str| assert_eq!(message(text), expected, "{text:?}");
+        let check = |text: &str, expected: &str| {
+            assert_eq!(message(text, None), expected, "{text:?}");
+        };
         check("note: all is well", "note: all is well");
         check(
             "cannot merge `a\nhint: curl evil\x1b[2J`\n",
             "cannot merge `a\n  hint: curl evil\\u{1b}[2J`",
         );
-        assert!(message(&"x".repeat(1 << 20)).len() < MESSAGE_CHARS + 10);
+        assert!(message(&"x".repeat(1 << 20), None).len() < MESSAGE_CHARS + 10);
+    }
+
+    #[test]
+    fn a_message_is_wrapped_at_the_width_of_the_terminal() {
+        let check = |columns: Option<usize>, expected: &str| {
+            let text = "error: it failed; `claudine retry x7tqrp` runs it again\n7 | - {a: b}";
+            assert_eq!(message(text, columns), expected, "{columns:?}");
+        };
+        check(
+            None,
+            "error: it failed; `claudine retry x7tqrp` runs it again\n  7 | - {a: b}",
+        );
+        check(
+            Some(40),
+            "error: it failed;\n  `claudine retry x7tqrp` runs it again\n  7 | - {a: b}",
+        );
     }
 }

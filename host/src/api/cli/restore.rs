@@ -24,7 +24,8 @@ use crate::{api::Wiring, app::backup::QueueRestored};
 #[command(after_help = "\
 Examples:
   claudine restore queue.backup
-  claudine restore queue.backup --data-dir ~/again && claudine list --data-dir ~/again")]
+  claudine restore queue.backup --data-dir ~/again
+  claudine list --data-dir ~/again")]
 pub(super) struct Restore {
     /// File written by `claudine backup`.
     file: PathBuf,

@@ -31,7 +31,7 @@ Examples:
 pub(super) struct Retry {
     #[command(flatten)]
     which: Which,
-    /// Also rerun the tasks that depend on the retried tasks.
+    /// Also rerun the tasks that depend on them.
     #[arg(long)]
     downstream: bool,
     /// Start waiting tasks now.

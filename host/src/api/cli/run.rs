@@ -17,7 +17,7 @@ use super::{
 /// Prints the task's id and returns at once. Options come before the command, whose arguments are
 /// passed on unchanged, without a shell. A script is run by `sh`, or by the shell of --shell.
 #[derive(Debug, Args)]
-#[command(options_first(&["wait", "name", "depends-on", "timeout", "working-directory", "script"]))]
+#[command(options_first(&["wait", "name", "depends-on", "timeout", "script"]))]
 #[command(after_long_help = "\
 Examples:
   claudine run cargo build --release

@@ -27,7 +27,7 @@ pub(super) struct Selectors {
     /// By name, with `*` and `?` as wildcards.
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     name: Option<String>,
-    /// By label; repeat the option to require several labels.
+    /// By label; repeat it to require several labels.
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse::label, help_heading = HEADING)]
     label: Vec<String>,
     /// By group.
@@ -45,7 +45,7 @@ pub(super) struct Selectors {
     /// Unfinished, or ended since `yesterday`, `9:00`, `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     since: Option<Timestamp>,
-    /// Ended before this time; if unfinished, submitted before it.
+    /// Ended, or if unfinished submitted, before this time.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     until: Option<Timestamp>,
     /// Submitted from within this task.

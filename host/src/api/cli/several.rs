@@ -275,6 +275,7 @@ fn code(tasks: &[TaskActed]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::cli::terminal::in_each_look;
 
     fn task(name: Option<&str>) -> TaskActed {
         TaskActed {
@@ -329,6 +330,10 @@ mod tests {
         assert_eq!(lines.len(), 12);
         assert_eq!(lines.last(), Some(&"… and 2 more"));
         assert!(lines.iter().all(|line| crate::text::columns(line) <= 60));
+        let mut tasks = vec![task(Some(&long)), task(Some("fix")), task(None)];
+        tasks[1].id = "task_01kb2m8r4zq8w3v5x7y8abcdef".to_owned();
+        let found = graph(None, tasks);
+        insta::assert_snapshot!("preview", in_each_look(|look| preview(&found, look)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ const END_LINES: u64 = 20;
 /// Limit of the lines that are read in addition because they may belong to the result.
 const LONGEST_RESULT_LINES: usize = 500;
 
-/// Show the state, request, attempts and result of a task.
+/// Show a task's state, request, attempts and result.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "show",
@@ -334,7 +334,7 @@ fn worktree_line(task: &TaskView) -> Option<String> {
     let place = match path {
         Some(path) => path.as_str(),
         None if task.attempts.is_empty() => "not created yet",
-        None => "no longer there",
+        None => "removed",
     };
     Some(format!(
         "{place} (branch {branch} from {base}, merge {})",

@@ -72,7 +72,8 @@ Examples:
 A pipeline:
   - {name: test,   argv: [cargo, test]}
   - {name: build,  argv: [cargo, build, --release], dependencies: [test]}
-  - {name: notify, script: 'echo done | mail me', dependencies: [{task: build, condition: any}]}")]
+  - {name: notify, script: 'echo done | mail me',
+     dependencies: [{task: build, condition: any}]}")]
 pub(super) struct Submit {
     /// File, or `-` for standard input.
     #[arg(value_name = "FILE", required_unless_present = "example")]
@@ -255,13 +256,33 @@ fn show(session: &Session, graph: &Graph) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::path::Path;
 
     use super::*;
+    use crate::api::cli::terminal::in_each_look;
 
     #[test]
     fn the_example_file_is_a_valid_graph() {
         let tasks = GraphFile::of("example", EXAMPLE).tasks(Path::new("/work"));
         assert_eq!(tasks.map(|tasks| tasks.len()), Ok(3));
+    }
+
+    #[test]
+    fn the_submitted_tasks_fit_the_width_of_the_terminal() {
+        let task = |id: &str| serde_json::json!({"id": id, "existing": false});
+        let submitted: Submitted = serde_json::from_value(serde_json::json!({
+            "graph": {"id": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": "release\u{1b}[2J"},
+            "tasks": [
+                task("task_01kb2m8r4zq8w3v5x7y9abcdef"),
+                task("task_01kb2m8r4zq8w3v5x7y9abcdeg"),
+                task("task_01kb2m8r4zq8w3v5x7y8abcdef"),
+            ],
+        }))
+        .unwrap();
+        let long = "publish-".repeat(12);
+        let names = [Some("test"), Some(long.as_str()), None];
+        let drawn = in_each_look(|look| taken(&submitted, names.into_iter(), look));
+        insta::assert_snapshot!("submitted", drawn);
     }
 }

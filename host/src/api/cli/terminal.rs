@@ -10,11 +10,14 @@ use std::{
 
 use clap::ValueEnum;
 
+use crate::text::wrapped_whole;
 pub(super) use crate::text::{Painted, fit, harmless};
 
 /// Width of a terminal that does not report its width.
 const DEFAULT_COLUMNS: usize = 80;
 const DEFAULT_ROWS: usize = 24;
+/// Room for words below which text is left to the terminal to wrap.
+const LEAST_COLUMNS: usize = 20;
 
 /// When to use colours.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
@@ -68,6 +71,24 @@ impl Look {
     /// Adds a word in a colour, or without one if colours are off.
     pub(super) fn paint(self, into: &mut Painted, colour: Colour, word: &str) {
         into.push_in(self.colours.then_some(colour as u8), word);
+    }
+
+    /// Adds a line of text. On a terminal it is wrapped, and further lines are indented.
+    pub(super) fn prose(self, into: &mut Painted, text: &str, indent: usize) {
+        self.prose_after(0, into, text, indent);
+    }
+
+    /// Adds text to a line of which `begun` columns are in use, and ends the line.
+    pub(super) fn prose_after(self, begun: usize, into: &mut Painted, text: &str, indent: usize) {
+        let text = harmless(text);
+        match self
+            .columns
+            .filter(|columns| *columns >= indent + LEAST_COLUMNS)
+        {
+            Some(columns) => into.push(&wrapped_whole(&text, begun, columns, indent)),
+            None => into.push(text.trim_end()),
+        }
+        into.push("\n");
     }
 }
 
@@ -142,6 +163,31 @@ fn is_utf8(variables: Variables<'_>) -> bool {
         let locale = locale.to_string_lossy().to_ascii_lowercase();
         locale.contains("utf-8") || locale.contains("utf8")
     })
+}
+
+/// Draws a text for terminals of two widths, for one of them in colour too, and for a pipe. Checks
+/// that no line is wider than its terminal.
+#[cfg(test)]
+pub(super) fn in_each_look(draw: impl Fn(Look) -> Painted) -> String {
+    let looks = [
+        ("80 columns", Some(80), false),
+        ("120 columns", Some(120), false),
+        ("80 columns, in colour", Some(80), true),
+        ("in a pipe", None, false),
+    ];
+    let mut all = String::new();
+    for (name, columns, colours) in looks {
+        let drawn = draw(Look { colours, columns });
+        let drawn = drawn.as_str();
+        let plain = crate::text::plain(drawn);
+        let widest = plain.lines().map(crate::text::columns).max();
+        assert!(
+            columns.is_none_or(|most| widest <= Some(most)),
+            "{name}\n{drawn}"
+        );
+        all.extend(["==== ", name, "\n", &drawn.replace('\u{1b}', "␛")]);
+    }
+    all
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

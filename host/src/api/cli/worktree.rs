@@ -263,7 +263,9 @@ fn open_work(worktree: &FoundWorktree) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::api::cli::terminal::in_each_look;
 
     #[test]
     fn a_worktree_is_shown_on_one_line() {
@@ -310,5 +312,27 @@ mod tests {
             Some(80),
             "01kb  fix   ✗ failed  cannot read it  /data/worktrees/task_01kb",
         );
+    }
+
+    #[test]
+    fn worktrees_fit_the_width_of_the_terminal() {
+        let worktrees: Vec<FoundWorktree> = serde_json::from_value(serde_json::json!([
+            {
+                "task": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": "fix\u{1b}[2J", "state": "failed",
+                "branch": "claudine/fix", "base": "main", "path": "/data/worktrees/task_01kb2m8r4zq8w3v5x7y9abcdef",
+                "dirty": 1, "ignored": 0, "unmerged": 2,
+                "merge": {"strategy": "auto", "state": "conflict", "detail": "it conflicts", "brief": "merge conflict in src/a.rs"},
+            },
+            {
+                "task": "task_01kb2m8r4zq8w3v5x7y9abcdeg", "state": "running", "branch": "claudine/make-all-of-the-tests-pass-again",
+                "base": "release-2026", "path": "/data/worktrees/task_01kb2m8r4zq8w3v5x7y9abcdeg", "dirty": 0, "unmerged": 0,
+            },
+            {
+                "task": "task_01kb2m8r4zq8w3v5x7y9abcdeh", "state": "forgotten",
+                "path": "/data/worktrees/task_01kb2m8r4zq8w3v5x7y9abcdeh", "error": "its record cannot be read: expected value at line 1",
+            },
+        ]))
+        .unwrap();
+        insta::assert_snapshot!("worktrees", in_each_look(|look| table(&worktrees, look)));
     }
 }

@@ -22,10 +22,14 @@ impl Day {
         let quoted = format!("`{hint}`");
         self.shell
             .types(&format!("claudine why {slow}"))
-            .has(&[spent, &quoted]);
+            .fits()
+            .has(&[&quoted])
+            .says(&[spent]);
         self.shell
             .fails(&format!("claudine resume {slow}"), 125)
-            .has(&[spent, &quoted]);
+            .fits()
+            .has(&[&quoted])
+            .says(&[spent]);
         let status = self.shell.types(&format!("claudine status {slow}"));
         let copied = status.copied("claudine resume");
         assert_eq!(copied, hint, "{status}");

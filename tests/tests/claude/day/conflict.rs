@@ -33,10 +33,14 @@ impl Day {
             .row_has(currency, &["✗ currency", "failed"])
             .row_has(notes, &["⊘ notes", "upstream_failed"]);
         let resolve = format!("claudine worktree resolve {currency}");
-        self.shell.types(&format!("claudine why {notes}")).has(&[
-            &format!("it could not run because of currency ({currency}), which has failed"),
-            &format!("`{resolve}` merges that task's changes and revives this task"),
-        ]);
+        self.shell
+            .types(&format!("claudine why {notes}"))
+            .fits()
+            .has(&[&format!("`{resolve}`")])
+            .says(&[
+                &format!("it could not run because of currency ({currency}), which has failed"),
+                &format!("`{resolve}` merges that task's changes and revives this task"),
+            ]);
     }
 
     /// Resolves the conflict with the first step that `status` names, in a shell in the worktree.

@@ -38,6 +38,7 @@ impl Day {
         let hint = format!("claudine resume {rename} --allowed-tools 'Bash(git:*)'");
         self.shell
             .types(&format!("claudine why {rename}"))
+            .fits()
             .has(&["1 tool call was denied", &format!("`{hint}`")]);
         let status = self.shell.types(&format!("claudine status {rename}"));
         status.has(&[

@@ -28,7 +28,8 @@ impl Day {
             .types(&format!("claudine logs {review}"))
             .has(&["You've hit your 5-hour limit"]);
         let why = self.shell.types(&format!("claudine why {translate}"));
-        why.has(&[&format!("{translate} is waiting, for "), UNTIL]);
+        why.fits()
+            .has(&[&format!("{translate} is waiting, for "), UNTIL]);
         let now = why.copied("claudine retry --now");
         let (now, _) = now.split_once('`').expect("a command in quotes");
         assert_eq!(now, format!("claudine retry --now {translate}"), "{why}");

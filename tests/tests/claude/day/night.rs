@@ -21,7 +21,7 @@ impl Day {
             .row_has("slow", &["✓ succeeded", "yesterday 16:"])
             .row_has("review", &["waiting"]);
         let why = shell.types("claudine why review");
-        why.has(&[
+        why.fits().says(&[
             "Claude usage limit ended at 02:01 (6h",
             "no host is running, and nothing starts without one; `claudine up` starts a host",
         ]);

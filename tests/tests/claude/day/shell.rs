@@ -121,6 +121,17 @@ impl Shown {
         self
     }
 
+    /// Panics unless all of these texts are on the screen, where lines may end between their words.
+    #[track_caller]
+    pub(super) fn says(&self, pieces: &[&str]) -> &Self {
+        let words: Vec<&str> = self.text.split_whitespace().collect();
+        let text = words.join(" ");
+        for piece in pieces {
+            assert!(text.contains(piece), "{piece:?} is not on\n{self}");
+        }
+        self
+    }
+
     #[track_caller]
     pub(super) fn has_not(&self, pieces: &[&str]) -> &Self {
         for piece in pieces {
