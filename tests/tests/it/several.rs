@@ -285,6 +285,19 @@ fn graph_is_shown_with_counts_until_it_ends() {
 }
 
 #[test]
+fn command_for_one_task_names_the_command_that_lists_a_graph() {
+    let host = TestHost::new();
+    for command in ["logs", "status", "diff", "checkpoint"] {
+        let refused = host.run([command, "--graph", "release"]).code(USAGE);
+        refused.says(&[
+            &format!("error: `claudine {command}` takes one task, not a graph"),
+            "hint: `claudine list --graph release`",
+        ]);
+    }
+    assert!(host.processes().is_empty());
+}
+
+#[test]
 fn name_of_a_graph_is_stored_and_checked() {
     let host = TestHost::new();
     let graph =
