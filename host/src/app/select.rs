@@ -299,7 +299,7 @@ fn connected(
             }
         }
         if found.len() > MOST_CONNECTED {
-            let message = format!("more than {MOST_CONNECTED} tasks are connected to {from}");
+            let message = format!("more than {MOST_CONNECTED} tasks are connected to {from:#}");
             return Err(AppError::new(ErrorKind::Limit, message)
                 .hint("select some of them by --label, --name or --state"));
         }

@@ -58,7 +58,7 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         let detail = format!(
-            "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` tries again, `git merge {typed}` on `{base}` merges it by hand",
+            "{why}; the work is on branch `{branch}`: `claudine worktree merge {:#}` tries again, `git merge {typed}` on `{base}` merges it by hand",
             self.task
         );
         Ok((MergeState::Refused, detail).into())
@@ -165,7 +165,7 @@ impl Work {
             Merged::Conflict(files) => {
                 let (task, typed) = (self.task, self.git.typed(branch).await?);
                 let detail = format!(
-                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task}` then ends the task",
+                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task:#}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task:#}` then ends the task",
                     shortened(&files)
                 );
                 Ok(Err((files, detail)))

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, output, session::Session, status, terminal::harmless};
-use crate::app::{CheckpointQuery, CheckpointView};
+use crate::{
+    app::{CheckpointQuery, CheckpointView},
+    text::short_id,
+};
 
 /// Show the result, git state and last output of an attempt.
 ///
@@ -42,16 +45,17 @@ impl Checkpoint {
 }
 
 fn text(found: &CheckpointView) -> String {
-    let name = found
-        .name
-        .as_ref()
-        .map_or(String::new(), |name| format!(" ({})", harmless(name)));
+    let id = short_id(&found.id);
+    let called = match &found.name {
+        Some(name) => format!("{} ({id})", harmless(name)),
+        None => id.to_owned(),
+    };
     let reason = found.reason.as_ref().map_or(String::new(), |reason| {
         format!(": {}", harmless(&reason.message))
     });
     let mut lines = vec![format!(
-        "{}{name}, attempt {}: {}{reason}",
-        found.id, found.attempt, found.outcome
+        "{called}, attempt {}: {}{reason}",
+        found.attempt, found.outcome
     )];
     if let Some(git) = &found.git {
         lines.push(format!("repository: {}", harmless(&status::git_line(git))));

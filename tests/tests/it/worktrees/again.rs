@@ -15,7 +15,10 @@ fn conflict_resolved_on_the_branch_is_merged() {
     let worktree = repository.worktree(&task);
     let host = &repository.host;
     let detail = task["merge"]["detail"].as_str().unwrap();
-    let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
+    let ways = format!(
+        "`claudine worktree resolve {}` opens the merge in its worktree",
+        short_id(id)
+    );
     assert!(detail.contains(&ways), "{detail}");
     // Another request meets the same conflict, because neither branch has changed.
     let branch = task["worktree"]["branch"].as_str().unwrap();
