@@ -1,5 +1,5 @@
-//! If a finished task lacked budget, time, turns or allowed tools, suggests a command that continues
-//! the task with more of them.
+//! If a finished task lacked budget, time, turns or allowed tools, suggests a command that
+//! continues the task with more of them.
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
@@ -290,15 +290,14 @@ mod tests {
     fn a_suggested_time_limit_is_the_one_that_ended_the_task_doubled() {
         let check_limit = |class, message: &str, limit: Duration, expected: &str| {
             let mut task = ended(Outcome::TimedOut, Some(ReasonClass::Timeout), 0);
+            if let State::Done { reason, .. } = &mut task.state {
+                *reason = Some(Reason::new(ReasonClass::Timeout, message));
+            }
             let request = Arc::make_mut(&mut task.request);
             request.class = class;
             request.timeout = Some(limit);
             request.idle_timeout = Some(limit * 3);
             request.queue_timeout = Some(limit * 5);
-            let State::Done { reason, .. } = &mut task.state else {
-                unreachable!("the task has ended");
-            };
-            *reason = Some(Reason::new(ReasonClass::Timeout, message));
             check(&task, &json!({}), &json!({}), None, expected);
         };
         let minutes = Duration::from_mins;

@@ -204,7 +204,7 @@ fn config_show_lists_the_settings_in_which_the_running_host_differs() {
 #[test]
 fn completions_exist_for_each_shell() {
     let host = TestHost::new();
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "nushell"] {
         assert!(
             host.text(["completions", shell])
                 .contains("CLAUDINE_COMPLETE"),
