@@ -73,7 +73,8 @@ impl Ran {
         }
     }
 
-    /// Panics unless standard error contains all of these pieces.
+    /// Panics unless standard error contains all of these pieces. Also panics if a message contains
+    /// the whole id of a task that is in none of the pieces.
     #[track_caller]
     pub fn says(&self, pieces: &[&str]) {
         let complaint = self.complaint();
@@ -83,7 +84,28 @@ impl Ran {
                 "stderr does not contain {piece:?}\n{self}"
             );
         }
+        let is_json = |line: &str| line.starts_with('{');
+        let messages = complaint.lines().filter(|line| !is_json(line));
+        for id in messages.filter_map(whole_id) {
+            assert!(
+                pieces.iter().any(|piece| piece.contains(id)),
+                "stderr contains a whole id\n{self}"
+            );
+        }
     }
+}
+
+/// The first whole id of a task in a message, except in a path. Messages name tasks by the ends of
+/// their ids.
+pub fn whole_id(message: &str) -> Option<&str> {
+    const PREFIX: &str = "task_";
+    message.match_indices(PREFIX).find_map(|(at, _)| {
+        let id = message.get(at..at + PREFIX.len() + 26)?;
+        let is_whole = id[PREFIX.len()..]
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric());
+        (is_whole && !message[..at].ends_with('/')).then_some(id)
+    })
 }
 
 impl fmt::Display for Ran {

@@ -55,6 +55,19 @@ pub fn guard() -> PathBuf {
     target_dir().join("debug/test-guard")
 }
 
+/// Path of a program that `cargo xtask test` installs, from the variable that it sets.
+#[track_caller]
+pub fn tool(variable: &str) -> PathBuf {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| {
+        panic!(
+            "{variable} is not set: `cargo xtask test` sets it, or `eval \"$(cargo xtask setup)\"`"
+        )
+    });
+    assert!(path.is_file(), "{variable}: there is no {}", path.display());
+    path
+}
+
 /// Directory in which tests share compiled plugins.
 fn compiled_plugins() -> PathBuf {
     target_dir().join("compiled-plugins")

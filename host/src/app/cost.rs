@@ -12,15 +12,19 @@ use claudine_domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{capacity::BudgetView, error::AppError, host::Host, reader::Reader};
+use super::{
+    capacity::BudgetView,
+    error::AppError,
+    host::Host,
+    reader::Reader,
+    request::ListFilter,
+    select::{Purpose, Selection},
+};
 use crate::{
     clock::{self, rfc3339},
-    store::Filter,
     units::dollars,
 };
 
-/// Maximum number of tasks read at a time.
-const PAGE: usize = 1_000;
 /// Name of the group of tasks without a label.
 const UNLABELLED: &str = "(no label)";
 
@@ -37,9 +41,12 @@ pub(crate) enum CostBy {
 }
 
 /// Selection of costs.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CostQuery {
+    /// Only tasks of this graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
     /// Only attempts that ended at this time or later, or that are unfinished and started at this
     /// time or later; in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,18 +91,15 @@ impl Host {
 fn cost(reader: &Reader, query: CostQuery, daily: Option<u64>) -> Result<CostView, AppError> {
     let since = query.since_ms.map(Timestamp);
     let mut sums = Sums::new(query.by, since);
-    let mut filter = Filter {
-        since,
-        ..Filter::default()
+    let filter = ListFilter {
+        graph: query.graph,
+        since_ms: query.since_ms,
+        ..ListFilter::default()
     };
-    loop {
-        let page = reader.store.list(&filter, PAGE)?;
-        for task in &page.tasks {
-            sums.add(task);
-        }
-        let Some(next) = page.next else { break };
-        filter.before = Some(next);
-    }
+    Selection::of(reader, &filter, Purpose::Show)?.each(reader, |task| {
+        sums.add(&task);
+        Ok(())
+    })?;
     let today = Scope::Day(Day::of(clock::wall()));
     let budget = match daily {
         Some(micro_usd) => Some(BudgetView::of(reader.store.spent_on(today)?, micro_usd)),

@@ -59,7 +59,7 @@ impl Host {
         let id = self.resolve(reference).await?;
         let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         if let Some(task) = task.as_ref().filter(|it| it.request.worktree.is_none()) {
-            let message = format!("task {id} has no worktree");
+            let message = format!("task {id:#} has no worktree");
             return Err(AppError::new(ErrorKind::Conflict, message).hint(format!(
                 "`git diff` in {} shows all changes there, whoever made them",
                 task.request.cwd

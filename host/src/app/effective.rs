@@ -84,8 +84,10 @@ impl Host {
             decided.map_err(|mut error| {
                 let name = task.request.name.as_deref();
                 let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
-                error.message =
-                    format!("{}{named} would run again too: {}", task.id, error.message);
+                error.message = format!(
+                    "{:#}{named} would run again too: {}",
+                    task.id, error.message
+                );
                 error
             })?;
         }

@@ -128,7 +128,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let merge = failed_merge(task).map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
             let steps = steps.map(|step| format!("`{}`: {}", step.command, step.purpose));
-            let continued = way_out.map(|command| format!("`{command}` continues it"));
+            let continued =
+                way_out.map(|command| format!("`{command}` {}", effect_of(&command, "it")));
             let reasons = std::iter::once(done).chain(merge).chain(steps);
             let reasons = reasons.chain(continued);
             let reasons = reasons.chain(culprit).chain(held);
@@ -227,15 +228,23 @@ fn because_of(culprit: &Task, way_out: Option<String>) -> String {
         Outcome::UpstreamFailed => "could not run either",
         Outcome::Lost => "was lost",
     };
-    let (command, effect) = match (steps(culprit).into_iter().next(), way_out) {
-        (Some(step), _) => (step.command, "merges that task's changes"),
-        (None, Some(command)) => (command, "continues that task"),
-        (None, None) => (
-            format!("claudine retry {:#}", culprit.id),
-            "runs that task again",
-        ),
+    let (command, effect) = if let Some(step) = steps(culprit).into_iter().next() {
+        (step.command, "merges that task's changes".to_owned())
+    } else {
+        let command = way_out.unwrap_or_else(|| format!("claudine retry {:#}", culprit.id));
+        let effect = effect_of(&command, "that task");
+        (command, effect)
     };
     format!("{because}, which {ended}; `{command}` {effect} and revives this task")
+}
+
+/// What a suggested `retry` or `resume` does with its task.
+fn effect_of(command: &str, task: &str) -> String {
+    if command.starts_with("claudine resume ") {
+        format!("continues {task}")
+    } else {
+        format!("runs {task} again")
+    }
 }
 
 fn because_of_forgotten(culprit: TaskId) -> String {

@@ -259,7 +259,7 @@ fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
         Some(number) => Err(AppError::new(
             ErrorKind::NotFound,
             format!(
-                "task {} has no attempt {number}; its last is {last}",
+                "task {:#} has no attempt {number}; its last is {last}",
                 task.id
             ),
         )),

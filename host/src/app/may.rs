@@ -185,7 +185,7 @@ fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
 
 fn held(by: &Principal, task: &Task) -> AppError {
     let message = format!(
-        "task {} is held by {}; {by} may not release it",
+        "task {:#} is held by {}; {by} may not release it",
         task.id,
         super::present::held_by(task)
     );

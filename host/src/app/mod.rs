@@ -85,5 +85,5 @@ pub(crate) use self::{
         LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted,
         TaskList, TaskRow, TaskView, Why, WorktreeView,
     },
-    worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
+    worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned, WorktreesQuery},
 };

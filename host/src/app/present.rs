@@ -264,33 +264,57 @@ fn priority_word(priority: Priority) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{attempt::Ended, outcome::Outcome, time::Timestamp};
+    use claudine_domain::{attempt::Ended, id::AccountKey, outcome::Outcome, time::Timestamp};
 
     use super::*;
     use crate::store::sample_task;
+
+    /// An attempt that ran from second 1 to second 2 and failed.
+    fn failed_attempt() -> Attempt {
+        let mut attempt = Attempt::new(1, Timestamp(1_000));
+        attempt.started_at = Some(Timestamp(1_000));
+        attempt.ended = Some(Ended {
+            at: Timestamp(2_000),
+            outcome: Outcome::Failed,
+            reason: None,
+            exit_code: Some(3),
+            signal: None,
+            usage: Usage::default(),
+            cost_micro_usd: None,
+            git: None,
+            merge: None,
+            denied: 0,
+            files: None,
+            never_began: false,
+        });
+        attempt
+    }
+
+    #[test]
+    fn the_wait_of_a_parked_task_is_not_part_of_its_run_time() {
+        let mut task = sample_task(0);
+        task.attempts = vec![failed_attempt()];
+        let waits = [
+            WaitingFor::Account(AccountKey("claude".to_owned())),
+            WaitingFor::Retry,
+        ];
+        for why in waits {
+            task.state = State::Waiting {
+                until: Timestamp(900_000),
+                why,
+            };
+            let row = task_view(&task).row;
+            assert_eq!((row.ran_ms, row.finished_at), (Some(1_000), None));
+            assert!(row.started_at.is_some());
+        }
+    }
 
     /// The task of this test was retried, and was cancelled before its next attempt.
     #[test]
     fn the_end_of_a_task_shows_nothing_of_an_earlier_attempt() {
         let check = |outcome: Outcome, at: u64, exit_code: Option<i32>, started: bool| {
             let mut task = sample_task(0);
-            let mut attempt = Attempt::new(1, Timestamp(1_000));
-            attempt.started_at = Some(Timestamp(1_000));
-            attempt.ended = Some(Ended {
-                at: Timestamp(2_000),
-                outcome: Outcome::Failed,
-                reason: None,
-                exit_code: Some(3),
-                signal: None,
-                usage: Usage::default(),
-                cost_micro_usd: None,
-                git: None,
-                merge: None,
-                denied: 0,
-                files: None,
-                never_began: false,
-            });
-            task.attempts = vec![attempt];
+            task.attempts = vec![failed_attempt()];
             task.state = State::Done {
                 at: Timestamp(at),
                 outcome,

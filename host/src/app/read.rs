@@ -8,6 +8,7 @@ use claudine_domain::{
     board::Unreadable,
     budget::{Day, Level, Scope},
     dependency::Dependency,
+    outcome::Outcome,
     task::{Class, State, Task},
 };
 
@@ -246,9 +247,13 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
-/// The command that continues a finished agent's task, if the task lacked only a single option.
+/// The command that continues a finished task, if the task lacked only a single option. A command
+/// can lack only time.
 fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
-    if task.request.class != Class::Agent || !task.is_done() {
+    let has_one = task
+        .end()
+        .is_some_and(|end| task.request.class == Class::Agent || end.outcome == Outcome::TimedOut);
+    if !has_one {
         return Ok(None);
     }
     Ok(reader.full_view(task)?.hint)

@@ -125,7 +125,7 @@ impl Reader {
             Ok(Some(value.map_err(|error| {
                 AppError::new(
                     ErrorKind::Internal,
-                    format!("the stored data of {} cannot be read: {error}", task.id),
+                    format!("the stored data of {:#} cannot be read: {error}", task.id),
                 )
             })?))
         };

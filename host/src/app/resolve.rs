@@ -96,7 +96,7 @@ impl Host {
                 if answer.aborted {
                     return Ok(answer);
                 }
-                let message = format!("no merge is in progress in the worktree of {id}");
+                let message = format!("no merge is in progress in the worktree of {id:#}");
                 return Err(AppError::new(ErrorKind::Conflict, message));
             }
             ResolveStep::Begin => {

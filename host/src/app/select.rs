@@ -42,8 +42,8 @@ const NEAREST_FIRST: [Status; 5] = [
 pub(super) enum Purpose {
     /// Showing tasks. If several graphs have the same name, the newest is selected.
     Show,
-    /// Running tasks again. The newest graph is selected in this case too.
-    RunAgain,
+    /// Changing finished tasks, or their worktrees. The newest graph is selected in this case too.
+    Finished,
     /// Changing unfinished tasks. A name that matches several unfinished graphs is ambiguous.
     Unfinished,
 }
@@ -196,7 +196,7 @@ pub(super) fn graph_of(
     let named = reader.store.graphs_named(reference, MOST_OF_A_NAME)?;
     if let Some(newest) = named.first() {
         let id = match purpose {
-            Purpose::Show | Purpose::RunAgain => *newest,
+            Purpose::Show | Purpose::Finished => *newest,
             Purpose::Unfinished => only_unfinished(reader, reference, &named)?.unwrap_or(*newest),
         };
         return Ok(FoundGraph {
@@ -208,7 +208,7 @@ pub(super) fn graph_of(
     let task = TaskRef(reference.to_owned());
     let task = match purpose {
         Purpose::Show => reader.task_to_show(&task),
-        Purpose::RunAgain | Purpose::Unfinished => reader.task(&task),
+        Purpose::Finished | Purpose::Unfinished => reader.task(&task),
     };
     let task = task.map_err(|error| match error.kind {
         ErrorKind::NotFound => no_graph(reference, error),
@@ -299,7 +299,7 @@ fn connected(
             }
         }
         if found.len() > MOST_CONNECTED {
-            let message = format!("more than {MOST_CONNECTED} tasks are connected to {from}");
+            let message = format!("more than {MOST_CONNECTED} tasks are connected to {from:#}");
             return Err(AppError::new(ErrorKind::Limit, message)
                 .hint("select some of them by --label, --name or --state"));
         }

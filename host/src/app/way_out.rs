@@ -1,15 +1,16 @@
-//! If a finished task lacked budget, turns or allowed tools, suggests a command that continues the
-//! task with more of them.
+//! If a finished task lacked budget, time, turns or allowed tools, suggests a command that
+//! continues the task with more of them.
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
-    outcome::{Outcome, ReasonClass},
+    outcome::{IDLE_TIMEOUT, Outcome, QUEUE_TIMEOUT, ReasonClass, TIMEOUT},
     step::spent_by,
-    task::{State, Task},
+    task::{Class, Request, State, Task},
 };
 use serde_json::Value;
 
-use crate::text::shell_word;
+use super::check::TIMEOUT_MAX;
+use crate::{text::shell_word, units::duration_word};
 
 /// Maximum number of suggested rules. If there are more, the whole tool `Bash` is suggested in
 /// place of single commands.
@@ -39,6 +40,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
             let turns = left.spec?.get("max_turns")?.as_u64()?;
             format!("--max-turns {}", turns.saturating_mul(2))
         }
+        (Outcome::TimedOut, _) => of_limit(&left.task.request, &reason.as_ref()?.message)?,
         (Outcome::Succeeded | Outcome::Failed, _) => {
             let tools = allowed(left.spec?, denied(left.outputs?))?;
             format!("--allowed-tools {}", shell_word(&tools))
@@ -46,8 +48,22 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
         _ => return None,
     };
     let began = left.task.attempts.iter().any(|it| it.started_at.is_some());
-    let verb = if began { "resume" } else { "retry" };
+    let is_agent = left.task.request.class == Class::Agent;
+    let verb = if began && is_agent { "resume" } else { "retry" };
     Some(format!("claudine {verb} {:#} {options}", left.task.id))
+}
+
+/// The option that doubles the time limit that ended the task. `None` if the limit is not the
+/// task's own, or cannot be higher.
+fn of_limit(request: &Request, message: &str) -> Option<String> {
+    let (option, limit) = match message {
+        TIMEOUT => ("--timeout", request.timeout?),
+        IDLE_TIMEOUT => ("--idle-timeout", request.idle_timeout?),
+        QUEUE_TIMEOUT => ("--queue-timeout", request.queue_timeout?),
+        _ => return None,
+    };
+    let more = limit.saturating_mul(2).min(TIMEOUT_MAX);
+    (more > limit).then(|| format!("{option} {}", duration_word(more)))
 }
 
 /// The suggested command after a request was refused because a budget is spent.
@@ -185,11 +201,10 @@ fn allowed(spec: &Value, denied: Vec<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use claudine_domain::{
-        attempt::Attempt, budget::GraphBudget, id::TaskId, outcome::Reason, task::Request,
-        time::Timestamp,
+        attempt::Attempt, budget::GraphBudget, id::TaskId, outcome::Reason, time::Timestamp,
     };
     use serde_json::json;
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::store::sample_task;
@@ -198,6 +213,7 @@ mod tests {
 
     fn ended(outcome: Outcome, class: Option<ReasonClass>, cost: u64) -> Task {
         let mut task = sample_task(1);
+        Arc::make_mut(&mut task.request).class = Class::Agent;
         let mut attempt = Attempt::new(1, Timestamp(0));
         attempt.started_at = Some(Timestamp(1));
         attempt.cost_so_far_micro_usd = Some(cost);
@@ -268,6 +284,39 @@ mod tests {
         let task = ended(Outcome::Failed, Some(ReasonClass::MaxTurns), 0);
         let expected = "claudine resume ID --max-turns 6";
         check(&task, &json!({"max_turns": 3}), &json!({}), None, expected);
+    }
+
+    #[test]
+    fn a_suggested_time_limit_is_the_one_that_ended_the_task_doubled() {
+        let check_limit = |class, message: &str, limit: Duration, expected: &str| {
+            let mut task = ended(Outcome::TimedOut, Some(ReasonClass::Timeout), 0);
+            if let State::Done { reason, .. } = &mut task.state {
+                *reason = Some(Reason::new(ReasonClass::Timeout, message));
+            }
+            let request = Arc::make_mut(&mut task.request);
+            request.class = class;
+            request.timeout = Some(limit);
+            request.idle_timeout = Some(limit * 3);
+            request.queue_timeout = Some(limit * 5);
+            check(&task, &json!({}), &json!({}), None, expected);
+        };
+        let minutes = Duration::from_mins;
+        for (class, verb) in [(Class::Agent, "resume"), (Class::Command, "retry")] {
+            for (message, options) in [
+                (TIMEOUT, "--timeout 20m"),
+                (IDLE_TIMEOUT, "--idle-timeout 1h"),
+                (QUEUE_TIMEOUT, "--queue-timeout 1h40m"),
+            ] {
+                let expected = format!("claudine {verb} ID {options}");
+                check_limit(class, message, minutes(10), &expected);
+            }
+        }
+        let by_the_agent = "the API did not answer in time";
+        check_limit(Class::Agent, by_the_agent, minutes(10), "");
+        let days = |days: u64| Duration::from_hours(24 * days);
+        let most = "claudine resume ID --timeout 30d";
+        check_limit(Class::Agent, TIMEOUT, days(20), most);
+        check_limit(Class::Agent, TIMEOUT, days(30), "");
     }
 
     #[test]

@@ -20,7 +20,8 @@ use super::{
     host::Host,
     may::{Verb, may},
     prepare::summary,
-    request::NewTask,
+    request::{ListFilter, NewTask},
+    select::{Purpose, Selection},
 };
 use crate::{
     command::supervised_by,
@@ -64,10 +65,22 @@ pub(crate) struct FoundWorktree {
     pub(crate) merge: Option<Merge>,
 }
 
+/// Selects worktrees to list.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorktreesQuery {
+    /// Only worktrees of this graph's tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
+}
+
 /// Selects worktrees to remove.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CleanWorktrees {
+    /// Only worktrees of this graph's tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
     /// Include worktrees whose changes are only on their branches; the branches are kept.
     #[serde(default)]
     pub(crate) all: bool,
@@ -159,8 +172,12 @@ impl Host {
         Ok(task.is_some_and(|task| task.request.idempotency.as_deref() == Some(idempotency)))
     }
 
-    pub(crate) async fn list_worktrees(&self) -> Result<Vec<FoundWorktree>, AppError> {
-        let listing = self.worktrees.list(Arc::default());
+    pub(crate) async fn list_worktrees(
+        &self,
+        query: WorktreesQuery,
+    ) -> Result<Vec<FoundWorktree>, AppError> {
+        let meant = self.tasks_of(query.graph, Purpose::Show).await?;
+        let listing = self.worktrees.list(meant.as_ref(), Arc::default());
         let found = self.supervised(listing).await?;
         self.read(move |reader| {
             let mut list = Vec::with_capacity(found.len());
@@ -169,6 +186,30 @@ impl Host {
                 list.push(view(one, task.as_ref()));
             }
             Ok(list)
+        })
+        .await
+    }
+
+    /// The tasks of a graph; `None` if no graph is given.
+    async fn tasks_of(
+        &self,
+        graph: Option<String>,
+        purpose: Purpose,
+    ) -> Result<Option<BTreeSet<TaskId>>, AppError> {
+        if graph.is_none() {
+            return Ok(None);
+        }
+        let filter = ListFilter {
+            graph,
+            ..ListFilter::default()
+        };
+        self.read(move |reader| {
+            let mut tasks = BTreeSet::new();
+            Selection::of(reader, &filter, purpose)?.each(reader, |task| {
+                tasks.insert(task.id);
+                Ok(())
+            })?;
+            Ok(Some(tasks))
         })
         .await
     }
@@ -200,12 +241,20 @@ impl Host {
         asked: CleanWorktrees,
     ) -> Result<WorktreesCleaned, AppError> {
         may(by, Verb::CleanWorktrees, None, &self.settings.mcp)?;
+        let meant = self.tasks_of(asked.graph, Purpose::Finished).await?;
+        let also = Also {
+            unmerged: asked.all,
+            ignored: asked.ignored,
+        };
         let (mut removed, mut left) = (Vec::new(), Vec::new());
         for id in self.worktrees.tasks().await? {
+            if meant.as_ref().is_some_and(|tasks| !tasks.contains(&id)) {
+                continue;
+            }
             let path = self.worktrees.path(id);
             let was_there = path.exists();
             let (task, path) = (id.to_string(), path.display().to_string());
-            let cleaned = self.clean_worktree(id, asked).await;
+            let cleaned = self.clean_worktree(id, also).await;
             match cleaned.unwrap_or_else(|error| Some(error.message)) {
                 Some(why) => left.push(LeftWorktree { task, path, why }),
                 None if was_there => removed.push(RemovedWorktree { task, path }),
@@ -216,11 +265,7 @@ impl Host {
     }
 
     /// Removes a worktree. If it is kept, returns the reason.
-    async fn clean_worktree(
-        &self,
-        id: TaskId,
-        asked: CleanWorktrees,
-    ) -> Result<Option<String>, AppError> {
+    async fn clean_worktree(&self, id: TaskId, also: Also) -> Result<Option<String>, AppError> {
         let unfinished = "the task of the worktree has not ended";
         // This is checked before locking, because the lock would wait for a running attempt.
         if self.is_unfinished(id).await? {
@@ -232,10 +277,6 @@ impl Host {
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }
-        let also = Also {
-            unmerged: asked.all,
-            ignored: asked.ignored,
-        };
         let cleaning = self.worktrees.clean(&held, also, Arc::default());
         Ok(self.supervised(cleaning).await?)
     }

@@ -61,9 +61,9 @@ pub(crate) struct Checkpoint {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
-    #[error("task {0} is no longer stored")]
+    #[error("task {0:#} is no longer stored")]
     Gone(TaskId),
-    #[error("task {0} has no attempt that has ended")]
+    #[error("task {0:#} has no attempt that has ended")]
     NoAttempt(TaskId),
     #[error("attempt {} of task {:#} has not ended", attempt.number, attempt.task)]
     NotEnded { attempt: AttemptId },

@@ -58,7 +58,7 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         let detail = format!(
-            "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` tries again, `git merge {typed}` on `{base}` merges it by hand",
+            "{why}; the work is on branch `{branch}`: `claudine worktree merge {:#}` tries again, `git merge {typed}` on `{base}` merges it by hand",
             self.task
         );
         Ok((MergeState::Refused, detail).into())

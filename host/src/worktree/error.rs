@@ -66,14 +66,14 @@ pub(crate) enum WorktreeError {
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
-    #[error("the changes of task {task} are unknown: its branch is not made yet, or was deleted")]
+    #[error("the changes of task {task:#} are unknown: its branch is not made yet, or was deleted")]
     NothingMade { task: TaskId },
     #[error("commit {commit} is no longer in the repository")]
     CommitGone { commit: String },
     #[error("branch `{branch}` no longer exists: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
     #[error(
-        "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task}` tries again",
+        "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task:#}` tries again",
         to.display(),
         shell_line(&[
             "git", "-C", &to.to_string_lossy(), "worktree", "move", ".", &from.to_string_lossy()
@@ -85,7 +85,7 @@ pub(crate) enum WorktreeError {
         to: PathBuf,
     },
     #[error(
-        "the directory of the worktree was moved or removed without git, so nothing was done with the work; if the directory exists elsewhere, move it back to {}; if not, `claudine worktree clean` makes git forget the worktree and keeps its commits; then `claudine worktree merge {task}` merges what is on the branch",
+        "the directory of the worktree was moved or removed without git, so nothing was done with the work; if the directory exists elsewhere, move it back to {}; if not, `claudine worktree clean` makes git forget the worktree and keeps its commits; then `claudine worktree merge {task:#}` merges what is on the branch",
         path.display()
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },

@@ -41,12 +41,17 @@ pub(crate) struct Content {
 }
 
 impl Worktrees {
+    /// The existing worktrees. If tasks are given, only the worktrees of these tasks.
     pub(crate) async fn list(
         &self,
+        meant: Option<&BTreeSet<TaskId>>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Vec<Found>, WorktreeError> {
         let mut list = Vec::new();
         for (task, record) in self.records().await? {
+            if meant.is_some_and(|tasks| !tasks.contains(&task)) {
+                continue;
+            }
             let path = self.path(task);
             match record {
                 Ok(_) if !path.exists() => {}

@@ -418,7 +418,7 @@ impl Work {
         let way_back = self.git.last_commit().await?.map_or_else(String::new, |commit| {
             let full = shell_word(&branch.full());
             format!(
-                "; `git update-ref {full} {}` restores it, and `claudine worktree merge {}` tries again",
+                "; `git update-ref {full} {}` restores it, and `claudine worktree merge {:#}` tries again",
                 commit.hash(),
                 self.task
             )
@@ -523,7 +523,7 @@ impl Work {
         let unpushed = self.git.unpushed_submodules(&changed).await?;
         if !unpushed.is_empty() {
             let detail = format!(
-                "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, then `claudine worktree merge {}` tries again",
+                "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, then `claudine worktree merge {:#}` tries again",
                 shortened(&unpushed),
                 self.path.display(),
                 self.task

@@ -275,6 +275,10 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
     let last: Vec<&str> = lines.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(last, ["claude", "2", "2", "$0.0016"]);
     cost.says(&["$0.0016 of $0.001 spent today, $0.00 left"]);
+    // The second task is connected to no other task.
+    let of_graph = world.host.json(["cost", "--graph", &second]);
+    let counts = (&of_graph["tasks"], &of_graph["attempts"]);
+    assert_eq!(counts, (&1.into(), &1.into()), "{of_graph}");
     // A command costs nothing and runs.
     let command = world.host.text(["run", "--", "true"]);
     assert_eq!(world.host.finished(command.trim())["outcome"], "succeeded");

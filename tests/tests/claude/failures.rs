@@ -141,6 +141,7 @@ fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_continue() {
         "{until} {parked:#}"
     );
     assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
+    let ran = parked["ran_ms"].as_u64().expect("the attempt ran");
     let second = world.delegate(&["hi again"]);
     assert_eq!(world.host.status(&second)["state"], "waiting");
     // Every view uses the same phrase.
@@ -163,6 +164,8 @@ fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_continue() {
         1,
         "the second task made a request although the account is at its limit"
     );
+    // The wait is not counted as run time.
+    assert_eq!(world.host.status(&first)["ran_ms"], ran);
     // The limit applies only to the account; other work goes on.
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use claudine_tests::process;
+use claudine_tests::short_id;
 use claudine_tests::wait::wait_at_most;
 
 use crate::world::World;
@@ -78,4 +79,7 @@ fn agent_that_prints_nothing_times_out() {
     let task = world.done(&["hi", "--idle-timeout", "3s"]);
     assert_eq!(task["outcome"], "timed_out", "{task:#}");
     assert_eq!(task["reason"]["class"], "timeout");
+    let id = task["id"].as_str().unwrap();
+    let expected = format!("claudine resume {} --idle-timeout 6s", short_id(id));
+    assert_eq!(task["hint"], expected);
 }

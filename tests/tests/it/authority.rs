@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::PythonClient};
+use claudine_tests::{TestHost, harness::binary, mcp::PythonClient, short_id};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -269,11 +269,15 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
         assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)), "{name}");
     }
     let refused = said(&host, "gate");
-    assert!(refused.contains("is held by owner"), "{refused}");
+    let is_held = format!("task {} is held by owner; agent", short_id(&gate));
+    assert!(refused.contains(&is_held), "{refused}");
     assert_eq!(host.status(&gate)["state"], "held");
     let refused = said(&host, "down");
     assert!(
-        refused.contains(&format!("agent {id} via cli may not end the host")),
+        refused.contains(&format!(
+            "agent {} via cli may not end the host",
+            short_id(&id)
+        )),
         "{refused}"
     );
     host.run(["release", "gate"]).check();

@@ -1,8 +1,12 @@
 //! Shell completion: the binary's answers, and the shells themselves.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Instant};
+use std::{env, fs, os::unix::fs::symlink, time::Instant};
 
-use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE};
+use claudine_tests::{
+    TestHost, command,
+    harness::{binary, tool},
+    wait::PATIENCE,
+};
 
 /// The binary's answers to a shell, one per line.
 fn offered(host: &TestHost, words: &[&str]) -> Vec<String> {
@@ -21,26 +25,31 @@ fn path(host: &TestHost) -> String {
     if !link.exists() {
         symlink(binary(), link).unwrap();
     }
-    let others = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    let others = env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     format!("{}:{others}", dir.display())
 }
 
-/// Standard output of a shell script; `None` if the shell is not installed.
-fn in_shell(host: &TestHost, shell: &str, script: &str) -> Option<String> {
-    let installed =
-        std::env::split_paths(&path(host)).any(|dir: PathBuf| dir.join(shell).is_file());
-    if !installed {
-        eprintln!("{shell} is not installed");
-        return None;
-    }
-    let mut command = host.other(shell);
-    match shell {
-        "zsh" => command.args(["-f", "-c", script]),
-        "fish" => command.args(["--no-config", "-c", script]),
-        _ => command.args(["--norc", "-c", script]),
+/// Standard output of a shell's script.
+#[track_caller]
+fn in_shell(host: &TestHost, shell: &str, script: &str) -> String {
+    let path = path(host);
+    let installed = match shell {
+        "nu" => Some(tool("CLAUDINE_TEST_NU")),
+        _ => env::split_paths(&path)
+            .map(|dir| dir.join(shell))
+            .find(|program| program.is_file()),
     };
-    command.env("PATH", path(host));
-    Some(command::run(command, b"", PATIENCE).ok().text())
+    let program = installed
+        .unwrap_or_else(|| panic!("{shell} is not installed: `cargo xtask setup` installs it"));
+    let mut command = host.other(program);
+    match shell {
+        "zsh" => command.arg("-f"),
+        "fish" => command.arg("--no-config"),
+        "nu" => command.arg("--no-config-file"),
+        _ => command.arg("--norc"),
+    };
+    command.args(["-c", script]).env("PATH", path);
+    command::run(command, b"", PATIENCE).ok().text()
 }
 
 #[test]
@@ -126,7 +135,7 @@ fn bash_completes_values_and_the_commands_of_run() {
         )
     };
     let check = |words: &str, at: usize, expected: &str| {
-        let found = in_shell(&host, "bash", &script(words, at)).unwrap();
+        let found = in_shell(&host, "bash", &script(words, at));
         assert_eq!(found.trim(), expected, "{words}");
     };
     check("claudine logs fi", 2, "fix-tests");
@@ -144,11 +153,10 @@ fn zsh_completes_values_and_the_commands_of_run() {
          function _normal { print -- normal $words; }; \
          words=(claudine logs fi); CURRENT=3; _claudine; \
          words=(claudine run -- git sta); CURRENT=5; _claudine";
-    if let Some(found) = in_shell(&host, "zsh", script) {
-        let lines: Vec<&str> = found.lines().collect();
-        assert!(lines[0].starts_with("fix-tests:succeeded"), "{found}");
-        assert_eq!(lines[1..], ["normal git sta"], "{found}");
-    }
+    let found = in_shell(&host, "zsh", script);
+    let lines: Vec<&str> = found.lines().collect();
+    assert!(lines[0].starts_with("fix-tests:succeeded"), "{found}");
+    assert_eq!(lines[1..], ["normal git sta"], "{found}");
 }
 
 #[test]
@@ -157,11 +165,54 @@ fn fish_completes_values_and_the_commands_of_run() {
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
     let script = "claudine completions fish | source; complete -c git -f -a 'status stash'; \
          complete -C 'claudine logs fi'; complete -C 'claudine run -- git sta'";
-    if let Some(found) = in_shell(&host, "fish", script) {
-        assert!(found.contains("fix-tests\tsucceeded"), "{found}");
-        assert!(
-            found.contains("status") && found.contains("stash"),
-            "{found}"
-        );
-    }
+    let found = in_shell(&host, "fish", script);
+    assert!(found.contains("fix-tests\tsucceeded"), "{found}");
+    assert!(
+        found.contains("status") && found.contains("stash"),
+        "{found}"
+    );
+}
+
+#[test]
+fn nushell_completes_values_and_runs_commands_as_before() {
+    let host = TestHost::new();
+    host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
+    let file = host.root().join("claudine.nu");
+    fs::write(&file, host.text(["completions", "nushell"])).unwrap();
+    // The first completer stands for that of another program.
+    let script = |line: &str| {
+        format!(
+            "$env.config.completions.external.completer = {{|words| [($words | str join ' ')] }}; \
+             source {}; \
+             def offered [words: list<string>] {{ \
+                 do $env.config.completions.external.completer $words | to json --raw }}; \
+             {line}",
+            file.display()
+        )
+    };
+    let check = |line: &str, expected: &str| {
+        let found = in_shell(&host, "nu", &script(line));
+        assert_eq!(found, expected, "{line}");
+    };
+    check(
+        "offered [claudine logs fi]",
+        r#"[{"value":"fix-tests","description":"succeeded · true"}]"#,
+    );
+    check(
+        "offered [claudine list --state time]",
+        r#"[{"value":"timed_out"}]"#,
+    );
+    let data_dir = format!(
+        r#"offered [claudine logs --data-dir '"{}"' "'fi"] | from json | get value.0"#,
+        host.data_dir().display()
+    );
+    check(&data_dir, "fix-tests");
+    check("offered [claudine logs none]", "[]");
+    check("offered [claudine run -- git sta]", r#"["git sta"]"#);
+    check("offered [git sta]", r#"["git sta"]"#);
+    let name = "claudine list --json | from json | get tasks.0.name";
+    check(name, "fix-tests");
+    let selected = "claudine list --json=name | from json | get tasks.0 | to json --raw";
+    check(selected, r#"{"name":"fix-tests"}"#);
+    check("claudine run --wait -- echo true 1e3", "true 1e3");
 }

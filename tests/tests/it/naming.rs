@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::TestHost;
+use claudine_tests::{TestHost, command::whole_id, short_id};
 use serde_json::{Value, json};
 
 /// The last characters of an id.
@@ -223,4 +223,64 @@ fn list_accepts_the_end_of_a_parents_id() {
     host.run(["list", "--parent", "nobody"])
         .code(125)
         .says(&["no task matches `nobody`"]);
+}
+
+#[test]
+fn refusals_name_tasks_by_the_ends_of_their_ids() {
+    let host = TestHost::builder().slots(1).build();
+    let ended = |arguments: &[&str]| {
+        let id = host.text(arguments);
+        host.finished(&id);
+        id
+    };
+    let done = ended(&["run", "--", "true"]);
+    let failed = ended(&["run", "--", "false"]);
+    let stopped = ended(&["run", "--depends-on-success", &failed, "--", "true"]);
+    let held = host.text(["run", "--hold", "--idempotency-key", "key", "--", "true"]);
+    let runs = host.text(["run", "--", "sleep", "600"]);
+    host.live(&runs);
+    let [done, failed, stopped, held, runs] =
+        [&done, &failed, &stopped, &held, &runs].map(|id| short_id(id));
+    let refused: [&[&str]; 22] = [
+        &["cancel", done],
+        &["cancel", done, failed],
+        &["hold", done],
+        &["hold", runs],
+        &["release", done],
+        &["release", runs],
+        &["release", done, runs],
+        &["retry", held],
+        &["retry", runs],
+        &["retry", stopped],
+        &["resume", runs],
+        &["resume", stopped],
+        &["logs", done, "--attempt", "7"],
+        &["checkpoint", held],
+        &["checkpoint", done, "--attempt", "7"],
+        &["checkpoint", runs, "--attempt", "1"],
+        &["diff", done],
+        &["enter", done],
+        &["worktree", "merge", done],
+        &["worktree", "resolve", done],
+        &["run", "--idempotency-key", "key", "--", "false"],
+        &[
+            "run",
+            "--depends-on",
+            done,
+            "--depends-on-success",
+            done,
+            "--",
+            "true",
+        ],
+    ];
+    for line in refused {
+        let ran = host.run(line);
+        assert!(!ran.status.success(), "{ran}");
+        let said = ran.complaint();
+        assert!(said.contains("error: "), "{ran}");
+        assert_eq!(whole_id(&said), None, "{ran}");
+    }
+    let shown = host.text(["checkpoint", done]);
+    let heading = format!("{done}, attempt 1: succeeded");
+    assert_eq!(shown.lines().next(), Some(&*heading));
 }

@@ -75,6 +75,27 @@ fn cancel_of_several_tasks_reports_each_failure_and_cancels_the_rest() {
 }
 
 #[test]
+fn several_named_tasks_are_released_retried_and_resumed() {
+    let host = TestHost::new();
+    let ids = ["a", "b"].map(|name| host.text(["run", "--hold", "--name", name, "--", "false"]));
+    let act = |command: &str| {
+        let acted = host.run([command, "a", "b"]).ok();
+        let attempts = ["a", "b"].map(|name| host.finished(name)["attempt"].clone());
+        (acted, attempts)
+    };
+    let (released, attempts) = act("release");
+    released.says(&["released 2 tasks"]);
+    assert_eq!(attempts, [1, 1]);
+    for (command, past, attempt) in [("retry", "retried", 2), ("resume", "resumed", 3)] {
+        let (acted, attempts) = act(command);
+        acted.says(&[&format!("{past} 2 tasks")]);
+        assert_eq!(attempts, [attempt, attempt]);
+        // A pipe gets the ids, for a next command.
+        assert_eq!(acted.text().lines().collect::<Vec<_>>(), ids);
+    }
+}
+
+#[test]
 fn cancel_by_selection_asks_on_a_terminal_and_needs_yes_elsewhere() {
     let (host, blocker) = busy();
     for (name, label) in [("one", "pr=17"), ("two", "pr=17"), ("other", "pr=18")] {
@@ -282,6 +303,19 @@ fn graph_is_shown_with_counts_until_it_ends() {
     waited.shows(&["1 running · 1 waiting"]);
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(waited.ended().code(), Some(3));
+}
+
+#[test]
+fn command_for_one_task_names_the_command_that_lists_a_graph() {
+    let host = TestHost::new();
+    for command in ["logs", "status", "diff", "checkpoint"] {
+        let refused = host.run([command, "--graph", "release"]).code(USAGE);
+        refused.says(&[
+            &format!("error: `claudine {command}` takes one task, not a graph"),
+            "hint: `claudine list --graph release`",
+        ]);
+    }
+    assert!(host.processes().is_empty());
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, process::alive, short_id, wait_for};
-use serde_json::Value;
+use claudine_tests::{TestHost, command, process::alive, short_id, wait::PATIENCE, wait_for};
+use serde_json::{Value, json};
 
 /// Fields that `status --json` must have for a task that has run and ended.
 const FIELDS: &[&str] = &[
@@ -358,4 +358,65 @@ fn environment_has(pid: u32, variable: &str) -> bool {
     environment
         .split(|byte| *byte == 0)
         .any(|piece| piece == variable.as_bytes())
+}
+
+#[test]
+fn command_suggested_after_a_time_limit_gives_the_task_more_time() {
+    let host = TestHost::new();
+    let script = "test -e go || exec sleep 600";
+    for (name, option) in [("slow", "--timeout"), ("silent", "--idle-timeout")] {
+        let line = ["run", "--wait", "--name", name, option, "1s"];
+        let ended = host.run([&line[..], &["--script", script]].concat());
+        let task = host.status(name);
+        let id = task["id"].as_str().unwrap();
+        let hint = format!("claudine retry {} {option} 2s", short_id(id));
+        ended.code(124).says(&[&format!("hint: {hint}")]);
+        for command in ["status", "why"] {
+            let shown = host.text([command, id]);
+            assert!(shown.contains(&hint), "{shown}");
+        }
+        fs::write(host.work().join("go"), "").unwrap();
+        host.run(hint.split(' ').skip(1)).check();
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], "succeeded", "{task:#}");
+        let revised = &task["attempts"][1]["revised"][0];
+        assert_eq!(revised["after"], "2s", "{task:#}");
+        fs::remove_file(host.work().join("go")).unwrap();
+    }
+}
+
+#[test]
+fn retry_with_edit_runs_the_task_as_changed_in_the_editor() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--", "sh", "-c", "exit 3"]);
+    assert_eq!(host.finished(&id)["exit_code"], 3);
+    let edit = |editor: &str, tasks: &[&str]| {
+        let mut retry = host.command(["retry", "--edit"].iter().chain(tasks));
+        retry.env("EDITOR", editor);
+        command::run(retry, b"", PATIENCE)
+    };
+    let other = host.script("exit 3");
+    host.finished(&other);
+    edit("sed -i s/3/0/", &[&id, &other])
+        .code(2)
+        .says(&["name exactly one"]);
+    edit("false", &[&id])
+        .code(2)
+        .says(&["so nothing was changed"]);
+    edit("sed -i d", &[&id])
+        .code(2)
+        .says(&["not a JSON object, nothing was changed"]);
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+    edit("sed -i s/3/0/", &[&id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    let revised = &task["attempts"][1]["revised"];
+    assert_eq!(
+        revised,
+        &json!([{
+            "option": "argv",
+            "before": r#"["sh","-c","exit 3"]"#,
+            "after": r#"["sh","-c","exit 0"]"#,
+        }])
+    );
 }

@@ -1,8 +1,13 @@
 //! Waiting commands: their messages, and that a wait survives the end of its host.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    process::Stdio,
+};
 
-use claudine_tests::{TestHost, process::alive, terminal::Terminal};
+use claudine_tests::{
+    TestHost, command::ends_within, process::alive, terminal::Terminal, wait::PATIENCE, wait_for,
+};
 
 const USUAL: (u16, u16) = (80, 24);
 
@@ -74,6 +79,36 @@ fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     host.up();
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(wait.ended().code(), Some(3));
+}
+
+#[test]
+fn logs_are_followed_while_the_host_ends_and_another_one_starts() {
+    let host = TestHost::new();
+    let until = |file: &str| format!("until test -e {file}; do sleep 0.1; done");
+    let script = format!("echo 1; {}; echo 2; {}; echo 3", until("go"), until("on"));
+    let id = host.script(&script);
+    host.live(&id);
+    let file = host.root().join("followed");
+    let mut follow = host.command(["logs", "-f", &id]);
+    follow
+        .stdin(Stdio::null())
+        .stdout(File::create(&file).unwrap());
+    let mut follow = follow.spawn().unwrap();
+    let shows = |text: &str| {
+        wait_for(&format!("{text:?} in the followed output"), || {
+            (fs::read_to_string(&file).unwrap() == text).then_some(())
+        });
+    };
+    shows("1\n");
+    host.run(["down"]).check();
+    assert!(host.host_pid().is_none());
+    fs::write(host.work().join("go"), "").unwrap();
+    shows("1\n2\n");
+    host.up();
+    fs::write(host.work().join("on"), "").unwrap();
+    let ended = ends_within(&mut follow, PATIENCE).expect("the command has not ended");
+    assert!(ended.success());
+    shows("1\n2\n3\n");
 }
 
 #[test]

@@ -207,9 +207,26 @@ fn doctor_shows_executors_and_config_show_lists_settings() {
 }
 
 #[test]
+fn config_show_lists_the_settings_in_which_the_running_host_differs() {
+    let host = TestHost::new();
+    host.up();
+    let shown = || host.run(["config", "show"]).ok();
+    assert_eq!(shown().complaint(), "");
+    fs::write(
+        host.config_dir().join("claudine/config.toml"),
+        "keep = \"2d\"\n",
+    )
+    .unwrap();
+    let note = "note: the running host has other values (keep = \"7d\")";
+    shown().says(&[note, "`claudine down && claudine up` restarts it"]);
+    host.run(["down"]).check();
+    assert_eq!(shown().complaint(), "");
+}
+
+#[test]
 fn completions_exist_for_each_shell() {
     let host = TestHost::new();
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "nushell"] {
         assert!(
             host.text(["completions", shell])
                 .contains("CLAUDINE_COMPLETE"),

@@ -164,7 +164,7 @@ impl Board {
 
 fn with_parent(parent: TaskId, reason: Option<&str>) -> String {
     let why = reason.unwrap_or("cancelled");
-    format!("with its parent {parent}: {why}")
+    format!("with its parent {parent:#}: {why}")
 }
 
 pub(super) fn cancelled(reason: Option<String>) -> Reason {

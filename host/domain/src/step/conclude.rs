@@ -3,7 +3,7 @@
 use super::{Cause, Ending, cancel::cancelled};
 use crate::{
     attempt::{Attempt, Phase, StopWhy},
-    outcome::{Outcome, Reason, ReasonClass},
+    outcome::{IDLE_TIMEOUT, Outcome, Reason, ReasonClass, TIMEOUT},
 };
 
 #[derive(Clone, PartialEq, Debug)]
@@ -72,7 +72,7 @@ fn stopped(why: &StopWhy) -> Conclusion {
             outcome: Outcome::Cancelled,
             reason: Some(cancelled(reason.clone())),
         },
-        StopWhy::Timeout => timed_out("the attempt ran longer than its timeout"),
+        StopWhy::Timeout => timed_out(TIMEOUT),
         StopWhy::PrepareTimeout => {
             timed_out("the preparation of the attempt took longer than its limit")
         }
@@ -82,9 +82,7 @@ fn stopped(why: &StopWhy) -> Conclusion {
         StopWhy::StartTimeout => {
             timed_out("the attempt gave no sign of life within its start timeout")
         }
-        StopWhy::IdleTimeout => {
-            timed_out("the attempt gave no output for longer than its idle timeout")
-        }
+        StopWhy::IdleTimeout => timed_out(IDLE_TIMEOUT),
         StopWhy::Budget { message } => Conclusion::End {
             outcome: Outcome::Failed,
             reason: Some(Reason::new(ReasonClass::Budget, message)),

@@ -327,7 +327,7 @@ pub struct Accepted {
 pub enum Refused {
     #[error("task {task:#} has already ended: {}", .outcome.as_str())]
     AlreadyDone { task: TaskId, outcome: Outcome },
-    #[error("no task {task}")]
+    #[error("no task {task:#}")]
     Unknown { task: TaskId },
     #[error("task {task:#} is {state}, not done")]
     NotDone { task: TaskId, state: &'static str },

@@ -4,7 +4,7 @@ use crate::{
     board::Board,
     event::Fact,
     id::TaskId,
-    outcome::{Outcome, Reason, ReasonClass},
+    outcome::{Outcome, QUEUE_TIMEOUT, Reason, ReasonClass},
     task::{State, WaitingFor},
     time::Now,
 };
@@ -21,8 +21,7 @@ impl Board {
             if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {
-                let message = "the task was ready for longer than its queue timeout";
-                let reason = Reason::new(ReasonClass::Timeout, message);
+                let reason = Reason::new(ReasonClass::Timeout, QUEUE_TIMEOUT);
                 self.finish(now, id, Outcome::TimedOut, Some(reason));
             }
         }

@@ -149,7 +149,7 @@ fn attached_descendants_are_cancelled_with_their_parent() {
     };
     assert_eq!(
         reason.unwrap().message,
-        format!("with its parent {top}: enough")
+        format!("with its parent {top:#}: enough")
     );
 }
 
@@ -250,7 +250,7 @@ fn cancel_of_a_finished_task_reaches_its_descendants() {
         };
         let message = reason.unwrap().message;
         assert!(
-            message.starts_with(&format!("with its parent {top}")),
+            message.starts_with(&format!("with its parent {top:#}")),
             "{message}"
         );
         assert_eq!(desk.cancel(top), Ok(below(1, true)));

@@ -5,13 +5,19 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use clap::{
+    Args, Command, CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::{
     Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, failure::Failure, list::List,
     logs::Logs, run::Run, status::Status, submit_file::Submit, wait::Wait, why::Why,
 };
-use crate::text::shell_line;
+use crate::{
+    app::{self, AppError},
+    text::{shell_line, shell_word},
+};
 
 /// Options that take several tasks, each as a separate word.
 const TAKE_TASKS: [&str; 4] = [
@@ -19,6 +25,17 @@ const TAKE_TASKS: [&str; 4] = [
     "--depends-on-success",
     "--depends-on-any",
     "--with-output-of",
+];
+/// Commands that take one task.
+const TAKE_ONE_TASK: [&str; 8] = [
+    "checkpoint",
+    "diff",
+    "enter",
+    "logs",
+    "status",
+    "why",
+    "worktree merge",
+    "worktree resolve",
 ];
 
 /// Parses the arguments. Checks first that every argument is valid UTF-8 without a NUL character,
@@ -31,8 +48,32 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     Cli::try_parse_from(&arguments).or_else(|error| {
         let meant = with_prompt_found(&arguments, &error);
         let meant = meant.or_else(|| without_command(&arguments, &error));
-        meant.ok_or_else(|| command_among_tasks(&arguments, &error).unwrap_or(Failure::Clap(error)))
+        meant.ok_or_else(|| {
+            command_among_tasks(&arguments, &error)
+                .or_else(|| graph_for_one_task(&arguments, &error))
+                .unwrap_or(Failure::Clap(error))
+        })
     })
+}
+
+/// The error for `--graph` with a command that takes one task.
+fn graph_for_one_task(arguments: &[OsString], error: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let command = command(arguments);
+    if option != "--graph" || !TAKE_ONE_TASK.contains(&command.as_str()) {
+        return None;
+    }
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    let graph = words.find_map(|word| word.strip_prefix("--graph"))?;
+    let graph = graph.strip_prefix('=').or_else(|| words.next());
+    let graph = graph.filter(|word| !word.starts_with('-'));
+    let graph = graph.map_or_else(|| "NAME".to_owned(), shell_word);
+    let message = format!("`claudine {command}` takes one task, not a graph");
+    let error = AppError::new(app::ErrorKind::Invalid, message);
+    let hint = format!("`claudine list --graph {graph}` lists the tasks of a graph");
+    Some(Failure::App(error.hint(hint)))
 }
 
 /// The error for a command line of `run` in which clap took the command for further tasks of the
@@ -434,6 +475,33 @@ mod tests {
         check(&["--hold", "--depends-on", "a", "make"], "`-- make`");
         check(&["--depends-on", "a"], "required arguments");
         check(&["--depends-on", "a", "b", "--hold"], "required arguments");
+    }
+
+    #[test]
+    fn a_command_for_one_task_refuses_a_graph_and_names_the_command_that_lists_its_tasks() {
+        let check = |line: &str, expected: Option<&str>| {
+            let words = ["claudine"].into_iter().chain(line.split(' '));
+            let refused = parse(words.map(OsString::from).collect()).unwrap_err();
+            let hint = match &refused {
+                Failure::App(error) => error.hint.as_deref(),
+                _ => None,
+            };
+            let expected = expected
+                .map(|graph| format!("`claudine list --graph {graph}` lists the tasks of a graph"));
+            assert_eq!(hint, expected.as_deref(), "{line}: {refused}");
+        };
+        for command in TAKE_ONE_TASK {
+            check(&format!("{command} --graph release"), Some("release"));
+            check(
+                &format!("{command} a --graph=release --json"),
+                Some("release"),
+            );
+        }
+        check("log --graph a;b", Some("'a;b'"));
+        check("why --graph", Some("NAME"));
+        check("why --graph --json", Some("NAME"));
+        check("why --limit 3 --graph release", None);
+        check("capacity --graph release", None);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn data_dir(words: &[OsString]) -> Option<PathBuf> {
 
 /// Adds the possible values of the arguments to a command. Without a source, values that only a
 /// host knows are left out.
-pub(super) fn with_values(command: Command, source: Option<&Source>) -> Command {
+fn with_values(command: Command, source: Option<&Source>) -> Command {
     below(command, "", source)
 }
 
@@ -195,7 +195,7 @@ impl Which {
 
 /// Source of the values that only a host knows.
 #[derive(Clone)]
-pub(super) struct Source(Arc<Place>);
+struct Source(Arc<Place>);
 
 struct Place {
     data_dir: Option<PathBuf>,

@@ -2,30 +2,24 @@
 
 use std::{io, process::ExitCode};
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
-use clap_complete_nushell::Nushell;
 
-use super::{
-    Cli,
-    complete::{self, VARIABLE},
-    failure::Failure,
-    output,
-};
+use super::{complete::VARIABLE, failure::Failure, output};
 
 const NAME: &str = "claudine";
 
 /// Print a completion script for a shell.
 ///
-/// Names of tasks, groups and labels come from the running host, except in Nushell. Print the
-/// script again after an upgrade.
+/// Names of tasks, groups and labels come from the running host. Print the script again after an
+/// upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   source <(claudine completions bash)       # in ~/.bashrc
   claudine completions zsh > ~/.zfunc/_claudine
   claudine completions fish > ~/.config/fish/completions/claudine.fish
-  claudine completions nushell > ~/.config/nushell/autoload/claudine.nu")]
+  claudine completions nushell | save -f ~/.config/nushell/autoload/claudine.nu")]
 pub(super) struct Completions {
     /// Shell.
     #[arg(value_name = "SHELL")]
@@ -62,12 +56,7 @@ fn script(shell: Shell) -> io::Result<Vec<u8>> {
         Shell::Fish => asks(&Fish, include_str!("shells/run.fish")),
         Shell::Elvish => asks(&Elvish, ""),
         Shell::Powershell => asks(&Powershell, ""),
-        Shell::Nushell => {
-            let mut script = Vec::new();
-            let mut command = complete::with_values(Cli::command(), None);
-            clap_complete::generate(Nushell, &mut command, NAME, &mut script);
-            Ok(script)
-        }
+        Shell::Nushell => Ok(include_bytes!("shells/claudine.nu").to_vec()),
     }
 }
 
@@ -98,7 +87,7 @@ mod tests {
         );
         check(
             Shell::Nushell,
-            &["export extern \"claudine delegate\"", "acceptEdits"],
+            &["CLAUDINE_COMPLETE: fish", "completions.external.completer"],
         );
         check(Shell::Elvish, &["CLAUDINE_COMPLETE"]);
         check(Shell::Powershell, &["CLAUDINE_COMPLETE"]);

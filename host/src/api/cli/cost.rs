@@ -32,6 +32,9 @@ pub(super) struct Cost {
     /// Sum up by day, label or executor
     #[arg(long, value_name = "WHAT", default_value = "day")]
     by: By,
+    /// Only tasks of this graph: its name or one of its tasks
+    #[arg(long, value_name = "NAME|ID")]
+    graph: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,6 +57,7 @@ impl From<By> for CostBy {
 impl Cost {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let query = CostQuery {
+            graph: self.graph,
             since_ms: self.since.map(|at| at.0),
             by: self.by.into(),
         };

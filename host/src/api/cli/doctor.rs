@@ -526,6 +526,7 @@ mod tests {
         check_with("healthy", Some("it is old"), Verdict::Warn);
         check("healthy", Verdict::Ok);
         check("undetected", Verdict::Warn);
+        check("needs_grant", Verdict::Warn);
         check("unhealthy", Verdict::Fail);
         check("broken", Verdict::Fail);
     }

@@ -208,7 +208,8 @@ pub(super) struct AgentOptions {
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_turns: Option<u32>,
     /// Budget of each attempt in USD.
-    #[arg(long, value_name = "USD", value_parser = parse::dollars, hide_short_help = true)]
+    // Hidden, because `--budget-usd` limits all attempts together and is passed on to each.
+    #[arg(long, value_name = "USD", value_parser = parse::dollars, hide = true)]
     max_budget_usd: Option<f64>,
     /// Fail if the agent was denied a tool.
     #[arg(long, hide_short_help = true)]

@@ -16,7 +16,7 @@ use super::{
     text,
 };
 use crate::{
-    app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish},
+    app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish, WorktreesQuery},
     text::ShortIds,
 };
 
@@ -100,7 +100,11 @@ pub(super) struct Worktree {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List worktrees, and the changes that exist only in them.
-    List,
+    List {
+        /// Only worktrees of this graph: its name or one of its tasks.
+        #[arg(long, value_name = "NAME|ID")]
+        graph: Option<String>,
+    },
     /// Merge the branch of a finished task.
     ///
     /// Uncommitted changes are committed first. `claudine worktree resolve` resolves a conflict.
@@ -132,22 +136,36 @@ Examples:
         /// Also remove worktrees with ignored files.
         #[arg(long)]
         ignored: bool,
+        /// Only worktrees of this graph: its name or one of its tasks.
+        #[arg(long, value_name = "NAME|ID")]
+        graph: Option<String>,
     },
 }
 
 impl Worktree {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         match self.verb {
-            Verb::List => list(session).await,
+            Verb::List { graph } => list(session, &WorktreesQuery { graph }).await,
             Verb::Merge { task, merge } => self::merge(session, &task, merge).await,
             Verb::Resolve(verb) => verb.run(session).await,
-            Verb::Clean { all, ignored } => clean(session, CleanWorktrees { all, ignored }).await,
+            Verb::Clean {
+                all,
+                ignored,
+                graph,
+            } => {
+                let asked = CleanWorktrees {
+                    graph,
+                    all,
+                    ignored,
+                };
+                clean(session, &asked).await
+            }
         }
     }
 }
 
-async fn list(session: &Session) -> Result<ExitCode, Failure> {
-    let worktrees = session.client().worktrees().await?;
+async fn list(session: &Session, query: &WorktreesQuery) -> Result<ExitCode, Failure> {
+    let worktrees = session.client().worktrees(query).await?;
     if session.json {
         output::json(&worktrees)?;
         return Ok(ExitCode::SUCCESS);
@@ -174,7 +192,7 @@ async fn merge(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Failure> {
+async fn clean(session: &Session, asked: &CleanWorktrees) -> Result<ExitCode, Failure> {
     let cleaned = session.client().clean_worktrees(asked).await?;
     if session.json {
         output::json(&cleaned)?;

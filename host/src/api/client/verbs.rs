@@ -13,7 +13,7 @@ use crate::{
         PluginDetail, PluginView, QueuePaused, ResolveWorktree, ResumeOptions, Retried,
         RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef, TaskRow,
         TaskView, TasksActed, Why, WorktreeMerged, WorktreeResolved, WorktreesCleaned,
-        graph::Graph,
+        WorktreesQuery, graph::Graph,
     },
     clock, config,
 };
@@ -96,15 +96,19 @@ impl Client {
             .await
     }
 
-    pub(in crate::api) async fn worktrees(&self) -> Result<Vec<FoundWorktree>, ClientError> {
-        self.ask(Ask::get("/v1/worktrees".to_owned())).await
+    pub(in crate::api) async fn worktrees(
+        &self,
+        query: &WorktreesQuery,
+    ) -> Result<Vec<FoundWorktree>, ClientError> {
+        let path = address::with_query("/v1/worktrees".to_owned(), query)?;
+        self.ask(Ask::get(path)).await
     }
 
     pub(in crate::api) async fn clean_worktrees(
         &self,
-        asked: CleanWorktrees,
+        asked: &CleanWorktrees,
     ) -> Result<WorktreesCleaned, ClientError> {
-        self.ask(Ask::post("/v1/worktrees/clean".to_owned(), &asked)?.patient())
+        self.ask(Ask::post("/v1/worktrees/clean".to_owned(), asked)?.patient())
             .await
     }
 

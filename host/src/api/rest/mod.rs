@@ -30,14 +30,14 @@
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; sets the limit or the pause of a group |
 //! | `POST /v1/groups/{name}/remove` | removes a group without unfinished tasks |
 //! | `POST /v1/queue` | pauses the whole queue, or lifts its pause |
-//! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes unneeded ones |
+//! | `GET /v1/worktrees?graph=`, `POST /v1/worktrees/clean` | worktrees of tasks; removes unneeded ones |
 //! | `POST /v1/tasks/{ref}/merge` | merges the worktree of a finished task |
 //! | `POST /v1/tasks/{ref}/resolve` | begins, ends or aborts a merge in the worktree, for a person to resolve |
 //! | `GET /v1/tasks/{ref}/diff?stat=&columns=&path=` | the changes of a task in a worktree |
 //! | `GET /v1/events?task=&graph=&after=&since_ms=&follow=` | past and new events in [frames](frame) |
 //! | `POST /v1/graph` | tasks and their dependencies |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | plugins |
-//! | `GET /v1/cost?since_ms=&by=` | costs by day, label or executor |
+//! | `GET /v1/cost?graph=&since_ms=&by=` | costs by day, label or executor |
 //! | `GET /v1/capacity` | free capacity, measurements, and classes of tasks that were held back |
 //! | `POST /v1/capacity/slots` | sets the limit of concurrent tasks |
 //! | `POST /v1/capacity/forget` | discards the measurements of an executor |

@@ -10,11 +10,14 @@ use super::{
 };
 use crate::app::{
     CleanWorktrees, DiffQuery, DiffView, FoundWorktree, MergeWorktree, ResolveWorktree, TaskRef,
-    WorktreeMerged, WorktreeResolved, WorktreesCleaned,
+    WorktreeMerged, WorktreeResolved, WorktreesCleaned, WorktreesQuery,
 };
 
-pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<FoundWorktree>> {
-    ok(shared.host.list_worktrees().await?)
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Asked(query): Asked<WorktreesQuery>,
+) -> Answered<Vec<FoundWorktree>> {
+    ok(shared.host.list_worktrees(query).await?)
 }
 
 pub(super) async fn clean(

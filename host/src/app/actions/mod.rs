@@ -285,7 +285,7 @@ impl Looking<'_> {
         let filter = self.asked.filter.clone().unwrap_or_default();
         let purpose = match action {
             Action::Cancel | Action::Hold | Action::Release => Purpose::Unfinished,
-            Action::Retry | Action::Resume => Purpose::RunAgain,
+            Action::Retry | Action::Resume => Purpose::Finished,
         };
         let mut selection = Selection::of(reader, &filter, purpose)?;
         if selection.filter.states.are_any() {

@@ -10,7 +10,7 @@ use std::{
 use claudine_tests::wait_for;
 use serde_json::{Value, json};
 
-use super::{COMMIT, Repository, merged};
+use super::{COMMIT, REFUSED, Repository, merged};
 
 #[test]
 fn uncommitted_changes_are_never_removed() {
@@ -427,4 +427,31 @@ fn slow_record_delays_only_its_own_readers() {
         let mut ended = readers.iter_mut().map(|reader| reader.try_wait().unwrap());
         ended.all(|status| status.is_some()).then_some(())
     });
+}
+
+#[test]
+fn worktrees_of_a_graph_are_listed_and_removed_alone() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task =
+        |name: &str| format!("- {{name: {name}, script: 'true', worktree: {{keep: true}}}}\n");
+    let graph = ["a", "b"].map(task).concat();
+    let submit = ["submit", "-", "--name", "release", "--wait"];
+    host.run_with(submit, graph.as_bytes()).check();
+    let other = repository.done(&["--keep-worktree"], "true");
+    let list = host.json(["worktree", "list", "--graph", "release"]);
+    let names = list.as_array().unwrap().iter().map(|one| &one["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["a", "b"]);
+    let cleaned = host.json(["worktree", "clean", "--graph", "release"]);
+    assert_eq!(cleaned["removed"].as_array().unwrap().len(), 2, "{cleaned}");
+    assert_eq!(cleaned["left"], json!([]));
+    let list = host.json(["worktree", "list"]);
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list[0]["task"], other["id"]);
+    for verb in ["list", "clean"] {
+        let refused = host.run(["worktree", verb, "--graph", "weekly"]);
+        refused
+            .code(REFUSED)
+            .says(&["no graph or task matches 'weekly'"]);
+    }
 }

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_tests::{HostBuilder, TestHost, wait_for};
+use claudine_tests::{HostBuilder, TestHost, command::whole_id, wait_for};
 use serde_json::Value;
 
 /// Exit code if the host refuses a request because of the present state, such as a conflict.
@@ -158,7 +158,9 @@ fn git_in(host: &TestHost, dir: &Path, arguments: &[&str]) -> String {
 fn merged(task: &Value, outcome: &str, state: &str) -> String {
     assert_eq!(task["outcome"], outcome, "{task:#}");
     assert_eq!(task["merge"]["state"], state, "{task:#}");
-    task["merge"]["detail"].as_str().unwrap().to_owned()
+    let detail = task["merge"]["detail"].as_str().unwrap();
+    assert_eq!(whole_id(detail), None, "{detail}");
+    detail.to_owned()
 }
 
 /// A directory for `PATH` with only these programs, linked to the real ones.
