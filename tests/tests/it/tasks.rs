@@ -25,6 +25,7 @@ const FIELDS: &[&str] = &[
     "attempts",
     "output",
     "output_truncated",
+    "output_bytes",
     "usage",
     "spec",
 ];
