@@ -143,6 +143,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
             .collect(),
         output: None,
         output_truncated: false,
+        output_bytes: None,
         usage: task
             .last_run()
             .and_then(|run| run.ended.as_ref())

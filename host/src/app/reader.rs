@@ -156,6 +156,7 @@ impl Reader {
                 .map_err(|error| unreadable(&error))?;
             view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
             view.output_truncated = tail.truncated;
+            view.output_bytes = Some(tail.end);
         }
         view.steps = steps(task);
         view.hint = way_out(&Left {

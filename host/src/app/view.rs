@@ -177,6 +177,11 @@ pub(crate) struct TaskView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
+    /// For a command, the number of bytes that it has written to standard output so far, including
+    /// those that the output limit has removed. `claudine logs --stream stdout --offset` continues
+    /// there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_bytes: Option<u64>,
     /// Usage of the last finished attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,

@@ -1,9 +1,11 @@
 //! State of the repository after an agent worked in it.
 
+use std::fs;
+
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
 
-use crate::world::{World, attempt, git, succeeded};
+use crate::world::{World, attempt, ended, git, succeeded};
 
 #[test]
 fn branch_commit_and_uncommitted_changes_are_recorded() {
@@ -46,7 +48,7 @@ fn branch_commit_and_uncommitted_changes_are_recorded() {
 #[test]
 fn agent_in_a_broken_repository_succeeds_and_the_error_of_git_is_recorded() {
     let world = World::new(Script::always(Answer::text("done")));
-    std::fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
+    fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
     let task = world.done(&["look at it"]);
     succeeded(&task, "done");
     let error = attempt(&task, 0, "git")["error"].as_str().unwrap();
@@ -58,4 +60,56 @@ fn no_git_state_is_reported_outside_a_repository() {
     let world = World::new(Script::always(Answer::text("done")));
     let task = world.done(&["look at it"]);
     assert!(task["attempts"][0].get("git").is_none(), "{task:#}");
+}
+
+#[test]
+fn agent_resolves_its_conflict_with_the_command_that_status_suggests() {
+    let told = "Merge trunk and resolve the conflict in file";
+    let merge = Answer::bash("git merge trunk; echo both > file; git commit -qam both");
+    let change = Answer {
+        hold: Some("change".to_owned()),
+        ..Answer::bash("echo theirs > file")
+    };
+    let script = Script::default()
+        .then(Rule::new(merge).containing(told).times(1))
+        .then(Rule::new(Answer::text("resolved")).containing(told))
+        .then(Rule::new(change).at_turn(0))
+        .then(Rule::new(Answer::text("changed")));
+    let world = World::new(script);
+    let writes = |text: &str| {
+        fs::write(world.host.work().join("file"), text).unwrap();
+        git(&world, &["add", "file"]);
+        git(&world, &["commit", "-q", "-m", text]);
+    };
+    git(&world, &["init", "-q", "-b", "trunk"]);
+    git(&world, &["config", "user.name", "T"]);
+    git(&world, &["config", "user.email", "t@example.org"]);
+    writes("first");
+    let id = world.delegate(&[
+        "change it",
+        "--worktree",
+        "--merge",
+        "auto",
+        "--allowed-tools",
+        "Bash",
+    ]);
+    world.reach("change");
+    writes("ours");
+    world.api.release("change");
+    let task = world.host.finished(&id);
+    assert_eq!(ended(&task, "failed", "conflict"), "merge conflict in file");
+    // Takes the command from the answer, as a user copies it.
+    let steps = task["steps"].as_array().unwrap().iter();
+    let mut commands = steps.filter_map(|step| step["command"].as_str());
+    let command = commands.find(|it| it.starts_with("claudine resume "));
+    let command = command.unwrap_or_else(|| panic!("no step for the agent: {task:#}"));
+    let (resume, context) = command.split_once(" --context ").expect("an option");
+    assert_eq!(context, format!("'{told}'"));
+    let words: Vec<&str> = resume.split(' ').skip(1).collect();
+    let line = [&words[..], &["--context", told]].concat();
+    world.host.run(line).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "resolved");
+    assert_eq!(task["merge"]["state"], "merged", "{task:#}");
+    assert_eq!(git(&world, &["show", "trunk:file"]), "both");
 }

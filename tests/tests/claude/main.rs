@@ -20,6 +20,7 @@ mod failures;
 mod git;
 mod machine;
 mod patterns;
+mod readme;
 mod recording;
 mod refusals;
 mod restarts;

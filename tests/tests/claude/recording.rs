@@ -33,7 +33,7 @@ const DESCRIPTION: &str = "An agent is asked to fix a failing test, lint runs be
     again, and then the release runs.";
 
 /// The answers of the agent's model. The scene releases the points at which the answers pause.
-fn agent() -> Script {
+pub(crate) fn agent() -> Script {
     let test = || Step::Tool {
         name: "Bash".to_owned(),
         input: json!({ "command": "make test", "description": "Run the tests" }),
@@ -98,7 +98,8 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-fn set_up(world: &World) {
+/// Makes the project, whose test fails.
+pub(crate) fn set_up(world: &World) {
     for (name, text) in FILES {
         fs::write(world.host.work().join(name), text).unwrap();
     }
@@ -237,17 +238,22 @@ fn fixed_words(svg: &str) -> String {
         let line = ids
             .iter()
             .fold(line.clone(), |line, id| line.replace(*id, "ID"));
-        let words = line.split_whitespace().map(|word| match word {
-            word if word.starts_with("unix:/") => "unix:SOCKET".to_owned(),
-            word if is_number(word.trim_matches(['(', ')', '~', ','])) => "N".to_owned(),
-            word => word.to_owned(),
-        });
-        words.collect::<Vec<_>>().join(" ")
+        without_numbers(&line)
     });
     shown.collect::<Vec<_>>().join("\n")
 }
 
-fn is_short_id(line: &str) -> bool {
+/// The words of a line; numbers, times and the path of the socket are replaced.
+pub(crate) fn without_numbers(line: &str) -> String {
+    let words = line.split_whitespace().map(|word| match word {
+        word if word.starts_with("unix:/") => "unix:SOCKET",
+        word if is_number(word.trim_matches(['(', ')', '~', ','])) => "N",
+        word => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn is_short_id(line: &str) -> bool {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     line.len() == 6 && line.chars().all(is_part)
 }

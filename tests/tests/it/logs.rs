@@ -64,6 +64,7 @@ fn logs_can_be_selected_by_time_offset_and_attempt() {
     let mut date = host.other("date");
     date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]);
     let between = command::run(date, b"", PATIENCE).ok().text();
+    let read = host.status(&id)["output_bytes"].to_string();
     fs::write(host.work().join("go"), "").unwrap();
     host.finished(&id);
     let check = |arguments: &[&str], expected: &str| {
@@ -73,7 +74,8 @@ fn logs_can_be_selected_by_time_offset_and_attempt() {
     check(&["--since", &between], "after");
     check(&["--since", "1h"], "before\nafter");
     check(&["--since", "2999-01-01T00:00:00Z"], "");
-    check(&["--offset", "7"], "after");
+    assert_eq!(read, "7");
+    check(&["--stream", "stdout", "--offset", &read], "after");
     host.run(["retry", &id]).check();
     host.finished(&id);
     check(&[], "second time");
@@ -133,6 +135,7 @@ fn output_cap_keeps_the_beginning_and_the_end() {
         log.len()
     );
     assert!(log.len() < 80 * 1024, "{} bytes", log.len());
+    assert_eq!(host.status(&id)["output_bytes"], 588_917);
 }
 
 #[test]

@@ -25,6 +25,7 @@ const FIELDS: &[&str] = &[
     "attempts",
     "output",
     "output_truncated",
+    "output_bytes",
     "usage",
     "spec",
 ];
@@ -108,6 +109,31 @@ fn list_shows_the_newest_task_first() {
     assert_eq!(listed, newest);
     // A heading, and one line per task.
     assert_eq!(host.text(["list"]).lines().count(), 4);
+}
+
+#[test]
+fn list_shows_unfinished_tasks_before_the_twenty_that_ended_last() {
+    // With one slot, the tasks end in the order of their submission.
+    let host = TestHost::builder().slots(1).build();
+    let held = host.text(["run", "--hold", "--name", "old", "--", "true"]);
+    host.text(["run", "--", "false"]);
+    let ids: Vec<String> = (1..25).map(|_| host.text(["run", "--", "true"])).collect();
+    host.finished(&ids[23]);
+    let last = ids.iter().rev().take(20);
+    let expected: Vec<&String> = [&held].into_iter().chain(last).collect();
+    let listed = host.text(["list", "--quiet"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+    let list = host.run(["list"]).ok();
+    let text = list.text();
+    let rows: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(rows.len(), 21, "{list}");
+    assert!(rows[0].contains("⏸ held"), "{list}");
+    assert!(
+        rows[1..].iter().all(|row| row.contains("✓ succeeded")),
+        "{list}"
+    );
+    // Tasks that are not shown are counted too.
+    list.says(&["1 held · 1 failed · 21 of 26 shown"]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The live view on a terminal: checks its display and its keys, and that it restores the terminal.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use rustix::process::Signal;
@@ -94,6 +97,24 @@ fn view_writes_nothing_while_no_task_changes() {
         .check();
     top.shows(&["2 held", "other"]);
     assert!(top.bytes().len() - before < 2_000);
+}
+
+#[test]
+fn view_writes_few_bytes_each_second_while_a_task_runs() {
+    let host = TestHost::new();
+    let build = running(&host);
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["build", "compiling everything"]);
+    let (begin, before) = (Instant::now(), top.bytes().len());
+    let later = || String::from_utf8_lossy(&top.bytes()[before..]).into_owned();
+    let written = wait_for("three updates of the time", || {
+        let updates = later().matches("\x1b[?2026l").count();
+        (updates >= 3).then(later)
+    });
+    let ticks = usize::try_from(begin.elapsed().as_secs()).unwrap() + 1;
+    assert!(written.len() < 200 * ticks, "{ticks} s: {written:?}");
+    assert!(!written.contains("\x1b[2J"), "{written:?}");
+    let_go(&host, &build);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Bench, graph, host, load, mcp, median, output,
-    submit::{self, Latencies},
+    submit::{self, LIMITED, Latencies},
     table::{Table, Target},
     throughput,
 };
@@ -20,6 +20,8 @@ use crate::trial::{self, Trial};
 
 /// The highest ratio that does not count as a loss.
 const LIMIT: f64 = 1.10;
+/// Number of processes from which one median is taken.
+const PROCESSES: &str = "30";
 const SUBMITTED: u32 = 200;
 const UNFINISHED: usize = 10_000;
 const TASKS: u32 = 1_000;
@@ -67,12 +69,23 @@ const COMPARISONS: &[Comparison] = &[
         name: "command",
         figures: &[
             ("claudine --version", "µs"),
-            ("claudine list, beside a host", "µs"),
+            ("claudine list --limit 20, beside a host", "µs"),
             ("claudine run -- true", "µs"),
         ],
         slots: "1",
         prepare: hold_the_slot,
         measure: commands,
+    },
+    Comparison {
+        name: "list",
+        figures: &[("claudine list, beside a host", "µs")],
+        slots: "1",
+        prepare: a_screen_of_tasks,
+        measure: |side| {
+            let claudine = side.binary.display().to_string();
+            let latencies = Latencies::new(side.bench, PROCESSES);
+            Ok(vec![latencies.of_list(&claudine, &side.trial, &[])?])
+        },
     },
     Comparison {
         name: "socket",
@@ -249,12 +262,22 @@ fn hold_the_slot(side: &Side) -> Result<()> {
     load::hold_slot(&side.trial, &mut side.trial.connect()?, "never").map(drop)
 }
 
+/// As many finished and unfinished tasks as `list` of either binary shows. No measurement adds to
+/// them.
+fn a_screen_of_tasks(side: &Side) -> Result<()> {
+    let request = load::request(&side.trial, "shell", &json!({ "argv": ["true"] }));
+    let finished = load::submit_many(&side.trial, &request, 19, 1)?;
+    load::all_succeed(&mut side.trial.connect()?, &finished)?;
+    hold_the_slot(side)?;
+    load::submit_many(&side.trial, &request, 19, 1).map(drop)
+}
+
 fn commands(side: &mut Side) -> Result<Vec<f64>> {
-    let latencies = Latencies::new(side.bench, "30");
+    let latencies = Latencies::new(side.bench, PROCESSES);
     let claudine = side.binary.display().to_string();
     Ok(vec![
         latencies.of(&[&claudine, "--version"])?,
-        latencies.of_list(&claudine, &side.trial)?,
+        latencies.of_list(&claudine, &side.trial, LIMITED)?,
         latencies.of_submission(&claudine, &side.trial)?,
     ])
 }

@@ -30,6 +30,8 @@ pub(crate) struct Tail {
     pub(crate) bytes: Vec<u8>,
     /// Whether the log has more before these bytes.
     pub(crate) truncated: bool,
+    /// The offset of their end in the selected sequence.
+    pub(crate) end: u64,
 }
 
 /// A selected frame: its position in the segment, and its offset in the sequence.
@@ -83,6 +85,7 @@ impl LogReader {
         let mut tail = Tail {
             bytes: Vec::new(),
             truncated: self.offset() > 0,
+            end: 0,
         };
         while let Some(piece) = self.next_piece()? {
             match piece {
@@ -99,6 +102,7 @@ impl LogReader {
                 tail.truncated = true;
             }
         }
+        tail.end = self.offset();
         Ok(tail)
     }
 

@@ -132,12 +132,14 @@ fn end_and_tail_count_only_the_selected_streams() {
         reader().tail(4).unwrap(),
         Tail {
             bytes: b"five".to_vec(),
-            truncated: true
+            truncated: true,
+            end: 23,
         }
     );
     let whole = Tail {
         bytes: b"one\ntwo\nthree\nfour\nfive".to_vec(),
         truncated: false,
+        end: 23,
     };
     assert_eq!(reader().tail(64 << 10).unwrap(), whole);
 }

@@ -20,16 +20,19 @@ impl Day {
         let line = format!("✗ currency ({currency}) failed: merge conflict in cart.py");
         self.shell
             .fails(&format!("claudine wait {currency}"), 1)
-            .has(&[&line]);
+            .has(&[&line])
+            .has_no_full_id();
         self.shell
             .types("claudine list")
             .fits()
+            .has_no_full_id()
             .row_has(total, &["✓ succeeded", "total"])
             .row_has(currency, &["✗ failed", "currency"])
             .row_has(notes, &["⊘ upstream_failed", "notes"]);
         self.shell
             .types(&format!("claudine graph {notes}"))
             .fits()
+            .has_no_full_id()
             .row_has(currency, &["✗ currency", "failed"])
             .row_has(notes, &["⊘ notes", "upstream_failed"]);
         let resolve = format!("claudine worktree resolve {currency}");
@@ -48,16 +51,33 @@ impl Day {
         let Tasks {
             currency, notes, ..
         } = tasks;
+        for task in [currency, notes] {
+            self.shell
+                .types(&format!("claudine why {task}"))
+                .has_no_full_id();
+        }
         let status = self.shell.types(&format!("claudine status {currency}"));
-        status.has(&[
-            "Reason     merge conflict in cart.py",
-            "Files      1 changed",
-        ]);
+        status
+            .has(&[
+                "Reason     merge conflict in cart.py",
+                "Files      1 changed",
+            ])
+            .has_no_full_id();
+        let agents_step = status.copied("claudine resume");
+        let context = "Merge main and resolve the conflict in cart.py";
+        assert_eq!(
+            agents_step,
+            format!("claudine resume {currency} --context '{context}'"),
+            "{status}"
+        );
         let step = status.copied("claudine worktree resolve");
-        self.shell.types(&step).has(&[
-            "cart.py has conflict markers",
-            "leave the shell with `exit`",
-        ]);
+        self.shell
+            .types(&step)
+            .has(&[
+                "cart.py has conflict markers",
+                "leave the shell with `exit`",
+            ])
+            .has_no_full_id();
         self.shell.types("git diff").has(&[
             "<<<<<<< HEAD",
             " +total_eur = sum(prices)",
@@ -65,10 +85,17 @@ impl Day {
         ]);
         self.shell
             .types("echo 'total_eur = sum(prices) * 100' > cart.py");
-        self.shell.types("exit").has(&[
-            "merged `claudine/currency` into `main`",
-            &format!("{currency} has succeeded; 1 dependant can run again"),
-        ]);
+        self.shell
+            .types("exit")
+            .has(&[
+                "merged `claudine/currency` into `main`",
+                &format!("{currency} has succeeded; 1 dependant can run again"),
+            ])
+            .has_no_full_id();
+        self.shell
+            .types(&format!("claudine status {currency}"))
+            .has(&["State      ✓ succeeded (merged by hand)\n"])
+            .has_no_full_id();
         let line = format!("✓ notes ({notes}) succeeded");
         self.shell
             .types(&format!("claudine wait {notes}"))

@@ -12,6 +12,7 @@ mod denial;
 mod hand_over;
 mod limit;
 mod night;
+mod schemas;
 mod shell;
 mod summary;
 
@@ -50,15 +51,18 @@ fn a_day_of_work_needs_only_the_ids_and_commands_on_the_screen() {
     let day = Day::begin();
     let tasks = day.hands_over();
     day.meets_a_conflict(&tasks);
+    day.answers_match_their_schemas();
     day.resolves_it(&tasks);
     day.finds_a_budget_spent(&tasks);
     let rename = day.is_told_of_a_denial();
     let parked = day.meets_a_usage_limit();
+    day.answers_match_their_schemas();
     let day = day.sleeps();
     day.finds_yesterdays_failure(&rename);
     day.allows_more(&rename);
     day.sees_the_limit_over(&parked);
     day.sums_up(&tasks, &rename, &parked);
+    day.answers_match_their_schemas();
 }
 
 impl Day {

@@ -140,6 +140,19 @@ impl Shown {
         self
     }
 
+    /// Panics if a task is shown with its full id. Paths of worktrees contain full ids, and the
+    /// first line of `status` exists to show one.
+    #[track_caller]
+    pub(super) fn has_no_full_id(&self) -> &Self {
+        let lines = self.text.lines();
+        for line in lines.filter(|line| !line.starts_with("Task  ")) {
+            let mut ids = line.match_indices("task_");
+            let is_short = ids.all(|(at, _)| line[..at].ends_with("worktrees/"));
+            assert!(is_short, "a full id is in `{line}` on\n{self}");
+        }
+        self
+    }
+
     /// Panics if a line did not fit the terminal.
     #[track_caller]
     pub(super) fn fits(&self) -> &Self {

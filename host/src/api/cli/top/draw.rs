@@ -395,7 +395,7 @@ pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::{
@@ -404,7 +404,7 @@ mod tests {
     };
 
     /// 2026-11-22T14:52:33.042Z
-    const NOW: Timestamp = Timestamp(1_795_359_153_042);
+    pub(in crate::api::cli::top) const NOW: Timestamp = Timestamp(1_795_359_153_042);
 
     fn overview(tasks: Vec<serde_json::Value>) -> Overview {
         let mut whole = serde_json::json!({
@@ -420,7 +420,7 @@ mod tests {
         serde_json::from_value(whole).unwrap()
     }
 
-    fn model() -> Model {
+    pub(in crate::api::cli::top) fn model() -> Model {
         let at = |time: &str| format!("2026-11-22T14:{time}.042Z");
         let mut model = Model::new();
         model.apply(overview(vec![

@@ -84,7 +84,15 @@ impl Screen {
     }
 
     /// Writes the cells that have changed, if any.
-    pub(super) fn draw(&mut self, rows: &[Row], (width, height): (u16, u16)) -> io::Result<()> {
+    pub(super) fn draw(&mut self, rows: &[Row], size: (u16, u16)) -> io::Result<()> {
+        match self.update(rows, size) {
+            Some(text) => put(&text),
+            None => Ok(()),
+        }
+    }
+
+    /// The output that changes the current contents into these lines; `None` if nothing changes.
+    fn update(&mut self, rows: &[Row], (width, height): (u16, u16)) -> Option<String> {
         let area = Rect::new(0, 0, width, height);
         let mut next = Buffer::empty(area);
         for (y, row) in (0..height).zip(rows) {
@@ -97,9 +105,9 @@ impl Screen {
         let written = written(&self.shown.diff(&next));
         self.shown = next;
         match (is_new, written.is_empty()) {
-            (false, true) => Ok(()),
-            (false, false) => put(&format!("{BEGIN}{written}{END}")),
-            (true, _) => put(&format!("{BEGIN}\x1b[0m\x1b[2J{written}{END}")),
+            (false, true) => None,
+            (false, false) => Some(format!("{BEGIN}{written}{END}")),
+            (true, _) => Some(format!("{BEGIN}\x1b[0m\x1b[2J{written}{END}")),
         }
     }
 
@@ -200,7 +208,50 @@ fn sgr((colour, modifier): (Color, Modifier)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use claudine_domain::time::Timestamp;
+
     use super::*;
+    use crate::api::cli::top::draw::{
+        self,
+        tests::{NOW, model},
+    };
+
+    const SIZE: (u16, u16) = (80, 24);
+
+    /// What is written when the view starts, and in each of the next seconds.
+    fn updates(seconds: u64) -> Vec<String> {
+        let mut screen = Screen {
+            shown: Buffer::empty(Rect::ZERO),
+            colours: true,
+        };
+        let mut model = model();
+        let updates = (0..=seconds).map(|second| {
+            let now = Timestamp(NOW.0 + 1_000 * second);
+            let rows = draw::screen(&mut model, SIZE.0, SIZE.1, now);
+            screen.update(&rows, SIZE).unwrap_or_default()
+        });
+        updates.collect()
+    }
+
+    #[test]
+    fn each_line_is_written_in_its_colours() {
+        let first = updates(0).concat();
+        // Begins a line of the snapshot where the cursor is moved.
+        let pieces = first.split('\u{1b}').map(|piece| {
+            let command = piece.chars().find(char::is_ascii_alphabetic);
+            let line_end = if command == Some('H') { "\n" } else { "" };
+            format!("{line_end}␛{piece}")
+        });
+        insta::assert_snapshot!("in_colour", pieces.skip(1).collect::<String>());
+    }
+
+    #[test]
+    fn few_bytes_are_written_while_tasks_run() {
+        for update in &updates(5)[1..] {
+            assert!((1..200).contains(&update.len()), "{update:?}");
+            assert!(!update.contains("\x1b[2J"), "{update:?}");
+        }
+    }
 
     #[test]
     fn only_changed_cells_are_written() {
