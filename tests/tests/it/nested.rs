@@ -84,7 +84,7 @@ fn cancel_of_a_finished_task_reaches_its_running_children() {
     assert_eq!(task["outcome"], "cancelled");
     assert_eq!(
         task["reason"]["message"],
-        format!("with its parent {}: enough", short_id(id))
+        format!("with its parent {}: enough", short_id(&id))
     );
     assert!(!alive(left) && alive(kept));
     assert_eq!(host.status(&id)["outcome"], "succeeded");

@@ -97,7 +97,7 @@ Environment:
   CLAUDINE_DATA_DIR   data directory [default: $XDG_STATE_HOME/claudine]
   CLAUDINE_CONFIG     configuration file
                       [default: $XDG_CONFIG_HOME/claudine/config.toml]
-  CLAUDINE_SLOTS      concurrent tasks: `auto` or a number; read as a host starts
+  CLAUDINE_SLOTS      concurrent tasks: `auto` or a number; for the next host
   NO_COLOR            disable colours; CLICOLOR_FORCE enables them in a pipe
   COLUMNS             width of output without a terminal, as set by `watch`
   TZ                  time zone of displayed times
