@@ -59,7 +59,8 @@ const LOG_LINES: u64 = 2_000;
 /// Show running, waiting and recent tasks live.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Keys: ↑ ↓ select, enter output, c cancel, r retry, h hold, w why, / filter, ? help, q quit
+Keys: ↑ ↓ select, enter output, c cancel, r retry, h hold, w why, / filter,
+? help, q quit
 
 Examples:
   claudine top
