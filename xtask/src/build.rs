@@ -17,11 +17,14 @@ use crate::{checkout, program, setup};
 pub(crate) enum Profile {
     Debug,
     /// A debug build that a newcomer waits for and runs once. It takes less time than `Debug`,
-    /// because it has no debug information, no data for incremental builds, and no optimised
-    /// wasmtime.
+    /// because it has no debug information, no data for incremental builds, and fewer optimised
+    /// dependencies.
     Demo,
     Release,
 }
+
+/// Dependencies that debug builds optimise because the tests run thousands of tasks.
+const OPTIMISED_FOR_TESTS: [&str; 5] = ["hyper", "mio", "serde_json", "tokio", "wasmtime"];
 
 /// The binary to measure: the file that `CLAUDINE_BIN` names, or a release build if the variable is
 /// not set.
@@ -30,8 +33,7 @@ pub(crate) fn ready() -> Result<PathBuf> {
 }
 
 /// The binary for demonstrations: the file that `CLAUDINE_BIN` names, or a debug build if the
-/// variable is not set. A debug build takes a third of a release build's time and shares most
-/// of its dependencies with the tests.
+/// variable is not set. A debug build takes a third of a release build's time.
 pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Demo)
 }
@@ -64,9 +66,11 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
         Profile::Demo => {
             cargo
                 .env("CARGO_PROFILE_DEV_DEBUG", "none")
-                .env("CARGO_INCREMENTAL", "0")
-                // The largest crate is optimised for the tests, which run thousands of tasks.
-                .args(["--config", "profile.dev.package.wasmtime.opt-level=0"]);
+                .env("CARGO_INCREMENTAL", "0");
+            for name in OPTIMISED_FOR_TESTS {
+                let plain = format!("profile.dev.package.{name}.opt-level=0");
+                cargo.args(["--config", &plain]);
+            }
         }
     }
     if !programs.is_empty() {

@@ -16,7 +16,9 @@ const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07b\u{202E}c\u{61C}d\u{2028}e\u{2066}f\
 const EXEMPT: &[(&str, &str)] = &[
     ("completions", "prints a fixed text"),
     ("man", "prints fixed texts"),
-    ("mcp", "prints JSON for a client"),
+    ("mcp config", "prints the configuration of a client as JSON"),
+    ("mcp start", "prints JSON for a client"),
+    ("mcp test", "prints what `claudine` itself says of its tools"),
     (
         "plugin build",
         "takes minutes; its refusals are checked below",

@@ -160,7 +160,7 @@ fn attempts_that_are_out_of_order_are_refused() {
         writer.finish().unwrap();
         let refused = restored(&file, &new).err().unwrap();
         assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
-        let said = format!("attempt {number} of task_");
+        let said = format!("attempt {number} of task ");
         assert!(refused.message.contains(&said), "{refused}");
         assert!(refuse_used(&new.layout).is_ok() && !new.layout.restoring().exists());
     }
