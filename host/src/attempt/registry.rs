@@ -326,7 +326,7 @@ impl Registry {
                 message,
             } => {
                 self.set(&child, ChildState::NotStarted { class, message }, false);
-                self.end_if_nothing_began(child.attempt());
+                self.with(child.attempt(), State::end_if_nothing_began);
             }
             Report::Exited { child, exit, ended } => {
                 self.set(&child, ChildState::Exited(exit), ended);
@@ -364,17 +364,6 @@ impl Registry {
     fn set(&self, child: &ChildId, new: ChildState, ended: bool) {
         let index = usize::from(child.index());
         self.with(child.attempt(), |state| state.hear(index, new, ended));
-    }
-
-    /// Marks an attempt as ended if none of its children was started, because the supervisor
-    /// reports no end in that case.
-    fn end_if_nothing_began(&self, attempt: &AttemptKey) {
-        self.with(attempt, |state| {
-            state.ended |= state
-                .children
-                .iter()
-                .all(|child| matches!(child, ChildState::NotStarted { .. }));
-        });
     }
 
     fn lost(&self, attempts: &[AttemptKey], children: &[ChildId]) {
