@@ -18,6 +18,8 @@ use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
+    /// `None` if the process is in a pid namespace that is invisible to this host.
+    pub(crate) pid: Option<u32>,
     /// The process; `None` if it has ended, or is in a pid namespace that is invisible to this
     /// host. An error message if this host could not open the process.
     process: Result<Option<Arc<Handle>>, String>,
@@ -29,6 +31,7 @@ impl Peer {
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
+            pid,
             process: match pid.map_or(Ok(None), Handle::open) {
                 Ok(process) => Ok(process.map(Arc::new)),
                 Err(error) => Err(error.to_string()),

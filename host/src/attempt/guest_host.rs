@@ -67,12 +67,11 @@ impl GuestHost {
         let task = self.live.begun().await;
         self.reporter.ask_for_turn(&self.live).await;
         let index = self.live.change(State::add_child)?;
+        let unsent = Unsent::new(&self.live, index);
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {
             Ok(input) => input,
-            Err(failure) => {
-                return Err(self.give_up(usize::from(index), &failure.code, failure.message));
-            }
+            Err(failure) => return Err(unsent.failed(failure)),
         };
         let start = StartChild {
             child: child.clone(),
@@ -83,8 +82,11 @@ impl GuestHost {
             }),
             ..start
         };
-        if let Err(error) = self.supervisors.start(start).done().await {
-            return Err(self.give_up(usize::from(index), "resource", error.to_string()));
+        match self.supervisors.start(start).done().await {
+            Ok(()) => unsent.sent(),
+            Err(error) => {
+                return Err(unsent.failed(Failure::new("resource", error.to_string())));
+            }
         }
         self.heard_of_start(index).await?;
         if let Some(stream) = stream {
@@ -139,26 +141,6 @@ impl GuestHost {
         }
     }
 
-    /// Marks a child whose start was never sent as not started, and returns the failure.
-    fn give_up(&self, index: usize, code: &str, message: String) -> Failure {
-        let state = ChildState::NotStarted {
-            class: NotStartedClass::Input,
-            message: message.clone(),
-        };
-        self.live.change(|live| {
-            if let Some(child) = live.children.get_mut(index) {
-                *child = state;
-            }
-            // If no child was started, the supervisor reports no end, so the attempt is marked as
-            // ended here.
-            live.ended |= live
-                .children
-                .iter()
-                .all(|child| matches!(child, ChildState::NotStarted { .. }));
-        });
-        Failure::new(code, message)
-    }
-
     /// Writes input that is given as bytes to a file before the child starts, so that the child
     /// never reads only a part of it. Returns input that is given as a stream, because the stream
     /// is fed to the child while the child runs.
@@ -172,12 +154,14 @@ impl GuestHost {
             Stdin::Stream(stream) => return Ok((supervise::Stdin::Stream, Some(stream))),
             Stdin::Bytes(bytes) => bytes,
         };
+        // Counted before the file exists, so that the file is removed even if the start is
+        // interrupted.
+        self.live
+            .change(|state| state.input_files = state.input_files.max(index + 1));
         let path = self.layout.stdin_file(self.live.id, index);
         let target = path.clone();
         let written =
             tokio::task::spawn_blocking(move || fsx::write_private(&target, &bytes)).await;
-        self.live
-            .change(|state| state.input_files = state.input_files.max(index + 1));
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => Ok((supervise::Stdin::File(path), None)),
             Err(error) => Err(Failure::new(
@@ -273,6 +257,52 @@ impl GuestHost {
             )),
             _ => Err(unknown(child)),
         }
+    }
+}
+
+/// A child that was added to its attempt and whose start was not sent yet. If it is dropped before
+/// the start is sent, the child counts as not started, because no supervisor will report on the
+/// child. It is also dropped if the start is interrupted, for example because the guest crashes.
+struct Unsent<'a> {
+    /// `None` once the start was sent.
+    live: Option<&'a Live>,
+    index: u16,
+    why: String,
+}
+
+impl<'a> Unsent<'a> {
+    fn new(live: &'a Live, index: u16) -> Self {
+        Self {
+            live: Some(live),
+            index,
+            why: "the start of the child was interrupted".to_owned(),
+        }
+    }
+
+    fn sent(mut self) {
+        self.live = None;
+    }
+
+    /// Keeps the reason of a failure as the reason why the child was not started.
+    fn failed(mut self, failure: Failure) -> Failure {
+        self.why.clone_from(&failure.message);
+        failure
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        let Some(live) = self.live else { return };
+        let new = ChildState::NotStarted {
+            class: NotStartedClass::Input,
+            message: std::mem::take(&mut self.why),
+        };
+        live.change(|state| {
+            if let Some(child) = state.children.get_mut(usize::from(self.index)) {
+                *child = new;
+            }
+            state.end_if_nothing_began();
+        });
     }
 }
 
@@ -434,5 +464,89 @@ impl AttemptHost for GuestHost {
             LogLevel::Warn => tracing::warn!(%attempt, executor, "{message}"),
             LogLevel::Error => tracing::error!(%attempt, executor, "{message}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{future::poll_fn, task::Poll};
+
+    use claudine_domain::id::AttemptId;
+
+    use super::*;
+    use crate::{engine::Inbox, store::sample_task};
+
+    /// Starts a child with input, drops the start while the input is being written, and returns the
+    /// state of the attempt.
+    async fn interrupted() -> State {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let opened = supervise::open(supervise::Settings {
+            dir: layout.supervisors(),
+            program: supervise::Program {
+                path: dir.path().join("none"),
+                args: Vec::new(),
+            },
+            environment: Vec::new(),
+            descriptors: None,
+            epoch: 1,
+        });
+        let task = sample_task(1);
+        let id = AttemptId {
+            task: task.id,
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+        let request = task.request.clone();
+        live.begin(Arc::new(task));
+        let inbox = Inbox::new();
+        let host = GuestHost {
+            request,
+            workspace: "/".to_owned(),
+            live: Arc::new(live),
+            supervisors: opened.await.unwrap().supervisors,
+            layout,
+            env_file: dir.path().join("env"),
+            reporter: Reporter::new(inbox.reports()),
+            tasks: TaskTracker::new(),
+            variables: Vec::new(),
+            tells_alive: false,
+        };
+        // The runtime's only thread that may block is busy, so the input is not written meanwhile.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || held.recv().is_err());
+        let mut start = host.spawn(SpawnSpec {
+            command: "cat".to_owned(),
+            args: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            env_remove: EnvRemove::Names(Vec::new()),
+            stdin: Stdin::Bytes(b"input".to_vec()),
+        });
+        let waits = poll_fn(|it| Poll::Ready(start.as_mut().poll(it).is_pending())).await;
+        assert!(waits);
+        assert_eq!(host.live.state().children, [ChildState::Sent]);
+        drop(start);
+        drop(release);
+        assert!(busy.await.unwrap());
+        // Runs after the input was written.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        host.live.state()
+    }
+
+    #[test]
+    fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let state = runtime.block_on(interrupted());
+        assert!(state.is_over(), "{state:?}");
+        // The file with the input is removed with the attempt.
+        assert_eq!(state.input_files, 1);
     }
 }

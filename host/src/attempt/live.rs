@@ -177,6 +177,15 @@ impl State {
         self.checkpoints_stored >= number
     }
 
+    /// Marks the attempt as ended if none of its children was started, because no supervisor reports
+    /// an end in that case.
+    pub(super) fn end_if_nothing_began(&mut self) {
+        self.ended |= self
+            .children
+            .iter()
+            .all(|child| matches!(child, ChildState::NotStarted { .. }));
+    }
+
     pub(super) fn leader(&self) -> Option<Leader> {
         self.children.iter().find_map(|child| match child {
             ChildState::Running(leader) => Some(*leader),

@@ -12,7 +12,7 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     task::Task,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     live::{ChildState, Live, State, command_of},
@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     lock::lock,
-    supervise::{self, AttemptKey, ChildId, FoundState, Report},
+    plugin::StopRequest,
+    supervise::{self, AttemptKey, ChildId, FoundState, Report, Rung},
 };
 
 /// Everything that supervisors had when this host connected to them.
@@ -195,8 +196,19 @@ impl Registry {
             .collect()
     }
 
-    pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Found> {
-        self.attempts().known.remove(&attempt)
+    /// Registers a found attempt as in progress. This is one step, because a report of the
+    /// attempt's supervisor may arrive at any moment, and is not repeated.
+    pub(super) fn take_over(
+        &self,
+        id: AttemptId,
+        ladder: Vec<Rung>,
+    ) -> (Arc<Live>, oneshot::Receiver<StopRequest>) {
+        let mut attempts = self.attempts();
+        let found = attempts.known.remove(&id).unwrap_or_default();
+        let (live, stopped) = Live::new(id, ladder, State::from(found));
+        let live = Arc::new(live);
+        attempts.live.insert(id, live.clone());
+        (live, stopped)
     }
 
     /// Removes an attempt whose end is durable.
@@ -326,7 +338,7 @@ impl Registry {
                 message,
             } => {
                 self.set(&child, ChildState::NotStarted { class, message }, false);
-                self.end_if_nothing_began(child.attempt());
+                self.with(child.attempt(), State::end_if_nothing_began);
             }
             Report::Exited { child, exit, ended } => {
                 self.set(&child, ChildState::Exited(exit), ended);
@@ -366,17 +378,6 @@ impl Registry {
         self.with(child.attempt(), |state| state.hear(index, new, ended));
     }
 
-    /// Marks an attempt as ended if none of its children was started, because the supervisor
-    /// reports no end in that case.
-    fn end_if_nothing_began(&self, attempt: &AttemptKey) {
-        self.with(attempt, |state| {
-            state.ended |= state
-                .children
-                .iter()
-                .all(|child| matches!(child, ChildState::NotStarted { .. }));
-        });
-    }
-
     fn lost(&self, attempts: &[AttemptKey], children: &[ChildId]) {
         for child in children {
             self.set(child, ChildState::Lost, true);
@@ -404,12 +405,17 @@ impl Registry {
         let Ok(attempt) = key.as_str().parse::<AttemptId>() else {
             return;
         };
-        let live: Option<Arc<Live>> = self.get(attempt);
-        if let Some(live) = live {
+        let mut attempts = self.attempts();
+        if let Some(live) = attempts.live.get(&attempt).cloned() {
+            drop(attempts);
             live.change(change);
             return;
         }
-        if let Some(known) = self.attempts().known.get_mut(&attempt) {
+        let Attempts {
+            known, unreadable, ..
+        } = &mut *attempts;
+        let found = known.get_mut(&attempt);
+        if let Some(known) = found.or_else(|| unreadable.get_mut(&attempt)) {
             let mut state = State {
                 children: std::mem::take(&mut known.children),
                 ended: known.ended,
@@ -428,7 +434,88 @@ impl Registry {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::supervise::{Exit, FoundChild, Status, Usage};
+
+    fn id(number: u128) -> AttemptId {
+        AttemptId {
+            task: TaskId::new(1, number),
+            number: 1,
+        }
+    }
+
+    fn child(id: AttemptId) -> ChildId {
+        ChildId::new(AttemptKey::new(id.to_string()), 0)
+    }
+
+    /// An attempt whose child was found running.
+    fn running(id: AttemptId) -> supervise::Found {
+        supervise::Found {
+            attempt: AttemptKey::new(id.to_string()),
+            children: vec![FoundChild {
+                child: child(id),
+                state: FoundState::Running {
+                    pid: 7,
+                    start_time: 1,
+                },
+            }],
+            stopping: None,
+            ended: false,
+            held: None,
+        }
+    }
+
+    /// The report of the end of the attempt and of its child.
+    fn exited(id: AttemptId) -> Report {
+        Report::Exited {
+            child: child(id),
+            exit: Exit {
+                pid: 7,
+                start_time: 1,
+                status: Status::Code(0),
+                usage: Usage::default(),
+                stopped: None,
+                input_broke_off: false,
+                stdout_bytes: 0,
+                stderr_bytes: 0,
+            },
+            ended: true,
+        }
+    }
+
+    #[test]
+    fn a_report_that_arrives_while_its_attempt_is_taken_over_is_not_lost() {
+        let ids: Vec<AttemptId> = (1..=2_000).map(id).collect();
+        let found = ids.iter().map(|id| running(*id)).collect();
+        let registry = Registry::new(Known::of(found));
+        for id in ids {
+            let reports = AtomicBool::new(false);
+            let live = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    reports.store(true, Ordering::Relaxed);
+                    registry.hand_on(exited(id));
+                });
+                while !reports.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                registry.take_over(id, Vec::new()).0
+            });
+            assert!(live.look(State::is_over), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_known_when_a_task_that_could_not_be_read_can_be_read_again() {
+        let id = id(1);
+        let registry = Registry::new(Known::of(vec![running(id)]));
+        registry.take_others(&BTreeSet::new(), &BTreeSet::from([id.task]));
+        registry.hand_on(exited(id));
+        registry.take_others(&BTreeSet::from([id]), &BTreeSet::new());
+        let (live, _stopped) = registry.take_over(id, Vec::new());
+        assert!(live.look(State::is_over));
+    }
 
     #[test]
     fn a_host_continues_with_the_attempts_it_found() {

@@ -21,7 +21,7 @@ use super::{
     inputs::Inputs,
     launcher::Launcher,
     live::{ChildState, Live, State},
-    registry::{self, Known, Registry},
+    registry::{Known, Registry},
     reporter::Reporter,
     requests::Requests,
     standby::{StandBy, StandingBy},
@@ -124,18 +124,6 @@ impl Runner {
     /// The runner of commands for requests.
     pub(crate) fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
-    }
-
-    fn begin(&self, launch: Launch, resumed: Option<registry::Found>) {
-        let is_resumed = resumed.is_some();
-        let (live, stopped) = Live::new(
-            launch.attempt,
-            ladder_of(&launch.task),
-            resumed.map_or_else(State::default, State::from),
-        );
-        let live = Arc::new(live);
-        self.registry.begin(live.clone(), launch.task.clone());
-        self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
     /// Begins the attempt if it stands by. If not, returns the launch.
@@ -263,7 +251,11 @@ impl Attempts for Runner {
 
     fn start(&self, launch: Launch) {
         if let Err(launch) = self.begin_standing_by(launch) {
-            self.begin(launch, None);
+            let ladder = ladder_of(&launch.task);
+            let (live, stopped) = Live::new(launch.attempt, ladder, State::default());
+            let live = Arc::new(live);
+            self.registry.begin(live.clone(), launch.task.clone());
+            self.launcher.set_to_work(launch, live, false, stopped);
         }
     }
 
@@ -274,8 +266,10 @@ impl Attempts for Runner {
                 .tasks
                 .spawn(async move { reporter.tell_again(&live).await });
         } else {
-            let known = self.registry.take_known(launch.attempt);
-            self.begin(launch, Some(known.unwrap_or_default()));
+            let ladder = ladder_of(&launch.task);
+            let (live, stopped) = self.registry.take_over(launch.attempt, ladder);
+            live.begin(launch.task.clone());
+            self.launcher.set_to_work(launch, live, true, stopped);
         }
     }
 

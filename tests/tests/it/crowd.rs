@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -117,6 +117,44 @@ fn idle_and_slow_clients_do_not_delay_the_commands_of_others() {
     assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
 }
 
+/// Starts the host with this limit of descriptors.
+fn up_with_descriptors(host: &TestHost, limit: u32) {
+    let mut up = host.other("sh");
+    let script = format!("ulimit -n {limit}; exec \"$0\" up");
+    up.args(["-c", &script]).arg(binary());
+    command::run(up, b"", Duration::from_mins(1)).check();
+}
+
+#[test]
+fn clients_that_follow_logs_leave_descriptors_for_the_commands_of_others() {
+    let host = TestHost::new();
+    up_with_descriptors(&host, 1_024);
+    let id = host.script("echo line; exec sleep 600");
+    host.live(&id);
+    let quick = Quick::beside(&host);
+    let crowd: Vec<UnixStream> = (0..400)
+        .map(|_| {
+            let stream = connect(&host);
+            ask(&stream, &format!("/v1/tasks/{id}/logs?follow=true"));
+            stream
+        })
+        .collect();
+    let follows = |mut stream: &UnixStream| {
+        let limit = Some(Duration::from_mins(1));
+        stream.set_read_timeout(limit).unwrap();
+        let mut head = [0; 12];
+        let read = stream.read_exact(&mut head);
+        let error = read.err().map(|error| error.kind());
+        assert_ne!(error, Some(ErrorKind::WouldBlock), "no answer");
+        head == *b"HTTP/1.1 200"
+    };
+    let following = crowd.iter().map(follows).filter(|follows| *follows).count();
+    assert!(following > 200, "only {following} clients follow");
+    quick.run(&["status", &id]);
+    quick.run(&["cancel", &id]);
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
 /// Memory of a process in MiB.
 fn rss_mib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -198,10 +236,7 @@ fn half_sent_requests_cost_little_memory_and_do_not_block_the_owner() {
 #[test]
 fn owner_is_not_taken_for_an_agent_if_the_host_has_no_free_descriptor() {
     let host = TestHost::new();
-    let mut up = host.other("sh");
-    up.args(["-c", "ulimit -n 64; exec \"$0\" up"])
-        .arg(binary());
-    command::run(up, b"", Duration::from_mins(1)).check();
+    up_with_descriptors(&host, 64);
     let idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
     let unseen = (0..20).filter(|_| {
         let said = host.run(["hold", "nobody"]).complaint();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use claudine_domain::principal::{Principal, Via};
+use claudine_domain::principal::{Kind, Principal, Via};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -47,13 +47,31 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
-/// Whether the sender of a request is restrained. This process itself is not.
-pub(super) async fn is_restrained(parts: &mut Parts, shared: &Shared) -> Result<bool, Refusal> {
-    if parts.extensions.get::<Connected>().is_none() {
-        return Ok(false);
-    }
+/// The sender of a request. All processes of a task are one client, because a task can start any
+/// number of them. Every other process is a client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Client {
+    pub(super) kind: Kind,
+    pub(super) pid: Option<u32>,
+    pub(super) is_restrained: bool,
+}
+
+/// The client of a request. A request from within this process comes from the owner.
+pub(super) async fn client_of(parts: &mut Parts, shared: &Shared) -> Result<Client, Refusal> {
+    let Some(connected) = parts.extensions.get::<Connected>().cloned() else {
+        return Ok(Client {
+            kind: Kind::Owner,
+            pid: None,
+            is_restrained: false,
+        });
+    };
     let By(by) = By::from_request_parts(parts, shared).await?;
-    Ok(by.restrained)
+    let is_task = matches!(by.kind, Kind::Agent { task: Some(_) });
+    Ok(Client {
+        kind: by.kind,
+        pid: connected.peer.pid.filter(|_| !is_task),
+        is_restrained: by.restrained,
+    })
 }
 
 /// The origin that a request states in a header. A request can state nothing else about its sender.

@@ -30,8 +30,9 @@ const MOST: usize = 8_192;
 const FEWEST: usize = 64;
 /// File descriptors reserved for everything else: the store, supervisors, git.
 const OTHERS: u64 = 128;
-/// File descriptors for each connection: its socket, and the log that its client may follow.
-const DESCRIPTORS_EACH: u64 = 2;
+/// File descriptors for each connection: its socket, the process at its other end, and the log that
+/// its client may follow.
+const DESCRIPTORS_EACH: u64 = 3;
 /// Time limit of a waiting request that has no place for a long stay. The request ends earlier if
 /// another client waits for a place.
 const SHORT_STAY: Duration = Duration::from_secs(1);
@@ -354,8 +355,8 @@ mod tests {
             assert_eq!((places, short(places)), expected, "{descriptors:?}");
         };
         check(Some(64), (64, 16));
-        check(Some(1_024), (448, 56));
-        check(Some(4_096), (1_984, 248));
+        check(Some(1_024), (298, 37));
+        check(Some(4_096), (1_322, 165));
         check(Some(1 << 20), (8_192, 256));
         check(None, (8_192, 256));
     }

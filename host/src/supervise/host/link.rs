@@ -16,7 +16,7 @@ use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
 use crate::supervise::report::{Found, Report};
-use crate::supervise::words::AttemptKey;
+use crate::supervise::words::{AttemptKey, ChildId, StartChild, Stdin};
 
 /// One supervisor.
 pub(super) struct Link {
@@ -37,7 +37,7 @@ pub(super) struct Link {
     pub(super) is_silent: bool,
     /// Whether the supervisor can feed children by a stream. Assumed to be true before the first
     /// connection, because every supervisor that this host starts can do so.
-    pub(super) feeds: bool,
+    feeds: bool,
 }
 
 struct Wire {
@@ -75,17 +75,41 @@ impl Link {
         }
     }
 
+    /// Queues the start of a child. Returns the child and a reason, and queues nothing, if this
+    /// supervisor cannot start it.
+    pub(super) fn start(&mut self, start: StartChild) -> Result<(), (ChildId, &'static str)> {
+        let child = start.child.clone();
+        if start.stdin == Stdin::Stream && !self.feeds {
+            let message = "the attempt's supervisor is too old to feed a child by a stream";
+            return Err((child, message));
+        }
+        if !self.give(Command::Start(Box::new(start))) {
+            let message = "the command, its arguments and its variables are too long";
+            return Err((child, message));
+        }
+        self.told.starting(&child);
+        Ok(())
+    }
+
     /// Queues a command; the next [`Self::poll`] sends it together with the rest of the queue.
-    pub(super) fn give(&mut self, command: Command) {
-        self.last_seq += 1;
+    /// Returns `false`, and drops the command, if it is too long to be sent, which only a start can
+    /// be.
+    pub(super) fn give(&mut self, command: Command) -> bool {
         let numbered = Numbered {
-            seq: self.last_seq,
+            seq: self.last_seq + 1,
             command,
         };
-        if let Some(wire) = &mut self.wire {
-            encode(&numbered, &mut wire.unsent);
+        let mut bytes = Vec::new();
+        if let Err(error) = frame::encode(&numbered, &mut bytes) {
+            tracing::warn!(%error, "a command cannot be sent");
+            return false;
         }
+        if let Some(wire) = &mut self.wire {
+            wire.unsent.append(&mut bytes);
+        }
+        self.last_seq = numbered.seq;
         self.unconfirmed.push_back(numbered);
+        true
     }
 
     fn confirmed(&mut self, seq: u64) {
@@ -146,7 +170,10 @@ impl Link {
         let news = self.told.catch_up(joined.states, &on_the_way);
         let mut unsent = Vec::new();
         for numbered in &self.unconfirmed {
-            encode(numbered, &mut unsent);
+            if let Err(error) = frame::encode(numbered, &mut unsent) {
+                // Cannot happen: the command was encoded before.
+                tracing::error!(%error, "a command cannot be sent again");
+            }
         }
         self.was_joined = true;
         self.wire = Some(Wire {
@@ -249,13 +276,6 @@ impl Wire {
         }
         self.unsent.drain(..done);
         Ok(())
-    }
-}
-
-fn encode(numbered: &Numbered, to: &mut Vec<u8>) {
-    if let Err(error) = frame::encode(numbered, to) {
-        // Cannot happen: the host limits its requests to far less than a frame may hold.
-        tracing::error!(%error, "a command cannot be sent");
     }
 }
 

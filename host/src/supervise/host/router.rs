@@ -29,7 +29,7 @@ use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{AttemptState, Command, Message};
 use crate::supervise::report::{Found, FoundState, Report};
-use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, StopWhy};
 use crate::text::chain;
 
 /// How long sending the queued commands may take when the host ends.
@@ -276,12 +276,9 @@ impl Router {
             Some(index) => &mut self.links[index],
             None => self.current_link(),
         };
-        if start.stdin == Stdin::Stream && !link.feeds {
-            let message = "the attempt's supervisor is too old to feed a child by a stream";
-            return self.refuse(start.child, NotStartedClass::Invalid, message);
+        if let Err((child, message)) = link.start(start) {
+            self.refuse(child, NotStartedClass::Invalid, message);
         }
-        link.told.starting(&start.child);
-        link.give(Command::Start(Box::new(start)));
     }
 
     fn refuse(&mut self, child: ChildId, class: NotStartedClass, message: &str) {

@@ -16,6 +16,11 @@ use crate::supervise::words::NotStartedClass;
 /// The `PATH` to use if the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The most bytes of a reason. The reasons of all children of an attempt, which are 1,000 at most,
+/// fit into one message of the protocol, even if they consist of characters that JSON writes with
+/// six bytes.
+const REASON_BYTES: usize = 2 << 10;
+
 /// Why a child was not started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -24,11 +29,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal with this reason, which is cut at its end if it is too long.
     pub(super) fn new(class: NotStartedClass, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-        }
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(REASON_BYTES));
+        Self { class, message }
     }
 }
 

@@ -53,6 +53,7 @@ use self::connection::{Connection, ConnectionNo};
 use self::environment::Environments;
 use self::journal::Journal;
 use self::sample::{OwnPeak, Sampler};
+use self::stop::Chases;
 use self::strays::Strays;
 use super::launch;
 use super::log::{Channel, HEADER_BYTES};
@@ -179,6 +180,7 @@ struct Supervisor {
     own_peak: OwnPeak,
     /// The time until which the list of all processes may be reused, and the list.
     processes: (Option<At>, Vec<Stat>),
+    chases: Chases,
     buffer: Vec<u8>,
 
     /// The connection of the host that is obeyed.
@@ -277,6 +279,7 @@ impl Supervisor {
             sampler: Sampler::default(),
             own_peak: OwnPeak::default(),
             processes: (None, Vec::new()),
+            chases: Chases::of_round(clock::monotonic()),
             buffer: vec![0; HEADER_BYTES + READ_BYTES],
             host: None,
             greeting: Vec::new(),
@@ -308,6 +311,7 @@ impl Supervisor {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+            self.chases = Chases::of_round(clock::monotonic());
             for event in &events {
                 self.dispatch(Token::unpack(event.data), event.flags)?;
             }

@@ -20,10 +20,36 @@ const FRESH_FOR: Duration = Duration::from_millis(20);
 /// busy machine with thousands of processes, killing all of them would otherwise consist mostly of
 /// reading lists.
 const FRESH_FOR_READINGS: u32 = 4;
-/// Maximum time for looks for new strays after a KILL, because nothing else happens meanwhile.
+/// Maximum time of all chases in a round of the supervisor's loop, because nothing else happens
+/// meanwhile.
 const CHASE_FOR: Duration = Duration::from_millis(50);
-/// Maximum number of looks for new strays after a KILL. A look takes a fraction of a millisecond.
-const CHASES: usize = 100;
+/// Maximum number of looks for new strays in a chase. A look takes a fraction of a millisecond.
+const LOOKS: usize = 100;
+
+/// The chases in one round of the supervisor's loop: looks for strays that appear while other
+/// strays are killed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chases {
+    until: At,
+}
+
+impl Chases {
+    pub(super) fn of_round(now: At) -> Self {
+        Self {
+            until: now + CHASE_FOR,
+        }
+    }
+
+    /// Looks at least once, and again as long as `look` finds new strays and the round has time
+    /// left.
+    fn chase(self, now: impl Fn() -> At, mut look: impl FnMut() -> bool) {
+        for _ in 0..LOOKS {
+            if !look() || now() >= self.until {
+                break;
+            }
+        }
+    }
+}
 
 impl Supervisor {
     /// Begins a stop. A stop that has begun already keeps its reason and starts over with the new
@@ -169,25 +195,21 @@ impl Supervisor {
     /// Kills strays that appear while other strays are killed. For example, if a process forks and
     /// ends over and over, each look finds a new process. Returns the killed strays.
     fn chase(&mut self, no: AttemptNo, signalled: &[Stat]) -> Vec<Stat> {
-        let until = clock::monotonic() + CHASE_FOR;
         let mut killed = Vec::new();
         let id = |stat: &Stat| (stat.pid, stat.start_time);
         let mut signalled: HashSet<(u32, u64)> = signalled.iter().map(id).collect();
-        for _ in 0..CHASES {
+        let chases = self.chases;
+        chases.chase(clock::monotonic, || {
             self.look();
             let mut new = self.strays_of(no);
             new.retain(|stray| signalled.insert(id(stray)));
-            if new.is_empty() {
-                break;
-            }
             for stray in &new {
                 self.signal_process(stray, Signal::Kill);
             }
+            let has_found = !new.is_empty();
             killed.extend(new);
-            if clock::monotonic() >= until {
-                break;
-            }
-        }
+            has_found
+        });
         killed
     }
 
@@ -230,5 +252,32 @@ fn ask_group(leader: u32, signal: Signal) {
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
         eprintln!("cannot signal the process group {leader}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn all_chases_of_a_round_share_its_time() {
+        let now = Cell::new(Duration::ZERO);
+        // Each look takes a fifth of the time, and finds another stray.
+        let looks_in = |round: Chases| {
+            let mut looks = 0;
+            let look = || {
+                looks += 1;
+                now.set(now.get() + CHASE_FOR / 5);
+                true
+            };
+            round.chase(|| now.get(), look);
+            looks
+        };
+        let round = Chases::of_round(now.get());
+        assert_eq!([(); 3].map(|()| looks_in(round)), [5, 1, 1]);
+        let next = Chases::of_round(now.get());
+        assert_eq!(looks_in(next), 5);
     }
 }

@@ -167,6 +167,13 @@ async fn a_failed_start_is_reported_with_its_class_and_reason() {
         "too long",
     )
     .await;
+    // This one does not fit into a message to the supervisor.
+    check(
+        &|start| start.argv.push("x".repeat(17 << 20)),
+        Class::Invalid,
+        "too long",
+    )
+    .await;
     check(
         &|start| start.cwd = "/no/such/place".into(),
         Class::Cwd,
@@ -225,6 +232,18 @@ async fn a_failed_start_is_reported_with_its_class_and_reason() {
         lab.run(lab.command("found.2", &["./works"])).await.0.status,
         Status::Code(3)
     );
+}
+
+#[tokio::test]
+async fn a_long_reason_for_which_a_start_failed_is_cut() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("t.1", &["ä".repeat(1 << 20).as_str()]))
+        .await;
+    let Report::NotStarted { message, .. } = lab.host.next().await else {
+        panic!("it started")
+    };
+    assert!(message.starts_with("command not found: `ää"), "{message}");
+    assert!(message.len() <= 2 << 10, "{}", message.len());
 }
 
 #[tokio::test]
