@@ -273,7 +273,7 @@ fn entries(list: &[u8]) -> Vec<Entry> {
 }
 
 /// Whether there is no such file. A file that cannot be reached for another reason counts as there.
-fn is_missing(path: &Path) -> bool {
+pub(super) fn is_missing(path: &Path) -> bool {
     let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
     matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
 }

@@ -10,6 +10,7 @@ use claudine_domain::attempt::GitState;
 
 use super::{
     Git, GitError, Stamps,
+    checkouts::is_missing,
     place::{Place, is_top},
     refs::Tips,
     spec::Spec,
@@ -184,7 +185,15 @@ impl Git {
     /// for a submodule, so commits in it exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
-        if !inner.dir().join(".git").exists() {
+        let not_checked_out = inner
+            .look_at_files(|dir| is_missing(&dir.join(".git")).then(|| has_files(dir.to_owned())));
+        if let Some(has_files) = not_checked_out.await? {
+            // Git sees no file in such a directory, so nothing else would notice the loss.
+            if has_files && look.within.is_none() {
+                look.within = Some(format!(
+                    "its submodule `{path}` is not checked out, but its directory has files, which git does not see"
+                ));
+            }
             return Ok(None);
         }
         let place = inner.place().await?;

@@ -543,6 +543,23 @@ async fn a_path_may_contain_line_ends() {
 }
 
 #[tokio::test]
+async fn files_in_the_directory_of_a_submodule_that_is_not_checked_out_are_found() {
+    let person = somebody("");
+    let link = format!("160000,{},vendor/lib", person.commit("main").await.hash());
+    person.git(&["update-index", "--add", "--cacheinfo", &link]);
+    person.git(&["commit", "-q", "-m", "a link"]);
+    let git = worktree(&person, "work").await;
+    let lib = git.dir().join("vendor/lib");
+    fs::create_dir_all(lib.join("empty")).unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    fs::write(lib.join("new"), "new\n").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    let loss = look(&person, &git).await.loss().unwrap();
+    let says = "its submodule `vendor/lib` is not checked out, but its directory has files";
+    assert!(loss.starts_with(says), "{loss}");
+}
+
+#[tokio::test]
 async fn nested_repositories_are_found() {
     let person = somebody("");
     let git = worktree(&person, "work")
