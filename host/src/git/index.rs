@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Git, GitError, names,
+    Git, GitError, is_lossy, names,
     place::Place,
     spec::{LIST_BYTES, LONG, Spec},
 };
@@ -99,7 +99,7 @@ impl Git {
             return Ok(BTreeSet::new());
         }
         self.look_at_files(move |top| {
-            paths.retain(|path| fs::symlink_metadata(top.join(path)).is_ok());
+            paths.retain(|path| is_lossy(path) || fs::symlink_metadata(top.join(path)).is_ok());
             paths.into_iter().collect()
         })
         .await
@@ -152,7 +152,7 @@ impl Git {
         let now = self.ignored_files().await?.0;
         let new = now
             .into_iter()
-            .filter(|(path, stamp)| first.0.get(path) != Some(stamp));
+            .filter(|(path, stamp)| is_lossy(path) || first.0.get(path) != Some(stamp));
         Ok(new.map(|(path, _)| path).collect())
     }
 }

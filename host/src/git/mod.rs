@@ -282,3 +282,9 @@ fn names(output: &[u8]) -> Vec<String> {
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect()
 }
+
+/// Whether a name has changed when it was read as UTF-8, so that no file has this name. The file
+/// with the real name cannot be looked at.
+fn is_lossy(name: &str) -> bool {
+    name.contains(char::REPLACEMENT_CHARACTER)
+}

@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::Person;
 use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
@@ -540,6 +546,60 @@ async fn a_path_may_contain_line_ends() {
     assert_eq!(place.repository, dir.join(".git"));
     assert_eq!(place.inside, PathBuf::from("in\nside"));
     assert_eq!(place.hidden_main(), None);
+}
+
+/// Such a name is not known exactly, so the file cannot be looked at.
+#[tokio::test]
+async fn look_finds_files_whose_names_are_not_utf_8() {
+    let person = somebody("");
+    let name = OsStr::from_bytes(b"caf\xe9");
+    fs::write(person.work().join(name), "one\n").unwrap();
+    person.git(&["add", "-A"]);
+    person.git(&["commit", "-q", "-m", "a name"]);
+    let link = person.commit("main").await;
+    let git = worktree(&person, "work").await;
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    assert_eq!(look(&person, &git).await.loss(), None);
+    // A shell finds the name.
+    own(&[
+        "-c",
+        "alias.hide=!git update-index --assume-unchanged caf*",
+        "hide",
+    ]);
+    assert_eq!(look(&person, &git).await.loss(), None);
+    fs::write(git.dir().join(name), "two\n").unwrap();
+    let loss = look(&person, &git).await.loss().unwrap();
+    let says = "it has changes in files that git was told not to check: caf";
+    assert!(loss.starts_with(says), "{loss}");
+    fs::write(git.dir().join(name), "one\n").unwrap();
+
+    let out = git.dir().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join(name), "one").unwrap();
+    fs::write(git.dir().join(".gitignore"), "out/*\n").unwrap();
+    let first = git.ignored_at_first().await.unwrap();
+    for stamps in [&Stamps::default(), &first] {
+        let repository = person.work().join(".git");
+        let look = git.look(&repository, stamps).await.unwrap();
+        let ignored = look.ignored().unwrap();
+        let says = "it has files that git ignores: out/caf";
+        assert!(ignored.starts_with(says), "{ignored}");
+    }
+    own(&["checkout", "-q", ".gitignore"]);
+    fs::remove_dir_all(&out).unwrap();
+
+    let script = format!(
+        "alias.link=!name=lib-$(echo caf*) && mkdir $name && \
+         git update-index --add --cacheinfo 160000,{},$name",
+        link.hash()
+    );
+    own(&["-c", &script, "link"]);
+    own(&["commit", "-q", "-m", "a link"]);
+    let loss = look(&person, &git).await.loss().unwrap();
+    assert!(loss.ends_with("because its name is not UTF-8"), "{loss}");
 }
 
 #[tokio::test]
