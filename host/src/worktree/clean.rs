@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
-use crate::{
-    fsx,
-    git::{BranchRef, Git, GitError},
-};
+use crate::git::{BranchRef, Git, GitError};
 
 /// The kinds of worktrees that are removed in addition to the worktrees that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,7 +36,7 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        if fsx::is_taken(git.dir()) {
+        if self.is_there(git, record).await? {
             let content = record.content(git).await?;
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));

@@ -16,10 +16,7 @@ use super::{
     again::{Again, Held},
     settle::{Done, Work},
 };
-use crate::{
-    fsx,
-    git::{Merged, Unresolved},
-};
+use crate::git::{Merged, Unresolved};
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,7 +104,7 @@ impl Worktrees {
     ) -> Result<bool, WorktreeError> {
         let record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
-        if !fsx::is_taken(git.dir()) {
+        if !self.is_there(&git, &record).await? {
             return Ok(false);
         }
         git.own_place(&record.repository).await?;
@@ -140,7 +137,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
-        if !fsx::is_taken(git.dir()) {
+        if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {
                 return Err(WorktreeError::BranchGone {

@@ -175,6 +175,37 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
+/// If the host dies while it makes a removed worktree again, the worktree may have no branch checked
+/// out, or be without some of its files.
+#[test]
+fn next_host_makes_a_removed_worktree_again_from_the_beginning() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let only = "worktree add|--show-toplevel|symbolic-ref -m|ls-files --others --ignored";
+    fs::write(shimmed.dir.path().join("only"), only).unwrap();
+    let script = format!("git symbolic-ref --short HEAD; date +%N > work; {COMMIT}");
+    let task = repository.done(&["--name", "fix"], &script);
+    assert!(!repository.worktree(&task).exists());
+    let id = task["id"].as_str().unwrap();
+    for number in 1..=only.split('|').count() {
+        shimmed.hold_at(number);
+        host.run(["retry", id]).check();
+        let command = shimmed.reached_or_done(id);
+        assert!(command.is_some(), "git was run {} times", number - 1);
+        host.kill_host();
+        shimmed.go();
+        host.up();
+        let task = host.finished(id);
+        merged(&task, "succeeded", "left");
+        assert_eq!(task["output"], "claudine/fix\n", "{command:?}: {task:#}");
+        let attempts = task["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), number + 1, "{command:?}: {task:#}");
+        assert!(!repository.worktree(&task).exists(), "{command:?}");
+        shimmed.reset();
+    }
+    repository.is_untouched();
+}
+
 /// A power cut may end git after it has removed the directory, and before it has removed its record
 /// of the worktree.
 #[test]
