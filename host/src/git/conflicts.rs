@@ -22,6 +22,7 @@ pub(crate) struct Unresolved {
 const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
+const UNMARKED: &str = "has conflicts that git has not marked: `git add` accepts it as it is";
 /// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
@@ -75,7 +76,8 @@ impl Git {
 
     /// Returns the unresolved files of a merge in progress. If there are none, adds the resolved
     /// files to the index. A file that had conflict markers is resolved once it has none, even
-    /// without `git add`. A file in which git left no conflict markers needs `git add` or `git rm`.
+    /// without `git add`. A file in which git left no conflict markers that can be recognised needs
+    /// `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;
@@ -97,6 +99,8 @@ impl Git {
                 ONE_SIDED
             } else if !edited.contains(&path) {
                 UNCHANGED
+            } else if !self.was_marked(&path).await? {
+                UNMARKED
             } else {
                 done.push(path);
                 continue;
@@ -133,6 +137,16 @@ impl Git {
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let entries = staged(&self.output(&spec).await?);
         Ok(entries.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// Whether git left conflict markers that can be recognised in a file. There are none if, for
+    /// example, the file is in UTF-16, its markers are configured to be short, or a merge driver has
+    /// written it. Git notes the files as it leaves them, except with old merge strategies.
+    async fn was_marked(&self, path: &str) -> Result<bool, GitError> {
+        let blob = format!("AUTO_MERGE:{path}");
+        let spec = Spec::reads(["cat-file", "--filters", &blob]);
+        let finished = self.run(&spec.limit(LONG).kept_bytes(LIST_BYTES)).await?;
+        Ok(finished.status.success() && find_marker(&*finished.stdout).unwrap_or(false))
     }
 
     /// The conflicting files that differ from their versions on this branch.
@@ -215,6 +229,8 @@ fn is_marker(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -303,6 +319,46 @@ mod tests {
         let (main, head) = (person.commit("main").await, person.commit("HEAD").await);
         let commits = git.commits_between(&main, &head).await.unwrap();
         assert_eq!(commits, 2, "the task's own commit and the merge");
+    }
+
+    #[tokio::test]
+    async fn a_file_without_recognisable_conflict_markers_needs_git_add() {
+        let person = Person::new("[merge \"own\"]\n\tdriver = \"echo both > %A; exit 1\"\n");
+        let write = |text: &str| {
+            let wide = format!("\u{feff}{text}\n");
+            let wide: Vec<u8> = wide.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            fs::write(person.work().join("wide"), wide).unwrap();
+            for path in ["driven", "short"] {
+                person.write(path, &format!("{text}\n"));
+            }
+        };
+        let commit = |text: &str| {
+            write(text);
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", text]);
+        };
+        person.git(&["init", "-q", "-b", "main"]);
+        let attributes = "wide working-tree-encoding=UTF-16LE-BOM text\n\
+            driven merge=own\nshort conflict-marker-size=5\n";
+        person.write(".gitattributes", attributes);
+        commit("one");
+        person.git(&["branch", "task"]);
+        commit("main");
+        person.git(&["switch", "-q", "task"]);
+        commit("task");
+        let git = person.at(".").with_identity().await.unwrap();
+        let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+        git.begin_merge(&task, &main, "m").await.unwrap();
+        let paths = ["driven", "short", "wide"];
+        let open = paths.map(|path| Unresolved {
+            path: path.to_owned(),
+            why: UNMARKED,
+        });
+        assert_eq!(git.take_resolved().await.unwrap(), open);
+        write("edited");
+        assert_eq!(git.take_resolved().await.unwrap(), open);
+        person.git(&[&["add"], &paths[..]].concat());
+        assert!(git.take_resolved().await.unwrap().is_empty());
     }
 
     #[tokio::test]
