@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    BranchRef, Git, GitError, failed, names,
-    spec::{LIST_BYTES, LONG, Spec},
+    BranchRef, Commit, Git, GitError, failed, names,
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
 /// An unresolved file of a merge in progress, and the reason why it counts as unresolved.
@@ -37,13 +37,13 @@ struct Sides {
 
 impl Git {
     /// Begins to merge a branch into the branch that is checked out here. Does not commit the
-    /// merge, even if there are no conflicts.
+    /// merge, even if there are no conflicts. Returns the merged commit.
     pub(crate) async fn begin_merge(
         &self,
         branch: &BranchRef,
         other: &BranchRef,
         message: &str,
-    ) -> Result<(), GitError> {
+    ) -> Result<Commit, GitError> {
         let other = other.full();
         let spec = Spec::changes([
             "merge",
@@ -62,10 +62,61 @@ impl Git {
         let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
         let spec = spec.limit(LONG);
         let finished = self.run(&spec).await?;
-        if self.is_merging().await? {
-            return Ok(());
+        let merged = self.commit_of("MERGE_HEAD").await?;
+        merged.ok_or_else(|| failed(&spec, &finished))
+    }
+
+    /// Gives a merge that was just begun here the result of the merge in the opposite direction:
+    /// `tree`, in which `files` have conflicts. The two results differ if merge drivers treat the
+    /// two sides differently, or if the branches have different attributes. Returns the files for
+    /// which this is not possible, for example because they have a conflict only in `tree`.
+    pub(crate) async fn adopt(
+        &self,
+        tree: &str,
+        files: &[String],
+    ) -> Result<Vec<String>, GitError> {
+        let spec = Spec::reads([
+            "diff-index",
+            "--cached",
+            "--raw",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=none",
+            tree,
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let differing = differing(&self.output(&spec).await?);
+        let is_open = |file: &&String| {
+            let found = differing.iter().find(|it| it.path == **file);
+            // Git adds the name of the branch to the name of a file in the way of a directory, so
+            // the index may have the file under another name.
+            found.is_some_and(|it| matches!(it.how, 'U' | 'D'))
+        };
+        let mut left: Vec<String> = files.iter().filter(|it| !is_open(it)).cloned().collect();
+        let mut taken = Vec::new();
+        for Differing { path, how, in_tree } in differing {
+            match how {
+                _ if files.contains(&path) => {}
+                'M' | 'T' | 'U' if in_tree => taken.push(path),
+                'U' => {}
+                _ => left.push(path),
+            }
         }
-        Err(failed(&spec, &finished))
+        if left.is_empty() {
+            for some in taken.chunks(FILES_MAX) {
+                let arguments = [
+                    "checkout",
+                    "--quiet",
+                    "--ignore-skip-worktree-bits",
+                    tree,
+                    "--",
+                ];
+                let spec = Spec::changes(arguments).limit(LONG);
+                let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+                self.change(&spec).await?;
+            }
+        }
+        Ok(left)
     }
 
     /// Aborts a merge that was begun here.
@@ -163,6 +214,26 @@ impl Git {
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
+}
+
+/// A file that differs between a tree and the index.
+struct Differing {
+    path: String,
+    /// The letter with which git describes the difference.
+    how: char,
+    in_tree: bool,
+}
+
+/// Parses entries of the form `:OLDMODE NEWMODE OLD NEW STATUS`, each followed by its path.
+fn differing(output: &[u8]) -> Vec<Differing> {
+    let words = names(output);
+    let pairs = words.chunks_exact(2);
+    let files = pairs.map(|pair| Differing {
+        path: pair[1].clone(),
+        how: pair[0].chars().next_back().unwrap_or_default(),
+        in_tree: !pair[0].starts_with(":000000 "),
+    });
+    files.collect()
 }
 
 /// Parses entries of the form `MODE HASH STAGE\tPATH`.

@@ -7,11 +7,9 @@ use super::{
     Commit, Git, GitError,
     index::remove_index,
     names,
-    spec::{LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
-/// Maximum number of files in the arguments of one command.
-const FILES_MAX: usize = 500;
 /// Command that lists the names of files that differ from a commit.
 const DIFF_INDEX: [&str; 5] = [
     "diff-index",

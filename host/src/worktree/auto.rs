@@ -162,7 +162,7 @@ impl Work {
                     .commit_tree(&tree, &[old, tip], &message)
                     .await?))
             }
-            Merged::Conflict(files) => {
+            Merged::Conflict { files, .. } => {
                 let (task, typed) = (self.task, self.git.typed(branch).await?);
                 let detail = format!(
                     "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task}` then ends the task",
