@@ -1,8 +1,9 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names, without_newline,
+    BranchRef, Commit, Git, GitError, failed, names,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
+    without_newline,
 };
 use crate::text::shell_word;
 
@@ -317,7 +318,7 @@ impl Git {
     }
 
     /// Creates a branch. Fails if a branch of this name exists. Git notes the reason `why` in the
-    /// reflog.
+    /// branch's reflog, even if it is configured to keep no reflogs.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
@@ -325,8 +326,9 @@ impl Git {
         why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = ["update-ref", "-m", why, &full, commit.hash(), ""];
-        self.change(&Spec::changes(arguments)).await.map(drop)
+        let arguments = ["update-ref", "--create-reflog", "-m", why, &full];
+        let spec = Spec::changes(arguments).arg(commit.hash()).arg("");
+        self.change(&spec).await.map(drop)
     }
 
     /// Moves a branch from the commit `old` to the commit `new`. If the branch is no longer at

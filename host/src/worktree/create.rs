@@ -367,8 +367,11 @@ impl Worktrees {
     async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
         self.remove_half_made(git, half).await?;
         let repository = git.in_repository(&half.repository);
-        if repository.branch_commit(&half.branch).await?.as_ref() == Some(&half.base_commit) {
-            let (branch, start) = (&half.branch, &half.base_commit);
+        let (branch, start) = (&half.branch, &half.base_commit);
+        // Another host or a person may have made a branch of this name at the same time.
+        if repository.branch_commit(branch).await?.as_ref() == Some(start)
+            && half.has_made_its_branch(&repository).await?
+        {
             repository.delete_branch(branch, start).await?;
         }
         self.remove_record(half.task).await

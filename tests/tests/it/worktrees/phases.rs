@@ -175,6 +175,25 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
+/// Another host or a person may make a branch of the same name at the same time.
+#[test]
+fn branch_that_somebody_else_has_just_made_is_not_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    fs::write(shimmed.dir.path().join("only"), "update-ref.*: made").unwrap();
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--name", "fix"], "true");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "no branch was made");
+    repository.git(&["branch", "claudine/fix"]);
+    shimmed.go();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(repository.branches(), ["claudine/fix", "main"]);
+    repository.is_untouched();
+}
+
 /// If the host dies while it makes a removed worktree again, the worktree may have no branch checked
 /// out, or be without some of its files.
 #[test]
