@@ -1,7 +1,7 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names,
+    BranchRef, Commit, Git, GitError, failed, is_no, names,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
     without_newline,
 };
@@ -448,6 +448,9 @@ impl Git {
             ]);
             // The command fails if there are no submodules.
             let finished = self.run(&spec).await?;
+            if !finished.status.success() && !is_no(&finished) {
+                return Err(failed(&spec, &finished));
+            }
             // Each entry is the name, a line end, and the value.
             let entries = names(&finished.stdout);
             let paths = entries.iter().filter_map(|entry| entry.split_once('\n'));

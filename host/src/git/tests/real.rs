@@ -5,7 +5,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::PathBuf,
     time::Duration,
 };
@@ -140,6 +143,30 @@ async fn each_form_of_a_name_is_resolved_to_its_commit_and_branch() {
     ] {
         check(nothing, None).await;
     }
+}
+
+#[tokio::test]
+async fn a_question_that_git_has_not_answered_is_an_error() {
+    let person = somebody("");
+    let main = BranchRef::named("main");
+    let bin = person.home().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("git"), "#!/bin/sh\nkill -9 $$\n").unwrap();
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let check = async |git: &Git, says: &str| {
+        let errors = [
+            git.commit_of("HEAD").await.unwrap_err(),
+            git.branch_commit(&main).await.unwrap_err(),
+            git.head_branch().await.unwrap_err(),
+            git.setting("core.worktree").await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    };
+    check(&person.with_programs(&bin), "signal: 9").await;
+    person.write(".git/config", "[");
+    check(&person.at("."), "bad config").await;
 }
 
 #[tokio::test]
