@@ -195,7 +195,7 @@ impl Host {
     }
 
     pub(crate) async fn clean_worktrees(
-        &self,
+        self: &Arc<Self>,
         by: &Principal,
         asked: CleanWorktrees,
     ) -> Result<WorktreesCleaned, AppError> {
@@ -217,7 +217,7 @@ impl Host {
 
     /// Removes a worktree. If it is kept, returns the reason.
     async fn clean_worktree(
-        &self,
+        self: &Arc<Self>,
         id: TaskId,
         asked: CleanWorktrees,
     ) -> Result<Option<String>, AppError> {
@@ -236,8 +236,12 @@ impl Host {
             unmerged: asked.all,
             ignored: asked.ignored,
         };
-        let cleaning = self.worktrees.clean(&held, also, Arc::default());
-        Ok(self.supervised(cleaning).await?)
+        let host = self.clone();
+        let cleaning = async move {
+            let cleaning = host.worktrees.clean(&held, also, Arc::default());
+            host.supervised(cleaning).await.map_err(AppError::from)
+        };
+        self.seen_to(cleaning).await
     }
 
     async fn is_unfinished(&self, id: TaskId) -> Result<bool, AppError> {

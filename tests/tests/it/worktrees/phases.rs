@@ -399,6 +399,48 @@ fn git_of_an_abandoned_request_is_ended() {
     repository.is_untouched();
 }
 
+/// Nobody else would restore a checkout in which git has failed, and the task's dependants would
+/// wait until somebody asks for the merge again.
+#[test]
+fn merge_is_seen_to_its_end_although_its_client_has_left() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let options = ["--merge", "auto", "--name", "fix", "--hold"];
+    let id = repository.submit(&options, "echo work > work");
+    repository.write("file", "mine\n");
+    host.run(["release", &id]).check();
+    merged(&host.finished(&id), "failed", "refused");
+    repository.git(&["restore", "file"]);
+    fs::write(at("only"), "merge.*--ff-only").unwrap();
+    let leave = || {
+        let (mut client, _) = shimmed.stopped_at_git(&["worktree", "merge", "fix"]);
+        client.kill().unwrap();
+        client.wait().unwrap();
+        // The host has noticed the end of the connection once it answers another request.
+        host.status(&id);
+    };
+
+    leave();
+    repository.write("work", "work\n");
+    fs::write(at("fail"), "").unwrap();
+    shimmed.go();
+    wait_for("the checkout to be put back", || {
+        (!repository.path().join("work").exists()).then_some(())
+    });
+    repository.is_untouched();
+    fs::remove_file(at("fail")).unwrap();
+    shimmed.reset();
+
+    leave();
+    shimmed.go();
+    wait_for("the task to have succeeded", || {
+        (host.status(&id)["outcome"] == "succeeded").then_some(())
+    });
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+    repository.is_untouched();
+}
+
 fn parent_of(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let mut lines = status.lines();
