@@ -228,7 +228,7 @@ impl Git {
                 "its submodule `{path}` has commits that are on no remote"
             )),
             Tips::Abandoned => Some(format!(
-                "its submodule `{path}` has commits that are on no branch; `git log -g` shows them there"
+                "its submodule `{path}` has commits that are on no branch of a remote; `git log -g` shows them there"
             )),
             Tips::Stash => Some(format!("its submodule `{path}` has a stash")),
         };

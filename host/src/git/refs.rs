@@ -2,6 +2,7 @@
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, is_no, names,
+    reflog::KEPT_ELSEWHERE,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
     without_newline,
 };
@@ -22,7 +23,7 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
-    /// Only the reflog of the checkout has commits that the remotes lack, for example commits from
+    /// The reflog of the checkout has other commits that the remotes lack, for example commits from
     /// before an amend.
     Abandoned,
     Stash,
@@ -295,7 +296,8 @@ impl Git {
         if !self.line(&spec.of_true_history()).await?.is_empty() {
             return Ok(Tips::Commits);
         }
-        Ok(if self.abandoned(&[]).await?.is_empty() {
+        // Branches and tags are removed with the repository.
+        Ok(if self.abandoned(&[], KEPT_ELSEWHERE).await?.is_empty() {
             Tips::Elsewhere
         } else {
             Tips::Abandoned

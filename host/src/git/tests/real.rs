@@ -14,7 +14,9 @@ use std::{
 };
 
 use super::Person;
-use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
+use crate::git::{
+    BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable, reflog::KEPT,
+};
 
 /// A user with a repository that has a branch `main` with `file`, and in which `out/` is ignored.
 fn somebody(config: &str) -> Person {
@@ -368,7 +370,7 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
     let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
     own(&["switch", "-q", "--orphan", "pages"]);
     assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
-    assert_eq!(git.abandoned(&[]).await.unwrap(), [adrift]);
+    assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [adrift]);
 }
 
 #[tokio::test]

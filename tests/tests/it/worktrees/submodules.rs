@@ -158,8 +158,7 @@ fn worktree_with_an_abandoned_commit_in_a_submodule_is_kept() {
     );
     let task = repository.done(&["--merge", "auto"], &script);
     let detail = merged(&task, "succeeded", "merged");
-    let says =
-        "its submodule `lib` has commits that are on no branch; `git log -g` shows them there";
+    let says = "its submodule `lib` has commits that are on no branch of a remote; `git log -g` shows them there";
     assert!(detail.ends_with(says), "{detail}");
     let lib = repository.worktree(&task).join("lib");
     assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "two\n");
@@ -172,6 +171,17 @@ fn worktree_with_an_abandoned_commit_in_a_submodule_is_kept() {
     );
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], task["id"], "{cleaned:#}");
+    // A tag of the submodule would be removed too.
+    let script = format!(
+        "cd lib; first=$(git rev-parse HEAD); echo three > text; {COMMIT}; git tag three; \
+         git checkout -q $first"
+    );
+    let task = repository.done(&[], &script);
+    let detail = merged(&task, "succeeded", "nothing");
+    assert!(detail.ends_with(says), "{detail}");
+    let lib = repository.worktree(&task).join("lib");
+    let tagged = git_in(&repository.host, &lib, &["show", "three:text"]);
+    assert_eq!(tagged, "three");
 }
 
 #[test]
