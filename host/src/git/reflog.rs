@@ -102,7 +102,15 @@ impl Git {
         }
         // Git does not print the reflog if HEAD has no commit, for example after `git switch
         // --orphan`, or if its branch was removed.
-        let file = self.git_dir().await?.join("logs/HEAD");
+        let git_dir = self.git_dir().await?;
+        if git_dir.join("reftable").exists() {
+            // In this format, git prints the reflog only together with those of all branches.
+            let arguments = ["rev-list", "--no-walk", "--single-worktree", "--reflog"];
+            let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+            let output = self.output(&spec).await?;
+            return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        let file = git_dir.join("logs/HEAD");
         let read = move |_: &Path| match fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read.map_err(|source| GitError::Read { path: file, source }),

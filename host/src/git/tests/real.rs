@@ -359,18 +359,25 @@ async fn a_commit_on_no_branch_is_detected() {
 
 #[tokio::test]
 async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
-    let person = somebody("");
-    let git = worktree(&person, "beside").await;
-    let own = |arguments: &[&str]| {
-        let dir = git.dir().to_str().unwrap();
-        person.git(&[&["-C", dir], arguments].concat())
-    };
-    own(&["checkout", "-q", "--detach"]);
-    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
-    let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
-    own(&["switch", "-q", "--orphan", "pages"]);
-    assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
-    assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [adrift]);
+    for format in ["files", "reftable"] {
+        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
+        // An old git does not know the other format.
+        if format == "reftable" && !person.work().join(".git/reftable").exists() {
+            continue;
+        }
+        let git = worktree(&person, "beside").await;
+        let own = |arguments: &[&str]| {
+            let dir = git.dir().to_str().unwrap();
+            person.git(&[&["-C", dir], arguments].concat())
+        };
+        own(&["checkout", "-q", "--detach"]);
+        own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+        let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+        own(&["switch", "-q", "--orphan", "pages"]);
+        assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
+        let abandoned = git.abandoned(&[], KEPT).await.unwrap();
+        assert_eq!(abandoned, [adrift], "{format}");
+    }
 }
 
 #[tokio::test]
