@@ -1,4 +1,4 @@
-//! Runs git commands that must read the attributes of files from a commit instead of the checkout.
+//! Merges in memory, which read the attributes of files from a commit instead of the checkout.
 
 use tempfile::TempDir;
 
@@ -12,32 +12,37 @@ use crate::command::Finished;
 /// know `GIT_ATTR_SOURCE`, but their `merge-tree` crashes with it.
 const MERGES_WITH_THOSE_OF_A_COMMIT: (u32, u32) = (2, 43);
 
+/// A temporary directory in which git runs as in an empty checkout.
+struct Apart {
+    git: Git,
+    dir: TempDir,
+}
+
 impl Git {
     /// Runs a merge in memory with the attributes in this commit. Attributes in the checkout are
-    /// ignored.
+    /// ignored. Merge drivers run in an empty directory: git leaves files there if it is ended, and
+    /// a relative command would run a program that the task has written.
     pub(super) async fn run_with_attributes_of(
         &self,
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        if self.version().await? >= MERGES_WITH_THOSE_OF_A_COMMIT {
-            return self.run(&spec.clone().attributes_of(commit)).await;
+        if self.version().await? < MERGES_WITH_THOSE_OF_A_COMMIT {
+            return self.run_beside_attributes_of(commit, spec).await;
         }
-        self.run_beside_attributes_of(commit, spec).await
+        let Apart { git, dir } = self.apart().await?;
+        let spec = spec.clone().attributes_of(commit).work_tree(dir.path());
+        git.run(&spec).await
     }
 
     /// Does the same for versions that read attributes only from the files of the checkout: the
-    /// checkout is a temporary directory that contains the commit's attributes and nothing else.
+    /// directory contains the commit's attributes and nothing else.
     async fn run_beside_attributes_of(
         &self,
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        let dir = TempDir::new().map_err(|source| GitError::Read {
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        let git = self.in_repository(self.git_dir().await?);
+        let Apart { git, dir } = self.apart().await?;
         let index = dir.path().join("index");
         let there = |spec: Spec| spec.index(&index).work_tree(dir.path()).limit(LONG);
         let read = there(Spec::changes(["read-tree", commit.hash()]));
@@ -51,6 +56,17 @@ impl Git {
             return Err(failed(&write, &written));
         }
         git.run(&there(spec.clone())).await
+    }
+
+    async fn apart(&self) -> Result<Apart, GitError> {
+        let dir = TempDir::new().map_err(|source| GitError::Read {
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        // This is the git directory of the checkout itself, which has the repositories of its
+        // submodules.
+        let git = self.in_repository(self.git_dir().await?);
+        Ok(Apart { git, dir })
     }
 
     /// The first two numbers of git's version. An unreadable version counts as a new one.

@@ -278,9 +278,9 @@ pub(super) fn is_missing(path: &Path) -> bool {
     matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
-/// The git directory of a linked checkout. The checkout's `.git` is a file that names the git
-/// directory.
-fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
+/// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
+/// that names the git directory.
+pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(checkout.join(".git")).ok()?;
     let path = text.strip_prefix("gitdir: ")?;
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))

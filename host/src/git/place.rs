@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{At, Git, GitError, spec::Spec};
+use super::{At, Git, GitError, checkouts::git_dir_of, spec::Spec};
 
 // The questions to `git rev-parse`.
 const COMMON_DIR: &str = "--git-common-dir";
@@ -78,7 +78,10 @@ impl Git {
     pub(super) async fn git_dir(&self) -> Result<PathBuf, GitError> {
         match &self.at {
             At::Repository(dir) => Ok(dir.clone()),
-            At::Checkout(_) => self.path(GIT_DIR).await,
+            At::Checkout(_) => match self.look_at_files(git_dir_of).await? {
+                Some(git_dir) => Ok(git_dir),
+                None => self.path(GIT_DIR).await,
+            },
         }
     }
 

@@ -356,6 +356,12 @@ fn hanging_settlement_ends_at_its_time_limit() {
     if let Ok(pid) = fs::read_to_string(&pid) {
         assert!(!process::alive(pid.trim().parse().unwrap()));
     }
+    // Git has left no files in the worktree that a later merge would commit.
+    repository.git(&["config", "merge.slow.driver", "true"]);
+    repository.host.run(["worktree", "merge", &id]).check();
+    let files = repository.git(&["ls-tree", "-r", "--name-only", "main"]);
+    assert_eq!(files, ".gitattributes\nfile\nsub/file");
+    repository.is_untouched();
     repository.write(".gitattributes", "slow filter=slow\n");
     repository.commit("slow");
     repository.git(&["config", "filter.slow.clean", "sleep 1000"]);
