@@ -1,5 +1,7 @@
 //! Merges in memory, which read the attributes of files from a commit instead of the checkout.
 
+use std::{fs, path::PathBuf};
+
 use tempfile::TempDir;
 
 use super::{
@@ -12,10 +14,12 @@ use crate::command::Finished;
 /// know `GIT_ATTR_SOURCE`, but their `merge-tree` crashes with it.
 const MERGES_WITH_THOSE_OF_A_COMMIT: (u32, u32) = (2, 43);
 
-/// A temporary directory in which git runs as in an empty checkout.
+/// A temporary directory.
 struct Apart {
-    git: Git,
     dir: TempDir,
+    /// An empty directory in it, in which git runs as in a checkout.
+    top: PathBuf,
+    git: Git,
 }
 
 impl Git {
@@ -30,9 +34,9 @@ impl Git {
         if self.version().await? < MERGES_WITH_THOSE_OF_A_COMMIT {
             return self.run_beside_attributes_of(commit, spec).await;
         }
-        let Apart { git, dir } = self.apart().await?;
-        let spec = spec.clone().attributes_of(commit).work_tree(dir.path());
-        git.run(&spec).await
+        let apart = self.apart().await?;
+        let spec = spec.clone().attributes_of(commit).work_tree(&apart.top);
+        apart.git.run(&spec).await
     }
 
     /// Does the same for versions that read attributes only from the files of the checkout: the
@@ -42,9 +46,9 @@ impl Git {
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        let Apart { git, dir } = self.apart().await?;
+        let Apart { dir, top, git } = self.apart().await?;
         let index = dir.path().join("index");
-        let there = |spec: Spec| spec.index(&index).work_tree(dir.path()).limit(LONG);
+        let there = |spec: Spec| spec.index(&index).work_tree(&top).limit(LONG);
         let read = there(Spec::changes(["read-tree", commit.hash()]));
         git.change(&read).await?;
         let arguments = ["checkout", "--quiet", "--ignore-skip-worktree-bits", "--"];
@@ -59,14 +63,17 @@ impl Git {
     }
 
     async fn apart(&self) -> Result<Apart, GitError> {
-        let dir = TempDir::new().map_err(|source| GitError::Read {
+        let unusable = |source| GitError::Read {
             path: std::env::temp_dir(),
             source,
-        })?;
+        };
+        let dir = TempDir::new().map_err(unusable)?;
+        let top = dir.path().join("top");
+        fs::create_dir(&top).map_err(unusable)?;
         // This is the git directory of the checkout itself, which has the repositories of its
         // submodules.
         let git = self.in_repository(self.git_dir().await?);
-        Ok(Apart { git, dir })
+        Ok(Apart { dir, top, git })
     }
 
     /// The first two numbers of git's version. An unreadable version counts as a new one.
@@ -114,9 +121,10 @@ mod tests {
             person.git(&["add", "-A"]);
             person.git(&["commit", "-q", "-m", "change"]);
         };
-        std::fs::create_dir(person.work().join("inner")).unwrap();
-        person.write("inner/file", "one\n");
-        person.write("inner/.gitattributes", "file of-the-commit\n");
+        // Directories with the names of the temporary files may have attributes too.
+        for dir in ["inner", "index", "top"] {
+            person.write(&format!("{dir}/.gitattributes"), "file of-the-commit\n");
+        }
         person.write(".gitattributes", "file merge=union\n");
         commit("one\n");
         person.git(&["branch", "other"]);
