@@ -59,7 +59,9 @@ impl Git {
         if !written.status.success() && !has_none {
             return Err(failed(&write, &written));
         }
-        git.run(&there(spec.clone())).await
+        // To renormalize files, git would also read the attributes of the other side.
+        let spec = spec.clone().setting("merge.renormalize", "false");
+        git.run(&there(spec)).await
     }
 
     async fn apart(&self) -> Result<Apart, GitError> {
@@ -150,6 +152,33 @@ mod tests {
         let finished = git.run_beside_attributes_of(&theirs, &merge).await.unwrap();
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         assert_eq!(git.status().await.unwrap().dirty, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn attributes_of_the_other_side_are_ignored_even_if_files_are_renormalized() {
+        let person = Person::new("[merge]\n\trenormalize = true\n");
+        person.git(&["init", "-q", "-b", "main"]);
+        let commit = async |text: &str| {
+            person.write("file", text);
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", "change"]);
+            person.commit("HEAD").await
+        };
+        commit("one\n").await;
+        person.git(&["branch", "other"]);
+        let ours = commit("one\nours\n").await;
+        person.git(&["checkout", "-q", "other"]);
+        person.write(".gitattributes", "file merge=union\n");
+        let theirs = commit("one\ntheirs\n").await;
+        let git = person.at("");
+        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
+        let merge = Spec::changes(merge);
+        for finished in [
+            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
+            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
+        ] {
+            assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        }
     }
 
     #[tokio::test]
