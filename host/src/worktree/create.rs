@@ -169,6 +169,12 @@ impl Worktrees {
         if let Some(half) = half {
             self.take_back(git, &half).await?;
         }
+        // If the record is lost, the directory may still have work.
+        if fsx::is_taken(git.dir()) {
+            return Err(WorktreeError::NoRecord {
+                path: git.dir().to_owned(),
+            });
+        }
         let repository = git.in_repository(&worktree.repository);
         let (branch, left) = match &worktree.branch {
             Some(name) => self.named_branch(&repository, task, name).await?,
