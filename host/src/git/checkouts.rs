@@ -96,10 +96,8 @@ impl Git {
             let is_missing = at > 0 && is_missing(&entry.path.join(".git"));
             let git_dir = if at == 0 {
                 Some(repository.clone())
-            } else if is_missing {
-                git_dir_of_missing(&repository, &entry.path)
             } else {
-                git_dir_of(&entry.path)
+                git_dir_of(&entry.path).or_else(|| git_dir_noted(&repository, &entry.path))
             };
             let standing = if entry.branch.as_ref() == Some(branch) {
                 Some(Standing::CheckedOut)
@@ -281,14 +279,15 @@ pub(super) fn is_missing(path: &Path) -> bool {
 /// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
 /// that names the git directory.
 pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(checkout.join(".git")).ok()?;
-    let path = text.strip_prefix("gitdir: ")?;
-    Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
+    let text = fs::read(checkout.join(".git")).ok()?;
+    let path = text.strip_prefix(b"gitdir: ")?;
+    let path = path.strip_suffix(b"\n").unwrap_or(path);
+    Some(checkout.join(OsStr::from_bytes(path)))
 }
 
-/// The git directory of a linked checkout whose directory is missing. In each git directory, git
-/// has noted the path of the checkout's `.git`.
-fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
+/// The git directory of a linked checkout whose directory is missing or cannot be read. In each git
+/// directory, git has noted the path of the checkout's `.git`.
+fn git_dir_noted(repository: &Path, checkout: &Path) -> Option<PathBuf> {
     let mut git_dirs = fsx::entries(&repository.join("worktrees"))
         .ok()?
         .into_iter();

@@ -459,6 +459,29 @@ async fn a_branch_in_use_is_not_deleted() {
 }
 
 #[tokio::test]
+async fn a_branch_in_use_is_found_although_the_path_of_the_checkout_is_not_utf_8() {
+    let person = somebody("");
+    person.git(&["branch", "there"]);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let beside = "alias.beside=!git worktree add -q -b beside \"../$(printf 'caf\\351')\"";
+    person.git(&["-c", beside, "beside"]);
+    let git_dir = person.work().join(".git/worktrees").join(name);
+    fs::create_dir(git_dir.join("rebase-merge")).unwrap();
+    fs::write(git_dir.join("rebase-merge/head-name"), "refs/heads/there\n").unwrap();
+    for (branch, standing) in [
+        ("beside", Standing::CheckedOut),
+        ("there", Standing::Rebased),
+    ] {
+        let branch = BranchRef::named(branch);
+        let found = repository(&person).checkouts_of(&branch, None).await;
+        let found = found.unwrap();
+        assert_eq!(found.len(), 1, "{branch}: {found:?}");
+        let path = person.home().join(name);
+        assert_eq!((found[0].standing, &found[0].path), (standing, &path));
+    }
+}
+
+#[tokio::test]
 async fn a_missing_order_file_in_the_users_settings_does_not_prevent_commits() {
     let person = somebody("");
     person.configure("[diff]\n\torderFile = /no/such/file\n");
