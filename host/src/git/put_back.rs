@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     Commit, Git, GitError,
-    index::remove_index,
+    index::OtherIndex,
     names,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
@@ -151,12 +151,9 @@ impl Git {
 
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
-        let fresh = self.place().await?.git_dir.join("claudine.index");
-        // An earlier call that was interrupted may have left this index or its lock.
-        remove_index(&fresh);
-        let found = self.differing(&fresh, &step.new).await;
-        remove_index(&fresh);
-        let (differing, files) = (found?, step.files.clone());
+        let fresh = OtherIndex::new(&self.git_dir().await?);
+        let differing = self.differing(fresh.path(), &step.new).await?;
+        let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
                 let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {

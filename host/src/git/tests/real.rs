@@ -292,6 +292,20 @@ async fn look_finds_changes_and_ignored_files_and_own_commits_and_a_bisect() {
 }
 
 #[tokio::test]
+async fn several_requests_may_look_at_a_checkout_at_the_same_time() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let dir = git.dir().to_str().unwrap();
+    person.git(&["-C", dir, "update-index", "--assume-unchanged", "file"]);
+    fs::write(git.dir().join("file"), "two\n").unwrap();
+    let look = || look(&person, &git);
+    let (one, two, three) = tokio::join!(look(), look(), look());
+    for look in [one, two, three] {
+        assert_eq!(look.unwatched, ["file"]);
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused() {
     let person = somebody("");
     let git = worktree(&person, "work").await;
