@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{COMMIT, Repository, merged};
+use super::{COMMIT, Repository, git_in, merged};
 
 #[test]
 fn uncommitted_changes_are_never_removed() {
@@ -363,6 +363,36 @@ fn checked_out_branch_is_kept() {
     assert!(detail.contains("stays: branch `claudine/"), "{detail}");
     let branch = task["worktree"]["branch"].as_str().unwrap();
     assert!(repository.branches().contains(&branch.to_owned()));
+}
+
+/// The drive with the repository may not be mounted.
+#[test]
+fn record_is_kept_if_its_repository_cannot_be_found() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let [drive, away] = ["drive", "away"].map(|name| host.root().join(name));
+    let own = drive.join("own");
+    fs::create_dir(&drive).unwrap();
+    git_in(
+        host,
+        &drive,
+        &["clone", "-q", repository.path().to_str().unwrap(), "own"],
+    );
+    let options = ["-w", own.to_str().unwrap(), "--name", "fix"];
+    let task = repository.done(&options, &format!("echo two > file; {COMMIT}"));
+    merged(&task, "succeeded", "left");
+    let record = repository.worktree(&task).with_extension("json");
+    fs::rename(&drive, &away).unwrap();
+    host.run(["worktree", "clean", "--all"]).check();
+    assert!(record.exists());
+    fs::rename(&away, &drive).unwrap();
+    host.run(["worktree", "merge", "fix", "--merge", "auto"])
+        .check();
+    assert_eq!(git_in(host, &own, &["show", "main:file"]), "two");
+    // The record of a repository that somebody has removed is not needed any more.
+    fs::remove_dir_all(own.join(".git")).unwrap();
+    host.run(["worktree", "clean"]).check();
+    assert!(!record.exists());
 }
 
 #[test]
