@@ -325,6 +325,8 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -347,6 +349,32 @@ mod tests {
         check(3, "/e", None, true);
         check(4, "/f", Some("x"), false);
         assert_eq!(entries(list).len(), 5);
+    }
+
+    #[test]
+    fn only_a_file_that_cannot_exist_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(is_missing(&dir.path().join("nothing/.git")));
+        assert!(is_missing(&file.join(".git")));
+        assert!(!is_missing(&file));
+        // Any other error does not prove that there is no file.
+        assert!(!is_missing(&dir.path().join("x".repeat(1_000))));
+    }
+
+    #[test]
+    fn the_git_directory_of_a_missing_checkout_is_found_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let [real, link] = ["real", "link"].map(|name| dir.path().join(name));
+        let git_dir = real.join("worktrees/tree");
+        fs::create_dir_all(&git_dir).unwrap();
+        symlink(&real, &link).unwrap();
+        let noted = link.join("away/.git");
+        fs::write(git_dir.join("gitdir"), format!("{}\n", noted.display())).unwrap();
+        let find = |checkout: &str| git_dir_noted(&real, &real.join(checkout));
+        assert_eq!(find("away"), Some(git_dir));
+        assert_eq!(find("elsewhere"), None);
     }
 
     #[test]

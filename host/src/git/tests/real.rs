@@ -395,7 +395,7 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
 }
 
 #[tokio::test]
-async fn checkouts_are_listed_although_another_one_is_being_made() {
+async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
     let person = somebody("");
     let git = repository(&person);
     worktree(&person, "beside").await;
@@ -405,12 +405,16 @@ async fn checkouts_are_listed_although_another_one_is_being_made() {
     fs::write(&common, "").unwrap();
     let branch = BranchRef::named("beside");
     let list = git.checkouts_of(&branch, None);
+    let (path, commit) = (person.home().join("other"), person.commit("main").await);
+    let add = git.add_worktree(&path, &commit);
     let write = async {
         crate::clock::sleep(Duration::from_millis(50)).await;
         fs::write(&common, written).unwrap();
     };
-    let (list, ()) = tokio::join!(list, write);
+    let (list, added, ()) = tokio::join!(list, add, write);
     assert_eq!(list.unwrap().len(), 1);
+    added.unwrap();
+    assert!(path.join("file").exists());
 }
 
 #[tokio::test]

@@ -192,6 +192,32 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     assert_eq!(known.lines().count(), 1, "{known}");
 }
 
+/// Git prints no notes about a worktree in this state.
+#[test]
+fn commits_on_no_branch_are_kept_although_nothing_is_checked_out() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let commit = format!("date +%N > file; {COMMIT}; git rev-parse HEAD");
+    let orphaned = format!("git checkout -q --detach; {commit}; git switch -q --orphan pages");
+    let deleted = format!(
+        "{commit}; git update-ref -d refs/heads/$(git branch --show-current); git rm -rqf ."
+    );
+    let removed = format!("{orphaned}; rm -rf \"$PWD\"");
+    let tasks = [orphaned, deleted, removed].map(|script| {
+        let task = repository.done(&[], &script);
+        merged(&task, "failed", "refused");
+        task
+    });
+    host.run(["worktree", "clean"]).check();
+    repository.git(&["gc", "-q", "--prune=now"]);
+    for task in tasks {
+        assert!(!repository.worktree(&task).exists(), "{task:#}");
+        let name = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+        let commit = task["output"].as_str().unwrap().trim();
+        repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+    }
+}
+
 /// If the task's branch remains, the next attempt continues on this branch. If the task's work was
 /// merged, the next attempt starts from the base.
 #[test]

@@ -720,6 +720,14 @@ fn branch_checked_out_in_a_missing_directory_is_not_moved() {
         assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
         is_clean();
     }
+    // If the branch is also checked out elsewhere, the missing directory is still named.
+    repository.git(&["switch", "-q", "--ignore-other-worktrees", "main"]);
+    let script = format!("echo third > third; mv {path} {}", away.display());
+    let detail = merged(&repository.done(&options, &script), "failed", "refused");
+    let start = format!(
+        "`main` is checked out in several places; one of them is {path}, and that directory is missing; "
+    );
+    assert!(detail.starts_with(&start), "{detail}");
 }
 
 #[test]

@@ -280,6 +280,42 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(text, "mine\n");
 }
 
+/// During a merge into the person's checkout, the checkout seems to have changes.
+#[test]
+fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    repository.slow_checkout();
+    repository.go();
+    let done = host.root().join("done");
+    let script = format!(
+        "echo two > file; echo two > slow; until test -e {}; do sleep 0.02; done",
+        done.display()
+    );
+    let first = repository.submit(&["--merge", "auto"], &script);
+    host.live(&first);
+    for name in ["go", "reached"] {
+        fs::remove_file(host.root().join(name)).unwrap();
+    }
+    fs::write(&done, "").unwrap();
+    repository.reached();
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("M file"), "{status}");
+
+    // The submission reads the status of the checkout.
+    fs::write(at("only"), "status --porcelain=v2").unwrap();
+    shimmed.hold_at(1_000);
+    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    let mut client = host.command(arguments);
+    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the status", || at("count").exists().then_some(()));
+    repository.go();
+    assert!(client.wait().unwrap().success());
+    merged(&host.finished(&first), "succeeded", "merged");
+    repository.is_untouched();
+}
+
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
 /// the death of the host that started it.
 #[test]
