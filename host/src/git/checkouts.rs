@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::ErrorKind,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,7 +10,7 @@ use std::{
 
 use super::{
     BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
-    place::is_same,
+    place::{git_dir_of, is_same},
     spec::{LONG, Spec},
 };
 use crate::{clock, fsx};
@@ -93,7 +92,7 @@ impl Git {
             if entry.is_bare {
                 continue;
             }
-            let is_missing = at > 0 && is_missing(&entry.path.join(".git"));
+            let is_missing = at > 0 && fsx::is_missing(&entry.path.join(".git"));
             let git_dir = if at == 0 {
                 Some(repository.clone())
             } else {
@@ -270,21 +269,6 @@ fn entries(list: &[u8]) -> Vec<Entry> {
         .collect()
 }
 
-/// Whether there is no such file. A file that cannot be reached for another reason counts as there.
-pub(super) fn is_missing(path: &Path) -> bool {
-    let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
-    matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
-}
-
-/// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
-/// that names the git directory.
-pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
-    let text = fs::read(checkout.join(".git")).ok()?;
-    let path = text.strip_prefix(b"gitdir: ")?;
-    let path = path.strip_suffix(b"\n").unwrap_or(path);
-    Some(checkout.join(OsStr::from_bytes(path)))
-}
-
 /// The git directory of a linked checkout whose directory is missing or cannot be read. In each git
 /// directory, git has noted the path of the checkout's `.git`.
 fn git_dir_noted(repository: &Path, checkout: &Path) -> Option<PathBuf> {
@@ -349,18 +333,6 @@ mod tests {
         check(3, "/e", None, true);
         check(4, "/f", Some("x"), false);
         assert_eq!(entries(list).len(), 5);
-    }
-
-    #[test]
-    fn only_a_file_that_cannot_exist_is_missing() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(is_missing(&dir.path().join("nothing/.git")));
-        assert!(is_missing(&file.join(".git")));
-        assert!(!is_missing(&file));
-        // Any other error does not prove that there is no file.
-        assert!(!is_missing(&dir.path().join("x".repeat(1_000))));
     }
 
     #[test]

@@ -190,8 +190,8 @@ impl Git {
         Ok(entries.into_iter().map(|(path, _)| path).collect())
     }
 
-    /// Whether git left conflict markers that can be recognised in a file. There are none if, for
-    /// example, the file is in UTF-16, its markers are configured to be short, or a merge driver has
+    /// Whether git left conflict markers that can be recognised in a file. There are none if the
+    /// file is in UTF-16, if its markers are configured to be short, or if a merge driver has
     /// written it. Git notes the files as it leaves them, except with old merge strategies.
     async fn was_marked(&self, path: &str) -> Result<bool, GitError> {
         let blob = format!("AUTO_MERGE:{path}");

@@ -9,14 +9,13 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, Stamps,
-    checkouts::is_missing,
-    is_lossy,
+    Git, GitError, Stamps, is_lossy,
     place::{Place, is_top},
     refs::Tips,
     spec::Spec,
     status::Submodules,
 };
+use crate::fsx;
 
 /// The maximum number of files that a message names.
 const NAMED: usize = 5;
@@ -192,8 +191,9 @@ impl Git {
             return Ok(None);
         }
         let inner = self.in_dir(self.dir().join(path));
-        let not_checked_out = inner
-            .look_at_files(|dir| is_missing(&dir.join(".git")).then(|| has_files(dir.to_owned())));
+        let not_checked_out = inner.look_at_files(|dir| {
+            fsx::is_missing(&dir.join(".git")).then(|| has_files(dir.to_owned()))
+        });
         if let Some(has_files) = not_checked_out.await? {
             // Git sees no file in such a directory, so nothing else would notice the loss.
             if has_files {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{At, Git, GitError, checkouts::git_dir_of, spec::Spec};
+use super::{At, Git, GitError, spec::Spec};
 
 // The questions to `git rev-parse`.
 const COMMON_DIR: &str = "--git-common-dir";
@@ -134,6 +134,14 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
         return place.top == dir;
     };
     fs::canonicalize(parent).is_ok_and(|parent| parent.join(name) == place.top)
+}
+
+/// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
+/// that names the git directory.
+pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
+    let text = fs::read(checkout.join(".git")).ok()?;
+    let path = text.strip_prefix(b"gitdir: ")?;
+    Some(checkout.join(path_of(path.strip_suffix(b"\n").unwrap_or(path))))
 }
 
 /// Whether two paths lead to the same directory; `false` if a path does not exist.

@@ -76,9 +76,9 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here but can be reached neither from the refs in `kept` nor
-    /// from the commits in `known`. A commit that can be reached from another commit of the result
-    /// is left out.
+    /// The commits that were checked out here and cannot be reached from the refs in `kept` or the
+    /// commits in `known`. A commit that can be reached from another commit of the result is left
+    /// out.
     pub(super) async fn abandoned(
         &self,
         known: &[Commit],

@@ -1,9 +1,12 @@
 //! Removes worktrees that nobody needs any more, and reports why other worktrees are kept.
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
-use crate::git::{BranchRef, Git, GitError};
+use crate::{
+    fsx,
+    git::{BranchRef, Git, GitError},
+};
 
 /// The kinds of worktrees that are removed in addition to the worktrees that nobody needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -88,8 +91,7 @@ impl Worktrees {
 /// Whether somebody has removed the repository. If the directory around it is missing too, the
 /// repository may be on a drive that is not mounted.
 fn is_removed(repository: &Path) -> bool {
-    let found = fs::symlink_metadata(repository).map_err(|error| error.kind());
-    matches!(found, Err(io::ErrorKind::NotFound)) && repository.parent().is_some_and(Path::is_dir)
+    fsx::is_missing(repository) && repository.parent().is_some_and(Path::is_dir)
 }
 
 fn reason_to_stay(content: &Content, branch: &BranchRef, also: Also) -> Option<String> {

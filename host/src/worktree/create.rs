@@ -351,7 +351,7 @@ impl Worktrees {
         Ok(())
     }
 
-    /// Whether the worktree exists. If the host ended while the worktree was made again, its remains
+    /// Whether the worktree exists. If a host ended while it made the worktree again, the remains
     /// are removed first.
     pub(super) async fn is_there(&self, git: &Git, record: &Record) -> Result<bool, WorktreeError> {
         if record.is_half_made {

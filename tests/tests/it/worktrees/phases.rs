@@ -194,8 +194,8 @@ fn branch_that_somebody_else_has_just_made_is_not_removed() {
     repository.is_untouched();
 }
 
-/// If the host dies while it makes a removed worktree again, the worktree may have no branch checked
-/// out, or be without some of its files.
+/// If the host dies while it makes a removed worktree again, the worktree may have no branch
+/// checked out, or be without some of its files.
 #[test]
 fn next_host_makes_a_removed_worktree_again_from_the_beginning() {
     let shimmed = Shimmed::new();
