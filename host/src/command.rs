@@ -9,6 +9,7 @@
 //! `supervise::Own`.
 
 use std::{
+    ffi::OsStr,
     io,
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::PathBuf,
@@ -26,6 +27,10 @@ use tokio::{io::AsyncReadExt, net::unix::pipe};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
+
+/// The variables that name the places in which git works. Without one of them, git would use
+/// another repository or index.
+const PLACES: [&str; 3] = ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"];
 
 /// Time between TERM and KILL at the time limit of a command.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -178,7 +183,7 @@ impl Order {
         limit: Duration,
         abandoned: Abandoned,
     ) -> io::Result<Self> {
-        let text = |text: &std::ffi::OsStr| {
+        let text = |text: &OsStr| {
             let invalid = || {
                 let what = format!("{} is not valid UTF-8", text.display());
                 io::Error::new(io::ErrorKind::InvalidInput, what)
@@ -186,16 +191,21 @@ impl Order {
             text.to_str().map(str::to_owned).ok_or_else(invalid)
         };
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        // A variable that is not valid UTF-8 is left out, because none of these commands depends on
-        // one.
+        // Any other variable that is not valid UTF-8 is left out, because none of these commands
+        // depends on one.
+        let is_passed = |name: &OsStr, value: &OsStr| {
+            PLACES.iter().any(|place| name == *place)
+                || name.to_str().is_some() && value.to_str().is_some()
+        };
         let env = command
             .get_envs()
-            .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            .filter_map(|(name, value)| Some((name, value?)))
+            .filter(|(name, value)| is_passed(name, value))
+            .map(|(name, value)| Ok::<_, io::Error>((text(name)?, text(value)?)));
         Ok(Self {
             argv: words.map(text).collect::<io::Result<_>>()?,
             cwd: command.get_current_dir().unwrap_or("/".as_ref()).to_owned(),
-            env: env.collect(),
+            env: env.collect::<io::Result<_>>()?,
             kept_bytes,
             limit,
             abandoned,
@@ -279,6 +289,8 @@ async fn read(pipe: Option<OwnedFd>, kept_bytes: usize) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[tokio::test]
@@ -343,6 +355,18 @@ mod tests {
         std::fs::write(dir.path().join("go"), "").unwrap();
         all_seen_to().await;
         assert!(dir.path().join("written").exists());
+    }
+
+    #[test]
+    fn a_place_of_git_that_is_not_utf_8_is_an_error_and_other_such_variables_are_left_out() {
+        let value = OsStr::from_bytes(b"caf\xe9");
+        let order = |name: &str| {
+            let mut command = Command::new("git");
+            command.env_clear().env(name, value);
+            Order::of(&command, 1, GRACE, Abandoned::Killed)
+        };
+        assert!(order("GIT_INDEX_FILE").is_err());
+        assert!(order("OTHER").unwrap().env.is_empty());
     }
 
     struct Listener(std::sync::Mutex<Vec<Order>>);

@@ -65,6 +65,16 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// Whether nothing exists at this path. If this is unknown for another reason, something counts as
+/// being there.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
+    matches!(
+        kind,
+        Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    )
+}
+
 /// Writes a file that nobody reads before this call returns. Nothing is synced, and a reader that
 /// opens the file during the call may see any part of it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -177,6 +187,18 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn only_a_file_that_cannot_exist_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(is_missing(&dir.path().join("nothing/.git")));
+        assert!(is_missing(&file.join(".git")));
+        assert!(!is_missing(&file));
+        // Any other error does not prove that there is no file.
+        assert!(!is_missing(&dir.path().join("x".repeat(1_000))));
     }
 
     #[test]

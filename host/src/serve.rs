@@ -43,6 +43,9 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
+/// Time limit for requests that are changing worktrees. The git of a request that has not ended by
+/// then goes on below its supervisor.
+const LAST_CHANGES: Duration = Duration::from_secs(5);
 /// Time limit for storing the last decisions. If a decision is not stored by then, nobody has been
 /// told of it, and the supervisors send their reports to the next host again.
 const LAST_COMMITS: Duration = Duration::from_secs(30);
@@ -386,6 +389,12 @@ async fn wind_down(
     host.leaves(mode.unwrap_or_default());
     if mode == Some(DownMode::Kill) {
         runner.requests().end().await;
+    }
+    if clock::within(LAST_CHANGES, host.all_seen_to())
+        .await
+        .is_none()
+    {
+        tracing::warn!("a request that changes a worktree is cut off");
     }
     if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
         tracing::error!("the engine has not stopped in time");

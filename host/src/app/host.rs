@@ -62,6 +62,8 @@ pub(crate) struct Host {
     pub(super) watch: LogWatch,
     /// Readers of logs. Each reader ends when its client disconnects.
     pub(super) reading: TaskTracker,
+    /// Requests that are changing worktrees.
+    changing: TaskTracker,
     /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
@@ -149,6 +151,7 @@ impl Host {
             silent_supervisors,
             watch,
             reading,
+            changing: TaskTracker::new(),
             looks: Semaphore::new(LOOKS_AT_ONCE),
             leaving: Leaving::new(wanted),
             past: KeptPast::default(),
@@ -172,6 +175,27 @@ impl Host {
                     format!("a read failed: {panic}"),
                 ))
             })
+    }
+
+    /// Does work that changes a worktree or a checkout to its end, even if its client disconnects.
+    /// If the work stopped half-way, nobody would restore a checkout in which git has failed, and
+    /// other work would begin while the last git command still runs.
+    pub(super) async fn seen_to<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, AppError>> + Send + 'static,
+    ) -> Result<T, AppError> {
+        self.changing.spawn(work).await.unwrap_or_else(|panic| {
+            Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a change of a worktree failed: {panic}"),
+            ))
+        })
+    }
+
+    /// Waits until all requests that are changing worktrees have ended.
+    pub(crate) async fn all_seen_to(&self) {
+        self.changing.close();
+        self.changing.wait().await;
     }
 
     /// The id of the task to change. A full id is returned without checking that the task exists.

@@ -46,7 +46,7 @@ impl Host {
     /// Merges the worktree of a finished task. If the task had failed because of an earlier merge,
     /// a successful merge makes it succeed.
     pub(crate) async fn merge_worktree(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         reference: &TaskRef,
         asked: MergeWorktree,
@@ -61,7 +61,9 @@ impl Host {
             );
         }
         self.may_merge(by, id, task.as_ref(), strategy).await?;
-        self.merge_held(by, &held, task.as_ref(), strategy).await
+        let (host, by) = (self.clone(), by.clone());
+        let merging = async move { host.merge_held(&by, &held, task.as_ref(), strategy).await };
+        self.seen_to(merging).await
     }
 
     /// Locks the worktree of a task that has ended or is no longer stored.

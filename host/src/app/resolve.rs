@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use claudine_domain::{principal::Principal, worktree::MergeStrategy};
+use claudine_domain::{principal::Principal, task::Task, worktree::MergeStrategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     git::Unresolved,
-    worktree::{Again, Resolution},
+    worktree::{Again, Held, Resolution},
 };
 
 /// A step of resolving a conflict.
@@ -67,16 +67,32 @@ pub(crate) struct UnresolvedFile {
 
 impl Host {
     pub(crate) async fn resolve_worktree(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         reference: &TaskRef,
         asked: ResolveWorktree,
     ) -> Result<WorktreeResolved, AppError> {
         let id = self.resolve(reference).await?;
         let (held, task) = self.hold_finished(id).await?;
-        let task = task.as_ref();
-        let strategy = self.strategy_for(id, task, asked.merge).await?;
-        self.may_merge(by, id, task, strategy).await?;
+        let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
+        self.may_merge(by, id, task.as_ref(), strategy).await?;
+        let (host, by) = (self.clone(), by.clone());
+        let resolving = async move {
+            host.resolve_held(&by, &held, task.as_ref(), strategy, asked.step)
+                .await
+        };
+        self.seen_to(resolving).await
+    }
+
+    async fn resolve_held(
+        &self,
+        by: &Arc<Principal>,
+        held: &Held,
+        task: Option<&Task>,
+        strategy: MergeStrategy,
+        step: ResolveStep,
+    ) -> Result<WorktreeResolved, AppError> {
+        let id = held.task();
         let again = Again {
             strategy,
             task,
@@ -89,9 +105,9 @@ impl Host {
             unresolved: Vec::new(),
             aborted: false,
         };
-        let resolution = match asked.step {
+        let resolution = match step {
             ResolveStep::Abort => {
-                let aborting = self.worktrees.abort_resolving(&held, &again);
+                let aborting = self.worktrees.abort_resolving(held, &again);
                 answer.aborted = self.supervised(aborting).await?;
                 if answer.aborted {
                     return Ok(answer);
@@ -100,11 +116,11 @@ impl Host {
                 return Err(AppError::new(ErrorKind::Conflict, message));
             }
             ResolveStep::Begin => {
-                let beginning = self.worktrees.begin_resolving(&held, &again);
+                let beginning = self.worktrees.begin_resolving(held, &again);
                 self.supervised(beginning).await?
             }
             ResolveStep::End => {
-                let ending = self.worktrees.end_resolving(&held, &again);
+                let ending = self.worktrees.end_resolving(held, &again);
                 self.supervised(ending).await?
             }
         };
@@ -118,7 +134,7 @@ impl Host {
             // With this strategy the branch is not merged.
             Resolution::Resolved if strategy == MergeStrategy::Manual => Ok(answer),
             Resolution::Resolved => {
-                let merged = self.merge_held(by, &held, task, strategy).await?;
+                let merged = self.merge_held(by, held, task, strategy).await?;
                 answer.merged = Some(merged);
                 Ok(answer)
             }

@@ -236,7 +236,7 @@ impl Host {
     }
 
     pub(crate) async fn clean_worktrees(
-        &self,
+        self: &Arc<Self>,
         by: &Principal,
         asked: CleanWorktrees,
     ) -> Result<WorktreesCleaned, AppError> {
@@ -265,7 +265,11 @@ impl Host {
     }
 
     /// Removes a worktree. If it is kept, returns the reason.
-    async fn clean_worktree(&self, id: TaskId, also: Also) -> Result<Option<String>, AppError> {
+    async fn clean_worktree(
+        self: &Arc<Self>,
+        id: TaskId,
+        also: Also,
+    ) -> Result<Option<String>, AppError> {
         let unfinished = "the task of the worktree has not ended";
         // This is checked before locking, because the lock would wait for a running attempt.
         if self.is_unfinished(id).await? {
@@ -277,8 +281,12 @@ impl Host {
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }
-        let cleaning = self.worktrees.clean(&held, also, Arc::default());
-        Ok(self.supervised(cleaning).await?)
+        let host = self.clone();
+        let cleaning = async move {
+            let cleaning = host.worktrees.clean(&held, also, Arc::default());
+            host.supervised(cleaning).await.map_err(AppError::from)
+        };
+        self.seen_to(cleaning).await
     }
 
     async fn is_unfinished(&self, id: TaskId) -> Result<bool, AppError> {

@@ -1,4 +1,6 @@
-//! Runs git commands that must read the attributes of files from a commit instead of the checkout.
+//! Merges in memory, which read the attributes of files from a commit instead of the checkout.
+
+use std::{fs, path::PathBuf};
 
 use tempfile::TempDir;
 
@@ -12,34 +14,41 @@ use crate::command::Finished;
 /// know `GIT_ATTR_SOURCE`, but their `merge-tree` crashes with it.
 const MERGES_WITH_THOSE_OF_A_COMMIT: (u32, u32) = (2, 43);
 
+/// A temporary directory.
+struct Apart {
+    dir: TempDir,
+    /// An empty directory in it, in which git runs as in a checkout.
+    top: PathBuf,
+    git: Git,
+}
+
 impl Git {
     /// Runs a merge in memory with the attributes in this commit. Attributes in the checkout are
-    /// ignored.
+    /// ignored. Merge drivers run in an empty directory: git leaves files there if it is ended, and
+    /// a relative command would run a program that the task has written.
     pub(super) async fn run_with_attributes_of(
         &self,
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        if self.version().await? >= MERGES_WITH_THOSE_OF_A_COMMIT {
-            return self.run(&spec.clone().attributes_of(commit)).await;
+        if self.version().await? < MERGES_WITH_THOSE_OF_A_COMMIT {
+            return self.run_beside_attributes_of(commit, spec).await;
         }
-        self.run_beside_attributes_of(commit, spec).await
+        let apart = self.apart().await?;
+        let spec = spec.clone().attributes_of(commit).work_tree(&apart.top);
+        apart.git.run(&spec).await
     }
 
     /// Does the same for versions that read attributes only from the files of the checkout: the
-    /// checkout is a temporary directory that contains the commit's attributes and nothing else.
+    /// directory contains the commit's attributes and nothing else.
     async fn run_beside_attributes_of(
         &self,
         commit: &Commit,
         spec: &Spec,
     ) -> Result<Finished, GitError> {
-        let dir = TempDir::new().map_err(|source| GitError::Read {
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        let git = self.in_repository(self.git_dir().await?);
+        let Apart { dir, top, git } = self.apart().await?;
         let index = dir.path().join("index");
-        let there = |spec: Spec| spec.index(&index).work_tree(dir.path()).limit(LONG);
+        let there = |spec: Spec| spec.index(&index).work_tree(&top).limit(LONG);
         let read = there(Spec::changes(["read-tree", commit.hash()]));
         git.change(&read).await?;
         let arguments = ["checkout", "--quiet", "--ignore-skip-worktree-bits", "--"];
@@ -50,7 +59,23 @@ impl Git {
         if !written.status.success() && !has_none {
             return Err(failed(&write, &written));
         }
-        git.run(&there(spec.clone())).await
+        // To renormalize files, git would also read the attributes of the other side.
+        let spec = spec.clone().setting("merge.renormalize", "false");
+        git.run(&there(spec)).await
+    }
+
+    async fn apart(&self) -> Result<Apart, GitError> {
+        let unusable = |source| GitError::Read {
+            path: std::env::temp_dir(),
+            source,
+        };
+        let dir = TempDir::new().map_err(unusable)?;
+        let top = dir.path().join("top");
+        fs::create_dir(&top).map_err(unusable)?;
+        // This is the git directory of the checkout itself, which has the repositories of its
+        // submodules.
+        let git = self.in_repository(self.git_dir().await?);
+        Ok(Apart { dir, top, git })
     }
 
     /// The first two numbers of git's version. An unreadable version counts as a new one.
@@ -98,9 +123,10 @@ mod tests {
             person.git(&["add", "-A"]);
             person.git(&["commit", "-q", "-m", "change"]);
         };
-        std::fs::create_dir(person.work().join("inner")).unwrap();
-        person.write("inner/file", "one\n");
-        person.write("inner/.gitattributes", "file of-the-commit\n");
+        // Directories with the names of the temporary files may have attributes too.
+        for dir in ["inner", "index", "top"] {
+            person.write(&format!("{dir}/.gitattributes"), "file of-the-commit\n");
+        }
         person.write(".gitattributes", "file merge=union\n");
         commit("one\n");
         person.git(&["branch", "other"]);
@@ -126,6 +152,33 @@ mod tests {
         let finished = git.run_beside_attributes_of(&theirs, &merge).await.unwrap();
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         assert_eq!(git.status().await.unwrap().dirty, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn attributes_of_the_other_side_are_ignored_even_if_files_are_renormalized() {
+        let person = Person::new("[merge]\n\trenormalize = true\n");
+        person.git(&["init", "-q", "-b", "main"]);
+        let commit = async |text: &str| {
+            person.write("file", text);
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", "change"]);
+            person.commit("HEAD").await
+        };
+        commit("one\n").await;
+        person.git(&["branch", "other"]);
+        let ours = commit("one\nours\n").await;
+        person.git(&["checkout", "-q", "other"]);
+        person.write(".gitattributes", "file merge=union\n");
+        let theirs = commit("one\ntheirs\n").await;
+        let git = person.at("");
+        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
+        let merge = Spec::changes(merge);
+        for finished in [
+            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
+            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
+        ] {
+            assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::ErrorKind,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,7 +10,7 @@ use std::{
 
 use super::{
     BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
-    place::is_same,
+    place::{git_dir_of, is_same},
     spec::{LONG, Spec},
 };
 use crate::{clock, fsx};
@@ -93,13 +92,11 @@ impl Git {
             if entry.is_bare {
                 continue;
             }
-            let is_missing = at > 0 && is_missing(&entry.path.join(".git"));
+            let is_missing = at > 0 && fsx::is_missing(&entry.path.join(".git"));
             let git_dir = if at == 0 {
                 Some(repository.clone())
-            } else if is_missing {
-                git_dir_of_missing(&repository, &entry.path)
             } else {
-                git_dir_of(&entry.path)
+                git_dir_of(&entry.path).or_else(|| git_dir_noted(&repository, &entry.path))
             };
             let standing = if entry.branch.as_ref() == Some(branch) {
                 Some(Standing::CheckedOut)
@@ -272,23 +269,9 @@ fn entries(list: &[u8]) -> Vec<Entry> {
         .collect()
 }
 
-/// Whether there is no such file. A file that cannot be reached for another reason counts as there.
-fn is_missing(path: &Path) -> bool {
-    let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
-    matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
-}
-
-/// The git directory of a linked checkout. The checkout's `.git` is a file that names the git
-/// directory.
-fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(checkout.join(".git")).ok()?;
-    let path = text.strip_prefix("gitdir: ")?;
-    Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
-}
-
-/// The git directory of a linked checkout whose directory is missing. In each git directory, git
-/// has noted the path of the checkout's `.git`.
-fn git_dir_of_missing(repository: &Path, checkout: &Path) -> Option<PathBuf> {
+/// The git directory of a linked checkout whose directory is missing or cannot be read. In each git
+/// directory, git has noted the path of the checkout's `.git`.
+fn git_dir_noted(repository: &Path, checkout: &Path) -> Option<PathBuf> {
     let mut git_dirs = fsx::entries(&repository.join("worktrees"))
         .ok()?
         .into_iter();
@@ -326,6 +309,8 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -348,6 +333,20 @@ mod tests {
         check(3, "/e", None, true);
         check(4, "/f", Some("x"), false);
         assert_eq!(entries(list).len(), 5);
+    }
+
+    #[test]
+    fn the_git_directory_of_a_missing_checkout_is_found_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let [real, link] = ["real", "link"].map(|name| dir.path().join(name));
+        let git_dir = real.join("worktrees/tree");
+        fs::create_dir_all(&git_dir).unwrap();
+        symlink(&real, &link).unwrap();
+        let noted = link.join("away/.git");
+        fs::write(git_dir.join("gitdir"), format!("{}\n", noted.display())).unwrap();
+        let find = |checkout: &str| git_dir_noted(&real, &real.join(checkout));
+        assert_eq!(find("away"), Some(git_dir));
+        assert_eq!(find("elsewhere"), None);
     }
 
     #[test]

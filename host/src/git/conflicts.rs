@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    BranchRef, Git, GitError, failed, names,
-    spec::{LIST_BYTES, LONG, Spec},
+    BranchRef, Commit, Git, GitError, failed, names,
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
 /// An unresolved file of a merge in progress, and the reason why it counts as unresolved.
@@ -22,6 +22,7 @@ pub(crate) struct Unresolved {
 const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
+const UNMARKED: &str = "has conflicts that git has not marked: `git add` accepts it as it is";
 /// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
@@ -36,13 +37,13 @@ struct Sides {
 
 impl Git {
     /// Begins to merge a branch into the branch that is checked out here. Does not commit the
-    /// merge, even if there are no conflicts.
+    /// merge, even if there are no conflicts. Returns the merged commit.
     pub(crate) async fn begin_merge(
         &self,
         branch: &BranchRef,
         other: &BranchRef,
         message: &str,
-    ) -> Result<(), GitError> {
+    ) -> Result<Commit, GitError> {
         let other = other.full();
         let spec = Spec::changes([
             "merge",
@@ -61,10 +62,61 @@ impl Git {
         let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
         let spec = spec.limit(LONG);
         let finished = self.run(&spec).await?;
-        if self.is_merging().await? {
-            return Ok(());
+        let merged = self.commit_of("MERGE_HEAD").await?;
+        merged.ok_or_else(|| failed(&spec, &finished))
+    }
+
+    /// Gives a merge that was just begun here the result of the merge in the opposite direction:
+    /// `tree`, in which `files` have conflicts. The two results differ if merge drivers treat the
+    /// two sides differently, or if the branches have different attributes. Returns the files for
+    /// which this is not possible, for example because they have a conflict only in `tree`.
+    pub(crate) async fn adopt(
+        &self,
+        tree: &str,
+        files: &[String],
+    ) -> Result<Vec<String>, GitError> {
+        let spec = Spec::reads([
+            "diff-index",
+            "--cached",
+            "--raw",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=none",
+            tree,
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let differing = differing(&self.output(&spec).await?);
+        let is_open = |file: &&String| {
+            let found = differing.iter().find(|it| it.path == **file);
+            // Git adds the name of the branch to the name of a file in the way of a directory, so
+            // the index may have the file under another name.
+            found.is_some_and(|it| matches!(it.how, 'U' | 'D'))
+        };
+        let mut left: Vec<String> = files.iter().filter(|it| !is_open(it)).cloned().collect();
+        let mut taken = Vec::new();
+        for Differing { path, how, in_tree } in differing {
+            match how {
+                _ if files.contains(&path) => {}
+                'M' | 'T' | 'U' if in_tree => taken.push(path),
+                'U' => {}
+                _ => left.push(path),
+            }
         }
-        Err(failed(&spec, &finished))
+        if left.is_empty() {
+            for some in taken.chunks(FILES_MAX) {
+                let arguments = [
+                    "checkout",
+                    "--quiet",
+                    "--ignore-skip-worktree-bits",
+                    tree,
+                    "--",
+                ];
+                let spec = Spec::changes(arguments).limit(LONG);
+                let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+                self.change(&spec).await?;
+            }
+        }
+        Ok(left)
     }
 
     /// Aborts a merge that was begun here.
@@ -75,7 +127,8 @@ impl Git {
 
     /// Returns the unresolved files of a merge in progress. If there are none, adds the resolved
     /// files to the index. A file that had conflict markers is resolved once it has none, even
-    /// without `git add`. A file in which git left no conflict markers needs `git add` or `git rm`.
+    /// without `git add`. A file in which git left no conflict markers that can be recognised needs
+    /// `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;
@@ -97,6 +150,8 @@ impl Git {
                 ONE_SIDED
             } else if !edited.contains(&path) {
                 UNCHANGED
+            } else if !self.was_marked(&path).await? {
+                UNMARKED
             } else {
                 done.push(path);
                 continue;
@@ -135,6 +190,16 @@ impl Git {
         Ok(entries.into_iter().map(|(path, _)| path).collect())
     }
 
+    /// Whether git left conflict markers that can be recognised in a file. There are none if the
+    /// file is in UTF-16, if its markers are configured to be short, or if a merge driver has
+    /// written it. Git notes the files as it leaves them, except with old merge strategies.
+    async fn was_marked(&self, path: &str) -> Result<bool, GitError> {
+        let blob = format!("AUTO_MERGE:{path}");
+        let spec = Spec::reads(["cat-file", "--filters", &blob]);
+        let finished = self.run(&spec.limit(LONG).kept_bytes(LIST_BYTES)).await?;
+        Ok(finished.status.success() && find_marker(&*finished.stdout).unwrap_or(false))
+    }
+
     /// The conflicting files that differ from their versions on this branch.
     async fn other_than_ours(&self) -> Result<BTreeSet<String>, GitError> {
         let arguments = [
@@ -149,6 +214,26 @@ impl Git {
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
+}
+
+/// A file that differs between a tree and the index.
+struct Differing {
+    path: String,
+    /// The letter with which git describes the difference.
+    how: char,
+    in_tree: bool,
+}
+
+/// Parses entries of the form `:OLDMODE NEWMODE OLD NEW STATUS`, each followed by its path.
+fn differing(output: &[u8]) -> Vec<Differing> {
+    let words = names(output);
+    let pairs = words.chunks_exact(2);
+    let files = pairs.map(|pair| Differing {
+        path: pair[1].clone(),
+        how: pair[0].chars().next_back().unwrap_or_default(),
+        in_tree: !pair[0].starts_with(":000000 "),
+    });
+    files.collect()
 }
 
 /// Parses entries of the form `MODE HASH STAGE\tPATH`.
@@ -215,6 +300,8 @@ fn is_marker(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -303,6 +390,46 @@ mod tests {
         let (main, head) = (person.commit("main").await, person.commit("HEAD").await);
         let commits = git.commits_between(&main, &head).await.unwrap();
         assert_eq!(commits, 2, "the task's own commit and the merge");
+    }
+
+    #[tokio::test]
+    async fn a_file_without_recognisable_conflict_markers_needs_git_add() {
+        let person = Person::new("[merge \"own\"]\n\tdriver = \"echo both > %A; exit 1\"\n");
+        let write = |text: &str| {
+            let wide = format!("\u{feff}{text}\n");
+            let wide: Vec<u8> = wide.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            fs::write(person.work().join("wide"), wide).unwrap();
+            for path in ["driven", "short"] {
+                person.write(path, &format!("{text}\n"));
+            }
+        };
+        let commit = |text: &str| {
+            write(text);
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", text]);
+        };
+        person.git(&["init", "-q", "-b", "main"]);
+        let attributes = "wide working-tree-encoding=UTF-16LE-BOM text\n\
+            driven merge=own\nshort conflict-marker-size=5\n";
+        person.write(".gitattributes", attributes);
+        commit("one");
+        person.git(&["branch", "task"]);
+        commit("main");
+        person.git(&["switch", "-q", "task"]);
+        commit("task");
+        let git = person.at(".").with_identity().await.unwrap();
+        let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+        git.begin_merge(&task, &main, "m").await.unwrap();
+        let paths = ["driven", "short", "wide"];
+        let open = paths.map(|path| Unresolved {
+            path: path.to_owned(),
+            why: UNMARKED,
+        });
+        assert_eq!(git.take_resolved().await.unwrap(), open);
+        write("edited");
+        assert_eq!(git.take_resolved().await.unwrap(), open);
+        person.git(&[&["add"], &paths[..]].concat());
+        assert!(git.take_resolved().await.unwrap().is_empty());
     }
 
     #[tokio::test]

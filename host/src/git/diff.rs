@@ -3,16 +3,13 @@
 //! The user's settings for the appearance of a diff apply. Settings that run programs do not apply,
 //! so no external program compares files or converts them to text. The output is bounded.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use super::{
     Commit, Git, GitError, failed,
+    index::OtherIndex,
     spec::{LONG, Spec},
 };
-use crate::{fsx, random};
 
 /// The length at which a diff is cut, since nobody reads more.
 pub(crate) const DIFF_BYTES: usize = 4 << 20;
@@ -50,24 +47,6 @@ pub(crate) struct Diff {
     pub(crate) is_cut: bool,
 }
 
-/// A temporary index beside the checkout's own index.
-struct OtherIndex(PathBuf);
-
-impl Drop for OtherIndex {
-    fn drop(&mut self) {
-        let mut lock = self.0.clone().into_os_string();
-        lock.push(".lock");
-        for path in [self.0.clone(), lock.into()] {
-            if let Err(error) = fsx::remove_file(&path) {
-                tracing::warn!(
-                    path = %path.display(), %error,
-                    "a temporary index cannot be removed"
-                );
-            }
-        }
-    }
-}
-
 impl Git {
     pub(crate) async fn diff(
         &self,
@@ -90,20 +69,19 @@ impl Git {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
         // Only the names of new files are added to the temporary index, not their contents.
-        let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(&index.0);
+        let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(index.path());
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
             tracing::debug!(dir = %self.dir().display(), "new files cannot be added to the diff");
         }
-        let spec = spec(wanted, &[from]).index(&index.0);
+        let spec = spec(wanted, &[from]).index(index.path());
         self.read_diff(&spec).await
     }
 
     async fn copied_index(&self, git_dir: &Path) -> Result<OtherIndex, GitError> {
         let index = git_dir.join("index");
-        let name = format!("claudine.diff.{:032x}", random::bits_128());
-        let copy = OtherIndex(git_dir.join(name));
-        let target = copy.0.clone();
+        let copy = OtherIndex::new(git_dir);
+        let target = copy.path().to_owned();
         let copied = self
             .look_at_files(move |_| copy_with_its_time(&index, &target))
             .await?;

@@ -10,11 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Git, GitError, names,
+    Git, GitError, is_lossy, names,
     place::Place,
     spec::{LIST_BYTES, LONG, Spec},
 };
-use crate::fsx;
+use crate::{fsx, random};
 
 /// The maximum number of ignored files that are remembered by name. If there are more ignored
 /// files, all ignored files count as made by the task.
@@ -41,6 +41,36 @@ pub(super) struct Listed {
     pub(super) links: Vec<String>,
 }
 
+/// A temporary index beside the checkout's own index. Its name is random, because several requests
+/// may look at a checkout at the same time.
+pub(super) struct OtherIndex(PathBuf);
+
+impl OtherIndex {
+    pub(super) fn new(git_dir: &Path) -> Self {
+        let name = format!("claudine.index.{:032x}", random::bits_128());
+        Self(git_dir.join(name))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for OtherIndex {
+    fn drop(&mut self) {
+        let mut lock = self.0.clone().into_os_string();
+        lock.push(".lock");
+        for path in [self.0.clone(), lock.into()] {
+            if let Err(error) = fsx::remove_file(&path) {
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "a temporary index cannot be removed"
+                );
+            }
+        }
+    }
+}
+
 impl Git {
     pub(super) async fn listed(&self) -> Result<Listed, GitError> {
         let spec = Spec::reads(["ls-files", "-v", "--stage", "-z"]);
@@ -65,12 +95,8 @@ impl Git {
             return Ok(Vec::new());
         }
         // A fresh index that is made from the commit has no flags that hide changes.
-        let fresh = place.git_dir.join("claudine.index");
-        // An earlier call that was interrupted may have left this index or its lock.
-        remove_index(&fresh);
-        let found = self.changed_by(&fresh).await;
-        remove_index(&fresh);
-        let changed = found?.into_iter();
+        let fresh = OtherIndex::new(&place.git_dir);
+        let changed = self.changed_by(fresh.path()).await?.into_iter();
         Ok(changed.filter(|path| there.contains(path)).collect())
     }
 
@@ -99,7 +125,7 @@ impl Git {
             return Ok(BTreeSet::new());
         }
         self.look_at_files(move |top| {
-            paths.retain(|path| fs::symlink_metadata(top.join(path)).is_ok());
+            paths.retain(|path| is_lossy(path) || fs::symlink_metadata(top.join(path)).is_ok());
             paths.into_iter().collect()
         })
         .await
@@ -152,16 +178,8 @@ impl Git {
         let now = self.ignored_files().await?.0;
         let new = now
             .into_iter()
-            .filter(|(path, stamp)| first.0.get(path) != Some(stamp));
+            .filter(|(path, stamp)| is_lossy(path) || first.0.get(path) != Some(stamp));
         Ok(new.map(|(path, _)| path).collect())
-    }
-}
-
-pub(super) fn remove_index(path: &Path) {
-    for path in [path.to_owned(), path.with_extension("index.lock")] {
-        if let Err(error) = fsx::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "a temporary index cannot be removed");
-        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, Stamps,
+    Git, GitError, Stamps, is_lossy,
     place::{Place, is_top},
     refs::Tips,
     spec::Spec,
     status::Submodules,
 };
+use crate::fsx;
 
 /// The maximum number of files that a message names.
 const NAMED: usize = 5;
@@ -157,7 +158,7 @@ impl Git {
         let mut ignored = std::mem::take(&mut look.ignored);
         let named = ignored.len();
         let with_files = self.look_at_files(move |top| {
-            ignored.retain(|name| has_files(top.join(name)));
+            ignored.retain(|name| is_lossy(name) || has_files(top.join(name)));
             ignored
         });
         look.ignored = with_files.await?;
@@ -183,8 +184,25 @@ impl Git {
     /// directory; `None` if the submodule is not checked out. Each worktree has its own repository
     /// for a submodule, so commits in it exist nowhere else until they are pushed.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
+        if is_lossy(path) {
+            look.within.get_or_insert_with(|| {
+                format!("its submodule `{path}` cannot be checked, because its name is not UTF-8")
+            });
+            return Ok(None);
+        }
         let inner = self.in_dir(self.dir().join(path));
-        if !inner.dir().join(".git").exists() {
+        let not_checked_out = inner.look_at_files(|dir| {
+            fsx::is_missing(&dir.join(".git")).then(|| has_files(dir.to_owned()))
+        });
+        if let Some(has_files) = not_checked_out.await? {
+            // Git sees no file in such a directory, so nothing else would notice the loss.
+            if has_files {
+                look.within.get_or_insert_with(|| {
+                    format!(
+                        "its submodule `{path}` is not checked out, but its directory has files, which git does not see"
+                    )
+                });
+            }
             return Ok(None);
         }
         let place = inner.place().await?;
@@ -210,7 +228,7 @@ impl Git {
                 "its submodule `{path}` has commits that are on no remote"
             )),
             Tips::Abandoned => Some(format!(
-                "its submodule `{path}` has commits that are on no branch; `git log -g` shows them there"
+                "its submodule `{path}` has commits that are on no branch of a remote; `git log -g` shows them there"
             )),
             Tips::Stash => Some(format!("its submodule `{path}` has a stash")),
         };

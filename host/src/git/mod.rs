@@ -63,6 +63,12 @@ use crate::{
 /// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+/// What git says if the answer to a question is no, unless it ends with status 1 or says nothing.
+const NO: [&str; 3] = [
+    "not a valid ref",
+    "is not a valid branch name",
+    "No such remote",
+];
 /// The maximum number of characters of git's error output that an error contains.
 const SAID_CHARS: usize = 300;
 
@@ -174,8 +180,8 @@ impl Git {
         })
     }
 
-    /// Runs a command to its end. Any exit status is accepted. All commands go through this
-    /// function.
+    /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
+    /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         let program = spec.program.name();
         let abandoned = match spec.purpose {
@@ -184,6 +190,7 @@ impl Git {
         };
         let command = spec.command(&self.at, &self.variables);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
+            Ok(Some(finished)) if finished.status.code().is_none() => Err(failed(spec, &finished)),
             Ok(Some(finished)) => Ok(finished),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(GitError::NotInstalled { program })
@@ -216,12 +223,19 @@ impl Git {
         Ok(without_newline(self.output(spec).await?))
     }
 
-    /// The line that a command printed; `None` if the command failed or printed nothing. This is
-    /// for commands that fail if there is nothing to print.
+    /// The line that a command printed; `None` if the command printed nothing, or if it failed
+    /// because there is nothing to print.
     async fn line_if(&self, spec: &Spec) -> Result<Option<String>, GitError> {
         let finished = self.run(spec).await?;
+        if !finished.status.success() {
+            return if is_no(&finished) {
+                Ok(None)
+            } else {
+                Err(failed(spec, &finished))
+            };
+        }
         let line = without_newline(finished.stdout);
-        Ok((finished.status.success() && !line.is_empty()).then_some(line))
+        Ok((!line.is_empty()).then_some(line))
     }
 
     /// Runs a command that changes something, and returns its output. Tries again for a while if
@@ -245,6 +259,12 @@ impl Git {
 fn without_newline(output: Vec<u8>) -> String {
     let text = output.strip_suffix(b"\n").unwrap_or(&output);
     String::from_utf8_lossy(text).into_owned()
+}
+
+/// Whether git has failed because the answer to a question is no.
+fn is_no(finished: &Finished) -> bool {
+    let said = String::from_utf8_lossy(&finished.stderr);
+    finished.status.code() == Some(1) || said.is_empty() || NO.iter().any(|no| said.contains(no))
 }
 
 fn is_locked(finished: &Finished) -> bool {
@@ -281,4 +301,10 @@ fn names(output: &[u8]) -> Vec<String> {
         .filter(|name| !name.is_empty())
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect()
+}
+
+/// Whether a name has changed when it was read as UTF-8, so that no file has this name. The file
+/// with the real name cannot be looked at.
+fn is_lossy(name: &str) -> bool {
+    name.contains(char::REPLACEMENT_CHARACTER)
 }

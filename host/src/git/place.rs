@@ -78,7 +78,10 @@ impl Git {
     pub(super) async fn git_dir(&self) -> Result<PathBuf, GitError> {
         match &self.at {
             At::Repository(dir) => Ok(dir.clone()),
-            At::Checkout(_) => self.path(GIT_DIR).await,
+            At::Checkout(_) => match self.look_at_files(git_dir_of).await? {
+                Some(git_dir) => Ok(git_dir),
+                None => self.path(GIT_DIR).await,
+            },
         }
     }
 
@@ -131,6 +134,14 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
         return place.top == dir;
     };
     fs::canonicalize(parent).is_ok_and(|parent| parent.join(name) == place.top)
+}
+
+/// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
+/// that names the git directory.
+pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
+    let text = fs::read(checkout.join(".git")).ok()?;
+    let path = text.strip_prefix(b"gitdir: ")?;
+    Some(checkout.join(path_of(path.strip_suffix(b"\n").unwrap_or(path))))
 }
 
 /// Whether two paths lead to the same directory; `false` if a path does not exist.

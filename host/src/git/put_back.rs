@@ -5,13 +5,11 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     Commit, Git, GitError,
-    index::remove_index,
+    index::OtherIndex,
     names,
-    spec::{LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
-/// Maximum number of files in the arguments of one command.
-const FILES_MAX: usize = 500;
 /// Command that lists the names of files that differ from a commit.
 const DIFF_INDEX: [&str; 5] = [
     "diff-index",
@@ -41,13 +39,17 @@ struct Changed {
 /// Result of restoring the checkout after a failed step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PutBack {
-    /// Git had changed nothing.
-    Unchanged,
+    /// Nothing was restored, because no file has the contents of the new commit.
+    Unchanged {
+        /// Files that differ from both commits. Git may have stopped while it wrote them, or a
+        /// person may have changed them.
+        other: Vec<String>,
+    },
     Done,
     Left {
         /// Files that git had changed and that could not be restored.
         changed: Vec<String>,
-        /// Files that differ from both commits. A person may have changed them.
+        /// Files that differ from both commits.
         other: Vec<String>,
     },
 }
@@ -87,7 +89,8 @@ impl Git {
         let other = self.not_as_new(step).await?;
         let is_other = |file: &Changed| other.contains(&file.path);
         if before.iter().all(is_other) && !self.is_index_changed(step).await? {
-            return Ok(PutBack::Unchanged);
+            let other = before.into_iter().map(|file| file.path).collect();
+            return Ok(PutBack::Unchanged { other });
         }
         let arguments = ["read-tree", "-m", "-i"];
         let back = Spec::changes(arguments).arg(step.new.hash());
@@ -148,12 +151,9 @@ impl Git {
 
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
-        let fresh = self.place().await?.git_dir.join("claudine.index");
-        // An earlier call that was interrupted may have left this index or its lock.
-        remove_index(&fresh);
-        let found = self.differing(&fresh, &step.new).await;
-        remove_index(&fresh);
-        let (differing, files) = (found?, step.files.clone());
+        let fresh = OtherIndex::new(&self.git_dir().await?);
+        let differing = self.differing(fresh.path(), &step.new).await?;
+        let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
                 let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
@@ -295,6 +295,13 @@ mod tests {
         person.at(".").step(&old, &new).await.unwrap()
     }
 
+    fn unchanged(other: &[&str]) -> PutBack {
+        let other = other.iter().map(|path| (*path).to_owned());
+        PutBack::Unchanged {
+            other: other.collect(),
+        }
+    }
+
     /// Changes the files to those of the new commit, with or without the index.
     fn half(person: &Person, step: &Step, with_index: bool) {
         person.git(&["read-tree", "-m", "-u", step.old.hash(), step.new.hash()]);
@@ -310,13 +317,13 @@ mod tests {
             let step = step(&person).await;
             let git = person.at(".");
             let back = async || git.put_back(&step).await.unwrap();
-            assert_eq!(back().await, PutBack::Unchanged);
+            assert_eq!(back().await, unchanged(&[]));
             half(&person, &step, with_index);
             fs::remove_file(person.work().join("changed")).unwrap();
             assert_eq!(back().await, PutBack::Done);
             assert_eq!(person.git(&["status", "--porcelain"]), "");
             assert!(!person.work().join("new").exists());
-            assert_eq!(back().await, PutBack::Unchanged);
+            assert_eq!(back().await, unchanged(&[]));
         }
     }
 
@@ -350,7 +357,7 @@ mod tests {
         let step = step(&person).await;
         person.write("changed", "mine\n");
         let back = person.at(".").put_back(&step).await.unwrap();
-        assert_eq!(back, PutBack::Unchanged);
+        assert_eq!(back, unchanged(&["changed"]));
         assert_eq!(person.git(&["status", "--porcelain"]), "M changed");
     }
 
@@ -361,7 +368,29 @@ mod tests {
         person.write("new/deep/file", "two\n");
         let step = person.at(".").step(&old.old, &old.new).await.unwrap();
         let back = person.at(".").put_back(&step).await.unwrap();
-        assert_eq!(back, PutBack::Unchanged);
+        assert_eq!(back, unchanged(&[]));
         assert!(person.work().join("new/deep/file").exists());
+    }
+
+    /// Git stops before it changes any file.
+    #[tokio::test]
+    async fn nothing_differs_if_the_index_is_locked_or_a_directory_is_in_the_way() {
+        let person = Person::new("");
+        let old = step(&person).await;
+        person.write("new/deep/file/mine", "mine\n");
+        person.write(".git/index.lock", "");
+        let git = person.at(".");
+        let step = git.step(&old.old, &old.new).await.unwrap();
+        assert_eq!(git.put_back(&step).await.unwrap(), unchanged(&[]));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_git_has_not_written_to_its_end_is_named() {
+        let person = Person::new("");
+        let step = step(&person).await;
+        person.write("changed", "tw");
+        person.write("new/deep/file", "tw");
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, unchanged(&["changed", "new/deep/file"]));
     }
 }

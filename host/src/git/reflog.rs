@@ -30,6 +30,11 @@ pub(crate) struct Keeping {
     pub(crate) message: String,
 }
 
+/// The refs whose commits are not lost when a checkout is removed.
+pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes", "--glob=refs/claudine"];
+/// The refs whose commits are not lost when a repository is removed.
+pub(super) const KEPT_ELSEWHERE: &[&str] = &["--remotes"];
+
 /// Commits that are kept by a ref of Claudine.
 pub(crate) struct KeptCommits {
     by: Commit,
@@ -47,7 +52,7 @@ impl Git {
             known,
             message,
         } = keeping;
-        let abandoned = self.abandoned(known).await?;
+        let abandoned = self.abandoned(known, KEPT).await?;
         let before = self.commit_of(name).await?;
         if abandoned.is_empty() {
             return Ok(before.is_some());
@@ -71,14 +76,19 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here but are on no branch, tag or remote. A commit that
-    /// can be reached from another commit of the result is left out.
-    pub(super) async fn abandoned(&self, known: &[Commit]) -> Result<Vec<Commit>, GitError> {
+    /// The commits that were checked out here and cannot be reached from the refs in `kept` or the
+    /// commits in `known`. A commit that can be reached from another commit of the result is left
+    /// out.
+    pub(super) async fn abandoned(
+        &self,
+        known: &[Commit],
+        kept: &[&str],
+    ) -> Result<Vec<Commit>, GitError> {
         let lines = self.past_heads().await?;
         let mut seen: BTreeSet<&str> = known.iter().map(Commit::hash).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
         let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
-        self.only_noted(&past, known).await
+        self.only_noted(&past, known, kept).await
     }
 
     /// The commits that were checked out here, the last one first, a line for each. They are read
@@ -92,7 +102,15 @@ impl Git {
         }
         // Git does not print the reflog if HEAD has no commit, for example after `git switch
         // --orphan`, or if its branch was removed.
-        let file = self.git_dir().await?.join("logs/HEAD");
+        let git_dir = self.git_dir().await?;
+        if git_dir.join("reftable").exists() {
+            // In this format, git prints the reflog only together with those of all branches.
+            let arguments = ["rev-list", "--no-walk", "--single-worktree", "--reflog"];
+            let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+            let output = self.output(&spec).await?;
+            return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        let file = git_dir.join("logs/HEAD");
         let read = move |_: &Path| match fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read.map_err(|source| GitError::Read { path: file, source }),
@@ -102,21 +120,18 @@ impl Git {
         Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
     }
 
-    /// The commits in `past` that are on no branch, tag or remote and are not kept in another way.
-    /// A commit that can be reached from another commit of the result is left out.
-    async fn only_noted(&self, past: &[Commit], known: &[Commit]) -> Result<Vec<Commit>, GitError> {
+    /// Does the same as [`Self::abandoned`] for these commits.
+    async fn only_noted(
+        &self,
+        past: &[Commit],
+        known: &[Commit],
+        kept: &[&str],
+    ) -> Result<Vec<Commit>, GitError> {
         let (mut found, mut parents) = (BTreeSet::new(), BTreeSet::new());
         for some in past.chunks(COMMITS_MAX) {
             let spec = Spec::reads(["rev-list", "--ignore-missing", "--parents"]);
             let spec = some.iter().fold(spec, |spec, it| spec.arg(it.hash()));
-            let others = [
-                "--not",
-                "--branches",
-                "--tags",
-                "--remotes",
-                "--glob=refs/claudine",
-            ];
-            let spec = others.iter().fold(spec, Spec::arg);
+            let spec = kept.iter().fold(spec.arg("--not"), Spec::arg);
             let spec = known.iter().fold(spec, |spec, it| spec.arg(it.hash()));
             let spec = spec.of_true_history().limit(LONG).kept_bytes(LIST_BYTES);
             let output = self.output(&spec).await?;

@@ -1,7 +1,8 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names,
+    BranchRef, Commit, Git, GitError, failed, is_no, names,
+    reflog::KEPT_ELSEWHERE,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
     without_newline,
 };
@@ -22,7 +23,7 @@ pub(super) enum Tips {
     Elsewhere,
     /// A branch, or the checked out commit, has commits that the remotes lack.
     Commits,
-    /// Only the reflog of the checkout has commits that the remotes lack, for example commits from
+    /// The reflog of the checkout has other commits that the remotes lack, for example commits from
     /// before an amend.
     Abandoned,
     Stash,
@@ -295,7 +296,8 @@ impl Git {
         if !self.line(&spec.of_true_history()).await?.is_empty() {
             return Ok(Tips::Commits);
         }
-        Ok(if self.abandoned(&[]).await?.is_empty() {
+        // Branches and tags are removed with the repository.
+        Ok(if self.abandoned(&[], KEPT_ELSEWHERE).await?.is_empty() {
             Tips::Elsewhere
         } else {
             Tips::Abandoned
@@ -318,7 +320,7 @@ impl Git {
     }
 
     /// Creates a branch. Fails if a branch of this name exists. Git notes the reason `why` in the
-    /// reflog.
+    /// branch's reflog, even if it is configured to keep no reflogs.
     pub(crate) async fn make_branch(
         &self,
         branch: &BranchRef,
@@ -326,8 +328,9 @@ impl Git {
         why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = ["update-ref", "-m", why, &full, commit.hash(), ""];
-        self.change(&Spec::changes(arguments)).await.map(drop)
+        let arguments = ["update-ref", "--create-reflog", "-m", why, &full];
+        let spec = Spec::changes(arguments).arg(commit.hash()).arg("");
+        self.change(&spec).await.map(drop)
     }
 
     /// Moves a branch from the commit `old` to the commit `new`. If the branch is no longer at
@@ -447,6 +450,9 @@ impl Git {
             ]);
             // The command fails if there are no submodules.
             let finished = self.run(&spec).await?;
+            if !finished.status.success() && !is_no(&finished) {
+                return Err(failed(&spec, &finished));
+            }
             // Each entry is the name, a line end, and the value.
             let entries = names(&finished.stdout);
             let paths = entries.iter().filter_map(|entry| entry.split_once('\n'));

@@ -25,6 +25,9 @@ const KEPT_BYTES: usize = 4 << 20;
 /// some hundred thousand files.
 pub(super) const LIST_BYTES: usize = 64 << 20;
 
+/// Maximum number of files in the arguments of one command.
+pub(super) const FILES_MAX: usize = 500;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Program {
     Git,

@@ -180,6 +180,8 @@ fn heading(head: &str, state: &mut GitState) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::path::Path;
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -279,7 +281,8 @@ mod tests {
             (Some("trunk"), None)
         );
         assert_eq!(state.dirty, ["größe\n2"]);
-        let error = person.without_programs().status().await.unwrap_err();
+        let git = person.with_programs(Path::new("/no/such"));
+        let error = git.status().await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "git is not installed: `git` was not found on the host's PATH"

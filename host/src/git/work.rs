@@ -18,11 +18,15 @@ const NOBODY: [(&str, &str); 4] = [
 /// error message quotes it.
 const NO_STRATEGY: &str = "for-another-branch";
 
-/// The result of a merge: a tree, or the files with conflicts.
+/// The result of a merge in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Merged {
     Tree(String),
-    Conflict(Vec<String>),
+    /// The files with conflicts, and a tree in which these files contain conflict markers.
+    Conflict {
+        tree: String,
+        files: Vec<String>,
+    },
 }
 
 impl Git {
@@ -100,7 +104,10 @@ impl Git {
         let mut parts = names(&finished.stdout).into_iter();
         match (finished.status.code(), parts.next()) {
             (Some(0), Some(tree)) => Ok(Merged::Tree(tree)),
-            (Some(1), Some(_)) => Ok(Merged::Conflict(parts.collect())),
+            (Some(1), Some(tree)) => Ok(Merged::Conflict {
+                tree,
+                files: parts.collect(),
+            }),
             _ => Err(failed(&spec, &finished)),
         }
     }

@@ -13,10 +13,7 @@ use claudine_domain::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{WorktreeError, Worktrees, message::Message, record};
-use crate::{
-    fsx,
-    git::{BranchRef, Commit, Git},
-};
+use crate::git::{BranchRef, Commit, Git};
 
 /// A request to merge the work of a task that has ended.
 pub(crate) struct Again<'a> {
@@ -99,9 +96,13 @@ impl Worktrees {
         let id = held.task;
         let git = self.git(self.path(id), again.variables.clone());
         let record = self.record(id).await?;
+        let is_there = match &record {
+            Some(record) => self.is_there(&git, record).await?,
+            None => false,
+        };
         let own = match &record {
             // If the worktree exists, a later step checks that it is on the branch.
-            Some(record) if fsx::is_taken(git.dir()) => Ok(record),
+            Some(record) if is_there => Ok(record),
             Some(record) => {
                 let repository = git.in_repository(&record.repository);
                 let tip = record.own_tip(&repository, again.task).await;

@@ -127,13 +127,12 @@ impl Work {
         }
         let shown = shell_word(&checkout.path.display().to_string());
         let files = match there.put_back(&step).await {
-            // Git says this if it stops before it changes any file.
-            Ok(PutBack::Unchanged) if error.to_string().contains("would be overwritten") => {
-                String::new()
-            }
-            // A file that git could not write to its end looks like a file that a person changed.
-            Ok(PutBack::Unchanged) => format!(
-                "; git may have left incomplete files there: `git -C {shown} status` shows them, and `git -C {shown} restore FILE` puts a file back"
+            Ok(PutBack::Unchanged { other }) if other.is_empty() => String::new(),
+            // A file that git could not write to its end looks like a file that a person changed,
+            // so no message may advise to discard its changes.
+            Ok(PutBack::Unchanged { other }) => format!(
+                "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
+                shortened(&other)
             ),
             Ok(PutBack::Done) => "; its files were put back".to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
@@ -162,7 +161,7 @@ impl Work {
                     .commit_tree(&tree, &[old, tip], &message)
                     .await?))
             }
-            Merged::Conflict(files) => {
+            Merged::Conflict { files, .. } => {
                 let (task, typed) = (self.task, self.git.typed(branch).await?);
                 let detail = format!(
                     "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task:#}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task:#}` then ends the task",

@@ -163,6 +163,13 @@ impl Record {
         }))
     }
 
+    /// Whether this task has made the branch that has its name now.
+    pub(super) async fn has_made_its_branch(&self, git: &Git) -> Result<bool, WorktreeError> {
+        let made = self.made();
+        let moves = git.moves(&self.branch).await?;
+        Ok(moves.iter().any(|it| it.why == made))
+    }
+
     /// The note that git made when the branch was created.
     pub(super) fn made(&self) -> String {
         format!("{MADE} for {}", self.task)

@@ -1,6 +1,6 @@
 //! Removes worktrees that nobody needs any more, and reports why other worktrees are kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
 use crate::{
@@ -39,7 +39,14 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        if fsx::is_taken(git.dir()) {
+        let is_there = self.is_there(git, record).await?;
+        if !is_there && !record.repository.exists() {
+            if is_removed(&record.repository) {
+                self.remove_record(record.task).await?;
+            }
+            return Ok(None);
+        }
+        if is_there {
             let content = record.content(git).await?;
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
@@ -50,7 +57,7 @@ impl Worktrees {
             let with_name = git.clone().with_identity().await?;
             record.keep_abandoned(&with_name).await?;
             repository.remove_worktree(git.dir(), &content.look).await?;
-        } else if record.repository.exists() {
+        } else {
             if let Some(to) = repository.moved_to(git.dir()).await? {
                 return Ok(Some(format!("it was moved to {}", to.display())));
             }
@@ -60,27 +67,31 @@ impl Worktrees {
                 tip => tip?,
             };
         }
-        if record.repository.exists() {
-            match self.drop_branch(record, &repository).await {
-                // The branch is in use elsewhere and is kept, but the worktree is removed.
-                Err(WorktreeError::Git(GitError::InUse { .. })) => {}
-                dropped => dropped?,
-            }
-            // If the branch exists, the record is kept too, because a retry continues on the
-            // branch, and a merge needs the base.
-            let branch = repository.branch_commit(&record.branch).await?;
-            if branch.is_some() && !record.is_dropped {
-                return Ok(None);
-            }
-            // The ref of kept commits is found only through the record, so the record is kept as
-            // long as the ref exists.
-            if record.has_kept(&repository).await? {
-                return Ok(None);
-            }
+        match self.drop_branch(record, &repository).await {
+            // The branch is in use elsewhere and is kept, but the worktree is removed.
+            Err(WorktreeError::Git(GitError::InUse { .. })) => {}
+            dropped => dropped?,
+        }
+        // If the branch exists, the record is kept too, because a retry continues on the branch,
+        // and a merge needs the base.
+        let branch = repository.branch_commit(&record.branch).await?;
+        if branch.is_some() && !record.is_dropped {
+            return Ok(None);
+        }
+        // The ref of kept commits is found only through the record, so the record is kept as long
+        // as the ref exists.
+        if record.has_kept(&repository).await? {
+            return Ok(None);
         }
         self.remove_record(record.task).await?;
         Ok(None)
     }
+}
+
+/// Whether somebody has removed the repository. If the directory around it is missing too, the
+/// repository may be on a drive that is not mounted.
+fn is_removed(repository: &Path) -> bool {
+    fsx::is_missing(repository) && repository.parent().is_some_and(Path::is_dir)
 }
 
 fn reason_to_stay(content: &Content, branch: &BranchRef, also: Also) -> Option<String> {

@@ -84,7 +84,7 @@ impl Worktrees {
         if record.again.take().is_some() || settled {
             self.write_record(&record).await?;
         }
-        if fsx::is_taken(git.dir()) {
+        if self.is_there(git, &record).await? {
             git.own_place(&record.repository).await?;
         } else {
             self.make_again(git, task, worktree, &mut record).await?;
@@ -169,6 +169,12 @@ impl Worktrees {
         if let Some(half) = half {
             self.take_back(git, &half).await?;
         }
+        // If the record is lost, the directory may still have work.
+        if fsx::is_taken(git.dir()) {
+            return Err(WorktreeError::NoRecord {
+                path: git.dir().to_owned(),
+            });
+        }
         let repository = git.in_repository(&worktree.repository);
         let (branch, left) = match &worktree.branch {
             Some(name) => self.named_branch(&repository, task, name).await?,
@@ -189,6 +195,7 @@ impl Worktrees {
             is_named: worktree.branch.is_some(),
             is_dropped: false,
             is_ready: false,
+            is_half_made: false,
             ignored: Stamps::default(),
             settled: None,
             again: None,
@@ -292,8 +299,13 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        repository.add_worktree(git.dir(), tip).await?;
+        // A record that is not ready says by itself that the worktree is not complete.
+        if record.is_ready {
+            record.is_half_made = true;
+            self.write_record(record).await?;
+        }
         let filled = async {
+            repository.add_worktree(git.dir(), tip).await?;
             // This is checked first, because settings may lead git to a directory of the user.
             match git.own_place(&record.repository).await {
                 Err(GitError::NotItsOwn { top, .. }) => return Err(WorktreeError::LedAway { top }),
@@ -310,10 +322,11 @@ impl Worktrees {
             Ok(ignored) => {
                 record.ignored = ignored;
                 record.is_ready = true;
+                record.is_half_made = false;
                 self.write_record(record).await
             }
             Err(error) => {
-                if let Err(error) = repository.forget_worktree(git.dir()).await {
+                if let Err(error) = self.give_up(&repository, git, record).await {
                     tracing::warn!(
                         path = %git.dir().display(), %error,
                         "an incomplete worktree cannot be removed"
@@ -324,15 +337,47 @@ impl Worktrees {
         }
     }
 
-    /// Removes the remains of an interrupted creation. They contain no work.
-    async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
+    /// Removes a worktree that could not be made completely.
+    async fn give_up(
+        &self,
+        repository: &Git,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        repository.forget_worktree(git.dir()).await?;
+        if std::mem::take(&mut record.is_half_made) {
+            self.write_record(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the worktree exists. If a host ended while it made the worktree again, the remains
+    /// are removed first.
+    pub(super) async fn is_there(&self, git: &Git, record: &Record) -> Result<bool, WorktreeError> {
+        if record.is_half_made {
+            self.remove_half_made(git, record).await?;
+        }
+        Ok(fsx::is_taken(git.dir()))
+    }
+
+    /// Removes the remains of a worktree that was not made completely. They contain no work.
+    async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
             .await?;
+        let repository = git.in_repository(&record.repository);
+        Ok(repository.forget_worktree(git.dir()).await?)
+    }
+
+    /// Undoes an interrupted creation.
+    async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
+        self.remove_half_made(git, half).await?;
         let repository = git.in_repository(&half.repository);
-        repository.forget_worktree(git.dir()).await?;
-        if repository.branch_commit(&half.branch).await?.as_ref() == Some(&half.base_commit) {
-            let (branch, start) = (&half.branch, &half.base_commit);
+        let (branch, start) = (&half.branch, &half.base_commit);
+        // Another host or a person may have made a branch of this name at the same time.
+        if repository.branch_commit(branch).await?.as_ref() == Some(start)
+            && half.has_made_its_branch(&repository).await?
+        {
             repository.delete_branch(branch, start).await?;
         }
         self.remove_record(half.task).await

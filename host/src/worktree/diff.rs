@@ -31,7 +31,7 @@ impl Worktrees {
         let record = self.record(id).await?;
         let noted = noted(record.as_ref(), task);
         if let Some(record) = &record {
-            let git = if git.dir().exists() {
+            let git = if git.dir().exists() && !record.is_half_made {
                 git.own_place(&record.repository).await?;
                 git.clone()
             } else {

@@ -66,6 +66,12 @@ pub(crate) enum WorktreeError {
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
+    #[error(
+        "the directory {} exists, but there is no record of the worktree, so nothing was done with it; once its files and commits are saved elsewhere, `{}` in the repository removes it",
+        path.display(),
+        shell_line(&["git", "worktree", "remove", "--force", &path.to_string_lossy()])
+    )]
+    NoRecord { path: PathBuf },
     #[error("the changes of task {task:#} are unknown: its branch is not made yet, or was deleted")]
     NothingMade { task: TaskId },
     #[error("commit {commit} is no longer in the repository")]
@@ -157,6 +163,7 @@ impl WorktreeError {
                 | Self::Hidden { .. }
                 | Self::Missing { .. }
                 | Self::NoWorktree { .. }
+                | Self::NoRecord { .. }
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }

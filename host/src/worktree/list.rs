@@ -54,7 +54,7 @@ impl Worktrees {
             }
             let path = self.path(task);
             match record {
-                Ok(_) if !path.exists() => {}
+                Ok(record) if record.is_half_made || !path.exists() => {}
                 Ok(record) => {
                     let git = self.git(&path, variables.clone());
                     let content = record.content(&git).await;

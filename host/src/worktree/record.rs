@@ -42,6 +42,10 @@ pub(super) struct Record {
     /// Whether the worktree was made completely.
     #[serde(default)]
     pub(super) is_ready: bool,
+    /// Whether the worktree, which had been removed, is being made again. Nobody has worked in what
+    /// there is of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_half_made: bool,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,

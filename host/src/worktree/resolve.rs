@@ -16,10 +16,7 @@ use super::{
     again::{Again, Held},
     settle::{Done, Work},
 };
-use crate::{
-    fsx,
-    git::{Merged, Unresolved},
-};
+use crate::git::{BranchRef, Merged, Unresolved, shortened};
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,14 +68,27 @@ impl Worktrees {
                 "the base `{base}` no longer exists"
             )));
         };
-        if work.git.is_ancestor(&old, &tip).await?
-            || matches!(work.git.merge_trees(&old, &tip).await?, Merged::Tree(_))
-        {
+        if work.git.is_ancestor(&old, &tip).await? {
             return Ok(Resolution::Resolved);
         }
+        let Merged::Conflict { tree, files } = work.git.merge_trees(&old, &tip).await? else {
+            return Ok(Resolution::Resolved);
+        };
         let message = work.message.of_base_merged(&work.record);
-        work.git.begin_merge(branch, &base, &message).await?;
-        self.open(&work).await
+        let merged = work.git.begin_merge(branch, &base, &message).await?;
+        let obstacle = if merged == old {
+            work.adopt(&base, &tree, &files).await
+        } else {
+            let moved = format!("`{base}` was moved while the merge was begun; try again");
+            Ok(Some(moved))
+        };
+        if !matches!(obstacle, Ok(None)) {
+            work.git.abort_merge().await?;
+        }
+        match obstacle? {
+            Some(why) => Ok(Resolution::Refused(why)),
+            None => self.open(&work).await,
+        }
     }
 
     /// Commits a merge that was begun, if all files are resolved.
@@ -107,7 +117,7 @@ impl Worktrees {
     ) -> Result<bool, WorktreeError> {
         let record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
-        if !fsx::is_taken(git.dir()) {
+        if !self.is_there(&git, &record).await? {
             return Ok(false);
         }
         git.own_place(&record.repository).await?;
@@ -140,7 +150,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
-        if !fsx::is_taken(git.dir()) {
+        if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {
                 return Err(WorktreeError::BranchGone {
@@ -155,6 +165,27 @@ impl Worktrees {
 }
 
 impl Work {
+    /// Gives a merge of the base that was just begun in the worktree the result that it would have
+    /// in a checkout of the base, since the base gets the result. Returns the reason if this is not
+    /// possible. The attributes of the branch, which the task has written, must not decide.
+    async fn adopt(
+        &self,
+        base: &BranchRef,
+        tree: &str,
+        files: &[String],
+    ) -> Result<Option<String>, WorktreeError> {
+        let left = self.git.adopt(tree, files).await?;
+        if left.is_empty() {
+            return Ok(None);
+        }
+        let branch = &self.record.branch;
+        let typed = self.git.typed(branch).await?;
+        Ok(Some(format!(
+            "`{branch}` and `{base}` are merged in another way on `{base}`, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
+            shortened(&left)
+        )))
+    }
+
     /// Refuses to begin a merge over uncommitted changes. If the strategy would commit the changes
     /// anyway, they are committed first.
     async fn refuse_or_commit_rest(&self) -> Result<Option<Done>, WorktreeError> {

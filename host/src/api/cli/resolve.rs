@@ -20,10 +20,10 @@ const NAMED: usize = 20;
 /// Resolve a merge conflict in the worktree of a finished task.
 ///
 /// Merges the base into the branch of the task and opens your shell with the merge in progress:
-/// edit the files and exit. A file without conflict markers is resolved; for a binary or removed
-/// file use `git add` or `git rm`. If all files are resolved, the merge is committed, the branch is
-/// merged, and the task succeeds. Otherwise the merge stays open: repeat the command to continue,
-/// or use --abort.
+/// edit the files and exit. A file is resolved once you have removed its conflict markers; for a
+/// file that had none, such as a binary or removed file, use `git add` or `git rm`. If all files
+/// are resolved, the merge is committed, the branch is merged, and the task succeeds. Otherwise the
+/// merge stays open: repeat the command to continue, or use --abort.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::git::{At, Commit, Git, environment::Variables};
 
@@ -50,10 +56,11 @@ impl Person {
         }
     }
 
-    pub(crate) fn without_programs(&self) -> Git {
+    /// The host's git, with only the programs in this directory.
+    pub(crate) fn with_programs(&self, dir: &Path) -> Git {
         Git {
             at: At::Checkout(self.work()),
-            variables: self.variables("/no/such".into()),
+            variables: self.variables(dir.into()),
         }
     }
 

@@ -2,10 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::Person;
-use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
+use crate::git::{
+    BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable, reflog::KEPT,
+};
 
 /// A user with a repository that has a branch `main` with `file`, and in which `out/` is ignored.
 fn somebody(config: &str) -> Person {
@@ -137,6 +148,30 @@ async fn each_form_of_a_name_is_resolved_to_its_commit_and_branch() {
 }
 
 #[tokio::test]
+async fn a_question_that_git_has_not_answered_is_an_error() {
+    let person = somebody("");
+    let main = BranchRef::named("main");
+    let bin = person.home().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("git"), "#!/bin/sh\nkill -9 $$\n").unwrap();
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let check = async |git: &Git, says: &str| {
+        let errors = [
+            git.commit_of("HEAD").await.unwrap_err(),
+            git.branch_commit(&main).await.unwrap_err(),
+            git.head_branch().await.unwrap_err(),
+            git.setting("core.worktree").await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    };
+    check(&person.with_programs(&bin), "signal: 9").await;
+    person.write(".git/config", "[");
+    check(&person.at("."), "bad config").await;
+}
+
+#[tokio::test]
 async fn a_branch_is_shown_as_the_user_can_type_it() {
     let person = somebody("");
     let first = person.commit("main").await;
@@ -257,6 +292,20 @@ async fn look_finds_changes_and_ignored_files_and_own_commits_and_a_bisect() {
 }
 
 #[tokio::test]
+async fn several_requests_may_look_at_a_checkout_at_the_same_time() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let dir = git.dir().to_str().unwrap();
+    person.git(&["-C", dir, "update-index", "--assume-unchanged", "file"]);
+    fs::write(git.dir().join("file"), "two\n").unwrap();
+    let look = || look(&person, &git);
+    let (one, two, three) = tokio::join!(look(), look(), look());
+    for look in [one, two, three] {
+        assert_eq!(look.unwatched, ["file"]);
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused() {
     let person = somebody("");
     let git = worktree(&person, "work").await;
@@ -324,22 +373,29 @@ async fn a_commit_on_no_branch_is_detected() {
 
 #[tokio::test]
 async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
-    let person = somebody("");
-    let git = worktree(&person, "beside").await;
-    let own = |arguments: &[&str]| {
-        let dir = git.dir().to_str().unwrap();
-        person.git(&[&["-C", dir], arguments].concat())
-    };
-    own(&["checkout", "-q", "--detach"]);
-    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
-    let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
-    own(&["switch", "-q", "--orphan", "pages"]);
-    assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
-    assert_eq!(git.abandoned(&[]).await.unwrap(), [adrift]);
+    for format in ["files", "reftable"] {
+        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
+        // An old git does not know the other format.
+        if format == "reftable" && !person.work().join(".git/reftable").exists() {
+            continue;
+        }
+        let git = worktree(&person, "beside").await;
+        let own = |arguments: &[&str]| {
+            let dir = git.dir().to_str().unwrap();
+            person.git(&[&["-C", dir], arguments].concat())
+        };
+        own(&["checkout", "-q", "--detach"]);
+        own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+        let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+        own(&["switch", "-q", "--orphan", "pages"]);
+        assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
+        let abandoned = git.abandoned(&[], KEPT).await.unwrap();
+        assert_eq!(abandoned, [adrift], "{format}");
+    }
 }
 
 #[tokio::test]
-async fn checkouts_are_listed_although_another_one_is_being_made() {
+async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
     let person = somebody("");
     let git = repository(&person);
     worktree(&person, "beside").await;
@@ -349,12 +405,16 @@ async fn checkouts_are_listed_although_another_one_is_being_made() {
     fs::write(&common, "").unwrap();
     let branch = BranchRef::named("beside");
     let list = git.checkouts_of(&branch, None);
+    let (path, commit) = (person.home().join("other"), person.commit("main").await);
+    let add = git.add_worktree(&path, &commit);
     let write = async {
         crate::clock::sleep(Duration::from_millis(50)).await;
         fs::write(&common, written).unwrap();
     };
-    let (list, ()) = tokio::join!(list, write);
+    let (list, added, ()) = tokio::join!(list, add, write);
     assert_eq!(list.unwrap().len(), 1);
+    added.unwrap();
+    assert!(path.join("file").exists());
 }
 
 #[tokio::test]
@@ -414,6 +474,29 @@ async fn a_branch_in_use_is_not_deleted() {
     in_use("rebased").await;
     let found = git.checkouts_of(&rebased, None).await.unwrap();
     assert_eq!(found[0].standing, Standing::Bisected);
+}
+
+#[tokio::test]
+async fn a_branch_in_use_is_found_although_the_path_of_the_checkout_is_not_utf_8() {
+    let person = somebody("");
+    person.git(&["branch", "there"]);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let beside = "alias.beside=!git worktree add -q -b beside \"../$(printf 'caf\\351')\"";
+    person.git(&["-c", beside, "beside"]);
+    let git_dir = person.work().join(".git/worktrees").join(name);
+    fs::create_dir(git_dir.join("rebase-merge")).unwrap();
+    fs::write(git_dir.join("rebase-merge/head-name"), "refs/heads/there\n").unwrap();
+    for (branch, standing) in [
+        ("beside", Standing::CheckedOut),
+        ("there", Standing::Rebased),
+    ] {
+        let branch = BranchRef::named(branch);
+        let found = repository(&person).checkouts_of(&branch, None).await;
+        let found = found.unwrap();
+        assert_eq!(found.len(), 1, "{branch}: {found:?}");
+        let path = person.home().join(name);
+        assert_eq!((found[0].standing, &found[0].path), (standing, &path));
+    }
 }
 
 #[tokio::test]
@@ -540,6 +623,77 @@ async fn a_path_may_contain_line_ends() {
     assert_eq!(place.repository, dir.join(".git"));
     assert_eq!(place.inside, PathBuf::from("in\nside"));
     assert_eq!(place.hidden_main(), None);
+}
+
+/// Such a name is not known exactly, so the file cannot be looked at.
+#[tokio::test]
+async fn look_finds_files_whose_names_are_not_utf_8() {
+    let person = somebody("");
+    let name = OsStr::from_bytes(b"caf\xe9");
+    fs::write(person.work().join(name), "one\n").unwrap();
+    person.git(&["add", "-A"]);
+    person.git(&["commit", "-q", "-m", "a name"]);
+    let link = person.commit("main").await;
+    let git = worktree(&person, "work").await;
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    assert_eq!(look(&person, &git).await.loss(), None);
+    // A shell finds the name.
+    own(&[
+        "-c",
+        "alias.hide=!git update-index --assume-unchanged caf*",
+        "hide",
+    ]);
+    assert_eq!(look(&person, &git).await.loss(), None);
+    fs::write(git.dir().join(name), "two\n").unwrap();
+    let loss = look(&person, &git).await.loss().unwrap();
+    let says = "it has changes in files that git was told not to check: caf";
+    assert!(loss.starts_with(says), "{loss}");
+    fs::write(git.dir().join(name), "one\n").unwrap();
+
+    let out = git.dir().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join(name), "one").unwrap();
+    fs::write(git.dir().join(".gitignore"), "out/*\n").unwrap();
+    let first = git.ignored_at_first().await.unwrap();
+    for stamps in [&Stamps::default(), &first] {
+        let repository = person.work().join(".git");
+        let look = git.look(&repository, stamps).await.unwrap();
+        let ignored = look.ignored().unwrap();
+        let says = "it has files that git ignores: out/caf";
+        assert!(ignored.starts_with(says), "{ignored}");
+    }
+    own(&["checkout", "-q", ".gitignore"]);
+    fs::remove_dir_all(&out).unwrap();
+
+    let script = format!(
+        "alias.link=!name=lib-$(echo caf*) && mkdir $name && \
+         git update-index --add --cacheinfo 160000,{},$name",
+        link.hash()
+    );
+    own(&["-c", &script, "link"]);
+    own(&["commit", "-q", "-m", "a link"]);
+    let loss = look(&person, &git).await.loss().unwrap();
+    assert!(loss.ends_with("because its name is not UTF-8"), "{loss}");
+}
+
+#[tokio::test]
+async fn files_in_the_directory_of_a_submodule_that_is_not_checked_out_are_found() {
+    let person = somebody("");
+    let link = format!("160000,{},vendor/lib", person.commit("main").await.hash());
+    person.git(&["update-index", "--add", "--cacheinfo", &link]);
+    person.git(&["commit", "-q", "-m", "a link"]);
+    let git = worktree(&person, "work").await;
+    let lib = git.dir().join("vendor/lib");
+    fs::create_dir_all(lib.join("empty")).unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    fs::write(lib.join("new"), "new\n").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    let loss = look(&person, &git).await.loss().unwrap();
+    let says = "its submodule `vendor/lib` is not checked out, but its directory has files";
+    assert!(loss.starts_with(says), "{loss}");
 }
 
 #[tokio::test]

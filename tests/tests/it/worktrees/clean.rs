@@ -10,7 +10,7 @@ use std::{
 use claudine_tests::wait_for;
 use serde_json::{Value, json};
 
-use super::{COMMIT, REFUSED, Repository, merged};
+use super::{COMMIT, REFUSED, Repository, git_in, merged};
 
 #[test]
 fn uncommitted_changes_are_never_removed() {
@@ -198,6 +198,32 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     assert_eq!(known.lines().count(), 1, "{known}");
 }
 
+/// Git prints no notes about a worktree in this state.
+#[test]
+fn commits_on_no_branch_are_kept_although_nothing_is_checked_out() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let commit = format!("date +%N > file; {COMMIT}; git rev-parse HEAD");
+    let orphaned = format!("git checkout -q --detach; {commit}; git switch -q --orphan pages");
+    let deleted = format!(
+        "{commit}; git update-ref -d refs/heads/$(git branch --show-current); git rm -rqf ."
+    );
+    let removed = format!("{orphaned}; rm -rf \"$PWD\"");
+    let tasks = [orphaned, deleted, removed].map(|script| {
+        let task = repository.done(&[], &script);
+        merged(&task, "failed", "refused");
+        task
+    });
+    host.run(["worktree", "clean"]).check();
+    repository.git(&["gc", "-q", "--prune=now"]);
+    for task in tasks {
+        assert!(!repository.worktree(&task).exists(), "{task:#}");
+        let name = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+        let commit = task["output"].as_str().unwrap().trim();
+        repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+    }
+}
+
 /// If the task's branch remains, the next attempt continues on this branch. If the task's work was
 /// merged, the next attempt starts from the base.
 #[test]
@@ -369,6 +395,36 @@ fn checked_out_branch_is_kept() {
     assert!(detail.contains("stays: branch `claudine/"), "{detail}");
     let branch = task["worktree"]["branch"].as_str().unwrap();
     assert!(repository.branches().contains(&branch.to_owned()));
+}
+
+/// The drive with the repository may not be mounted.
+#[test]
+fn record_is_kept_if_its_repository_cannot_be_found() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let [drive, away] = ["drive", "away"].map(|name| host.root().join(name));
+    let own = drive.join("own");
+    fs::create_dir(&drive).unwrap();
+    git_in(
+        host,
+        &drive,
+        &["clone", "-q", repository.path().to_str().unwrap(), "own"],
+    );
+    let options = ["-w", own.to_str().unwrap(), "--name", "fix"];
+    let task = repository.done(&options, &format!("echo two > file; {COMMIT}"));
+    merged(&task, "succeeded", "left");
+    let record = repository.worktree(&task).with_extension("json");
+    fs::rename(&drive, &away).unwrap();
+    host.run(["worktree", "clean", "--all"]).check();
+    assert!(record.exists());
+    fs::rename(&away, &drive).unwrap();
+    host.run(["worktree", "merge", "fix", "--merge", "auto"])
+        .check();
+    assert_eq!(git_in(host, &own, &["show", "main:file"]), "two");
+    // The record of a repository that somebody has removed is not needed any more.
+    fs::remove_dir_all(own.join(".git")).unwrap();
+    host.run(["worktree", "clean"]).check();
+    assert!(!record.exists());
 }
 
 #[test]

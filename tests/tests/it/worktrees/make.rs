@@ -36,6 +36,31 @@ fn task_works_in_its_own_checkout() {
     );
 }
 
+/// Without the record, the host does not know whether the directory has work.
+#[test]
+fn directory_of_a_worktree_without_a_record_is_kept() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "git checkout -q --detach; test -e mine || { echo mine > mine; exit 1; }";
+    let task = repository.done(&["--name", "fix"], script);
+    let worktree = repository.worktree(&task);
+    fs::remove_file(worktree.with_extension("json")).unwrap();
+    host.run(["retry", "fix"]).check();
+    let task = host.finished("fix");
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    let advice = format!("git worktree remove --force {}", worktree.display());
+    assert!(message.contains(&format!("`{advice}`")), "{message}");
+    assert_eq!(fs::read(worktree.join("mine")).unwrap(), b"mine\n");
+    repository.git(&["worktree", "remove", "--force", worktree.to_str().unwrap()]);
+    host.run(["retry", "fix"]).check();
+    assert_eq!(host.finished("fix")["outcome"], "failed");
+    assert!(
+        worktree.join("mine").exists(),
+        "the worktree was not made again"
+    );
+}
+
 #[test]
 fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
     let repository = Repository::new();

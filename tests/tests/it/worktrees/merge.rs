@@ -289,11 +289,29 @@ fn merge_with_git_alone_lets_the_task_succeed_on_request() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// The drivers decide as in a merge by a person, and run below a supervisor, like every process
-/// that git starts.
 #[test]
 fn merge_drivers_of_the_base_decide_how_files_are_merged() {
-    let repository = Repository::new();
+    drivers_of_the_base_decide(&Repository::new());
+}
+
+/// An old git reads attributes only from the files of a checkout.
+#[test]
+fn merge_drivers_of_the_base_decide_with_an_old_git_too() {
+    let bin = programs(&[]);
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" version \"*) echo git version 2.39.5 ;; \
+         *) exec '{}' \"$@\" ;; esac\n",
+        program("git").display()
+    );
+    write_script(&bin.path().join("git"), &text);
+    let builder = TestHost::builder().env("PATH", path_with(bin.path()));
+    drivers_of_the_base_decide(&Repository::with(builder));
+}
+
+/// The drivers decide as in a merge by a person, and run below a supervisor, like every process
+/// that git starts.
+#[track_caller]
+fn drivers_of_the_base_decide(repository: &Repository) {
     let host = &repository.host;
     let (driver, chain) = (host.root().join("driver"), host.root().join("chain"));
     // The driver records the processes above it, and keeps the lines of both sides.
@@ -702,6 +720,14 @@ fn branch_checked_out_in_a_missing_directory_is_not_moved() {
         assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
         is_clean();
     }
+    // If the branch is also checked out elsewhere, the missing directory is still named.
+    repository.git(&["switch", "-q", "--ignore-other-worktrees", "main"]);
+    let script = format!("echo third > third; mv {path} {}", away.display());
+    let detail = merged(&repository.done(&options, &script), "failed", "refused");
+    let start = format!(
+        "`main` is checked out in several places; one of them is {path}, and that directory is missing; "
+    );
+    assert!(detail.starts_with(&start), "{detail}");
 }
 
 #[test]

@@ -175,6 +175,56 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
+/// Another host or a person may make a branch of the same name at the same time.
+#[test]
+fn branch_that_somebody_else_has_just_made_is_not_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    fs::write(shimmed.dir.path().join("only"), "update-ref.*: made").unwrap();
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--name", "fix"], "true");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "no branch was made");
+    repository.git(&["branch", "claudine/fix"]);
+    shimmed.go();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(repository.branches(), ["claudine/fix", "main"]);
+    repository.is_untouched();
+}
+
+/// If the host dies while it makes a removed worktree again, the worktree may have no branch
+/// checked out, or be without some of its files.
+#[test]
+fn next_host_makes_a_removed_worktree_again_from_the_beginning() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let only = "worktree add|--show-toplevel|symbolic-ref -m|ls-files --others --ignored";
+    fs::write(shimmed.dir.path().join("only"), only).unwrap();
+    let script = format!("git symbolic-ref --short HEAD; date +%N > work; {COMMIT}");
+    let task = repository.done(&["--name", "fix"], &script);
+    assert!(!repository.worktree(&task).exists());
+    let id = task["id"].as_str().unwrap();
+    for number in 1..=only.split('|').count() {
+        shimmed.hold_at(number);
+        host.run(["retry", id]).check();
+        let command = shimmed.reached_or_done(id);
+        assert!(command.is_some(), "git was run {} times", number - 1);
+        host.kill_host();
+        shimmed.go();
+        host.up();
+        let task = host.finished(id);
+        merged(&task, "succeeded", "left");
+        assert_eq!(task["output"], "claudine/fix\n", "{command:?}: {task:#}");
+        let attempts = task["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), number + 1, "{command:?}: {task:#}");
+        assert!(!repository.worktree(&task).exists(), "{command:?}");
+        shimmed.reset();
+    }
+    repository.is_untouched();
+}
+
 /// A power cut may end git after it has removed the directory, and before it has removed its record
 /// of the worktree.
 #[test]
@@ -215,8 +265,12 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     repository.write("file", "mine\n");
     shimmed.go();
     let detail = merged(&host.finished(&id), "failed", "refused");
-    let says = "which cannot be updated: `git merge` failed";
-    assert!(detail.contains(says), "{detail}");
+    for says in [
+        "which cannot be updated: `git merge` failed",
+        "are incomplete, or somebody has changed them just now: file;",
+    ] {
+        assert!(detail.contains(says), "{detail}");
+    }
     for word in ["half-way", "restore", "put back"] {
         assert!(!detail.contains(word), "{detail}");
     }
@@ -224,6 +278,42 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(status, "M file");
     let text = fs::read_to_string(repository.path().join("file")).unwrap();
     assert_eq!(text, "mine\n");
+}
+
+/// During a merge into the person's checkout, the checkout seems to have changes.
+#[test]
+fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    repository.slow_checkout();
+    repository.go();
+    let done = host.root().join("done");
+    let script = format!(
+        "echo two > file; echo two > slow; until test -e {}; do sleep 0.02; done",
+        done.display()
+    );
+    let first = repository.submit(&["--merge", "auto"], &script);
+    host.live(&first);
+    for name in ["go", "reached"] {
+        fs::remove_file(host.root().join(name)).unwrap();
+    }
+    fs::write(&done, "").unwrap();
+    repository.reached();
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("M file"), "{status}");
+
+    // The submission reads the status of the checkout.
+    fs::write(at("only"), "status --porcelain=v2").unwrap();
+    shimmed.hold_at(1_000);
+    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    let mut client = host.command(arguments);
+    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the status", || at("count").exists().then_some(()));
+    repository.go();
+    assert!(client.wait().unwrap().success());
+    merged(&host.finished(&first), "succeeded", "merged");
+    repository.is_untouched();
 }
 
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
@@ -306,6 +396,12 @@ fn hanging_settlement_ends_at_its_time_limit() {
     if let Ok(pid) = fs::read_to_string(&pid) {
         assert!(!process::alive(pid.trim().parse().unwrap()));
     }
+    // Git has left no files in the worktree that a later merge would commit.
+    repository.git(&["config", "merge.slow.driver", "true"]);
+    repository.host.run(["worktree", "merge", &id]).check();
+    let files = repository.git(&["ls-tree", "-r", "--name-only", "main"]);
+    assert_eq!(files, ".gitattributes\nfile\nsub/file");
+    repository.is_untouched();
     repository.write(".gitattributes", "slow filter=slow\n");
     repository.commit("slow");
     repository.git(&["config", "filter.slow.clean", "sleep 1000"]);
@@ -345,6 +441,48 @@ fn git_of_an_abandoned_request_is_ended() {
     }
 
     host.text(merge);
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+    repository.is_untouched();
+}
+
+/// Nobody else would restore a checkout in which git has failed, and the task's dependants would
+/// wait until somebody asks for the merge again.
+#[test]
+fn merge_is_seen_to_its_end_although_its_client_has_left() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let options = ["--merge", "auto", "--name", "fix", "--hold"];
+    let id = repository.submit(&options, "echo work > work");
+    repository.write("file", "mine\n");
+    host.run(["release", &id]).check();
+    merged(&host.finished(&id), "failed", "refused");
+    repository.git(&["restore", "file"]);
+    fs::write(at("only"), "merge.*--ff-only").unwrap();
+    let leave = || {
+        let (mut client, _) = shimmed.stopped_at_git(&["worktree", "merge", "fix"]);
+        client.kill().unwrap();
+        client.wait().unwrap();
+        // The host has noticed the end of the connection once it answers another request.
+        host.status(&id);
+    };
+
+    leave();
+    repository.write("work", "work\n");
+    fs::write(at("fail"), "").unwrap();
+    shimmed.go();
+    wait_for("the checkout to be put back", || {
+        (!repository.path().join("work").exists()).then_some(())
+    });
+    repository.is_untouched();
+    fs::remove_file(at("fail")).unwrap();
+    shimmed.reset();
+
+    leave();
+    shimmed.go();
+    wait_for("the task to have succeeded", || {
+        (host.status(&id)["outcome"] == "succeeded").then_some(())
+    });
     assert_eq!(repository.git(&["show", "main:work"]), "work");
     repository.is_untouched();
 }

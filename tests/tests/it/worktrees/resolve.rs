@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::{process, short_id, terminal::Terminal, wait_for};
+use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
 use super::{REFUSED, Repository, conflicting, git_in, merged};
@@ -170,6 +170,63 @@ fn work_is_merged_at_once_if_its_conflict_no_longer_exists() {
         b"theirs\n"
     );
     assert_eq!(host.status(id)["outcome"], "succeeded");
+}
+
+/// In the worktree, the task's side is the own side, and the task's attributes apply. But the base
+/// gets the result.
+#[test]
+fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
+    let repository = Repository::with(TestHost::builder().slots(2));
+    let host = &repository.host;
+    repository.git(&["config", "merge.ours.driver", "true"]);
+    repository.write(".gitattributes", "lock merge=ours\n");
+    repository.write("lock", "one\n");
+    repository.write("sub/lock", "one\n");
+    repository.commit("attributes");
+    let go = host.root().join("go");
+    let submit = |name: &str, script: &str| {
+        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let options = ["--merge", "auto", "--name", name];
+        let id = repository.submit(&options, &format!("{script}; {waits}"));
+        host.live(&id);
+        id
+    };
+    let changes = "echo theirs > file; echo theirs > lock; echo theirs > sub/lock";
+    let changes = submit("changes", changes);
+    let chooses = "echo 'file merge=union' >> .gitattributes; echo theirs > file";
+    let chooses = submit("chooses", chooses);
+    for file in ["file", "lock", "sub/lock"] {
+        repository.write(file, "ours\n");
+    }
+    repository.write("sub/.gitattributes", "lock merge=ours\n");
+    repository.commit("ours");
+    fs::write(&go, "").unwrap();
+    for id in [&changes, &chooses] {
+        merged(&host.finished(id), "failed", "conflict");
+    }
+
+    let resolve = ["worktree", "resolve", "changes"];
+    host.run(resolve)
+        .code(REFUSED)
+        .says(&["1 file is not resolved"]);
+    let worktree = repository.worktree(&host.status(&changes));
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    let answer = host.json(resolve);
+    assert_eq!(answer["merged"]["merge"]["state"], "merged", "{answer:#}");
+    for (file, text) in [("file", "both"), ("lock", "ours"), ("sub/lock", "ours")] {
+        assert_eq!(repository.git(&["show", &format!("main:{file}")]), text);
+    }
+
+    let main = repository.git(&["rev-parse", "main"]);
+    let says = "merged in another way on `main`, because of different attributes or a merge driver: \
+                file; `git merge claudine/chooses` on `main`";
+    host.run(["worktree", "resolve", "chooses"])
+        .code(REFUSED)
+        .says(&[says]);
+    let worktree = repository.worktree(&host.status(&chooses));
+    assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
+    assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    repository.is_untouched();
 }
 
 /// With `manual`, the base is merged into the branch. The person merges the branch into the base

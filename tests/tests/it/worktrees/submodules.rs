@@ -124,6 +124,28 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
     assert_eq!(answer["merge"]["worktree_removed"], true, "{answer:#}");
 }
 
+/// Git shows and commits no file in the directory of such a submodule.
+#[test]
+fn files_in_a_submodule_that_is_not_checked_out_keep_their_worktree() {
+    let repository = Repository::new();
+    let link = format!("160000,{},lib", repository.git(&["rev-parse", "HEAD"]));
+    repository.git(&["update-index", "--add", "--cacheinfo", &link]);
+    repository.git(&["commit", "-q", "-m", "a link"]);
+    fs::create_dir(repository.path().join("lib")).unwrap();
+    let task = repository.done(&["--merge", "auto"], "echo two > file; echo new > lib/new");
+    let detail = merged(&task, "succeeded", "merged");
+    assert!(
+        detail.contains("its submodule `lib` is not checked out"),
+        "{detail}"
+    );
+    repository
+        .host
+        .run(["worktree", "clean", "--all", "--ignored"])
+        .check();
+    let file = repository.worktree(&task).join("lib/new");
+    assert_eq!(fs::read_to_string(file).unwrap(), "new\n");
+}
+
 /// The repository of a submodule is removed with the worktree, so no ref in it could keep the
 /// commit.
 #[test]
@@ -136,8 +158,7 @@ fn worktree_with_an_abandoned_commit_in_a_submodule_is_kept() {
     );
     let task = repository.done(&["--merge", "auto"], &script);
     let detail = merged(&task, "succeeded", "merged");
-    let says =
-        "its submodule `lib` has commits that are on no branch; `git log -g` shows them there";
+    let says = "its submodule `lib` has commits that are on no branch of a remote; `git log -g` shows them there";
     assert!(detail.ends_with(says), "{detail}");
     let lib = repository.worktree(&task).join("lib");
     assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "two\n");
@@ -150,6 +171,17 @@ fn worktree_with_an_abandoned_commit_in_a_submodule_is_kept() {
     );
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], task["id"], "{cleaned:#}");
+    // A tag of the submodule would be removed too.
+    let script = format!(
+        "cd lib; first=$(git rev-parse HEAD); echo three > text; {COMMIT}; git tag three; \
+         git checkout -q $first"
+    );
+    let task = repository.done(&[], &script);
+    let detail = merged(&task, "succeeded", "nothing");
+    assert!(detail.ends_with(says), "{detail}");
+    let lib = repository.worktree(&task).join("lib");
+    let tagged = git_in(&repository.host, &lib, &["show", "three:text"]);
+    assert_eq!(tagged, "three");
 }
 
 #[test]
