@@ -218,7 +218,7 @@ mod tests {
 
     const SIZE: (u16, u16) = (80, 24);
 
-    /// What is written when the view starts, and in each of the next seconds.
+    /// The output at the start of the view, and the output of each of the next seconds.
     fn updates(seconds: u64) -> Vec<String> {
         let mut screen = Screen {
             shown: Buffer::empty(Rect::ZERO),
