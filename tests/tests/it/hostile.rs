@@ -18,7 +18,10 @@ const EXEMPT: &[(&str, &str)] = &[
     ("man", "prints fixed texts"),
     ("mcp config", "prints the configuration of a client as JSON"),
     ("mcp start", "prints JSON for a client"),
-    ("mcp test", "prints what `claudine` itself says of its tools"),
+    (
+        "mcp test",
+        "prints what `claudine` itself says of its tools",
+    ),
     (
         "plugin build",
         "takes minutes; its refusals are checked below",

@@ -355,7 +355,10 @@ fn out_of_order(task: &Task) -> Option<String> {
     for attempt in &task.attempts {
         let number = attempt.number;
         if number <= last || number > HIGHEST_ATTEMPT {
-            return Some(format!("attempt {number} of task {:#} is out of order", task.id));
+            return Some(format!(
+                "attempt {number} of task {:#} is out of order",
+                task.id
+            ));
         }
         last = number;
     }
