@@ -325,8 +325,16 @@ impl Registry {
                 class,
                 message,
             } => {
-                self.set(&child, ChildState::NotStarted { class, message }, false);
-                self.end_if_nothing_began(child.attempt());
+                let index = usize::from(child.index());
+                self.with(child.attempt(), |state| {
+                    state.hear(index, ChildState::NotStarted { class, message }, false);
+                    // If no child was started, the supervisor reports no end. The attempt ends in
+                    // the same change, so that it is not told to finish before its end is known.
+                    state.ended |= state
+                        .children
+                        .iter()
+                        .all(|child| matches!(child, ChildState::NotStarted { .. }));
+                });
             }
             Report::Exited { child, exit, ended } => {
                 self.set(&child, ChildState::Exited(exit), ended);
@@ -364,17 +372,6 @@ impl Registry {
     fn set(&self, child: &ChildId, new: ChildState, ended: bool) {
         let index = usize::from(child.index());
         self.with(child.attempt(), |state| state.hear(index, new, ended));
-    }
-
-    /// Marks an attempt as ended if none of its children was started, because the supervisor
-    /// reports no end in that case.
-    fn end_if_nothing_began(&self, attempt: &AttemptKey) {
-        self.with(attempt, |state| {
-            state.ended |= state
-                .children
-                .iter()
-                .all(|child| matches!(child, ChildState::NotStarted { .. }));
-        });
     }
 
     fn lost(&self, attempts: &[AttemptKey], children: &[ChildId]) {
@@ -509,6 +506,41 @@ mod tests {
         assert_eq!(found, Some((1, full.to_owned())));
         let none = registry.all_held_back(&[full.to_owned(), silent.to_owned()]);
         assert_eq!(none, None);
+    }
+
+    /// If the instance saw the failure before the end, it would tell the engine that the attempt
+    /// is finishing, and the engine would not start the attempt again.
+    #[test]
+    fn an_attempt_whose_only_start_failed_has_ended_at_once() {
+        let registry = Registry::new(Known::default());
+        for number in 1..=2_000 {
+            let id = AttemptId {
+                task: TaskId::new(1, number),
+                number: 1,
+            };
+            let state = State {
+                children: vec![ChildState::Sent],
+                ..State::default()
+            };
+            let (live, _stopped) = Live::new(id, Vec::new(), state);
+            let live = Arc::new(live);
+            registry.begin(live.clone(), Arc::new(crate::store::sample_task(1)));
+            let report = Report::NotStarted {
+                child: live.child(0),
+                class: supervise::NotStartedClass::Supervisor,
+                message: "no".to_owned(),
+            };
+            std::thread::scope(|scope| {
+                let instance = scope.spawn(|| {
+                    while !live.look(State::has_ended) {
+                        std::hint::spin_loop();
+                    }
+                    live.look(State::is_over)
+                });
+                registry.hand_on(report);
+                assert!(instance.join().unwrap(), "in round {number}");
+            });
+        }
     }
 
     #[test]

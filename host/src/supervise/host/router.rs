@@ -298,7 +298,7 @@ impl Router {
         let present = self
             .links
             .iter()
-            .position(|link| Some(link.number) == self.current);
+            .position(|link| Some(link.number) == self.current && !link.is_ending);
         let index = present.unwrap_or_else(|| {
             self.last_number += 1;
             let number = self.last_number;
@@ -468,6 +468,10 @@ impl Router {
         let Some(link) = self.links.iter().find(|link| link.number == number) else {
             return;
         };
+        // New attempts do not wait until everything that the supervisor left is ended.
+        if self.current == Some(number) {
+            self.current = None;
+        }
         let dir = link.dir.clone();
         if link.was_joined {
             self.jobs
@@ -508,9 +512,6 @@ impl Router {
             return;
         };
         let mut link = self.links.swap_remove(index);
-        if self.current == Some(number) {
-            self.current = None;
-        }
         let mut kept = HashSet::new();
         let mut recovered = recovered.unwrap_or_else(|error| {
             tracing::error!(error = %chain(&error), "cannot clean up after a dead supervisor");
@@ -545,6 +546,14 @@ impl Router {
                 FoundState::Running { .. } | FoundState::Lost => continue,
             };
             self.news.extend(link.told.news(message));
+        }
+        for child in link.unsent_starts() {
+            let message = "the supervisor ended before it had received the start".to_owned();
+            self.news.extend(link.told.news(Message::NotStarted {
+                child,
+                class: NotStartedClass::Supervisor,
+                message,
+            }));
         }
         let (attempts, children) = link.told.unfinished();
         kept.extend(link.told.attempts().cloned());

@@ -58,10 +58,16 @@ impl Supervisor {
         if attempt.children.contains_key(&index) {
             return self.tell_again(no, index);
         }
-        let spawned = if attempt.finished || self.terminated {
+        let spawned = if attempt.finished {
             Err(Refusal::new(
                 NotStartedClass::Stopped,
                 "the attempt is already being ended",
+            ))
+        } else if self.terminated {
+            // Nobody has stopped this attempt, and another supervisor can run it.
+            Err(Refusal::new(
+                NotStartedClass::Supervisor,
+                "the supervisor was told to end",
             ))
         } else {
             leads.and_then(|_| self.spawn(no, start))

@@ -411,6 +411,36 @@ async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
     assert_eq!(lab.text("t.1"), "up\nbye\n");
 }
 
+/// The supervisor cannot end as long as a child takes no notice of the signal.
+#[tokio::test]
+async fn work_that_an_ending_supervisor_refuses_runs_under_another_one() {
+    let mut lab = Lab::new().await;
+    let mut deaf = lab.script(
+        "deaf.1",
+        "trap 'echo asked' TERM; echo up; while :; do sleep 0.02; done",
+    );
+    deaf.ladder[0].wait = PATIENCE;
+    lab.start(deaf).await;
+    lab.lines("deaf.1", 1).await;
+    let stat = procfs::stat(lab.supervisor_pid()).unwrap();
+    assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());
+    lab.lines("deaf.1", 2).await;
+    let refused = lab.command("refused.1", &["true"]);
+    lab.start(refused.clone()).await;
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { child, class, .. } if child == refused.child => break class,
+            Report::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class, NotStartedClass::Supervisor);
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    let live = pids(&lab.dir.path().join("supervisors"));
+    assert!(live.len() == 2 && live.contains(&stat.pid), "{live:?}");
+}
+
 /// The router does not run until this test awaits something, so the queue fills up.
 #[tokio::test]
 async fn orders_wait_while_the_queue_is_full() {
