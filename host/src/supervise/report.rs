@@ -45,8 +45,9 @@ pub(crate) enum Report {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
-    /// A supervisor that had been silent since this host began has answered, or is known to be
-    /// dead. `found` holds the attempts of this supervisor that are missing from its notes.
+    /// A supervisor that had been silent since this host began has answered, or a dead supervisor's
+    /// processes, which could not be ended before, have been ended. `found` holds the attempts of
+    /// this supervisor that this host did not know.
     Reached { found: Vec<Found> },
 }
 

@@ -43,7 +43,7 @@ const WAIT_FOR_END: Duration = Duration::from_millis(200);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The remains of a dead supervisor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recovered {
     /// The unacknowledged attempts, all of which are over now.
     pub(super) found: Vec<Found>,

@@ -34,6 +34,8 @@ use crate::text::chain;
 
 /// How long sending the queued commands may take when the host ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The pause before cleaning up again after a dead supervisor.
+const CLEAN_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// Finds the existing supervisors, cleans up after dead ones, and begins to serve. Needs a tokio
 /// runtime.
@@ -392,7 +394,8 @@ impl Router {
             Done::Recovered(number, Err(error @ SuperviseError::Copied { .. })) => {
                 self.not_joined(number, error);
             }
-            Done::Recovered(number, recovered) => self.recovered(number, recovered),
+            Done::Recovered(number, Ok(recovered)) => self.recovered(number, recovered),
+            Done::Recovered(number, Err(error)) => self.not_recovered(number, &error),
             Done::Failed(message) => {
                 tracing::error!(message, "a job of the router failed");
             }
@@ -472,11 +475,10 @@ impl Router {
         if self.current == Some(number) {
             self.current = None;
         }
-        let dir = link.dir.clone();
         if link.was_joined {
-            self.jobs
-                .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
+            self.clean_up(number, Duration::ZERO);
         } else {
+            let dir = link.dir.clone();
             let message = "it died before the host could connect to it".to_owned();
             self.not_launched(number, &SuperviseError::NotReady { dir, message });
         }
@@ -507,23 +509,54 @@ impl Router {
         self.bury(number, link.dir, HashSet::new());
     }
 
-    fn recovered(&mut self, number: u32, recovered: Result<Recovered, SuperviseError>) {
+    /// Ends everything that a dead supervisor left, after a pause.
+    fn clean_up(&mut self, number: u32, pause: Duration) {
+        let Some(link) = self.links.iter().find(|link| link.number == number) else {
+            return;
+        };
+        let dir = link.dir.clone();
+        self.jobs.spawn(async move {
+            clock::sleep(pause).await;
+            let of = dir.clone();
+            let recovering = tokio::task::spawn_blocking(move || recover::recover(&of));
+            let recovered = recovering.await.unwrap_or_else(|panic| {
+                Err(SuperviseError::Directory {
+                    path: dir,
+                    source: io::Error::other(panic),
+                })
+            });
+            Done::Recovered(number, recovered)
+        });
+    }
+
+    /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
+    /// and ends in its notes may be unread.
+    fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
+        let said = format!(
+            "the processes that a dead supervisor left cannot be ended yet: {}",
+            chain(error)
+        );
+        if self.silent.note(number, said.clone()) {
+            tracing::error!("{said}");
+        }
+        self.clean_up(number, CLEAN_UP_AGAIN);
+    }
+
+    fn recovered(&mut self, number: u32, mut recovered: Recovered) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
         };
         let mut link = self.links.swap_remove(index);
         let mut kept = HashSet::new();
-        let mut recovered = recovered.unwrap_or_else(|error| {
-            tracing::error!(error = %chain(&error), "cannot clean up after a dead supervisor");
-            Recovered::default()
-        });
+        let mut unknown = Vec::new();
         if link.is_silent {
-            let (known, unknown): (Vec<_>, Vec<_>) = recovered
+            (recovered.found, unknown) = recovered
                 .found
                 .into_iter()
                 .partition(|found| link.told.knows(&found.attempt));
-            recovered.found = known;
             kept.extend(unknown.iter().map(|found| found.attempt.clone()));
+        }
+        if self.silent.has(number) {
             self.heard_of(number, unknown);
         }
         for child in recovered.found.into_iter().flat_map(|found| found.children) {
