@@ -253,7 +253,7 @@ mod tests {
         let inherited = ancestors_of(std::process::id()).unwrap().unwrap();
         let inherited = inherited
             .iter()
-            .find_map(|stat| procfs::marks(stat.pid).attempt);
+            .find_map(|stat| procfs::marks(stat.pid).unwrap().attempt);
         assert_eq!(marker(&plain), inherited);
         assert_eq!(marker(&marked).as_deref(), Some("task_x.1"));
     }

@@ -229,7 +229,8 @@ fn found(state: AttemptState) -> Found {
     }
 }
 
-/// Ends the processes that are left; returns their number.
+/// Ends the processes that are left; returns their number. An error if there is no room to look for
+/// them.
 fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);
@@ -239,7 +240,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     // the search ends only after two looks in a row that find no process.
     let mut empty_looks = 0;
     while empty_looks < 2 {
-        let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
+        let left = ours(&procfs::all()?, &leaders, &keys, supervisor)?;
         if left.is_empty() {
             empty_looks += 1;
             continue;
@@ -256,10 +257,11 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
         let mut pinned = Vec::new();
         for process in &left {
             match signals::kill_pinned(process.pid, process.start_time) {
-                Ok(descriptor) => {
+                Ok(Some(descriptor)) => {
                     ended.insert((process.pid, process.start_time));
-                    pinned.extend(descriptor);
+                    pinned.push(descriptor);
                 }
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, pid = process.pid, "cannot end a process of a dead supervisor");
                 }
@@ -290,7 +292,7 @@ fn ours(
     leaders: &[(u32, u64)],
     keys: &HashSet<&str>,
     supervisor: &Identity,
-) -> Vec<Stat> {
+) -> io::Result<Vec<Stat>> {
     let present = |(pid, start_time): &&(u32, u64)| {
         processes
             .iter()
@@ -302,31 +304,38 @@ fn ours(
         .map(|(pid, _)| *pid)
         .collect();
     let roots: Vec<u32> = vouched.iter().copied().collect();
-    let below: HashSet<u32> = procfs::below(processes, &roots)
+    let below: HashSet<u32> = procfs::below(processes, &roots)?
         .iter()
         .map(|process| process.pid)
         .collect();
     let number = supervisor_number(supervisor.pid, supervisor.start_time);
-    let is_ours = |process: &&Stat| {
+    let is_ours = |process: &Stat| -> io::Result<bool> {
         if process.is_zombie() || process.pid == std::process::id() {
-            return false;
+            return Ok(false);
         }
         if below.contains(&process.pid) {
-            return true;
+            return Ok(true);
         }
-        let marks = procfs::marks(process.pid);
+        let marks = procfs::marks(process.pid)?;
+        if marks.detached {
+            return Ok(false);
+        }
         let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
-        let is_tagged = || {
-            process.start_time >= supervisor.start_time
-                && matches!(Tag::of(process.pid),
-                    Some(Tag::Attempt { supervisor, .. }) if supervisor == number)
-        };
-        !marks.detached
-            && (vouched_for
-                || marks.attempt.is_some_and(|key| keys.contains(key.as_str()))
-                || is_tagged())
+        let is_marked = marks.attempt.is_some_and(|key| keys.contains(key.as_str()));
+        if vouched_for || is_marked {
+            return Ok(true);
+        }
+        Ok(process.start_time >= supervisor.start_time
+            && matches!(Tag::of(process.pid)?,
+                Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
     };
-    processes.iter().filter(is_ours).copied().collect()
+    let mut ours = Vec::new();
+    for process in processes {
+        if is_ours(process)? {
+            ours.push(*process);
+        }
+    }
+    Ok(ours)
 }
 
 /// Waits for the end of processes: a pidfd becomes readable when its process ends.

@@ -15,6 +15,7 @@ use super::command::{self, Refusal};
 use super::{Supervisor, Token, environment};
 use crate::bounds::Bounds;
 use crate::clock;
+use crate::proc_stat::is_out_of_room;
 use crate::supervise::leader;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
@@ -326,7 +327,7 @@ fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
             Ok(open) => Ok((Some(open.into()), Input::Settled)),
             Err(error) => {
                 let message = format!("the input cannot be read from {}: {error}", file.display());
-                let class = if command::is_out_of_room(&error) {
+                let class = if is_out_of_room(&error) {
                     NotStartedClass::Resource
                 } else {
                     NotStartedClass::Input

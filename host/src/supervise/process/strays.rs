@@ -64,12 +64,8 @@ impl Strays {
         })
     }
 
-    /// Lists the children of this process; empty if they cannot be listed.
-    pub(super) fn own_children(&mut self) -> Vec<u32> {
-        self.list().unwrap_or_default()
-    }
-
-    fn list(&mut self) -> Option<Vec<u32>> {
+    /// Lists the children of this process; `None` if they cannot be listed.
+    pub(super) fn list(&mut self) -> Option<Vec<u32>> {
         let list = self.children.read();
         if let Err(error) = &list {
             eprintln!("cannot list the children of this process: {error}");
@@ -129,14 +125,14 @@ impl Supervisor {
         (0..LOOKS).any(|_| self.look_once())
     }
 
-    /// Lists the strays once. Returns `false` if a child of this process ended meanwhile: its
-    /// orphans, which became children of this process, may be missing from the list.
+    /// Lists the strays once. Returns `false` if a child of this process could not be looked at, or
+    /// ended meanwhile: its orphans, which became children of this process, may be missing from the
+    /// list.
     fn look_once(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
         };
         let mut is_complete = true;
-        let limits = self.limits;
         for pid in children {
             // Known zombies are skipped: looking up a thousand of them at each look would take too
             // long.
@@ -153,25 +149,30 @@ impl Supervisor {
             {
                 continue;
             }
-            let seen = limits.with_reserve(|| {
-                let stat = procfs::stat(pid)?;
-                let marks = (!stat.is_zombie()).then(|| procfs::marks(pid));
-                Some((stat, marks))
+            is_complete &= self.look_at(pid).unwrap_or_else(|error| {
+                eprintln!("cannot look at process {pid}: {error}");
+                false
             });
-            match seen {
-                Some((stat, Some(marks))) => self.place(stat, marks),
-                Some((_, None)) => {
-                    self.strays.forget(pid);
-                    self.strays.zombies.insert(pid);
-                    is_complete = false;
-                }
-                None => self.strays.forget(pid),
-            }
         }
         is_complete
     }
 
-    fn place(&mut self, stat: Stat, marks: Marks) {
+    /// Looks at a child of this process; returns `false` if it ended after it was listed.
+    fn look_at(&mut self, pid: u32) -> io::Result<bool> {
+        match self.limits.with_reserve(|| procfs::seen(pid))? {
+            Some((stat, Some(marks))) => self.place(stat, marks)?,
+            Some((_, None)) => {
+                self.strays.forget(pid);
+                self.strays.zombies.insert(pid);
+                return Ok(false);
+            }
+            None => self.strays.forget(pid),
+        }
+        Ok(true)
+    }
+
+    /// Finds the owner of a stray. An error if there is no room to look at its tag.
+    fn place(&mut self, stat: Stat, marks: Marks) -> io::Result<()> {
         let live = |no: &AttemptNo| {
             self.attempts
                 .get(no)
@@ -196,7 +197,7 @@ impl Supervisor {
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
             // A marker that names no attempt of this supervisor may be forged.
-            (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
+            (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid))? {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
                 // The host that started the process looks after it.
                 Some(Tag::Host { .. }) => Owner::Nobody,
@@ -228,6 +229,7 @@ impl Supervisor {
             self.journal.note(&line);
         }
         self.strays.known.insert(stat.pid, stray);
+        Ok(())
     }
 
     /// The strays that are to be ended with this attempt.

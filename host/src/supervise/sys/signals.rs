@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::proc_stat::is_alive;
+use crate::proc_stat::{Stat, try_stat, unless_no_room};
 use crate::supervise::words::Signal;
 
 /// Resumes a suspended process.
@@ -66,13 +66,18 @@ pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result
 }
 
 /// Opens a process; none if it has ended. The pidfd pins the process first and the start time is
-/// compared afterwards, so the pid cannot be reused in between.
+/// compared afterwards, so the pid cannot be reused in between. An error if it is unknown whether
+/// the process has ended.
 pub(in crate::supervise) fn pin(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
     let Some(target) = Pid::from_raw(raw.cast_signed()) else {
         return Ok(None);
     };
     match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
-        Ok(pinned) => Ok(is_alive(raw, start_time).then_some(pinned)),
+        Ok(pinned) => {
+            let is_it = |found: Stat| found.start_time == start_time && !found.is_zombie();
+            let found = unless_no_room(try_stat(raw))?;
+            Ok(found.is_some_and(is_it).then_some(pinned))
+        }
         // If the number is that of a thread by now, the error depends on the kernel's version.
         Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),

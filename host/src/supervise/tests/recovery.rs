@@ -168,6 +168,7 @@ fn family_of(root: u32) -> Vec<u32> {
         .filter(|process| process.parent == root)
         .map(|process| process.pid);
     procfs::below(&processes, &children.collect::<Vec<_>>())
+        .unwrap()
         .iter()
         .map(|process| process.pid)
         .collect()
