@@ -140,15 +140,28 @@ impl Journal {
                 child,
                 pid,
                 start_time,
-            } => self.set(child, ChildState::Running { pid, start_time }),
+            } => {
+                self.set(child, ChildState::Running { pid, start_time })
+                    .ended = None;
+            }
             Message::NotStarted {
                 child,
                 class,
                 message,
             } => {
-                self.set(child, ChildState::NotStarted { class, message });
+                let state = self.set(child, ChildState::NotStarted { class, message });
+                let is_refused =
+                    |view: &ChildView| matches!(view.state, ChildState::NotStarted { .. });
+                if state.children.iter().all(is_refused) {
+                    state.ended = Some(EndedState { swept: 0, alive: 0 });
+                }
             }
-            Message::Exited { child, exit, .. } => self.set(child, ChildState::Exited(exit)),
+            Message::Exited { child, exit, ended } => {
+                let state = self.set(child, ChildState::Exited(exit));
+                if ended {
+                    state.ended = Some(EndedState { swept: 0, alive: 0 });
+                }
+            }
             Message::Ended {
                 attempt,
                 swept,
@@ -166,7 +179,7 @@ impl Journal {
         }
     }
 
-    fn set(&mut self, child: ChildId, to: ChildState) {
+    fn set(&mut self, child: ChildId, to: ChildState) -> &mut AttemptState {
         let attempt = child.attempt().clone();
         let state = self
             .attempts
@@ -183,6 +196,7 @@ impl Journal {
             Some(view) => view.state = to,
             None => state.children.push(ChildView { child, state: to }),
         }
+        state
     }
 }
 
@@ -357,4 +371,75 @@ fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::supervise::words::{Exit, NotStartedClass, Status, Usage};
+
+    /// A child of an attempt that only this process uses: recovery looks for the marker on the
+    /// whole machine.
+    fn child(index: u16) -> ChildId {
+        let attempt = format!("{}:noted.1", std::process::id());
+        ChildId::new(AttemptKey::new(attempt), index)
+    }
+
+    fn started(index: u16) -> Message {
+        Message::Started {
+            child: child(index),
+            pid: 1,
+            start_time: u64::MAX,
+        }
+    }
+
+    fn refused(index: u16) -> Message {
+        Message::NotStarted {
+            child: child(index),
+            class: NotStartedClass::CommandNotFound,
+            message: String::new(),
+        }
+    }
+
+    fn exited(index: u16, ended: bool) -> Message {
+        let exit = Exit {
+            pid: 1,
+            start_time: u64::MAX,
+            status: Status::Code(3),
+            usage: Usage::default(),
+            stopped: None,
+            input_broke_off: false,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        };
+        Message::Exited {
+            child: child(index),
+            exit,
+            ended,
+        }
+    }
+
+    fn lines(messages: &[Message]) -> String {
+        let lines = messages.iter().map(serde_json::to_string);
+        let lines: Vec<String> = lines.map(Result::unwrap).collect();
+        lines.join("\n") + "\n"
+    }
+
+    #[test]
+    fn notes_show_whether_an_attempt_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |messages: &[Message], expected: bool| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let states = noted(dir.path()).unwrap();
+            let ended: Vec<bool> = states.iter().map(|state| state.ended.is_some()).collect();
+            assert_eq!(ended, [expected], "{messages:?}");
+        };
+        check(&[started(0)], false);
+        check(&[started(0), exited(0, false)], false);
+        check(&[started(0), exited(0, true)], true);
+        check(&[started(0), exited(0, true), started(1)], false);
+        check(&[refused(0)], true);
+        check(&[started(0), refused(1)], false);
+    }
 }
