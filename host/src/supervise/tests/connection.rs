@@ -270,6 +270,27 @@ async fn a_supervisor_without_work_ends_when_asked() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_an_earlier_host_told_to_end_stays_for_the_next_host() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
+    lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
+    let pid = lab.supervisor_pid();
+    lab.host.supervisors.quit().done().await.unwrap();
+    lab.host.supervisors.flush().await;
+
+    let mut lab = lab.restart_host(2).await;
+    lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("runs.1")).await;
+    // Now the supervisor has no attempt for a moment.
+    lab.ack(key("runs.1")).await;
+    lab.host.supervisors.flush().await;
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert_eq!(lab.supervisor_pid(), pid);
+}
+
+#[tokio::test]
 async fn a_supervisor_in_a_long_path_is_reached_and_drops_a_garbled_connection() {
     let mut lab = Lab::new().await;
     let deep = lab.dir.path().join("x".repeat(120));
