@@ -207,12 +207,12 @@ impl Registry {
     }
 
     /// Removes and returns the found attempts that are not in `begun` and whose tasks are not in
-    /// `unreadable`.
+    /// `unreadable`, each with whether it has ended.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
         unreadable: &BTreeSet<TaskId>,
-    ) -> Vec<AttemptId> {
+    ) -> Vec<(AttemptId, bool)> {
         let mut attempts = self.attempts();
         let mut aside = std::mem::take(&mut attempts.unreadable);
         attempts.known.append(&mut aside);
@@ -220,7 +220,8 @@ impl Registry {
         let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             others.partition(|(id, _)| unreadable.contains(&id.task));
         attempts.unreadable = kept;
-        over.into_keys().collect()
+        let over = over.into_iter();
+        over.map(|(id, found)| (id, found.has_ended())).collect()
     }
 
     /// The attempts of tasks whose rows cannot be read.
@@ -459,6 +460,39 @@ mod tests {
         assert!(!state.is_over());
     }
 
+    /// An attempt as a supervisor reports it.
+    fn found(id: AttemptId, children: &[FoundState]) -> supervise::Found {
+        let attempt = AttemptKey::new(id.to_string());
+        let children = children.iter().zip(0..);
+        supervise::Found {
+            children: children
+                .map(|(state, index)| supervise::FoundChild {
+                    child: ChildId::new(attempt.clone(), index),
+                    state: state.clone(),
+                })
+                .collect(),
+            attempt,
+            stopping: None,
+            ended: false,
+            held: None,
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_no_task_names_is_returned_as_not_ended_while_it_runs() {
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let running = FoundState::Running {
+            pid: 7,
+            start_time: 1,
+        };
+        let registry = Registry::new(Known::of(vec![found(id, &[FoundState::Lost, running])]));
+        let others = registry.take_others(&BTreeSet::new(), &BTreeSet::new());
+        assert_eq!(others, [(id, false)]);
+    }
+
     #[test]
     fn attempts_of_unreadable_tasks_are_kept() {
         let ids: Vec<AttemptId> = (1..=3)
@@ -467,17 +501,14 @@ mod tests {
                 number: 1,
             })
             .collect();
-        let found = ids.iter().map(|id| supervise::Found {
-            attempt: AttemptKey::new(id.to_string()),
-            children: Vec::new(),
-            stopping: None,
-            ended: false,
-            held: None,
-        });
-        let registry = Registry::new(Known::of(found.collect()));
+        let registry = Registry::new(Known::of(vec![
+            found(ids[0], &[]),
+            found(ids[1], &[]),
+            found(ids[2], &[FoundState::Lost]),
+        ]));
         let begun = BTreeSet::from([ids[0]]);
         let over = registry.take_others(&begun, &BTreeSet::from([ids[1].task]));
-        assert_eq!(over, [ids[2]]);
+        assert_eq!(over, [(ids[2], true)]);
         assert_eq!(registry.unreadable(), [ids[1]]);
         assert!(registry.knows(ids[0]) && !registry.knows(ids[1]));
         // Now the row of the second task can be read again.
