@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     lock::lock,
-    supervise::{self, AttemptKey, ChildId, FoundState, Report},
+    supervise::{self, AttemptKey, ChildId, FoundState, Report, Supervisors},
 };
 
 /// Everything that supervisors had when this host connected to them.
@@ -287,10 +287,18 @@ impl Registry {
     }
 
     /// Passes supervisors' reports to their attempts until the channel is closed.
-    pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
+    pub(super) async fn route(
+        &self,
+        mut reports: mpsc::Receiver<Report>,
+        supervisors: &Supervisors,
+        reporter: &Reporter,
+    ) {
         while let Some(report) = reports.recv().await {
-            if let Report::Reached { found } = report {
+            if let Report::Reached { number, found } = report {
                 self.turned_up(Known::of(found));
+                // The order matters: if no supervisor is silent, an attempt that is not known counts
+                // as never received.
+                supervisors.heard_of(number);
                 reporter.reached().await;
             } else {
                 self.hand_on(report);

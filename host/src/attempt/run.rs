@@ -179,8 +179,12 @@ impl Runner {
 
     /// Passes the reports of supervisors to their attempts until the channel is closed.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
-        let reporter = &self.launcher.reporter;
-        self.registry.route(reports, reporter).await;
+        let Launcher {
+            supervisors,
+            reporter,
+            ..
+        } = &*self.launcher;
+        self.registry.route(reports, supervisors, reporter).await;
     }
 
     /// Ends the attempts whose tasks' rows cannot be read, because nothing else would end them.

@@ -210,6 +210,11 @@ impl Supervisors {
         self.silent.all()
     }
 
+    /// Ends the silence of a supervisor, once the attempts in [`Report::Reached`] are known.
+    pub(crate) fn heard_of(&self, number: u32) {
+        self.silent.forget(number);
+    }
+
     /// The watch through which readers follow output.
     pub(crate) fn log_watch(&self) -> &LogWatch {
         &self.watch

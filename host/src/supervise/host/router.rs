@@ -234,11 +234,10 @@ impl Router {
         found
     }
 
-    /// Ends the silence of a supervisor, which has now answered or is dead. The engine decides
-    /// about the attempts that the supervisor's notes did not hold.
+    /// Reports the end of the silence of a supervisor, which has now answered or is dead. The engine
+    /// decides about the attempts that the supervisor's notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
-        self.silent.forget(number);
-        self.news.push_back(Report::Reached { found });
+        self.news.push_back(Report::Reached { number, found });
     }
 
     fn order(&mut self, command: Command) {

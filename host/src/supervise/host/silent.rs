@@ -9,7 +9,7 @@ use std::{
 use crate::lock::lock;
 
 /// The silent supervisors by number, each with the reason that is shown to people. Only the router
-/// changes this map.
+/// adds to this map.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 

@@ -149,7 +149,12 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
     let mut refused = None;
     let lost = loop {
         match lab.host.next().await {
-            Report::Reached { found } => assert_eq!(found, []),
+            Report::Reached { number, found } => {
+                assert_eq!(found, []);
+                // Until the engine has looked at the report, it must not conclude anything.
+                assert_eq!(lab.host.supervisors.silent().len(), 1);
+                lab.host.supervisors.heard_of(number);
+            }
             Report::NotStarted { child, class, .. } => refused = Some((child, class)),
             Report::SupervisorLost { attempts, children } => break (attempts, children),
             other => panic!("{other:?}"),
@@ -158,6 +163,7 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
     assert_eq!(refused, Some((second.child, NotStartedClass::Supervisor)));
     assert_eq!(lost, (vec![key("t.1")], vec![first]));
     assert!(!is_alive(pid));
+    assert!(lab.host.supervisors.silent().is_empty());
 }
 
 /// All processes below `root`, detached or not.
