@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::fsx::real;
+use crate::proc_stat::unless_no_room;
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::journal;
@@ -71,8 +72,12 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         if last.supervisor.is_some() {
             journal = last;
         }
-        // A supervisor that this very host started stays a zombie until it is reaped.
-        wait::reap(supervisor.pid);
+        // A supervisor that this very host started stays a zombie until it is reaped. If its pid was
+        // reused, the other process's status is left for its parent.
+        let ended = unless_no_room(procfs::try_stat(supervisor.pid)).map_err(fault)?;
+        if ended.is_some_and(|ended| ended.start_time == supervisor.start_time) {
+            wait::reap(supervisor.pid);
+        }
         swept = end_everything(&journal, &supervisor).map_err(fault)?;
     }
     Ok(Recovered {
@@ -376,6 +381,10 @@ fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::process::{Child, Command};
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
     use crate::supervise::words::{Exit, NotStartedClass, Status, Usage};
 
@@ -424,6 +433,58 @@ mod tests {
         let lines = messages.iter().map(serde_json::to_string);
         let lines: Vec<String> = lines.map(Result::unwrap).collect();
         lines.join("\n") + "\n"
+    }
+
+    fn supervisor(process: &Child, start_time: u64) -> Message {
+        Message::Supervisor(Identity {
+            pid: process.id(),
+            start_time,
+            boot_id: clock::boot_id().to_string(),
+            pid_namespace: None,
+            build: "any".to_owned(),
+        })
+    }
+
+    fn start_time(process: &Child) -> u64 {
+        procfs::stat(process.id()).unwrap().start_time
+    }
+
+    #[test]
+    fn the_status_of_a_process_that_has_reused_a_supervisors_pid_is_left_to_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        while !procfs::stat(other.id()).unwrap().is_zombie() {
+            std::thread::yield_now();
+        }
+        let identity = supervisor(&other, start_time(&other) - 1);
+        fs::write(dir.path().join(journal::FILE), lines(&[identity])).unwrap();
+        recover(dir.path()).unwrap();
+        assert_eq!(other.wait().unwrap().code(), Some(3));
+    }
+
+    /// The first read of the journal is a read of a FIFO, which ends when its writer closes it.
+    #[test]
+    fn ends_that_a_supervisor_noted_just_before_its_own_end_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = supervisor(&process, start_time(&process));
+        let notes = dir.path().join(journal::FILE);
+        mkfifoat(CWD, &notes, Mode::RUSR | Mode::WUSR).unwrap();
+        let recovered = std::thread::scope(|scope| {
+            let recovering = scope.spawn(|| recover(dir.path()));
+            let first = [identity.clone(), started(0)];
+            fs::write(&notes, lines(&first)).unwrap();
+            let last = dir.path().join("last");
+            fs::write(&last, lines(&[identity, started(0), exited(0, true)])).unwrap();
+            fs::rename(last, notes).unwrap();
+            process.kill().unwrap();
+            recovering.join().unwrap()
+        });
+        let found = recovered.unwrap().found;
+        let state = &found[0].children[0].state;
+        assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
+        // Recovery has reaped the supervisor.
+        process.wait().unwrap_err();
     }
 
     #[test]
