@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -94,11 +95,14 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
 }
 
 async fn drive(mut router: Router, watch: LogWatch) {
+    // Not begun again after an error of the watch, because a report that is on its way would be
+    // lost.
+    let mut run = pin!(router.run());
     tokio::select! {
-        () = router.run() => {}
+        () = &mut run => {}
         Err(error) = watch.drive() => {
             tracing::error!(%error, "output can no longer be followed");
-            router.run().await;
+            run.await;
         }
     }
 }
@@ -426,6 +430,8 @@ impl Router {
             self.heard_of(number, found);
         }
         self.news.extend(news);
+        // A supervisor that was silent until now may be an old one without attempts.
+        self.retire_old();
     }
 
     /// Removes from `states` the attempts that another supervisor has started meanwhile, and

@@ -394,6 +394,40 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     assert_eq!(pids(&lab.dir.path().join("supervisors")), live[1..]);
 }
 
+/// The supervisor is suspended while the next host starts.
+#[tokio::test]
+async fn an_older_supervisor_without_attempts_ends_once_it_answers() {
+    let lab = Lab::new().await;
+    let copy = lab.dir.path().join("older");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let dir = lab.leave().await;
+    let host = Host::open_with(dir.path(), 2, &copy).await;
+    let mut lab = Lab { dir, host };
+    lab.run(lab.command("old.1", &["true"])).await;
+    let old = lab.supervisor_pid();
+    lab.ack(key("old.1")).await;
+    let notes = supervisor_dir(&lab).join(process::journal::FILE);
+    let forgets = async {
+        while !std::fs::read_to_string(&notes)
+            .unwrap()
+            .contains("forgotten")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let forgotten = tokio::time::timeout(PATIENCE, forgets).await;
+    forgotten.expect("the attempt is forgotten");
+    let suspended = rustix::process::Pid::from_raw(old.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+
+    let lab = lab.restart_host(3).await;
+    assert_eq!(lab.host.found, []);
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    tokio::task::spawn_blocking(move || wait_gone(old))
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_supervisor_without_host_and_attempts_ends_by_itself() {
     let mut lab = Lab::new().await;
