@@ -1,6 +1,6 @@
 //! Strays: processes that became children of the supervisor when their parents died.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use super::Supervisor;
@@ -99,6 +99,11 @@ impl Strays {
 
     pub(super) fn forget_descent(&mut self) {
         self.descended.clear();
+    }
+
+    /// Forgets the descendants of all attempts but these.
+    pub(super) fn keep_descent_of(&mut self, attempts: &BTreeSet<AttemptNo>) {
+        self.descended.retain(|_, no| attempts.contains(no));
     }
 
     pub(super) fn any_in_group_or_session(&self, leader: u32) -> bool {
@@ -253,5 +258,27 @@ impl Supervisor {
             .filter(belongs)
             .map(|stray| stray.stat)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn descendants_of_draining_attempts_are_remembered() {
+        let mut strays = Strays::open().unwrap();
+        let one = procfs::stat(std::process::id()).unwrap();
+        let mut other = one;
+        other.pid += 1;
+        let (over, drains) = (AttemptNo(1), AttemptNo(2));
+        strays.descend(over, &[one]);
+        strays.descend(drains, &[other]);
+        strays.keep_descent_of(&BTreeSet::from([drains]));
+        let kept = HashMap::from([((other.pid, other.start_time), drains)]);
+        assert_eq!(strays.descended, kept);
+        strays.keep_descent_of(&BTreeSet::new());
+        assert_eq!(strays.descended, HashMap::new());
     }
 }
