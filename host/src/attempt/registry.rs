@@ -296,8 +296,8 @@ impl Registry {
         while let Some(report) = reports.recv().await {
             if let Report::Reached { number, found } = report {
                 self.turned_up(Known::of(found));
-                // The order matters: if no supervisor is silent, an attempt that is not known counts
-                // as never received.
+                // The order matters: if no supervisor is silent, an attempt that is not known
+                // counts as never received.
                 supervisors.heard_of(number);
                 reporter.reached().await;
             } else {

@@ -375,7 +375,7 @@ impl Attempts for Runner {
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
         for (attempt, has_ended) in self.registry.take_others(attempts, unreadable) {
             if !has_ended {
-                tracing::warn!(%attempt, "the attempt is ended, because the store does not know it");
+                tracing::warn!(%attempt, "the attempt is ended: the store does not know it");
                 self.see_to(attempt, self.stop_found(attempt));
             }
             self.release(attempt);

@@ -72,8 +72,8 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         if last.supervisor.is_some() {
             journal = last;
         }
-        // A supervisor that this very host started stays a zombie until it is reaped. If its pid was
-        // reused, the other process's status is left for its parent.
+        // A supervisor that this very host started stays a zombie until it is reaped. If its pid
+        // was reused, the other process's status is left for its parent.
         let ended = unless_no_room(procfs::try_stat(supervisor.pid)).map_err(fault)?;
         if ended.is_some_and(|ended| ended.start_time == supervisor.start_time) {
             wait::reap(supervisor.pid);

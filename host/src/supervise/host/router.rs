@@ -238,8 +238,8 @@ impl Router {
         found
     }
 
-    /// Reports the end of the silence of a supervisor, which has now answered or is dead. The engine
-    /// decides about the attempts that the supervisor's notes did not hold.
+    /// Reports the end of the silence of a supervisor, which has now answered or is dead. The
+    /// engine decides about the attempts that the supervisor's notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.news.push_back(Report::Reached { number, found });
     }
