@@ -4,6 +4,8 @@
 //! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
 //! dead supervisor). So a slow job for one supervisor does not delay work for the others.
 
+mod graves;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -17,10 +19,11 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use self::graves::Grave;
 use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::Link;
-use super::recover::{self, Recovered};
+use super::recover::Recovered;
 use super::silent::Silent;
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
@@ -28,15 +31,13 @@ use crate::supervise::SuperviseError;
 use crate::supervise::leader;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
-use crate::supervise::protocol::{AttemptState, Command, Message};
-use crate::supervise::report::{Found, FoundState, Report};
+use crate::supervise::protocol::{AttemptState, Command};
+use crate::supervise::report::{Found, Report};
 use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
 use crate::text::chain;
 
 /// How long sending the queued commands may take when the host ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The pause before cleaning up again after a dead supervisor.
-const CLEAN_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// Finds the existing supervisors, cleans up after dead ones, and begins to serve. Needs a tokio
 /// runtime.
@@ -125,11 +126,6 @@ struct Router {
     /// Callers to notify once the commands queued for all supervisors have been sent.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
-}
-
-struct Grave {
-    dir: PathBuf,
-    attempts: HashSet<AttemptKey>,
 }
 
 /// The next event.
@@ -470,161 +466,6 @@ impl Router {
         let (dir, epoch) = (link.dir.clone(), self.settings.epoch);
         self.jobs
             .spawn(async move { Done::Joined(number, join::rejoin(dir, epoch).await) });
-    }
-
-    fn died(&mut self, number: u32) {
-        let Some(link) = self.links.iter().find(|link| link.number == number) else {
-            return;
-        };
-        // New attempts do not wait until everything that the supervisor left is ended.
-        if self.current == Some(number) {
-            self.current = None;
-        }
-        if link.was_joined {
-            self.clean_up(number, Duration::ZERO);
-        } else {
-            let dir = link.dir.clone();
-            let message = "it died before the host could connect to it".to_owned();
-            self.not_launched(number, &SuperviseError::NotReady { dir, message });
-        }
-    }
-
-    /// Drops a supervisor that could not be started; reports its queued children as not started.
-    fn not_launched(&mut self, number: u32, error: &SuperviseError) {
-        let Some(index) = self.links.iter().position(|link| link.number == number) else {
-            return;
-        };
-        let link = self.links.swap_remove(index);
-        if self.current == Some(number) {
-            self.current = None;
-        }
-        let (attempts, children) = link.told.unfinished();
-        let not_started = children.into_iter().map(|child| Report::NotStarted {
-            child,
-            class: NotStartedClass::Supervisor,
-            message: chain(error),
-        });
-        self.news.extend(not_started);
-        let over = attempts.into_iter();
-        self.news.extend(over.map(|attempt| Report::Ended {
-            attempt,
-            swept: 0,
-            alive: 0,
-        }));
-        self.bury(number, link.dir, HashSet::new());
-    }
-
-    /// Ends everything that a dead supervisor left, after a pause.
-    fn clean_up(&mut self, number: u32, pause: Duration) {
-        let Some(link) = self.links.iter().find(|link| link.number == number) else {
-            return;
-        };
-        let dir = link.dir.clone();
-        self.jobs.spawn(async move {
-            clock::sleep(pause).await;
-            let of = dir.clone();
-            let recovering = tokio::task::spawn_blocking(move || recover::recover(&of));
-            let recovered = recovering.await.unwrap_or_else(|panic| {
-                Err(SuperviseError::Directory {
-                    path: dir,
-                    source: io::Error::other(panic),
-                })
-            });
-            Done::Recovered(number, recovered)
-        });
-    }
-
-    /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
-    /// and ends in its notes may be unread.
-    fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
-        let said = format!(
-            "the processes that a dead supervisor left cannot be ended yet: {}",
-            chain(error)
-        );
-        if self.silent.note(number, said.clone()) {
-            tracing::error!("{said}");
-        }
-        self.clean_up(number, CLEAN_UP_AGAIN);
-    }
-
-    fn recovered(&mut self, number: u32, mut recovered: Recovered) {
-        let Some(index) = self.links.iter().position(|link| link.number == number) else {
-            return;
-        };
-        let mut link = self.links.swap_remove(index);
-        let mut kept = HashSet::new();
-        let mut unknown = Vec::new();
-        if link.is_silent {
-            (recovered.found, unknown) = recovered
-                .found
-                .into_iter()
-                .partition(|found| link.told.knows(&found.attempt));
-            kept.extend(unknown.iter().map(|found| found.attempt.clone()));
-        }
-        if self.silent.has(number) {
-            self.heard_of(number, unknown);
-        }
-        for child in recovered.found.into_iter().flat_map(|found| found.children) {
-            let child_id = child.child;
-            // The engine needs no report of an attempt that is already acknowledged.
-            if !link.told.knows(child_id.attempt()) {
-                continue;
-            }
-            let message = match child.state {
-                FoundState::Exited(exit) => Message::Exited {
-                    child: child_id,
-                    exit,
-                    ended: false,
-                },
-                FoundState::NotStarted { class, message } => Message::NotStarted {
-                    child: child_id,
-                    class,
-                    message,
-                },
-                FoundState::Running { .. } | FoundState::Lost => continue,
-            };
-            self.news.extend(link.told.news(message));
-        }
-        for child in link.unsent_starts() {
-            let message = "the supervisor ended before it had received the start".to_owned();
-            self.news.extend(link.told.news(Message::NotStarted {
-                child,
-                class: NotStartedClass::Supervisor,
-                message,
-            }));
-        }
-        let (attempts, children) = link.told.unfinished();
-        kept.extend(link.told.attempts().cloned());
-        if !attempts.is_empty() {
-            tracing::warn!(
-                lost = children.len(),
-                ended = recovered.swept,
-                "a supervisor died"
-            );
-            self.news
-                .push_back(Report::SupervisorLost { attempts, children });
-        }
-        self.bury(number, link.dir, kept);
-    }
-
-    /// Keeps a dead supervisor's directory until all its attempts are acknowledged: this host may
-    /// die before it has stored their results.
-    fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
-        self.graves.insert(number, Grave { dir, attempts });
-        self.remove_empty_graves();
-    }
-
-    fn remove_empty_graves(&mut self) {
-        self.graves.retain(|_, grave| {
-            if !grave.attempts.is_empty() {
-                return true;
-            }
-            if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
-                // The next host finds the directory again, but all attempts in it are acknowledged.
-                tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
-            }
-            false
-        });
     }
 
     /// Sends the queued commands after the engine has ended, unless supervisors are too slow.
