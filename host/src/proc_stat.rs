@@ -65,6 +65,25 @@ pub(crate) fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Whether the system had no room for something: the same call may succeed later, once other
+/// processes have ended.
+pub(crate) fn is_out_of_room(error: &io::Error) -> bool {
+    let room = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
+    error
+        .raw_os_error()
+        .is_some_and(|code| room.contains(&code))
+}
+
+/// Converts the result of a look at a process: only a lack of room stays an error, because such a
+/// look shows nothing, and can be repeated. If the process cannot be looked at for another reason,
+/// such as its user, the result is `None`.
+pub(crate) fn unless_no_room<T>(look: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match look {
+        Err(error) if !is_out_of_room(&error) => Ok(None),
+        look => look,
+    }
+}
+
 /// Whether the process with this pid and start time is alive. Another process that got the same pid
 /// later does not count.
 pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
@@ -118,6 +137,18 @@ mod tests {
         }
         assert!(try_stat(std::process::id()).is_ok_and(|stat| stat.is_some()));
         assert!(try_stat(0).is_ok_and(|stat| stat.is_none()));
+    }
+
+    #[test]
+    fn only_a_lack_of_room_makes_a_look_at_a_process_an_error() {
+        let look = |error: Errno| unless_no_room::<()>(Err(error.into())).is_err();
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN] {
+            assert!(look(error), "{error}");
+        }
+        for error in [Errno::ACCESS, Errno::PERM, Errno::NOENT, Errno::SRCH] {
+            assert!(!look(error), "{error}");
+        }
+        assert!(unless_no_room(Ok(Some(7))).is_ok_and(|found| found == Some(7)));
     }
 
     #[test]

@@ -306,3 +306,60 @@ fn connected(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
+    use claudine_domain::{attempt::Phase, batch::Batch};
+
+    use super::*;
+    use crate::{
+        layout::Layout,
+        store::{Store, memory::MemoryStore, sample_task},
+    };
+
+    #[test]
+    fn tasks_in_other_phases_do_not_count_towards_the_limit_of_a_selection() {
+        let in_phase = |number: u64, phase: Phase| {
+            let task = sample_task(number);
+            let since = task.created_at;
+            Arc::new(Task {
+                state: State::Running { phase, since },
+                ..task
+            })
+        };
+        let (older, newer) = (in_phase(1, Phase::Live), in_phase(2, Phase::Preparing));
+        let store = MemoryStore::new();
+        let epoch = store.lead().unwrap();
+        let batch = Batch {
+            number: 1,
+            tasks: vec![older.clone(), newer.clone()],
+            ..Batch::default()
+        };
+        store.commit(epoch, &batch).unwrap();
+        let reader = Reader {
+            store: Arc::new(store),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        };
+        let check = |word: &str, expected: TaskId| {
+            let filter = Filter {
+                states: States::parse([word]).unwrap(),
+                ..Filter::default()
+            };
+            let selection = Selection {
+                filter,
+                graph: None,
+            };
+            let found = selection.active(&reader, 1).unwrap();
+            let found: Vec<TaskId> = found.iter().map(|task| task.id).collect();
+            assert_eq!(found, [expected], "{word}");
+        };
+        check("live", older.id);
+        check("preparing", newer.id);
+        check("running", newer.id);
+        check("ready,live", older.id);
+    }
+}

@@ -118,6 +118,10 @@ impl Elsewhere for OfAttempt {
             let owner = Owner::Attempt(live.id);
             let carried_out = commands.carry_out(owner, live.umask(), order, stopped);
             let outcome = carried_out.await;
+            let unreceived = |error: &io::Error| error.kind() == io::ErrorKind::NotConnected;
+            if outcome.as_ref().is_err_and(unreceived) {
+                live.change(|state| state.command_unreceived = true);
+            }
             if tell.send(outcome).is_err() {
                 tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
             }
@@ -366,6 +370,8 @@ fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
     }
 }
 
+/// The outcome of a command that has ended. If no supervisor received the command, the error is of
+/// the kind [`io::ErrorKind::NotConnected`].
 async fn outcome_of(
     child: Option<ChildState>,
     log: std::path::PathBuf,
@@ -376,6 +382,7 @@ async fn outcome_of(
         Some(ChildState::NotStarted { class, message }) => {
             let kind = match class {
                 NotStartedClass::CommandNotFound => io::ErrorKind::NotFound,
+                NotStartedClass::Supervisor => io::ErrorKind::NotConnected,
                 _ => io::ErrorKind::Other,
             };
             return Err(io::Error::new(kind, message));
@@ -445,5 +452,20 @@ mod tests {
         assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);
         assert_eq!(start.timeout, Some(Duration::from_secs(20)));
         assert_eq!(start.ladder[0].wait, GRACE);
+    }
+
+    #[tokio::test]
+    async fn the_error_tells_apart_a_missing_command_and_one_that_no_supervisor_received() {
+        let check = async |class: NotStartedClass, expected: io::ErrorKind| {
+            let child = ChildState::NotStarted {
+                class,
+                message: String::new(),
+            };
+            let outcome = outcome_of(Some(child), PathBuf::from("/log"), 1).await;
+            assert_eq!(outcome.err().map(|error| error.kind()), Some(expected));
+        };
+        check(NotStartedClass::CommandNotFound, io::ErrorKind::NotFound).await;
+        check(NotStartedClass::Supervisor, io::ErrorKind::NotConnected).await;
+        check(NotStartedClass::Resource, io::ErrorKind::Other).await;
     }
 }

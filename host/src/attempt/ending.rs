@@ -87,8 +87,8 @@ pub(super) fn ending(
                 limit: None,
                 retry_after,
                 stopped,
-                never_received: false,
-                no_room: has_found_no_room(state),
+                never_received: was_never_received(state),
+                no_room: all_refused(state, NotStartedClass::Resource),
             }
         }
     }
@@ -140,14 +140,19 @@ fn never_begun(state: &State) -> Option<i32> {
     found
 }
 
-/// Whether all starts of the attempt's children failed because the machine had no room for another
-/// process.
-fn has_found_no_room(state: &State) -> bool {
-    let no_room = |child: &ChildState| {
-        let class = supervise::NotStartedClass::Resource;
-        matches!(child, ChildState::NotStarted { class: of, .. } if *of == class)
+/// Whether no supervisor received a start of the attempt, so that the attempt has done nothing.
+fn was_never_received(state: &State) -> bool {
+    let is_unprepared = state.children.is_empty() && state.command_unreceived;
+    is_unprepared || all_refused(state, NotStartedClass::Supervisor)
+}
+
+/// Whether all starts of the attempt's children failed for this reason.
+fn all_refused(state: &State, class: NotStartedClass) -> bool {
+    let is_refused = |child: &ChildState| match child {
+        ChildState::NotStarted { class: of, .. } => *of == class,
+        _ => false,
     };
-    !state.children.is_empty() && state.children.iter().all(no_room)
+    !state.children.is_empty() && state.children.iter().all(is_refused)
 }
 
 fn cause(word: &str) -> Cause {
@@ -237,6 +242,18 @@ fn denied(outputs: &str) -> u32 {
 mod tests {
     use super::*;
 
+    fn failed(state: &State) -> Ending {
+        let failure = Failure::new("lost", "the child was not started");
+        ending("shell", Err(GuestEnd::Failed(failure)), state, 0)
+    }
+
+    fn refused(class: NotStartedClass) -> ChildState {
+        ChildState::NotStarted {
+            class,
+            message: String::new(),
+        }
+    }
+
     #[test]
     fn a_message_is_bounded() {
         let short = "ä".repeat(MESSAGE_BYTES / 2);
@@ -278,10 +295,6 @@ mod tests {
 
     #[test]
     fn a_command_that_cannot_start_gets_the_exit_code_of_a_shell() {
-        let not_started = |class| ChildState::NotStarted {
-            class,
-            message: String::new(),
-        };
         let check = |children: Vec<ChildState>, expected: Option<i32>| {
             let state = State {
                 children,
@@ -290,39 +303,50 @@ mod tests {
             assert_eq!(never_begun(&state), expected, "{state:?}");
         };
         check(vec![], None);
-        check(
-            vec![not_started(NotStartedClass::CommandNotFound)],
-            Some(127),
-        );
-        check(vec![not_started(NotStartedClass::NotExecutable)], Some(126));
-        check(vec![not_started(NotStartedClass::Resource)], None);
-        let second = not_started(NotStartedClass::CommandNotFound);
+        check(vec![refused(NotStartedClass::CommandNotFound)], Some(127));
+        check(vec![refused(NotStartedClass::NotExecutable)], Some(126));
+        check(vec![refused(NotStartedClass::Resource)], None);
+        let second = refused(NotStartedClass::CommandNotFound);
         check(vec![ChildState::Lost, second], None);
     }
 
     #[test]
     fn lack_of_room_is_reported_if_it_prevented_all_starts() {
         use supervise::NotStartedClass::{CommandNotFound, Resource};
-        let check = |children: &[supervise::NotStartedClass], expected: bool| {
-            let refused = |class: &supervise::NotStartedClass| ChildState::NotStarted {
-                class: *class,
-                message: String::new(),
-            };
+        let check = |children: Vec<ChildState>, expected: bool| {
             let state = State {
-                children: children.iter().map(refused).collect(),
+                children,
                 ..State::default()
             };
-            assert_eq!(has_found_no_room(&state), expected, "{children:?}");
+            assert_eq!(failed(&state).no_room, expected, "{state:?}");
         };
-        check(&[], false);
-        check(&[Resource], true);
-        check(&[Resource, Resource], true);
-        check(&[Resource, CommandNotFound], false);
-        let state = State {
-            children: vec![ChildState::Lost],
-            ..State::default()
+        check(vec![], false);
+        check(vec![refused(Resource)], true);
+        check(vec![refused(Resource), refused(Resource)], true);
+        check(vec![refused(Resource), refused(CommandNotFound)], false);
+        check(vec![ChildState::Lost], false);
+    }
+
+    #[test]
+    fn an_attempt_is_reported_as_never_received_if_no_supervisor_received_any_of_its_starts() {
+        use supervise::NotStartedClass::{Resource, Stopped, Supervisor};
+        let check = |children: Vec<ChildState>, command_unreceived: bool, expected: bool| {
+            let state = State {
+                children,
+                command_unreceived,
+                ..State::default()
+            };
+            assert_eq!(failed(&state).never_received, expected, "{state:?}");
         };
-        assert!(!has_found_no_room(&state));
+        check(vec![], false, false);
+        check(vec![refused(Supervisor)], false, true);
+        check(vec![refused(Supervisor), refused(Supervisor)], false, true);
+        check(vec![refused(Supervisor), refused(Resource)], false, false);
+        check(vec![refused(Stopped)], false, false);
+        check(vec![ChildState::Lost, refused(Supervisor)], false, false);
+        // A command that prepares the attempt, such as git, was not received.
+        check(vec![], true, true);
+        check(vec![ChildState::Lost], true, false);
     }
 
     #[test]

@@ -50,7 +50,11 @@ pub(super) struct GuestHost {
 
 impl GuestHost {
     fn tell(&self, report: Report) {
-        self.reporter.tell(&self.live, report);
+        if self.reporter.tell(&self.live, report) {
+            let (reporter, live) = (self.reporter.clone(), self.live.clone());
+            self.tasks
+                .spawn(async move { reporter.send_late(&live).await });
+        }
     }
 
     fn mark_alive(&self) {

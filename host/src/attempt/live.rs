@@ -107,6 +107,8 @@ pub(super) struct State {
     pub(super) input_files: u16,
     /// Whether the attempt was given files with results of other attempts.
     pub(super) given: bool,
+    /// Whether no supervisor received one of the commands that the host runs for the attempt.
+    pub(super) command_unreceived: bool,
 }
 
 impl State {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     lock::lock,
     plugin::StopRequest,
-    supervise::{self, AttemptKey, ChildId, FoundState, Report, Rung},
+    supervise::{self, AttemptKey, ChildId, FoundState, Report, Rung, Supervisors},
 };
 
 /// Everything that supervisors had when this host connected to them.
@@ -219,12 +219,12 @@ impl Registry {
     }
 
     /// Removes and returns the found attempts that are not in `begun` and whose tasks are not in
-    /// `unreadable`.
+    /// `unreadable`, each with whether it has ended.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
         unreadable: &BTreeSet<TaskId>,
-    ) -> Vec<AttemptId> {
+    ) -> Vec<(AttemptId, bool)> {
         let mut attempts = self.attempts();
         let mut aside = std::mem::take(&mut attempts.unreadable);
         attempts.known.append(&mut aside);
@@ -232,7 +232,8 @@ impl Registry {
         let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             others.partition(|(id, _)| unreadable.contains(&id.task));
         attempts.unreadable = kept;
-        over.into_keys().collect()
+        let over = over.into_iter();
+        over.map(|(id, found)| (id, found.has_ended())).collect()
     }
 
     /// The attempts of tasks whose rows cannot be read.
@@ -298,10 +299,18 @@ impl Registry {
     }
 
     /// Passes supervisors' reports to their attempts until the channel is closed.
-    pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
+    pub(super) async fn route(
+        &self,
+        mut reports: mpsc::Receiver<Report>,
+        supervisors: &Supervisors,
+        reporter: &Reporter,
+    ) {
         while let Some(report) = reports.recv().await {
-            if let Report::Reached { found } = report {
+            if let Report::Reached { number, found } = report {
                 self.turned_up(Known::of(found));
+                // The order matters: if no supervisor is silent, an attempt that is not known
+                // counts as never received.
+                supervisors.heard_of(number);
                 reporter.reached().await;
             } else {
                 self.hand_on(report);
@@ -337,8 +346,13 @@ impl Registry {
                 class,
                 message,
             } => {
-                self.set(&child, ChildState::NotStarted { class, message }, false);
-                self.with(child.attempt(), State::end_if_nothing_began);
+                let index = usize::from(child.index());
+                self.with(child.attempt(), |state| {
+                    state.hear(index, ChildState::NotStarted { class, message }, false);
+                    // In the same change, so that the attempt is not told to finish before its
+                    // end is known.
+                    state.end_if_nothing_began();
+                });
             }
             Report::Exited { child, exit, ended } => {
                 self.set(&child, ChildState::Exited(exit), ended);
@@ -549,6 +563,39 @@ mod tests {
         assert!(!state.is_over());
     }
 
+    /// An attempt as a supervisor reports it.
+    fn found(id: AttemptId, children: &[FoundState]) -> supervise::Found {
+        let attempt = AttemptKey::new(id.to_string());
+        let children = children.iter().zip(0..);
+        supervise::Found {
+            children: children
+                .map(|(state, index)| supervise::FoundChild {
+                    child: ChildId::new(attempt.clone(), index),
+                    state: state.clone(),
+                })
+                .collect(),
+            attempt,
+            stopping: None,
+            ended: false,
+            held: None,
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_no_task_names_is_returned_as_not_ended_while_it_runs() {
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let running = FoundState::Running {
+            pid: 7,
+            start_time: 1,
+        };
+        let registry = Registry::new(Known::of(vec![found(id, &[FoundState::Lost, running])]));
+        let others = registry.take_others(&BTreeSet::new(), &BTreeSet::new());
+        assert_eq!(others, [(id, false)]);
+    }
+
     #[test]
     fn attempts_of_unreadable_tasks_are_kept() {
         let ids: Vec<AttemptId> = (1..=3)
@@ -557,17 +604,14 @@ mod tests {
                 number: 1,
             })
             .collect();
-        let found = ids.iter().map(|id| supervise::Found {
-            attempt: AttemptKey::new(id.to_string()),
-            children: Vec::new(),
-            stopping: None,
-            ended: false,
-            held: None,
-        });
-        let registry = Registry::new(Known::of(found.collect()));
+        let registry = Registry::new(Known::of(vec![
+            found(ids[0], &[]),
+            found(ids[1], &[]),
+            found(ids[2], &[FoundState::Lost]),
+        ]));
         let begun = BTreeSet::from([ids[0]]);
         let over = registry.take_others(&begun, &BTreeSet::from([ids[1].task]));
-        assert_eq!(over, [ids[2]]);
+        assert_eq!(over, [(ids[2], true)]);
         assert_eq!(registry.unreadable(), [ids[1]]);
         assert!(registry.knows(ids[0]) && !registry.knows(ids[1]));
         // Now the row of the second task can be read again.
@@ -596,6 +640,41 @@ mod tests {
         assert_eq!(found, Some((1, full.to_owned())));
         let none = registry.all_held_back(&[full.to_owned(), silent.to_owned()]);
         assert_eq!(none, None);
+    }
+
+    /// If the instance saw the failure before the end, it would tell the engine that the attempt
+    /// is finishing, and the engine would not start the attempt again.
+    #[test]
+    fn an_attempt_whose_only_start_failed_has_ended_at_once() {
+        let registry = Registry::new(Known::default());
+        for number in 1..=2_000 {
+            let id = AttemptId {
+                task: TaskId::new(1, number),
+                number: 1,
+            };
+            let state = State {
+                children: vec![ChildState::Sent],
+                ..State::default()
+            };
+            let (live, _stopped) = Live::new(id, Vec::new(), state);
+            let live = Arc::new(live);
+            registry.begin(live.clone(), Arc::new(crate::store::sample_task(1)));
+            let report = Report::NotStarted {
+                child: live.child(0),
+                class: supervise::NotStartedClass::Supervisor,
+                message: "no".to_owned(),
+            };
+            std::thread::scope(|scope| {
+                let instance = scope.spawn(|| {
+                    while !live.look(State::has_ended) {
+                        std::hint::spin_loop();
+                    }
+                    live.look(State::is_over)
+                });
+                registry.hand_on(report);
+                assert!(instance.join().unwrap(), "in round {number}");
+            });
+        }
     }
 
     #[test]

@@ -40,18 +40,27 @@ impl Reporter {
     }
 
     /// Sends a report without waiting. If the engine's inbox is full, the report is sent together
-    /// with the attempt's next report, at the latest with the report of the attempt's end.
-    pub(super) fn tell(&self, live: &Live, report: Report) {
+    /// with the attempt's next report. Returns `true` if the caller must call [`Self::send_late`],
+    /// because there may be no next report for a long time.
+    #[must_use]
+    pub(super) fn tell(&self, live: &Live, report: Report) -> bool {
         if !live.has_begun() {
             tracing::warn!(
                 attempt = %live.id,
                 "the attempt stands by, and its executor must not report anything before the start"
             );
-            return;
+            return false;
         }
         let mut reports = live.told.add(report).into_iter();
-        if !reports.all(|report| self.0.try_send(live.id, report)) {
-            live.told.found_no_room();
+        let is_sent = reports.all(|report| self.0.try_send(live.id, report));
+        !is_sent && live.told.found_no_room()
+    }
+
+    /// Waits until the engine's inbox has room, and sends the reports for which it had none.
+    pub(super) async fn send_late(&self, live: &Live) {
+        self.0.room().await;
+        while let Some(late) = live.told.late() {
+            self.send_all(live, late).await;
         }
     }
 

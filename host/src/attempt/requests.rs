@@ -5,7 +5,8 @@
 //! if the host ends or is killed. And if a program that git runs, such as a hook, calls `claudine`,
 //! the program is restrained like an agent instead of having the rights of the user. No host
 //! continues the commands that an earlier host ran for requests, because the client repeats its
-//! request. Commands that change something wait until the commands of the earlier host have ended.
+//! request. Commands that change something wait until the commands of the earlier host have ended,
+//! but not for ever.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,6 +22,10 @@ use crate::{
 /// How long ending a command may take: the time after which it is killed, and a moment for the
 /// report of its end.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
+
+/// How long a command that changes something waits for the commands of an earlier host. A
+/// supervisor that does not answer enforces no time limits and reports no ends.
+const EARLIER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs commands for requests.
 pub(crate) struct Requests {
@@ -74,7 +79,7 @@ async fn run_unless_ending(
         tokio::select! {
             biased;
             () = is_ending(ending.clone()) => return Err(the_host_ends()),
-            () = commands.wait_for_earlier_requests() => {}
+            over = limited(EARLIER_WITHIN, commands.wait_for_earlier_requests()) => over?,
         }
     }
     if *ending.borrow() {
@@ -83,6 +88,17 @@ async fn run_unless_ending(
     commands
         .carry_out(Owner::Host, None, order, is_ending(ending))
         .await
+}
+
+/// Waits until the commands of an earlier host are over, but at most for this time.
+async fn limited(limit: Duration, earlier: impl Future<Output = ()>) -> io::Result<()> {
+    let over = clock::within(limit, earlier).await;
+    over.ok_or_else(|| {
+        io::Error::other(
+            "a git command that an earlier host ran has not ended, and this one must not run \
+             beside it; `claudine doctor` shows whether its supervisor does not answer",
+        )
+    })
 }
 
 /// Waits until all commands must end. Never returns if the sender is dropped first.
@@ -94,4 +110,18 @@ async fn is_ending(mut ending: watch::Receiver<bool>) {
 
 fn the_host_ends() -> io::Error {
     io::Error::other("the host is ending")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_does_not_wait_for_ever_for_the_commands_of_an_earlier_host() {
+        let limit = Duration::from_millis(1);
+        let refused = limited(limit, std::future::pending()).await;
+        let message = refused.err().map(|error| error.to_string());
+        assert!(message.is_some_and(|message| message.contains("claudine doctor")));
+        assert!(limited(limit, std::future::ready(())).await.is_ok());
+    }
 }

@@ -167,25 +167,34 @@ impl Runner {
 
     /// Passes the reports of supervisors to their attempts until the channel is closed.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
-        let reporter = &self.launcher.reporter;
-        self.registry.route(reports, reporter).await;
+        let Launcher {
+            supervisors,
+            reporter,
+            ..
+        } = &*self.launcher;
+        self.registry.route(reports, supervisors, reporter).await;
     }
 
     /// Ends the attempts whose tasks' rows cannot be read, because nothing else would end them.
     pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
-        let supervisors = &self.launcher.supervisors;
         for attempt in self.registry.unreadable() {
             tracing::warn!(%attempt, "the attempt is ended, because its task cannot be read");
+            self.stop_found(attempt).done().await?;
             let key = supervise::AttemptKey::new(attempt.to_string());
-            let ladder = vec![supervise::Rung {
-                signal: supervise::Signal::Term,
-                wait: LAST_WORDS,
-            }];
-            let why = supervise::StopWhy::Cancelled;
-            supervisors.stop(key.clone(), why, ladder).done().await?;
-            supervisors.ack(key).done().await?;
+            self.launcher.supervisors.ack(key).done().await?;
         }
         Ok(())
+    }
+
+    /// Stops an attempt that only its supervisor knows.
+    fn stop_found(&self, attempt: AttemptId) -> Handover {
+        let key = supervise::AttemptKey::new(attempt.to_string());
+        let ladder = vec![supervise::Rung {
+            signal: supervise::Signal::Term,
+            wait: LAST_WORDS,
+        }];
+        let why = supervise::StopWhy::Cancelled;
+        self.launcher.supervisors.stop(key, why, ladder)
     }
 
     /// Waits until the attempts that had ended before this host began are stored as ended.
@@ -358,7 +367,11 @@ impl Attempts for Runner {
     }
 
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
-        for attempt in self.registry.take_others(attempts, unreadable) {
+        for (attempt, has_ended) in self.registry.take_others(attempts, unreadable) {
+            if !has_ended {
+                tracing::warn!(%attempt, "the attempt is ended: the store does not know it");
+                self.see_to(attempt, self.stop_found(attempt));
+            }
             self.release(attempt);
         }
         self.launcher.commands.forget_earlier();

@@ -23,9 +23,19 @@ pub(super) struct Told(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     outbox: Outbox<Report>,
-    /// Whether the inbox was full for a report. If so, the next report is sent together with all
-    /// kept reports, in their order.
-    is_late: bool,
+    late: Late,
+}
+
+/// Whether the inbox was full for a report. If so, each report is sent together with all kept
+/// reports, in their order, until all of them are in the inbox.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Late {
+    #[default]
+    No,
+    /// Somebody waits for room, to send the kept reports.
+    Yes,
+    /// The kept reports are being sent.
+    Sending,
 }
 
 impl Told {
@@ -43,7 +53,7 @@ impl Told {
         let kind = discriminant(&report);
         let replaces = |earlier: &Report| !is_progress && discriminant(earlier) == kind;
         let numbered = kept.outbox.put(report, replaces);
-        if std::mem::take(&mut kept.is_late) {
+        if kept.late != Late::No {
             return kept.outbox.all();
         }
         vec![numbered]
@@ -61,8 +71,19 @@ impl Told {
         kinds.any(|kind| kind == discriminant(report))
     }
 
-    pub(super) fn found_no_room(&self) {
-        self.kept().is_late = true;
+    /// Records that the inbox was full for a report. Returns whether nobody waits for room yet. If
+    /// so, the caller must wait for it, and send what [`Self::late`] returns until it returns
+    /// `None`.
+    pub(super) fn found_no_room(&self) -> bool {
+        std::mem::replace(&mut self.kept().late, Late::Yes) == Late::No
+    }
+
+    /// All kept reports, if the inbox was full since the last call.
+    pub(super) fn late(&self) -> Option<Vec<Numbered<Report>>> {
+        let mut kept = self.kept();
+        let is_late = kept.late == Late::Yes;
+        kept.late = if is_late { Late::Sending } else { Late::No };
+        is_late.then(|| kept.outbox.all())
     }
 
     pub(super) fn acknowledge(&self, number: u64) {
@@ -79,6 +100,10 @@ mod tests {
             kind: "k".to_owned(),
             data: number.to_string(),
         }
+    }
+
+    fn numbers(reports: Vec<Numbered<Report>>) -> Vec<u64> {
+        reports.iter().map(|report| report.number).collect()
     }
 
     #[test]
@@ -100,15 +125,28 @@ mod tests {
     #[test]
     fn after_a_full_inbox_all_kept_reports_are_sent_with_the_next_report() {
         let told = Told::default();
-        let numbers = |reports: Vec<Numbered<Report>>| -> Vec<u64> {
-            reports.iter().map(|report| report.number).collect()
-        };
         assert_eq!(numbers(told.add(progress(1))), [1]);
         told.acknowledge(1);
         assert_eq!(numbers(told.add(progress(2))), [2]);
-        told.found_no_room();
+        assert!(told.found_no_room());
         assert_eq!(numbers(told.add(progress(3))), [2, 3]);
-        assert_eq!(numbers(told.add(progress(4))), [4]);
         assert!(told.has_kind_of(&progress(9)) && !told.has_kind_of(&Report::Alive));
+    }
+
+    /// An agent that thinks may have nothing to report for a long time.
+    #[test]
+    fn late_reports_are_sent_without_a_next_report_and_are_not_overtaken() {
+        let told = Told::default();
+        let late = || told.late().map(numbers);
+        assert_eq!(numbers(told.add(Report::Alive)), [1]);
+        assert!(told.found_no_room());
+        assert!(!told.found_no_room(), "one wait is enough");
+        assert_eq!(late(), Some(vec![1]));
+        // While the first report is being sent, there is still no room for the second.
+        assert_eq!(numbers(told.add(Report::Cost(1))), [1, 2]);
+        assert!(!told.found_no_room());
+        assert_eq!(late(), Some(vec![1, 2]));
+        assert_eq!(late(), None);
+        assert_eq!(numbers(told.add(Report::Cost(2))), [3]);
     }
 }

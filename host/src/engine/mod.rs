@@ -166,6 +166,13 @@ impl ReportSender {
         }
     }
 
+    /// Waits until the inbox has room for a message.
+    pub(crate) async fn room(&self) {
+        if self.0.reserve().await.is_err() {
+            tracing::debug!("there is no room for a report after the engine's end");
+        }
+    }
+
     /// Sends a report without waiting. Returns whether there was room for it.
     pub(crate) fn try_send(&self, attempt: AttemptId, report: Numbered<Report>) -> bool {
         self.0.try_send(Message::Report { attempt, report }).is_ok()

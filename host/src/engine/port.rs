@@ -45,7 +45,7 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
     /// `attempts` are all attempts that are reserved or have begun, and have not ended. Attempts of
     /// the tasks `unreadable`, whose rows cannot be read, are missing from `attempts`. Any other
-    /// attempt that a supervisor keeps is over and may be forgotten.
+    /// attempt that a supervisor keeps is ended, if it still runs, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
     /// What happened to a task's last attempt, which is reserved or has begun, and has not ended.
     /// `None` as long as this is unknown because a supervisor of an earlier host has not answered;

@@ -60,7 +60,14 @@ impl Own {
 
     async fn end(&self, began_before: Option<u64>) {
         for _ in 0..LOOKS {
-            let left = self.left(began_before);
+            let left = match self.left(began_before) {
+                Ok(left) => left,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for processes that hosts left behind");
+                    clock::sleep(BETWEEN_LOOKS).await;
+                    continue;
+                }
+            };
             if left.is_empty() {
                 return;
             }
@@ -78,17 +85,16 @@ impl Own {
         }
     }
 
-    fn left(&self, began_before: Option<u64>) -> Vec<Stat> {
-        let processes = procfs::all().unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot look for processes that hosts left behind");
-            Vec::new()
-        });
-        let is_left = |stat: &Stat| {
+    fn left(&self, began_before: Option<u64>) -> io::Result<Vec<Stat>> {
+        let mut left = Vec::new();
+        for stat in procfs::all()? {
             let is_other = stat.pid != std::process::id() && !stat.is_zombie();
             let is_meant = began_before.is_none_or(|limit| stat.start_time < limit);
-            is_other && is_meant && Tag::of(stat.pid) == Some(self.tag)
-        };
-        processes.into_iter().filter(is_left).collect()
+            if is_other && is_meant && Tag::of(stat.pid)? == Some(self.tag) {
+                left.push(stat);
+            }
+        }
+        Ok(left)
     }
 }
 
@@ -110,11 +116,11 @@ mod tests {
         let (own, another) = (of(1), of(2));
         let script = "read go; setsid setsid env -i sleep 1000 & sleep 1000";
         let mut child = tagged(own.tag, script);
-        let left = || own.left(None).len();
+        let left = || own.left(None).unwrap().len();
         while left() < 3 {
             tokio::task::yield_now().await;
         }
-        assert!(own.left(Some(since)).is_empty());
+        assert!(own.left(Some(since)).unwrap().is_empty());
         another.end_all().await;
         assert!(left() >= 3);
         own.end_all().await;

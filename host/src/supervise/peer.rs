@@ -14,9 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sys::procfs::{self, Stat};
+use super::sys::signals;
 use crate::fsx::{read_virtual, real};
 
 /// The first argument of a supervisor; its directory is the second.
@@ -78,10 +78,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// Pins a process; `None` if no process has this pid any more.
     pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let Some(raw) = raw else { return Ok(None) };
-        let opened = pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from);
-        Ok(procfs::unless_gone(opened)?.map(|fd| Self { pid, fd }))
+        Ok(signals::pin_any(pid)?.map(|fd| Self { pid, fd }))
     }
 
     /// The place where the process belongs. Unknown if the process has ended before this function
@@ -256,7 +253,7 @@ mod tests {
         let inherited = ancestors_of(std::process::id()).unwrap().unwrap();
         let inherited = inherited
             .iter()
-            .find_map(|stat| procfs::marks(stat.pid).attempt);
+            .find_map(|stat| procfs::marks(stat.pid).unwrap().attempt);
         assert_eq!(marker(&plain), inherited);
         assert_eq!(marker(&marked).as_deref(), Some("task_x.1"));
     }
@@ -267,6 +264,11 @@ mod tests {
         let handle = Handle::open(child.0.id()).unwrap().unwrap();
         let place = handle.whereabouts(Path::new("/nowhere")).unwrap();
         assert_eq!(place, Whereabouts::Unknown);
+    }
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        signals::with_thread(|number| assert!(Handle::open(number).unwrap().is_none()));
     }
 
     #[test]

@@ -265,7 +265,8 @@ pub(crate) enum NotStartedClass {
     Input,
     /// The attempt was being stopped or was finished already.
     Stopped,
-    /// No supervisor could be started, or the supervisor ended before it had received the start.
+    /// No supervisor could be started, or the supervisor ended before it had received the start, or
+    /// it is ending. Another supervisor may start the child.
     Supervisor,
 }
 

@@ -204,6 +204,16 @@ fn attempt_is_lost_and_its_process_ended_if_only_the_supervisor_dies() {
 }
 
 #[test]
+fn task_starts_again_if_no_supervisor_could_be_started_for_it() {
+    let host = TestHost::new();
+    host.finished(&host.script("true"));
+    prevent_next_supervisor(&host);
+    let task = host.finished(&host.script("echo ran >> runs"));
+    check_first_was_not_received(&task);
+    assert_eq!(read(&host, "runs"), "ran\n");
+}
+
+#[test]
 fn each_of_many_short_tasks_runs_once_although_hosts_are_killed() {
     let host = TestHost::new();
     let mut random = Random::seeded();
@@ -224,6 +234,29 @@ fn each_of_many_short_tasks_runs_once_although_hosts_are_killed() {
             "{task:#}"
         );
     }
+}
+
+/// Kills the host's only supervisor, and prevents the start of the next one, but not of the one
+/// after it, by a file in the place of its directory.
+pub(crate) fn prevent_next_supervisor(host: &TestHost) {
+    host.kill_supervisors();
+    let supervisors = host.data_dir().join("supervisors");
+    wait_for("the host to clean up after its supervisor", || {
+        (!supervisors.join("1").exists()).then_some(())
+    });
+    fs::write(supervisors.join("2"), "").unwrap();
+}
+
+/// Checks that the second attempt of the task has succeeded, and that no supervisor received the
+/// first one.
+#[track_caller]
+pub(crate) fn check_first_was_not_received(task: &Value) {
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    let attempts = task["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "{task:#}");
+    let message = attempts[0]["reason"]["message"].as_str().unwrap();
+    let expected = "no supervisor received its start: ";
+    assert!(message.starts_with(expected), "{task:#}");
 }
 
 /// Kills every host of this data directory with `kill -9`, including one that is still starting.

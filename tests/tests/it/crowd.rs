@@ -237,8 +237,10 @@ fn half_sent_requests_cost_little_memory_and_do_not_block_the_owner() {
 fn owner_is_not_taken_for_an_agent_if_the_host_has_no_free_descriptor() {
     let host = TestHost::new();
     up_with_descriptors(&host, 64);
-    let idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
+    let mut idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
     let unseen = (0..20).filter(|_| {
+        // They take the descriptors that have become free meanwhile.
+        idle.extend((0..4).map(|_| connect(&host)));
         let said = host.run(["hold", "nobody"]).complaint();
         assert!(!said.contains("agent"), "{said}");
         said.contains("the host cannot identify the caller")

@@ -306,8 +306,8 @@ fn no_task_runs_twice_or_is_forgotten_if_host_and_supervisor_are_killed() {
         let task = host.finished(id);
         let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
         let begun = notes.matches("begun").count();
-        // No task is retried without a request, so no task runs twice, and a successful task has
-        // done its work.
+        // No task that has begun is retried without a request, so no task runs twice, and a
+        // successful task has done its work.
         match task["outcome"].as_str() {
             Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
             Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),

@@ -234,7 +234,7 @@ impl Board {
             Conclusion::BackToReady => {
                 let reason = Reason::new(
                     ReasonClass::Lost,
-                    "the start of the attempt never reached the supervisor",
+                    format!("no supervisor received its start: {}", ending.message),
                 );
                 let ended = Ended {
                     never_began: true,

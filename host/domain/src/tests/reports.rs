@@ -316,5 +316,7 @@ fn start_that_was_not_received_is_withdrawn_once_and_repeated() {
     assert_eq!(desk.word(task), "starting");
     let ended = desk.task(task).attempts[0].ended.clone().unwrap();
     assert_eq!((ended.outcome, ended.never_began), (Outcome::Lost, true));
-    assert_eq!(ended.reason.unwrap().class, ReasonClass::Lost);
+    let reason = ended.reason.unwrap();
+    assert_eq!(reason.class, ReasonClass::Lost);
+    assert_eq!(reason.message, "no supervisor received its start: m");
 }

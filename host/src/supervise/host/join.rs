@@ -327,3 +327,30 @@ fn is_dead(dir: &Path) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_supervisor_of_another_namespace_may_live_if_its_lock_cannot_be_examined() {
+        let dir = tempfile::tempdir().unwrap();
+        let supervisor = dir.path().join("1");
+        fs::create_dir(&supervisor).unwrap();
+        let identity = Identity {
+            pid: 1,
+            start_time: 1,
+            boot_id: clock::boot_id().to_string(),
+            pid_namespace: Some("pid:[1]".to_owned()),
+            build: "any".to_owned(),
+        };
+        let identity = serde_json::to_vec(&identity).unwrap();
+        fs::write(supervisor.join(IDENTITY_FILE), identity).unwrap();
+        // Without a lock the supervisor is dead.
+        assert!(!is_out_of_sight(dir.path()));
+        // A link to itself cannot be opened.
+        std::os::unix::fs::symlink(LOCK_FILE, supervisor.join(LOCK_FILE)).unwrap();
+        assert!(is_out_of_sight(dir.path()));
+    }
+}

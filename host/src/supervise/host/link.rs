@@ -16,7 +16,7 @@ use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
 use crate::supervise::report::{Found, Report};
-use crate::supervise::words::{AttemptKey, ChildId, StartChild, Stdin};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin};
 
 /// One supervisor.
 pub(super) struct Link {
@@ -27,8 +27,13 @@ pub(super) struct Link {
     /// Commands that the supervisor may not have received.
     unconfirmed: VecDeque<Numbered>,
     last_seq: u64,
+    /// The number of the last command that was given before the connection broke. The supervisor
+    /// has surely not received any later command.
+    last_sent: u64,
     pub(super) told: Told,
     pub(super) quitting: bool,
+    /// Whether the supervisor has refused a start because it is ending.
+    pub(super) is_ending: bool,
     /// Whether the host was ever connected to this supervisor. If so, the supervisor may have
     /// received commands.
     pub(super) was_joined: bool,
@@ -58,8 +63,10 @@ impl Link {
             wire: None,
             unconfirmed: VecDeque::new(),
             last_seq: 0,
+            last_sent: 0,
             told,
             quitting: false,
+            is_ending: false,
             was_joined: false,
             is_silent: false,
             feeds: true,
@@ -168,6 +175,7 @@ impl Link {
             .filter_map(|numbered| subject(&numbered.command))
             .collect();
         let news = self.told.catch_up(joined.states, &on_the_way);
+        self.is_ending |= news.iter().any(refuses_work);
         let mut unsent = Vec::new();
         for numbered in &self.unconfirmed {
             if let Err(error) = frame::encode(numbered, &mut unsent) {
@@ -188,6 +196,18 @@ impl Link {
     /// Drops a broken connection; later commands wait for the next connection.
     pub(super) fn cut(&mut self) {
         self.wire = None;
+        self.last_sent = self.last_seq;
+    }
+
+    /// The children whose starts were given after the connection broke.
+    pub(super) fn unsent_starts(&self) -> Vec<ChildId> {
+        let unsent = self.unconfirmed.iter();
+        let unsent = unsent.filter(|numbered| numbered.seq > self.last_sent);
+        let child = |numbered: &Numbered| match &numbered.command {
+            Command::Start(start) => Some(start.child.clone()),
+            _ => None,
+        };
+        unsent.filter_map(child).collect()
     }
 
     /// Sends the queued bytes. Ready once something was read or the connection has ended.
@@ -221,7 +241,11 @@ impl Link {
             match frame::decode(frame) {
                 Ok(Message::Received { seq }) => self.confirmed(seq),
                 Ok(Message::Fenced { .. }) => return Ok(true),
-                Ok(message) => news.extend(self.told.news(message)),
+                Ok(message) => {
+                    let report = self.told.news(message);
+                    self.is_ending |= report.iter().any(refuses_work);
+                    news.extend(report);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a message of the supervisor was not understood");
                 }
@@ -277,6 +301,12 @@ impl Wire {
         self.unsent.drain(..done);
         Ok(())
     }
+}
+
+/// Whether a supervisor has refused a start because it is ending.
+fn refuses_work(report: &Report) -> bool {
+    let refused = NotStartedClass::Supervisor;
+    matches!(report, Report::NotStarted { class, .. } if *class == refused)
 }
 
 /// The attempt that a command concerns.

@@ -203,11 +203,16 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors of earlier hosts have not answered yet, one string for each
-    /// supervisor. While there is a silent supervisor, it may still report an attempt that this
-    /// host does not know.
+    /// The reasons why supervisors of earlier hosts have not answered yet, or why the processes of
+    /// dead supervisors cannot be ended, one string for each supervisor. While there is such a
+    /// supervisor, it may have an attempt that this host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
+    }
+
+    /// Ends the silence of a supervisor, once the attempts in [`Report::Reached`] are known.
+    pub(crate) fn heard_of(&self, number: u32) {
+        self.silent.forget(number);
     }
 
     /// The watch through which readers follow output.

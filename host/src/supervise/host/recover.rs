@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::fsx::real;
+use crate::proc_stat::unless_no_room;
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::journal;
@@ -43,7 +44,7 @@ const WAIT_FOR_END: Duration = Duration::from_millis(200);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The remains of a dead supervisor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recovered {
     /// The unacknowledged attempts, all of which are over now.
     pub(super) found: Vec<Found>,
@@ -71,8 +72,12 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         if last.supervisor.is_some() {
             journal = last;
         }
-        // A supervisor that this very host started stays a zombie until it is reaped.
-        wait::reap(supervisor.pid);
+        // A supervisor that this very host started stays a zombie until it is reaped. If its pid
+        // was reused, the other process's status is left for its parent.
+        let ended = unless_no_room(procfs::try_stat(supervisor.pid)).map_err(fault)?;
+        if ended.is_some_and(|ended| ended.start_time == supervisor.start_time) {
+            wait::reap(supervisor.pid);
+        }
         swept = end_everything(&journal, &supervisor).map_err(fault)?;
     }
     Ok(Recovered {
@@ -140,15 +145,28 @@ impl Journal {
                 child,
                 pid,
                 start_time,
-            } => self.set(child, ChildState::Running { pid, start_time }),
+            } => {
+                self.set(child, ChildState::Running { pid, start_time })
+                    .ended = None;
+            }
             Message::NotStarted {
                 child,
                 class,
                 message,
             } => {
-                self.set(child, ChildState::NotStarted { class, message });
+                let state = self.set(child, ChildState::NotStarted { class, message });
+                let is_refused =
+                    |view: &ChildView| matches!(view.state, ChildState::NotStarted { .. });
+                if state.children.iter().all(is_refused) {
+                    state.ended = Some(EndedState { swept: 0, alive: 0 });
+                }
             }
-            Message::Exited { child, exit, .. } => self.set(child, ChildState::Exited(exit)),
+            Message::Exited { child, exit, ended } => {
+                let state = self.set(child, ChildState::Exited(exit));
+                if ended {
+                    state.ended = Some(EndedState { swept: 0, alive: 0 });
+                }
+            }
             Message::Ended {
                 attempt,
                 swept,
@@ -166,7 +184,7 @@ impl Journal {
         }
     }
 
-    fn set(&mut self, child: ChildId, to: ChildState) {
+    fn set(&mut self, child: ChildId, to: ChildState) -> &mut AttemptState {
         let attempt = child.attempt().clone();
         let state = self
             .attempts
@@ -183,6 +201,7 @@ impl Journal {
             Some(view) => view.state = to,
             None => state.children.push(ChildView { child, state: to }),
         }
+        state
     }
 }
 
@@ -229,7 +248,8 @@ fn found(state: AttemptState) -> Found {
     }
 }
 
-/// Ends the processes that are left; returns their number.
+/// Ends the processes that are left; returns their number. An error if there is no room to look for
+/// them.
 fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);
@@ -239,7 +259,7 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     // the search ends only after two looks in a row that find no process.
     let mut empty_looks = 0;
     while empty_looks < 2 {
-        let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
+        let left = ours(&procfs::all()?, &leaders, &keys, supervisor)?;
         if left.is_empty() {
             empty_looks += 1;
             continue;
@@ -256,10 +276,11 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
         let mut pinned = Vec::new();
         for process in &left {
             match signals::kill_pinned(process.pid, process.start_time) {
-                Ok(descriptor) => {
+                Ok(Some(descriptor)) => {
                     ended.insert((process.pid, process.start_time));
-                    pinned.extend(descriptor);
+                    pinned.push(descriptor);
                 }
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, pid = process.pid, "cannot end a process of a dead supervisor");
                 }
@@ -290,7 +311,7 @@ fn ours(
     leaders: &[(u32, u64)],
     keys: &HashSet<&str>,
     supervisor: &Identity,
-) -> Vec<Stat> {
+) -> io::Result<Vec<Stat>> {
     let present = |(pid, start_time): &&(u32, u64)| {
         processes
             .iter()
@@ -302,31 +323,38 @@ fn ours(
         .map(|(pid, _)| *pid)
         .collect();
     let roots: Vec<u32> = vouched.iter().copied().collect();
-    let below: HashSet<u32> = procfs::below(processes, &roots)
+    let below: HashSet<u32> = procfs::below(processes, &roots)?
         .iter()
         .map(|process| process.pid)
         .collect();
     let number = supervisor_number(supervisor.pid, supervisor.start_time);
-    let is_ours = |process: &&Stat| {
+    let is_ours = |process: &Stat| -> io::Result<bool> {
         if process.is_zombie() || process.pid == std::process::id() {
-            return false;
+            return Ok(false);
         }
         if below.contains(&process.pid) {
-            return true;
+            return Ok(true);
         }
-        let marks = procfs::marks(process.pid);
+        let marks = procfs::marks(process.pid)?;
+        if marks.detached {
+            return Ok(false);
+        }
         let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
-        let is_tagged = || {
-            process.start_time >= supervisor.start_time
-                && matches!(Tag::of(process.pid),
-                    Some(Tag::Attempt { supervisor, .. }) if supervisor == number)
-        };
-        !marks.detached
-            && (vouched_for
-                || marks.attempt.is_some_and(|key| keys.contains(key.as_str()))
-                || is_tagged())
+        let is_marked = marks.attempt.is_some_and(|key| keys.contains(key.as_str()));
+        if vouched_for || is_marked {
+            return Ok(true);
+        }
+        Ok(process.start_time >= supervisor.start_time
+            && matches!(Tag::of(process.pid)?,
+                Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
     };
-    processes.iter().filter(is_ours).copied().collect()
+    let mut ours = Vec::new();
+    for process in processes {
+        if is_ours(process)? {
+            ours.push(*process);
+        }
+    }
+    Ok(ours)
 }
 
 /// Waits for the end of processes: a pidfd becomes readable when its process ends.
@@ -348,4 +376,131 @@ fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::process::{Child, Command};
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::*;
+    use crate::supervise::words::{Exit, NotStartedClass, Status, Usage};
+
+    /// A child of an attempt that only this process uses: recovery looks for the marker on the
+    /// whole machine.
+    fn child(index: u16) -> ChildId {
+        let attempt = format!("{}:noted.1", std::process::id());
+        ChildId::new(AttemptKey::new(attempt), index)
+    }
+
+    fn started(index: u16) -> Message {
+        Message::Started {
+            child: child(index),
+            pid: 1,
+            start_time: u64::MAX,
+        }
+    }
+
+    fn refused(index: u16) -> Message {
+        Message::NotStarted {
+            child: child(index),
+            class: NotStartedClass::CommandNotFound,
+            message: String::new(),
+        }
+    }
+
+    fn exited(index: u16, ended: bool) -> Message {
+        let exit = Exit {
+            pid: 1,
+            start_time: u64::MAX,
+            status: Status::Code(3),
+            usage: Usage::default(),
+            stopped: None,
+            input_broke_off: false,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        };
+        Message::Exited {
+            child: child(index),
+            exit,
+            ended,
+        }
+    }
+
+    fn lines(messages: &[Message]) -> String {
+        let lines = messages.iter().map(serde_json::to_string);
+        let lines: Vec<String> = lines.map(Result::unwrap).collect();
+        lines.join("\n") + "\n"
+    }
+
+    fn supervisor(process: &Child, start_time: u64) -> Message {
+        Message::Supervisor(Identity {
+            pid: process.id(),
+            start_time,
+            boot_id: clock::boot_id().to_string(),
+            pid_namespace: None,
+            build: "any".to_owned(),
+        })
+    }
+
+    fn start_time(process: &Child) -> u64 {
+        procfs::stat(process.id()).unwrap().start_time
+    }
+
+    #[test]
+    fn the_status_of_a_process_that_has_reused_a_supervisors_pid_is_left_to_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        while !procfs::stat(other.id()).unwrap().is_zombie() {
+            std::thread::yield_now();
+        }
+        let identity = supervisor(&other, start_time(&other) - 1);
+        fs::write(dir.path().join(journal::FILE), lines(&[identity])).unwrap();
+        recover(dir.path()).unwrap();
+        assert_eq!(other.wait().unwrap().code(), Some(3));
+    }
+
+    /// The first read of the journal is a read of a FIFO, which ends when its writer closes it.
+    #[test]
+    fn ends_that_a_supervisor_noted_just_before_its_own_end_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = supervisor(&process, start_time(&process));
+        let notes = dir.path().join(journal::FILE);
+        mkfifoat(CWD, &notes, Mode::RUSR | Mode::WUSR).unwrap();
+        let recovered = std::thread::scope(|scope| {
+            let recovering = scope.spawn(|| recover(dir.path()));
+            let first = [identity.clone(), started(0)];
+            fs::write(&notes, lines(&first)).unwrap();
+            let last = dir.path().join("last");
+            fs::write(&last, lines(&[identity, started(0), exited(0, true)])).unwrap();
+            fs::rename(last, notes).unwrap();
+            process.kill().unwrap();
+            recovering.join().unwrap()
+        });
+        let found = recovered.unwrap().found;
+        let state = &found[0].children[0].state;
+        assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
+        // Recovery has reaped the supervisor.
+        process.wait().unwrap_err();
+    }
+
+    #[test]
+    fn notes_show_whether_an_attempt_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |messages: &[Message], expected: bool| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let states = noted(dir.path()).unwrap();
+            let ended: Vec<bool> = states.iter().map(|state| state.ended.is_some()).collect();
+            assert_eq!(ended, [expected], "{messages:?}");
+        };
+        check(&[started(0)], false);
+        check(&[started(0), exited(0, false)], false);
+        check(&[started(0), exited(0, true)], true);
+        check(&[started(0), exited(0, true), started(1)], false);
+        check(&[refused(0)], true);
+        check(&[started(0), refused(1)], false);
+    }
 }

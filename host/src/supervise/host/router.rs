@@ -4,10 +4,13 @@
 //! room for a report, and the end of a slow job (a launch, a reconnection, the cleaning up after a
 //! dead supervisor). So a slow job for one supervisor does not delay work for the others.
 
+mod graves;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,10 +19,11 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use self::graves::Grave;
 use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::Link;
-use super::recover::{self, Recovered};
+use super::recover::Recovered;
 use super::silent::Silent;
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
@@ -29,7 +33,7 @@ use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{AttemptState, Command, Message};
 use crate::supervise::report::{Found, FoundState, Report};
-use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, StopWhy};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
 use crate::text::chain;
 
 /// How long sending the queued commands may take when the host ends.
@@ -92,11 +96,14 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
 }
 
 async fn drive(mut router: Router, watch: LogWatch) {
+    // Not begun again after an error of the watch, because a report that is on its way would be
+    // lost.
+    let mut run = pin!(router.run());
     tokio::select! {
-        () = router.run() => {}
+        () = &mut run => {}
         Err(error) = watch.drive() => {
             tracing::error!(%error, "output can no longer be followed");
-            router.run().await;
+            run.await;
         }
     }
 }
@@ -119,11 +126,6 @@ struct Router {
     /// Callers to notify once the commands queued for all supervisors have been sent.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
-}
-
-struct Grave {
-    dir: PathBuf,
-    attempts: HashSet<AttemptKey>,
 }
 
 /// The next event.
@@ -232,11 +234,10 @@ impl Router {
         found
     }
 
-    /// Ends the silence of a supervisor, which has now answered or is dead. The engine decides
-    /// about the attempts that the supervisor's notes did not hold.
+    /// Reports the end of the silence of a supervisor, which has now answered or is dead. The
+    /// engine decides about the attempts that the supervisor's notes did not hold.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
-        self.silent.forget(number);
-        self.news.push_back(Report::Reached { found });
+        self.news.push_back(Report::Reached { number, found });
     }
 
     fn order(&mut self, command: Command) {
@@ -295,7 +296,7 @@ impl Router {
         let present = self
             .links
             .iter()
-            .position(|link| Some(link.number) == self.current);
+            .position(|link| Some(link.number) == self.current && !link.is_ending);
         let index = present.unwrap_or_else(|| {
             self.last_number += 1;
             let number = self.last_number;
@@ -389,7 +390,8 @@ impl Router {
             Done::Recovered(number, Err(error @ SuperviseError::Copied { .. })) => {
                 self.not_joined(number, error);
             }
-            Done::Recovered(number, recovered) => self.recovered(number, recovered),
+            Done::Recovered(number, Ok(recovered)) => self.recovered(number, recovered),
+            Done::Recovered(number, Err(error)) => self.not_recovered(number, &error),
             Done::Failed(message) => {
                 tracing::error!(message, "a job of the router failed");
             }
@@ -421,6 +423,8 @@ impl Router {
             self.heard_of(number, found);
         }
         self.news.extend(news);
+        // A supervisor that was silent until now may be an old one without attempts.
+        self.retire_old();
     }
 
     /// Removes from `states` the attempts that another supervisor has started meanwhile, and
@@ -459,122 +463,6 @@ impl Router {
         let (dir, epoch) = (link.dir.clone(), self.settings.epoch);
         self.jobs
             .spawn(async move { Done::Joined(number, join::rejoin(dir, epoch).await) });
-    }
-
-    fn died(&mut self, number: u32) {
-        let Some(link) = self.links.iter().find(|link| link.number == number) else {
-            return;
-        };
-        let dir = link.dir.clone();
-        if link.was_joined {
-            self.jobs
-                .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
-        } else {
-            let message = "it died before the host could connect to it".to_owned();
-            self.not_launched(number, &SuperviseError::NotReady { dir, message });
-        }
-    }
-
-    /// Drops a supervisor that could not be started; reports its queued children as not started.
-    fn not_launched(&mut self, number: u32, error: &SuperviseError) {
-        let Some(index) = self.links.iter().position(|link| link.number == number) else {
-            return;
-        };
-        let link = self.links.swap_remove(index);
-        if self.current == Some(number) {
-            self.current = None;
-        }
-        let (attempts, children) = link.told.unfinished();
-        let not_started = children.into_iter().map(|child| Report::NotStarted {
-            child,
-            class: NotStartedClass::Supervisor,
-            message: chain(error),
-        });
-        self.news.extend(not_started);
-        let over = attempts.into_iter();
-        self.news.extend(over.map(|attempt| Report::Ended {
-            attempt,
-            swept: 0,
-            alive: 0,
-        }));
-        self.bury(number, link.dir, HashSet::new());
-    }
-
-    fn recovered(&mut self, number: u32, recovered: Result<Recovered, SuperviseError>) {
-        let Some(index) = self.links.iter().position(|link| link.number == number) else {
-            return;
-        };
-        let mut link = self.links.swap_remove(index);
-        if self.current == Some(number) {
-            self.current = None;
-        }
-        let mut kept = HashSet::new();
-        let mut recovered = recovered.unwrap_or_else(|error| {
-            tracing::error!(error = %chain(&error), "cannot clean up after a dead supervisor");
-            Recovered::default()
-        });
-        if link.is_silent {
-            let (known, unknown): (Vec<_>, Vec<_>) = recovered
-                .found
-                .into_iter()
-                .partition(|found| link.told.knows(&found.attempt));
-            recovered.found = known;
-            kept.extend(unknown.iter().map(|found| found.attempt.clone()));
-            self.heard_of(number, unknown);
-        }
-        for child in recovered.found.into_iter().flat_map(|found| found.children) {
-            let child_id = child.child;
-            // The engine needs no report of an attempt that is already acknowledged.
-            if !link.told.knows(child_id.attempt()) {
-                continue;
-            }
-            let message = match child.state {
-                FoundState::Exited(exit) => Message::Exited {
-                    child: child_id,
-                    exit,
-                    ended: false,
-                },
-                FoundState::NotStarted { class, message } => Message::NotStarted {
-                    child: child_id,
-                    class,
-                    message,
-                },
-                FoundState::Running { .. } | FoundState::Lost => continue,
-            };
-            self.news.extend(link.told.news(message));
-        }
-        let (attempts, children) = link.told.unfinished();
-        kept.extend(link.told.attempts().cloned());
-        if !attempts.is_empty() {
-            tracing::warn!(
-                lost = children.len(),
-                ended = recovered.swept,
-                "a supervisor died"
-            );
-            self.news
-                .push_back(Report::SupervisorLost { attempts, children });
-        }
-        self.bury(number, link.dir, kept);
-    }
-
-    /// Keeps a dead supervisor's directory until all its attempts are acknowledged: this host may
-    /// die before it has stored their results.
-    fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
-        self.graves.insert(number, Grave { dir, attempts });
-        self.remove_empty_graves();
-    }
-
-    fn remove_empty_graves(&mut self) {
-        self.graves.retain(|_, grave| {
-            if !grave.attempts.is_empty() {
-                return true;
-            }
-            if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
-                // The next host finds the directory again, but all attempts in it are acknowledged.
-                tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
-            }
-            false
-        });
     }
 
     /// Sends the queued commands after the engine has ended, unless supervisors are too slow.

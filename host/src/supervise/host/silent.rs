@@ -1,4 +1,5 @@
-//! The supervisors that have not answered since this host began.
+//! The supervisors that have not answered since this host began, and the dead ones whose processes
+//! could not be ended yet.
 
 use std::{
     collections::BTreeMap,
@@ -7,14 +8,22 @@ use std::{
 
 use crate::lock::lock;
 
-/// The silent supervisors by number, each with the reason for its silence. Only the router changes
-/// this map.
+/// The silent supervisors by number, each with the reason that is shown to people. Only the router
+/// adds to this map.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 
 impl Silent {
-    pub(super) fn note(&self, number: u32, said: String) {
-        self.lock().insert(number, said);
+    /// Returns whether the reason is new.
+    pub(super) fn note(&self, number: u32, said: String) -> bool {
+        let mut noted = self.lock();
+        let is_new = noted.get(&number) != Some(&said);
+        noted.insert(number, said);
+        is_new
+    }
+
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.lock().contains_key(&number)
     }
 
     pub(super) fn forget(&self, number: u32) {

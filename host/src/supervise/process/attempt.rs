@@ -218,6 +218,12 @@ impl Attempt {
         due.into_iter().min()
     }
 
+    /// Counts leftover processes that could not be ended. Called again and again while the attempt
+    /// drains, with the processes that were not counted before.
+    pub(super) fn note_abandoned(&mut self, processes: u32) {
+        self.alive = self.alive.saturating_add(processes);
+    }
+
     pub(super) fn ended(&self) -> EndedState {
         EndedState {
             swept: u32::try_from(self.swept.len()).unwrap_or(u32::MAX),
@@ -269,5 +275,20 @@ impl Child {
             child: self.id.clone(),
             state,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_that_could_not_be_ended_are_counted_once() {
+        let log = LogWriter::new("/log".into(), 1);
+        let mut attempt = Attempt::new(AttemptKey::new("t.1"), log, Duration::ZERO);
+        attempt.note_abandoned(1);
+        attempt.note_abandoned(0);
+        attempt.note_abandoned(2);
+        assert_eq!(attempt.ended().alive, 3);
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
+use crate::proc_stat::is_out_of_room;
 use crate::supervise::words::NotStartedClass;
 
 /// The `PATH` to use if the environment has none.
@@ -74,14 +75,6 @@ pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CSt
         let message = format!("command not found: `{command}` (PATH is {path})");
         Refusal::new(NotStartedClass::CommandNotFound, message)
     })
-}
-
-/// Whether the same start may succeed later, once other processes have ended.
-pub(super) fn is_out_of_room(error: &io::Error) -> bool {
-    let room = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
-    error
-        .raw_os_error()
-        .is_some_and(|code| room.contains(&code))
 }
 
 /// Explains why `posix_spawn` returned `error`. `command` is relative to `cwd` or absolute.

@@ -251,6 +251,8 @@ impl Supervisor {
         }
         if hello.epoch > self.epoch {
             (self.epoch, self.received, self.confirmed) = (hello.epoch, 0, 0);
+            // The new host may give work at any moment, whatever the old one wanted.
+            self.quitting = false;
             self.break_off_all();
         }
         self.welcome(&mut connection);

@@ -120,7 +120,7 @@ impl Supervisor {
     fn give_up(&mut self, no: AttemptNo) {
         let abandoned = self.strays.abandon(&self.strays_of(no));
         if let Some(attempt) = self.attempts.get_mut(&no) {
-            attempt.alive = abandoned;
+            attempt.note_abandoned(abandoned);
         }
     }
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::command::{Refusal, is_out_of_room};
+use super::command::Refusal;
+use crate::proc_stat::is_out_of_room;
 use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use crate::supervise::sys::spawn::CStrings;
 use crate::supervise::words::{NotStartedClass, StartChild};

@@ -5,6 +5,8 @@
 //! signalled through the leader's group. If a child leaves no processes, it is reaped at once, and
 //! a single message reports its exit and the end of the attempt.
 
+use std::time::Duration;
+
 use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Phase, State};
 use crate::clock;
@@ -14,13 +16,22 @@ use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait::{self, Ended, Of};
 use crate::supervise::words::{ChildId, Exit, Status, Usage};
 
+/// The pause before the children are listed again after an error.
+const LIST_AGAIN: Duration = Duration::from_millis(250);
+
 impl Supervisor {
     pub(super) fn children_ended(&mut self) {
+        self.list_again = None;
         while let Some(ended) = wait::peek(Of::Any) {
             if !self.child_ended(ended) {
                 // A wait for any child would return the same unreaped leader every time, so each
                 // child is looked at by its pid.
-                for pid in self.strays.own_children() {
+                let Some(children) = self.strays.list() else {
+                    // No signal reports the ends that are missed now.
+                    self.list_again = Some(clock::monotonic() + LIST_AGAIN);
+                    break;
+                };
+                for pid in children {
                     if let Some(ended) = wait::peek(Of::Pid(pid)) {
                         self.child_ended(ended);
                     }

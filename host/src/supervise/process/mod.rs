@@ -173,6 +173,8 @@ struct Supervisor {
     /// last.
     stopped_ahead: VecDeque<AttemptKey>,
     strays: Strays,
+    /// The time at which to look again for children that have ended, if they could not be listed.
+    list_again: Option<At>,
 
     environments: Environments,
     journal: Journal,
@@ -274,6 +276,7 @@ impl Supervisor {
             next_attempt: 0,
             stopped_ahead: VecDeque::new(),
             strays: Strays::open()?,
+            list_again: None,
             environments: Environments::default(),
             journal,
             sampler: Sampler::default(),
@@ -362,6 +365,9 @@ impl Supervisor {
             self.go_on_draining(no, now);
             self.rearm(no);
         }
+        if self.list_again.is_some_and(|at| at <= now) {
+            self.children_ended();
+        }
         self.sample(now);
         self.listen_again(now);
         self.look_for_directory(now);
@@ -405,7 +411,12 @@ impl Supervisor {
     fn timeout(&self) -> Option<rustix::time::Timespec> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let linger = self.idle_since.map(|since| since + LINGER);
-        let others = [self.sampler.due(), self.deaf_until, self.look_at];
+        let others = [
+            self.sampler.due(),
+            self.deaf_until,
+            self.look_at,
+            self.list_again,
+        ];
         let next = [timer, linger].into_iter().chain(others).flatten().min()?;
         let wait = next.saturating_sub(clock::monotonic());
         Some(rustix::time::Timespec {

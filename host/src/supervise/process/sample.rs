@@ -80,9 +80,7 @@ impl Supervisor {
         };
         if running().next().is_none() {
             self.sampler.next = None;
-            if self.draining.is_empty() {
-                self.strays.forget_descent();
-            }
+            self.strays.keep_descent_of(&self.draining);
             return;
         }
         let mut cost = Duration::ZERO;

@@ -15,6 +15,7 @@ use super::command::{self, Refusal};
 use super::{Supervisor, Token, environment};
 use crate::bounds::Bounds;
 use crate::clock;
+use crate::proc_stat::is_out_of_room;
 use crate::supervise::leader;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
@@ -58,10 +59,16 @@ impl Supervisor {
         if attempt.children.contains_key(&index) {
             return self.tell_again(no, index);
         }
-        let spawned = if attempt.finished || self.terminated {
+        let spawned = if attempt.finished {
             Err(Refusal::new(
                 NotStartedClass::Stopped,
                 "the attempt is already being ended",
+            ))
+        } else if self.terminated {
+            // Nobody has stopped this attempt, and another supervisor can run it.
+            Err(Refusal::new(
+                NotStartedClass::Supervisor,
+                "the supervisor was told to end",
             ))
         } else {
             leads.and_then(|_| self.spawn(no, start))
@@ -320,7 +327,7 @@ fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
             Ok(open) => Ok((Some(open.into()), Input::Settled)),
             Err(error) => {
                 let message = format!("the input cannot be read from {}: {error}", file.display());
-                let class = if command::is_out_of_room(&error) {
+                let class = if is_out_of_room(&error) {
                     NotStartedClass::Resource
                 } else {
                     NotStartedClass::Input

@@ -2,6 +2,7 @@
 //! deadlines, even while no host is connected.
 
 use std::collections::HashSet;
+use std::io;
 use std::time::Duration;
 
 use super::Supervisor;
@@ -185,9 +186,14 @@ impl Supervisor {
             return Vec::new();
         };
         let mut roots = attempt.running_leaders();
-        roots.extend(self.strays_of(no).iter().map(|stray| stray.pid));
+        let strays = self.strays_of(no);
+        roots.extend(strays.iter().map(|stray| stray.pid));
         let limits = self.limits;
-        let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
+        let below = limits.with_reserve(|| procfs::below(self.processes()?, &roots));
+        let below = below.unwrap_or_else(|error| {
+            eprintln!("cannot list the processes of an attempt: {error}");
+            strays
+        });
         self.strays.descend(no, &below);
         below
     }
@@ -224,19 +230,16 @@ impl Supervisor {
     /// The processes of the machine. The list may be a moment old, so that it is not read a
     /// thousand times if a thousand attempts are killed at once. A process that is missing from the
     /// list is found as a stray once its parent has died.
-    fn processes(&mut self) -> &[Stat] {
+    fn processes(&mut self) -> io::Result<&[Stat]> {
         let now = clock::monotonic();
         let (usable_until, processes) = &mut self.processes;
         if usable_until.is_none_or(|until| until <= now) {
-            *processes = procfs::all().unwrap_or_else(|error| {
-                eprintln!("cannot list processes: {error}");
-                Vec::new()
-            });
+            *processes = procfs::all()?;
             let read_at = clock::monotonic();
             let cost = read_at.saturating_sub(now);
             *usable_until = Some(read_at + FRESH_FOR.max(cost * FRESH_FOR_READINGS));
         }
-        processes
+        Ok(processes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Strays: processes that became children of the supervisor when their parents died.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use super::Supervisor;
@@ -64,12 +64,8 @@ impl Strays {
         })
     }
 
-    /// Lists the children of this process; empty if they cannot be listed.
-    pub(super) fn own_children(&mut self) -> Vec<u32> {
-        self.list().unwrap_or_default()
-    }
-
-    fn list(&mut self) -> Option<Vec<u32>> {
+    /// Lists the children of this process; `None` if they cannot be listed.
+    pub(super) fn list(&mut self) -> Option<Vec<u32>> {
         let list = self.children.read();
         if let Err(error) = &list {
             eprintln!("cannot list the children of this process: {error}");
@@ -105,6 +101,11 @@ impl Strays {
         self.descended.clear();
     }
 
+    /// Forgets the descendants of all attempts but these.
+    pub(super) fn keep_descent_of(&mut self, attempts: &BTreeSet<AttemptNo>) {
+        self.descended.retain(|_, no| attempts.contains(no));
+    }
+
     pub(super) fn any_in_group_or_session(&self, leader: u32) -> bool {
         self.known
             .values()
@@ -129,14 +130,14 @@ impl Supervisor {
         (0..LOOKS).any(|_| self.look_once())
     }
 
-    /// Lists the strays once. Returns `false` if a child of this process ended meanwhile: its
-    /// orphans, which became children of this process, may be missing from the list.
+    /// Lists the strays once. Returns `false` if a child of this process could not be looked at, or
+    /// ended meanwhile: its orphans, which became children of this process, may be missing from the
+    /// list.
     fn look_once(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
         };
         let mut is_complete = true;
-        let limits = self.limits;
         for pid in children {
             // Known zombies are skipped: looking up a thousand of them at each look would take too
             // long.
@@ -153,25 +154,30 @@ impl Supervisor {
             {
                 continue;
             }
-            let seen = limits.with_reserve(|| {
-                let stat = procfs::stat(pid)?;
-                let marks = (!stat.is_zombie()).then(|| procfs::marks(pid));
-                Some((stat, marks))
+            is_complete &= self.look_at(pid).unwrap_or_else(|error| {
+                eprintln!("cannot look at process {pid}: {error}");
+                false
             });
-            match seen {
-                Some((stat, Some(marks))) => self.place(stat, marks),
-                Some((_, None)) => {
-                    self.strays.forget(pid);
-                    self.strays.zombies.insert(pid);
-                    is_complete = false;
-                }
-                None => self.strays.forget(pid),
-            }
         }
         is_complete
     }
 
-    fn place(&mut self, stat: Stat, marks: Marks) {
+    /// Looks at a child of this process; returns `false` if it ended after it was listed.
+    fn look_at(&mut self, pid: u32) -> io::Result<bool> {
+        match self.limits.with_reserve(|| procfs::seen(pid))? {
+            Some((stat, Some(marks))) => self.place(stat, marks)?,
+            Some((_, None)) => {
+                self.strays.forget(pid);
+                self.strays.zombies.insert(pid);
+                return Ok(false);
+            }
+            None => self.strays.forget(pid),
+        }
+        Ok(true)
+    }
+
+    /// Finds the owner of a stray. An error if there is no room to look at its tag.
+    fn place(&mut self, stat: Stat, marks: Marks) -> io::Result<()> {
         let live = |no: &AttemptNo| {
             self.attempts
                 .get(no)
@@ -196,7 +202,7 @@ impl Supervisor {
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
             // A marker that names no attempt of this supervisor may be forged.
-            (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
+            (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid))? {
                 Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
                 // The host that started the process looks after it.
                 Some(Tag::Host { .. }) => Owner::Nobody,
@@ -228,6 +234,7 @@ impl Supervisor {
             self.journal.note(&line);
         }
         self.strays.known.insert(stat.pid, stray);
+        Ok(())
     }
 
     /// The strays that are to be ended with this attempt.
@@ -251,5 +258,27 @@ impl Supervisor {
             .filter(belongs)
             .map(|stray| stray.stat)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn descendants_of_draining_attempts_are_remembered() {
+        let mut strays = Strays::open().unwrap();
+        let one = procfs::stat(std::process::id()).unwrap();
+        let mut other = one;
+        other.pid += 1;
+        let (over, drains) = (AttemptNo(1), AttemptNo(2));
+        strays.descend(over, &[one]);
+        strays.descend(drains, &[other]);
+        strays.keep_descent_of(&BTreeSet::from([drains]));
+        let kept = HashMap::from([((other.pid, other.start_time), drains)]);
+        assert_eq!(strays.descended, kept);
+        strays.keep_descent_of(&BTreeSet::new());
+        assert_eq!(strays.descended, HashMap::new());
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::fsx::read_virtual;
+use crate::proc_stat::unless_no_room;
 pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
 
 /// The marker that every child carries; its value is the key of the attempt, or of the command that
@@ -50,20 +51,41 @@ pub(in crate::supervise) fn own_peak_rss_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// All processes. Some may have ended by the time the list is read.
+/// All processes. Some may have ended by the time the list is read. An error if there is no room to
+/// look at one of them.
 pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let pid = name.to_str().and_then(|name| name.parse().ok());
-        found.extend(pid.and_then(stat));
+        if let Some(pid) = pid {
+            found.extend(unless_no_room(try_stat(pid))?);
+        }
     }
     Ok(found)
 }
 
-/// The markers of a process; none if they cannot be read.
-pub(in crate::supervise) fn marks(pid: u32) -> Marks {
-    try_marks(pid).unwrap_or_default()
+/// The markers of a process; none if they cannot be read for another reason than a lack of room.
+pub(in crate::supervise) fn marks(pid: u32) -> io::Result<Marks> {
+    let marks = unless_no_room(try_marks(pid).map(Some))?;
+    Ok(marks.unwrap_or_default())
+}
+
+/// A process and, if it has not ended, its markers. `None` if the process does not exist or cannot
+/// be looked at. An error if there is no room to look at the process, which shows nothing.
+pub(in crate::supervise) fn seen(pid: u32) -> io::Result<Option<(Stat, Option<Marks>)>> {
+    let stat = try_stat(pid);
+    #[cfg(test)]
+    let stat = fault::unless_injected("seen", stat);
+    let Some(stat) = unless_no_room(stat)? else {
+        return Ok(None);
+    };
+    let marks = if stat.is_zombie() {
+        None
+    } else {
+        Some(marks(pid)?)
+    };
+    Ok(Some((stat, marks)))
 }
 
 /// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
@@ -116,10 +138,10 @@ impl OwnChildren {
             if length == self.buffer.len() {
                 self.buffer.resize(length * 2, 0);
             }
-            match self
-                .file
-                .read_at(&mut self.buffer[length..], length as u64)?
-            {
+            let read = self.file.read_at(&mut self.buffer[length..], length as u64);
+            #[cfg(test)]
+            let read = fault::unless_injected("children", read);
+            match read? {
                 0 => break,
                 more => length += more,
             }
@@ -133,8 +155,8 @@ impl OwnChildren {
 }
 
 /// The `roots` and all their descendants among `processes`, without detached processes and their
-/// descendants.
-pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
+/// descendants. An error if there is no room to look at one of them.
+pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> io::Result<Vec<Stat>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();
     for process in processes {
@@ -152,13 +174,36 @@ pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat
         let Some(process) = by_pid.remove(&pid) else {
             continue;
         };
-        if marks(pid).detached {
+        if marks(pid)?.detached {
             continue;
         }
         found.push(process);
         open.extend(children.get(&pid).into_iter().flatten());
     }
-    found
+    Ok(found)
+}
+
+/// Faults that tests inject into a supervisor.
+#[cfg(test)]
+pub(in crate::supervise) mod fault {
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    /// The directory of this supervisor.
+    pub(in crate::supervise) static DIR: OnceLock<PathBuf> = OnceLock::new();
+
+    /// The file that injects the fault of this name as long as it exists.
+    pub(in crate::supervise) fn file(name: &str) -> String {
+        format!("no-room-{name}")
+    }
+
+    pub(super) fn unless_injected<T>(name: &str, read: io::Result<T>) -> io::Result<T> {
+        if DIR.get().is_some_and(|dir| dir.join(file(name)).exists()) {
+            return Err(rustix::io::Errno::NOMEM.into());
+        }
+        read
+    }
 }
 
 #[cfg(test)]

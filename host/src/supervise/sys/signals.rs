@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::proc_stat::is_alive;
+use crate::proc_stat::{Stat, try_stat, unless_no_room};
 use crate::supervise::words::Signal;
 
 /// Resumes a suspended process.
@@ -66,13 +66,25 @@ pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result
 }
 
 /// Opens a process; none if it has ended. The pidfd pins the process first and the start time is
-/// compared afterwards, so the pid cannot be reused in between.
+/// compared afterwards, so the pid cannot be reused in between. An error if it is unknown whether
+/// the process has ended.
 pub(in crate::supervise) fn pin(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
-    let Some(target) = Pid::from_raw(raw.cast_signed()) else {
+    let Some(pinned) = pin_any(raw)? else {
+        return Ok(None);
+    };
+    let is_it = |found: Stat| found.start_time == start_time && !found.is_zombie();
+    let found = unless_no_room(try_stat(raw))?;
+    Ok(found.is_some_and(is_it).then_some(pinned))
+}
+
+/// Opens the process that has this pid now; none if there is no such process.
+pub(in crate::supervise) fn pin_any(raw: u32) -> io::Result<Option<OwnedFd>> {
+    let target = i32::try_from(raw).ok().and_then(Pid::from_raw);
+    let Some(target) = target else {
         return Ok(None);
     };
     match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
-        Ok(pinned) => Ok(is_alive(raw, start_time).then_some(pinned)),
+        Ok(pinned) => Ok(Some(pinned)),
         // If the number is that of a thread by now, the error depends on the kernel's version.
         Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
@@ -192,6 +204,23 @@ pub(in crate::supervise) fn reset_inherited() -> io::Result<()> {
     Ok(())
 }
 
+/// Calls `look` with the number of a thread of this process that is not its first one.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(in crate::supervise) fn with_thread(look: impl FnOnce(u32)) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        tell.send(own.cast_unsigned()).unwrap();
+        // Waits until the other end is dropped.
+        ended.recv().unwrap_err();
+    });
+    look(told.recv().unwrap());
+    drop(end);
+    thread.join().unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -199,16 +228,9 @@ mod tests {
 
     #[test]
     fn the_number_of_a_thread_is_that_of_no_process() {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let own = rustix::thread::gettid().as_raw_nonzero().get();
-            tell.send(own.cast_unsigned()).unwrap();
-            // Waits until the other end is dropped.
-            ended.recv().unwrap_err();
+        with_thread(|number| {
+            assert!(pin(number, 0).unwrap().is_none());
+            assert!(pin_any(number).unwrap().is_none());
         });
-        assert!(pin(told.recv().unwrap(), 0).unwrap().is_none());
-        drop(end);
-        thread.join().unwrap();
     }
 }

@@ -12,6 +12,7 @@ use std::io;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::fsx;
+use crate::proc_stat::unless_no_room;
 
 /// The first byte of a tag is its kind. It also distinguishes a tag from a limit that somebody else
 /// has set.
@@ -70,9 +71,12 @@ impl Tag {
         Ok(())
     }
 
-    /// The tag of a process; `None` if the process has no tag or has ended.
-    pub(in crate::supervise) fn of(pid: u32) -> Option<Self> {
-        Self::read(&fsx::read_virtual_text(format!("/proc/{pid}/limits")).ok()?)
+    /// The tag of a process; `None` if the process has no tag, has ended or cannot be looked at. An
+    /// error if there is no room to look at it.
+    pub(in crate::supervise) fn of(pid: u32) -> io::Result<Option<Self>> {
+        let limits = fsx::read_virtual_text(format!("/proc/{pid}/limits"));
+        let limits = unless_no_room(limits.map(Some))?;
+        Ok(limits.and_then(|limits| Self::read(&limits)))
     }
 
     fn number(self) -> u64 {
@@ -174,7 +178,7 @@ mod tests {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
         let below: u32 = line.trim().parse().unwrap();
-        let found = [child.id(), below].map(Tag::of);
+        let found = [child.id(), below].map(|pid| Tag::of(pid).unwrap());
         let below = Pid::from_raw(below.cast_signed()).unwrap();
         rustix::process::kill_process(below, rustix::process::Signal::KILL).unwrap();
         child.wait().unwrap();

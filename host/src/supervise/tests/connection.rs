@@ -303,6 +303,27 @@ async fn a_supervisor_without_work_ends_when_asked() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_an_earlier_host_told_to_end_stays_for_the_next_host() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
+    lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
+    let pid = lab.supervisor_pid();
+    lab.host.supervisors.quit().done().await.unwrap();
+    lab.host.supervisors.flush().await;
+
+    let mut lab = lab.restart_host(2).await;
+    lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("runs.1")).await;
+    // Now the supervisor has no attempt for a moment.
+    lab.ack(key("runs.1")).await;
+    lab.host.supervisors.flush().await;
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert_eq!(lab.supervisor_pid(), pid);
+}
+
+#[tokio::test]
 async fn a_supervisor_in_a_long_path_is_reached_and_drops_a_garbled_connection() {
     let mut lab = Lab::new().await;
     let deep = lab.dir.path().join("x".repeat(120));
@@ -406,6 +427,40 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     assert_eq!(pids(&lab.dir.path().join("supervisors")), live[1..]);
 }
 
+/// The supervisor is suspended while the next host starts.
+#[tokio::test]
+async fn an_older_supervisor_without_attempts_ends_once_it_answers() {
+    let lab = Lab::new().await;
+    let copy = lab.dir.path().join("older");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let dir = lab.leave().await;
+    let host = Host::open_with(dir.path(), 2, &copy).await;
+    let mut lab = Lab { dir, host };
+    lab.run(lab.command("old.1", &["true"])).await;
+    let old = lab.supervisor_pid();
+    lab.ack(key("old.1")).await;
+    let notes = supervisor_dir(&lab).join(process::journal::FILE);
+    let forgets = async {
+        while !std::fs::read_to_string(&notes)
+            .unwrap()
+            .contains("forgotten")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let forgotten = tokio::time::timeout(PATIENCE, forgets).await;
+    forgotten.expect("the attempt is forgotten");
+    let suspended = rustix::process::Pid::from_raw(old.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+
+    let lab = lab.restart_host(3).await;
+    assert_eq!(lab.host.found, []);
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    tokio::task::spawn_blocking(move || wait_gone(old))
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_supervisor_without_host_and_attempts_ends_by_itself() {
     let mut lab = Lab::new().await;
@@ -442,6 +497,36 @@ async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
         .await
         .unwrap();
     assert_eq!(lab.text("t.1"), "up\nbye\n");
+}
+
+/// The supervisor cannot end as long as a child takes no notice of the signal.
+#[tokio::test]
+async fn work_that_an_ending_supervisor_refuses_runs_under_another_one() {
+    let mut lab = Lab::new().await;
+    let mut deaf = lab.script(
+        "deaf.1",
+        "trap 'echo asked' TERM; echo up; while :; do sleep 0.02; done",
+    );
+    deaf.ladder[0].wait = PATIENCE;
+    lab.start(deaf).await;
+    lab.lines("deaf.1", 1).await;
+    let stat = procfs::stat(lab.supervisor_pid()).unwrap();
+    assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());
+    lab.lines("deaf.1", 2).await;
+    let refused = lab.command("refused.1", &["true"]);
+    lab.start(refused.clone()).await;
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { child, class, .. } if child == refused.child => break class,
+            Report::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class, NotStartedClass::Supervisor);
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    let live = pids(&lab.dir.path().join("supervisors"));
+    assert!(live.len() == 2 && live.contains(&stat.pid), "{live:?}");
 }
 
 /// The router does not run until this test awaits something, so the queue fills up.

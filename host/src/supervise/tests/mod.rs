@@ -57,6 +57,7 @@ extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
     let [verb, dir] = [1, 2].map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) });
     if verb == c"__supervise" {
         let dir = Path::new(std::ffi::OsStr::from_bytes(dir.to_bytes()));
+        procfs::fault::DIR.set(dir.to_owned()).unwrap();
         let code = i32::from(process::run(dir, None) != std::process::ExitCode::SUCCESS);
         std::process::exit(code);
     }
@@ -393,7 +394,7 @@ pub(super) fn kill(pid: u32) {
 pub(super) fn marked(attempt: &str) -> Vec<u32> {
     let key = key(attempt);
     let is_marked = |process: &procfs::Stat| {
-        procfs::marks(process.pid).attempt.as_deref() == Some(key.as_str())
+        procfs::marks(process.pid).unwrap().attempt.as_deref() == Some(key.as_str())
     };
     let processes = procfs::all().unwrap().into_iter();
     processes

@@ -107,6 +107,65 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     wait_gone(bare);
 }
 
+/// As long as the supervisor's notes cannot be read, the host does not know what is left of it.
+#[tokio::test]
+async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could_be_ended() {
+    let mut lab = Lab::new().await;
+    let first = ChildId::new(key("t.1"), 0);
+    lab.start(lab.command("t.1", &["sleep", "1000"])).await;
+    let (pid, _) = lab.host.started(&first).await;
+    let dir = lab.dir.path().join("supervisors/1");
+    let (notes, aside) = (dir.join(process::journal::FILE), dir.join("aside"));
+    std::fs::rename(&notes, &aside).unwrap();
+    std::fs::create_dir(&notes).unwrap();
+    kill(lab.supervisor_pid());
+    let noticed = async {
+        while lab.host.supervisors.silent().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let noticed = tokio::time::timeout(PATIENCE, noticed).await;
+    noticed.expect("the host does not tell that it cannot clean up");
+
+    // Meanwhile new work runs. A start for an attempt of the dead supervisor waits.
+    let next = lab.command("next.1", &["true"]);
+    let second = StartChild {
+        child: ChildId::new(key("t.1"), 1),
+        ..lab.command("t.1", &["true"])
+    };
+    lab.start(second.clone()).await;
+    lab.start(next.clone()).await;
+    loop {
+        match lab.host.next().await {
+            Report::Exited { child, .. } if child == next.child => break,
+            Report::Started { child, .. } if child == next.child => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(is_alive(pid));
+
+    std::fs::remove_dir(&notes).unwrap();
+    std::fs::rename(&aside, &notes).unwrap();
+    let mut refused = None;
+    let lost = loop {
+        match lab.host.next().await {
+            Report::Reached { number, found } => {
+                assert_eq!(found, []);
+                // Until the engine has looked at the report, it must not conclude anything.
+                assert_eq!(lab.host.supervisors.silent().len(), 1);
+                lab.host.supervisors.heard_of(number);
+            }
+            Report::NotStarted { child, class, .. } => refused = Some((child, class)),
+            Report::SupervisorLost { attempts, children } => break (attempts, children),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused, Some((second.child, NotStartedClass::Supervisor)));
+    assert_eq!(lost, (vec![key("t.1")], vec![first]));
+    assert!(!is_alive(pid));
+    assert!(lab.host.supervisors.silent().is_empty());
+}
+
 /// All processes below `root`, detached or not.
 fn family_of(root: u32) -> Vec<u32> {
     let processes = procfs::all().unwrap();
@@ -115,6 +174,7 @@ fn family_of(root: u32) -> Vec<u32> {
         .filter(|process| process.parent == root)
         .map(|process| process.pid);
     procfs::below(&processes, &children.collect::<Vec<_>>())
+        .unwrap()
         .iter()
         .map(|process| process.pid)
         .collect()

@@ -1,4 +1,4 @@
-//! A supervisor that has no free descriptors.
+//! A supervisor that has no free descriptors or no memory.
 
 use std::{os::unix::net::UnixStream, time::Instant};
 
@@ -57,18 +57,31 @@ impl Lab {
 
     /// Waits until the supervisor has logged this many connections that it could not accept.
     async fn connections_refused(&self, times: usize) {
+        self.logged("cannot accept a connection", times).await;
+    }
+
+    /// Waits until the supervisor has logged this text this many times more.
+    async fn logged(&self, text: &str, times: usize) {
         let log = self.supervisor_file(process::LOG_FILE);
         let count = || {
-            let text = std::fs::read_to_string(&log).unwrap();
-            text.matches("cannot accept a connection").count()
+            let log = std::fs::read_to_string(&log).unwrap();
+            log.matches(text).count()
         };
-        let enough = async {
-            while count() < times {
+        let enough = count() + times;
+        let waiting = async {
+            while count() < enough {
                 tokio::task::yield_now().await;
             }
         };
-        let patient = tokio::time::timeout(PATIENCE, enough).await;
-        patient.expect("connections are refused");
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("`{text}` is not logged"));
+    }
+
+    /// Lets looks of the supervisor fail as if there were no memory, until the file is removed.
+    fn without_memory(&self, looks: &str) -> PathBuf {
+        let file = self.supervisor_file(&procfs::fault::file(looks));
+        std::fs::write(&file, "").unwrap();
+        file
     }
 }
 
@@ -88,6 +101,55 @@ async fn leftovers_are_ended_without_free_descriptors() {
         lab.host.ended(&attempt).await;
     }
     assert!(marked("first.1").is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_does_not_end_while_its_leftover_cannot_be_looked_at() {
+    let mut lab = Lab::new().await;
+    lab.fifo("fifo");
+    let script = "setsid sleep 1000 > /dev/null 2>&1 & echo up; read line < fifo";
+    let start = lab.script("t.1", script);
+    let child = start.child.clone();
+    lab.start(start).await;
+    lab.lines("t.1", 1).await;
+    let fault = lab.without_memory("seen");
+    std::fs::write(lab.dir.path().join("fifo"), "go\n").unwrap();
+    let (_, ended) = lab.host.exit(&child).await;
+    assert!(!ended);
+    lab.logged("cannot look at process", 10).await;
+    let early = lab.host.reports.try_recv();
+    assert!(early.is_err(), "{early:?}");
+    std::fs::remove_file(fault).unwrap();
+    assert_eq!(lab.host.ended(&key("t.1")).await, 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_child_is_noticed_even_if_the_children_could_not_be_listed_in_time() {
+    let mut lab = Lab::new().await;
+    // An ended leader is kept while its group is not empty. Later ends are found only by a list.
+    let sleeps = StartChild {
+        child: ChildId::new(key("t.1"), 1),
+        ..lab.command("t.1", &["sleep", "1000"])
+    };
+    lab.start(sleeps.clone()).await;
+    lab.host.started(&sleeps.child).await;
+    lab.run(lab.script("t.1", "sleep 1000 > /dev/null 2>&1 &"))
+        .await;
+    lab.fifo("fifo");
+    let waits = lab.script("waits.1", "read line < fifo");
+    lab.start(waits.clone()).await;
+    let (pid, _) = lab.host.started(&waits.child).await;
+    let fault = lab.without_memory("children");
+    std::fs::write(lab.dir.path().join("fifo"), "go\n").unwrap();
+    while is_alive(pid) {
+        tokio::task::yield_now().await;
+    }
+    // More messages than there are between two looks at the signals.
+    lab.logged("cannot list the children", 10).await;
+    let early = lab.host.reports.try_recv();
+    assert!(early.is_err(), "{early:?}");
+    std::fs::remove_file(fault).unwrap();
+    lab.host.exit(&waits.child).await;
 }
 
 #[tokio::test]

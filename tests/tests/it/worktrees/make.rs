@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
+use crate::crash::{check_first_was_not_received, prevent_next_supervisor};
 
 #[test]
 fn task_works_in_its_own_checkout() {
@@ -223,6 +224,18 @@ fn task_cancelled_while_its_worktree_is_made_starts_no_process() {
     repository.host.text(["retry", &id]);
     merged(&repository.host.finished(&id), "succeeded", "nothing");
     assert_eq!(fs::read(ran).unwrap(), b"ran\n");
+}
+
+#[test]
+fn task_starts_again_if_no_supervisor_could_be_started_to_make_its_worktree() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let id = repository.submit(&["--hold"], "echo ran");
+    prevent_next_supervisor(host);
+    host.run(["release", &id]).check();
+    let task = host.finished(&id);
+    check_first_was_not_received(&task);
+    assert_eq!(task["output"], "ran\n");
 }
 
 #[test]
