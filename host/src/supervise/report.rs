@@ -45,8 +45,8 @@ pub(crate) enum Report {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
-    /// A supervisor that had been silent since this host began has answered, or is known to be
-    /// dead. `found` holds the attempts of this supervisor that are missing from its notes.
+    /// A silent supervisor has answered, or is known to be dead. `found` holds the attempts of this
+    /// supervisor that this host did not know from its notes.
     Reached { found: Vec<Found> },
 }
 

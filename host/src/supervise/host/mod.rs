@@ -11,6 +11,7 @@
 //! first child is to be started.
 
 mod adopt;
+mod answers;
 mod feed;
 mod join;
 mod link;
@@ -203,9 +204,8 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors of earlier hosts have not answered yet, one string for each
-    /// supervisor. While there is a silent supervisor, it may still report an attempt that this
-    /// host does not know.
+    /// The reasons why supervisors do not answer, one string for each silent supervisor. While there
+    /// is one, it may still report an attempt that this host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }

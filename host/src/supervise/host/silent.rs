@@ -1,4 +1,4 @@
-//! The supervisors that have not answered since this host began.
+//! The supervisors that do not answer.
 
 use std::{
     collections::BTreeMap,
