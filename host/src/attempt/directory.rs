@@ -17,8 +17,8 @@ use crate::{clock, lock::lock};
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a directory that has answered is not looked at again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
-/// Limit of the directories that are looked at at the same time, because each look holds a thread
-/// until the directory answers.
+/// Limit of the directories that have not answered yet, because each of them holds a thread. While
+/// there are so many, no other directory is looked at.
 const LOOKS: usize = 64;
 
 static LOOKED_AT: Looks = Looks(Mutex::new(BTreeMap::new()));
@@ -55,8 +55,8 @@ impl Looks {
         })
     }
 
-    /// The answer of a directory, which is looked at only if nobody looks at it yet. `None` if so
-    /// many directories are being looked at that this one is not.
+    /// The answer of a directory, which is looked at only if nobody looks at it yet. `None` if the
+    /// directory is not looked at.
     fn answer_of(
         &self,
         dir: &Path,

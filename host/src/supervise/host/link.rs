@@ -237,13 +237,11 @@ impl Link {
         let Some(wire) = &mut self.wire else {
             return Poll::Pending;
         };
-        match wire.poll(context) {
-            Poll::Pending => self
-                .answers
-                .poll(context, || self.told.awaits_start())
-                .map(Ok),
-            read => read,
+        if let Poll::Ready(read) = wire.poll(context) {
+            return Poll::Ready(read);
         }
+        let is_awaited = || self.told.awaits_start();
+        self.answers.poll(context, is_awaited).map(Ok)
     }
 
     /// Sends all queued bytes; stops early if the connection breaks.

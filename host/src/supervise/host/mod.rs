@@ -204,8 +204,8 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors do not answer, one string for each silent supervisor. While there
-    /// is one, it may still report an attempt that this host does not know.
+    /// The reasons why supervisors do not answer, one string for each silent supervisor. While
+    /// there is one, it may still report an attempt that this host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }
