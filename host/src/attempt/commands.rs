@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    directory,
     live::{ChildState, Live, Owner, State, command_key, command_of},
     registry::Registry,
 };
@@ -165,6 +166,8 @@ impl Commands {
         order: Order,
         stopped: impl Future<Output = ()> + Send,
     ) -> Outcome {
+        let answers = directory::answers(&order.cwd).await;
+        answers.map_err(io::Error::other)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{number}", self.own_names());
         let key = command_key(owner, &name);

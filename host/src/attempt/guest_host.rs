@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    directory,
     ending::{cost_micro_usd, status},
     input,
     live::{ChildState, Live, State},
@@ -70,6 +71,8 @@ impl GuestHost {
         let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
         self.reporter.ask_for_turn(&self.live).await;
+        let silent = |message: String| Failure::new("spawn", message);
+        directory::answers(&start.cwd).await.map_err(silent)?;
         let index = self.live.change(State::add_child)?;
         let unsent = Unsent::new(&self.live, index);
         let child = self.live.child(index);
@@ -475,16 +478,15 @@ impl AttemptHost for GuestHost {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{future::poll_fn, task::Poll};
+    use std::io::Read;
 
     use claudine_domain::id::AttemptId;
 
     use super::*;
     use crate::{engine::Inbox, store::sample_task};
 
-    /// Starts a child with input, drops the start while the input is being written, and returns the
-    /// state of the attempt.
-    async fn interrupted() -> State {
+    #[tokio::test]
+    async fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -503,6 +505,9 @@ mod tests {
             task: task.id,
             number: 1,
         };
+        // The input is a pipe, so writing it waits until somebody reads it.
+        let input = layout.stdin_file(id, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
         let (live, _stopped) = Live::new(id, Vec::new(), State::default());
         let request = task.request.clone();
         live.begin(Arc::new(task));
@@ -519,10 +524,7 @@ mod tests {
             variables: Vec::new(),
             tells_alive: false,
         };
-        // The runtime's only thread that may block is busy, so the input is not written meanwhile.
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::task::spawn_blocking(move || held.recv().is_err());
-        let mut start = host.spawn(SpawnSpec {
+        let start = host.spawn(SpawnSpec {
             command: "cat".to_owned(),
             args: Vec::new(),
             cwd: None,
@@ -530,25 +532,17 @@ mod tests {
             env_remove: EnvRemove::Names(Vec::new()),
             stdin: Stdin::Bytes(b"input".to_vec()),
         });
-        let waits = poll_fn(|it| Poll::Ready(start.as_mut().poll(it).is_pending())).await;
-        assert!(waits);
-        assert_eq!(host.live.state().children, [ChildState::Sent]);
-        drop(start);
-        drop(release);
-        assert!(busy.await.unwrap());
-        // Runs after the input was written.
-        tokio::task::spawn_blocking(|| ()).await.unwrap();
-        host.live.state()
-    }
-
-    #[test]
-    fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        let state = runtime.block_on(interrupted());
+        let is_added = |state: &State| (!state.children.is_empty()).then_some(());
+        tokio::select! {
+            started = start => unreachable!("{started:?}"),
+            () = host.live.until(is_added) => {}
+        }
+        // The start was dropped.
+        let state = host.live.state();
+        let mut written = String::new();
+        let mut input = std::fs::File::open(input).unwrap();
+        input.read_to_string(&mut written).unwrap();
+        assert_eq!(written, "input");
         assert!(state.is_over(), "{state:?}");
         // The file with the input is removed with the attempt.
         assert_eq!(state.input_files, 1);

@@ -179,8 +179,8 @@ impl State {
         self.checkpoints_stored >= number
     }
 
-    /// Marks the attempt as ended if none of its children was started, because no supervisor
-    /// reports an end in that case.
+    /// Marks the attempt as ended if none of its children was started, because in that case no
+    /// supervisor reports an end.
     pub(super) fn end_if_nothing_began(&mut self) {
         self.ended |= self
             .children

@@ -8,6 +8,7 @@
 
 mod allowed;
 mod commands;
+mod directory;
 mod ending;
 mod guest_host;
 mod input;

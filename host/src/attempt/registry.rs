@@ -583,10 +583,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_no_task_names_is_returned_as_not_ended_while_it_runs() {
-        let id = AttemptId {
-            task: TaskId::new(1, 1),
-            number: 1,
-        };
+        let id = id(1);
         let running = FoundState::Running {
             pid: 7,
             start_time: 1,
@@ -598,12 +595,7 @@ mod tests {
 
     #[test]
     fn attempts_of_unreadable_tasks_are_kept() {
-        let ids: Vec<AttemptId> = (1..=3)
-            .map(|number| AttemptId {
-                task: TaskId::new(1, number),
-                number: 1,
-            })
-            .collect();
+        let ids: Vec<AttemptId> = (1..=3).map(id).collect();
         let registry = Registry::new(Known::of(vec![
             found(ids[0], &[]),
             found(ids[1], &[]),
@@ -625,10 +617,7 @@ mod tests {
         let registry = Registry::new(Known::default());
         let (full, silent) = ("No space left on device", "the supervisor does not answer");
         for (number, reason) in [(1, full), (2, silent)] {
-            let id = AttemptId {
-                task: TaskId::new(1, number),
-                number: 1,
-            };
+            let id = id(number);
             let state = State {
                 held: Some(reason.to_owned()),
                 ..State::default()
@@ -681,10 +670,7 @@ mod tests {
     fn an_attempt_is_registered_before_its_instance_continues() {
         let registry = Registry::new(Known::default());
         for number in 1..=2_000 {
-            let id = AttemptId {
-                task: TaskId::new(1, number),
-                number: 1,
-            };
+            let id = id(number);
             let (live, _stopped) = Live::new(id, Vec::new(), State::default());
             let live = Arc::new(live);
             let task = Arc::new(crate::store::sample_task(1));

@@ -45,10 +45,10 @@ pub(crate) enum Report {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
-    /// A supervisor that had been silent since this host began has answered, or a dead supervisor's
-    /// processes, which could not be ended before, have been ended. `found` holds the attempts of
-    /// this supervisor that this host did not know. The supervisor of this number counts as silent
-    /// until [`super::Supervisors::heard_of`] is called.
+    /// A silent supervisor has answered, or a dead supervisor's processes, which could not be ended
+    /// before, have been ended. `found` holds the attempts of this supervisor that this host did
+    /// not know. The supervisor of this number counts as silent until
+    /// [`super::Supervisors::heard_of`] is called.
     Reached { number: u32, found: Vec<Found> },
 }
 

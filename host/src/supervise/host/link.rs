@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 
 use tokio::net::UnixStream;
 
-use super::join::Joined;
+use super::answers::{ANSWERS_WITHIN, Answers};
+use super::join::{self, Joined};
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
@@ -43,6 +44,17 @@ pub(super) struct Link {
     /// Whether the supervisor can feed children by a stream. Assumed to be true before the first
     /// connection, because every supervisor that this host starts can do so.
     feeds: bool,
+    answers: Answers,
+    /// Why the attempts are held back, while an answer is late.
+    late: Option<String>,
+}
+
+/// A change of a connected supervisor.
+pub(super) enum Change {
+    /// The supervisor does not answer, with a message that says so.
+    Silent(String),
+    /// The supervisor answers again, or the connection has broken.
+    Answers,
 }
 
 struct Wire {
@@ -70,6 +82,8 @@ impl Link {
             was_joined: false,
             is_silent: false,
             feeds: true,
+            answers: Answers::new(ANSWERS_WITHIN),
+            late: None,
         }
     }
 
@@ -95,6 +109,7 @@ impl Link {
             return Err((child, message));
         }
         self.told.starting(&child);
+        self.answers.asked();
         Ok(())
     }
 
@@ -184,6 +199,7 @@ impl Link {
             }
         }
         self.was_joined = true;
+        self.answers.asked();
         self.wire = Some(Wire {
             stream: joined.stream,
             incoming: joined.incoming,
@@ -197,6 +213,7 @@ impl Link {
     pub(super) fn cut(&mut self) {
         self.wire = None;
         self.last_sent = self.last_seq;
+        self.answers.heard();
     }
 
     /// The children whose starts were given after the connection broke.
@@ -210,11 +227,41 @@ impl Link {
         unsent.filter_map(child).collect()
     }
 
-    /// Sends the queued bytes. Ready once something was read or the connection has ended.
+    /// The change since the last call, with reports about the attempts that are held back by it.
+    pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
+        match (self.answers.are_late(), self.late.take()) {
+            (true, None) => {
+                let pid = join::identity(&self.dir).map(|it| format!(" (pid {})", it.pid));
+                let (dir, pid) = (self.dir.display(), pid.unwrap_or_default());
+                let why = format!(
+                    "the supervisor in {dir}{pid} does not answer: it is suspended, or waits for a file system"
+                );
+                news.extend(self.told.hold_back(&why));
+                self.late = Some(why.clone());
+                Some(Change::Silent(why))
+            }
+            (false, Some(why)) => {
+                news.extend(self.told.let_go_on(&why));
+                Some(Change::Answers)
+            }
+            (_, late) => {
+                self.late = late;
+                None
+            }
+        }
+    }
+
+    /// Sends the queued bytes. Ready once something was read, the connection has ended, or an
+    /// answer is late.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire
-            .as_mut()
-            .map_or(Poll::Pending, |wire| wire.poll(context))
+        let Some(wire) = &mut self.wire else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(read) = wire.poll(context) {
+            return Poll::Ready(read);
+        }
+        let is_awaited = || self.told.awaits_start();
+        self.answers.poll(context, is_awaited).map(Ok)
     }
 
     /// Sends all queued bytes; stops early if the connection breaks.
@@ -238,6 +285,7 @@ impl Link {
             let Some(frame) = wire.incoming.next_frame().map_err(invalid)? else {
                 return Ok(false);
             };
+            self.answers.heard();
             match frame::decode(frame) {
                 Ok(Message::Received { seq }) => self.confirmed(seq),
                 Ok(Message::Fenced { .. }) => return Ok(true),
@@ -319,4 +367,26 @@ fn subject(command: &Command) -> Option<AttemptKey> {
         }
         Command::Quit => None,
     }
+}
+
+/// Removes from `states` the attempts that another supervisor has started meanwhile, and returns
+/// them. The silent supervisor with this number was told to start these attempts before it fell
+/// silent, but had not noted them.
+pub(super) fn take_doubled(
+    links: &[Link],
+    number: u32,
+    states: &mut Vec<AttemptState>,
+) -> Vec<AttemptKey> {
+    let (this, others): (Vec<&Link>, Vec<&Link>) =
+        links.iter().partition(|link| link.number == number);
+    let is_doubled = |attempt: &AttemptKey| {
+        !this.iter().any(|link| link.told.knows(attempt))
+            && others.iter().any(|link| link.told.knows(attempt))
+    };
+    let (doubled, rest) = std::mem::take(states)
+        .into_iter()
+        .partition(|state| is_doubled(&state.attempt));
+    *states = rest;
+    let doubled: Vec<AttemptState> = doubled;
+    doubled.into_iter().map(|state| state.attempt).collect()
 }

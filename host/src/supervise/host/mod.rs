@@ -11,6 +11,7 @@
 //! first child is to be started.
 
 mod adopt;
+mod answers;
 mod feed;
 mod join;
 mod link;
@@ -203,9 +204,9 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors of earlier hosts have not answered yet, or why the processes of
-    /// dead supervisors cannot be ended, one string for each supervisor. While there is such a
-    /// supervisor, it may have an attempt that this host does not know.
+    /// The reasons why supervisors do not answer, or why the processes of dead supervisors cannot be
+    /// ended, one string for each supervisor. While there is such a supervisor, it may have an
+    /// attempt that this host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use self::graves::Grave;
 use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
-use super::link::Link;
+use super::link::{self, Change, Link};
 use super::recover::Recovered;
 use super::silent::Silent;
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
@@ -31,7 +31,7 @@ use crate::supervise::SuperviseError;
 use crate::supervise::leader;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
-use crate::supervise::protocol::{AttemptState, Command, Message};
+use crate::supervise::protocol::{Command, Message};
 use crate::supervise::report::{Found, FoundState, Report};
 use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
 use crate::text::chain;
@@ -375,7 +375,18 @@ impl Router {
         };
         if broken {
             link.cut();
-            let number = link.number;
+        }
+        let number = link.number;
+        match link.change(&mut self.news) {
+            Some(Change::Silent(why)) => {
+                tracing::error!("{why}");
+                self.silent.note(number, why);
+                self.current = self.current.filter(|current| *current != number);
+            }
+            Some(Change::Answers) => self.heard_of(number, Vec::new()),
+            None => {}
+        }
+        if broken {
             self.rejoin(number);
         }
     }
@@ -399,7 +410,7 @@ impl Router {
     }
 
     fn joined(&mut self, number: u32, mut joined: Joined) {
-        let doubled = self.take_doubled(number, &mut joined.states);
+        let doubled = link::take_doubled(&self.links, number, &mut joined.states);
         let Some(link) = self.links.iter_mut().find(|link| link.number == number) else {
             return;
         };
@@ -425,24 +436,6 @@ impl Router {
         self.news.extend(news);
         // A supervisor that was silent until now may be an old one without attempts.
         self.retire_old();
-    }
-
-    /// Removes from `states` the attempts that another supervisor has started meanwhile, and
-    /// returns them. The silent supervisor was told to start these attempts before it fell silent,
-    /// but had not noted them.
-    fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
-        let (this, others): (Vec<&Link>, Vec<&Link>) =
-            self.links.iter().partition(|link| link.number == number);
-        let is_doubled = |attempt: &AttemptKey| {
-            !this.iter().any(|link| link.told.knows(attempt))
-                && others.iter().any(|link| link.told.knows(attempt))
-        };
-        let (doubled, rest) = std::mem::take(states)
-            .into_iter()
-            .partition(|state| is_doubled(&state.attempt));
-        *states = rest;
-        let doubled: Vec<AttemptState> = doubled;
-        doubled.into_iter().map(|state| state.attempt).collect()
     }
 
     fn not_joined(&mut self, number: u32, error: SuperviseError) {

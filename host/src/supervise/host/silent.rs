@@ -1,5 +1,4 @@
-//! The supervisors that have not answered since this host began, and the dead ones whose processes
-//! could not be ended yet.
+//! The supervisors that do not answer, and the dead ones whose processes could not be ended yet.
 
 use std::{
     collections::BTreeMap,

@@ -262,6 +262,44 @@ impl Told {
         (attempts, children)
     }
 
+    /// Whether the answer to a start is missing.
+    pub(super) fn awaits_start(&self) -> bool {
+        let attempts = self.attempts.values();
+        let mut children = attempts.flat_map(|told| told.children.values());
+        children.any(|known| *known == ToldChild::Nothing)
+    }
+
+    /// Reports that the attempts that are not over are held back, because the supervisor does not
+    /// answer.
+    pub(super) fn hold_back(&mut self, why: &str) -> Vec<Report> {
+        let is_open = |told: &ToldAttempt| !told.ended && told.held.is_none();
+        let held = Some(why.to_owned());
+        self.replace_held(is_open, held)
+    }
+
+    /// Reports that the attempts that were held back for this reason go on.
+    pub(super) fn let_go_on(&mut self, why: &str) -> Vec<Report> {
+        let is_held = |told: &ToldAttempt| told.held.as_deref() == Some(why);
+        self.replace_held(is_held, None)
+    }
+
+    fn replace_held(
+        &mut self,
+        is_meant: impl Fn(&ToldAttempt) -> bool,
+        held: Option<String>,
+    ) -> Vec<Report> {
+        let meant = self.attempts.iter_mut();
+        let meant = meant.filter(|(_, told)| is_meant(told));
+        let reports = meant.map(|(attempt, told)| {
+            told.held.clone_from(&held);
+            Report::Held {
+                attempt: attempt.clone(),
+                message: held.clone(),
+            }
+        });
+        reports.collect()
+    }
+
     pub(super) fn attempts(&self) -> impl Iterator<Item = &AttemptKey> {
         self.attempts.keys()
     }

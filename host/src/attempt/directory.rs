@@ -1,0 +1,133 @@
+//! Looks whether the file system of a directory answers, before a process is started in the
+//! directory. A supervisor has one thread, which would wait in a directory that does not answer.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{clock, lock::lock};
+
+/// How long a file system may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a directory that has answered is not looked at again.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// Limit of the directories that have not answered yet, because each of them holds a thread. While
+/// there are so many, no other directory is looked at.
+const LOOKS: usize = 64;
+
+static LOOKED_AT: Looks = Looks(Mutex::new(BTreeMap::new()));
+
+/// The time at which a directory has answered; `None` before that.
+type Answer = Option<Duration>;
+
+/// The directories that are being looked at, or have answered a moment ago.
+#[derive(Default)]
+struct Looks(Mutex<BTreeMap<PathBuf, watch::Receiver<Answer>>>);
+
+/// Waits until the file system of a directory has answered, whatever the answer is: a start reports
+/// any other fault of the directory itself. Returns an error if there is no answer.
+pub(super) async fn answers(dir: &Path) -> Result<(), String> {
+    let look = |dir: &Path| drop(fs::metadata(dir));
+    LOOKED_AT.answers(dir, ANSWERS_WITHIN, look).await
+}
+
+impl Looks {
+    async fn answers(
+        &self,
+        dir: &Path,
+        limit: Duration,
+        look: impl FnOnce(&Path) + Send + 'static,
+    ) -> Result<(), String> {
+        let Some(mut answer) = self.answer_of(dir, look) else {
+            return Ok(());
+        };
+        let answered = clock::within(limit, answer.wait_for(Option::is_some)).await;
+        answered.map(drop).ok_or_else(|| {
+            let limit = limit.as_secs();
+            let dir = dir.display();
+            format!("the file system of the directory {dir} does not answer within {limit} s")
+        })
+    }
+
+    /// The answer of a directory, which is looked at only if nobody looks at it yet. `None` if the
+    /// directory is not looked at.
+    fn answer_of(
+        &self,
+        dir: &Path,
+        look: impl FnOnce(&Path) + Send + 'static,
+    ) -> Option<watch::Receiver<Answer>> {
+        let mut looks = lock(&self.0);
+        let now = clock::monotonic();
+        looks.retain(|_, answer| answer.borrow().is_none_or(|at| now < at + FRESH_FOR));
+        if let Some(answer) = looks.get(dir) {
+            return Some(answer.clone());
+        }
+        let open = looks.values().filter(|answer| answer.borrow().is_none());
+        if open.count() >= LOOKS {
+            return None;
+        }
+        let (tell, answer) = watch::channel(None);
+        looks.insert(dir.to_owned(), answer.clone());
+        let dir = dir.to_owned();
+        tokio::task::spawn_blocking(move || {
+            look(&dir);
+            tell.send_replace(Some(clock::monotonic()));
+        });
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::{Arc, Barrier, mpsc};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn no_look(dir: &Path) {
+        unreachable!("{} is looked at", dir.display());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_holds_one_thread_and_delays_no_other() {
+        let looks = Looks::default();
+        let (dir, other) = (Path::new("/silent"), Path::new("/other"));
+        let (release, held) = mpsc::channel::<()>();
+        let look = move |_: &Path| assert!(held.recv().is_err());
+        let refused = looks.answers(dir, SHORT, look).await.unwrap_err();
+        assert!(
+            refused.contains("/silent does not answer within"),
+            "{refused}"
+        );
+        assert!(looks.answers(dir, SHORT, no_look).await.is_err());
+        assert_eq!(looks.answers(other, ANSWERS_WITHIN, |_| {}).await, Ok(()));
+        drop(release);
+        assert_eq!(looks.answers(dir, ANSWERS_WITHIN, no_look).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn no_further_directory_is_looked_at_while_too_many_do_not_answer() {
+        let looks = Looks::default();
+        let release = Arc::new(Barrier::new(LOOKS + 1));
+        for number in 0..LOOKS {
+            let dir = PathBuf::from(format!("/silent/{number}"));
+            let held = release.clone();
+            let look = move |_: &Path| {
+                held.wait();
+            };
+            assert!(looks.answers(&dir, SHORT, look).await.is_err());
+        }
+        let other = Path::new("/other");
+        assert_eq!(looks.answers(other, SHORT, no_look).await, Ok(()));
+        release.wait();
+    }
+}

@@ -1,0 +1,56 @@
+//! A supervisor that does not answer although the host is connected to it.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn send(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// The attempts of the next two reports that their attempt is held back, or is no longer, and the
+/// last reason.
+async fn two_held(host: &mut Host, is_held: bool) -> (BTreeSet<AttemptKey>, Option<String>) {
+    let (mut held, mut why) = (BTreeSet::new(), None);
+    while held.len() < 2 {
+        if let Report::Held { attempt, message } = host.next().await {
+            assert_eq!(message.is_some(), is_held, "{attempt}: {message:?}");
+            held.insert(attempt);
+            why = message;
+        }
+    }
+    (held, why)
+}
+
+#[tokio::test]
+async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
+    let mut lab = Lab::new().await;
+    let running = lab.command("running.1", &["sleep", "1000"]);
+    let child = running.child.clone();
+    lab.start(running).await;
+    lab.host.started(&child).await;
+    let supervisor = lab.supervisor_pid();
+    send(supervisor, rustix::process::Signal::STOP);
+    let waiting = lab.command("waiting.1", &["sleep", "1000"]);
+    let child = waiting.child.clone();
+    lab.start(waiting).await;
+
+    let both = BTreeSet::from([key("running.1"), key("waiting.1")]);
+    let (held, why) = two_held(&mut lab.host, true).await;
+    assert_eq!(held, both);
+    let why = why.unwrap();
+    let named = format!("(pid {supervisor}) does not answer");
+    assert!(why.contains(&named), "{why}");
+    assert_eq!(lab.host.supervisors.silent(), [why]);
+    let (exit, _) = lab.run(lab.command("new.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+
+    send(supervisor, rustix::process::Signal::CONT);
+    let (held, _) = two_held(&mut lab.host, false).await;
+    assert_eq!(held, both);
+    // The engine looks again for attempts that it did not find while the supervisor was silent.
+    while !matches!(lab.host.next().await, Report::Reached { .. }) {}
+    lab.finish(key("waiting.1")).await;
+    lab.host.exit(&child).await;
+}
