@@ -31,9 +31,9 @@ use crate::supervise::SuperviseError;
 use crate::supervise::leader;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
-use crate::supervise::protocol::{Command, Message};
-use crate::supervise::report::{Found, FoundState, Report};
-use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
+use crate::supervise::protocol::Command;
+use crate::supervise::report::{Found, Report};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, StopWhy};
 use crate::text::chain;
 
 /// How long sending the queued commands may take when the host ends.
