@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::wait::wait_for;
+
 /// A process that refers to the data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -40,6 +42,15 @@ pub fn started(pid: u32) -> Option<u64> {
 /// Sends `SIGKILL` to one process. Does nothing if the process is already gone.
 pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
+}
+
+/// Suspends a process, and returns once it has stopped: the signal alone stops it only later, if the
+/// machine is busy.
+pub fn suspend(pid: u32) {
+    signal(pid, Signal::STOP);
+    wait_for("the process to stop", || {
+        (state(pid) == Some('T')).then_some(())
+    });
 }
 
 /// Sends a signal to one process. Does nothing if the process is already gone.

@@ -10,7 +10,7 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     harness::binary,
-    process::{alive, signal},
+    process::{alive, signal, suspend},
     wait::PATIENCE,
     wait_for,
 };
@@ -114,7 +114,7 @@ fn host_starts_although_a_supervisor_does_not_answer() {
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();
-    signal(supervisor, Signal::STOP);
+    suspend(supervisor);
     // A file is not a supervisor's directory, even if its name is a number.
     fs::write(host.data_dir().join("supervisors/7"), "").unwrap();
     let begun = Instant::now();
@@ -166,7 +166,7 @@ fn commands_report_a_suspended_host_and_how_to_continue_it() {
     let host = TestHost::new();
     host.up();
     let pid = host.host_pid().unwrap();
-    signal(pid, Signal::STOP);
+    suspend(pid);
     let begun = Instant::now();
     let doctor = host.run(["doctor"]);
     let others = [["down"], ["events"]].map(|command| host.run(command));
@@ -188,7 +188,7 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     let id = host.script("exec sleep 600");
     let task = host.live(&id);
     let supervisor = host.supervisor_pids()[0];
-    signal(supervisor, Signal::STOP);
+    suspend(supervisor);
     let named = format!("`kill -CONT {supervisor}` continues it");
     let why = host.text(["why", &id]);
     let doctor = host.run(["doctor"]).code(1).text();

@@ -204,8 +204,8 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The reasons why supervisors do not answer, or why the processes of dead supervisors cannot be
-    /// ended, one string for each supervisor. While there is such a supervisor, it may have an
+    /// The reasons why supervisors do not answer, or why the processes of dead supervisors cannot
+    /// be ended, one string for each supervisor. While there is such a supervisor, it may have an
     /// attempt that this host does not know.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
