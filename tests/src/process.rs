@@ -44,8 +44,8 @@ pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Suspends a process, and returns once it has stopped: the signal alone stops it only later, if the
-/// machine is busy.
+/// Suspends a process, and returns once it has stopped: on a busy machine, it stops some time after
+/// the signal.
 pub fn suspend(pid: u32) {
     signal(pid, Signal::STOP);
     wait_for("the process to stop", || {
