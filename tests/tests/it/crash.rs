@@ -250,7 +250,7 @@ pub(crate) fn prevent_next_supervisor(host: &TestHost) {
 /// Checks that the second attempt of the task has succeeded, and that no supervisor received the
 /// first one.
 #[track_caller]
-pub(crate) fn check_first_was_not_received(task: &Value) {
+fn check_first_was_not_received(task: &Value) {
     assert_eq!(task["outcome"], "succeeded", "{task:#}");
     let attempts = task["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2, "{task:#}");

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
-use crate::crash::{check_first_was_not_received, prevent_next_supervisor};
+use crate::crash::prevent_next_supervisor;
 
 #[test]
 fn task_works_in_its_own_checkout() {
@@ -234,8 +234,13 @@ fn task_starts_again_if_no_supervisor_could_be_started_to_make_its_worktree() {
     prevent_next_supervisor(host);
     host.run(["release", &id]).check();
     let task = host.finished(&id);
-    check_first_was_not_received(&task);
-    assert_eq!(host.text(["logs", &id]), "ran");
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(task["attempt"], 2, "{task:#}");
+    assert_eq!(task["output"], "ran\n");
+    // An attempt that never began is in the events only.
+    let events = host.text(["events", &id]);
+    let lost = "attempt 1 lost: no supervisor received its start: git cannot be run: ";
+    assert!(events.contains(lost), "{events}");
 }
 
 #[test]
