@@ -95,7 +95,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(1);
 
     fn no_look(dir: &Path) {
-        unreachable!("{} is looked at", dir.display());
+        unreachable!("{} is checked", dir.display());
     }
 
     #[tokio::test]
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_further_directory_is_looked_at_while_too_many_do_not_answer() {
+    async fn no_further_directory_is_checked_while_too_many_do_not_answer() {
         let looks = Looks::default();
         let release = Arc::new(Barrier::new(LOOKS + 1));
         for number in 0..LOOKS {

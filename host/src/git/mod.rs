@@ -63,8 +63,8 @@ use crate::{
 /// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// Error messages with which git answers a question with no. Other questions are answered in this
-/// way by the exit status 1, or by a failure without a message.
+/// Error messages that mean that the answer to a question is no. For other questions, the exit
+/// status 1 or a failure without a message means no.
 const NO: [&str; 3] = [
     "not a valid ref",
     "is not a valid branch name",
