@@ -44,8 +44,8 @@ pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Suspends a process, and returns once it has stopped. On a busy machine, a process stops only
-/// some time after the signal was sent.
+/// Suspends a process, and returns once it has stopped: on a busy machine, it stops some time after
+/// the signal.
 pub fn suspend(pid: u32) {
     signal(pid, Signal::STOP);
     wait_for("the process to stop", || {

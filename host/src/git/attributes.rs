@@ -124,8 +124,7 @@ mod tests {
             person.git(&["add", "-A"]);
             person.git(&["commit", "-q", "-m", "change"]);
         };
-        // The attributes of a directory must be found even if the directory has the name of a
-        // temporary file of the merge.
+        // Directories with the names of the temporary files may have attributes too.
         for dir in ["inner", "index", "top"] {
             person.write(&format!("{dir}/.gitattributes"), "file of-the-commit\n");
         }

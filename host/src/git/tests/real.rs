@@ -625,7 +625,7 @@ async fn a_path_may_contain_line_ends() {
     assert_eq!(place.hidden_main(), None);
 }
 
-/// If a name is not UTF-8, the host does not know it exactly, so it cannot look at the file.
+/// Such a name is not known exactly, so the file cannot be looked at.
 #[tokio::test]
 async fn look_finds_files_whose_names_are_not_utf_8() {
     let person = somebody("");
