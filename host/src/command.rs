@@ -28,8 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock;
 
-/// The variables that name the places in which git works. Without one of them, git would use
-/// another repository or index.
+/// The variables with the paths of the repository, index and files that git uses. If one of them
+/// were left out, git would use another repository or index.
 const PLACES: [&str; 3] = ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"];
 
 /// Time between TERM and KILL at the time limit of a command.
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_git_that_is_not_utf_8_is_an_error_and_other_such_variables_are_left_out() {
+    fn a_path_for_git_must_be_utf_8_and_other_variables_that_are_not_utf_8_are_left_out() {
         let value = OsStr::from_bytes(b"caf\xe9");
         let order = |name: &str| {
             let mut command = Command::new("git");

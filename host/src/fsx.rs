@@ -65,8 +65,7 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Whether nothing exists at this path. If this is unknown for another reason, something counts as
-/// being there.
+/// Whether nothing exists at this path. If the path cannot be examined, it counts as existing.
 pub(crate) fn is_missing(path: &Path) -> bool {
     let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
     matches!(

@@ -74,9 +74,9 @@ pub(crate) fn is_out_of_room(error: &io::Error) -> bool {
         .is_some_and(|code| room.contains(&code))
 }
 
-/// Converts the result of a look at a process: only a lack of room stays an error, because such a
-/// look shows nothing, and can be repeated. If the process cannot be looked at for another reason,
-/// such as its user, the result is `None`.
+/// Turns any error of a look at a process into `None`, except a lack of room. With a lack of room,
+/// the look shows nothing about the process, and can be repeated. Any other error means that this
+/// process cannot be looked at, for example because it belongs to another user.
 pub(crate) fn unless_no_room<T>(look: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match look {
         Err(error) if !is_out_of_room(&error) => Ok(None),

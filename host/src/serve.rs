@@ -43,8 +43,8 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// Time limit for requests that are changing worktrees. The git of a request that has not ended by
-/// then goes on below its supervisor.
+/// Time limit for requests that are changing worktrees. If a request has not ended by then, its git
+/// command continues below its supervisor.
 const LAST_CHANGES: Duration = Duration::from_secs(5);
 /// Time limit for storing the last decisions. If a decision is not stored by then, nobody has been
 /// told of it, and the supervisors send their reports to the next host again.

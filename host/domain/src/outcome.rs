@@ -111,7 +111,7 @@ impl ReasonClass {
     }
 }
 
-/// Messages of ends by a time limit. They tell which limit ended the task.
+/// Messages for a task that a time limit has ended. The host recognises the limit by its message.
 pub const TIMEOUT: &str = "the attempt ran longer than its timeout";
 pub const IDLE_TIMEOUT: &str = "the attempt gave no output for longer than its idle timeout";
 pub const QUEUE_TIMEOUT: &str = "the task was ready for longer than its queue timeout";

@@ -127,8 +127,8 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
     /// Number of tasks in `above_parent` whose cancellation cancels this task too, if this task is
-    /// not detached. If the parent is detached, the number is 0. Otherwise the number includes all
-    /// tasks up to the nearest detached task, and this detached task itself.
+    /// not detached. If the parent is detached, the number is 0. Otherwise the tasks up to and
+    /// including the nearest detached task are counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// Whether the task is detached. A detached task is not cancelled with its parent.

@@ -177,9 +177,9 @@ impl Host {
             })
     }
 
-    /// Does work that changes a worktree or a checkout to its end, even if its client disconnects.
-    /// If the work stopped half-way, nobody would restore a checkout in which git has failed, and
-    /// other work would begin while the last git command still runs.
+    /// Carries out work that changes a worktree or a checkout, and completes it even if the client
+    /// disconnects. If the work stopped half-way, nobody would restore a checkout in which git has
+    /// failed, and other work would begin while the last git command still runs.
     pub(super) async fn seen_to<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, AppError>> + Send + 'static,

@@ -247,8 +247,8 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
-/// The command that continues a finished task, if the task lacked only a single option. A command
-/// can lack only time.
+/// The `claudine` command that continues a finished task, if one higher limit or further permission
+/// is enough. For a command, this can only be a higher time limit.
 fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
     let has_one = task
         .end()

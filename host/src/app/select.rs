@@ -42,7 +42,8 @@ const NEAREST_FIRST: [Status; 5] = [
 pub(super) enum Purpose {
     /// Showing tasks. If several graphs have the same name, the newest is selected.
     Show,
-    /// Changing finished tasks, or their worktrees. The newest graph is selected in this case too.
+    /// Changing finished tasks, or their worktrees. If several graphs have the same name, the
+    /// newest is selected here too.
     Finished,
     /// Changing unfinished tasks. A name that matches several unfinished graphs is ambiguous.
     Unfinished,

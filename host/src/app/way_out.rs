@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suggested_time_limit_is_the_one_that_ended_the_task_doubled() {
+    fn the_suggested_time_limit_is_twice_the_limit_that_ended_the_task() {
         let check_limit = |class, message: &str, limit: Duration, expected: &str| {
             let mut task = ended(Outcome::TimedOut, Some(ReasonClass::Timeout), 0);
             if let State::Done { reason, .. } = &mut task.state {

@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_tells_apart_a_missing_command_and_one_that_no_supervisor_received() {
+    async fn a_missing_command_and_a_command_that_no_supervisor_received_have_different_errors() {
         let check = async |class: NotStartedClass, expected: io::ErrorKind| {
             let child = ChildState::NotStarted {
                 class,

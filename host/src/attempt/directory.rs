@@ -1,4 +1,4 @@
-//! Looks whether the file system of a directory answers, before a process is started in the
+//! Checks whether the file system of a directory answers, before a process is started in the
 //! directory. A supervisor has one thread, which would wait in a directory that does not answer.
 
 use std::{
@@ -15,10 +15,10 @@ use crate::{clock, lock::lock};
 
 /// How long a file system may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-/// How long a directory that has answered is not looked at again.
+/// Time after an answer before a directory is checked again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Limit of the directories that have not answered yet, because each of them holds a thread. While
-/// there are so many, no other directory is looked at.
+/// there are that many, no other directory is checked.
 const LOOKS: usize = 64;
 
 static LOOKED_AT: Looks = Looks(Mutex::new(BTreeMap::new()));
@@ -26,12 +26,13 @@ static LOOKED_AT: Looks = Looks(Mutex::new(BTreeMap::new()));
 /// The time at which a directory has answered; `None` before that.
 type Answer = Option<Duration>;
 
-/// The directories that are being looked at, or have answered a moment ago.
+/// The directories that are being checked, or that have answered within [`FRESH_FOR`].
 #[derive(Default)]
 struct Looks(Mutex<BTreeMap<PathBuf, watch::Receiver<Answer>>>);
 
-/// Waits until the file system of a directory has answered, whatever the answer is: a start reports
-/// any other fault of the directory itself. Returns an error if there is no answer.
+/// Waits until the file system of a directory has answered. Returns an error only if there is no
+/// answer: if the answer is an error, for example because the directory is missing, the start of
+/// the process reports it.
 pub(super) async fn answers(dir: &Path) -> Result<(), String> {
     let look = |dir: &Path| drop(fs::metadata(dir));
     LOOKED_AT.answers(dir, ANSWERS_WITHIN, look).await
@@ -55,8 +56,8 @@ impl Looks {
         })
     }
 
-    /// The answer of a directory, which is looked at only if nobody looks at it yet. `None` if the
-    /// directory is not looked at.
+    /// The answer of a directory, or the one that is to come if the directory is being checked
+    /// already. `None` if too many other directories are being checked.
     fn answer_of(
         &self,
         dir: &Path,
@@ -94,7 +95,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(1);
 
     fn no_look(dir: &Path) {
-        unreachable!("{} is looked at", dir.display());
+        unreachable!("{} is checked", dir.display());
     }
 
     #[tokio::test]
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_further_directory_is_looked_at_while_too_many_do_not_answer() {
+    async fn no_further_directory_is_checked_while_too_many_do_not_answer() {
         let looks = Looks::default();
         let release = Arc::new(Barrier::new(LOOKS + 1));
         for number in 0..LOOKS {

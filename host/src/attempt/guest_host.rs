@@ -161,8 +161,7 @@ impl GuestHost {
             Stdin::Stream(stream) => return Ok((supervise::Stdin::Stream, Some(stream))),
             Stdin::Bytes(bytes) => bytes,
         };
-        // Counted before the file exists, so that the file is removed even if the start is
-        // interrupted.
+        // Counts the file before it exists, so that it is removed even if the start is interrupted.
         self.live
             .change(|state| state.input_files = state.input_files.max(index + 1));
         let path = self.layout.stdin_file(self.live.id, index);
@@ -267,9 +266,9 @@ impl GuestHost {
     }
 }
 
-/// A child that was added to its attempt and whose start was not sent yet. If it is dropped before
-/// the start is sent, the child counts as not started, because no supervisor will report on the
-/// child. It is also dropped if the start is interrupted, for example because the guest crashes.
+/// A child that was added to its attempt and whose start was not sent yet. If this value is dropped
+/// before the start is sent, for example because the guest crashes, the child counts as not
+/// started, because no supervisor will report on the child.
 struct Unsent<'a> {
     /// `None` once the start was sent.
     live: Option<&'a Live>,
@@ -290,7 +289,7 @@ impl<'a> Unsent<'a> {
         self.live = None;
     }
 
-    /// Keeps the reason of a failure as the reason why the child was not started.
+    /// Records the failure's message as the reason why the child was not started.
     fn failed(mut self, failure: Failure) -> Failure {
         self.why.clone_from(&failure.message);
         failure

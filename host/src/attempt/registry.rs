@@ -219,7 +219,7 @@ impl Registry {
     }
 
     /// Removes and returns the found attempts that are not in `begun` and whose tasks are not in
-    /// `unreadable`, each with whether it has ended.
+    /// `unreadable`. The flag tells whether the attempt has ended.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
@@ -308,8 +308,8 @@ impl Registry {
         while let Some(report) = reports.recv().await {
             if let Report::Reached { number, found } = report {
                 self.turned_up(Known::of(found));
-                // The order matters: if no supervisor is silent, an attempt that is not known
-                // counts as never received.
+                // Must come after the attempts are known: if no supervisor is silent, an attempt
+                // that is not known counts as never received.
                 supervisors.heard_of(number);
                 reporter.reached().await;
             } else {
@@ -349,8 +349,8 @@ impl Registry {
                 let index = usize::from(child.index());
                 self.with(child.attempt(), |state| {
                     state.hear(index, ChildState::NotStarted { class, message }, false);
-                    // In the same change, so that the attempt is not told to finish before its
-                    // end is known.
+                    // Belongs to the same change. Otherwise the instance could see the failure
+                    // first, and the attempt would be told to finish before its end is known.
                     state.end_if_nothing_began();
                 });
             }
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_known_when_a_task_that_could_not_be_read_can_be_read_again() {
+    fn an_end_that_was_reported_while_the_row_of_the_task_was_unreadable_is_not_lost() {
         let id = id(1);
         let registry = Registry::new(Known::of(vec![running(id)]));
         registry.take_others(&BTreeSet::new(), &BTreeSet::from([id.task]));

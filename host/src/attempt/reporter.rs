@@ -56,7 +56,8 @@ impl Reporter {
         !is_sent && live.told.found_no_room()
     }
 
-    /// Waits until the engine's inbox has room, and sends the reports for which it had none.
+    /// Waits until the engine's inbox has room, and then sends the reports for which there was no
+    /// room.
     pub(super) async fn send_late(&self, live: &Live) {
         self.0.room().await;
         while let Some(late) = live.told.late() {
@@ -171,7 +172,8 @@ mod tests {
         assert_eq!(first.as_mut().now_or_never(), None);
         let mut second = pin!(reporter.store_checkpoint(&live, b"two".to_vec()));
         assert_eq!(second.as_mut().now_or_never(), None);
-        // The engine says so twice, because its board was loaded again.
+        // The engine reports the first checkpoint as durable twice, as after its board was loaded
+        // again.
         for _ in 0..2 {
             live.change(|state| state.checkpoint_stored(1));
         }

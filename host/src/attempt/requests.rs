@@ -95,8 +95,8 @@ async fn limited(limit: Duration, earlier: impl Future<Output = ()>) -> io::Resu
     let over = clock::within(limit, earlier).await;
     over.ok_or_else(|| {
         io::Error::other(
-            "a git command that an earlier host ran has not ended, and this one must not run \
-             beside it; `claudine doctor` shows whether its supervisor does not answer",
+            "a git command of an earlier host has not ended, and the git of this request must not \
+             run beside it; `claudine doctor` shows whether a supervisor does not answer",
         )
     })
 }

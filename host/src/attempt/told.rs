@@ -32,7 +32,7 @@ struct Kept {
 enum Late {
     #[default]
     No,
-    /// Somebody waits for room, to send the kept reports.
+    /// A caller waits for room, and will then send the kept reports.
     Yes,
     /// The kept reports are being sent.
     Sending,
@@ -71,14 +71,14 @@ impl Told {
         kinds.any(|kind| kind == discriminant(report))
     }
 
-    /// Records that the inbox was full for a report. Returns whether nobody waits for room yet. If
-    /// so, the caller must wait for it, and send what [`Self::late`] returns until it returns
-    /// `None`.
+    /// Records that the inbox was full for a report. Returns `true` if nobody waits for room yet.
+    /// In this case the caller must wait for room, and then send the reports of [`Self::late`]
+    /// until it returns `None`.
     pub(super) fn found_no_room(&self) -> bool {
         std::mem::replace(&mut self.kept().late, Late::Yes) == Late::No
     }
 
-    /// All kept reports, if the inbox was full since the last call.
+    /// All kept reports, if the inbox was full again since the last call.
     pub(super) fn late(&self) -> Option<Vec<Numbered<Report>>> {
         let mut kept = self.kept();
         let is_late = kept.late == Late::Yes;

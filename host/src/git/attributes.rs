@@ -17,15 +17,16 @@ const MERGES_WITH_THOSE_OF_A_COMMIT: (u32, u32) = (2, 43);
 /// A temporary directory.
 struct Apart {
     dir: TempDir,
-    /// An empty directory in it, in which git runs as in a checkout.
+    /// An empty directory in `dir`, which git uses as its checkout.
     top: PathBuf,
     git: Git,
 }
 
 impl Git {
     /// Runs a merge in memory with the attributes in this commit. Attributes in the checkout are
-    /// ignored. Merge drivers run in an empty directory: git leaves files there if it is ended, and
-    /// a relative command would run a program that the task has written.
+    /// ignored. Merge drivers run in an empty directory and not in the checkout. In a checkout, git
+    /// would leave temporary files if it is killed, and a relative command would run a program that
+    /// the task has written.
     pub(super) async fn run_with_attributes_of(
         &self,
         commit: &Commit,

@@ -88,8 +88,8 @@ impl Git {
         let differing = differing(&self.output(&spec).await?);
         let is_open = |file: &&String| {
             let found = differing.iter().find(|it| it.path == **file);
-            // Git adds the name of the branch to the name of a file in the way of a directory, so
-            // the index may have the file under another name.
+            // If one side has a file where the other side has a directory, git adds the name of a
+            // branch to the name of the file, so the index may have the file under another name.
             found.is_some_and(|it| matches!(it.how, 'U' | 'D'))
         };
         let mut left: Vec<String> = files.iter().filter(|it| !is_open(it)).cloned().collect();

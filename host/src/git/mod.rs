@@ -63,7 +63,8 @@ use crate::{
 /// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// What git says if the answer to a question is no, unless it ends with status 1 or says nothing.
+/// Error messages that mean that the answer to a question is no. For other questions, the exit
+/// status 1 or a failure without a message means no.
 const NO: [&str; 3] = [
     "not a valid ref",
     "is not a valid branch name",
@@ -261,7 +262,7 @@ fn without_newline(output: Vec<u8>) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// Whether git has failed because the answer to a question is no.
+/// Whether git has failed only because the answer to the question is no.
 fn is_no(finished: &Finished) -> bool {
     let said = String::from_utf8_lossy(&finished.stderr);
     finished.status.code() == Some(1) || said.is_empty() || NO.iter().any(|no| said.contains(no))
@@ -303,8 +304,8 @@ fn names(output: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Whether a name has changed when it was read as UTF-8, so that no file has this name. The file
-/// with the real name cannot be looked at.
+/// Whether a name is not the real name of its file, because the real name is not valid UTF-8. Such
+/// a file cannot be looked at.
 fn is_lossy(name: &str) -> bool {
     name.contains(char::REPLACEMENT_CHARACTER)
 }

@@ -120,7 +120,8 @@ impl Git {
         Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
     }
 
-    /// Does the same as [`Self::abandoned`] for these commits.
+    /// Returns the commits of `past` that cannot be reached from the refs in `kept` or the commits
+    /// in `known`, as [`Self::abandoned`] does.
     async fn only_noted(
         &self,
         past: &[Commit],

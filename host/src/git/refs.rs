@@ -373,8 +373,8 @@ impl Git {
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 
-    /// The new ones of these nested repositories that are not submodules of `tip`. A clone cannot
-    /// get the content of such repositories.
+    /// The nested repositories in `links` that are new and are not submodules of `tip`. A clone
+    /// cannot get the content of such a repository.
     pub(crate) async fn links_to_nowhere(
         &self,
         links: &[Link],
@@ -389,8 +389,8 @@ impl Git {
         Ok(paths.filter(|path| !known.contains(path)).collect())
     }
 
-    /// The submodules of this checkout among these nested repositories whose commit is missing on
-    /// the submodule's remotes. A clone could not check out such a submodule.
+    /// The nested repositories in `links` that are checked out here and whose commit is on none of
+    /// their remotes. A clone could not check them out.
     pub(crate) async fn unpushed_submodules(
         &self,
         links: &[Link],

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_a_thread_is_that_of_no_process() {
+    fn the_id_of_a_thread_is_not_taken_for_a_pid() {
         signals::with_thread(|number| assert!(Handle::open(number).unwrap().is_none()));
     }
 

@@ -34,9 +34,9 @@ pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
     lines.end()
 }
 
-/// Wraps text like [`wrapped`], on a line of which `begun` columns are in use, but breaks no word
-/// and no text in backquotes. The terminal wraps those that are longer than a line, so that a path
-/// or a command can still be copied.
+/// Wraps text like [`wrapped`], on a line of which `begun` columns are in use, but never breaks a
+/// word or text in backquotes. A path or a command that is longer than a line is wrapped only by
+/// the terminal, so that it can still be copied.
 pub(crate) fn wrapped_whole(text: &str, begun: usize, most: usize, indent: usize) -> String {
     let mut lines = Lines::new(begun, most, indent);
     for word in words(text) {
@@ -96,7 +96,7 @@ impl Lines {
     }
 
     /// Adds a word, on the next line if it does not fit on the last one. A word that is longer than
-    /// a line is broken at the end of the line, unless it is to stay `whole`.
+    /// a line is broken at the end of the line if `whole` is false.
     fn add(&mut self, word: &str, whole: bool) {
         let mut word = word;
         if self.has_words && !self.has_room_for(word) {

@@ -163,7 +163,7 @@ impl Record {
         }))
     }
 
-    /// Whether this task has made the branch that has its name now.
+    /// Whether this task has made the branch that now has the recorded name.
     pub(super) async fn has_made_its_branch(&self, git: &Git) -> Result<bool, WorktreeError> {
         let made = self.made();
         let moves = git.moves(&self.branch).await?;

@@ -299,7 +299,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        // A record that is not ready says by itself that the worktree is not complete.
+        // If the record is not ready, it already shows that the worktree is not complete.
         if record.is_ready {
             record.is_half_made = true;
             self.write_record(record).await?;

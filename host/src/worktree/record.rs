@@ -42,8 +42,8 @@ pub(super) struct Record {
     /// Whether the worktree was made completely.
     #[serde(default)]
     pub(super) is_ready: bool,
-    /// Whether the worktree, which had been removed, is being made again. Nobody has worked in what
-    /// there is of it.
+    /// Whether the worktree, which had been removed, is being made again. Nobody has worked in the
+    /// part of it that exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_half_made: bool,
     /// The ignored files that were in the worktree before its task began.

@@ -165,9 +165,10 @@ impl Worktrees {
 }
 
 impl Work {
-    /// Gives a merge of the base that was just begun in the worktree the result that it would have
-    /// in a checkout of the base, since the base gets the result. Returns the reason if this is not
-    /// possible. The attributes of the branch, which the task has written, must not decide.
+    /// Changes the result of a merge of the base that was just begun in the worktree: the merge
+    /// gets the result that it would have in a checkout of the base, because this result is for the
+    /// base. Returns the reason if this is not possible. The attributes of the branch, which the
+    /// task has written, must not decide.
     async fn adopt(
         &self,
         base: &BranchRef,

@@ -24,7 +24,7 @@ struct Example {
     output: String,
 }
 
-/// The commands of the program with an output.
+/// The `claudine` commands whose output is shown below them.
 fn examples(text: &str) -> Vec<Example> {
     let blocks = text.split("```console\n$ ").skip(1);
     let blocks = blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0));
@@ -45,14 +45,14 @@ fn examples(text: &str) -> Vec<Example> {
 #[test]
 fn commands_in_the_readme_print_the_output_below_them() {
     let mut script = agent();
-    // The agent does not begin before it has been listed.
+    // The agent begins only after it was listed.
     script.rules[0].answer.hold = Some("begin".to_owned());
     let notes = Rule::new(Answer::text("Weeks are read.")).containing("Write the release notes.");
     script.rules.insert(0, notes);
     let (world, programs) = World::wrapped(script, r#"exec "$CLAUDE" "$@""#);
     symlink(binary(), programs.path().join("claudine")).unwrap();
     set_up(&world);
-    // The ids in README.md, and those of the tasks in their place.
+    // Each id in README.md, and the id of the task that this test submits in its place.
     let mut ids: Vec<(String, String)> = Vec::new();
     for Example { command, output } in examples(&fs::read_to_string(README).unwrap()) {
         let command = with_ids(&command, &ids);
@@ -91,7 +91,8 @@ fn id_at_end(text: &str) -> Option<String> {
     last.map(str::to_owned)
 }
 
-/// The text without numbers and times. Two o'clock is tomorrow at most times, but not always.
+/// The text without numbers and times. `tomorrow` is left out, because the next two o'clock is
+/// today if the test runs just after midnight.
 fn fixed_words(text: &str) -> Vec<String> {
     let lines = text.trim_end().lines();
     let lines = lines.map(|line| without_numbers(&line.replace("tomorrow ", "")));

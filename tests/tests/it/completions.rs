@@ -174,12 +174,12 @@ fn fish_completes_values_and_the_commands_of_run() {
 }
 
 #[test]
-fn nushell_completes_values_and_runs_commands_as_before() {
+fn nushell_completes_values_and_loading_its_script_changes_no_command() {
     let host = TestHost::new();
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
     let file = host.root().join("claudine.nu");
     fs::write(&file, host.text(["completions", "nushell"])).unwrap();
-    // The first completer stands for that of another program.
+    // The first completer is in the place of one that the user had configured before.
     let script = |line: &str| {
         format!(
             "$env.config.completions.external.completer = {{|words| [($words | str join ' ')] }}; \

@@ -236,8 +236,8 @@ fn each_of_many_short_tasks_runs_once_although_hosts_are_killed() {
     }
 }
 
-/// Kills the host's only supervisor, and prevents the start of the next one, but not of the one
-/// after it, by a file in the place of its directory.
+/// Kills the host's only supervisor, and creates a file with the name of the next supervisor's
+/// directory, so that this supervisor cannot start. The supervisor after it can start.
 pub(crate) fn prevent_next_supervisor(host: &TestHost) {
     host.kill_supervisors();
     let supervisors = host.data_dir().join("supervisors");

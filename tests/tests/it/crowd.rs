@@ -239,7 +239,7 @@ fn owner_is_not_taken_for_an_agent_if_the_host_has_no_free_descriptor() {
     up_with_descriptors(&host, 64);
     let mut idle: Vec<UnixStream> = (0..100).map(|_| connect(&host)).collect();
     let unseen = (0..20).filter(|_| {
-        // They take the descriptors that have become free meanwhile.
+        // The idle connections take the descriptors that have become free meanwhile.
         idle.extend((0..4).map(|_| connect(&host)));
         let said = host.run(["hold", "nobody"]).complaint();
         assert!(!said.contains("agent"), "{said}");

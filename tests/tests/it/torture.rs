@@ -306,8 +306,8 @@ fn no_task_runs_twice_or_is_forgotten_if_host_and_supervisor_are_killed() {
         let task = host.finished(id);
         let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
         let begun = notes.matches("begun").count();
-        // No task that has begun is retried without a request, so no task runs twice, and a
-        // successful task has done its work.
+        // A task that has begun is retried only on request, so no task has run twice. A successful
+        // task has done all of its work.
         match task["outcome"].as_str() {
             Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
             Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),
@@ -320,8 +320,8 @@ fn no_task_runs_twice_or_is_forgotten_if_host_and_supervisor_are_killed() {
 
 const SLEEPING: usize = 1_000;
 const QUEUED: usize = 5_000;
-/// The number of queued tasks that are run while the others sleep. To run all of them would take
-/// minutes on a machine that also does other work.
+/// The number of queued tasks that are run while the others sleep. Running all queued tasks would
+/// take minutes on a machine that also does other work.
 const RUN: usize = 1_000;
 
 /// Submits this number of tasks to the host in one request.

@@ -1,9 +1,10 @@
-//! Texts for people in the sources of the host and of the built-in plugins, as a snapshot, so that
-//! each new or changed message is seen in a review. `INSTA_UPDATE=always` rewrites the snapshot.
+//! Records the texts for people in the sources of the host and of the built-in plugins in a
+//! snapshot, so that each new or changed message is seen in a review. `INSTA_UPDATE=always`
+//! rewrites the snapshot.
 //!
 //! A text for people is recognised by its words: a literal with a word next to another word or to a
-//! value. Texts of attributes are left out, except those of errors: the others are in the snapshots
-//! of the help, or are not for users.
+//! value. Texts in attributes are left out, except the messages of errors, because all other texts
+//! in attributes are in the snapshots of the help, or are not for users.
 
 use std::ops::Range;
 
@@ -79,7 +80,7 @@ fn is_prose(text: &str) -> bool {
     !is_sql && words.windows(2).any(is_phrase)
 }
 
-/// Whether it is a word of a sentence, with or without punctuation.
+/// Whether the text is a word of a sentence, with or without punctuation.
 fn is_word(word: &str) -> bool {
     let word = word.trim_matches(|c: char| ",.:;!?()`".contains(c));
     let is_letter = |c: char| c.is_ascii_lowercase() || c == '-' || c == '\'';

@@ -262,8 +262,8 @@ fn hold_the_slot(side: &Side) -> Result<()> {
     load::hold_slot(&side.trial, &mut side.trial.connect()?, "never").map(drop)
 }
 
-/// As many finished and unfinished tasks as `list` of either binary shows. No measurement adds to
-/// them.
+/// Submits as many finished and unfinished tasks as `list` of either binary shows at most. No
+/// measurement adds to these tasks.
 fn a_screen_of_tasks(side: &Side) -> Result<()> {
     let request = load::request(&side.trial, "shell", &json!({ "argv": ["true"] }));
     let finished = load::submit_many(&side.trial, &request, 19, 1)?;

@@ -200,8 +200,8 @@ fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     tasks
 }
 
-/// Measures section B2 of the table for the board (the queue in memory) alone, as a curve over the
-/// number of tasks.
+/// Measures the board (the queue in memory) alone, with more and more tasks. This is section B2 of
+/// the table.
 fn board(table: &mut Table) -> Result<()> {
     table.section("B2  the board alone, ten edges a task");
     let mut cargo = program::cargo(["run", "--release", "--quiet"]);

@@ -87,7 +87,8 @@ impl Lines {
         firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
     }
 
-    /// Of the first tasks of this class's lanes, the next one after `after`: its rank and its lane.
+    /// Looks only at the first task of each lane of this class. Returns the rank and the lane of
+    /// the next of these tasks after `after`.
     pub(crate) fn next_of_class(
         &self,
         class: &ProfileKey,

@@ -174,8 +174,8 @@ fn attempts_with_one_serial_start_key_wait_for_each_others_first_sign_of_life() 
     assert_eq!(starting(&mut desk), [second]);
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starting(&mut desk), [third]);
-    // Until the third attempt's process has ended, the process may still be in the part of its
-    // start that only one process may be in at a time.
+    // A cancelled attempt keeps the key until its process has ended, because the process may still
+    // be starting.
     desk.cancel(third).unwrap();
     desk.report(third, Report::Alive);
     assert_eq!(starting(&mut desk), []);

@@ -53,7 +53,7 @@ impl Checkpoint {
     }
 }
 
-/// The end of the attempt, and the parts that the attempt left.
+/// How the attempt ended, and the parts of its checkpoint that exist.
 fn shown(found: &CheckpointView, look: Look) -> Painted {
     let id = short_id(&found.id);
     let name = found.name.as_ref();

@@ -45,7 +45,7 @@ pub(super) struct Selectors {
     /// Unfinished, or ended since `yesterday`, `9:00`, `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     since: Option<Timestamp>,
-    /// Ended, or if unfinished submitted, before this time.
+    /// Ended, or submitted if unfinished, before this time.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     until: Option<Timestamp>,
     /// Submitted from within this task.

@@ -16,7 +16,7 @@ pub(super) use crate::text::{Painted, fit, harmless};
 /// Width of a terminal that does not report its width.
 const DEFAULT_COLUMNS: usize = 80;
 const DEFAULT_ROWS: usize = 24;
-/// Room for words below which text is left to the terminal to wrap.
+/// Smallest number of columns for words. If there are fewer, the terminal wraps the text.
 const LEAST_COLUMNS: usize = 20;
 
 /// When to use colours.

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::lock::lock;
 
-/// Length limit of a line, which limits memory. The longest prompt that a host accepts fits.
+/// Length limit of a line, which limits memory. A line has room for the longest prompt that a host
+/// accepts.
 pub(super) const LINE_BYTES: usize = 16 << 20;
 
 const PARSE_ERROR: i32 = -32_700;

@@ -27,8 +27,8 @@ use crate::{
     lock::lock,
 };
 
-/// Time limit for receiving a small body. The wait until there is room for a large one has the same
-/// limit.
+/// Time limit for receiving a small body. The wait until there is room for a large body has the
+/// same limit.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for the next piece of a body.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
@@ -49,11 +49,11 @@ const LEAST_RATE_BYTES: usize = 16 << 20;
 pub(super) struct Rooms {
     owner: Arc<Semaphore>,
     restrained: Arc<Semaphore>,
-    /// The turns of the clients that are sending large bodies. Each has one permit.
+    /// For each client that is sending large bodies, a semaphore with one permit.
     turns: Arc<Mutex<HashMap<Client, Weak<Semaphore>>>>,
 }
 
-/// The room for one body, and the turn of its client.
+/// The permits for the bytes of one body, and the permit of its client.
 type Entered = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Default for Rooms {

@@ -14,8 +14,8 @@ use crate::fsx;
 /// The free space below which a failed write is attributed to a full disk. SQLite reports a full
 /// disk for a write, but not for an `ftruncate` or an `fsync`.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
-/// The maximum length of a database's path, in bytes. SQLite opens no path of more than 512 bytes,
-/// and appends the 8 bytes of `-journal` to this path.
+/// The maximum length of a database's path, in bytes. SQLite appends the 8 bytes of `-journal` to
+/// this path, and opens no path of more than 512 bytes.
 const LONGEST_PATH: usize = 504;
 
 /// An error of a function that does not know the path of the database.

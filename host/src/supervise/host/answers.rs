@@ -1,7 +1,7 @@
 //! Notices that a connected supervisor does not answer.
 //!
 //! A supervisor answers each start at once, but it has one thread. So it answers nothing while this
-//! thread waits for a file system, for example in the directory of a child, or is suspended.
+//! thread is suspended, or waits for a file system, for example for that of a child's directory.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,11 +15,11 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// The record of the starts and the messages of one supervisor.
 pub(super) struct Answers {
     limit: Duration,
-    /// The time of the last message, or of the first start after it.
+    /// The time of the last message or, if a start was sent after it, of the first such start.
     since: Duration,
     /// Whether a start was sent after the last message.
     is_asked: bool,
-    /// Rings when the supervisor may be late.
+    /// A timer that ends when the supervisor may be late.
     alarm: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_late: bool,
 }

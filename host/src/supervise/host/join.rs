@@ -349,7 +349,7 @@ mod tests {
         fs::write(supervisor.join(IDENTITY_FILE), identity).unwrap();
         // Without a lock the supervisor is dead.
         assert!(!is_out_of_sight(dir.path()));
-        // A link to itself cannot be opened.
+        // A symbolic link to itself cannot be opened.
         std::os::unix::fs::symlink(LOCK_FILE, supervisor.join(LOCK_FILE)).unwrap();
         assert!(is_out_of_sight(dir.path()));
     }

@@ -29,7 +29,7 @@ pub(super) struct Link {
     unconfirmed: VecDeque<Numbered>,
     last_seq: u64,
     /// The number of the last command that was given before the connection broke. The supervisor
-    /// has surely not received any later command.
+    /// cannot have received any later command.
     last_sent: u64,
     pub(super) told: Told,
     pub(super) quitting: bool,
@@ -113,9 +113,9 @@ impl Link {
         Ok(())
     }
 
-    /// Queues a command; the next [`Self::poll`] sends it together with the rest of the queue.
-    /// Returns `false`, and drops the command, if it is too long to be sent, which only a start can
-    /// be.
+    /// Queues a command; the next [`Self::poll`] sends it together with the rest of the queue. If
+    /// the command is too long to be sent, drops it and returns `false`. Only a start can be too
+    /// long.
     pub(super) fn give(&mut self, command: Command) -> bool {
         let numbered = Numbered {
             seq: self.last_seq + 1,
@@ -227,7 +227,8 @@ impl Link {
         unsent.filter_map(child).collect()
     }
 
-    /// The change since the last call, with reports about the attempts that are held back by it.
+    /// The change since the last call. Adds to `news` a report for each attempt that is held back,
+    /// or no longer held back, because of the change.
     pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
         match (self.answers.are_late(), self.late.take()) {
             (true, None) => {
@@ -251,8 +252,8 @@ impl Link {
         }
     }
 
-    /// Sends the queued bytes. Ready once something was read, the connection has ended, or an
-    /// answer is late.
+    /// Sends the queued bytes. Ready once bytes were read, the connection has ended, or an answer
+    /// is late.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(wire) = &mut self.wire else {
             return Poll::Pending;

@@ -211,7 +211,8 @@ impl Supervisors {
         self.silent.all()
     }
 
-    /// Ends the silence of a supervisor, once the attempts in [`Report::Reached`] are known.
+    /// Stops counting a supervisor as silent. Call this once the attempts in its
+    /// [`Report::Reached`] are known.
     pub(crate) fn heard_of(&self, number: u32) {
         self.silent.forget(number);
     }

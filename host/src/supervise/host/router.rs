@@ -96,8 +96,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
 }
 
 async fn drive(mut router: Router, watch: LogWatch) {
-    // Not begun again after an error of the watch, because a report that is on its way would be
-    // lost.
+    // This future also continues after an error of the watch. To begin it again would lose a report
+    // that is on its way.
     let mut run = pin!(router.run());
     tokio::select! {
         () = &mut run => {}
@@ -234,8 +234,8 @@ impl Router {
         found
     }
 
-    /// Reports the end of the silence of a supervisor, which has now answered or is dead. The
-    /// engine decides about the attempts that the supervisor's notes did not hold.
+    /// Reports that a silent supervisor has answered, or that it is dead. `found` has the attempts
+    /// that were missing in the supervisor's notes; the engine decides about them.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.news.push_back(Report::Reached { number, found });
     }

@@ -251,7 +251,8 @@ impl Supervisor {
         }
         if hello.epoch > self.epoch {
             (self.epoch, self.received, self.confirmed) = (hello.epoch, 0, 0);
-            // The new host may give work at any moment, whatever the old one wanted.
+            // The new host may start children at any moment, even if the old host told this
+            // supervisor to end.
             self.quitting = false;
             self.break_off_all();
         }

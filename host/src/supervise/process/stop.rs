@@ -27,8 +27,8 @@ const CHASE_FOR: Duration = Duration::from_millis(50);
 /// Maximum number of looks for new strays in a chase. A look takes a fraction of a millisecond.
 const LOOKS: usize = 100;
 
-/// The chases in one round of the supervisor's loop: looks for strays that appear while other
-/// strays are killed.
+/// The time for chases in one round of the supervisor's loop. A chase looks again and again for
+/// strays that appear while other strays are killed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chases {
     until: At,

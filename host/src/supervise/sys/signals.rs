@@ -204,7 +204,7 @@ pub(in crate::supervise) fn reset_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `look` with the number of a thread of this process that is not its first one.
+/// Calls `look` with the id of a thread of this process that is not its main thread.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(in crate::supervise) fn with_thread(look: impl FnOnce(u32)) {
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_a_thread_is_that_of_no_process() {
+    fn the_id_of_a_thread_is_not_taken_for_a_pid() {
         with_thread(|number| {
             assert!(pin(number, 0).unwrap().is_none());
             assert!(pin_any(number).unwrap().is_none());

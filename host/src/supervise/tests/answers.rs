@@ -9,8 +9,8 @@ fn send(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// The attempts of the next two reports that their attempt is held back, or is no longer, and the
-/// last reason.
+/// Waits until two attempts are reported as held back or, if `is_held` is false, as no longer held
+/// back. Returns these attempts, and the reason in the last report.
 async fn two_held(host: &mut Host, is_held: bool) -> (BTreeSet<AttemptKey>, Option<String>) {
     let (mut held, mut why) = (BTreeSet::new(), None);
     while held.len() < 2 {

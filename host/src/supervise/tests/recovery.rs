@@ -107,7 +107,8 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     wait_gone(bare);
 }
 
-/// As long as the supervisor's notes cannot be read, the host does not know what is left of it.
+/// As long as the supervisor's notes cannot be read, the host does not know which processes it
+/// left.
 #[tokio::test]
 async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could_be_ended() {
     let mut lab = Lab::new().await;
@@ -125,7 +126,7 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
         }
     };
     let noticed = tokio::time::timeout(PATIENCE, noticed).await;
-    noticed.expect("the host does not tell that it cannot clean up");
+    noticed.expect("the host does not report that it cannot clean up");
 
     // Meanwhile new work runs. A start for an attempt of the dead supervisor waits.
     let next = lab.command("next.1", &["true"]);

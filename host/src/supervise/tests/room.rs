@@ -60,7 +60,7 @@ impl Lab {
         self.logged("cannot accept a connection", times).await;
     }
 
-    /// Waits until the supervisor has logged this text this many times more.
+    /// Waits until the supervisor has logged this text `times` more times.
     async fn logged(&self, text: &str, times: usize) {
         let log = self.supervisor_file(process::LOG_FILE);
         let count = || {
@@ -77,7 +77,8 @@ impl Lab {
         waited.unwrap_or_else(|_| panic!("`{text}` is not logged"));
     }
 
-    /// Lets looks of the supervisor fail as if there were no memory, until the file is removed.
+    /// Makes the supervisor's looks of this kind fail, as if there were no memory, until the
+    /// returned file is removed.
     fn without_memory(&self, looks: &str) -> PathBuf {
         let file = self.supervisor_file(&procfs::fault::file(looks));
         std::fs::write(&file, "").unwrap();
@@ -144,7 +145,8 @@ async fn the_end_of_a_child_is_noticed_even_if_the_children_could_not_be_listed_
     while is_alive(pid) {
         tokio::task::yield_now().await;
     }
-    // More messages than there are between two looks at the signals.
+    // The supervisor logs fewer messages than these between two looks at its signals, so it has
+    // noticed the signal of this end.
     lab.logged("cannot list the children", 10).await;
     let early = lab.host.reports.try_recv();
     assert!(early.is_err(), "{early:?}");

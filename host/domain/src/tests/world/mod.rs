@@ -95,7 +95,7 @@ pub(super) enum Happening {
     SupervisorDies,
 }
 
-/// What dies together with the host.
+/// The parts of the world that die together with the host.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Dies {
     Alone,

@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn each_line_is_written_in_its_colours() {
         let first = updates(0).concat();
-        // Begins a line of the snapshot where the cursor is moved.
+        // Each move of the cursor begins a new line of the snapshot.
         let pieces = first.split('\u{1b}').map(|piece| {
             let command = piece.chars().find(char::is_ascii_alphabetic);
             let line_end = if command == Some('H') { "\n" } else { "" };

@@ -1,5 +1,5 @@
-//! What follows the death of a supervisor: ending the processes that it left, reporting the
-//! outcomes of its attempts, and keeping its directory until they are stored.
+//! Work after the death of a supervisor: ending the processes that it left, reporting the outcomes
+//! of its attempts, and keeping its directory until these outcomes are stored.
 
 use std::collections::HashSet;
 use std::io;
