@@ -126,22 +126,15 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
             model: Some("claude-opus".to_owned()),
         });
         attempt.ended = Some(Ended {
-            at,
-            outcome,
             reason: reason.clone(),
             exit_code: Some(2),
-            signal: None,
             usage: Usage {
                 wall_ms: 250,
                 cpu_ms: Some(12),
                 peak_rss_bytes: None,
             },
             cost_micro_usd: Some(12_345),
-            git: None,
-            merge: None,
-            denied: 0,
-            files: None,
-            never_began: false,
+            ..Ended::new(at, outcome)
         });
     }
     task.state = State::Done {
