@@ -121,6 +121,22 @@ mod tests {
         person.commit("HEAD").await
     }
 
+    fn merge(ours: &Commit, theirs: &Commit) -> Spec {
+        Spec::changes(["merge-tree", "--write-tree", ours.hash(), theirs.hash()])
+    }
+
+    /// Results of a merge as a new git makes it, and as an old git makes it.
+    async fn merged_both_ways(git: &Git, attributes_of: &Commit, merge: &Spec) -> [Finished; 2] {
+        [
+            git.run_with_attributes_of(attributes_of, merge)
+                .await
+                .unwrap(),
+            git.run_beside_attributes_of(attributes_of, merge)
+                .await
+                .unwrap(),
+        ]
+    }
+
     #[tokio::test]
     async fn a_merge_follows_the_attributes_of_a_commit_instead_of_those_in_the_checkout() {
         let person = Person::with_repository("");
@@ -137,12 +153,8 @@ mod tests {
         person.write(".gitattributes", "file -merge\n");
         let theirs = commit(&person, "one\ntheirs\n").await;
         let git = person.at("");
-        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
-        let merge = Spec::changes(merge);
-        for finished in [
-            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
-            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
-        ] {
+        let merge = merge(&ours, &theirs);
+        for finished in merged_both_ways(&git, &ours, &merge).await {
             assert_eq!(finished.status.code(), Some(0), "{finished:?}");
             let tree = String::from_utf8_lossy(&finished.stdout);
             let file = format!("{}:file", tree.trim());
@@ -163,12 +175,8 @@ mod tests {
         person.write(".gitattributes", "file merge=union\n");
         let theirs = commit(&person, "one\ntheirs\n").await;
         let git = person.at("");
-        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
-        let merge = Spec::changes(merge);
-        for finished in [
-            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
-            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
-        ] {
+        let merge = merge(&ours, &theirs);
+        for finished in merged_both_ways(&git, &ours, &merge).await {
             assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         }
     }
@@ -178,7 +186,7 @@ mod tests {
         let person = Person::with_repository("");
         let commit = commit(&person, "one\n").await;
         let git = person.at("");
-        let merge = Spec::changes(["merge-tree", "--write-tree", commit.hash(), commit.hash()]);
+        let merge = merge(&commit, &commit);
         let finished = git.run_beside_attributes_of(&commit, &merge).await.unwrap();
         assert!(finished.status.success(), "{finished:?}");
     }
