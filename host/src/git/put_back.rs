@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use crate::git::tests::Person;
 
-    /// Makes the first commit, at which the repository stays. Returns the step to the second commit.
+    /// Makes the first commit, at which the repository stays. Returns the step to the second.
     async fn step(person: &Person) -> Step {
         for path in ["changed", "gone", "deep/gone", "dir", "same"] {
             person.write(path, "one\n");

@@ -1,4 +1,4 @@
-//! Merging work into its base, and merges that are refused and leave everything unchanged.
+//! Merging work into its base: strategies, conflicts, merges by hand, and deaths of the host.
 
 use std::{fs, path::PathBuf};
 
