@@ -208,6 +208,26 @@ pub struct Ended {
     pub never_began: bool,
 }
 
+impl Ended {
+    /// An end of which only the time and the outcome are known.
+    pub fn new(at: Timestamp, outcome: Outcome) -> Self {
+        Self {
+            at,
+            outcome,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            usage: Usage::default(),
+            cost_micro_usd: None,
+            git: None,
+            merge: None,
+            denied: 0,
+            files: None,
+            never_began: false,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attempt {
     pub number: u32,
@@ -277,18 +297,8 @@ impl Attempt {
             started_at: Some(at),
             by_hand: true,
             ended: Some(Ended {
-                at,
-                outcome: Outcome::Succeeded,
-                reason: None,
-                exit_code: None,
-                signal: None,
-                usage: Usage::default(),
-                cost_micro_usd: None,
-                git: None,
                 merge: Some(Box::new(merge)),
-                denied: 0,
-                files: None,
-                never_began: false,
+                ..Ended::new(at, Outcome::Succeeded)
             }),
             ..Self::new(number, at)
         }

@@ -275,18 +275,8 @@ mod tests {
         let mut attempt = Attempt::new(1, Timestamp(1_000));
         attempt.started_at = Some(Timestamp(1_000));
         attempt.ended = Some(Ended {
-            at: Timestamp(2_000),
-            outcome: Outcome::Failed,
-            reason: None,
             exit_code: Some(3),
-            signal: None,
-            usage: Usage::default(),
-            cost_micro_usd: None,
-            git: None,
-            merge: None,
-            denied: 0,
-            files: None,
-            never_began: false,
+            ..Ended::new(Timestamp(2_000), Outcome::Failed)
         });
         attempt
     }

@@ -355,17 +355,11 @@ mod tests {
 
     fn ran_for(wall_ms: u64) -> ChildState {
         ChildState::Exited(Exit {
-            pid: 7,
-            start_time: 1,
-            status: Status::Code(0),
             usage: Usage {
                 wall_ms,
                 ..Usage::default()
             },
-            stopped: None,
-            input_broke_off: false,
-            stdout_bytes: 0,
-            stderr_bytes: 0,
+            ..Exit::sample(Status::Code(0))
         })
     }
 

@@ -313,7 +313,7 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::{Status, Usage};
+    use crate::supervise::Status;
 
     fn running() -> ChildState {
         ChildState::Running(Leader {
@@ -323,16 +323,7 @@ mod tests {
     }
 
     fn exited() -> ChildState {
-        ChildState::Exited(Exit {
-            pid: 7,
-            start_time: 1,
-            status: Status::Code(0),
-            usage: Usage::default(),
-            stopped: None,
-            input_broke_off: false,
-            stdout_bytes: 0,
-            stderr_bytes: 0,
-        })
+        ChildState::Exited(Exit::sample(Status::Code(0)))
     }
 
     /// Applies reports in order, and checks after each whether the attempt is over.

@@ -10,6 +10,7 @@ mod allowed;
 mod commands;
 mod directory;
 mod ending;
+mod found;
 mod guest_host;
 mod input;
 mod inputs;
@@ -26,6 +27,6 @@ mod whose;
 mod workspaces;
 
 pub(crate) use self::{
-    registry::Known,
+    found::Known,
     run::{Runner, RunnerParts},
 };

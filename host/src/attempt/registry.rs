@@ -15,101 +15,15 @@ use claudine_domain::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    live::{ChildState, Live, State, command_of},
+    found::{Found, Known},
+    live::{ChildState, Live, State},
     reporter::Reporter,
 };
 use crate::{
     lock::lock,
     plugin::StopRequest,
-    supervise::{self, AttemptKey, ChildId, FoundState, Report, Rung, Supervisors},
+    supervise::{AttemptKey, ChildId, Report, Rung, Supervisors},
 };
-
-/// Everything that supervisors had when this host connected to them.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    attempts: BTreeMap<AttemptId, Found>,
-    /// The commands that an earlier host ran for attempts and for requests.
-    commands: BTreeMap<AttemptKey, Found>,
-}
-
-/// A supervisor's state of an attempt or a command.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Found {
-    children: Vec<ChildState>,
-    ended: bool,
-    held: Option<String>,
-}
-
-impl From<Found> for State {
-    fn from(known: Found) -> Self {
-        // If no supervisor knows a child of the attempt, no supervisor will report the attempt's
-        // end.
-        let ended = known.ended || known.children.is_empty();
-        Self {
-            children: known.children,
-            ended,
-            held: known.held,
-            ..Self::default()
-        }
-    }
-}
-
-impl Known {
-    /// Sorts the findings into attempts and commands.
-    pub(crate) fn of(found: Vec<supervise::Found>) -> Self {
-        let mut known = Self::default();
-        for one in found {
-            if command_of(&one.attempt).is_some() {
-                let key = one.attempt.clone();
-                known.commands.insert(key, Found::from_found(one));
-            } else if let Ok(attempt) = one.attempt.as_str().parse() {
-                known.attempts.insert(attempt, Found::from_found(one));
-            } else {
-                tracing::warn!(
-                    attempt = %one.attempt,
-                    "a supervisor has an attempt with an invalid id"
-                );
-            }
-        }
-        known
-    }
-}
-
-impl Found {
-    pub(super) fn has_ended(&self) -> bool {
-        !self
-            .children
-            .iter()
-            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
-    }
-
-    fn from_found(found: supervise::Found) -> Self {
-        let mut children = Vec::new();
-        for child in found.children {
-            let index = usize::from(child.child.index());
-            // If the supervisor does not know a child with a lower index, the start of that child
-            // never reached the supervisor.
-            while children.len() < index {
-                children.push(ChildState::Lost);
-            }
-            children.push(match child.state {
-                FoundState::Running { pid, start_time } => {
-                    ChildState::Running(Leader { pid, start_time })
-                }
-                FoundState::Exited(exit) => ChildState::Exited(exit),
-                FoundState::NotStarted { class, message } => {
-                    ChildState::NotStarted { class, message }
-                }
-                FoundState::Lost => ChildState::Lost,
-            });
-        }
-        Self {
-            children,
-            ended: found.ended,
-            held: found.held,
-        }
-    }
-}
 
 /// The attempts and commands of this host. While one of the two locks is held, the other lock is
 /// not taken, and nothing is awaited.
@@ -450,8 +364,11 @@ mod tests {
 
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::*;
-    use crate::supervise::{Exit, FoundChild, Status, Usage};
+    use super::{
+        super::found::tests::{found, running},
+        *,
+    };
+    use crate::supervise::{Exit, FoundState, NotStartedClass, Status};
 
     fn id(number: u128) -> AttemptId {
         AttemptId {
@@ -464,37 +381,11 @@ mod tests {
         ChildId::new(AttemptKey::new(id.to_string()), 0)
     }
 
-    /// An attempt whose child was found running.
-    fn running(id: AttemptId) -> supervise::Found {
-        supervise::Found {
-            attempt: AttemptKey::new(id.to_string()),
-            children: vec![FoundChild {
-                child: child(id),
-                state: FoundState::Running {
-                    pid: 7,
-                    start_time: 1,
-                },
-            }],
-            stopping: None,
-            ended: false,
-            held: None,
-        }
-    }
-
     /// The report of the end of the attempt and of its child.
     fn exited(id: AttemptId) -> Report {
         Report::Exited {
             child: child(id),
-            exit: Exit {
-                pid: 7,
-                start_time: 1,
-                status: Status::Code(0),
-                usage: Usage::default(),
-                stopped: None,
-                input_broke_off: false,
-                stdout_bytes: 0,
-                stderr_bytes: 0,
-            },
+            exit: Exit::sample(Status::Code(0)),
             ended: true,
         }
     }
@@ -502,8 +393,8 @@ mod tests {
     #[test]
     fn a_report_that_arrives_while_its_attempt_is_taken_over_is_not_lost() {
         let ids: Vec<AttemptId> = (1..=2_000).map(id).collect();
-        let found = ids.iter().map(|id| running(*id)).collect();
-        let registry = Registry::new(Known::of(found));
+        let known = ids.iter().map(|id| found(*id, &[(0, running())]));
+        let registry = Registry::new(Known::of(known.collect()));
         for id in ids {
             let reports = AtomicBool::new(false);
             let live = std::thread::scope(|scope| {
@@ -523,7 +414,7 @@ mod tests {
     #[test]
     fn an_end_that_was_reported_while_the_row_of_the_task_was_unreadable_is_not_lost() {
         let id = id(1);
-        let registry = Registry::new(Known::of(vec![running(id)]));
+        let registry = Registry::new(Known::of(vec![found(id, &[(0, running())])]));
         registry.take_others(&BTreeSet::new(), &BTreeSet::from([id.task]));
         registry.hand_on(exited(id));
         registry.take_others(&BTreeSet::from([id]), &BTreeSet::new());
@@ -532,63 +423,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_continues_with_the_attempts_it_found() {
-        let attempt = "task_00000000000000000000000000.1";
-        let child = |index| ChildId::new(AttemptKey::new(attempt), index);
-        let found = supervise::Found {
-            attempt: AttemptKey::new(attempt),
-            children: vec![supervise::FoundChild {
-                child: child(1),
-                state: FoundState::Running {
-                    pid: 7,
-                    start_time: 1,
-                },
-            }],
-            stopping: None,
-            ended: false,
-            held: Some("No space left on device".to_owned()),
-        };
-        let mut known = Known::of(vec![found]);
-        let found = known.attempts.remove(&attempt.parse().unwrap());
-        let state = State::from(found.unwrap());
-        assert_eq!(state.held.as_deref(), Some("No space left on device"));
-        let leader = Leader {
-            pid: 7,
-            start_time: 1,
-        };
-        assert_eq!(
-            state.children,
-            [ChildState::Lost, ChildState::Running(leader)]
-        );
-        assert!(!state.is_over());
-    }
-
-    /// An attempt as a supervisor reports it.
-    fn found(id: AttemptId, children: &[FoundState]) -> supervise::Found {
-        let attempt = AttemptKey::new(id.to_string());
-        let children = children.iter().zip(0..);
-        supervise::Found {
-            children: children
-                .map(|(state, index)| supervise::FoundChild {
-                    child: ChildId::new(attempt.clone(), index),
-                    state: state.clone(),
-                })
-                .collect(),
-            attempt,
-            stopping: None,
-            ended: false,
-            held: None,
-        }
-    }
-
-    #[test]
     fn an_attempt_that_no_task_names_is_returned_as_not_ended_while_it_runs() {
         let id = id(1);
-        let running = FoundState::Running {
-            pid: 7,
-            start_time: 1,
-        };
-        let registry = Registry::new(Known::of(vec![found(id, &[FoundState::Lost, running])]));
+        let children = [(0, FoundState::Lost), (1, running())];
+        let registry = Registry::new(Known::of(vec![found(id, &children)]));
         let others = registry.take_others(&BTreeSet::new(), &BTreeSet::new());
         assert_eq!(others, [(id, false)]);
     }
@@ -599,7 +437,7 @@ mod tests {
         let registry = Registry::new(Known::of(vec![
             found(ids[0], &[]),
             found(ids[1], &[]),
-            found(ids[2], &[FoundState::Lost]),
+            found(ids[2], &[(0, FoundState::Lost)]),
         ]));
         let begun = BTreeSet::from([ids[0]]);
         let over = registry.take_others(&begun, &BTreeSet::from([ids[1].task]));
@@ -637,10 +475,7 @@ mod tests {
     fn an_attempt_whose_only_start_failed_has_ended_at_once() {
         let registry = Registry::new(Known::default());
         for number in 1..=2_000 {
-            let id = AttemptId {
-                task: TaskId::new(1, number),
-                number: 1,
-            };
+            let id = id(number);
             let state = State {
                 children: vec![ChildState::Sent],
                 ..State::default()
@@ -650,7 +485,7 @@ mod tests {
             registry.begin(live.clone(), Arc::new(crate::store::sample_task(1)));
             let report = Report::NotStarted {
                 child: live.child(0),
-                class: supervise::NotStartedClass::Supervisor,
+                class: NotStartedClass::Supervisor,
                 message: "no".to_owned(),
             };
             std::thread::scope(|scope| {

@@ -18,10 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     commands::{Commands, TO_THE_END},
+    found::Known,
     inputs::Inputs,
     launcher::Launcher,
     live::{ChildState, Live, State},
-    registry::{Known, Registry},
+    registry::Registry,
     reporter::Reporter,
     requests::Requests,
     standby::{StandBy, StandingBy},

@@ -6,7 +6,7 @@ use claudine_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, matches, values::Setting};
+use super::{ConfigError, exclusion::matches, values::Setting};
 
 /// Limits on requests by MCP clients and agents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -8,7 +8,9 @@
 //! must still be valid.
 
 mod edit;
+mod exclusion;
 mod mcp;
+mod paths;
 mod show;
 mod values;
 mod variables;
@@ -26,15 +28,17 @@ use claudine_domain::{
     board::PHASE_LIMIT,
     capacity::{Limits, Slots},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 pub(crate) use self::{
     edit::{NAMES, changed, check},
+    exclusion::{EnvRules, GIT_ELSEWHERE},
     mcp::{McpCeiling, is_dangerous},
+    paths::{data_dir, file_path},
     show::Shown,
     values::parse_slots,
 };
-use self::{show::Origin, values::Setting};
+use self::{paths::config_file, show::Origin, values::Setting};
 use crate::units;
 
 /// Variable that contains the path of the data directory.
@@ -134,66 +138,6 @@ struct BudgetFile {
     daily_usd: Option<f64>,
 }
 
-/// Variables of a submitter that are not passed to tasks.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct EnvRules {
-    /// Names of the variables. A `*` at the end of a name matches any characters.
-    pub(crate) exclude: Vec<String>,
-}
-
-/// Variables that describe the agent session or the attempt in which a submitter runs. Their values
-/// are never passed to a task.
-const SESSION_VARIABLES: [&str; 12] = [
-    "CLAUDECODE",
-    "CLAUDE_CODE_SESSION_ID",
-    "CLAUDE_CODE_ENTRYPOINT",
-    "CLAUDE_CODE_EXECPATH",
-    "CLAUDE_CODE_MESSAGING_TOKEN",
-    "CLAUDE_CODE_SSE_PORT",
-    "CLAUDE_PID",
-    ATTEMPT,
-    TASK_ID,
-    UMASK,
-    BOUNDS,
-    RESTRAINED,
-];
-
-/// Variables that make git use a repository other than that of the working directory. Hooks run
-/// with these variables, but a task outlives the hook that submits it, and may work in another
-/// repository.
-pub(crate) const GIT_ELSEWHERE: &[&str] = &[
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-];
-
-impl EnvRules {
-    /// Whether a variable of the submitter is not passed to its task.
-    pub(crate) fn drops(&self, name: &str) -> bool {
-        SESSION_VARIABLES.contains(&name)
-            || GIT_ELSEWHERE.contains(&name)
-            || self.exclude.iter().any(|rule| matches(rule, name))
-    }
-}
-
-/// Whether a rule matches a variable. A `*` at the end of the rule matches any characters.
-fn matches(rule: &str, name: &str) -> bool {
-    match rule.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == rule,
-    }
-}
-
 /// Options of `serve` and `up`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
@@ -275,61 +219,6 @@ pub(crate) fn process_umask() -> Option<String> {
 /// The whole environment of this process, unchanged.
 pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
-}
-
-/// The data directory: `given`, or else `$CLAUDINE_DATA_DIR`, or else `$XDG_STATE_HOME/claudine`,
-/// or else `~/.local/state/claudine`.
-pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
-    if let Some(path) = given {
-        return std::path::absolute(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        });
-    }
-    if let Some(value) = text_of(env, DATA_DIR)? {
-        return absolute(DATA_DIR, value);
-    }
-    let state = text_of(env, "XDG_STATE_HOME")?;
-    if let Some(value) = state.filter(|value| value.starts_with('/')) {
-        return Ok(Path::new(&value).join("claudine"));
-    }
-    let home = text_of(env, "HOME")?.ok_or(ConfigError::NoDataDir)?;
-    Ok(absolute("HOME", home)?.join(".local/state/claudine"))
-}
-
-fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
-    let path = PathBuf::from(&value);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err(ConfigError::NotAbsolute { name, value })
-    }
-}
-
-/// The configuration file: `$CLAUDINE_CONFIG`, or else `$XDG_CONFIG_HOME/claudine/config.toml`, or
-/// else `~/.config/claudine/config.toml`.
-pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
-    if let Some(value) = text_of(env, CONFIG)? {
-        return absolute(CONFIG, value);
-    }
-    let named = text_of(env, "XDG_CONFIG_HOME")?;
-    let directory = if let Some(directory) = named.filter(|value| value.starts_with('/')) {
-        PathBuf::from(directory)
-    } else {
-        let home = text_of(env, "HOME")?.ok_or(ConfigError::NoFile)?;
-        Path::new(&home).join(".config")
-    };
-    Ok(directory.join("claudine/config.toml"))
-}
-
-/// The configuration file to read; `None` if there is none. A file that `CLAUDINE_CONFIG` names
-/// must exist.
-fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
-    match file_path(env) {
-        Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
-        Err(ConfigError::NoFile) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 impl Settings {
@@ -496,37 +385,12 @@ mod tests {
 
     use super::*;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    pub(super) fn load(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let map: BTreeMap<_, _> = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), OsString::from(*v)))
             .collect();
         Settings::load(&Overrides::default(), &|name| map.get(name).cloned())
-    }
-
-    #[test]
-    fn a_path_in_a_variable_must_be_utf8() {
-        let check = |wrong: &str, others: &[(&str, &str)]| {
-            let env = |name: &str| {
-                let mut others = others.iter().filter(|(other, _)| *other == name);
-                if name == wrong {
-                    Some(OsString::from_vec(b"/srv/jos\xe9".to_vec()))
-                } else {
-                    others.next().map(|(_, value)| OsString::from(*value))
-                }
-            };
-            let error = Settings::load(&Overrides::default(), &env).unwrap_err();
-            let expected = format!(r#"{wrong} is "/srv/jos\xE9", but must be valid UTF-8"#);
-            assert_eq!(error.to_string(), expected);
-        };
-        let home = ("HOME", "/h");
-        check(DATA_DIR, &[home]);
-        check("XDG_STATE_HOME", &[home]);
-        check(CONFIG, &[home]);
-        check("XDG_CONFIG_HOME", &[home]);
-        let elsewhere = [("XDG_STATE_HOME", "/s"), ("XDG_CONFIG_HOME", "/c")];
-        check("HOME", &elsewhere[..1]);
-        check("HOME", &elsewhere[1..]);
     }
 
     #[test]
@@ -541,36 +405,6 @@ mod tests {
                        warn, info, debug or trace; it is ignored";
         assert_eq!(settings.warnings, [warning]);
         assert_eq!(settings.log_level, "info");
-    }
-
-    #[test]
-    fn the_data_directory_follows_xdg() {
-        let dir = |pairs: &[(&str, &str)]| {
-            load(pairs)
-                .map(|settings| settings.data_dir)
-                .map_err(|e| e.to_string())
-        };
-        assert_eq!(
-            dir(&[("HOME", "/h")]).unwrap(),
-            Path::new("/h/.local/state/claudine")
-        );
-        assert_eq!(
-            dir(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s")]).unwrap(),
-            Path::new("/s/claudine")
-        );
-        assert_eq!(
-            dir(&[("HOME", "/h"), (DATA_DIR, "/d")]).unwrap(),
-            Path::new("/d")
-        );
-        assert_eq!(
-            dir(&[(DATA_DIR, "d")]).unwrap_err(),
-            "CLAUDINE_DATA_DIR is `d`, but must be an absolute path"
-        );
-        assert!(
-            dir(&[])
-                .unwrap_err()
-                .starts_with("neither CLAUDINE_DATA_DIR")
-        );
     }
 
     #[test]
@@ -622,38 +456,5 @@ mod tests {
         assert_eq!(settings.log_level, "debug");
         let ms = load(&[("HOME", "/h"), ("CLAUDINE_TASK_TIMEOUT", "60000")]).unwrap();
         assert_eq!(ms.task_timeout, Some(Duration::from_mins(1)));
-    }
-
-    #[test]
-    fn session_variables_and_excluded_ones_are_not_passed_to_tasks() {
-        let rules = EnvRules {
-            exclude: vec!["AWS_*".to_owned(), "TOKEN".to_owned()],
-        };
-        let dropped: Vec<&str> = [
-            "CLAUDECODE",
-            "AWS_SECRET",
-            "TOKEN",
-            "TOKENS",
-            "PATH",
-            "CLAUDINE_ATTEMPT",
-            "CLAUDE_CONFIG_DIR",
-            "GIT_DIR",
-            "GIT_INDEX_FILE",
-            "GIT_AUTHOR_NAME",
-        ]
-        .into_iter()
-        .filter(|name| rules.drops(name))
-        .collect();
-        assert_eq!(
-            dropped,
-            [
-                "CLAUDECODE",
-                "AWS_SECRET",
-                "TOKEN",
-                "CLAUDINE_ATTEMPT",
-                "GIT_DIR",
-                "GIT_INDEX_FILE"
-            ]
-        );
     }
 }

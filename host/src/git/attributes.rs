@@ -115,36 +115,47 @@ mod tests {
         check("something else", None);
     }
 
+    /// Commits all files, with this text in `file`.
+    async fn commit(person: &Person, text: &str) -> Commit {
+        person.write("file", text);
+        person.commit_all("change");
+        person.commit("HEAD").await
+    }
+
+    fn merge(ours: &Commit, theirs: &Commit) -> Spec {
+        Spec::changes(["merge-tree", "--write-tree", ours.hash(), theirs.hash()])
+    }
+
+    /// Results of a merge as a new git makes it, and as an old git makes it.
+    async fn merged_both_ways(git: &Git, attributes_of: &Commit, merge: &Spec) -> [Finished; 2] {
+        [
+            git.run_with_attributes_of(attributes_of, merge)
+                .await
+                .unwrap(),
+            git.run_beside_attributes_of(attributes_of, merge)
+                .await
+                .unwrap(),
+        ]
+    }
+
     #[tokio::test]
     async fn a_merge_follows_the_attributes_of_a_commit_instead_of_those_in_the_checkout() {
-        let person = Person::new("");
-        person.git(&["init", "-q", "-b", "main"]);
-        let commit = |text: &str| {
-            person.write("file", text);
-            person.git(&["add", "-A"]);
-            person.git(&["commit", "-q", "-m", "change"]);
-        };
+        let person = Person::with_repository("");
         // Directories with the names of the temporary files may have attributes too.
         for dir in ["inner", "index", "top"] {
             person.write(&format!("{dir}/.gitattributes"), "file of-the-commit\n");
         }
         person.write(".gitattributes", "file merge=union\n");
-        commit("one\n");
+        commit(&person, "one\n").await;
         person.git(&["branch", "other"]);
-        commit("one\nours\n");
-        let ours = person.commit("HEAD").await;
+        let ours = commit(&person, "one\nours\n").await;
         person.git(&["checkout", "-q", "other"]);
         // The other branch has attributes by which the files conflict.
         person.write(".gitattributes", "file -merge\n");
-        commit("one\ntheirs\n");
-        let theirs = person.commit("HEAD").await;
+        let theirs = commit(&person, "one\ntheirs\n").await;
         let git = person.at("");
-        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
-        let merge = Spec::changes(merge);
-        for finished in [
-            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
-            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
-        ] {
+        let merge = merge(&ours, &theirs);
+        for finished in merged_both_ways(&git, &ours, &merge).await {
             assert_eq!(finished.status.code(), Some(0), "{finished:?}");
             let tree = String::from_utf8_lossy(&finished.stdout);
             let file = format!("{}:file", tree.trim());
@@ -157,41 +168,26 @@ mod tests {
 
     #[tokio::test]
     async fn attributes_of_the_other_side_are_ignored_even_if_files_are_renormalized() {
-        let person = Person::new("[merge]\n\trenormalize = true\n");
-        person.git(&["init", "-q", "-b", "main"]);
-        let commit = async |text: &str| {
-            person.write("file", text);
-            person.git(&["add", "-A"]);
-            person.git(&["commit", "-q", "-m", "change"]);
-            person.commit("HEAD").await
-        };
-        commit("one\n").await;
+        let person = Person::with_repository("[merge]\n\trenormalize = true\n");
+        commit(&person, "one\n").await;
         person.git(&["branch", "other"]);
-        let ours = commit("one\nours\n").await;
+        let ours = commit(&person, "one\nours\n").await;
         person.git(&["checkout", "-q", "other"]);
         person.write(".gitattributes", "file merge=union\n");
-        let theirs = commit("one\ntheirs\n").await;
+        let theirs = commit(&person, "one\ntheirs\n").await;
         let git = person.at("");
-        let merge = ["merge-tree", "--write-tree", ours.hash(), theirs.hash()];
-        let merge = Spec::changes(merge);
-        for finished in [
-            git.run_with_attributes_of(&ours, &merge).await.unwrap(),
-            git.run_beside_attributes_of(&ours, &merge).await.unwrap(),
-        ] {
+        let merge = merge(&ours, &theirs);
+        for finished in merged_both_ways(&git, &ours, &merge).await {
             assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         }
     }
 
     #[tokio::test]
     async fn a_merge_needs_no_attributes() {
-        let person = Person::new("");
-        person.git(&["init", "-q", "-b", "main"]);
-        person.write("file", "one\n");
-        person.git(&["add", "-A"]);
-        person.git(&["commit", "-q", "-m", "first"]);
-        let commit = person.commit("HEAD").await;
+        let person = Person::with_repository("");
+        let commit = commit(&person, "one\n").await;
         let git = person.at("");
-        let merge = Spec::changes(["merge-tree", "--write-tree", commit.hash(), commit.hash()]);
+        let merge = merge(&commit, &commit);
         let finished = git.run_beside_attributes_of(&commit, &merge).await.unwrap();
         assert!(finished.status.success(), "{finished:?}");
     }

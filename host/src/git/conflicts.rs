@@ -327,27 +327,22 @@ mod tests {
     /// A repository in which both sides have changed `te*t` and `binary`. One side removed `gone`,
     /// and the other side changed it.
     fn conflicting() -> Person {
-        let person = Person::new("");
+        let person = Person::with_repository("");
         let write = |text: &str, binary: &str| {
             person.write("te*t", text);
             person.write("binary", binary);
         };
-        let commit = |message: &str| {
-            person.git(&["add", "-A"]);
-            person.git(&["commit", "-q", "-m", message]);
-        };
-        person.git(&["init", "-q", "-b", "main"]);
         write("one\n", "\0\x01");
         person.write("gone", "one\n");
-        commit("first");
+        person.commit_all("first");
         person.git(&["switch", "-q", "-c", "task"]);
         write("task\n", "\0\x02");
         person.git(&["rm", "-q", "gone"]);
-        commit("task");
+        person.commit_all("task");
         person.git(&["switch", "-q", "main"]);
         write("main\n", "\0\x03");
         person.write("gone", "main\n");
-        commit("main");
+        person.commit_all("main");
         person.git(&["switch", "-q", "task"]);
         // The branch's own options do not apply to this merge.
         person.git(&["config", "branch.task.mergeOptions", "--squash"]);
@@ -394,7 +389,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_without_recognisable_conflict_markers_needs_git_add() {
-        let person = Person::new("[merge \"own\"]\n\tdriver = \"echo both > %A; exit 1\"\n");
+        let person =
+            Person::with_repository("[merge \"own\"]\n\tdriver = \"echo both > %A; exit 1\"\n");
         let write = |text: &str| {
             let wide = format!("\u{feff}{text}\n");
             let wide: Vec<u8> = wide.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -405,10 +401,8 @@ mod tests {
         };
         let commit = |text: &str| {
             write(text);
-            person.git(&["add", "-A"]);
-            person.git(&["commit", "-q", "-m", text]);
+            person.commit_all(text);
         };
-        person.git(&["init", "-q", "-b", "main"]);
         let attributes = "wide working-tree-encoding=UTF-16LE-BOM text\n\
             driven merge=own\nshort conflict-marker-size=5\n";
         person.write(".gitattributes", attributes);

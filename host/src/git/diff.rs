@@ -155,12 +155,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_diff_runs_no_programs_and_shows_new_files() {
-        let person = Person::new(HOSTILE);
+        let person = Person::with_repository(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
-        person.git(&["init", "-q", "-b", "main"]);
         person.write("file", "one\n");
-        person.git(&["add", "-A"]);
-        person.git(&["commit", "-q", "-m", "first"]);
+        person.commit_all("first");
         let base = person.commit("HEAD").await;
         let beside = person.home().join("beside");
         let path = beside.to_str().unwrap();

@@ -104,10 +104,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_patch_applies_although_the_users_settings_change_the_format_of_diffs() {
-        let person = Person::new(HOSTILE);
+        let person = Person::with_repository(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=text\n").unwrap();
         fs::write(person.home().join(".order"), "sub/*\nnew\n").unwrap();
-        person.git(&["init", "-q", "-b", "main"]);
         let lines: Vec<String> = (0..40).map(|n| format!("{n}\n\n")).collect();
         let lines = lines.concat();
         person.write("sub/lines", &lines);

@@ -275,21 +275,18 @@ mod tests {
     use super::*;
     use crate::git::tests::Person;
 
-    /// Makes a repository that is at its first commit. Returns the step to the second commit.
+    /// Makes the first commit, at which the repository stays. Returns the step to the second.
     async fn step(person: &Person) -> Step {
-        person.git(&["init", "-q", "-b", "main"]);
         for path in ["changed", "gone", "deep/gone", "dir", "same"] {
             person.write(path, "one\n");
         }
-        person.git(&["add", "-A"]);
-        person.git(&["commit", "-q", "-m", "first"]);
+        person.commit_all("first");
         let old = person.commit("HEAD").await;
         person.write("changed", "two\n");
         person.write("new/deep/file", "two\n");
         person.git(&["rm", "-q", "gone", "deep/gone", "dir"]);
         person.write("dir/file", "two\n");
-        person.git(&["add", "-A"]);
-        person.git(&["commit", "-q", "-m", "second"]);
+        person.commit_all("second");
         let new = person.commit("HEAD").await;
         person.git(&["reset", "-q", "--hard", old.hash()]);
         person.at(".").step(&old, &new).await.unwrap()
@@ -313,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn a_half_changed_checkout_is_put_back() {
         for with_index in [true, false] {
-            let person = Person::new("");
+            let person = Person::with_repository("");
             let step = step(&person).await;
             let git = person.at(".");
             let back = async || git.put_back(&step).await.unwrap();
@@ -330,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_a_person_has_changed_are_kept_when_a_checkout_is_put_back() {
         for with_index in [true, false] {
-            let person = Person::new("");
+            let person = Person::with_repository("");
             let step = step(&person).await;
             half(&person, &step, with_index);
             let mine = ["changed", "gone", "new/deep/file", "dir/file", "dir/mine"];
@@ -353,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_checkout_that_only_a_person_has_changed_is_reported_as_unchanged() {
-        let person = Person::new("");
+        let person = Person::with_repository("");
         let step = step(&person).await;
         person.write("changed", "mine\n");
         let back = person.at(".").put_back(&step).await.unwrap();
@@ -363,7 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_was_in_the_way_before_the_step_is_kept() {
-        let person = Person::new("");
+        let person = Person::with_repository("");
         let old = step(&person).await;
         person.write("new/deep/file", "two\n");
         let step = person.at(".").step(&old.old, &old.new).await.unwrap();
@@ -375,7 +372,7 @@ mod tests {
     /// Git stops before it changes any file.
     #[tokio::test]
     async fn nothing_differs_if_the_index_is_locked_or_a_directory_is_in_the_way() {
-        let person = Person::new("");
+        let person = Person::with_repository("");
         let old = step(&person).await;
         person.write("new/deep/file/mine", "mine\n");
         person.write(".git/index.lock", "");
@@ -386,7 +383,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_git_has_not_written_to_its_end_is_named() {
-        let person = Person::new("");
+        let person = Person::with_repository("");
         let step = step(&person).await;
         person.write("changed", "tw");
         person.write("new/deep/file", "tw");

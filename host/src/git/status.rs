@@ -250,8 +250,7 @@ mod tests {
         let person = Person::new("");
         person.git(&["init", "-q", "-b", "trunk"]);
         person.write("z", "one");
-        person.git(&["add", "-A"]);
-        person.git(&["commit", "-q", "-m", "first"]);
+        person.commit_all("first");
         person.write("a", "new");
         person.write("dir/b", "new");
         let changes = person.at(".").changes().await.unwrap();

@@ -37,34 +37,23 @@ pub(super) fn at(second: u64) -> Timestamp {
 }
 
 pub(crate) fn ready(number: u64) -> Task {
+    let request = Arc::new(Request {
+        cwd: "/home/someone/project".into(),
+        summary: format!("make {number}"),
+        env_digest: "0f".repeat(32).into(),
+        ladder: [Rung {
+            signal: "TERM".to_owned(),
+            wait_ms: 5_000,
+        }]
+        .into(),
+        ..Request::new("shell", Class::Command)
+    });
     Task {
-        id: id(number),
-        request: Arc::new(Request {
-            cwd: "/home/someone/project".into(),
-            summary: format!("make {number}"),
-            env_digest: "0f".repeat(32).into(),
-            ladder: [Rung {
-                signal: "TERM".to_owned(),
-                wait_ms: 5_000,
-            }]
-            .into(),
-            ..Request::new("shell", Class::Command)
-        }),
-        created_at: at(number),
         state: State::Ready {
             since: at(number),
             clock: None,
         },
-        dependencies: Arc::default(),
-        has_begun: false,
-        holders: Vec::new(),
-        restored_from: None,
-        held: None,
-        retry_at: None,
-        resumes: None,
-        restrained: false,
-        attempts: Vec::new(),
-        revised: Vec::new(),
+        ..Task::blocked(id(number), request, Arc::default(), at(number))
     }
 }
 
@@ -126,22 +115,15 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
             model: Some("claude-opus".to_owned()),
         });
         attempt.ended = Some(Ended {
-            at,
-            outcome,
             reason: reason.clone(),
             exit_code: Some(2),
-            signal: None,
             usage: Usage {
                 wall_ms: 250,
                 cpu_ms: Some(12),
                 peak_rss_bytes: None,
             },
             cost_micro_usd: Some(12_345),
-            git: None,
-            merge: None,
-            denied: 0,
-            files: None,
-            never_began: false,
+            ..Ended::new(at, outcome)
         });
     }
     task.state = State::Done {

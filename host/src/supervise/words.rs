@@ -250,6 +250,23 @@ pub(crate) struct Exit {
     pub(crate) stderr_bytes: u64,
 }
 
+#[cfg(test)]
+impl Exit {
+    /// The end of process 7, which used nothing and wrote nothing.
+    pub(crate) fn sample(status: Status) -> Self {
+        Self {
+            pid: 7,
+            start_time: 1,
+            status,
+            usage: Usage::default(),
+            stopped: None,
+            input_broke_off: false,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        }
+    }
+}
+
 /// Why a child could not be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -252,7 +252,12 @@ pub(crate) mod tests {
     /// The fixture of this name.
     macro_rules! fixture {
         ($name:literal) => {
-            include_str!(concat!("../tests/fixtures/", $name, ".jsonl"))
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/fixtures/",
+                $name,
+                ".jsonl"
+            ))
         };
     }
     pub(crate) use fixture;

@@ -22,6 +22,13 @@ impl Script {
         Self::default().then(Rule::new(answer))
     }
 
+    /// A script in which the agent first runs a command, and then answers with a text.
+    pub fn command_then(command: &str, text: &str) -> Self {
+        Self::default()
+            .then(Rule::new(Answer::bash(command)).at_turn(0))
+            .then(Rule::new(Answer::text(text)))
+    }
+
     #[must_use]
     pub fn then(mut self, rule: Rule) -> Self {
         self.rules.push(rule);

@@ -125,14 +125,7 @@ fn agent_that_was_denied_tools_and_changed_nothing_has_failed() {
 
 #[test]
 fn files_changed_by_an_agent_are_counted() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash(
-                "mkdir -p src && touch src/a src/b && echo x > c",
-            ))
-            .at_turn(0),
-        )
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then("mkdir -p src && touch src/a src/b && echo x > c", "done");
     let world = World::new(script);
     git(&world, &["init", "-q", "-b", "trunk"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);

@@ -95,9 +95,7 @@ fn exceeded_turns_and_exceeded_budget_fail_with_their_own_classes() {
 
 #[test]
 fn denied_tool_fails_a_task_with_fail_on_denied() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("git init x")).at_turn(0))
-        .then(Rule::new(Answer::text("I could not")));
+    let script = Script::command_then("git init x", "I could not");
     let world = World::new(script);
     let task = world.done(&["try", "--fail-on-denied"]);
     ended(&task, "failed", "permission");

@@ -9,14 +9,7 @@ use crate::world::{World, attempt, ended, git, succeeded};
 
 #[test]
 fn branch_commit_and_uncommitted_changes_are_recorded() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash(
-                "echo new > file; mkdir -p src; touch src/a src/b",
-            ))
-            .at_turn(0),
-        )
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then("echo new > file; mkdir -p src; touch src/a src/b", "done");
     let world = World::new(script);
     git(&world, &["init", "-q", "-b", "trunk"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);

@@ -56,11 +56,7 @@ fn root_without_a_sandbox_may_not_bypass_permissions() {
 
 #[test]
 fn agent_in_a_sandbox_may_bypass_permissions() {
-    use claudine_tests::messages_api::Rule;
-
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("git init --quiet bypassed")).at_turn(0))
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then("git init --quiet bypassed", "done");
     let world = World::new(script);
     let task = world.done(&[
         "go",

@@ -89,9 +89,7 @@ fn agent_succeeds_if_the_host_is_killed_during_the_last_answer() {
 
 #[test]
 fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("mkfifo gate; echo here > reached; cat gate")).at_turn(0))
-        .then(Rule::new(Answer::text("the answer")));
+    let script = Script::command_then("mkfifo gate; echo here > reached; cat gate", "the answer");
     let world = World::new(script);
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
     assert_eq!(world.line_of("reached"), "here");

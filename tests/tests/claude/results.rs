@@ -57,9 +57,7 @@ fn delegate_with_wait_reports_why_the_task_failed() {
 
 #[test]
 fn delegate_with_wait_lists_the_denied_tools() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("git init denied")).at_turn(0))
-        .then(Rule::new(Answer::text("as far as I could")));
+    let script = Script::command_then("git init denied", "as far as I could");
     let ran = World::new(script)
         .host
         .run(["delegate", "--wait", "try"])
@@ -81,14 +79,7 @@ fn delegate_with_wait_lists_the_denied_tools() {
 
 #[test]
 fn status_shows_the_activity_of_an_agent_across_a_restart() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash(
-                "touch there; until test -e go; do sleep 0.1; done",
-            ))
-            .at_turn(0),
-        )
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then("touch there; until test -e go; do sleep 0.1; done", "done");
     let world = World::new(script);
     let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
     let doing = wait_for("the tool to be reported", || {
@@ -107,9 +98,7 @@ fn status_shows_the_activity_of_an_agent_across_a_restart() {
 
 #[test]
 fn wait_on_a_terminal_shows_the_activity_and_then_the_result() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.1; done")).at_turn(0))
-        .then(Rule::new(Answer::text("all\nis well")));
+    let script = Script::command_then("until test -e go; do sleep 0.1; done", "all\nis well");
     let world = World::new(script);
     let waiting = format!(
         "'{}' delegate --wait --allowed-tools Bash 'wait for it'",
@@ -146,9 +135,7 @@ fn wait_on_a_terminal_shows_the_activity_and_then_the_result() {
 
 #[test]
 fn agent_uses_the_allowed_tools() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("git init --quiet made && pwd > where")).at_turn(0))
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then("git init --quiet made && pwd > where", "done");
     let world = World::new(script);
     let task = world.done(&["make it", "--allowed-tools", "Bash"]);
     succeeded(&task, "done");

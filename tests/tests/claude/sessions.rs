@@ -5,15 +5,30 @@ use claudine_tests::process;
 
 use crate::world::{World, attempt, ended, succeeded};
 
+/// The command that the agent runs first.
+fn first_command() -> Rule {
+    Rule::new(Answer::bash("echo ran >> runs"))
+        .at_turn(0)
+        .times(1)
+}
+
+/// A task whose agent has run its first command, and waits for the answer to its second request.
+#[track_caller]
+fn begun() -> (World, String) {
+    let script = Script::default()
+        .then(first_command())
+        .then(Rule::new(Answer::silent("for ever")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
+    world.reach("for ever");
+    (world, id)
+}
+
 #[test]
 fn retry_after_a_failure_of_the_service_continues_the_session() {
     let overloaded = Answer::error(529, "overloaded_error", "Overloaded");
     let script = Script::default()
-        .then(
-            Rule::new(Answer::bash("echo ran >> runs"))
-                .at_turn(0)
-                .times(1),
-        )
+        .then(first_command())
         .then(Rule::new(overloaded).times(3))
         .then(Rule::new(Answer::text("finished")));
     let world = World::new(script);
@@ -93,17 +108,7 @@ fn retry_starts_a_new_session_if_the_last_session_is_gone() {
 
 #[test]
 fn retry_after_the_agent_was_killed_continues_the_session() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash("echo ran >> runs"))
-                .at_turn(0)
-                .times(1),
-        )
-        .then(Rule::new(Answer::silent("for ever")).times(1))
-        .then(Rule::new(Answer::text("finished")));
-    let world = World::new(script);
-    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
-    world.reach("for ever");
+    let (world, id) = begun();
     world.in_session("tool_result");
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
@@ -115,6 +120,9 @@ fn retry_after_the_agent_was_killed_continues_the_session() {
 /// the agent sees the first attempt's prompt and actions.
 #[track_caller]
 fn retried_in_its_session(world: &World, id: &str) {
+    world
+        .api
+        .set_script(Script::always(Answer::text("finished")));
     world.host.run(["retry", id]).check();
     let task = world.host.finished(id);
     succeeded(&task, "finished");
@@ -163,16 +171,7 @@ fn task_that_resumes_an_unknown_session_fails_with_class_invalid() {
 
 #[test]
 fn retry_continues_the_session_of_a_lost_attempt() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash("echo ran >> runs"))
-                .at_turn(0)
-                .times(1),
-        )
-        .then(Rule::new(Answer::silent("for ever")));
-    let world = World::new(script);
-    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
-    world.reach("for ever");
+    let (world, id) = begun();
     world.in_session("tool_result");
     let agent = world.host.live(&id);
     world.host.kill_host();
@@ -185,24 +184,12 @@ fn retry_continues_the_session_of_a_lost_attempt() {
         "the agent of a lost attempt is alive"
     );
 
-    world
-        .api
-        .set_script(Script::always(Answer::text("finished")));
     retried_in_its_session(&world, &id);
 }
 
 #[test]
 fn retry_of_a_cancelled_task_starts_a_new_session() {
-    let script = Script::default()
-        .then(
-            Rule::new(Answer::bash("echo ran >> runs"))
-                .at_turn(0)
-                .times(1),
-        )
-        .then(Rule::new(Answer::silent("for ever")));
-    let world = World::new(script);
-    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
-    world.reach("for ever");
+    let (world, id) = begun();
     world.host.run(["cancel", &id]).check();
     assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
 

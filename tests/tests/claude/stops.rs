@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claudine_tests::messages_api::{Answer, Rule, Script};
+use claudine_tests::messages_api::{Answer, Script};
 use claudine_tests::process;
 use claudine_tests::short_id;
 use claudine_tests::wait::wait_at_most;
@@ -16,9 +16,7 @@ const AT_MOST: Duration = Duration::from_secs(10);
 /// the file `pid`. Then cancels the task, and checks that this process and the agent end.
 #[track_caller]
 fn check(command: &str) {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash(command)).at_turn(0))
-        .then(Rule::new(Answer::text("done")));
+    let script = Script::command_then(command, "done");
     let world = World::new(script);
     let id = world.delegate(&[
         "run it",

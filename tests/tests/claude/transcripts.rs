@@ -130,9 +130,7 @@ fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
 
 #[test]
 fn transcript_is_followed_across_a_restart_of_the_host() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.1; done")).at_turn(0))
-        .then(Rule::new(Answer::text("all is well")));
+    let script = Script::command_then("until test -e go; do sleep 0.1; done", "all is well");
     let world = World::new(script);
     let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
     let mut terminal = Terminal::new(&world, &["logs", "-f", &id]);

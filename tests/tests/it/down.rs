@@ -4,18 +4,15 @@ use std::{env, fs, os::unix::fs::PermissionsExt, process::Stdio};
 
 use claudine_tests::{TestHost, process::alive, wait_for};
 
-#[test]
-fn down_leaves_tasks_running() {
-    let host = TestHost::new();
-    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.1; done; echo through");
-    let pid = host.live(&id);
-    let before = host.host_pid().unwrap();
-    host.run(["down"]).check();
-    assert!(!alive(before) && alive(pid));
-    // The next command starts a host, which takes over the task.
-    assert_eq!(host.live(&id), pid);
+/// Notes that it has begun, and then waits for the file `go`.
+pub(super) const WAITING_SCRIPT: &str =
+    "echo begun >> runs; until test -e go; do sleep 0.1; done; echo through";
+
+/// Lets the task with [`WAITING_SCRIPT`] end, and checks that its script has run once.
+#[track_caller]
+pub(super) fn ends_after_one_run(host: &TestHost, id: &str) {
     fs::write(host.work().join("go"), "").unwrap();
-    let task = host.finished(&id);
+    let task = host.finished(id);
     assert_eq!(
         (&task["outcome"], &task["output"]),
         (&"succeeded".into(), &"through\n".into())
@@ -24,6 +21,19 @@ fn down_leaves_tasks_running() {
         fs::read_to_string(host.work().join("runs")).unwrap(),
         "begun\n"
     );
+}
+
+#[test]
+fn down_leaves_tasks_running() {
+    let host = TestHost::new();
+    let id = host.script(WAITING_SCRIPT);
+    let pid = host.live(&id);
+    let before = host.host_pid().unwrap();
+    host.run(["down"]).check();
+    assert!(!alive(before) && alive(pid));
+    // The next command starts a host, which takes over the task.
+    assert_eq!(host.live(&id), pid);
+    ends_after_one_run(&host, &id);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use claudine_tests::{
 };
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 11] = [
+pub(super) const TOOLS: [&str; 11] = [
     "DelegateTask",
     "SubmitGraph",
     "TaskStatus",

@@ -1,6 +1,10 @@
 //! The host process: how it starts, and that there is only one.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+};
 
 use claudine_tests::{
     TestHost, command,
@@ -127,13 +131,11 @@ fn background_host_keeps_no_descriptor_of_its_starter() {
     assert!(of_starter.is_empty(), "{of_starter:?}");
 }
 
-#[test]
-fn foreground_host_passes_no_descriptor_on_to_tasks() {
-    let host = TestHost::new();
-    let script = format!("exec 9>lock; flock 9; exec '{}' serve", binary().display());
-    let mut serve = host.other("sh");
-    serve.args(["-c", &script]).stdin(Stdio::null());
-    let mut serve = serve
+/// Starts a host in the foreground with this command, and waits until the host answers.
+#[track_caller]
+fn serving(host: &TestHost, mut serve: Command) -> Child {
+    let serve = serve
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -141,6 +143,16 @@ fn foreground_host_passes_no_descriptor_on_to_tasks() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
+    serve
+}
+
+#[test]
+fn foreground_host_passes_no_descriptor_on_to_tasks() {
+    let host = TestHost::new();
+    let script = format!("exec 9>lock; flock 9; exec '{}' serve", binary().display());
+    let mut serve = host.other("sh");
+    serve.args(["-c", &script]);
+    let mut serve = serving(&host, serve);
     let opened = host
         .run(["run", "--wait", "--", "ls", "/proc/self/fd"])
         .ok();
@@ -165,15 +177,7 @@ fn host_receives_signals_that_its_starter_had_blocked_or_ignored() {
                   signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
     let mut serve = host.other("python3");
     serve.args(["-c", script]).arg(binary()).arg("serve");
-    let mut serve = serve
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the host to answer", || {
-        (host.host_pid() == Some(serve.id())).then_some(())
-    });
+    let mut serve = serving(&host, serve);
     // The host runs commands itself to probe its executors. It must notice the ends of these
     // commands although the process that started the host ignored `SIGCHLD`.
     host.run(["plugin", "list"]).check();
@@ -195,16 +199,7 @@ fn second_host_is_refused() {
 #[test]
 fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
     let host = TestHost::new();
-    let mut serve = host.command(["serve"]);
-    let mut serve = serve
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the host to answer", || {
-        (host.host_pid() == Some(serve.id())).then_some(())
-    });
+    let mut serve = serving(&host, host.command(["serve"]));
     let id = host.script("exec sleep 600");
     let pid = host.live(&id);
     signal(serve.id(), Signal::TERM);

@@ -4,13 +4,15 @@ use std::fs;
 
 use claudine_tests::{TestHost, harness::binary, process::alive};
 
+use crate::down::{WAITING_SCRIPT, ends_after_one_run};
+
 #[test]
 fn binary_can_be_replaced_while_tasks_run() {
     let mut host = TestHost::new();
     let installed = host.root().join("claudine");
     fs::copy(binary(), &installed).unwrap();
     host.use_binary(installed.clone());
-    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.1; done; echo through");
+    let id = host.script(WAITING_SCRIPT);
     let pid = host.live(&id);
     let supervisors = host.supervisor_pids();
     assert_eq!(supervisors.len(), 1);
@@ -29,16 +31,7 @@ fn binary_can_be_replaced_while_tasks_run() {
     );
     // New tasks run as well, at the same time.
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
-    fs::write(host.work().join("go"), "").unwrap();
-    let task = host.finished(&id);
-    assert_eq!(
-        (&task["outcome"], &task["output"]),
-        (&"succeeded".into(), &"through\n".into())
-    );
-    assert_eq!(
-        fs::read_to_string(host.work().join("runs")).unwrap(),
-        "begun\n"
-    );
+    ends_after_one_run(&host, &id);
 }
 
 #[test]

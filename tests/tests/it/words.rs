@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use claudine_tests::TestHost;
 
+use crate::mcp::TOOLS;
+
 /// The subcommands listed by `--help`.
 fn verbs(host: &TestHost) -> Vec<String> {
     let help = host.text(["--help"]);
@@ -260,18 +262,7 @@ fn mcp_config_prints_the_configuration_and_mcp_test_lists_the_tools() {
         "{config}"
     );
     let test = host.text(["mcp", "test"]);
-    for tool in [
-        "DelegateTask",
-        "TaskStatus",
-        "TaskLogs",
-        "CancelTask",
-        "RetryTask",
-        "ResumeTask",
-        "ListTasks",
-        "WaitTask",
-        "TaskDiff",
-        "MergeTask",
-    ] {
+    for tool in TOOLS {
         assert!(test.contains(tool), "{test}");
     }
 }

@@ -40,6 +40,25 @@ impl Desk {
         })
     }
 
+    fn submitted_by(&mut self, by: &Arc<Principal>, task: Submission) {
+        let submit = Submit {
+            tasks: vec![task],
+            ..Submit::default()
+        };
+        self.asked(by, Input::Submit(submit)).unwrap();
+    }
+
+    fn retried_by(&mut self, by: &Arc<Principal>, task: TaskId) {
+        let retry = Retry {
+            task: self.task(task),
+            downstream: Vec::new(),
+            ended: self.ends(),
+            resume: None,
+            revision: None,
+        };
+        self.asked(by, Input::Retry(Box::new(retry))).unwrap();
+    }
+
     fn held_by(&mut self, by: &Arc<Principal>, task: TaskId) -> Result<Answer, Refused> {
         self.asked(by, Input::Hold { tasks: vec![task] })
     }
@@ -64,24 +83,13 @@ impl Desk {
 fn retried_task_has_the_limits_of_the_principal_who_asked() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
-    let submit = Submit {
-        tasks: vec![submission(id, request())],
-        ..Submit::default()
-    };
-    desk.asked(&owner(), Input::Submit(submit)).unwrap();
+    desk.submitted_by(&owner(), submission(id, request()));
     for (by, restrained) in [(chat(), true), (owner(), false)] {
         desk.turn();
         let attempt = desk.attempt(id);
         desk.report_of(attempt, super::success());
         desk.settle();
-        let retry = Retry {
-            task: desk.task(id),
-            downstream: Vec::new(),
-            ended: desk.ends(),
-            resume: None,
-            revision: None,
-        };
-        desk.asked(&by, Input::Retry(Box::new(retry))).unwrap();
+        desk.retried_by(&by, id);
         assert_eq!(desk.task(id).restrained, restrained, "{by}");
         desk.settle();
     }
@@ -91,11 +99,7 @@ fn retried_task_has_the_limits_of_the_principal_who_asked() {
 fn events_name_their_principal_unless_the_host_caused_them() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
-    let submit = Submit {
-        tasks: vec![submission(id, request())],
-        ..Submit::default()
-    };
-    desk.asked(&agent(7), Input::Submit(submit)).unwrap();
+    desk.submitted_by(&agent(7), submission(id, request()));
     let by = || Some(agent(7).to_string());
     assert_eq!(desk.named(), [(by(), Fact::Submitted)]);
     desk.turn();
@@ -103,14 +107,7 @@ fn events_name_their_principal_unless_the_host_caused_them() {
     desk.report_of(attempt, super::success());
     assert!(desk.named().iter().all(|(by, _)| by.is_none()));
     desk.settle();
-    let retry = Retry {
-        task: desk.task(id),
-        downstream: Vec::new(),
-        ended: desk.ends(),
-        resume: None,
-        revision: None,
-    };
-    desk.asked(&chat(), Input::Retry(Box::new(retry))).unwrap();
+    desk.retried_by(&chat(), id);
     let by_chat = Some("owner via mcp".to_owned());
     assert_eq!(desk.named(), [(by_chat, Fact::Retried)]);
     desk.settle();
@@ -206,11 +203,7 @@ fn initial_hold_belongs_to_the_submitter_and_a_hold_without_holders_to_the_owner
         held: true,
         ..submission(id, request())
     };
-    let submit = Submit {
-        tasks: vec![held],
-        ..Submit::default()
-    };
-    desk.asked(&agent(7), Input::Submit(submit)).unwrap();
+    desk.submitted_by(&agent(7), held);
     assert_eq!(desk.task(id).holders, [agent(7)]);
     assert!(desk.released_by(&chat(), id).is_err());
     // Older versions stored no holders.

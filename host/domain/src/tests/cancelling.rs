@@ -91,11 +91,8 @@ fn cancel_decides_the_outcome_unless_the_attempt_had_succeeded() {
 }
 
 /// top ─ child ─ grandchild
-///     ├ detached ─ below
-///     └ ready
-#[test]
-fn attached_descendants_are_cancelled_with_their_parent() {
-    let mut desk = Desk::new(5);
+///     └ detached
+fn family(desk: &mut Desk) -> [TaskId; 4] {
     let top = desk.submit(|_| {});
     let child = desk.submit(|request| request.parent = Some(top));
     let grandchild = desk.submit(|request| request.parent = Some(child));
@@ -103,6 +100,16 @@ fn attached_descendants_are_cancelled_with_their_parent() {
         request.parent = Some(top);
         request.detached = true;
     });
+    [top, child, grandchild, detached]
+}
+
+/// top ─ child ─ grandchild
+///     ├ detached ─ below
+///     └ ready
+#[test]
+fn attached_descendants_are_cancelled_with_their_parent() {
+    let mut desk = Desk::new(5);
+    let [top, child, grandchild, detached] = family(&mut desk);
     let below = desk.submit(|request| request.parent = Some(detached));
     desk.turn();
     let ready = desk.submit(|request| request.parent = Some(top));
@@ -208,13 +215,7 @@ fn cancel_reaches_descendants_below_ended_tasks() {
 fn cancel_of_a_finished_task_reaches_its_descendants() {
     for restarted in [false, true] {
         let mut desk = Desk::new(5);
-        let top = desk.submit(|_| {});
-        let child = desk.submit(|request| request.parent = Some(top));
-        let grandchild = desk.submit(|request| request.parent = Some(child));
-        let detached = desk.submit(|request| {
-            request.parent = Some(top);
-            request.detached = true;
-        });
+        let [top, child, grandchild, detached] = family(&mut desk);
         desk.turn();
         for ended in [top, child] {
             desk.report(ended, success());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Desk, failure, request, starts, submission, success};
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Ended},
     board::Bounds,
     capacity::Slots,
     dependency::{Condition, Dependency},
@@ -423,20 +423,7 @@ fn delays_grow_with_full_jitter() {
     };
     let ended = |number| {
         let mut attempt = Attempt::new(number, Timestamp(0));
-        attempt.ended = Some(crate::attempt::Ended {
-            at: Timestamp(0),
-            outcome: Outcome::Failed,
-            reason: None,
-            exit_code: None,
-            signal: None,
-            usage: crate::attempt::Usage::default(),
-            cost_micro_usd: None,
-            git: None,
-            merge: None,
-            denied: 0,
-            files: None,
-            never_began: false,
-        });
+        attempt.ended = Some(Ended::new(Timestamp(0), Outcome::Failed));
         attempt
     };
     for (failures, grown) in [(1, 1), (2, 3), (3, 9), (4, 20), (40, 20)] {

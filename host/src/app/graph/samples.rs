@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claudine_domain::{
-    attempt::{Attempt, Ended, Phase, Usage},
+    attempt::{Attempt, Ended, Phase},
     id::TaskId,
     outcome::{Outcome, Reason, ReasonClass},
     task::{State, Task},
@@ -80,18 +80,8 @@ impl Sample {
         let at = Timestamp(to);
         for attempt in &mut sample.task.attempts {
             attempt.ended = Some(Ended {
-                at,
-                outcome,
                 reason: reason.clone(),
-                exit_code: None,
-                signal: None,
-                usage: Usage::default(),
-                cost_micro_usd: None,
-                git: None,
-                merge: None,
-                denied: 0,
-                files: None,
-                never_began: false,
+                ..Ended::new(at, outcome)
             });
         }
         sample.task.state = State::Done {

@@ -13,10 +13,8 @@ fn limited(retry_after: std::time::Duration) -> Ending {
     }
 }
 
-/// The wall clock is read whenever the engine wakes, and after half a minute at the latest.
-#[tokio::test]
-async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
-    let mut fixture = begin(Arc::default(), 1);
+/// Starts a task that has an account, and ends its first attempt at a usage limit.
+async fn park(fixture: &mut Fixture, ending: Ending) {
     let account = claudine_domain::id::AccountKey("a".to_owned());
     let parked = Request {
         account: Some(account),
@@ -24,21 +22,31 @@ async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
     };
     fixture.submit_as(1, parked).await.unwrap();
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
-    let hour = std::time::Duration::from_hours(1);
-    let ending = Report::Ended(Box::new(limited(hour)));
+    let ending = Report::Ended(Box::new(ending));
     fixture.tell(attempt(1), ending).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+}
+
+/// The second attempt of the parked task.
+fn again() -> AttemptId {
+    AttemptId {
+        task: id(1),
+        number: 2,
+    }
+}
+
+/// The wall clock is read whenever the engine wakes, and after half a minute at the latest.
+#[tokio::test]
+async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
+    let mut fixture = begin(Arc::default(), 1);
+    park(&mut fixture, limited(std::time::Duration::from_hours(1))).await;
     // The clock is set back to a time before the submission, and the task waits.
     crate::clock::jump_wall(-3 * HOUR_MS);
     fixture.engine.capacity().await.unwrap();
     assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);
     crate::clock::jump_wall(3 * HOUR_MS + HOUR_MS);
     fixture.engine.capacity().await.unwrap();
-    let again = AttemptId {
-        task: id(1),
-        number: 2,
-    };
-    assert_eq!(fixture.told().await, Told::Start(again));
+    assert_eq!(fixture.told().await, Told::Start(again()));
     fixture.stop().await;
 }
 
@@ -46,32 +54,18 @@ async fn a_wait_ends_even_if_the_clock_jumps_past_its_end() {
 #[tokio::test]
 async fn setting_the_clock_back_does_not_prolong_a_wait() {
     let mut fixture = begin(Arc::default(), 1);
-    let account = claudine_domain::id::AccountKey("a".to_owned());
-    let parked = Request {
-        account: Some(account),
-        ..request()
-    };
-    fixture.submit_as(1, parked).await.unwrap();
-    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     let ending = Ending {
         retry_after: None,
         ..limited(std::time::Duration::ZERO)
     };
-    fixture
-        .tell(attempt(1), Report::Ended(Box::new(ending)))
-        .await;
-    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    park(&mut fixture, ending).await;
     crate::clock::jump_wall(-24 * HOUR_MS);
     for _ in 0..2 {
         assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);
     }
     crate::clock::jump_wall(HOUR_MS);
     fixture.engine.capacity().await.unwrap();
-    let again = AttemptId {
-        task: id(1),
-        number: 2,
-    };
-    assert_eq!(fixture.told().await, Told::Start(again));
+    assert_eq!(fixture.told().await, Told::Start(again()));
     fixture.stop().await;
 }
 

@@ -28,6 +28,13 @@ impl Person {
         person
     }
 
+    /// Makes a user with this `.gitconfig`, whose repository has no commit and is on `main`.
+    pub(crate) fn with_repository(config: &str) -> Self {
+        let person = Self::new(config);
+        person.git(&["init", "-q", "-b", "main"]);
+        person
+    }
+
     pub(crate) fn configure(&self, config: &str) {
         fs::write(self.home().join(".gitconfig"), config).unwrap();
     }
@@ -67,13 +74,19 @@ impl Person {
     /// Runs git as the user would run it, with only the user's settings.
     #[track_caller]
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        self.git_in(&self.work(), arguments)
+    }
+
+    /// Runs git as the user would run it in this directory.
+    #[track_caller]
+    pub(crate) fn git_in(&self, dir: &Path, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.home())
             .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
             .args(arguments)
-            .current_dir(self.work())
+            .current_dir(dir)
             .output()
             .unwrap();
         assert!(output.status.success(), "git {arguments:?}: {output:?}");
@@ -84,6 +97,13 @@ impl Person {
         let path = self.work().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// Commits all files.
+    #[track_caller]
+    pub(crate) fn commit_all(&self, message: &str) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
     }
 
     pub(crate) async fn commit(&self, name: &str) -> Commit {

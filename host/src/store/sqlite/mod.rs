@@ -16,12 +16,14 @@ mod edges;
 mod fault;
 #[cfg(test)]
 mod fixture;
+mod list;
 mod load;
 mod network;
 mod open;
 mod prune;
 mod query;
 mod readers;
+mod resolve;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -235,17 +237,17 @@ impl Store for SqliteStore {
     }
 
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError> {
-        self.read(|reader| query::resolve(reader, reference, intent))
+        self.read(|reader| resolve::resolve(reader, reference, intent))
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
-        let mut page = self.read(|reader| query::list(reader, filter, limit))?;
+        let mut page = self.read(|reader| list::list(reader, filter, limit))?;
         self.correct(&mut page.tasks);
         Ok(page)
     }
 
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError> {
-        self.read(|reader| query::last_ended(reader, filter, limit))
+        self.read(|reader| list::last_ended(reader, filter, limit))
     }
 
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError> {

@@ -386,7 +386,7 @@ mod tests {
     use rustix::fs::{CWD, Mode, mkfifoat};
 
     use super::*;
-    use crate::supervise::words::{Exit, NotStartedClass, Status, Usage};
+    use crate::supervise::words::{Exit, NotStartedClass, Status};
 
     /// A child of an attempt that only this process uses: recovery looks for the marker on the
     /// whole machine.
@@ -415,12 +415,7 @@ mod tests {
         let exit = Exit {
             pid: 1,
             start_time: u64::MAX,
-            status: Status::Code(3),
-            usage: Usage::default(),
-            stopped: None,
-            input_broke_off: false,
-            stdout_bytes: 0,
-            stderr_bytes: 0,
+            ..Exit::sample(Status::Code(3))
         };
         Message::Exited {
             child: child(index),

@@ -393,19 +393,25 @@ async fn a_start_fails_if_the_executable_is_not_a_supervisor() {
     );
 }
 
-#[tokio::test]
-async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
+/// A host of epoch 2 that starts its supervisor from another executable file, and the path of this
+/// file.
+async fn with_older_executable() -> (Lab, PathBuf) {
     let lab = Lab::new().await;
     let copy = lab.dir.path().join("older");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let dir = lab.leave().await;
     let host = Host::open_with(dir.path(), 2, &copy).await;
-    let mut lab = Lab { dir, host };
+    (Lab { dir, host }, copy)
+}
+
+#[tokio::test]
+async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
+    let (mut lab, executable) = with_older_executable().await;
     lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
     // A running supervisor needs neither a host nor its executable file.
-    std::fs::remove_file(&copy).unwrap();
+    std::fs::remove_file(&executable).unwrap();
 
     let mut lab = lab.restart_host(3).await;
     assert!(matches!(
@@ -430,12 +436,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
 /// The supervisor is suspended while the next host starts.
 #[tokio::test]
 async fn an_older_supervisor_without_attempts_ends_once_it_answers() {
-    let lab = Lab::new().await;
-    let copy = lab.dir.path().join("older");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let dir = lab.leave().await;
-    let host = Host::open_with(dir.path(), 2, &copy).await;
-    let mut lab = Lab { dir, host };
+    let (mut lab, _) = with_older_executable().await;
     lab.run(lab.command("old.1", &["true"])).await;
     let old = lab.supervisor_pid();
     lab.ack(key("old.1")).await;

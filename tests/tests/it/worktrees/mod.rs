@@ -3,20 +3,26 @@
 
 mod again;
 mod branches;
+mod checkout;
 mod clean;
 mod diff;
+mod drivers;
 mod hand_over;
 mod hostile;
 mod make;
 mod mcp;
 mod merge;
+mod moved;
 mod names;
+mod nested;
 mod phases;
 mod resolve;
 mod submodules;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
@@ -170,6 +176,13 @@ fn programs(names: &[&str]) -> tempfile::TempDir {
         symlink(program(name), bin.path().join(name)).unwrap();
     }
     bin
+}
+
+/// `PATH` with this directory in front.
+fn path_with(first: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap();
+    let all = std::iter::once(first.to_owned()).chain(env::split_paths(&path));
+    env::join_paths(all).unwrap()
 }
 
 /// Path of a program.

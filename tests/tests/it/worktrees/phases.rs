@@ -5,15 +5,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
     process::{Child, Stdio},
 };
 
 use claudine_tests::{TestHost, process, wait_for};
 use tempfile::TempDir;
 
-use super::{COMMIT, Repository, git_in, merged, write_script};
+use super::{COMMIT, Repository, git_in, merged, path_with, program, programs, write_script};
 
 /// A script that runs in place of the host's git, and calls git. While a file `hold` with a number
 /// exists beside the script, commands are counted. The command with that number is written to
@@ -49,16 +47,12 @@ struct Shimmed {
 
 impl Shimmed {
     fn new() -> Self {
-        let path = std::env::var("PATH").unwrap();
-        let mut found = std::env::split_paths(&path).map(|dir| dir.join("git"));
-        let real: PathBuf = found.find(|git| git.is_file()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let shim = dir.path().join("git");
-        fs::write(&shim, SHIM.replace("REAL_GIT", real.to_str().unwrap())).unwrap();
-        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{path}", dir.path().display());
+        let dir = programs(&[]);
+        let shim = SHIM.replace("REAL_GIT", program("git").to_str().unwrap());
+        write_script(&dir.path().join("git"), &shim);
+        let builder = TestHost::builder().env("PATH", path_with(dir.path()));
         Self {
-            repository: Repository::with(TestHost::builder().env("PATH", path)),
+            repository: Repository::with(builder),
             dir,
         }
     }

@@ -65,18 +65,22 @@ fn a_file_damaged_or_cut_at_any_byte_is_refused() {
     assert!(check(&spoilt).is_err(), "something follows it");
 }
 
-/// Files with valid digests but unsupported contents.
-#[test]
-fn unsupported_files_are_refused_with_the_reason() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("made");
-    let manifest = Manifest {
+fn manifest() -> Manifest {
+    Manifest {
         format: FORMAT,
         schema: known_schema(),
         version: "9.9.9".to_owned(),
         taken_at: Timestamp(1),
         environments: false,
-    };
+    }
+}
+
+/// Files with valid digests but unsupported contents.
+#[test]
+fn unsupported_files_are_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("made");
+    let manifest = manifest();
     let check = |make: &dyn Fn(&mut Writer<fs::File>) -> io::Result<()>, expected: &str| {
         let mut writer = Writer::new(fs::File::create(&file).unwrap(), manifest.taken_at);
         make(&mut writer).unwrap();
@@ -135,13 +139,7 @@ fn unsupported_files_are_refused_with_the_reason() {
 fn attempts_that_are_out_of_order_are_refused() {
     let (old, new) = (used(), empty());
     let file = old.layout.root().join("../made");
-    let manifest = Manifest {
-        format: FORMAT,
-        schema: known_schema(),
-        version: "9.9.9".to_owned(),
-        taken_at: Timestamp(1),
-        environments: false,
-    };
+    let manifest = manifest();
     for number in [0, u32::MAX] {
         let mut rows = Vec::new();
         for mut record in records(&old.layout) {

@@ -1,0 +1,103 @@
+//! Variables of a submitter that are not passed to its tasks.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ATTEMPT, BOUNDS, RESTRAINED, TASK_ID, UMASK};
+
+/// Variables of a submitter that are not passed to tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EnvRules {
+    /// Names of the variables. A `*` at the end of a name matches any characters.
+    pub(crate) exclude: Vec<String>,
+}
+
+/// Variables that describe the agent session or the attempt in which a submitter runs. Their values
+/// are never passed to a task.
+const SESSION_VARIABLES: [&str; 12] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_SESSION_ID",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_EXECPATH",
+    "CLAUDE_CODE_MESSAGING_TOKEN",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_PID",
+    ATTEMPT,
+    TASK_ID,
+    UMASK,
+    BOUNDS,
+    RESTRAINED,
+];
+
+/// Variables that make git use a repository other than that of the working directory. Hooks run
+/// with these variables, but a task outlives the hook that submits it, and may work in another
+/// repository.
+pub(crate) const GIT_ELSEWHERE: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+impl EnvRules {
+    /// Whether a variable of the submitter is not passed to its task.
+    pub(crate) fn drops(&self, name: &str) -> bool {
+        SESSION_VARIABLES.contains(&name)
+            || GIT_ELSEWHERE.contains(&name)
+            || self.exclude.iter().any(|rule| matches(rule, name))
+    }
+}
+
+/// Whether a rule matches a variable. A `*` at the end of the rule matches any characters.
+pub(super) fn matches(rule: &str, name: &str) -> bool {
+    match rule.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_variables_and_excluded_ones_are_not_passed_to_tasks() {
+        let rules = EnvRules {
+            exclude: vec!["AWS_*".to_owned(), "TOKEN".to_owned()],
+        };
+        let dropped: Vec<&str> = [
+            "CLAUDECODE",
+            "AWS_SECRET",
+            "TOKEN",
+            "TOKENS",
+            "PATH",
+            "CLAUDINE_ATTEMPT",
+            "CLAUDE_CONFIG_DIR",
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_AUTHOR_NAME",
+        ]
+        .into_iter()
+        .filter(|name| rules.drops(name))
+        .collect();
+        assert_eq!(
+            dropped,
+            [
+                "CLAUDECODE",
+                "AWS_SECRET",
+                "TOKEN",
+                "CLAUDINE_ATTEMPT",
+                "GIT_DIR",
+                "GIT_INDEX_FILE"
+            ]
+        );
+    }
+}

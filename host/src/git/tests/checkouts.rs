@@ -1,0 +1,240 @@
+//! Repositories and their checkouts, and the branches that are in use in these.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{Person, repository, somebody, worktree};
+use crate::git::{BranchRef, GitError, Stamps, Standing};
+
+#[tokio::test]
+async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    fs::remove_file(git.dir().join(".git")).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    // If the directory contained the `.git` of another checkout, or were a link to another
+    // checkout, git would use the other checkout.
+    let theirs = format!("gitdir: {}\n", repository.display());
+    fs::write(git.dir().join(".git"), theirs).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    fs::remove_dir_all(git.dir()).unwrap();
+    symlink(person.work(), git.dir()).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    fs::remove_file(git.dir()).unwrap();
+    fs::create_dir(git.dir()).unwrap();
+    // The directory is now a part of the repository around it.
+    person.git(&["init", "-q", ".."]);
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    // Another repository was created in place of the worktree.
+    person.git(&["init", "-q", git.dir().to_str().unwrap()]);
+    let error = git.look(&repository, &Stamps::default()).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
+    let person = somebody("");
+    let git = repository(&person);
+    worktree(&person, "beside").await;
+    let common = person.work().join(".git/worktrees/tree/commondir");
+    let written = fs::read(&common).unwrap();
+    // This is the state after git has created the file and before git writes it.
+    fs::write(&common, "").unwrap();
+    let branch = BranchRef::named("beside");
+    let list = git.checkouts_of(&branch, None);
+    let (path, commit) = (person.home().join("other"), person.commit("main").await);
+    let add = git.add_worktree(&path, &commit);
+    let write = async {
+        crate::clock::sleep(Duration::from_millis(50)).await;
+        fs::write(&common, written).unwrap();
+    };
+    let (list, added, ()) = tokio::join!(list, add, write);
+    assert_eq!(list.unwrap().len(), 1);
+    added.unwrap();
+    assert!(path.join("file").exists());
+}
+
+#[tokio::test]
+async fn a_branch_in_use_is_not_deleted() {
+    let person = somebody("");
+    let git = repository(&person);
+    let delete = async |name: &str| {
+        let commit = person.commit(&format!("refs/heads/{name}")).await;
+        git.delete_branch(&BranchRef::named(name), &commit).await
+    };
+    person.git(&["branch", "free"]);
+    delete("free").await.unwrap();
+    let in_use = async |name: &str| {
+        let deleted = delete(name).await;
+        assert!(
+            matches!(deleted, Err(GitError::InUse { .. })),
+            "{name}: {deleted:?}"
+        );
+    };
+    in_use("main").await;
+    worktree(&person, "beside").await;
+    in_use("beside").await;
+    // The directory may be on a drive that is not mounted.
+    let tree = person.home().join("tree");
+    fs::rename(&tree, person.home().join("away")).unwrap();
+    in_use("beside").await;
+    let tree = tree.to_str().unwrap();
+    person.git(&["worktree", "lock", tree]);
+    in_use("beside").await;
+    person.git(&["branch", "there"]);
+    let notes = ".git/worktrees/tree/rebase-merge/head-name";
+    person.write(notes, "refs/heads/there\n");
+    in_use("there").await;
+    // During a stopped rebase or a bisect, git itself reports that no branch is checked out.
+    person.write("file", "two\n");
+    person.git(&["commit", "-q", "-a", "-m", "second"]);
+    person.git(&["switch", "-q", "-c", "rebased", "HEAD~1"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    person.git(&[
+        "-c",
+        "sequence.editor=echo break >",
+        "rebase",
+        "-q",
+        "-i",
+        "main",
+    ]);
+    in_use("rebased").await;
+    let rebased = BranchRef::named("rebased");
+    let found = git.checkouts_of(&rebased, None).await.unwrap();
+    assert_eq!(
+        (found[0].standing, &found[0].path),
+        (Standing::Rebased, &person.work())
+    );
+    person.git(&["rebase", "--abort"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "more"]);
+    person.git(&["bisect", "start", "rebased", "rebased~2"]);
+    in_use("rebased").await;
+    let found = git.checkouts_of(&rebased, None).await.unwrap();
+    assert_eq!(found[0].standing, Standing::Bisected);
+}
+
+#[tokio::test]
+async fn a_branch_in_use_is_found_although_the_path_of_the_checkout_is_not_utf_8() {
+    let person = somebody("");
+    person.git(&["branch", "there"]);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let beside = "alias.beside=!git worktree add -q -b beside \"../$(printf 'caf\\351')\"";
+    person.git(&["-c", beside, "beside"]);
+    let git_dir = person.work().join(".git/worktrees").join(name);
+    fs::create_dir(git_dir.join("rebase-merge")).unwrap();
+    fs::write(git_dir.join("rebase-merge/head-name"), "refs/heads/there\n").unwrap();
+    for (branch, standing) in [
+        ("beside", Standing::CheckedOut),
+        ("there", Standing::Rebased),
+    ] {
+        let branch = BranchRef::named(branch);
+        let found = repository(&person).checkouts_of(&branch, None).await;
+        let found = found.unwrap();
+        assert_eq!(found.len(), 1, "{branch}: {found:?}");
+        let path = person.home().join(name);
+        assert_eq!((found[0].standing, &found[0].path), (standing, &path));
+    }
+}
+
+#[tokio::test]
+async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
+    let main = BranchRef::named("main");
+    for is_link in [true, false] {
+        let person = somebody("");
+        let elsewhere = person.home().join("elsewhere.git");
+        if is_link {
+            fs::rename(person.work().join(".git"), &elsewhere).unwrap();
+            symlink(&elsewhere, person.work().join(".git")).unwrap();
+        } else {
+            let separate = format!("--separate-git-dir={}", elsewhere.display());
+            person.git(&["init", "-q", &separate]);
+        }
+        let place = person.at(".").place().await.unwrap();
+        assert_eq!(place.hidden_main(), Some(person.work().as_path()));
+        let git = person.at(".").in_repository(&place.repository);
+        let found = git.checkouts_of(&main, place.hidden_main()).await.unwrap();
+        assert_eq!(found[0].path, person.work());
+        assert!(!found[0].is_hidden);
+        let unsaid = git.checkouts_of(&main, None).await.unwrap();
+        assert!(unsaid[0].is_hidden, "{unsaid:?}");
+        // Another path is not taken for the main checkout.
+        let wrong = git.checkouts_of(&main, Some(&person.home())).await.unwrap();
+        assert!(wrong[0].is_hidden, "{wrong:?}");
+    }
+    let person = somebody("");
+    let place = person.at(".").place().await.unwrap();
+    assert_eq!(place.hidden_main(), None);
+    let found = repository(&person).checkouts_of(&main, None).await.unwrap();
+    assert_eq!(found[0].path, person.work());
+}
+
+#[tokio::test]
+async fn a_bare_repository_is_used_only_if_it_is_named() {
+    let person = Person::new("[safe]\n\tbareRepository = explicit\n");
+    let source = somebody("");
+    let bare = person.work().join(".bare");
+    let (from, to) = (source.work(), bare.to_str().unwrap());
+    person.git(&["clone", "-q", "--bare", from.to_str().unwrap(), to]);
+    person.write(".git", "gitdir: ./.bare\n");
+    person.git(&["worktree", "add", "-q", "main", "main"]);
+    let place = person.at("main").place().await.unwrap();
+    assert_eq!(place.repository, bare);
+    let git = person.at(".").in_repository(&bare);
+    let main = BranchRef::named("main");
+    let found = git.checkouts_of(&main, None).await.unwrap();
+    assert_eq!(
+        found.len(),
+        1,
+        "a bare repository is no checkout: {found:?}"
+    );
+    assert_eq!(found[0].path, person.work().join("main"));
+    let tip = git.branch_commit(&main).await.unwrap().unwrap();
+    let tree = person.home().join("tree");
+    git.add_worktree(&tree, &tip).await.unwrap();
+    assert!(tree.join("file").exists());
+    let look = git.in_dir(&tree).look(&bare, &Stamps::default()).await;
+    git.remove_worktree(&tree, &look.unwrap()).await.unwrap();
+    assert!(!tree.exists());
+}
+
+#[tokio::test]
+async fn plain_files_that_look_like_a_repository_are_ignored() {
+    let person = somebody("");
+    // The directory `inner` contains a repository as plain files and has no `.git`, so a clone may
+    // contain it.
+    person.git(&["init", "-q", "--bare", "inner"]);
+    let led = "[core]\n\tbare = false\n\tworktree = ..\n";
+    person.write("inner/config", led);
+    for found in [
+        person.at("inner").place().await.map(drop),
+        person.at("inner").status().await.map(drop),
+    ] {
+        let said = found.unwrap_err().to_string();
+        assert!(said.contains("cannot use bare repository"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_may_contain_line_ends() {
+    let person = Person::new("");
+    let dir: PathBuf = person.work().join("line\nend \n");
+    fs::create_dir_all(dir.join("in\nside")).unwrap();
+    person.git_in(&dir, &["init", "-q"]);
+    let place = person.at("line\nend \n/in\nside").place().await.unwrap();
+    assert_eq!(place.top, dir);
+    assert_eq!(place.repository, dir.join(".git"));
+    assert_eq!(place.inside, PathBuf::from("in\nside"));
+    assert_eq!(place.hidden_main(), None);
+}

@@ -1,0 +1,90 @@
+//! Commits: which of them are merged or on a branch, and how they are made.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::{somebody, worktree};
+use crate::git::{BranchRef, reflog::KEPT};
+
+#[tokio::test]
+async fn a_replaced_commit_does_not_count_as_merged() {
+    let person = somebody("");
+    let base = person.commit("main").await;
+    person.git(&["commit", "-q", "--allow-empty", "-m", "work"]);
+    let tip = person.commit("main").await;
+    person.git(&["replace", "--graft", base.hash(), tip.hash()]);
+    person.git(&["merge-base", "--is-ancestor", tip.hash(), base.hash()]);
+    let git = person.at(".");
+    assert!(!git.is_ancestor(&tip, &base).await.unwrap());
+    assert_eq!(git.commits_between(&base, &tip).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_on_no_branch_is_detected() {
+    let person = somebody("");
+    let git = worktree(&person, "(detached)").await;
+    let branch = git.head_branch().await.unwrap();
+    assert_eq!(branch, Some(BranchRef::named("(detached)")));
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    own(&["checkout", "-q", "--detach"]);
+    assert_eq!(git.head_branch().await.unwrap(), None);
+    let check = async |expected: bool| {
+        let tip = git.commit_of("HEAD").await.unwrap().unwrap();
+        assert_eq!(git.is_on_a_branch(&tip).await.unwrap(), expected);
+    };
+    check(true).await;
+    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+    check(false).await;
+    own(&["tag", "kept"]);
+    check(true).await;
+}
+
+#[tokio::test]
+async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
+    for format in ["files", "reftable"] {
+        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
+        // An old git does not know the other format.
+        if format == "reftable" && !person.work().join(".git/reftable").exists() {
+            continue;
+        }
+        let git = worktree(&person, "beside").await;
+        let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+        own(&["checkout", "-q", "--detach"]);
+        own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+        let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+        own(&["switch", "-q", "--orphan", "pages"]);
+        assert_eq!(git.commit_of("HEAD").await.unwrap(), None);
+        let abandoned = git.abandoned(&[], KEPT).await.unwrap();
+        assert_eq!(abandoned, [adrift], "{format}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_order_file_in_the_users_settings_does_not_prevent_commits() {
+    let person = somebody("");
+    person.configure("[diff]\n\torderFile = /no/such/file\n");
+    person.write("file", "two\n");
+    let git = person.at(".").with_identity().await.unwrap();
+    git.commit_all("work").await.unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+}
+
+#[tokio::test]
+async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
+    let person = somebody("[branch \"main\"]\n\tmergeOptions = --no-ff --squash\n");
+    let main = BranchRef::named("main");
+    let first = person.commit("main").await;
+    person.git(&["branch", "other"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
+    let second = person.commit("main").await;
+    person.git(&["reset", "-q", "--hard", first.hash()]);
+    let git = person.at(".");
+    for elsewhere in ["other", "--detach"] {
+        person.git(&["switch", "-q", elsewhere]);
+        let error = git.fast_forward(&main, &second).await.unwrap_err();
+        assert!(error.to_string().contains("for-another-branch"), "{error}");
+        assert_eq!(person.commit("HEAD").await, first, "{elsewhere}");
+        person.git(&["switch", "-q", "main"]);
+    }
+    git.fast_forward(&main, &second).await.unwrap();
+    assert_eq!(person.commit("HEAD").await, second);
+}

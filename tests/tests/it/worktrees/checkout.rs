@@ -1,0 +1,305 @@
+//! Merges into a checkout of the base: its files are updated, or nothing in it is changed.
+
+use std::fs;
+
+use super::{COMMIT, REFUSED, Repository, git_in, merged};
+
+#[test]
+fn merge_into_a_checkout_with_uncommitted_changes_is_refused() {
+    let repository = Repository::new();
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto"], script);
+    repository.host.live(&id);
+    repository.write("sub/file", "mine\n");
+    let worktree = repository.host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    let task = repository.host.finished(&id);
+    let detail = merged(&task, "failed", "refused");
+    assert!(
+        detail.contains("has changes that are not committed"),
+        "{detail}"
+    );
+    assert_eq!(repository.git(&["status", "--porcelain"]), "M sub/file");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
+    assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
+}
+
+/// Git may fail after it has written some of the files, or even its index.
+#[test]
+fn checkout_is_put_back_if_git_fails_half_way() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let fail = host.root().join("fail");
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    let main = repository.git(&["rev-parse", "main"]);
+    let script =
+        "echo two > file; rm sub/file; echo two > filtered; mkdir made; echo new > made/new";
+    let failed = |script: &str, says: &str| {
+        let task = repository.done(&["--merge", "auto"], script);
+        let detail = merged(&task, "failed", "refused");
+        let start = "which cannot be updated: `git merge` failed";
+        assert!(detail.contains(start), "{detail}");
+        assert!(detail.contains(says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+        let file = fs::read_to_string(repository.path().join("file")).unwrap();
+        assert_eq!(file, "one\n");
+        assert!(repository.path().join("sub/file").exists());
+        assert!(!repository.path().join("made").exists());
+        task
+    };
+    repository.write("mine", "mine\n");
+    let untouched = || {
+        let status = repository.git(&["status", "--porcelain", "--branch"]);
+        assert_eq!(status, "## main\n?? mine");
+    };
+
+    // Git fails before it writes the index, because it cannot write a file.
+    let fails_at_two = "text=$(cat); test \"$text\" != two && echo \"$text\"";
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    repository.git(&["config", "filter.broken.smudge", fails_at_two]);
+    let says = "; its files were put back; the work is on branch";
+    let task = failed(script, says);
+    untouched();
+
+    // Git fails after it has written the index, because it cannot move the branch.
+    repository.git(&["config", "filter.broken.smudge", "cat"]);
+    let notes = repository.path().join(".git/logs/refs/heads/main");
+    fs::rename(&notes, host.root().join("notes")).unwrap();
+    fs::create_dir(&notes).unwrap();
+    fs::write(notes.join("in-the-way"), "").unwrap();
+    failed(script, says);
+    untouched();
+    fs::remove_dir_all(&notes).unwrap();
+    fs::rename(host.root().join("notes"), &notes).unwrap();
+
+    // If a file cannot be put back, the message names the file.
+    let fails = format!("cat; ! test -e {}", fail.display());
+    repository.git(&["config", "filter.broken.smudge", &fails]);
+    let until = format!("{script}; touch {}", fail.display());
+    failed(
+        &until,
+        "these files there could not be put back: filtered; `git -C ",
+    );
+    let status = repository.git(&["status", "--porcelain", "--branch"]);
+    assert_eq!(status, "## main\n D filtered\n?? mine");
+    fs::remove_file(&fail).unwrap();
+    repository.git(&["restore", "filtered"]);
+    untouched();
+
+    // A later merge succeeds.
+    let id = task["id"].as_str().unwrap();
+    host.run(["worktree", "merge", id]).check();
+    untouched();
+    assert_eq!(repository.git(&["show", "main:made/new"]), "new");
+}
+
+#[test]
+fn merge_does_not_overwrite_an_ignored_file() {
+    let repository = Repository::new();
+    repository.write(".gitignore", ".env\n");
+    repository.commit("ignore");
+    repository.write(".env", "mine\n");
+    let script = format!("echo theirs > .env; git add -f .env; {COMMIT}");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "refused");
+    assert!(
+        detail.contains("which cannot be updated: `git merge` failed:") && detail.contains(".env"),
+        "{detail}"
+    );
+    assert_eq!(fs::read(repository.path().join(".env")).unwrap(), b"mine\n");
+    repository.is_untouched();
+    // Once the file is removed, the merge works.
+    fs::remove_file(repository.path().join(".env")).unwrap();
+    let id = task["id"].as_str().unwrap();
+    repository.host.run(["worktree", "merge", id]).check();
+    assert_eq!(
+        fs::read(repository.path().join(".env")).unwrap(),
+        b"theirs\n"
+    );
+}
+
+#[test]
+fn untracked_file_blocks_only_merges_that_would_overwrite_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let says = |count: &str| {
+        format!(
+            "warning: {count} in {}: the merge",
+            repository.path().display()
+        )
+    };
+    repository.write("junk", "mine\n");
+    let submit = |script: &str, says: &str| {
+        let arguments = ["run", "--worktree", "--merge", "auto", "--script", script];
+        let ran = host.run(arguments).ok();
+        ran.says(&[says]);
+        host.finished(&ran.text())
+    };
+    let beside = submit("echo two > file", &says("1 untracked file"));
+    merged(&beside, "succeeded", "merged");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    repository.write("other/junk", "mine\n");
+    let over = submit("echo theirs > junk", &says("2 untracked files"));
+    let detail = merged(&over, "failed", "refused");
+    assert!(detail.contains("which cannot be updated"), "{detail}");
+    assert_eq!(fs::read(repository.path().join("junk")).unwrap(), b"mine\n");
+    // If a file of the checkout is changed, the task is refused at once.
+    repository.write("file", "mine\n");
+    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    host.run(arguments)
+        .code(REFUSED)
+        .says(&["not committed: file"]);
+}
+
+#[test]
+fn branch_being_rebased_or_bisected_is_not_moved() {
+    let repository = Repository::new();
+    for message in ["second", "third"] {
+        repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
+    }
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
+    let begin = || {
+        let id = repository.submit(&["--merge", "auto"], script);
+        repository.host.live(&id);
+        id
+    };
+    let end = |id: &str, says: &str| {
+        let main = repository.git(&["rev-parse", "main"]);
+        let worktree = repository.host.data_dir().join("worktrees").join(id);
+        fs::write(worktree.join("go"), "").unwrap();
+        let detail = merged(&repository.host.finished(id), "failed", "refused");
+        assert!(detail.starts_with(says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    };
+    let id = begin();
+    let editor = "sequence.editor=echo break >";
+    repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
+    end(&id, "`main` is being rebased in ");
+    // New tasks to be merged into this branch are refused as well.
+    repository
+        .host
+        .run([
+            "run",
+            "--worktree",
+            "--base",
+            "main",
+            "--merge",
+            "auto",
+            "--",
+            "true",
+        ])
+        .code(REFUSED)
+        .says(&[
+            "`main`, which is being rebased in",
+            "end the rebase or bisect first",
+        ]);
+    repository.git(&["rebase", "--abort"]);
+    let id = begin();
+    repository.git(&["bisect", "start", "main", "main~2"]);
+    end(&id, "`main` is being bisected in ");
+    repository.git(&["bisect", "reset"]);
+    repository.is_untouched();
+}
+
+/// The directory may be on a removable drive. Once the directory is back, the next commit in it
+/// would undo the merge.
+#[test]
+fn branch_checked_out_in_a_missing_directory_is_not_moved() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.git(&["switch", "-q", "-c", "other"]);
+    let [drive, away] = ["drive", "away"].map(|name| host.root().join(name));
+    let path = drive.to_str().unwrap();
+    repository.git(&["worktree", "add", "-q", path, "main"]);
+    let is_clean = || assert_eq!(git_in(host, &drive, &["status", "--porcelain"]), "");
+    let options = ["--base", "main", "--merge", "auto"];
+    for (name, first) in [("plain", ":"), ("locked", "git worktree lock")] {
+        let script = format!(
+            "echo {name} > {name}; {first} {path}; mv {path} {}",
+            away.display()
+        );
+        let task = repository.done(&options, &script);
+        let detail = merged(&task, "failed", "refused");
+        let start = format!("`main` is checked out in {path}, and that directory is missing; ");
+        assert!(detail.starts_with(&start), "{detail}");
+        assert!(detail.contains("`git worktree prune`"), "{detail}");
+        // New tasks to be merged into this branch are refused as well.
+        let new = ["run", "--worktree"].iter().chain(&options);
+        host.run(new.chain(&["--", "true"]))
+            .code(REFUSED)
+            .says(&["that directory is missing", "`git worktree prune`"]);
+        fs::rename(&away, &drive).unwrap();
+        is_clean();
+        let id = task["id"].as_str().unwrap();
+        host.run(["worktree", "merge", id]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        is_clean();
+    }
+    // If the branch is also checked out elsewhere, the missing directory is still named.
+    repository.git(&["switch", "-q", "--ignore-other-worktrees", "main"]);
+    let script = format!("echo third > third; mv {path} {}", away.display());
+    let detail = merged(&repository.done(&options, &script), "failed", "refused");
+    let start = format!(
+        "`main` is checked out in several places; one of them is {path}, and that directory is missing; "
+    );
+    assert!(detail.starts_with(&start), "{detail}");
+}
+
+#[test]
+fn checkout_with_a_separate_git_directory_is_updated() {
+    let repository = Repository::new();
+    let elsewhere = repository.host.home().join("elsewhere.git");
+    let separate = format!("--separate-git-dir={}", elsewhere.display());
+    repository.git(&["init", "-q", &separate]);
+    let task = repository.done(&["--merge", "auto"], "echo two > file");
+    merged(&task, "succeeded", "merged");
+    repository.is_untouched();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    // Git in another checkout cannot find the first checkout.
+    let other = repository.host.home().join("other");
+    repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
+    let other = other.to_str().unwrap();
+    let arguments = [
+        "run",
+        "--worktree",
+        "-w",
+        other,
+        "--merge",
+        "auto",
+        "--base",
+        "main",
+    ];
+    repository
+        .host
+        .run(arguments.iter().chain(&["--", "true"]))
+        .code(REFUSED)
+        .says(&["git cannot find that", "submit the task in that checkout"]);
+}
+
+#[test]
+fn work_is_merged_into_a_checkout_beside_a_bare_repository() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let beside = host.home().join("beside");
+    let bare = beside.join(".bare");
+    let (from, to) = (repository.path(), bare.to_str().unwrap());
+    git_in(
+        host,
+        &host.home(),
+        &["clone", "-q", "--bare", from.to_str().unwrap(), to],
+    );
+    fs::write(beside.join(".git"), "gitdir: ./.bare\n").unwrap();
+    git_in(host, &beside, &["worktree", "add", "-q", "main", "main"]);
+    let config = "[safe]\n\tbareRepository = explicit\n";
+    fs::write(host.home().join(".gitconfig"), config).unwrap();
+    let main = beside.join("main");
+    let options = ["--merge", "auto", "-w", main.to_str().unwrap()];
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert_eq!(fs::read(main.join("file")).unwrap(), b"two\n");
+    assert_eq!(git_in(host, &main, &["status", "--porcelain"]), "");
+    assert!(!repository.worktree(&task).exists());
+}

@@ -1,0 +1,109 @@
+//! Worktrees whose directories were moved or removed before their work could be merged.
+
+use std::fs;
+
+use super::{COMMIT, REFUSED, Repository, git_in, merged};
+
+/// The changes in the moved worktree are neither merged nor lost, and the message tells how to
+/// continue.
+#[test]
+fn moved_worktree_is_not_merged_and_its_changes_are_kept() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; git worktree move . {}",
+            moved.display()
+        );
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert_eq!(
+            task["reason"]["message"],
+            format!(
+                "the worktree was moved to {}, where nothing is done with it",
+                moved.display()
+            )
+        );
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        let cleaned = host.json(["worktree", "clean", "--all"]);
+        let why = format!("it was moved to {}", moved.display());
+        assert_eq!(cleaned["left"][0]["why"], why, "{cleaned:#}");
+        for again in [
+            &["worktree", "merge", name][..],
+            &["worktree", "resolve", name],
+        ] {
+            host.run(again).code(REFUSED).says(&["was moved to"]);
+        }
+        host.run(["retry", name]).check();
+        let task = host.finished(name);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let text = fs::read_to_string(moved.join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+
+        let back = detail.split('`').nth(1).unwrap();
+        let moves = host.other("sh").args(["-c", back]).output().unwrap();
+        assert!(moves.status.success(), "{back}: {moves:?}");
+        let worktree = repository.worktree(&task);
+        git_in(
+            host,
+            &worktree,
+            &["checkout", "-q", &format!("claudine/{name}")],
+        );
+        host.run(["worktree", "merge", name]).check();
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+        repository.is_untouched();
+    }
+}
+
+/// Files that were in no commit may still exist in the moved directory.
+#[test]
+fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let refused = |name: &str, script: &str| {
+        let task = repository.done(&["--merge", "auto", "--name", name], script);
+        merged(&task, "failed", "refused");
+        let why = "the directory of the worktree was moved or removed without git, so nothing was done with the work";
+        assert_eq!(task["reason"]["message"], why);
+        assert_ne!(task["merge"]["worktree_removed"], true);
+        assert!(repository.branches().contains(&format!("claudine/{name}")));
+        let again = ["worktree", "merge", name];
+        host.run(again)
+            .code(REFUSED)
+            .says(&["moved or removed without git"]);
+        repository.is_untouched();
+        task
+    };
+    for (name, first) in [
+        ("on-its-branch", ":"),
+        ("detached", "git checkout -q --detach"),
+    ] {
+        let moved = host.root().join(name);
+        let script = format!(
+            "echo {name} > {name}; {first}; mv \"$PWD\" {}",
+            moved.display()
+        );
+        let task = refused(name, &script);
+        let worktree = repository.worktree(&task);
+        fs::rename(&moved, &worktree).unwrap();
+        let branch = format!("claudine/{name}");
+        git_in(host, &worktree, &["checkout", "-q", &branch]);
+        host.run(["worktree", "merge", name]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        repository.is_untouched();
+    }
+    let script = format!("echo work > work; {COMMIT}; rm -rf \"$PWD\"");
+    refused("removed", &script);
+    host.run(["worktree", "clean"]).check();
+    host.run(["worktree", "merge", "removed"]).check();
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+    repository.is_untouched();
+    let known = repository.git(&["worktree", "list"]);
+    assert_eq!(known.lines().count(), 1, "{known}");
+}
