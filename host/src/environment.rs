@@ -181,7 +181,9 @@ impl Environments {
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
-            Some(stand_in) if !own.exists() => self.layout.environment(stand_in),
+            // An own file that cannot be looked at is returned, so that the task is not run in
+            // another environment.
+            Some(stand_in) if fsx::is_missing(&own) => self.layout.environment(stand_in),
             _ => own,
         }
     }
@@ -193,7 +195,7 @@ impl Environments {
     /// Whether a task with this environment runs in the environment of the restoring command,
     /// because the task's own environment was not in the backup.
     pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
-        self.stand_in.is_some() && !self.has(digest)
+        self.stand_in.is_some() && fsx::is_missing(&self.layout.environment(digest))
     }
 
     /// An environment with additional or changed variables.
@@ -356,6 +358,13 @@ mod tests {
         assert_eq!(environments.file(&own), layout.environment(&own));
         let stood_in = |digest: &str| environments.is_stood_in_for(digest);
         assert!(!stood_in(&own) && stood_in(&missing));
+        // A link to itself is a file that is there and cannot be read.
+        let unreadable = "1".repeat(64);
+        let path = layout.environment(&unreadable);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(environments.file(&unreadable), path);
+        assert!(!stood_in(&unreadable) && environments.read(&unreadable).is_err());
+        std::fs::remove_file(&path).unwrap();
         environments
             .prune(environments.let_go(), &[missing])
             .unwrap();
