@@ -181,7 +181,7 @@ impl Environments {
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
-            // An own file that cannot be looked at is returned, so that the task is not run in
+            // A file that cannot be looked at is not replaced, so that the task does not run in
             // another environment.
             Some(stand_in) if fsx::is_missing(&own) => self.layout.environment(stand_in),
             _ => own,
