@@ -261,11 +261,14 @@ impl Environments {
     /// Environments that were handed out after `let_go` are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
+        // The record is read again, because it may have been unreadable when this host started.
+        let restored = Restored::read(&self.layout)?;
+        let stand_in = restored.and_then(|restored| restored.environment);
         let mut unused = Vec::new();
         for file in fs::read_dir(self.layout.environments())? {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
-            let stands_in = self.stand_in.as_ref() == Some(&name);
+            let stands_in = stand_in.as_ref() == Some(&name);
             // A name with a dot is a file that is being written.
             if !(name.contains('.') || stands_in || in_use.contains(name.as_str())) {
                 unused.push((name, file.path()));
