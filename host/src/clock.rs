@@ -67,7 +67,8 @@ fn read(clock: rustix::time::ClockId) -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Identifies a boot of the machine, because monotonic times are not comparable across boots.
+/// Identifies a boot of the machine, because monotonic times are not comparable across boots. Empty
+/// if `/proc` does not show it; then no host can claim a data directory (see `identity`).
 pub(crate) fn boot_id() -> Arc<str> {
     static BOOT_ID: OnceLock<Arc<str>> = OnceLock::new();
     BOOT_ID

@@ -181,7 +181,9 @@ impl Environments {
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
-            Some(stand_in) if !own.exists() => self.layout.environment(stand_in),
+            // A file that cannot be looked at is not replaced, so that the task does not run in
+            // another environment.
+            Some(stand_in) if fsx::is_missing(&own) => self.layout.environment(stand_in),
             _ => own,
         }
     }
@@ -193,7 +195,7 @@ impl Environments {
     /// Whether a task with this environment runs in the environment of the restoring command,
     /// because the task's own environment was not in the backup.
     pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
-        self.stand_in.is_some() && !self.has(digest)
+        self.stand_in.is_some() && fsx::is_missing(&self.layout.environment(digest))
     }
 
     /// An environment with additional or changed variables.
@@ -259,11 +261,14 @@ impl Environments {
     /// Environments that were handed out after `let_go` are kept.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
+        // The record is read again, because it may have been unreadable when this host started.
+        let restored = Restored::read(&self.layout)?;
+        let stand_in = restored.and_then(|restored| restored.environment);
         let mut unused = Vec::new();
         for file in fs::read_dir(self.layout.environments())? {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
-            let stands_in = self.stand_in.as_ref() == Some(&name);
+            let stands_in = stand_in.as_ref() == Some(&name);
             // A name with a dot is a file that is being written.
             if !(name.contains('.') || stands_in || in_use.contains(name.as_str())) {
                 unused.push((name, file.path()));
@@ -356,6 +361,13 @@ mod tests {
         assert_eq!(environments.file(&own), layout.environment(&own));
         let stood_in = |digest: &str| environments.is_stood_in_for(digest);
         assert!(!stood_in(&own) && stood_in(&missing));
+        // A link to itself is a file that is there and cannot be read.
+        let unreadable = "1".repeat(64);
+        let path = layout.environment(&unreadable);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(environments.file(&unreadable), path);
+        assert!(!stood_in(&unreadable) && environments.read(&unreadable).is_err());
+        std::fs::remove_file(&path).unwrap();
         environments
             .prune(environments.let_go(), &[missing])
             .unwrap();

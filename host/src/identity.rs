@@ -37,10 +37,16 @@ impl HostProcess {
     pub(crate) fn note(lock: &mut File) -> io::Result<()> {
         let pid = std::process::id();
         let unseen = || io::Error::other("/proc is not mounted, or does not show this process");
+        let boot_id = clock::boot_id().to_string();
+        if boot_id.is_empty() {
+            // Living processes of an earlier host would be taken for processes of an earlier boot,
+            // and their tasks would be run twice.
+            return Err(io::Error::other("/proc does not show the id of this boot"));
+        }
         let this = Self {
             pid,
             start_time: proc_stat::stat(pid).ok_or_else(unseen)?.start_time,
-            boot_id: clock::boot_id().to_string(),
+            boot_id,
             file: Some(number_of(lock)?),
         };
         let mut line = serde_json::to_vec(&this)?;

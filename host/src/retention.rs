@@ -26,6 +26,7 @@ use crate::{
     environment::Environments,
     fsx,
     layout::Layout,
+    restored::Restored,
     store::{Old, Prunable, Store, StoreError},
 };
 
@@ -44,9 +45,6 @@ pub(crate) struct Retention {
     pub(crate) environments: Arc<Environments>,
     /// Time for which finished tasks are kept.
     pub(crate) keep: Duration,
-    /// Time at which a backup was restored, if one was. Nothing is removed until the retention time
-    /// has passed since then.
-    pub(crate) restored_at: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +57,8 @@ enum ForgetError {
     Note(#[from] io::Error),
     #[error("the environments of tasks cannot be listed: {0}")]
     Environments(io::Error),
+    #[error("the record of the restore cannot be read: {0}")]
+    Restored(io::Error),
     #[error("the reading thread ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),
     #[error("the engine answered a prune with {0:?}")]
@@ -92,7 +92,11 @@ impl Retention {
             finished_before: before(self.keep),
             keyed_before: before(IDEMPOTENCY_WINDOW),
         };
-        if self.restored_at.is_some_and(|at| at >= old.finished_before) {
+        // Nothing is removed until the retention time has passed since a restore, or if it is
+        // unknown whether there was a restore.
+        let read = |this: &Self| Restored::read(&this.layout).map_err(ForgetError::Restored);
+        let restored = self.blocking(read).await?;
+        if restored.is_some_and(|restored| restored.at >= old.finished_before) {
             return Ok(0);
         }
         let let_go = self.environments.let_go();
@@ -292,18 +296,10 @@ mod tests {
 
         /// The retention of a new host, which has not stored an environment for any request.
         fn retention(&self) -> (Arc<Retention>, Fixture) {
-            self.retention_after(None)
+            self.retention_with(self.environments())
         }
 
-        fn retention_after(&self, restored_at: Option<Timestamp>) -> (Arc<Retention>, Fixture) {
-            self.retention_with(self.environments(), restored_at)
-        }
-
-        fn retention_with(
-            &self,
-            environments: Arc<Environments>,
-            restored_at: Option<Timestamp>,
-        ) -> (Arc<Retention>, Fixture) {
+        fn retention_with(&self, environments: Arc<Environments>) -> (Arc<Retention>, Fixture) {
             let fixture = begin(self.store.clone(), 0);
             let retention = Retention {
                 engine: fixture.engine.clone(),
@@ -311,7 +307,6 @@ mod tests {
                 layout: self.layout(),
                 environments,
                 keep: KEEP,
-                restored_at,
             };
             (Arc::new(retention), fixture)
         }
@@ -419,7 +414,7 @@ mod tests {
             Arc::make_mut(&mut task.request).env_digest = stored.digest.clone();
             ready(task);
         });
-        let (retention, _fixture) = world.retention_with(environments.clone(), None);
+        let (retention, _fixture) = world.retention_with(environments.clone());
         let paths = [&stored, &refused].map(|kept| world.layout().environment(&kept.digest));
         let are_there = || paths.clone().map(|path| path.exists());
         retention.forget(OLD).await.unwrap();
@@ -440,9 +435,32 @@ mod tests {
         world.put(TaskId::new(1, 1), |_| {});
         let after = Timestamp(OLD.0 + millis(KEEP) + 1);
         for (restored_at, gone) in [(OLD.0 + 1, 0), (OLD.0, 1)] {
-            let (retention, _fixture) = world.retention_after(Some(Timestamp(restored_at)));
+            let restored = Restored {
+                taken_at: OLD,
+                at: Timestamp(restored_at),
+                environment: None,
+            };
+            restored.write(&world.layout()).unwrap();
+            let (retention, _fixture) = world.retention();
             assert_eq!(retention.forget(after).await.unwrap(), gone);
+            fs::remove_file(world.layout().restored_file()).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_removed_while_the_record_of_a_restore_cannot_be_read() {
+        let mut world = World::new();
+        world.put(TaskId::new(1, 1), |_| {});
+        let record = world.layout().restored_file();
+        fs::write(&record, "{").unwrap();
+        let (retention, _fixture) = world.retention();
+        let after = Timestamp(OLD.0 + millis(KEEP) + 1);
+        let error = retention.forget(after).await.unwrap_err();
+        assert!(matches!(error, ForgetError::Restored(_)), "{error}");
+        let environments = world.environments();
+        assert!(environments.prune(environments.let_go(), &[]).is_err());
+        fs::remove_file(&record).unwrap();
+        assert_eq!(retention.forget(after).await.unwrap(), 1);
     }
 
     #[tokio::test]

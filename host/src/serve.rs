@@ -33,7 +33,6 @@ use crate::{
     fsx::{self, Lasting},
     layout::Layout,
     plugin::{self, Catalog},
-    restored::Restored,
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
     store::{Epoch, Store, sqlite::SqliteStore},
@@ -215,7 +214,6 @@ async fn wire(
         layout: layout.clone(),
         environments: environments.clone(),
         keep: settings.keep,
-        restored_at: Restored::known(layout).map(|restored| restored.at),
     };
     parts.spawn(
         "retention",

@@ -1,6 +1,9 @@
 //! Paths of the data directory and of the configuration file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{CONFIG, ConfigError, DATA_DIR, Environment, text_of};
 
@@ -50,10 +53,18 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
 }
 
 /// The configuration file to read; `None` if there is none. A file that `CLAUDINE_CONFIG` names
-/// must exist.
+/// must exist. A file that cannot be looked at is returned, so that reading it gives an error:
+/// without it, a host would have none of the limits that it sets.
 pub(super) fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     match file_path(env) {
-        Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
+        Ok(path) => {
+            let kind = fs::metadata(&path).map_err(|error| error.kind());
+            let is_missing = matches!(
+                kind,
+                Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            );
+            Ok(Some(path).filter(|_| env(CONFIG).is_some() || !is_missing))
+        }
         Err(ConfigError::NoFile) => Ok(None),
         Err(error) => Err(error),
     }
@@ -122,5 +133,26 @@ mod tests {
                 .unwrap_err()
                 .starts_with("neither CLAUDINE_DATA_DIR")
         );
+    }
+
+    #[test]
+    fn a_file_that_is_there_but_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = || {
+            load(&[
+                ("HOME", "/h"),
+                ("XDG_CONFIG_HOME", dir.path().to_str().unwrap()),
+            ])
+        };
+        assert_eq!(settings().unwrap().file, None);
+        let folder = dir.path().join("claudine");
+        fs::write(&folder, "not a directory").unwrap();
+        assert_eq!(settings().unwrap().file, None);
+        fs::remove_file(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        // A link to itself cannot be followed, not even by root.
+        std::os::unix::fs::symlink("config.toml", folder.join("config.toml")).unwrap();
+        let error = settings().unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{error}");
     }
 }

@@ -1,7 +1,11 @@
 //! The ways to name a task in a command: by the end of its id, a longer part of the id, its name,
 //! or a word such as `@last`.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
 
 use claudine_tests::{TestHost, command::whole_id, short_id};
 use serde_json::{Value, json};
@@ -153,10 +157,23 @@ fn newest_task_is_shown_by_default() {
     host.run(["cancel", &running]).check();
     host.finished(&running);
     // `-f` prefers a running task.
-    let running = host.text(["run", "--", "sh", "-c", "echo first; exec sleep 1"]);
+    let running = host.script("echo first; until test -e go; do sleep 0.1; done");
     host.live(&running);
     host.finished(&host.script("echo later"));
-    assert_eq!(host.text(["logs", "-f"]), "first");
+    let mut follow = host.command(["logs", "-f"]);
+    let mut follow = follow
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(follow.stdout.take().unwrap());
+    let mut shown = String::new();
+    output.read_line(&mut shown).unwrap();
+    fs::write(host.work().join("go"), "").unwrap();
+    output.read_to_string(&mut shown).unwrap();
+    assert_eq!(shown, "first\n");
+    assert!(follow.wait().unwrap().success());
+    host.finished(&running);
     assert_eq!(host.text(["logs", "-f"]), "later");
 }
 

@@ -1,6 +1,6 @@
 //! Descriptions of the program: help, completions, plugins, configuration, README.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
 
 use claudine_tests::TestHost;
 
@@ -205,7 +205,38 @@ fn doctor_shows_executors_and_config_show_lists_settings() {
     let doctor = host.run(["doctor"]);
     assert!(doctor.text().contains("shell"), "{doctor}");
     let config = host.text(["config", "show"]);
-    assert!(config.contains("slots"), "{config}");
+    assert!(config.contains("slots = 3"), "{config}");
+}
+
+#[test]
+fn settings_are_unchanged_if_the_editor_leaves_no_file() {
+    let host = TestHost::builder()
+        .config("slots = 3\n")
+        .env("EDITOR", "rm")
+        .build();
+    host.run(["config", "edit"])
+        .code(125)
+        .says(&["cannot read", "No such file"]);
+    let file = host.config_dir().join("claudine/config.toml");
+    assert_eq!(fs::read_to_string(file).unwrap(), "slots = 3\n");
+}
+
+#[test]
+fn configuration_is_written_to_the_end_of_its_links() {
+    let host = TestHost::new();
+    let file = host.config_dir().join("claudine/config.toml");
+    let (link, target) = (host.work().join("link"), host.work().join("new/settings"));
+    symlink(&link, &file).unwrap();
+    symlink("new/settings", &link).unwrap();
+    for slots in ["3", "4"] {
+        host.run(["config", "set", "slots", slots]).check();
+        let expected = format!("slots = {slots}");
+        let written = fs::read_to_string(&target).unwrap();
+        assert!(written.contains(&expected), "{written}");
+    }
+    for link in [file, link] {
+        assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+    }
 }
 
 #[test]

@@ -91,10 +91,10 @@ pub(crate) fn all() -> Vec<Source> {
 
 /// The files below one directory.
 pub(crate) fn below(dir: &str) -> Vec<Source> {
-    all()
-        .into_iter()
-        .filter(|source| source.path.starts_with(dir))
-        .collect()
+    let mut sources = all();
+    sources.retain(|source| source.path.starts_with(dir));
+    assert!(!sources.is_empty(), "no file is below {dir}");
+    sources
 }
 
 /// Files of the checkout with one of these extensions: their paths from the root of the checkout,
@@ -102,6 +102,7 @@ pub(crate) fn below(dir: &str) -> Vec<Source> {
 pub(crate) fn texts(extensions: &[&str]) -> Vec<(String, String)> {
     let root = root();
     let paths = paths(&root, extensions);
+    assert!(!paths.is_empty(), "no file ends with {extensions:?}");
     let text = |path: &PathBuf| (from_root(&root, path), fs::read_to_string(path).unwrap());
     paths.iter().map(text).collect()
 }

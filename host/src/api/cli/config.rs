@@ -250,7 +250,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 /// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
 /// settings in another directory and link to them.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target(path).map_err(|error| cannot("find", path, &error))?;
     if let Some(above) = path.parent() {
         std::fs::create_dir_all(above).map_err(|error| cannot("make", above, &error))?;
     }
@@ -262,6 +262,20 @@ fn replace(path: &Path, text: &str) -> Result<(), Failure> {
             .map_err(|error| cannot("write", &path, &error))?;
     }
     Ok(())
+}
+
+/// The file at the end of the links at `path`. It need not exist.
+fn target(path: &Path) -> std::io::Result<PathBuf> {
+    match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    match std::fs::read_link(path) {
+        // A relative link begins at the directory that contains the link.
+        Ok(next) => target(&path.parent().unwrap_or(Path::new("/")).join(next)),
+        // Nothing is there, or something that is not a link.
+        Err(_) => Ok(path.to_owned()),
+    }
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -277,7 +291,8 @@ fn edit(path: &Path) -> Result<(), Failure> {
     }
     let copy = copy(&text).map_err(|error| cannot("copy", path, &error))?;
     editor::edit(&copy)?;
-    let text = read(&copy)?;
+    // A missing copy is an error here: if it counted as empty, all settings would be removed.
+    let text = config::read_text(&copy).map_err(|error| cannot("read", &copy, &error))?;
     if let Err(error) = config::check(path, &text) {
         let hint = format!(
             "{} is unchanged; your edited text is in {}",

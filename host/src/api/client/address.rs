@@ -10,6 +10,9 @@ use crate::app::{AppError, ErrorKind};
 /// Length limit of a name in a path, longer than any valid id or name; a URI may have 64 KiB.
 const LONGEST_REFERENCE: usize = 1_024;
 
+/// Length limit of a URI in the `http` crate.
+const LONGEST_BYTES: usize = 65_534;
+
 /// The path `/v1/tasks/{reference}{rest}`.
 pub(super) fn task(reference: &str, rest: &str) -> Result<String, ClientError> {
     named("/v1/tasks/", "task", reference, rest)
@@ -69,6 +72,16 @@ pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<Str
         escape(&mut path, &text);
         separator = '&';
     }
+    if path.len() > LONGEST_BYTES {
+        let bytes = path.len();
+        let message = format!(
+            "the address of the request has {bytes} bytes, and {LONGEST_BYTES} is the limit"
+        );
+        let error = AppError::new(ErrorKind::Invalid, message);
+        return Err(ClientError::Refused(
+            error.hint("use fewer or shorter filters"),
+        ));
+    }
     Ok(path)
 }
 
@@ -121,5 +134,22 @@ mod tests {
             with_query("/t".to_owned(), &filter).unwrap(),
             "/t?label=a%3Db&label=c%3D%2C"
         );
+    }
+
+    #[test]
+    fn an_address_is_valid_or_refused_because_of_its_length() {
+        let of = |length: usize| {
+            let filter = ListFilter {
+                name: Some("x".repeat(length)),
+                ..ListFilter::default()
+            };
+            with_query("/t".to_owned(), &filter)
+        };
+        let longest = LONGEST_BYTES - "/t?name=".len();
+        assert!(of(longest).unwrap().parse::<hyper::Uri>().is_ok());
+        let error = AppError::from(of(longest + 1).unwrap_err());
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        let length = "the address of the request has 65535 bytes, and 65534 is the limit";
+        assert_eq!(error.message, length);
     }
 }

@@ -88,7 +88,7 @@ impl Connection {
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, Broken> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
-        // `address` percent-encodes all paths, so a path is an invalid URI only if it is too long.
+        // Each path is a valid URI, because `address` percent-encodes it and limits its length.
         *request.uri_mut() = ask.path.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("claudine"));

@@ -1,7 +1,7 @@
 //! Takes a backup: first a snapshot of the store, then the files next to it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -203,8 +203,13 @@ impl<W: Write> Taking<W> {
     /// Adds the output of all attempts of tasks older than `newest`.
     fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
         for shard in entries(&layout.logs())? {
-            if !shard.is_dir() {
-                continue;
+            // A directory that cannot be looked at is an error: its logs would be missing in the
+            // backup.
+            match fs::metadata(&shard) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(cannot("read", &shard, &error)),
             }
             for path in entries(&shard)? {
                 let name = path.file_name().and_then(|name| name.to_str());

@@ -440,7 +440,10 @@ fn filters_and_counts_agree_on_each_status() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());
-        for (status, count) in store.counts().unwrap() {
+        let counts = store.counts().unwrap();
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        assert_eq!(all, tasks().len() as u64);
+        for (status, count) in counts {
             let filter = Filter::in_state(status);
             assert_eq!(ids(store, &filter).len() as u64, count, "{status:?}");
         }

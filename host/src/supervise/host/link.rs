@@ -296,6 +296,8 @@ impl Link {
                     news.extend(report);
                 }
                 Err(error) => {
+                    // Unexpected, because both ends have the same protocol. The messages after
+                    // this one are still needed.
                     tracing::warn!(%error, "a message of the supervisor was not understood");
                 }
             }

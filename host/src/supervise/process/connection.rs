@@ -295,6 +295,8 @@ impl Supervisor {
                 Ok(Some(frame)) => match frame::decode(frame) {
                     Ok(numbered) => numbered,
                     Err(error) => {
+                        // Unexpected, because no host commands a supervisor of another protocol.
+                        // If the host were disconnected, it would send the same command again.
                         eprintln!("a command was not understood: {error}");
                         continue;
                     }

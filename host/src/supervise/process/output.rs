@@ -173,16 +173,21 @@ impl Supervisor {
         attempt.held = None;
         attempt.last_output = now;
         let key = attempt.key.clone();
+        let mut unheard = None;
         for (index, child) in &attempt.children {
             for (pipe, channel) in child.pipes.iter().zip(BOTH) {
                 let Some(pipe) = pipe else { continue };
                 let token = Token::Pipe(no, *index, channel).pack();
                 if let Err(error) = epoll::add(&self.epoll, &pipe.descriptor, token, EventFlags::IN)
                 {
-                    // The pipe is dropped at the end of the attempt at the latest.
-                    eprintln!("cannot listen to a pipe of {key}: {error}");
+                    unheard = Some(error.to_string());
                 }
             }
+        }
+        if let Some(message) = unheard {
+            // A child would wait for ever if nobody read its pipe, so this is tried again later.
+            eprintln!("cannot listen to a pipe of {key}: {message}");
+            return self.hold(no, message);
         }
         self.tell(&Message::Held {
             attempt: key,

@@ -143,7 +143,8 @@ async fn leftovers_of_other_attempts_are_left_alone() {
 #[tokio::test]
 async fn output_of_a_leftover_is_kept_until_it_ends() {
     let mut lab = Lab::new().await;
-    let script = "(trap 'echo last words; exit' TERM; echo up; while :; do sleep 0.02; done) & sleep 0.2; echo leader done";
+    let script = "(trap 'echo last words; exit' TERM; echo up; : > up; while :; do sleep 0.02; done) & \
+                  until test -e up; do sleep 0.02; done; echo leader done";
     let (_, ended) = lab.run(lab.script("t.1", script)).await;
     assert!(!ended);
     lab.host.ended(&key("t.1")).await;

@@ -298,6 +298,19 @@ fn only_output_of_attempts_in_the_history_is_restored() {
 }
 
 #[test]
+fn no_backup_is_made_without_logs_that_cannot_be_looked_at() {
+    let old = used();
+    let shard = old.layout.logs().join("unreadable");
+    // A link to itself cannot be followed, not even by root.
+    std::os::unix::fs::symlink(&shard, &shard).unwrap();
+    let file = old.layout.root().join("../queue.backup");
+    let error = to_file(&old.layout, &file, false, true).unwrap_err();
+    let expected = format!("cannot read {}", shard.display());
+    assert!(error.message.contains(&expected), "{error:?}");
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_directory_with_a_queue_is_refused_and_not_changed() {
     let (old, other) = (used(), used());
     let (file, _) = backup(&old, false);

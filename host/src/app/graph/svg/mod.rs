@@ -471,6 +471,10 @@ mod tests {
     #[test]
     fn an_empty_graph_has_a_picture() {
         let svg = svg(&graph(Vec::new(), &[])).unwrap();
+        assert!(
+            svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+            "{svg}"
+        );
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
