@@ -201,11 +201,11 @@ fn built_in_plugins_are_listed_with_their_permissions() {
 
 #[test]
 fn doctor_shows_executors_and_config_show_lists_settings() {
-    let host = TestHost::builder().config("slots = 3\n").build();
+    let host = TestHost::builder().config("cpu_threshold = 70\n").build();
     let doctor = host.run(["doctor"]);
     assert!(doctor.text().contains("shell"), "{doctor}");
     let config = host.text(["config", "show"]);
-    assert!(config.contains("slots = 3"), "{config}");
+    assert!(config.contains("cpu_threshold = 70"), "{config}");
 }
 
 #[test]
