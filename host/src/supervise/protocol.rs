@@ -124,6 +124,11 @@ pub(super) enum Message {
     /// In the journal only: the supervisor that is the parent of the processes in the following
     /// lines.
     Supervisor(Identity),
+    /// In the journal only, and written before the child is started: if no later line names the
+    /// child, it may have run.
+    Starting {
+        child: ChildId,
+    },
     /// In the journal only: a process that became the supervisor's own child when its parent died.
     Stray {
         pid: u32,

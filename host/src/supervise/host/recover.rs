@@ -12,7 +12,7 @@
 //! a copy, and the supervisor works for the original directory. In this case no process is
 //! signalled.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -59,7 +59,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         path: dir.to_owned(),
         source,
     };
-    let mut journal = read_journal(dir).map_err(fault)?;
+    let mut journal = last_journal(dir).map_err(fault)?;
     let mut swept = 0;
     if let Some(supervisor) = journal.supervisor.clone()
         && supervisor.boot_id == *clock::boot_id()
@@ -68,7 +68,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
             return Err(copied(dir, supervisor.pid));
         }
         // The supervisor may have written more before it ended.
-        let last = read_journal(dir).map_err(fault)?;
+        let last = last_journal(dir).map_err(fault)?;
         if last.supervisor.is_some() {
             journal = last;
         }
@@ -86,7 +86,9 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
     })
 }
 
-/// The attempts in the notes of a supervisor that is alive but does not answer. Blocks.
+/// The attempts in the notes of a supervisor that is alive but does not answer. A child that it was
+/// about to start is left out: whether it was started is known only once the supervisor answers.
+/// Blocks.
 pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
     let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -130,6 +132,8 @@ fn copied(dir: &Path, pid: u32) -> SuperviseError {
 struct Journal {
     supervisor: Option<Identity>,
     attempts: BTreeMap<AttemptKey, AttemptState>,
+    /// The children that the supervisor was about to start, if nothing else is noted about them.
+    starting: BTreeSet<ChildId>,
     /// The strays that the supervisor has seen, with their start times.
     strays: Vec<(u32, u64)>,
 }
@@ -138,6 +142,9 @@ impl Journal {
     fn take(&mut self, message: Message) {
         match message {
             Message::Supervisor(identity) => self.supervisor = Some(identity),
+            Message::Starting { child } => {
+                self.starting.insert(child);
+            }
             Message::Attempt(state) => {
                 self.attempts.insert(state.attempt.clone(), state);
             }
@@ -179,12 +186,14 @@ impl Journal {
             Message::Stray { pid, start_time } => self.strays.push((pid, start_time)),
             Message::Forgotten { attempt } => {
                 self.attempts.remove(&attempt);
+                self.starting.retain(|child| *child.attempt() != attempt);
             }
             _ => {}
         }
     }
 
     fn set(&mut self, child: ChildId, to: ChildState) -> &mut AttemptState {
+        self.starting.remove(&child);
         let attempt = child.attempt().clone();
         let state = self
             .attempts
@@ -203,6 +212,21 @@ impl Journal {
         }
         state
     }
+}
+
+/// Reads the journal of a dead supervisor. A child that the supervisor was about to start may have
+/// run, so it counts as started.
+fn last_journal(dir: &Path) -> io::Result<Journal> {
+    let mut journal = read_journal(dir)?;
+    for child in std::mem::take(&mut journal.starting) {
+        // No process has the pid 0, so no process is ended because of its pid.
+        let state = ChildState::Running {
+            pid: 0,
+            start_time: 0,
+        };
+        journal.set(child, state);
+    }
+    Ok(journal)
 }
 
 /// Reads the journal; ignores a last line that was not written completely.
@@ -480,6 +504,41 @@ mod tests {
         assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
         // Recovery has reaped the supervisor.
         process.wait().unwrap_err();
+    }
+
+    #[test]
+    fn a_child_that_a_dead_supervisor_was_about_to_start_is_lost_unless_more_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let starting = |index: u16| Message::Starting {
+            child: child(index),
+        };
+        let check = |messages: &[Message], expected: &[&str]| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let found = recover(dir.path()).unwrap().found;
+            let children = found.iter().flat_map(|found| &found.children);
+            let states: Vec<&str> = children
+                .map(|child| match child.state {
+                    FoundState::Lost => "lost",
+                    FoundState::NotStarted { .. } => "not started",
+                    FoundState::Exited(_) => "exited",
+                    FoundState::Running { .. } => "running",
+                })
+                .collect();
+            assert_eq!(states, expected, "{messages:?}");
+        };
+        check(&[starting(0)], &["lost"]);
+        check(&[starting(0), refused(0)], &["not started"]);
+        check(&[starting(0), started(0), exited(0, true)], &["exited"]);
+        check(
+            &[starting(0), exited(0, true), starting(1)],
+            &["exited", "lost"],
+        );
+        let attempt = child(0).attempt().clone();
+        check(&[starting(0), Message::Forgotten { attempt }], &[]);
+
+        // A supervisor that does not answer may still start the child, or refuse to do so.
+        fs::write(dir.path().join(journal::FILE), lines(&[starting(0)])).unwrap();
+        assert_eq!(noted(dir.path()).unwrap(), []);
     }
 
     #[test]

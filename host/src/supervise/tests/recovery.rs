@@ -229,6 +229,45 @@ async fn a_new_host_gets_the_recorded_outcomes_after_host_and_supervisor_have_di
     }
 }
 
+/// The supervisor gets both starts at once, and hangs in the second one, before it has noted the
+/// first process.
+#[tokio::test]
+async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_supervisor_died() {
+    let lab = Lab::new().await;
+    lab.fifo("fifo");
+    let runs = lab.script("runs.1", "echo > ran; exec sleep 1000");
+    let hangs = StartChild {
+        // Nobody writes to the fifo, so it cannot be opened for reading.
+        stdin: Stdin::File(lab.dir.path().join("fifo")),
+        ..lab.command("hangs.1", &["true"])
+    };
+    lab.start(runs).await;
+    lab.start(hangs).await;
+    let ran = lab.dir.path().join("ran");
+    let runs = async {
+        while !ran.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let runs = tokio::time::timeout(PATIENCE, runs).await;
+    runs.expect("the first process does not run");
+    let supervisor = lab.supervisor_pid();
+    let dir = lab.leave().await;
+    kill(supervisor);
+
+    let host = Host::open(dir.path(), 2).await;
+    let mut found: Vec<_> = host
+        .found
+        .iter()
+        .map(|found| (name_of(&found.attempt), &found.children[0].state))
+        .collect();
+    found.sort_by_key(|(name, _)| *name);
+    let lost = &FoundState::Lost;
+    assert_eq!(found, [("hangs.1", lost), ("runs.1", lost)]);
+    assert!(marked("runs.1").is_empty());
+    host.close().await;
+}
+
 #[test]
 fn a_process_with_another_start_time_is_not_signalled() {
     let mut child = std::process::Command::new("sleep")
