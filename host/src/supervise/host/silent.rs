@@ -5,7 +5,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use crate::lock::lock;
+use crate::{lock::lock, supervise::SuperviseError, text::chain};
+
+/// The reason for a dead supervisor whose processes could not be ended because of this error.
+pub(super) fn not_ended(error: &SuperviseError) -> String {
+    let error = chain(error);
+    format!("the processes that a dead supervisor left cannot be ended yet: {error}")
+}
 
 /// The silent supervisors by number, each with the reason that is shown to people. Only the router
 /// adds to this map.

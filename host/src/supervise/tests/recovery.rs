@@ -167,6 +167,41 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
     assert!(lab.host.supervisors.silent().is_empty());
 }
 
+#[tokio::test]
+async fn a_host_starts_although_the_processes_of_a_dead_supervisor_cannot_be_ended_yet() {
+    let mut lab = Lab::new().await;
+    let first = ChildId::new(key("t.1"), 0);
+    lab.start(lab.command("t.1", &["sleep", "1000"])).await;
+    let (pid, _) = lab.host.started(&first).await;
+    let supervisor = lab.supervisor_pid();
+    let dir = lab.leave().await;
+    let number = dir.path().join("supervisors/1");
+    let (notes, aside) = (number.join(process::journal::FILE), number.join("aside"));
+    std::fs::rename(&notes, &aside).unwrap();
+    std::fs::create_dir(&notes).unwrap();
+    kill(supervisor);
+
+    let host = Host::open(dir.path(), 2).await;
+    assert_eq!(host.found, []);
+    assert_eq!(host.supervisors.silent().len(), 1);
+    let mut lab = Lab { dir, host };
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert!(is_alive(pid));
+
+    std::fs::remove_dir(&notes).unwrap();
+    std::fs::rename(&aside, &notes).unwrap();
+    let found = loop {
+        if let Report::Reached { found, .. } = lab.host.next().await {
+            break found;
+        }
+    };
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].attempt, key("t.1"));
+    assert_eq!(found[0].children[0].state, FoundState::Lost);
+    assert!(!is_alive(pid));
+}
+
 /// All processes below `root`, detached or not.
 fn family_of(root: u32) -> Vec<u32> {
     let processes = procfs::all().unwrap();

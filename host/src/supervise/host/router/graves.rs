@@ -10,6 +10,7 @@ use super::{Done, Router};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::host::recover::{self, Recovered};
+use crate::supervise::host::silent;
 use crate::supervise::protocol::Message;
 use crate::supervise::report::{FoundState, Report};
 use crate::supervise::words::{AttemptKey, NotStartedClass};
@@ -91,10 +92,7 @@ impl Router {
     /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
     /// and ends in its notes may be unread.
     pub(super) fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
-        let said = format!(
-            "the processes that a dead supervisor left cannot be ended yet: {}",
-            chain(error)
-        );
+        let said = silent::not_ended(error);
         if self.silent.note(number, said.clone()) {
             tracing::error!("{said}");
         }
