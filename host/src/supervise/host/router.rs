@@ -237,6 +237,7 @@ impl Router {
     /// Reports that a silent supervisor has answered, or that it is dead. `found` has the attempts
     /// that were missing in the supervisor's notes; the engine decides about them.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
+        let number = Some(number);
         self.news.push_back(Report::Reached { number, found });
     }
 
@@ -383,7 +384,13 @@ impl Router {
                 self.silent.note(number, why);
                 self.current = self.current.filter(|current| *current != number);
             }
-            Some(Change::Answers) => self.heard_of(number, Vec::new()),
+            Some(Change::Answers) => {
+                // All its attempts are known. If it were forgotten only when the engine handles the
+                // report, it could be silent again by then.
+                self.silent.forget(number);
+                let (number, found) = (None, Vec::new());
+                self.news.push_back(Report::Reached { number, found });
+            }
             None => {}
         }
         if broken {

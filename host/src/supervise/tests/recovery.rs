@@ -152,6 +152,7 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
         match lab.host.next().await {
             Report::Reached { number, found } => {
                 assert_eq!(found, []);
+                let number = number.unwrap();
                 // Until the engine has looked at the report, it must not conclude anything.
                 assert_eq!(lab.host.supervisors.silent().len(), 1);
                 lab.host.supervisors.heard_of(number);
