@@ -134,7 +134,7 @@ pub(crate) struct Supervisors {
 
 impl Supervisors {
     /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating the start of a
-    /// known child starts nothing.
+    /// known child starts nothing, and is answered by the state of the child.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
