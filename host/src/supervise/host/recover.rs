@@ -208,7 +208,12 @@ impl Journal {
             });
         match state.children.iter_mut().find(|view| view.child == child) {
             Some(view) => view.state = to,
-            None => state.children.push(ChildView { child, state: to }),
+            None => {
+                // A child may be noted before a child with a lower index.
+                let place = state.children.partition_point(|view| view.child < child);
+                let view = ChildView { child, state: to };
+                state.children.insert(place, view);
+            }
         }
         state
     }
@@ -539,6 +544,16 @@ mod tests {
         // A supervisor that does not answer may still start the child, or refuse to do so.
         fs::write(dir.path().join(journal::FILE), lines(&[starting(0)])).unwrap();
         assert_eq!(noted(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn children_are_in_the_order_of_their_indexes_however_they_were_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = [started(1), started(2), started(0)];
+        fs::write(dir.path().join(journal::FILE), lines(&notes)).unwrap();
+        let states = noted(dir.path()).unwrap();
+        let children = states[0].children.iter().map(|view| view.child.index());
+        assert_eq!(children.collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Told {
     pub(super) fn starting(&mut self, child: &ChildId) {
         let attempt = self.attempts.entry(child.attempt().clone()).or_default();
         attempt.ended = false;
-        // The engine orders a start only if it does not know the child. A supervisor that was silent
-        // may know the child nevertheless, and then its answer is news.
+        // The engine orders a start only if it does not know the child. A supervisor that was
+        // silent may know the child nevertheless, and then its answer is news.
         attempt.children.insert(child.index(), ToldChild::Nothing);
     }
 
