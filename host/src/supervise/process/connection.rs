@@ -103,6 +103,23 @@ impl Connection {
         frame.map(frame::decode).transpose()
     }
 
+    /// The commands that have arrived, and the fault after them, if there is one.
+    fn commands(&mut self) -> (Vec<Numbered>, Option<FrameError>) {
+        let mut arrived = Vec::new();
+        loop {
+            match self.incoming.next_frame() {
+                Ok(None) => return (arrived, None),
+                Ok(Some(frame)) => match frame::decode(frame) {
+                    Ok(numbered) => arrived.push(numbered),
+                    // Unexpected, because no host commands a supervisor of another protocol. If the
+                    // host were disconnected, it would send the same command again.
+                    Err(error) => eprintln!("a command was not understood: {error}"),
+                },
+                Err(fault) => return (arrived, Some(fault)),
+            }
+        }
+    }
+
     /// Sends a message together with a descriptor, which stays open here. Requires that nothing is
     /// queued.
     pub(super) fn hand_over(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
@@ -286,31 +303,19 @@ impl Supervisor {
 
     /// Carries out the commands that have arrived, in order.
     fn obey(&mut self) {
-        loop {
-            let Some(host) = &mut self.host else {
-                return;
-            };
-            let numbered: Numbered = match host.incoming.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => match frame::decode(frame) {
-                    Ok(numbered) => numbered,
-                    Err(error) => {
-                        // Unexpected, because no host commands a supervisor of another protocol.
-                        // If the host were disconnected, it would send the same command again.
-                        eprintln!("a command was not understood: {error}");
-                        continue;
-                    }
-                },
-                Err(error) => {
-                    self.part(Over::Fault(error.to_string()));
-                    return;
-                }
-            };
-            if numbered.seq <= self.received {
-                continue;
+        let Some(host) = &mut self.host else {
+            return;
+        };
+        let (arrived, fault) = host.commands();
+        self.heed_stops(&arrived);
+        for numbered in arrived {
+            if numbered.seq > self.received {
+                self.received = numbered.seq;
+                self.carry_out(numbered.command);
             }
-            self.received = numbered.seq;
-            self.carry_out(numbered.command);
+        }
+        if let Some(fault) = fault {
+            return self.part(Over::Fault(fault.to_string()));
         }
         if self.received - self.confirmed >= CONFIRM_EVERY {
             self.confirmed = self.received;

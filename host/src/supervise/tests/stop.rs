@@ -142,6 +142,28 @@ async fn a_start_that_arrives_after_the_stop_of_its_attempt_is_refused() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_started_and_stopped_while_its_supervisor_is_suspended_never_runs() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    let suspended = rustix::process::Pid::from_raw(lab.supervisor_pid().cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    lab.start(lab.script("t.1", "touch ran")).await;
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    lab.host.supervisors.flush().await;
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { class, .. } => break class,
+            Report::Ended { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class, NotStartedClass::Stopped);
+    lab.host.ended(&key("t.1")).await;
+    assert!(!lab.dir.path().join("ran").exists());
+}
+
+#[tokio::test]
 async fn deadlines_are_enforced_while_no_host_is_connected() {
     let mut lab = Lab::new().await;
     let deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done";
