@@ -66,13 +66,9 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
         }
     };
     let states = noted(&dir).await;
-    let pid = join::identity(&dir).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
     Ok(Adopted::Silent(Notes {
         states,
-        why: format!(
-            "the supervisor in {}{pid} cannot be reached: {why}",
-            dir.display()
-        ),
+        why: silent::not_reached(&dir, &why),
         is_foreign,
     }))
 }

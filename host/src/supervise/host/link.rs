@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use tokio::net::UnixStream;
 
 use super::answers::{ANSWERS_WITHIN, Answers};
-use super::join::{self, Joined};
+use super::join::Joined;
+use super::silent;
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
@@ -232,12 +233,10 @@ impl Link {
     pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
         match (self.answers.are_late(), self.late.take()) {
             (true, None) => {
-                let pid = join::identity(&self.dir).map(|it| format!(" (pid {})", it.pid));
-                let (dir, pid) = (self.dir.display(), pid.unwrap_or_default());
-                let why = format!(
-                    "the supervisor in {dir}{pid} does not answer: it is suspended, or waits for a file system"
-                );
-                news.extend(self.told.hold_back(&why));
+                let name = silent::name(&self.dir);
+                let why =
+                    format!("{name} does not answer: it is suspended, or waits for a file system");
+                news.extend(self.told.hold_back(None, &why));
                 self.late = Some(why.clone());
                 Some(Change::Silent(why))
             }

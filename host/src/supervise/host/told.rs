@@ -268,10 +268,13 @@ impl Told {
         children.any(|known| *known == ToldChild::Nothing)
     }
 
-    /// Reports that the attempts that are not over are held back, because the supervisor does not
-    /// answer.
-    pub(super) fn hold_back(&mut self, why: &str) -> Vec<Report> {
-        let is_open = |told: &ToldAttempt| !told.ended && told.held.is_none();
+    /// Reports that the attempts that are not over are held back, because their supervisor does not
+    /// answer. `before` is the reason of this kind that was reported before.
+    pub(super) fn hold_back(&mut self, before: Option<&str>, why: &str) -> Vec<Report> {
+        let is_open = |told: &ToldAttempt| {
+            let held = told.held.as_deref();
+            !told.ended && (held.is_none() || held == before)
+        };
         let held = Some(why.to_owned());
         self.replace_held(is_open, held)
     }

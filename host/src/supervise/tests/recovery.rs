@@ -136,13 +136,17 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
     };
     lab.start(second.clone()).await;
     lab.start(next.clone()).await;
+    let mut held = None;
     loop {
         match lab.host.next().await {
             Report::Exited { child, .. } if child == next.child => break,
             Report::Started { child, .. } if child == next.child => {}
+            Report::Held { attempt, message } if attempt == key("t.1") => held = message,
             other => panic!("{other:?}"),
         }
     }
+    // The attempt is not shown as if it ran.
+    assert_eq!(held, lab.host.supervisors.silent().pop());
     assert!(is_alive(pid));
 
     std::fs::remove_dir(&notes).unwrap();
@@ -158,10 +162,12 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
                 lab.host.supervisors.heard_of(number);
             }
             Report::NotStarted { child, class, .. } => refused = Some((child, class)),
+            Report::Held { attempt, message } if attempt == key("t.1") => held = message,
             Report::SupervisorLost { attempts, children } => break (attempts, children),
             other => panic!("{other:?}"),
         }
     };
+    assert_eq!(held, None);
     assert_eq!(refused, Some((second.child, NotStartedClass::Supervisor)));
     assert_eq!(lost, (vec![key("t.1")], vec![first]));
     assert!(!is_alive(pid));

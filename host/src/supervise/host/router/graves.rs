@@ -92,9 +92,9 @@ impl Router {
     /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
     /// and ends in its notes may be unread.
     pub(super) fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
-        let said = silent::not_ended(error);
-        if self.silent.note(number, said.clone()) {
-            tracing::error!("{said}");
+        let why = silent::not_ended(error);
+        if self.hold_back(number, &why) {
+            tracing::error!("{why}");
         }
         self.clean_up(number, CLEAN_UP_AGAIN);
     }
@@ -113,7 +113,8 @@ impl Router {
                 .partition(|found| link.told.knows(&found.attempt));
             kept.extend(unknown.iter().map(|found| found.attempt.clone()));
         }
-        if self.silent.has(number) {
+        if let Some(why) = self.silent.why(number) {
+            self.news.extend(link.told.let_go_on(&why));
             self.heard_of(number, unknown);
         }
         for child in recovered.found.into_iter().flat_map(|found| found.children) {
