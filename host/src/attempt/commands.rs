@@ -63,6 +63,10 @@ pub(super) struct Commands {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
+/// How long a supervisor may take to answer the start of a command, in addition to the command's
+/// own time limit, which nobody enforces before the start.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
 /// The pauses before repetitions of a command that settles work, if no supervisor received it. For
 /// a moment, a machine may have no room for another supervisor.
 const AGAIN_AFTER: [Duration; 5] = [
@@ -184,7 +188,7 @@ impl Commands {
 
     /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.
     pub(super) async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         owner: Owner,
         umask: Option<u16>,
         order: Order,
@@ -198,6 +202,7 @@ impl Commands {
         let log = self.log(owner, &name);
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
+        let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
         let start = StartChild {
             umask,
             ..start_of(&key, &log, order)
@@ -205,7 +210,15 @@ impl Commands {
         let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
-                self.see_to_end(&key, &state, stopped).await;
+                let end = self.see_to_end(&key, &state, stopped);
+                if !has_ended(end, &state, answers_within).await {
+                    // The start is not carried out later: a supervisor reads what has arrived
+                    // before each start, and will find the stop.
+                    self.stop(&key).await;
+                    self.forget_later(key, log, state);
+                    let message = "the supervisor that was to run the command does not answer";
+                    return Err(io::Error::other(message));
+                }
                 let child = state.borrow().children.first().cloned();
                 outcome_of(child, log.clone(), kept_bytes).await
             }
@@ -299,11 +312,7 @@ impl Commands {
                 continue;
             }
             let log = self.log(owner, name);
-            let commands = self.clone();
-            self.tasks.spawn(async move {
-                over(&state).await;
-                commands.forget(&key, &log).await;
-            });
+            self.forget_later(key, log, state);
         }
         let dir = self.layout.commands();
         self.tasks.spawn_blocking(move || {
@@ -313,6 +322,20 @@ impl Commands {
                     "the output of earlier commands cannot be removed"
                 );
             }
+        });
+    }
+
+    /// Lets the supervisor forget a command once it is over.
+    fn forget_later(
+        self: &Arc<Self>,
+        key: AttemptKey,
+        log: PathBuf,
+        state: Arc<watch::Sender<State>>,
+    ) {
+        let commands = self.clone();
+        self.tasks.spawn(async move {
+            over(&state).await;
+            commands.forget(&key, &log).await;
         });
     }
 
@@ -376,6 +399,26 @@ async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
     // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
+}
+
+/// Waits for the end of a command. Returns `false` if its start was not answered within this time.
+async fn has_ended(
+    end: impl Future<Output = ()>,
+    state: &watch::Sender<State>,
+    answers_within: Duration,
+) -> bool {
+    let unanswered = async {
+        clock::sleep(answers_within).await;
+        let is_answered = state.borrow().children.first() != Some(&ChildState::Sent);
+        if is_answered {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end => true,
+        () = unanswered => false,
+    }
 }
 
 /// The signals that stop a command. On SIGTERM, git removes its unfinished files.
@@ -518,6 +561,18 @@ mod tests {
         check(NotStartedClass::CommandNotFound, io::ErrorKind::NotFound).await;
         check(NotStartedClass::Supervisor, io::ErrorKind::NotConnected).await;
         check(NotStartedClass::Resource, io::ErrorKind::Other).await;
+    }
+
+    #[tokio::test]
+    async fn a_command_does_not_wait_for_ever_for_a_supervisor_that_does_not_answer() {
+        let short = Duration::from_millis(1);
+        let state = watch::Sender::new(State::default());
+        state.send_modify(|state| state.children.push(ChildState::Sent));
+        assert!(!has_ended(pending(), &state, short).await);
+        assert!(has_ended(ready(()), &state, short).await);
+        // Once the start is answered, the supervisor enforces the time limit.
+        state.send_modify(|state| state.children[0] = ChildState::Lost);
+        assert!(has_ended(clock::sleep(20 * short), &state, short).await);
     }
 
     #[tokio::test]

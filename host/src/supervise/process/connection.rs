@@ -4,6 +4,7 @@
 //! that is replaced by a host of a higher epoch gets the message `fenced` and is disconnected. The
 //! epoch in this message also tells the replaced host that it must not write to the store any more.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -303,19 +304,29 @@ impl Supervisor {
 
     /// Carries out the commands that have arrived, in order.
     fn obey(&mut self) {
-        let Some(host) = &mut self.host else {
-            return;
-        };
-        let (arrived, fault) = host.commands();
-        self.heed_stops(&arrived);
-        for numbered in arrived {
+        let mut waiting = VecDeque::new();
+        loop {
+            let Some(host) = &mut self.host else {
+                return;
+            };
+            if !waiting.is_empty() {
+                // The last command may have taken long, and one that waits may have been stopped
+                // meanwhile. If the connection has ended, its next event shows this too.
+                drop(host.receive());
+            }
+            let (arrived, fault) = host.commands();
+            self.heed_stops(&arrived);
+            waiting.extend(arrived);
+            let Some(numbered) = waiting.pop_front() else {
+                if let Some(fault) = fault {
+                    return self.part(Over::Fault(fault.to_string()));
+                }
+                break;
+            };
             if numbered.seq > self.received {
                 self.received = numbered.seq;
                 self.carry_out(numbered.command);
             }
-        }
-        if let Some(fault) = fault {
-            return self.part(Over::Fault(fault.to_string()));
         }
         if self.received - self.confirmed >= CONFIRM_EVERY {
             self.confirmed = self.received;

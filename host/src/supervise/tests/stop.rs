@@ -163,6 +163,44 @@ async fn an_attempt_that_is_started_and_stopped_while_its_supervisor_is_suspende
     assert!(!lab.dir.path().join("ran").exists());
 }
 
+/// The supervisor has received both starts, and hangs in the first one.
+#[tokio::test]
+async fn an_attempt_that_is_stopped_while_its_start_waits_for_another_start_never_runs() {
+    let mut lab = Lab::new().await;
+    lab.fifo("fifo");
+    let fifo = lab.dir.path().join("fifo");
+    let hangs = StartChild {
+        // As long as nobody opens the fifo for writing, it cannot be opened for reading.
+        stdin: Stdin::File(fifo.clone()),
+        ..lab.command("hangs.1", &["cat"])
+    };
+    lab.start(hangs.clone()).await;
+    lab.start(lab.script("t.1", "touch ran")).await;
+    let notes = lab.dir.path().join("supervisors/1");
+    let notes = notes.join(process::journal::FILE);
+    let begun = async {
+        while !std::fs::read_to_string(&notes).is_ok_and(|notes| notes.contains("hangs.1")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let begun = tokio::time::timeout(PATIENCE, begun).await;
+    begun.expect("the first start is not begun");
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    lab.host.supervisors.flush().await;
+    let writer = std::fs::File::create(fifo).unwrap();
+    drop(writer);
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { class, .. } => break class,
+            Report::Started { child, .. } | Report::Exited { child, .. } => {
+                assert_eq!(child, hangs.child);
+            }
+            _ => {}
+        }
+    };
+    assert_eq!(class, NotStartedClass::Stopped);
+}
+
 #[tokio::test]
 async fn deadlines_are_enforced_while_no_host_is_connected() {
     let mut lab = Lab::new().await;
