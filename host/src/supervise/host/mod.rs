@@ -183,6 +183,22 @@ impl Supervisors {
         self.send(Command::Ack { attempt })
     }
 
+    /// Stops an attempt and lets its supervisor forget it. The acknowledgement is queued only after
+    /// the stop: if it overtook the stop, the stop would reach nobody, and the attempt would go on.
+    pub(crate) fn stop_and_ack(
+        &self,
+        attempt: AttemptKey,
+        why: StopWhy,
+        ladder: Vec<Rung>,
+    ) -> impl Future<Output = Result<(), SuperviseError>> + Send + use<> {
+        let stop = self.stop(attempt.clone(), why, ladder);
+        let supervisors = self.clone();
+        async move {
+            stop.done().await?;
+            supervisors.ack(attempt).done().await
+        }
+    }
+
     /// Lets supervisors end as soon as they have no attempts left, instead of waiting for another
     /// host.
     pub(crate) fn quit(&self) -> Handover {

@@ -163,6 +163,24 @@ async fn an_attempt_that_is_started_and_stopped_while_its_supervisor_is_suspende
     assert!(!lab.dir.path().join("ran").exists());
 }
 
+/// Attempts that no task names are ended like this when a host starts.
+#[tokio::test]
+async fn an_attempt_is_stopped_before_it_is_forgotten_even_if_the_queue_was_full() {
+    let mut lab = Lab::new().await;
+    let start = lab.command("t.1", &["sleep", "1000"]);
+    let child = start.child.clone();
+    lab.start(start).await;
+    let (pid, _) = lab.host.started(&child).await;
+    while !lab.host.supervisors.finish(key("nobody.1")).waits() {}
+    let supervisors = &lab.host.supervisors;
+    let ending = supervisors.stop_and_ack(key("t.1"), StopWhy::Cancelled, Vec::new());
+    ending.await.unwrap();
+    supervisors.flush().await;
+    tokio::task::spawn_blocking(move || wait_gone(pid))
+        .await
+        .unwrap();
+}
+
 /// The supervisor has received both starts, and hangs in the first one.
 #[tokio::test]
 async fn an_attempt_that_is_stopped_while_its_start_waits_for_another_start_never_runs() {
