@@ -210,6 +210,10 @@ impl Link {
         news
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.wire.is_some()
+    }
+
     /// Drops a broken connection; later commands wait for the next connection.
     pub(super) fn cut(&mut self) {
         self.wire = None;

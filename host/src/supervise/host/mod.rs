@@ -206,7 +206,7 @@ impl Supervisors {
     }
 
     /// Waits until every earlier order has been sent, including orders to supervisors that are
-    /// being started or reconnected to.
+    /// being started or reconnected to, but without orders to silent supervisors.
     pub(crate) async fn flush(&self) {
         let (reply, flushed) = oneshot::channel();
         if self.orders.send(Order::Flush(reply)).await.is_ok() {

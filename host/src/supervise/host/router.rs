@@ -152,7 +152,7 @@ impl Router {
                     return self.say_last_words().await;
                 }
             }
-            if !self.to_flush.is_empty() && self.jobs.is_empty() {
+            if !self.to_flush.is_empty() && !self.connects() {
                 self.flush().await;
                 for reply in self.to_flush.drain(..) {
                     // The caller may have stopped waiting.
@@ -174,6 +174,14 @@ impl Router {
                 Next::Done(done) => self.done(done),
             }
         }
+    }
+
+    /// Whether commands wait for a connection that will soon be made. Connections to silent
+    /// supervisors are left out, because nobody knows how long they take.
+    fn connects(&self) -> bool {
+        let is_silent = |link: &Link| self.silent.why(link.number).is_some();
+        let mut links = self.links.iter();
+        links.any(|link| !link.is_connected() && !is_silent(link))
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
