@@ -148,6 +148,9 @@ pub(super) struct Welcome {
     /// Whether the supervisor can feed children by a stream.
     #[serde(default)]
     pub(super) feeds: bool,
+    /// Whether the supervisor notes each start before it carries it out.
+    #[serde(default)]
+    pub(super) notes_starts: bool,
 }
 
 /// Identifies a process beyond doubt: a pid may be reused, but within a boot the pair of pid and

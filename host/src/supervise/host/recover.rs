@@ -46,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) found: Vec<Found>,
     /// The number of processes that were ended here.
     pub(super) swept: usize,
+    /// Whether the supervisor left notes. Without notes, nothing is known about its children.
+    pub(super) has_notes: bool,
 }
 
 /// Reads the journal of a supervisor whose lock is free, ends the processes that are left, and
@@ -77,6 +79,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         swept = end_everything(&journal, &supervisor).map_err(fault)?;
     }
     Ok(Recovered {
+        has_notes: journal.supervisor.is_some(),
         found: journal.attempts.into_values().map(found).collect(),
         swept,
     })

@@ -286,6 +286,7 @@ impl Supervisor {
             identity,
             received: self.received,
             feeds: true,
+            notes_starts: true,
         }));
         self.confirmed = self.received;
         for attempt in self.attempts.values() {

@@ -313,6 +313,28 @@ async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_su
     host.close().await;
 }
 
+/// A killed supervisor that was suspended has not read the start.
+#[tokio::test]
+async fn a_start_that_a_dead_supervisor_had_not_begun_is_reported_as_not_started() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    let supervisor = lab.supervisor_pid();
+    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let waits = lab.command("waits.1", &["true"]);
+    lab.start(waits.clone()).await;
+    lab.host.supervisors.flush().await;
+    kill(supervisor);
+    let refused = loop {
+        match lab.host.next().await {
+            Report::NotStarted { child, class, .. } => break (child, class),
+            Report::Ended { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused, (waits.child, NotStartedClass::Supervisor));
+}
+
 #[test]
 fn a_process_with_another_start_time_is_not_signalled() {
     let mut child = std::process::Command::new("sleep")

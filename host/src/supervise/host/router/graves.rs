@@ -13,7 +13,7 @@ use crate::supervise::host::recover::{self, Recovered};
 use crate::supervise::host::silent;
 use crate::supervise::protocol::Message;
 use crate::supervise::report::{FoundState, Report};
-use crate::supervise::words::{AttemptKey, NotStartedClass};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass};
 use crate::text::chain;
 
 /// The pause before cleaning up again after a dead supervisor.
@@ -104,6 +104,9 @@ impl Router {
             return;
         };
         let mut link = self.links.swap_remove(index);
+        let children = recovered.found.iter().flat_map(|found| &found.children);
+        let noted: HashSet<ChildId> = children.map(|child| child.child.clone()).collect();
+        let never_started = link.never_started(&noted, recovered.has_notes);
         let mut kept = HashSet::new();
         let mut unknown = Vec::new();
         if link.is_silent {
@@ -138,7 +141,7 @@ impl Router {
             };
             self.news.extend(link.told.news(message));
         }
-        for child in link.unsent_starts() {
+        for child in never_started {
             let message = "the supervisor ended before it had received the start".to_owned();
             self.news.extend(link.told.news(Message::NotStarted {
                 child,
