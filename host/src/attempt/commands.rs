@@ -572,7 +572,7 @@ mod tests {
         assert!(has_ended(ready(()), &state, short).await);
         // Once the start is answered, the supervisor enforces the time limit.
         state.send_modify(|state| state.children[0] = ChildState::Lost);
-        assert!(has_ended(clock::sleep(20 * short), &state, short).await);
+        assert!(has_ended(clock::sleep(short * 20), &state, short).await);
     }
 
     #[tokio::test]
