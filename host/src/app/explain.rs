@@ -31,8 +31,11 @@ pub(super) struct InTheWay {
     pub(super) queue: QueueView,
     /// The reason for which admission does not start the task.
     pub(super) refusal: Option<Refusal>,
-    /// The reason why output of the task's attempt cannot be written.
+    /// The reason why output of the task's attempt cannot be written, or why the attempt's
+    /// supervisor cannot be reached.
     pub(super) held_back: Option<String>,
+    /// Whether the attempt is held back because its supervisor cannot be reached.
+    pub(super) is_unreached: bool,
     /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
     /// Whether no host runs, and the task's processes may be where this process cannot see them.
@@ -84,6 +87,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         queue,
         refusal,
         held_back,
+        is_unreached,
         suspended_supervisor,
         is_out_of_sight,
         upstream,
@@ -175,8 +179,12 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             since,
         } => (*since, queued(&queue, refusal.as_ref())),
         State::Running { phase, since } => {
-            let held = held_back
-                .map(|why| format!("it is held back until its output can be written: {why}"));
+            let held = held_back.map(|why| {
+                if is_unreached {
+                    return why;
+                }
+                format!("it is held back until its output can be written: {why}")
+            });
             let suspended = suspended_supervisor.map(|pid| {
                 format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
             });

@@ -122,6 +122,10 @@ impl Host {
             self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        in_the_way.is_unreached = in_the_way
+            .held_back
+            .as_ref()
+            .is_some_and(|why| (self.silent_supervisors)().contains(why));
         in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;

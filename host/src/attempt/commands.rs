@@ -63,6 +63,20 @@ pub(super) struct Commands {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
+/// How long a supervisor may take to answer the start of a command, in addition to the command's
+/// own time limit, which nobody enforces before the start.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The pauses before repetitions of a command that settles work, if no supervisor received it. For
+/// a moment, a machine may have no room for another supervisor.
+const AGAIN_AFTER: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(8),
+];
+
 /// Runs the commands of one attempt while it prepares or settles.
 pub(super) struct OfAttempt {
     commands: Arc<Commands>,
@@ -74,6 +88,8 @@ pub(super) struct OfAttempt {
     /// Whether a stop of the attempt ends the running command. False after a stop has ended a
     /// command: the commands that follow undo the unfinished work, so they run to their ends.
     may_be_stopped: Arc<AtomicBool>,
+    /// The pauses before repetitions of a command that no supervisor received.
+    pauses: &'static [Duration],
 }
 
 impl OfAttempt {
@@ -105,22 +121,26 @@ impl Elsewhere for OfAttempt {
         let counted = Counted::new(self.running.clone());
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let may_be_stopped = self.may_be_stopped.clone();
-        let patience = self.patience;
+        let (patience, pauses) = (self.patience, self.pauses);
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
-            let stopped = async {
-                if !may_be_stopped.load(Ordering::Relaxed) {
-                    pending::<()>().await;
-                }
-                stopped_for(&live, patience).await;
-                may_be_stopped.store(false, Ordering::Relaxed);
-            };
             let owner = Owner::Attempt(live.id);
-            let carried_out = commands.carry_out(owner, live.umask(), order, stopped);
-            let outcome = carried_out.await;
-            let unreceived = |error: &io::Error| error.kind() == io::ErrorKind::NotConnected;
-            if outcome.as_ref().is_err_and(unreceived) {
+            let carry_out = || async {
+                let stopped = async {
+                    if !may_be_stopped.load(Ordering::Relaxed) {
+                        pending::<()>().await;
+                    }
+                    stopped_for(&live, patience).await;
+                    may_be_stopped.store(false, Ordering::Relaxed);
+                };
+                let order = order.clone();
+                commands
+                    .carry_out(owner, live.umask(), order, stopped)
+                    .await
+            };
+            let outcome = until_received(pauses, carry_out).await;
+            if is_unreceived(&outcome) {
                 live.change(|state| state.command_unreceived = true);
             }
             if tell.send(outcome).is_err() {
@@ -137,30 +157,38 @@ impl Elsewhere for OfAttempt {
 
 impl Commands {
     /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
-    /// can be undone.
+    /// can be undone. A command that no supervisor received is not repeated, because the attempt
+    /// itself starts again later.
     pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, Duration::ZERO)
+        self.of(live, Duration::ZERO, &[])
     }
 
     /// The runner of commands that settle work. They continue for some time after a stop of the
-    /// attempt, so that their result is known.
+    /// attempt, so that their result is known. A command that no supervisor received is repeated,
+    /// because otherwise the attempt would fail although its work is done.
     pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, self.patience)
+        self.of(live, self.patience, &AGAIN_AFTER)
     }
 
-    fn of(self: &Arc<Self>, live: &Arc<Live>, patience: Duration) -> Arc<OfAttempt> {
+    fn of(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        patience: Duration,
+        pauses: &'static [Duration],
+    ) -> Arc<OfAttempt> {
         Arc::new(OfAttempt {
             commands: self.clone(),
             live: live.clone(),
             running: Arc::default(),
             patience,
             may_be_stopped: Arc::new(AtomicBool::new(true)),
+            pauses,
         })
     }
 
     /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.
     pub(super) async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         owner: Owner,
         umask: Option<u16>,
         order: Order,
@@ -174,6 +202,7 @@ impl Commands {
         let log = self.log(owner, &name);
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
+        let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
         let start = StartChild {
             umask,
             ..start_of(&key, &log, order)
@@ -181,7 +210,15 @@ impl Commands {
         let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
-                self.see_to_end(&key, &state, stopped).await;
+                let end = self.see_to_end(&key, &state, stopped);
+                if !has_ended(end, &state, answers_within).await {
+                    // The start is not carried out later: a supervisor reads what has arrived
+                    // before each start, and will find the stop.
+                    self.stop(&key).await;
+                    self.forget_later(key, log, state);
+                    let message = "the supervisor that was to run the command does not answer";
+                    return Err(io::Error::other(message));
+                }
                 let child = state.borrow().children.first().cloned();
                 outcome_of(child, log.clone(), kept_bytes).await
             }
@@ -275,11 +312,7 @@ impl Commands {
                 continue;
             }
             let log = self.log(owner, name);
-            let commands = self.clone();
-            self.tasks.spawn(async move {
-                over(&state).await;
-                commands.forget(&key, &log).await;
-            });
+            self.forget_later(key, log, state);
         }
         let dir = self.layout.commands();
         self.tasks.spawn_blocking(move || {
@@ -289,6 +322,20 @@ impl Commands {
                     "the output of earlier commands cannot be removed"
                 );
             }
+        });
+    }
+
+    /// Lets the supervisor forget a command once it is over.
+    fn forget_later(
+        self: &Arc<Self>,
+        key: AttemptKey,
+        log: PathBuf,
+        state: Arc<watch::Sender<State>>,
+    ) {
+        let commands = self.clone();
+        self.tasks.spawn(async move {
+            over(&state).await;
+            commands.forget(&key, &log).await;
         });
     }
 
@@ -307,6 +354,28 @@ impl Commands {
             _ => {}
         }
     }
+}
+
+/// Carries out a command, and repeats it after each pause as long as no supervisor has received it.
+/// Such a command has done nothing.
+async fn until_received<F: Future<Output = Outcome>>(
+    pauses: &[Duration],
+    mut carry_out: impl FnMut() -> F,
+) -> Outcome {
+    for pause in pauses {
+        let outcome = carry_out().await;
+        if !is_unreceived(&outcome) {
+            return outcome;
+        }
+        clock::sleep(*pause).await;
+    }
+    carry_out().await
+}
+
+/// Whether no supervisor received the command.
+fn is_unreceived(outcome: &Outcome) -> bool {
+    let error = outcome.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::NotConnected)
 }
 
 /// Removes the output of earlier hosts' commands, which nobody reads any more.
@@ -330,6 +399,26 @@ async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
     // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
+}
+
+/// Waits for the end of a command. Returns `false` if its start was not answered within this time.
+async fn has_ended(
+    end: impl Future<Output = ()>,
+    state: &watch::Sender<State>,
+    answers_within: Duration,
+) -> bool {
+    let unanswered = async {
+        clock::sleep(answers_within).await;
+        let is_answered = state.borrow().children.first() != Some(&ChildState::Sent);
+        if is_answered {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end => true,
+        () = unanswered => false,
+    }
 }
 
 /// The signals that stop a command. On SIGTERM, git removes its unfinished files.
@@ -438,6 +527,8 @@ fn read(log: &Path, channel: Channel, kept_bytes: usize) -> io::Result<Vec<u8>> 
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[test]
@@ -470,5 +561,40 @@ mod tests {
         check(NotStartedClass::CommandNotFound, io::ErrorKind::NotFound).await;
         check(NotStartedClass::Supervisor, io::ErrorKind::NotConnected).await;
         check(NotStartedClass::Resource, io::ErrorKind::Other).await;
+    }
+
+    #[tokio::test]
+    async fn a_command_does_not_wait_for_ever_for_a_supervisor_that_does_not_answer() {
+        let short = Duration::from_millis(1);
+        let state = watch::Sender::new(State::default());
+        state.send_modify(|state| state.children.push(ChildState::Sent));
+        assert!(!has_ended(pending(), &state, short).await);
+        assert!(has_ended(ready(()), &state, short).await);
+        // Once the start is answered, the supervisor enforces the time limit.
+        state.send_modify(|state| state.children[0] = ChildState::Lost);
+        assert!(has_ended(clock::sleep(short * 20), &state, short).await);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_no_supervisor_received_is_repeated() {
+        let pauses = [Duration::ZERO; 2];
+        let check = async |errors: &[io::ErrorKind], expected: usize| {
+            let mut times = 0;
+            let carry_out = || {
+                let error = errors.get(times).copied();
+                let outcome: Outcome = error.map_or(Ok(None), |kind| Err(kind.into()));
+                times += 1;
+                ready(outcome)
+            };
+            let outcome = until_received(&pauses, carry_out).await;
+            let is_ok = errors.len() < expected;
+            assert_eq!((outcome.is_ok(), times), (is_ok, expected));
+        };
+        let (unreceived, other) = (io::ErrorKind::NotConnected, io::ErrorKind::Other);
+        check(&[], 1).await;
+        check(&[unreceived], 2).await;
+        check(&[unreceived, unreceived], 3).await;
+        check(&[unreceived, unreceived, unreceived], 3).await;
+        check(&[other], 1).await;
     }
 }

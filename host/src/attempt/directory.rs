@@ -1,5 +1,6 @@
 //! Checks whether the file system of a directory answers, before a process is started in the
 //! directory. A supervisor has one thread, which would wait in a directory that does not answer.
+//! The host itself looks at such a directory only on a thread that may block.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use crate::{clock, lock::lock};
 
 /// How long a file system may take to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Time after an answer before a directory is checked again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Limit of the directories that have not answered yet, because each of them holds a thread. While
@@ -38,6 +39,29 @@ pub(super) async fn answers(dir: &Path) -> Result<(), String> {
     LOOKED_AT.answers(dir, ANSWERS_WITHIN, look).await
 }
 
+/// The answer of a look at a directory. Returns an error if the file system does not answer within
+/// the limit.
+pub(super) async fn look_at<T: Send + 'static>(
+    dir: &Path,
+    limit: Duration,
+    look: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, String> {
+    let check = |dir: &Path| drop(fs::metadata(dir));
+    LOOKED_AT.answers(dir, limit, check).await?;
+    // The file system may stop answering after the check.
+    let looked_at = dir.to_owned();
+    let looking = tokio::task::spawn_blocking(move || look(&looked_at));
+    match clock::within(limit, looking).await {
+        Some(answer) => answer.map_err(|panic| panic.to_string()),
+        None => Err(no_answer(dir, limit)),
+    }
+}
+
+fn no_answer(dir: &Path, limit: Duration) -> String {
+    let (dir, limit) = (dir.display(), limit.as_secs());
+    format!("the file system of the directory {dir} does not answer within {limit} s")
+}
+
 impl Looks {
     async fn answers(
         &self,
@@ -49,11 +73,7 @@ impl Looks {
             return Ok(());
         };
         let answered = clock::within(limit, answer.wait_for(Option::is_some)).await;
-        answered.map(drop).ok_or_else(|| {
-            let limit = limit.as_secs();
-            let dir = dir.display();
-            format!("the file system of the directory {dir} does not answer within {limit} s")
-        })
+        answered.map(drop).ok_or_else(|| no_answer(dir, limit))
     }
 
     /// The answer of a directory, or the one that is to come if the directory is being checked

@@ -72,10 +72,10 @@ impl Found {
             let index = usize::from(child.child.index());
             // If the supervisor does not know a child with a lower index, the start of that child
             // never reached the supervisor.
-            while children.len() < index {
-                children.push(ChildState::Lost);
+            if children.len() <= index {
+                children.resize(index + 1, ChildState::Lost);
             }
-            children.push(match child.state {
+            children[index] = match child.state {
                 FoundState::Running { pid, start_time } => {
                     ChildState::Running(Leader { pid, start_time })
                 }
@@ -84,7 +84,7 @@ impl Found {
                     ChildState::NotStarted { class, message }
                 }
                 FoundState::Lost => ChildState::Lost,
-            });
+            };
         }
         Self {
             children,
@@ -101,7 +101,7 @@ pub(super) mod tests {
     use claudine_domain::id::TaskId;
 
     use super::*;
-    use crate::supervise::{ChildId, FoundChild};
+    use crate::supervise::{ChildId, Exit, FoundChild, Status};
 
     /// An attempt as a supervisor reports it, with the children of these indexes.
     pub(in crate::attempt) fn found(
@@ -150,5 +150,22 @@ pub(super) mod tests {
             [ChildState::Lost, ChildState::Running(leader)]
         );
         assert!(!state.is_over());
+    }
+
+    /// An attempt may start two children at once, and the second start may arrive first.
+    #[test]
+    fn children_that_are_found_in_another_order_keep_their_indexes() {
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let exit = Exit::sample(Status::Code(0));
+        let children = [(1, running()), (0, FoundState::Exited(exit.clone()))];
+        let mut known = Known::of(vec![found(id, &children)]);
+        let mut state = State::from(known.attempts.remove(&id).unwrap());
+        assert_eq!(state.children.len(), 2);
+        assert_eq!(state.children[0], ChildState::Exited(exit.clone()));
+        state.hear(1, ChildState::Exited(exit), true);
+        assert!(state.is_over());
     }
 }

@@ -155,7 +155,12 @@ impl State {
     /// Records the state of a child, and whether no process of the attempt was alive after this
     /// change.
     pub(super) fn hear(&mut self, index: usize, new: ChildState, at_rest: bool) {
-        while self.children.len() <= index {
+        // A child with a lower index that is unknown here was about to be started by an earlier
+        // host, which never sent the start: nobody will report anything about this child.
+        if self.children.len() < index {
+            self.children.resize(index, ChildState::Lost);
+        }
+        if self.children.len() == index {
             self.children.push(ChildState::Sent);
         }
         // An exit is final, so a start that is reported again after the exit changes nothing.
@@ -401,6 +406,15 @@ mod tests {
     #[test]
     fn an_attempt_is_not_over_while_a_later_child_has_leftovers() {
         check(vec![(0, exited(), true, true), (1, exited(), false, false)]);
+    }
+
+    /// An earlier host died before it had sent the start of the first child.
+    #[test]
+    fn an_attempt_does_not_wait_for_a_child_that_nobody_has_started() {
+        check(vec![
+            (1, running(), false, false),
+            (1, exited(), true, true),
+        ]);
     }
 
     #[test]

@@ -224,7 +224,9 @@ impl Registry {
                 self.turned_up(Known::of(found));
                 // Must come after the attempts are known: if no supervisor is silent, an attempt
                 // that is not known counts as never received.
-                supervisors.heard_of(number);
+                if let Some(number) = number {
+                    supervisors.heard_of(number);
+                }
                 reporter.reached().await;
             } else {
                 self.hand_on(report);

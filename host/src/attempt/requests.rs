@@ -71,7 +71,7 @@ impl Elsewhere for Requests {
 }
 
 async fn run_unless_ending(
-    commands: &Commands,
+    commands: &Arc<Commands>,
     ending: watch::Receiver<bool>,
     order: Order,
 ) -> Outcome {

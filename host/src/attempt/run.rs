@@ -140,12 +140,28 @@ impl Runner {
     /// order.
     fn see_to(&self, attempt: AttemptId, order: Handover) {
         if order.waits() {
-            self.launcher.tasks.spawn(async move {
-                if let Err(error) = order.done().await {
-                    tracing::debug!(%attempt, %error, "the host ends before the supervisor has received the order");
-                }
-            });
+            self.see_to_all(attempt, order.done());
         }
+    }
+
+    fn see_to_all(
+        &self,
+        attempt: AttemptId,
+        orders: impl Future<Output = Result<(), SuperviseError>> + Send + 'static,
+    ) {
+        self.launcher.tasks.spawn(async move {
+            if let Err(error) = orders.await {
+                tracing::debug!(%attempt, %error, "the host ends before the supervisor has received the order");
+            }
+        });
+    }
+
+    /// Removes the input files of an attempt that is over. The engine must not wait for a file
+    /// system.
+    fn see_to_files(&self, attempt: AttemptId, given: bool, input_files: u16) {
+        let layout = self.launcher.layout.clone();
+        let remove = move || remove_files(&layout, attempt, given, input_files);
+        self.launcher.tasks.spawn_blocking(remove);
     }
 
     /// The attempt to which a process belongs, and the side that started the process. `line` is the
@@ -180,22 +196,23 @@ impl Runner {
     pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
         for attempt in self.registry.unreadable() {
             tracing::warn!(%attempt, "the attempt is ended, because its task cannot be read");
-            self.stop_found(attempt).done().await?;
-            let key = supervise::AttemptKey::new(attempt.to_string());
-            self.launcher.supervisors.ack(key).done().await?;
+            self.end_found(attempt).await?;
         }
         Ok(())
     }
 
-    /// Stops an attempt that only its supervisor knows.
-    fn stop_found(&self, attempt: AttemptId) -> Handover {
+    /// Stops an attempt that only its supervisor knows, and lets the supervisor forget it.
+    fn end_found(
+        &self,
+        attempt: AttemptId,
+    ) -> impl Future<Output = Result<(), SuperviseError>> + Send + use<> {
         let key = supervise::AttemptKey::new(attempt.to_string());
         let ladder = vec![supervise::Rung {
             signal: supervise::Signal::Term,
             wait: LAST_WORDS,
         }];
         let why = supervise::StopWhy::Cancelled;
-        self.launcher.supervisors.stop(key, why, ladder)
+        self.launcher.supervisors.stop_and_ack(key, why, ladder)
     }
 
     /// Waits until the attempts that had ended before this host began are stored as ended.
@@ -353,11 +370,7 @@ impl Attempts for Runner {
             self.see_to(attempt, self.launcher.supervisors.ack(key));
         }
         if given || input_files > 0 {
-            // The engine must not wait for a file system.
-            let layout = self.launcher.layout.clone();
-            self.launcher
-                .tasks
-                .spawn_blocking(move || remove_files(&layout, attempt, given, input_files));
+            self.see_to_files(attempt, given, input_files);
         }
     }
 
@@ -369,11 +382,13 @@ impl Attempts for Runner {
 
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
         for (attempt, has_ended) in self.registry.take_others(attempts, unreadable) {
-            if !has_ended {
-                tracing::warn!(%attempt, "the attempt is ended: the store does not know it");
-                self.see_to(attempt, self.stop_found(attempt));
+            if has_ended {
+                self.release(attempt);
+                continue;
             }
-            self.release(attempt);
+            tracing::warn!(%attempt, "the attempt is ended: the store does not know it");
+            self.see_to_all(attempt, self.end_found(attempt));
+            self.see_to_files(attempt, true, 1);
         }
         self.launcher.commands.forget_earlier();
     }

@@ -12,6 +12,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use claudine_domain::{
@@ -23,6 +24,7 @@ use claudine_domain::{
     worktree::MergeState,
 };
 
+use super::directory::{self, ANSWERS_WITHIN};
 use crate::{
     engine::Launch,
     environment::Environments,
@@ -151,26 +153,18 @@ impl Workspaces {
             Some(_) => self.worktrees.path(task.id),
             None => PathBuf::from(&*request.cwd),
         };
-        let looked_at = dir.clone();
-        // Runs on a thread that may block, because the directory may be on a disk that does not
-        // answer.
-        let look = tokio::task::spawn_blocking(move || is_looked_at(&looked_at)).await;
-        if !look.unwrap_or(false) {
-            return None;
-        }
-        let state = match self.variables(&request.env_digest).await {
-            Ok(variables) => self
-                .worktrees
-                .git(dir, variables)
-                .status()
-                .await
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(unreadable(&error)),
+        let status = async {
+            match self.variables(&request.env_digest).await {
+                Ok(variables) => self
+                    .worktrees
+                    .git(dir.clone(), variables)
+                    .status()
+                    .await
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(unreadable(&error)),
+            }
         };
-        Some(Box::new(state.unwrap_or_else(|error| GitState {
-            error: Some(error),
-            ..GitState::default()
-        })))
+        state_of(&dir, ANSWERS_WITHIN, is_looked_at, status).await
     }
 
     /// The environment of a task, read on a blocking thread if it is not in memory.
@@ -182,6 +176,25 @@ impl Workspaces {
         let read = tokio::task::spawn_blocking(move || environments.read(&digest)).await;
         read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
+}
+
+/// The result of `status`, or its error. `None` if git is not to look at the directory. If the file
+/// system of the directory does not answer, the attempt must end nevertheless.
+async fn state_of(
+    dir: &Path,
+    limit: Duration,
+    is_looked_at: impl FnOnce(&Path) -> bool + Send + 'static,
+    status: impl Future<Output = Result<GitState, String>>,
+) -> Option<Box<GitState>> {
+    let state = match directory::look_at(dir, limit, is_looked_at).await {
+        Ok(true) => status.await,
+        Ok(false) => return None,
+        Err(silent) => Err(silent),
+    };
+    Some(Box::new(state.unwrap_or_else(|error| GitState {
+        error: Some(error),
+        ..GitState::default()
+    })))
 }
 
 /// The message for an agent that should have changed something but did not.
@@ -207,5 +220,36 @@ fn class(error: &WorktreeError) -> &'static str {
         "resource"
     } else {
         "invalid"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{future::ready, sync::mpsc};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_ends_although_the_file_system_of_its_directory_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = || ready(Ok(GitState::default()));
+        let (release, held) = mpsc::channel::<()>();
+        let never = move |_: &Path| held.recv().is_ok();
+        let limit = Duration::from_millis(1);
+        // The check of the directory is answered at once, and the look is not.
+        directory::look_at(dir.path(), ANSWERS_WITHIN, |_| {})
+            .await
+            .unwrap();
+        let state = state_of(dir.path(), limit, never, found()).await;
+        let error = state.and_then(|state| state.error).unwrap();
+        assert!(error.contains("does not answer"), "{error}");
+        drop(release);
+
+        let state = state_of(dir.path(), ANSWERS_WITHIN, |_| true, found()).await;
+        assert_eq!(state, Some(Box::default()));
+        let none = state_of(dir.path(), ANSWERS_WITHIN, |_| false, found()).await;
+        assert_eq!(none, None);
     }
 }

@@ -124,6 +124,11 @@ pub(super) enum Message {
     /// In the journal only: the supervisor that is the parent of the processes in the following
     /// lines.
     Supervisor(Identity),
+    /// In the journal only, and written before the child is started: if no later line names the
+    /// child, it may have run.
+    Starting {
+        child: ChildId,
+    },
     /// In the journal only: a process that became the supervisor's own child when its parent died.
     Stray {
         pid: u32,
@@ -143,6 +148,9 @@ pub(super) struct Welcome {
     /// Whether the supervisor can feed children by a stream.
     #[serde(default)]
     pub(super) feeds: bool,
+    /// Whether the supervisor notes each start before it carries it out.
+    #[serde(default)]
+    pub(super) notes_starts: bool,
 }
 
 /// Identifies a process beyond doubt: a pid may be reused, but within a boot the pair of pid and

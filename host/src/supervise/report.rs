@@ -47,9 +47,13 @@ pub(crate) enum Report {
     },
     /// A silent supervisor has answered, or a dead supervisor's processes, which could not be ended
     /// before, have been ended. `found` holds the attempts of this supervisor that this host did
-    /// not know. The supervisor of this number counts as silent until
-    /// [`super::Supervisors::heard_of`] is called.
-    Reached { number: u32, found: Vec<Found> },
+    /// not know. A supervisor with a number here counts as silent until
+    /// [`super::Supervisors::heard_of`] is called. No number is given if all attempts of the
+    /// supervisor were known before.
+    Reached {
+        number: Option<u32>,
+        found: Vec<Found>,
+    },
 }
 
 /// An attempt that was found when the host started.

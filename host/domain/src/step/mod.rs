@@ -257,9 +257,9 @@ pub enum Report {
     Ended(Box<Ending>),
 }
 
-/// State of an attempt after a time without a host. A reserved attempt without a supervisor counts
-/// as known if there is a trace of its start (a line in the log of exits, or a process with its
-/// marker). Without such a trace it counts as never received.
+/// State of an attempt after a time without a host. An attempt whose supervisor is dead counts as
+/// known if the supervisor's notes name it: a supervisor notes each start before it starts the
+/// process. An attempt that is not in the notes counts as never received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// The attempt's supervisor knows it, alive or ended.

@@ -2,13 +2,15 @@
 //!
 //! A host starts without waiting for supervisors that do not answer. It reads the attempts of a
 //! silent supervisor from that supervisor's notes; these attempts wait until the supervisor
-//! answers, and all other work runs.
+//! answers, and all other work runs. A dead supervisor whose processes cannot be ended yet is
+//! treated in the same way.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::join::{self, Joined, NotJoined};
 use super::recover::{self, Recovered};
+use super::silent;
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::protocol::AttemptState;
@@ -24,7 +26,8 @@ pub(super) enum Adopted {
     Silent(Notes),
 }
 
-/// The state of a supervisor that does not answer, read from its notes.
+/// The state, read from its notes, of a supervisor that does not answer, or of a dead one whose
+/// processes cannot be ended yet.
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
     pub(super) why: String,
@@ -40,7 +43,17 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
     {
         Some(Ok(joined)) => return Ok(Adopted::Joined(joined)),
         Some(Err(NotJoined::Dead)) => {
-            return blocking(&dir, recover::recover).await.map(Adopted::Dead);
+            return match blocking(&dir, recover::recover).await {
+                Ok(recovered) => Ok(Adopted::Dead(recovered)),
+                Err(error @ SuperviseError::Copied { .. }) => Err(error),
+                // An error proves nothing about the attempts. They wait until the router, which
+                // tries again, has ended the processes.
+                Err(error) => Ok(Adopted::Silent(Notes {
+                    states: noted(&dir).await,
+                    why: silent::not_ended(&error),
+                    is_foreign: false,
+                })),
+            };
         }
         Some(Err(NotJoined::Fault(error @ SuperviseError::Fenced { .. }))) => return Err(error),
         Some(Err(NotJoined::Fault(error))) => {
@@ -52,16 +65,21 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
             (format!("no answer within {limit} s"), false)
         }
     };
-    let states = blocking(&dir, recover::noted).await?;
-    let pid = join::identity(&dir).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
+    let states = noted(&dir).await;
     Ok(Adopted::Silent(Notes {
         states,
-        why: format!(
-            "the supervisor in {}{pid} cannot be reached: {why}",
-            dir.display()
-        ),
+        why: silent::not_reached(&dir, &why),
         is_foreign,
     }))
+}
+
+/// The attempts in the notes of a supervisor. If the notes cannot be read, none: all attempts that
+/// no other supervisor has may then belong to this one, and wait for it.
+async fn noted(dir: &Path) -> Vec<AttemptState> {
+    blocking(dir, recover::noted).await.unwrap_or_else(|error| {
+        tracing::error!(error = %chain(&error), "the notes of a supervisor cannot be read");
+        Vec::new()
+    })
 }
 
 async fn blocking<T: Send + 'static>(

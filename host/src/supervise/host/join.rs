@@ -26,7 +26,7 @@ use crate::supervise::sys::{procfs, wait};
 /// How long a supervisor may take to become ready, and to answer a hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to try to reconnect to a living supervisor before an error is reported.
-const LONGEST_SILENCE: Duration = Duration::from_mins(1);
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -203,9 +203,9 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
 }
 
 /// Tries to connect until the connection succeeds, the supervisor is dead, or the supervisor
-/// refuses this host; for a minute at most. A single failure proves nothing: the connection to a
-/// supervisor that is ending may break before its lock is free, and only a free lock shows that it
-/// is dead.
+/// refuses this host; for [`LONGEST_SILENCE`] at most. A single failure proves nothing: the
+/// connection to a supervisor that is ending may break before its lock is free, and only a free
+/// lock shows that it is dead.
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;

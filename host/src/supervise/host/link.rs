@@ -4,7 +4,7 @@
 //! again after a reconnection. So commands keep their order, and each command is carried out once,
 //! whatever happens to the socket.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use tokio::net::UnixStream;
 
 use super::answers::{ANSWERS_WITHIN, Answers};
-use super::join::{self, Joined};
+use super::join::Joined;
+use super::silent;
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
@@ -44,6 +45,8 @@ pub(super) struct Link {
     /// Whether the supervisor can feed children by a stream. Assumed to be true before the first
     /// connection, because every supervisor that this host starts can do so.
     feeds: bool,
+    /// Whether a child that is not in the supervisor's notes was never started.
+    notes_starts: bool,
     answers: Answers,
     /// Why the attempts are held back, while an answer is late.
     late: Option<String>,
@@ -82,6 +85,7 @@ impl Link {
             was_joined: false,
             is_silent: false,
             feeds: true,
+            notes_starts: false,
             answers: Answers::new(ANSWERS_WITHIN),
             late: None,
         }
@@ -154,6 +158,7 @@ impl Link {
         } = joined;
         self.was_joined = true;
         self.feeds = welcome.feeds;
+        self.notes_starts = welcome.notes_starts;
         self.wire = Some(Wire {
             stream,
             incoming,
@@ -184,6 +189,7 @@ impl Link {
     pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
         self.confirmed(joined.welcome.received);
         self.feeds = joined.welcome.feeds;
+        self.notes_starts = joined.welcome.notes_starts;
         let on_the_way = self
             .unconfirmed
             .iter()
@@ -209,6 +215,10 @@ impl Link {
         news
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.wire.is_some()
+    }
+
     /// Drops a broken connection; later commands wait for the next connection.
     pub(super) fn cut(&mut self) {
         self.wire = None;
@@ -216,15 +226,17 @@ impl Link {
         self.answers.heard();
     }
 
-    /// The children whose starts were given after the connection broke.
-    pub(super) fn unsent_starts(&self) -> Vec<ChildId> {
-        let unsent = self.unconfirmed.iter();
-        let unsent = unsent.filter(|numbered| numbered.seq > self.last_sent);
+    /// The children that the supervisor, which is dead, has surely not started: they are not in its
+    /// notes, and each start would be there, or was given after the connection broke.
+    pub(super) fn never_started(&self, noted: &HashSet<ChildId>, has_notes: bool) -> Vec<ChildId> {
+        let all_noted = self.notes_starts && has_notes;
         let child = |numbered: &Numbered| match &numbered.command {
-            Command::Start(start) => Some(start.child.clone()),
+            Command::Start(start) if all_noted || numbered.seq > self.last_sent => {
+                (!noted.contains(&start.child)).then(|| start.child.clone())
+            }
             _ => None,
         };
-        unsent.filter_map(child).collect()
+        self.unconfirmed.iter().filter_map(child).collect()
     }
 
     /// The change since the last call. Adds to `news` a report for each attempt that is held back,
@@ -232,12 +244,10 @@ impl Link {
     pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
         match (self.answers.are_late(), self.late.take()) {
             (true, None) => {
-                let pid = join::identity(&self.dir).map(|it| format!(" (pid {})", it.pid));
-                let (dir, pid) = (self.dir.display(), pid.unwrap_or_default());
-                let why = format!(
-                    "the supervisor in {dir}{pid} does not answer: it is suspended, or waits for a file system"
-                );
-                news.extend(self.told.hold_back(&why));
+                let name = silent::name(&self.dir);
+                let why =
+                    format!("{name} does not answer: it is suspended, or waits for a file system");
+                news.extend(self.told.hold_back(None, &why));
                 self.late = Some(why.clone());
                 Some(Change::Silent(why))
             }

@@ -134,7 +134,7 @@ pub(crate) struct Supervisors {
 
 impl Supervisors {
     /// Starts a child. Answered by `Started`, `NotStarted` or `Exited`. Repeating the start of a
-    /// known child starts nothing.
+    /// known child starts nothing, and is answered by the state of the child.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
@@ -183,6 +183,22 @@ impl Supervisors {
         self.send(Command::Ack { attempt })
     }
 
+    /// Stops an attempt and lets its supervisor forget it. The acknowledgement is queued only after
+    /// the stop: if it overtook the stop, the stop would reach nobody, and the attempt would go on.
+    pub(crate) fn stop_and_ack(
+        &self,
+        attempt: AttemptKey,
+        why: StopWhy,
+        ladder: Vec<Rung>,
+    ) -> impl Future<Output = Result<(), SuperviseError>> + Send + use<> {
+        let stop = self.stop(attempt.clone(), why, ladder);
+        let supervisors = self.clone();
+        async move {
+            stop.done().await?;
+            supervisors.ack(attempt).done().await
+        }
+    }
+
     /// Lets supervisors end as soon as they have no attempts left, instead of waiting for another
     /// host.
     pub(crate) fn quit(&self) -> Handover {
@@ -190,7 +206,7 @@ impl Supervisors {
     }
 
     /// Waits until every earlier order has been sent, including orders to supervisors that are
-    /// being started or reconnected to.
+    /// being started or reconnected to, but without orders to silent supervisors.
     pub(crate) async fn flush(&self) {
         let (reply, flushed) = oneshot::channel();
         if self.orders.send(Order::Flush(reply)).await.is_ok() {

@@ -12,13 +12,16 @@
 //! a copy, and the supervisor works for the original directory. In this case no process is
 //! signalled.
 
-use std::collections::{BTreeMap, HashSet};
+mod leftovers;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::leftovers::end_everything;
 use crate::clock;
 use crate::fsx::real;
 use crate::proc_stat::unless_no_room;
@@ -29,19 +32,12 @@ use crate::supervise::protocol::{
     AttemptState, ChildState, ChildView, EndedState, Identity, Message,
 };
 use crate::supervise::report::{Found, FoundChild, FoundState};
-use crate::supervise::sys::procfs::{self, Stat};
-use crate::supervise::sys::tag::{Tag, supervisor_number};
-use crate::supervise::sys::{signals, wait};
+use crate::supervise::sys::{procfs, signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
 /// How long to wait for the end of a supervisor whose lock is free. The kernel releases the lock
 /// while the process ends, so the process may still exist for a moment.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How long to wait for killed processes before looking again.
-const WAIT_FOR_END: Duration = Duration::from_millis(200);
-/// How long to try to end processes. Processes that are still alive after this time hang in the
-/// kernel, or belong to another user.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The remains of a dead supervisor.
 #[derive(Debug)]
@@ -50,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) found: Vec<Found>,
     /// The number of processes that were ended here.
     pub(super) swept: usize,
+    /// Whether the supervisor left notes. Without notes, nothing is known about its children.
+    pub(super) has_notes: bool,
 }
 
 /// Reads the journal of a supervisor whose lock is free, ends the processes that are left, and
@@ -59,7 +57,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         path: dir.to_owned(),
         source,
     };
-    let mut journal = read_journal(dir).map_err(fault)?;
+    let mut journal = last_journal(dir).map_err(fault)?;
     let mut swept = 0;
     if let Some(supervisor) = journal.supervisor.clone()
         && supervisor.boot_id == *clock::boot_id()
@@ -68,7 +66,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
             return Err(copied(dir, supervisor.pid));
         }
         // The supervisor may have written more before it ended.
-        let last = read_journal(dir).map_err(fault)?;
+        let last = last_journal(dir).map_err(fault)?;
         if last.supervisor.is_some() {
             journal = last;
         }
@@ -81,12 +79,15 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         swept = end_everything(&journal, &supervisor).map_err(fault)?;
     }
     Ok(Recovered {
+        has_notes: journal.supervisor.is_some(),
         found: journal.attempts.into_values().map(found).collect(),
         swept,
     })
 }
 
-/// The attempts in the notes of a supervisor that is alive but does not answer. Blocks.
+/// The attempts in the notes of a supervisor that is alive but does not answer. A child that it was
+/// about to start is left out: whether it was started is known only once the supervisor answers.
+/// Blocks.
 pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
     let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -130,6 +131,8 @@ fn copied(dir: &Path, pid: u32) -> SuperviseError {
 struct Journal {
     supervisor: Option<Identity>,
     attempts: BTreeMap<AttemptKey, AttemptState>,
+    /// The children that the supervisor was about to start, if nothing else is noted about them.
+    starting: BTreeSet<ChildId>,
     /// The strays that the supervisor has seen, with their start times.
     strays: Vec<(u32, u64)>,
 }
@@ -138,6 +141,9 @@ impl Journal {
     fn take(&mut self, message: Message) {
         match message {
             Message::Supervisor(identity) => self.supervisor = Some(identity),
+            Message::Starting { child } => {
+                self.starting.insert(child);
+            }
             Message::Attempt(state) => {
                 self.attempts.insert(state.attempt.clone(), state);
             }
@@ -179,12 +185,14 @@ impl Journal {
             Message::Stray { pid, start_time } => self.strays.push((pid, start_time)),
             Message::Forgotten { attempt } => {
                 self.attempts.remove(&attempt);
+                self.starting.retain(|child| *child.attempt() != attempt);
             }
             _ => {}
         }
     }
 
     fn set(&mut self, child: ChildId, to: ChildState) -> &mut AttemptState {
+        self.starting.remove(&child);
         let attempt = child.attempt().clone();
         let state = self
             .attempts
@@ -199,10 +207,30 @@ impl Journal {
             });
         match state.children.iter_mut().find(|view| view.child == child) {
             Some(view) => view.state = to,
-            None => state.children.push(ChildView { child, state: to }),
+            None => {
+                // A child may be noted before a child with a lower index.
+                let place = state.children.partition_point(|view| view.child < child);
+                let view = ChildView { child, state: to };
+                state.children.insert(place, view);
+            }
         }
         state
     }
+}
+
+/// Reads the journal of a dead supervisor. A child that the supervisor was about to start may have
+/// run, so it counts as started.
+fn last_journal(dir: &Path) -> io::Result<Journal> {
+    let mut journal = read_journal(dir)?;
+    for child in std::mem::take(&mut journal.starting) {
+        // No process has the pid 0, so no process is ended because of its pid.
+        let state = ChildState::Running {
+            pid: 0,
+            start_time: 0,
+        };
+        journal.set(child, state);
+    }
+    Ok(journal)
 }
 
 /// Reads the journal; ignores a last line that was not written completely.
@@ -246,115 +274,6 @@ fn found(state: AttemptState) -> Found {
         ended: true,
         held: None,
     }
-}
-
-/// Ends the processes that are left; returns their number. An error if there is no room to look for
-/// them.
-fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
-    let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
-    let leaders = leaders(journal);
-    let give_up = clock::monotonic() + GIVE_UP_AFTER;
-    let mut ended = HashSet::new();
-    // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
-    // the search ends only after two looks in a row that find no process.
-    let mut empty_looks = 0;
-    while empty_looks < 2 {
-        let left = ours(&procfs::all()?, &leaders, &keys, supervisor)?;
-        if left.is_empty() {
-            empty_looks += 1;
-            continue;
-        }
-        empty_looks = 0;
-        if clock::monotonic() > give_up {
-            let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
-            tracing::warn!(
-                ?pids,
-                "cannot end the processes that a dead supervisor left"
-            );
-            break;
-        }
-        let mut pinned = Vec::new();
-        for process in &left {
-            match signals::kill_pinned(process.pid, process.start_time) {
-                Ok(Some(descriptor)) => {
-                    ended.insert((process.pid, process.start_time));
-                    pinned.push(descriptor);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, pid = process.pid, "cannot end a process of a dead supervisor");
-                }
-            }
-        }
-        wait_for_ends(&pinned, WAIT_FOR_END)?;
-    }
-    Ok(ended.len())
-}
-
-/// The leaders that were started and the strays that were seen, with their start times.
-fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
-    let children = journal.attempts.values().flat_map(|state| &state.children);
-    children
-        .filter_map(|view| match &view.state {
-            ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // An ended leader is included because it may have left processes in its group: as long
-            // as nobody has reaped the leader, its pid identifies that group.
-            ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
-            ChildState::NotStarted { .. } => None,
-        })
-        .chain(journal.strays.iter().copied())
-        .collect()
-}
-
-fn ours(
-    processes: &[Stat],
-    leaders: &[(u32, u64)],
-    keys: &HashSet<&str>,
-    supervisor: &Identity,
-) -> io::Result<Vec<Stat>> {
-    let present = |(pid, start_time): &&(u32, u64)| {
-        processes
-            .iter()
-            .any(|process| process.pid == *pid && process.start_time == *start_time)
-    };
-    let vouched: HashSet<u32> = leaders
-        .iter()
-        .filter(present)
-        .map(|(pid, _)| *pid)
-        .collect();
-    let roots: Vec<u32> = vouched.iter().copied().collect();
-    let below: HashSet<u32> = procfs::below(processes, &roots)?
-        .iter()
-        .map(|process| process.pid)
-        .collect();
-    let number = supervisor_number(supervisor.pid, supervisor.start_time);
-    let is_ours = |process: &Stat| -> io::Result<bool> {
-        if process.is_zombie() || process.pid == std::process::id() {
-            return Ok(false);
-        }
-        if below.contains(&process.pid) {
-            return Ok(true);
-        }
-        let marks = procfs::marks(process.pid)?;
-        if marks.detached {
-            return Ok(false);
-        }
-        let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
-        let is_marked = marks.attempt.is_some_and(|key| keys.contains(key.as_str()));
-        if vouched_for || is_marked {
-            return Ok(true);
-        }
-        Ok(process.start_time >= supervisor.start_time
-            && matches!(Tag::of(process.pid)?,
-                Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
-    };
-    let mut ours = Vec::new();
-    for process in processes {
-        if is_ours(process)? {
-            ours.push(*process);
-        }
-    }
-    Ok(ours)
 }
 
 /// Waits for the end of processes: a pidfd becomes readable when its process ends.
@@ -480,6 +399,51 @@ mod tests {
         assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
         // Recovery has reaped the supervisor.
         process.wait().unwrap_err();
+    }
+
+    #[test]
+    fn a_child_that_a_dead_supervisor_was_about_to_start_is_lost_unless_more_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let starting = |index: u16| Message::Starting {
+            child: child(index),
+        };
+        let check = |messages: &[Message], expected: &[&str]| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let found = recover(dir.path()).unwrap().found;
+            let children = found.iter().flat_map(|found| &found.children);
+            let states: Vec<&str> = children
+                .map(|child| match child.state {
+                    FoundState::Lost => "lost",
+                    FoundState::NotStarted { .. } => "not started",
+                    FoundState::Exited(_) => "exited",
+                    FoundState::Running { .. } => "running",
+                })
+                .collect();
+            assert_eq!(states, expected, "{messages:?}");
+        };
+        check(&[starting(0)], &["lost"]);
+        check(&[starting(0), refused(0)], &["not started"]);
+        check(&[starting(0), started(0), exited(0, true)], &["exited"]);
+        check(
+            &[starting(0), exited(0, true), starting(1)],
+            &["exited", "lost"],
+        );
+        let attempt = child(0).attempt().clone();
+        check(&[starting(0), Message::Forgotten { attempt }], &[]);
+
+        // A supervisor that does not answer may still start the child, or refuse to do so.
+        fs::write(dir.path().join(journal::FILE), lines(&[starting(0)])).unwrap();
+        assert_eq!(noted(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn children_are_in_the_order_of_their_indexes_however_they_were_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = [started(1), started(2), started(0)];
+        fs::write(dir.path().join(journal::FILE), lines(&notes)).unwrap();
+        let states = noted(dir.path()).unwrap();
+        let children = states[0].children.iter().map(|view| view.child.index());
+        assert_eq!(children.collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

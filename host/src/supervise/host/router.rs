@@ -24,7 +24,7 @@ use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::{self, Change, Link};
 use super::recover::Recovered;
-use super::silent::Silent;
+use super::silent::{self, Silent};
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
@@ -152,7 +152,7 @@ impl Router {
                     return self.say_last_words().await;
                 }
             }
-            if !self.to_flush.is_empty() && self.jobs.is_empty() {
+            if !self.to_flush.is_empty() && !self.connects() {
                 self.flush().await;
                 for reply in self.to_flush.drain(..) {
                     // The caller may have stopped waiting.
@@ -174,6 +174,14 @@ impl Router {
                 Next::Done(done) => self.done(done),
             }
         }
+    }
+
+    /// Whether commands wait for a connection that will soon be made. Connections to silent
+    /// supervisors are left out, because nobody knows how long they take.
+    fn connects(&self) -> bool {
+        let is_silent = |link: &Link| self.silent.why(link.number).is_some();
+        let mut links = self.links.iter();
+        links.any(|link| !link.is_connected() && !is_silent(link))
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
@@ -237,7 +245,31 @@ impl Router {
     /// Reports that a silent supervisor has answered, or that it is dead. `found` has the attempts
     /// that were missing in the supervisor's notes; the engine decides about them.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
+        let number = Some(number);
         self.news.push_back(Report::Reached { number, found });
+    }
+
+    /// Reports that a supervisor answers whose attempts are all known. If it were forgotten only
+    /// when the engine handles the report, it could be silent again by then.
+    fn answers_again(&mut self, number: u32) {
+        self.silent.forget(number);
+        let (number, found) = (None, Vec::new());
+        self.news.push_back(Report::Reached { number, found });
+    }
+
+    /// Shows that the attempts of a supervisor wait for it, and gives new work to another one.
+    /// Returns whether the reason is new.
+    fn hold_back(&mut self, number: u32, why: &str) -> bool {
+        self.current = self.current.filter(|current| *current != number);
+        let before = self.silent.note(number, why.to_owned());
+        if before.as_deref() == Some(why) {
+            return false;
+        }
+        if let Some(link) = self.links.iter_mut().find(|link| link.number == number) {
+            let held = link.told.hold_back(before.as_deref(), why);
+            self.news.extend(held);
+        }
+        true
     }
 
     fn order(&mut self, command: Command) {
@@ -383,7 +415,7 @@ impl Router {
                 self.silent.note(number, why);
                 self.current = self.current.filter(|current| *current != number);
             }
-            Some(Change::Answers) => self.heard_of(number, Vec::new()),
+            Some(Change::Answers) => self.answers_again(number),
             None => {}
         }
         if broken {
@@ -420,6 +452,10 @@ impl Router {
         } else {
             Vec::new()
         };
+        let why = self.silent.why(number);
+        if let Some(why) = &why {
+            self.news.extend(link.told.let_go_on(why));
+        }
         let news = link.joined(joined);
         for attempt in doubled {
             tracing::error!(%attempt, "two supervisors started this attempt; the processes of the silent supervisor are ended");
@@ -432,6 +468,8 @@ impl Router {
         }
         if was_silent {
             self.heard_of(number, found);
+        } else if why.is_some() {
+            self.answers_again(number);
         }
         self.news.extend(news);
         // A supervisor that was silent until now may be an old one without attempts.
@@ -439,13 +477,24 @@ impl Router {
     }
 
     fn not_joined(&mut self, number: u32, error: SuperviseError) {
-        tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
+        let said = chain(&error);
         let link = self.links.iter().find(|link| link.number == number);
-        match error {
-            // The supervisor obeys a newer host, or speaks a protocol that this host does not know.
-            SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
-            _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
-            _ => self.not_launched(number, &error),
+        let joined = link.filter(|link| link.was_joined);
+        // The supervisor obeys a newer host, or speaks a protocol that this host does not know.
+        let is_final = matches!(
+            error,
+            SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. }
+        );
+        if let Some(link) = joined.filter(|_| !is_final) {
+            let why = silent::not_reached(&link.dir, &said);
+            if self.hold_back(number, &why) {
+                tracing::error!("{why}");
+            }
+            return self.rejoin(number);
+        }
+        tracing::error!(error = %said, "a supervisor cannot be reached");
+        if !is_final {
+            self.not_launched(number, &error);
         }
     }
 

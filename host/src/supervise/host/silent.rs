@@ -2,10 +2,29 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use crate::lock::lock;
+use super::join;
+use crate::{lock::lock, supervise::SuperviseError, text::chain};
+
+/// The name of a supervisor for people, with its pid if it is alive.
+pub(super) fn name(dir: &Path) -> String {
+    let pid = join::identity(dir).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
+    format!("the supervisor in {}{pid}", dir.display())
+}
+
+/// The reason for a supervisor to which there is no connection.
+pub(super) fn not_reached(dir: &Path, why: &str) -> String {
+    format!("{} cannot be reached: {why}", name(dir))
+}
+
+/// The reason for a dead supervisor whose processes could not be ended because of this error.
+pub(super) fn not_ended(error: &SuperviseError) -> String {
+    let error = chain(error);
+    format!("the processes that a dead supervisor left cannot be ended yet: {error}")
+}
 
 /// The silent supervisors by number, each with the reason that is shown to people. Only the router
 /// adds to this map.
@@ -13,16 +32,13 @@ use crate::lock::lock;
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 
 impl Silent {
-    /// Returns whether the reason is new.
-    pub(super) fn note(&self, number: u32, said: String) -> bool {
-        let mut noted = self.lock();
-        let is_new = noted.get(&number) != Some(&said);
-        noted.insert(number, said);
-        is_new
+    /// Returns the reason that was noted before.
+    pub(super) fn note(&self, number: u32, said: String) -> Option<String> {
+        self.lock().insert(number, said)
     }
 
-    pub(super) fn has(&self, number: u32) -> bool {
-        self.lock().contains_key(&number)
+    pub(super) fn why(&self, number: u32) -> Option<String> {
+        self.lock().get(&number).cloned()
     }
 
     pub(super) fn forget(&self, number: u32) {

@@ -44,10 +44,9 @@ impl Told {
     pub(super) fn starting(&mut self, child: &ChildId) {
         let attempt = self.attempts.entry(child.attempt().clone()).or_default();
         attempt.ended = false;
-        attempt
-            .children
-            .entry(child.index())
-            .or_insert(ToldChild::Nothing);
+        // The engine orders a start only if it does not know the child. A supervisor that was
+        // silent may know the child nevertheless, and then its answer is news.
+        attempt.children.insert(child.index(), ToldChild::Nothing);
     }
 
     pub(super) fn asked_to_end(&mut self, attempt: &AttemptKey) {
@@ -269,10 +268,13 @@ impl Told {
         children.any(|known| *known == ToldChild::Nothing)
     }
 
-    /// Reports that the attempts that are not over are held back, because the supervisor does not
-    /// answer.
-    pub(super) fn hold_back(&mut self, why: &str) -> Vec<Report> {
-        let is_open = |told: &ToldAttempt| !told.ended && told.held.is_none();
+    /// Reports that the attempts that are not over are held back, because their supervisor does not
+    /// answer. `before` is the reason of this kind that was reported before.
+    pub(super) fn hold_back(&mut self, before: Option<&str>, why: &str) -> Vec<Report> {
+        let is_open = |told: &ToldAttempt| {
+            let held = told.held.as_deref();
+            !told.ended && (held.is_none() || held == before)
+        };
         let held = Some(why.to_owned());
         self.replace_held(is_open, held)
     }
@@ -302,5 +304,41 @@ impl Told {
 
     pub(super) fn attempts(&self) -> impl Iterator<Item = &AttemptKey> {
         self.attempts.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::protocol::{ChildView, EndedState};
+    use crate::supervise::words::{Exit, Status};
+
+    #[test]
+    fn the_answer_to_a_start_is_passed_on_even_if_the_supervisor_knew_the_child() {
+        let attempt = AttemptKey::new("t.1");
+        let child = ChildId::new(attempt.clone(), 0);
+        let exit = Exit::sample(Status::Code(0));
+        let mut told = Told::default();
+        told.found(AttemptState {
+            attempt,
+            children: vec![ChildView {
+                child: child.clone(),
+                state: ChildState::Exited(exit.clone()),
+            }],
+            stopping: None,
+            finished: false,
+            ended: Some(EndedState { swept: 0, alive: 0 }),
+            held: None,
+        });
+        told.starting(&child);
+        let ended = true;
+        let answer = Message::Exited {
+            child: child.clone(),
+            exit: exit.clone(),
+            ended,
+        };
+        let expected = Report::Exited { child, exit, ended };
+        assert_eq!(told.news(answer.clone()), Some(expected));
+        assert_eq!(told.news(answer), None);
     }
 }

@@ -4,7 +4,7 @@
 use super::Supervisor;
 use super::attempt::{AttemptNo, Phase, State};
 use super::stop::signal_group;
-use crate::supervise::protocol::{Command, Message};
+use crate::supervise::protocol::{Command, Message, Numbered};
 use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
 
 /// The most stops that are kept for attempts whose start has not arrived. If there are more, the
@@ -24,6 +24,22 @@ impl Supervisor {
             Command::Finish { attempt } => self.finish(&attempt),
             Command::Ack { attempt } => self.acknowledge(&attempt),
             Command::Quit => self.quitting = true,
+        }
+    }
+
+    /// Refuses the starts of each attempt whose stop has arrived too. Both may have waited while
+    /// this process was suspended, so that the attempt was stopped long ago.
+    pub(super) fn heed_stops(&mut self, arrived: &[Numbered]) {
+        let received = self.received;
+        for numbered in arrived.iter().filter(|one| one.seq > received) {
+            let Command::Stop { attempt, .. } = &numbered.command else {
+                continue;
+            };
+            let no = self.by_key.get(attempt).copied();
+            match no.and_then(|no| self.attempts.get_mut(&no)) {
+                Some(known) => known.finished = true,
+                None => self.remember_stop(attempt),
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! that is replaced by a host of a higher epoch gets the message `fenced` and is disconnected. The
 //! epoch in this message also tells the replaced host that it must not write to the store any more.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -101,6 +102,23 @@ impl Connection {
     pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let frame = self.incoming.next_frame()?;
         frame.map(frame::decode).transpose()
+    }
+
+    /// The commands that have arrived, and the fault after them, if there is one.
+    fn commands(&mut self) -> (Vec<Numbered>, Option<FrameError>) {
+        let mut arrived = Vec::new();
+        loop {
+            match self.incoming.next_frame() {
+                Ok(None) => return (arrived, None),
+                Ok(Some(frame)) => match frame::decode(frame) {
+                    Ok(numbered) => arrived.push(numbered),
+                    // Unexpected, because no host commands a supervisor of another protocol. If the
+                    // host were disconnected, it would send the same command again.
+                    Err(error) => eprintln!("a command was not understood: {error}"),
+                },
+                Err(fault) => return (arrived, Some(fault)),
+            }
+        }
     }
 
     /// Sends a message together with a descriptor, which stays open here. Requires that nothing is
@@ -268,6 +286,7 @@ impl Supervisor {
             identity,
             received: self.received,
             feeds: true,
+            notes_starts: true,
         }));
         self.confirmed = self.received;
         for attempt in self.attempts.values() {
@@ -286,31 +305,29 @@ impl Supervisor {
 
     /// Carries out the commands that have arrived, in order.
     fn obey(&mut self) {
+        let mut waiting = VecDeque::new();
         loop {
             let Some(host) = &mut self.host else {
                 return;
             };
-            let numbered: Numbered = match host.incoming.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => match frame::decode(frame) {
-                    Ok(numbered) => numbered,
-                    Err(error) => {
-                        // Unexpected, because no host commands a supervisor of another protocol.
-                        // If the host were disconnected, it would send the same command again.
-                        eprintln!("a command was not understood: {error}");
-                        continue;
-                    }
-                },
-                Err(error) => {
-                    self.part(Over::Fault(error.to_string()));
-                    return;
-                }
-            };
-            if numbered.seq <= self.received {
-                continue;
+            if !waiting.is_empty() {
+                // The last command may have taken long, and one that waits may have been stopped
+                // meanwhile. If the connection has ended, its next event shows this too.
+                drop(host.receive());
             }
-            self.received = numbered.seq;
-            self.carry_out(numbered.command);
+            let (arrived, fault) = host.commands();
+            self.heed_stops(&arrived);
+            waiting.extend(arrived);
+            let Some(numbered) = waiting.pop_front() else {
+                if let Some(fault) = fault {
+                    return self.part(Over::Fault(fault.to_string()));
+                }
+                break;
+            };
+            if numbered.seq > self.received {
+                self.received = numbered.seq;
+                self.carry_out(numbered.command);
+            }
         }
         if self.received - self.confirmed >= CONFIRM_EVERY {
             self.confirmed = self.received;

@@ -1,9 +1,11 @@
 //! `exits.log`: the record of a supervisor's children, and of how they ended.
 //!
 //! Each line is one JSON document, the same as the message to the host, and is written before the
-//! message is sent. The file is not synced: it is needed only if the supervisor dies while the
-//! machine runs on. If the machine dies, no process is left to be recovered. The host reads the
-//! file only if the supervisor is dead or does not answer.
+//! message is sent, unless the disk is full. Before a child is started, a line says so, and without
+//! this line in the file the child is not started: if host and supervisor die at the same time, a
+//! child that is not in the file was never started. The file is not synced: it is needed only if
+//! the supervisor dies while the machine runs on. If the machine dies, no process is left to be
+//! recovered. The host reads the file only if the supervisor is dead or does not answer.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -43,8 +45,9 @@ impl Journal {
         line(message, &mut self.waiting);
     }
 
-    /// Writes the waiting lines. On a full disk they stay in memory until the next flush.
-    pub(super) fn flush(&mut self) {
+    /// Writes the waiting lines, and returns whether all of them are in the file now. On a full disk
+    /// they stay in memory until the next flush.
+    pub(super) fn flush(&mut self) -> bool {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {
                 Ok(count) => {
@@ -54,10 +57,11 @@ impl Journal {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     eprintln!("cannot write {}: {error}", self.path.display());
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     pub(super) fn is_long(&self) -> bool {
@@ -93,6 +97,27 @@ fn line(message: &Message, to: &mut Vec<u8>) {
         Err(error) => {
             to.truncate(start);
             eprintln!("cannot note {message:?}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::supervise::words::{AttemptKey, ChildId};
+
+    #[test]
+    fn a_line_counts_as_written_only_once_it_is_in_the_file() {
+        let starting = Message::Starting {
+            child: ChildId::new(AttemptKey::new("t.1"), 0),
+        };
+        let full = PathBuf::from("/dev/full");
+        let dir = tempfile::tempdir().unwrap();
+        for (path, is_written) in [(full, false), (dir.path().join(FILE), true)] {
+            let mut journal = Journal::create(path).unwrap();
+            journal.note(&starting);
+            assert_eq!(journal.flush(), is_written);
         }
     }
 }

@@ -71,12 +71,28 @@ impl Supervisor {
                 "the supervisor was told to end",
             ))
         } else {
-            leads.and_then(|_| self.spawn(no, start))
+            leads
+                .and_then(|_| self.note_ahead(start))
+                .and_then(|()| self.spawn(no, start))
         };
         match spawned {
             Ok(spawned) => self.took_off(no, start, spawned, now),
             Err(refusal) => self.refused(no, start, refusal, now),
         }
+    }
+
+    /// Notes that the child is about to be started. The later note of the start is written only at
+    /// the end of a round: if host and supervisor were killed before that, the next host would take
+    /// the child for one that was never started, and start it again.
+    fn note_ahead(&mut self, start: &StartChild) -> Result<(), Refusal> {
+        self.journal.note(&Message::Starting {
+            child: start.child.clone(),
+        });
+        if self.journal.flush() {
+            return Ok(());
+        }
+        let message = "the supervisor cannot note that it starts a child".to_owned();
+        Err(Refusal::new(NotStartedClass::Resource, message))
     }
 
     /// Whether the host that this supervisor obeys still leads.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::connection::Bare;
 use super::*;
 
 fn send(pid: u32, signal: rustix::process::Signal) {
@@ -9,11 +10,15 @@ fn send(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// Waits until two attempts are reported as held back or, if `is_held` is false, as no longer held
-/// back. Returns these attempts, and the reason in the last report.
-async fn two_held(host: &mut Host, is_held: bool) -> (BTreeSet<AttemptKey>, Option<String>) {
+/// Waits until this many attempts are reported as held back or, if `is_held` is false, as no longer
+/// held back. Returns these attempts, and the reason in the last report.
+async fn held(
+    host: &mut Host,
+    count: usize,
+    is_held: bool,
+) -> (BTreeSet<AttemptKey>, Option<String>) {
     let (mut held, mut why) = (BTreeSet::new(), None);
-    while held.len() < 2 {
+    while held.len() < count {
         if let Report::Held { attempt, message } = host.next().await {
             assert_eq!(message.is_some(), is_held, "{attempt}: {message:?}");
             held.insert(attempt);
@@ -37,8 +42,8 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
     lab.start(waiting).await;
 
     let both = BTreeSet::from([key("running.1"), key("waiting.1")]);
-    let (held, why) = two_held(&mut lab.host, true).await;
-    assert_eq!(held, both);
+    let (waiting, why) = held(&mut lab.host, 2, true).await;
+    assert_eq!(waiting, both);
     let why = why.unwrap();
     let named = format!("(pid {supervisor}) does not answer");
     assert!(why.contains(&named), "{why}");
@@ -47,10 +52,49 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
     assert_eq!(exit.status, Status::Code(0));
 
     send(supervisor, rustix::process::Signal::CONT);
-    let (held, _) = two_held(&mut lab.host, false).await;
-    assert_eq!(held, both);
+    let (waiting, _) = held(&mut lab.host, 2, false).await;
+    assert_eq!(waiting, both);
     // The engine looks again for attempts that it did not find while the supervisor was silent.
-    while !matches!(lab.host.next().await, Report::Reached { .. }) {}
+    let number = loop {
+        if let Report::Reached { number, .. } = lab.host.next().await {
+            break number;
+        }
+    };
+    // If the engine still had to forget the supervisor, it could forget a later silence.
+    assert_eq!(number, None);
+    assert!(lab.host.supervisors.silent().is_empty());
     lab.finish(key("waiting.1")).await;
+    lab.host.exit(&child).await;
+}
+
+/// The host's connection is replaced by another one of the same epoch, and the socket is hidden, so
+/// that the host cannot connect again.
+#[tokio::test]
+async fn attempts_of_a_supervisor_that_cannot_be_reached_again_are_shown_as_held_back() {
+    let mut lab = Lab::new().await;
+    let running = lab.command("running.1", &["sleep", "1000"]);
+    let child = running.child.clone();
+    lab.start(running).await;
+    lab.host.started(&child).await;
+    let dir = lab.dir.path().join("supervisors/1");
+    let (socket, aside) = (dir.join(process::SOCKET_FILE), dir.join("aside"));
+    let mut other = Bare::connect(&dir, 1);
+    other.next();
+    std::fs::rename(&socket, &aside).unwrap();
+
+    let (waiting, why) = held(&mut lab.host, 1, true).await;
+    assert_eq!(waiting, BTreeSet::from([key("running.1")]));
+    let why = why.unwrap();
+    assert!(why.contains("cannot be reached"), "{why}");
+    assert_eq!(lab.host.supervisors.silent(), [why]);
+    let (exit, _) = lab.run(lab.command("new.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+
+    std::fs::rename(&aside, &socket).unwrap();
+    held(&mut lab.host, 1, false).await;
+    while !matches!(lab.host.next().await, Report::Reached { .. }) {}
+    assert!(lab.host.supervisors.silent().is_empty());
+    lab.stop(key("running.1"), StopWhy::Cancelled, Vec::new())
+        .await;
     lab.host.exit(&child).await;
 }

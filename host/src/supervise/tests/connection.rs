@@ -14,13 +14,13 @@ use crate::supervise::protocol::{Hello, Message, PROTOCOL};
 use crate::supervise::sys::files::SocketPath;
 
 /// A plain connection, as another host would open it.
-struct Bare {
+pub(super) struct Bare {
     stream: UnixStream,
     incoming: Incoming,
 }
 
 impl Bare {
-    fn connect(dir: &Path, epoch: u64) -> Self {
+    pub(super) fn connect(dir: &Path, epoch: u64) -> Self {
         let path = SocketPath::new(dir, process::SOCKET_FILE).unwrap();
         let mut stream = UnixStream::connect(path.as_path()).unwrap();
         let mut hello = Vec::new();
@@ -40,7 +40,7 @@ impl Bare {
         }
     }
 
-    fn next(&mut self) -> Message {
+    pub(super) fn next(&mut self) -> Message {
         loop {
             if let Some(frame) = self.incoming.next_frame().unwrap() {
                 return frame::decode(frame).unwrap();

@@ -136,13 +136,17 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
     };
     lab.start(second.clone()).await;
     lab.start(next.clone()).await;
+    let mut held = None;
     loop {
         match lab.host.next().await {
             Report::Exited { child, .. } if child == next.child => break,
             Report::Started { child, .. } if child == next.child => {}
+            Report::Held { attempt, message } if attempt == key("t.1") => held = message,
             other => panic!("{other:?}"),
         }
     }
+    // The attempt is not shown as if it ran.
+    assert_eq!(held, lab.host.supervisors.silent().pop());
     assert!(is_alive(pid));
 
     std::fs::remove_dir(&notes).unwrap();
@@ -152,19 +156,60 @@ async fn nothing_is_reported_lost_until_the_processes_of_a_dead_supervisor_could
         match lab.host.next().await {
             Report::Reached { number, found } => {
                 assert_eq!(found, []);
+                let number = number.unwrap();
                 // Until the engine has looked at the report, it must not conclude anything.
                 assert_eq!(lab.host.supervisors.silent().len(), 1);
                 lab.host.supervisors.heard_of(number);
             }
             Report::NotStarted { child, class, .. } => refused = Some((child, class)),
+            Report::Held { attempt, message } if attempt == key("t.1") => held = message,
             Report::SupervisorLost { attempts, children } => break (attempts, children),
             other => panic!("{other:?}"),
         }
     };
+    assert_eq!(held, None);
     assert_eq!(refused, Some((second.child, NotStartedClass::Supervisor)));
     assert_eq!(lost, (vec![key("t.1")], vec![first]));
     assert!(!is_alive(pid));
     assert!(lab.host.supervisors.silent().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_starts_although_the_processes_of_a_dead_supervisor_cannot_be_ended_yet() {
+    let mut lab = Lab::new().await;
+    let first = ChildId::new(key("t.1"), 0);
+    lab.start(lab.command("t.1", &["sleep", "1000"])).await;
+    let (pid, _) = lab.host.started(&first).await;
+    let supervisor = lab.supervisor_pid();
+    let dir = lab.leave().await;
+    let number = dir.path().join("supervisors/1");
+    let (notes, aside) = (number.join(process::journal::FILE), number.join("aside"));
+    std::fs::rename(&notes, &aside).unwrap();
+    std::fs::create_dir(&notes).unwrap();
+    kill(supervisor);
+
+    let host = Host::open(dir.path(), 2).await;
+    assert_eq!(host.found, []);
+    assert_eq!(host.supervisors.silent().len(), 1);
+    let mut lab = Lab { dir, host };
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    // The host can end although it cannot clean up.
+    let flushed = tokio::time::timeout(PATIENCE, lab.host.supervisors.flush()).await;
+    flushed.expect("the commands are not sent");
+    assert!(is_alive(pid));
+
+    std::fs::remove_dir(&notes).unwrap();
+    std::fs::rename(&aside, &notes).unwrap();
+    let found = loop {
+        if let Report::Reached { found, .. } = lab.host.next().await {
+            break found;
+        }
+    };
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].attempt, key("t.1"));
+    assert_eq!(found[0].children[0].state, FoundState::Lost);
+    assert!(!is_alive(pid));
 }
 
 /// All processes below `root`, detached or not.
@@ -227,6 +272,67 @@ async fn a_new_host_gets_the_recorded_outcomes_after_host_and_supervisor_have_di
         assert!(running.iter().all(|pid| !is_alive(*pid)));
         host.close().await;
     }
+}
+
+/// The supervisor gets both starts at once, and hangs in the second one, before it has noted the
+/// first process.
+#[tokio::test]
+async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_supervisor_died() {
+    let lab = Lab::new().await;
+    lab.fifo("fifo");
+    let runs = lab.script("runs.1", "echo > ran; exec sleep 1000");
+    let hangs = StartChild {
+        // Nobody writes to the fifo, so it cannot be opened for reading.
+        stdin: Stdin::File(lab.dir.path().join("fifo")),
+        ..lab.command("hangs.1", &["true"])
+    };
+    lab.start(runs).await;
+    lab.start(hangs).await;
+    let ran = lab.dir.path().join("ran");
+    let runs = async {
+        while !ran.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let runs = tokio::time::timeout(PATIENCE, runs).await;
+    runs.expect("the first process does not run");
+    let supervisor = lab.supervisor_pid();
+    let dir = lab.leave().await;
+    kill(supervisor);
+
+    let host = Host::open(dir.path(), 2).await;
+    let mut found: Vec<_> = host
+        .found
+        .iter()
+        .map(|found| (name_of(&found.attempt), &found.children[0].state))
+        .collect();
+    found.sort_by_key(|(name, _)| *name);
+    let lost = &FoundState::Lost;
+    assert_eq!(found, [("hangs.1", lost), ("runs.1", lost)]);
+    assert!(marked("runs.1").is_empty());
+    host.close().await;
+}
+
+/// A killed supervisor that was suspended has not read the start.
+#[tokio::test]
+async fn a_start_that_a_dead_supervisor_had_not_begun_is_reported_as_not_started() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    let supervisor = lab.supervisor_pid();
+    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let waits = lab.command("waits.1", &["true"]);
+    lab.start(waits.clone()).await;
+    lab.host.supervisors.flush().await;
+    kill(supervisor);
+    let refused = loop {
+        match lab.host.next().await {
+            Report::NotStarted { child, class, .. } => break (child, class),
+            Report::Ended { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused, (waits.child, NotStartedClass::Supervisor));
 }
 
 #[test]

@@ -373,8 +373,8 @@ fn set_execution_of_this_thread() {
 async fn repeating_a_start_starts_nothing() {
     let mut lab = Lab::new().await;
     let start = lab.script("t.1", "echo once");
-    lab.run(start.clone()).await;
-    lab.start(start).await;
+    let first = lab.run(start.clone()).await;
+    assert_eq!(lab.run(start).await, first);
     lab.finish(key("t.1")).await;
     let report = lab.host.next().await;
     assert_eq!(

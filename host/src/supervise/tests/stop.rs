@@ -142,6 +142,84 @@ async fn a_start_that_arrives_after_the_stop_of_its_attempt_is_refused() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_started_and_stopped_while_its_supervisor_is_suspended_never_runs() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    let suspended = rustix::process::Pid::from_raw(lab.supervisor_pid().cast_signed()).unwrap();
+    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    lab.start(lab.script("t.1", "touch ran")).await;
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    lab.host.supervisors.flush().await;
+    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { class, .. } => break class,
+            Report::Ended { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(class, NotStartedClass::Stopped);
+    lab.host.ended(&key("t.1")).await;
+    assert!(!lab.dir.path().join("ran").exists());
+}
+
+/// Attempts that no task names are ended like this when a host starts.
+#[tokio::test]
+async fn an_attempt_is_stopped_before_it_is_forgotten_even_if_the_queue_was_full() {
+    let mut lab = Lab::new().await;
+    let start = lab.command("t.1", &["sleep", "1000"]);
+    let child = start.child.clone();
+    lab.start(start).await;
+    let (pid, _) = lab.host.started(&child).await;
+    while !lab.host.supervisors.finish(key("nobody.1")).waits() {}
+    let supervisors = &lab.host.supervisors;
+    let ending = supervisors.stop_and_ack(key("t.1"), StopWhy::Cancelled, Vec::new());
+    ending.await.unwrap();
+    supervisors.flush().await;
+    tokio::task::spawn_blocking(move || wait_gone(pid))
+        .await
+        .unwrap();
+}
+
+/// The supervisor has received both starts, and hangs in the first one.
+#[tokio::test]
+async fn an_attempt_that_is_stopped_while_its_start_waits_for_another_start_never_runs() {
+    let mut lab = Lab::new().await;
+    lab.fifo("fifo");
+    let fifo = lab.dir.path().join("fifo");
+    let hangs = StartChild {
+        // As long as nobody opens the fifo for writing, it cannot be opened for reading.
+        stdin: Stdin::File(fifo.clone()),
+        ..lab.command("hangs.1", &["cat"])
+    };
+    lab.start(hangs.clone()).await;
+    lab.start(lab.script("t.1", "touch ran")).await;
+    let notes = lab.dir.path().join("supervisors/1");
+    let notes = notes.join(process::journal::FILE);
+    let begun = async {
+        while !std::fs::read_to_string(&notes).is_ok_and(|notes| notes.contains("hangs.1")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let begun = tokio::time::timeout(PATIENCE, begun).await;
+    begun.expect("the first start is not begun");
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    lab.host.supervisors.flush().await;
+    let writer = std::fs::File::create(fifo).unwrap();
+    drop(writer);
+    let class = loop {
+        match lab.host.next().await {
+            Report::NotStarted { class, .. } => break class,
+            Report::Started { child, .. } | Report::Exited { child, .. } => {
+                assert_eq!(child, hangs.child);
+            }
+            _ => {}
+        }
+    };
+    assert_eq!(class, NotStartedClass::Stopped);
+}
+
+#[tokio::test]
 async fn deadlines_are_enforced_while_no_host_is_connected() {
     let mut lab = Lab::new().await;
     let deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done";

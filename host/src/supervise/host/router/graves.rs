@@ -10,9 +10,10 @@ use super::{Done, Router};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::host::recover::{self, Recovered};
+use crate::supervise::host::silent;
 use crate::supervise::protocol::Message;
 use crate::supervise::report::{FoundState, Report};
-use crate::supervise::words::{AttemptKey, NotStartedClass};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass};
 use crate::text::chain;
 
 /// The pause before cleaning up again after a dead supervisor.
@@ -91,12 +92,9 @@ impl Router {
     /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
     /// and ends in its notes may be unread.
     pub(super) fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
-        let said = format!(
-            "the processes that a dead supervisor left cannot be ended yet: {}",
-            chain(error)
-        );
-        if self.silent.note(number, said.clone()) {
-            tracing::error!("{said}");
+        let why = silent::not_ended(error);
+        if self.hold_back(number, &why) {
+            tracing::error!("{why}");
         }
         self.clean_up(number, CLEAN_UP_AGAIN);
     }
@@ -106,6 +104,9 @@ impl Router {
             return;
         };
         let mut link = self.links.swap_remove(index);
+        let children = recovered.found.iter().flat_map(|found| &found.children);
+        let noted: HashSet<ChildId> = children.map(|child| child.child.clone()).collect();
+        let never_started = link.never_started(&noted, recovered.has_notes);
         let mut kept = HashSet::new();
         let mut unknown = Vec::new();
         if link.is_silent {
@@ -115,7 +116,8 @@ impl Router {
                 .partition(|found| link.told.knows(&found.attempt));
             kept.extend(unknown.iter().map(|found| found.attempt.clone()));
         }
-        if self.silent.has(number) {
+        if let Some(why) = self.silent.why(number) {
+            self.news.extend(link.told.let_go_on(&why));
             self.heard_of(number, unknown);
         }
         for child in recovered.found.into_iter().flat_map(|found| found.children) {
@@ -139,7 +141,7 @@ impl Router {
             };
             self.news.extend(link.told.news(message));
         }
-        for child in link.unsent_starts() {
+        for child in never_started {
             let message = "the supervisor ended before it had received the start".to_owned();
             self.news.extend(link.told.news(Message::NotStarted {
                 child,

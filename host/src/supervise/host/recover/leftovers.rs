@@ -1,0 +1,160 @@
+//! Ends the processes that a dead supervisor left.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::{Journal, wait_for_ends};
+use crate::clock;
+use crate::proc_stat::is_out_of_room;
+use crate::supervise::protocol::{ChildState, Identity};
+use crate::supervise::sys::procfs::{self, Stat};
+use crate::supervise::sys::signals;
+use crate::supervise::sys::tag::{Tag, supervisor_number};
+use crate::supervise::words::AttemptKey;
+
+/// How long to wait for killed processes before looking again.
+const WAIT_FOR_END: Duration = Duration::from_millis(200);
+/// How long to try to end processes. Processes that are still alive after this time hang in the
+/// kernel, or belong to another user.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// Ends the processes that are left; returns their number. An error if there is no room to look for
+/// them.
+pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
+    let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
+    let leaders = leaders(journal);
+    let give_up = clock::monotonic() + GIVE_UP_AFTER;
+    let mut ended = HashSet::new();
+    // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
+    // the search ends only after two looks in a row that find no process.
+    let mut empty_looks = 0;
+    while empty_looks < 2 {
+        let left = ours(&procfs::all()?, &leaders, &keys, supervisor)?;
+        if left.is_empty() {
+            empty_looks += 1;
+            continue;
+        }
+        empty_looks = 0;
+        if clock::monotonic() > give_up {
+            let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
+            tracing::warn!(
+                ?pids,
+                "cannot end the processes that a dead supervisor left"
+            );
+            break;
+        }
+        let (killed, pinned): (Vec<_>, Vec<_>) =
+            kill_all(&left, signals::kill_pinned)?.into_iter().unzip();
+        ended.extend(killed);
+        wait_for_ends(&pinned, WAIT_FOR_END)?;
+    }
+    Ok(ended.len())
+}
+
+/// Kills processes; returns the pids, start times and descriptors of those that were killed. An
+/// error if there is no room to do so: then the caller must try again.
+fn kill_all(
+    processes: &[Stat],
+    kill: impl Fn(u32, u64) -> io::Result<Option<OwnedFd>>,
+) -> io::Result<Vec<((u32, u64), OwnedFd)>> {
+    let mut killed = Vec::new();
+    for process in processes {
+        let (pid, start_time) = (process.pid, process.start_time);
+        match kill(pid, start_time) {
+            Ok(Some(descriptor)) => killed.push(((pid, start_time), descriptor)),
+            Ok(None) => {}
+            Err(error) if is_out_of_room(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, pid, "cannot end a process of a dead supervisor");
+            }
+        }
+    }
+    Ok(killed)
+}
+
+/// The leaders that were started and the strays that were seen, with their start times.
+fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
+    let children = journal.attempts.values().flat_map(|state| &state.children);
+    children
+        .filter_map(|view| match &view.state {
+            ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
+            // An ended leader is included because it may have left processes in its group: as long
+            // as nobody has reaped the leader, its pid identifies that group.
+            ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
+            ChildState::NotStarted { .. } => None,
+        })
+        .chain(journal.strays.iter().copied())
+        .collect()
+}
+
+fn ours(
+    processes: &[Stat],
+    leaders: &[(u32, u64)],
+    keys: &HashSet<&str>,
+    supervisor: &Identity,
+) -> io::Result<Vec<Stat>> {
+    let present = |(pid, start_time): &&(u32, u64)| {
+        processes
+            .iter()
+            .any(|process| process.pid == *pid && process.start_time == *start_time)
+    };
+    let vouched: HashSet<u32> = leaders
+        .iter()
+        .filter(present)
+        .map(|(pid, _)| *pid)
+        .collect();
+    let roots: Vec<u32> = vouched.iter().copied().collect();
+    let below: HashSet<u32> = procfs::below(processes, &roots)?
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    let number = supervisor_number(supervisor.pid, supervisor.start_time);
+    let is_ours = |process: &Stat| -> io::Result<bool> {
+        if process.is_zombie() || process.pid == std::process::id() {
+            return Ok(false);
+        }
+        if below.contains(&process.pid) {
+            return Ok(true);
+        }
+        let marks = procfs::marks(process.pid)?;
+        if marks.detached {
+            return Ok(false);
+        }
+        let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
+        let is_marked = marks.attempt.is_some_and(|key| keys.contains(key.as_str()));
+        if vouched_for || is_marked {
+            return Ok(true);
+        }
+        Ok(process.start_time >= supervisor.start_time
+            && matches!(Tag::of(process.pid)?,
+                Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
+    };
+    let mut ours = Vec::new();
+    for process in processes {
+        if is_ours(process)? {
+            ours.push(*process);
+        }
+    }
+    Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_could_not_be_killed_for_lack_of_room_is_not_passed_over() {
+        let own = procfs::stat(std::process::id()).unwrap();
+        let kill = |errno: Errno| kill_all(&[own], |_, _| Err(errno.into()));
+        // A process of another user cannot be ended later either.
+        assert!(kill(Errno::PERM).unwrap().is_empty());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(kill(errno).is_err(), "{errno}");
+        }
+    }
+}
