@@ -21,7 +21,6 @@ use super::epoch::Ticker;
 use super::error::PluginError;
 use super::guest::Guest;
 use super::limits::{CORE_INSTANCES, HANDLES, HOSTCALL_BYTES, MEMORY_BYTES, TABLE_ELEMENTS};
-use super::reap::Reaper;
 use super::v0_1;
 
 /// The most instances that live at the same time.
@@ -70,7 +69,6 @@ pub(crate) struct Wasm {
     /// A permit for each instance that may live in this engine.
     seats: Arc<Semaphore>,
     pub(crate) ticker: Ticker,
-    pub(crate) reaper: Reaper,
     linker: Linker<Guest>,
     wasi_linker: Linker<Guest>,
 }
@@ -115,16 +113,12 @@ impl Wasm {
         let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::Engine {
             message: error.to_string(),
         })?;
-        let reaper = Reaper::start().map_err(|error| PluginError::Engine {
-            message: error.to_string(),
-        })?;
         tracing::debug!(?allocation, "the engine for plugins is ready");
         Ok(Wasm {
             engine,
             allocation,
             seats: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX))),
             ticker,
-            reaper,
             linker,
             wasi_linker,
         })

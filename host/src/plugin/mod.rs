@@ -26,7 +26,6 @@ mod limits;
 mod load;
 mod meter;
 mod port;
-mod reap;
 mod run;
 mod states;
 #[cfg(test)]
