@@ -205,14 +205,14 @@ impl Journal {
                 ended: None,
                 held: None,
             });
-        match state.children.iter_mut().find(|view| view.child == child) {
-            Some(view) => view.state = to,
-            None => {
-                // A child may be noted before a child with a lower index.
-                let place = state.children.partition_point(|view| view.child < child);
-                let view = ChildView { child, state: to };
-                state.children.insert(place, view);
-            }
+        let known = state.children.iter_mut().find(|view| view.child == child);
+        if let Some(view) = known {
+            view.state = to;
+        } else {
+            // A child may be noted before a child with a lower index.
+            let place = state.children.partition_point(|view| view.child < child);
+            let view = ChildView { child, state: to };
+            state.children.insert(place, view);
         }
         state
     }
