@@ -45,8 +45,8 @@ impl Journal {
         line(message, &mut self.waiting);
     }
 
-    /// Writes the waiting lines, and returns whether all of them are in the file now. On a full disk
-    /// they stay in memory until the next flush.
+    /// Writes the waiting lines, and returns whether all of them are in the file now. On a full
+    /// disk they stay in memory until the next flush.
     pub(super) fn flush(&mut self) -> bool {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {
