@@ -251,7 +251,7 @@ impl Git {
 
 /// Whether the path is a file or a directory with files at any depth; `true` if a directory cannot
 /// be read.
-fn has_files(path: PathBuf) -> bool {
+pub(super) fn has_files(path: PathBuf) -> bool {
     let mut paths = vec![path];
     while let Some(path) = paths.pop() {
         match fs::symlink_metadata(&path) {

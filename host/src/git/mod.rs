@@ -11,6 +11,7 @@ mod conflicts;
 mod diff;
 mod environment;
 mod gh;
+mod in_the_way;
 mod index;
 mod look;
 mod names;

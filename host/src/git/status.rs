@@ -20,8 +20,8 @@ pub(super) enum Submodules {
     /// Changes inside submodules count as changes of the checkout, since they would be lost with
     /// the checkout.
     Inside,
-    /// A submodule counts as changed only if another commit is checked out in it, since our
-    /// commands do not change its files.
+    /// A submodule counts as changed only if another commit is checked out in it. A merge leaves
+    /// its files as they are, and is refused if git would remove them.
     Outside,
 }
 

@@ -115,6 +115,12 @@ impl Work {
             )));
         }
         let step = there.step(old, new).await?;
+        if !step.replaced.is_empty() {
+            return Ok(Some(format!(
+                "{place}, where git would remove these repositories with all their files: {}; move what is in them elsewhere first",
+                shortened(&step.replaced)
+            )));
+        }
         let Err(error) = there.fast_forward(base, new).await else {
             return Ok(None);
         };

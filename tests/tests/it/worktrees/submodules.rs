@@ -52,6 +52,40 @@ fn submodules_are_checked_out_and_removed_with_the_worktree() {
     assert_eq!(cleaned["removed"][0]["task"], kept["id"], "{cleaned:#}");
 }
 
+/// Git would remove the directory of the submodule with everything in it, without a check.
+#[test]
+fn merge_that_would_remove_a_submodule_of_the_persons_checkout_is_refused() {
+    for is_inside in [false, true] {
+        let repository = with_submodules(true);
+        let host = &repository.host;
+        let lib = repository.path().join("lib");
+        if is_inside {
+            // The repository of the submodule is inside its directory, as git made it in the past.
+            fs::remove_file(lib.join(".git")).unwrap();
+            let modules = repository.path().join(".git/modules/lib");
+            fs::rename(modules, lib.join(".git")).unwrap();
+            let config = lib.join(".git/config");
+            let config = ["config", "--file", config.to_str().unwrap()];
+            repository.git(&[&config[..], &["--unset", "core.worktree"]].concat());
+        }
+        fs::write(lib.join("text"), "mine\n").unwrap();
+        fs::write(lib.join("new"), "mine\n").unwrap();
+        let own = git_in(host, &lib, &["commit-tree", "-m", "own", "HEAD^{tree}"]);
+        git_in(host, &lib, &["update-ref", "refs/heads/own", &own]);
+        let script = format!(
+            "git rm -q --cached lib .gitmodules; rm -rf lib .gitmodules; ln -s ../shared lib; {COMMIT}"
+        );
+        let task = repository.done(&["--merge", "auto"], &script);
+        let detail = merged(&task, "failed", "refused");
+        let says = "where git would remove these repositories with all their files: lib;";
+        assert!(detail.contains(says), "{detail}");
+        for file in ["text", "new"] {
+            assert_eq!(fs::read_to_string(lib.join(file)).unwrap(), "mine\n");
+        }
+        assert_eq!(git_in(host, &lib, &["rev-parse", "own"]), own);
+    }
+}
+
 #[test]
 fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     let repository = with_submodules(false);
