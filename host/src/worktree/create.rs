@@ -14,7 +14,7 @@ use super::{
     settle::refuse_moved,
 };
 use crate::{
-    fsx,
+    command, fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
     restored::Restored,
 };
@@ -363,6 +363,10 @@ impl Worktrees {
     /// Removes the remains of a worktree that was not made completely. They contain no work.
     async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
+        // The git of an earlier host may still be making this worktree. If it fails, it removes
+        // whatever is at this path then.
+        let over = command::earlier_over().await;
+        over.map_err(io_error("cannot remove", &path))?;
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
             .await?;
         let repository = git.in_repository(&record.repository);
