@@ -1,5 +1,5 @@
-//! Finds repositories in a checkout that git would remove, without a check, when it goes to another
-//! commit.
+//! Finds files and repositories in a checkout that git would overwrite or remove, without a check,
+//! when it goes to another commit or merges.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Git, GitError, is_lossy,
+    Commit, Git, GitError, is_lossy,
     look::has_files,
     names,
     spec::{LIST_BYTES, LONG, Spec},
@@ -42,6 +42,11 @@ impl Entry {
         !is_file(&self.old) && !is_file(&self.new)
     }
 
+    /// Whether the older commit has nothing of the same kind at this path.
+    fn is_new(&self) -> bool {
+        self.is_new_file() || self.new == LINK && self.old != LINK
+    }
+
     /// Whether only the newer commit has a file or a symbolic link at this path.
     fn is_new_file(&self) -> bool {
         is_file(&self.new) && !is_file(&self.old)
@@ -72,6 +77,35 @@ impl Git {
         ]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         Ok(parse(&self.output(&spec).await?))
+    }
+
+    /// The files and repositories here that are in no commit and that a merge with the result
+    /// `tree` would overwrite or remove. Git overwrites files that it ignores, and directories of
+    /// such files, whatever its options say.
+    pub(crate) async fn in_the_way_of_merge(
+        &self,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<Vec<String>, GitError> {
+        let entries = self.entries_between(tip.hash(), tree).await?;
+        let mut found = self.replaced_repositories(&entries).await?;
+        let new = entries.iter().filter(|entry| entry.is_new());
+        let new: BTreeSet<&Path> = new.map(|entry| Path::new(&entry.path)).collect();
+        if new.is_empty() {
+            return Ok(found);
+        }
+        let dirs = new.iter().flat_map(|path| path.ancestors().skip(1));
+        let dirs: BTreeSet<&Path> = dirs.collect();
+        // Without a list of patterns, ignored files are listed too.
+        let spec = Spec::reads(["ls-files", "--others", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let there = names(&self.output(&spec).await?).into_iter();
+        found.extend(there.filter(|file| {
+            // A repository is listed with a slash at the end.
+            let file = Path::new(file.trim_end_matches('/'));
+            dirs.contains(file) || file.ancestors().any(|above| new.contains(above))
+        }));
+        Ok(found)
     }
 
     /// The repositories here that git would remove, because the newer commit has a file in place of

@@ -16,7 +16,7 @@ use super::{
     again::{Again, Held},
     settle::{Done, Work},
 };
-use crate::git::{BranchRef, Merged, Unresolved, shortened};
+use crate::git::{BranchRef, Commit, Merged, Unresolved, shortened};
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +74,9 @@ impl Worktrees {
         let Merged::Conflict { tree, files } = work.git.merge_trees(&old, &tip).await? else {
             return Ok(Resolution::Resolved);
         };
+        if let Some(why) = work.refuse_to_begin(&tip, &tree).await? {
+            return Ok(Resolution::Refused(why));
+        }
         let message = work.message.of_base_merged(&work.record);
         let merged = work.git.begin_merge(branch, &base, &message).await?;
         let obstacle = if merged == old {
@@ -185,6 +188,23 @@ impl Work {
             "`{branch}` and `{base}` are merged in another way on `{base}`, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
             shortened(&left)
         )))
+    }
+
+    /// Returns why the merge of the base into the commit `tip` must not begin here, although all
+    /// changes are committed. `tree` is the result of the merge.
+    async fn refuse_to_begin(
+        &self,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<Option<String>, WorktreeError> {
+        let in_the_way = self.git.in_the_way_of_merge(tip, tree).await?;
+        Ok((!in_the_way.is_empty()).then(|| {
+            format!(
+                "the merge would overwrite files in the worktree {} that are in no commit: {}; move them elsewhere first",
+                self.path.display(),
+                shortened(&in_the_way)
+            )
+        }))
     }
 
     /// Refuses to begin a merge over uncommitted changes. If the strategy would commit the changes

@@ -229,6 +229,41 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     repository.is_untouched();
 }
 
+/// Git overwrites such files without a word, and `--abort` would then remove them.
+#[test]
+fn conflicting_merge_is_not_begun_over_ignored_files_of_the_task() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitignore", "lock\nreports\nlater\n");
+    repository.commit("ignored");
+    let script = "echo theirs > file; mkdir reports; echo 1 > reports/one; echo 2 > lock; \
+                  echo 3 > later; until test -e go; do sleep 0.02; done; rm go";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    repository.write(".gitignore", "later\n");
+    for file in ["file", "lock", "reports"] {
+        repository.write(file, "ours\n");
+    }
+    repository.git(&["add", "-A"]);
+    repository.write("later/deep", "ours\n");
+    repository.git(&["add", "-f", "later/deep"]);
+    repository.git(&["commit", "-q", "-m", "ours"]);
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run(resolve)
+        .code(REFUSED)
+        .says(&["would overwrite files", "later, lock, reports/one;"]);
+    for (file, text) in [("reports/one", "1\n"), ("lock", "2\n"), ("later", "3\n")] {
+        assert_eq!(fs::read_to_string(worktree.join(file)).unwrap(), text);
+    }
+    for file in ["reports", "later", "lock"] {
+        fs::rename(worktree.join(file), host.root().join(file)).unwrap();
+    }
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+}
+
 /// With `manual`, the base is merged into the branch. The person merges the branch into the base
 /// later.
 #[test]
