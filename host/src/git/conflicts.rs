@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
+    put_back::remove_with_parents,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
@@ -23,6 +24,9 @@ const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 const UNMARKED: &str = "has conflicts that git has not marked: `git add` accepts it as it is";
+/// The beginning of the names of the temporary files that git makes for merge drivers, at the top of
+/// the checkout.
+const DRIVER_FILES: &str = ".merge_file_";
 /// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
@@ -125,6 +129,35 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
+    /// Puts a checkout that had no changes back to `tip`, after a merge with the result `tree` has
+    /// failed before git noted the merge. Until then git has changed neither HEAD nor the index, but
+    /// perhaps files.
+    pub(crate) async fn undo_unnoted_merge(
+        &self,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<(), GitError> {
+        let entries = self.entries_between(tip.hash(), tree).await?.into_iter();
+        let new = entries.filter(|entry| !entry.is_in_old());
+        let new: BTreeSet<String> = new.map(|entry| entry.path).collect();
+        let spec = Spec::reads(["ls-files", "--others", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let others = names(&self.output(&spec).await?);
+        self.look_at_files(move |top| {
+            let made = others
+                .iter()
+                .filter(|path| new.contains(*path) || is_of_driver(path));
+            for file in made {
+                if let Err(error) = remove_with_parents(top, file) {
+                    tracing::warn!(file, %error, "a file of a merge cannot be removed");
+                }
+            }
+        })
+        .await?;
+        let back = Spec::changes(["read-tree", "--reset", "-u"]).arg(tip.hash());
+        self.change(&back.limit(LONG)).await.map(drop)
+    }
+
     /// Returns the unresolved files of a merge in progress. If there are none, adds the resolved
     /// files to the index. A file that had conflict markers is resolved once it has none, even
     /// without `git add`. A file in which git left no conflict markers that can be recognised needs
@@ -214,6 +247,12 @@ impl Git {
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
+}
+
+/// Whether a file has the name of the temporary files that git makes for merge drivers.
+fn is_of_driver(path: &str) -> bool {
+    let rest = path.strip_prefix(DRIVER_FILES);
+    rest.is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|it| it.is_ascii_alphanumeric()))
 }
 
 /// A file that differs between a tree and the index.

@@ -245,7 +245,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Removes a file, and the directories above it that have become empty.
-fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
+pub(super) fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     let path = top.join(file);
     // Git makes an empty directory for a submodule.
     if path.symlink_metadata()?.is_dir() {

@@ -86,6 +86,7 @@ impl Worktrees {
         }
         if self.is_there(git, &record).await? {
             git.own_place(&record.repository).await?;
+            self.refuse_half_opened(git, &mut record).await?;
         } else {
             self.make_again(git, task, worktree, &mut record).await?;
         }
@@ -196,6 +197,7 @@ impl Worktrees {
             is_dropped: false,
             is_ready: false,
             is_half_made: false,
+            opening: None,
             ignored: Stamps::default(),
             settled: None,
             again: None,
@@ -299,6 +301,7 @@ impl Worktrees {
         tip: &Commit,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        record.opening = None;
         // If the record is not ready, it already shows that the worktree is not complete.
         if record.is_ready {
             record.is_half_made = true;

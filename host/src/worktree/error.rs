@@ -96,6 +96,11 @@ pub(crate) enum WorktreeError {
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },
     #[error(
+        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back",
+        path.display()
+    )]
+    HalfOpened { task: TaskId, path: PathBuf },
+    #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
     )]
@@ -169,6 +174,7 @@ impl WorktreeError {
                 | Self::BranchGone { .. }
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
+                | Self::HalfOpened { .. }
                 | Self::GoneWithoutGit { .. }
         )
     }

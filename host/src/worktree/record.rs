@@ -46,6 +46,10 @@ pub(super) struct Record {
     /// part of it that exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_half_made: bool,
+    /// The merge that is being opened in the worktree for a person. If git has not noted the merge,
+    /// files in the worktree may be those of the merge instead of the task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opening: Option<Opening>,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
@@ -55,6 +59,15 @@ pub(super) struct Record {
     /// The result of a merge that was asked for again after the task had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) again: Option<Merge>,
+}
+
+/// A merge of the base into a task's branch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Opening {
+    /// The commit of the branch before the merge.
+    pub(super) tip: Commit,
+    /// The tree that results from the merge, with conflict markers.
+    pub(super) tree: String,
 }
 
 impl Record {

@@ -14,9 +14,13 @@ use claudine_domain::{
 use super::{
     WorktreeError, Worktrees,
     again::{Again, Held},
+    record::{Opening, Record},
     settle::{Done, Work},
 };
-use crate::git::{BranchRef, Commit, Merged, Unresolved, shortened};
+use crate::git::{BranchRef, Commit, Git, Merged, Unresolved, shortened};
+
+/// A part of git's message that it refuses a merge before it has changed anything.
+const IN_THE_WAY: &str = "would be overwritten by merge";
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +49,7 @@ impl Worktrees {
         held: &Held,
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
-        let work = self.work_to_resolve(held.task(), again).await?;
+        let mut work = self.work_to_resolve(held.task(), again).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -77,8 +81,7 @@ impl Worktrees {
         if let Some(why) = work.refuse_to_begin(&tip, &tree).await? {
             return Ok(Resolution::Refused(why));
         }
-        let message = work.message.of_base_merged(&work.record);
-        let merged = work.git.begin_merge(branch, &base, &message).await?;
+        let merged = self.begin_merge(&mut work, &base, &tip, &tree).await?;
         let obstacle = if merged == old {
             work.adopt(&base, &tree, &files).await
         } else {
@@ -92,6 +95,80 @@ impl Worktrees {
             Some(why) => Ok(Resolution::Refused(why)),
             None => self.open(&work).await,
         }
+    }
+
+    /// Begins to merge the base into the commit `tip` of the branch. `tree` is the result of the
+    /// merge. Returns the merged commit. If git fails half-way, the files are put back.
+    async fn begin_merge(
+        &self,
+        work: &mut Work,
+        base: &BranchRef,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<Commit, WorktreeError> {
+        let message = work.message.of_base_merged(&work.record);
+        // As long as git has not noted the merge, only the record shows that the changes in the
+        // worktree are not the task's.
+        work.record.opening = Some(Opening {
+            tip: tip.clone(),
+            tree: tree.to_owned(),
+        });
+        self.write_record(&work.record).await?;
+        let begun = work.git.begin_merge(&work.record.branch, base, &message);
+        let merged = match begun.await {
+            Ok(merged) => merged,
+            // Git has changed nothing, because somebody has just made a file that is in the way.
+            Err(error) if error.to_string().contains(IN_THE_WAY) => {
+                work.record.opening = None;
+                self.write_record(&work.record).await?;
+                return Err(error.into());
+            }
+            Err(error) => {
+                let undone = self.put_back_half_opened(&work.git, &mut work.record);
+                if let Err(error) = undone.await {
+                    tracing::warn!(
+                        task = %work.task, %error,
+                        "the files of a failed merge cannot be put back"
+                    );
+                }
+                return Err(error.into());
+            }
+        };
+        work.record.opening = None;
+        self.write_record(&work.record).await?;
+        Ok(merged)
+    }
+
+    /// Refuses a worktree in which git has begun a merge and failed half-way. If git has noted the
+    /// merge, or if nothing is changed, the record is corrected instead.
+    pub(super) async fn refuse_half_opened(
+        &self,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        if record.opening.is_none() {
+            return Ok(());
+        }
+        if !git.is_merging().await? && git.status().await?.dirty_count > 0 {
+            return Err(WorktreeError::HalfOpened {
+                task: record.task,
+                path: git.dir().to_owned(),
+            });
+        }
+        record.opening = None;
+        self.write_record(record).await
+    }
+
+    /// Puts back the files of a merge that git has begun and not noted.
+    async fn put_back_half_opened(
+        &self,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        if let Some(Opening { tip, tree }) = &record.opening {
+            git.undo_unnoted_merge(tip, tree).await?;
+        }
+        self.refuse_half_opened(git, record).await
     }
 
     /// Commits a merge that was begun, if all files are resolved.
@@ -112,13 +189,13 @@ impl Worktrees {
         self.open(&work).await
     }
 
-    /// Aborts a merge that was begun. Returns whether there was one.
+    /// Aborts a merge that was begun, even if git has failed half-way. Returns whether there was one.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
         again: &Again<'_>,
     ) -> Result<bool, WorktreeError> {
-        let record = self.known(held.task()).await?;
+        let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
         if !self.is_there(&git, &record).await? {
             return Ok(false);
@@ -127,6 +204,9 @@ impl Worktrees {
         let is_merging = git.is_merging().await?;
         if is_merging {
             git.abort_merge().await?;
+        } else if record.opening.is_some() {
+            self.put_back_half_opened(&git, &mut record).await?;
+            return Ok(true);
         }
         Ok(is_merging)
     }

@@ -117,6 +117,7 @@ impl Worktrees {
             let detail = match &error {
                 WorktreeError::BranchReplaced { .. }
                 | WorktreeError::Moved { .. }
+                | WorktreeError::HalfOpened { .. }
                 | WorktreeError::GoneWithoutGit { .. } => error.to_string(),
                 _ => format!("{error}; the work is {place}"),
             };
@@ -166,13 +167,14 @@ impl Worktrees {
     pub(super) async fn begin(
         &self,
         git: Git,
-        record: Record,
+        mut record: Record,
         strategy: MergeStrategy,
         message: Message,
     ) -> Result<Work, WorktreeError> {
         let path = self.path(record.task);
         let git = if path.exists() {
             git.own_place(&record.repository).await?;
+            self.refuse_half_opened(&git, &mut record).await?;
             git
         } else {
             let repository = git.in_repository(&record.repository);

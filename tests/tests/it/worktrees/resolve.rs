@@ -264,6 +264,67 @@ fn conflicting_merge_is_not_begun_over_ignored_files_of_the_task() {
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
 }
 
+/// Git has changed files of the worktree by then, and would show them as the task's changes.
+#[test]
+fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let smudge = |command: &str| repository.git(&["config", "filter.big.smudge", command]);
+    for (name, value) in [("clean", "cat"), ("required", "true")] {
+        repository.git(&["config", &format!("filter.big.{name}"), value]);
+    }
+    smudge("cat");
+    repository.write(".gitattributes", "*.bin filter=big\n");
+    repository.write("picture.bin", "one\n");
+    repository.commit("filtered");
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    for file in ["file", "sub/file", "new/file"] {
+        repository.write(file, "ours\n");
+    }
+    repository.write("picture.bin", "broken\n");
+    repository.commit("ours");
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+
+    let resolve = ["worktree", "resolve", "fix"];
+    let abort = ["worktree", "resolve", "fix", "--abort"];
+    let status = || git_in(host, &worktree, &["status", "--porcelain"]);
+    // The filter cannot write the file of the base.
+    smudge("sed /broken/q1");
+    host.run(resolve).says(&["smudge filter big failed"]);
+    assert_eq!(status(), "");
+    assert!(!worktree.join("new").exists());
+    host.run(abort)
+        .code(REFUSED)
+        .says(&["no merge is in progress"]);
+    // The filter cannot write the file of the task either, so the files cannot be put back yet.
+    smudge("false");
+    host.run(resolve).says(&["smudge filter big failed"]);
+    assert_ne!(status(), "");
+    let says = &["has failed half-way, so nothing was done"];
+    for strategy in ["patch", "auto"] {
+        let merge = ["worktree", "merge", "fix", "--merge", strategy];
+        host.run(merge).code(REFUSED).says(says);
+    }
+    host.run(resolve).code(REFUSED).says(says);
+    host.run(["retry", "fix"]).check();
+    assert_eq!(host.finished(&id)["outcome"], "failed");
+    smudge("sed /broken/q1");
+    host.run(abort).check();
+    assert_eq!(status(), "");
+    let branch = "claudine/fix";
+    host.run(["worktree", "merge", "fix", "--merge", "patch"])
+        .check();
+    assert_eq!(
+        repository.git(&["show", &format!("{branch}:file")]),
+        "theirs"
+    );
+    repository.is_untouched();
+}
+
 /// With `manual`, the base is merged into the branch. The person merges the branch into the base
 /// later.
 #[test]
