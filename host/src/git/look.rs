@@ -113,6 +113,16 @@ impl Git {
         })
     }
 
+    /// The changed files among the files whose changes git was told to ignore.
+    pub(crate) async fn changed_and_unwatched(
+        &self,
+        repository: &Path,
+    ) -> Result<Vec<String>, GitError> {
+        let place = self.own_place(repository).await?;
+        let unwatched = self.listed().await?.unwatched;
+        self.changed_unwatched(&place, unwatched).await
+    }
+
     async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
         let status = self.full_status(Submodules::Inside, true).await?;
         let listed = self.listed().await?;

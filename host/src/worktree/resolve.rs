@@ -277,12 +277,22 @@ impl Work {
         tip: &Commit,
         tree: &str,
     ) -> Result<Option<String>, WorktreeError> {
+        let place = self.path.display();
         let in_the_way = self.git.in_the_way_of_merge(tip, tree).await?;
-        Ok((!in_the_way.is_empty()).then(|| {
-            format!(
-                "the merge would overwrite files in the worktree {} that are in no commit: {}; move them elsewhere first",
-                self.path.display(),
+        if !in_the_way.is_empty() {
+            return Ok(Some(format!(
+                "the merge would overwrite files in the worktree {place} that are in no commit: {}; move them elsewhere first",
                 shortened(&in_the_way)
+            )));
+        }
+        // If git refuses the merge, it restores the files of HEAD, and with them those whose changes
+        // it was told to ignore.
+        let unwatched = self.git.changed_and_unwatched(&self.record.repository);
+        let unwatched = unwatched.await?;
+        Ok((!unwatched.is_empty()).then(|| {
+            format!(
+                "the worktree {place} has changes in files that git was told not to check: {}; `git update-index --no-assume-unchanged --no-skip-worktree FILE` lets git see them",
+                shortened(&unwatched)
             )
         }))
     }

@@ -325,6 +325,25 @@ fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
     repository.is_untouched();
 }
 
+/// Such a change is in no commit, and git would discard it when it refuses the merge.
+#[test]
+fn conflicting_merge_is_not_begun_over_changes_that_git_was_told_not_to_check() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let worktree = repository.worktree(&task);
+    repository.write("sub/file", "ours\n");
+    repository.commit("more");
+    let hide = ["update-index", "--assume-unchanged", "sub/file"];
+    git_in(host, &worktree, &hide);
+    fs::write(worktree.join("sub/file"), "local\n").unwrap();
+    let resolve = ["worktree", "resolve", "fix"];
+    let says = "that git was told not to check: sub/file;";
+    host.run(resolve).code(REFUSED).says(&[says]);
+    let text = fs::read_to_string(worktree.join("sub/file")).unwrap();
+    assert_eq!(text, "local\n");
+}
+
 /// With `manual`, the base is merged into the branch. The person merges the branch into the base
 /// later.
 #[test]
