@@ -39,6 +39,8 @@ pub(super) struct Listed {
     pub(super) unwatched: Vec<String>,
     /// The submodules. A commit contains each of them only as the hash of one of its commits.
     pub(super) links: Vec<String>,
+    /// The directories that contain entries.
+    pub(super) dirs: BTreeSet<PathBuf>,
 }
 
 /// A temporary index beside the checkout's own index. Its name is random, because several requests
@@ -211,6 +213,14 @@ fn parse(output: &[u8]) -> Listed {
         if mode == Some("160000") {
             listed.links.push(path.to_owned());
         }
+        let above = Path::new(path).ancestors().skip(1);
+        for dir in above.take_while(|dir| !dir.as_os_str().is_empty()) {
+            // The directories above a known one are known too.
+            if listed.dirs.contains(dir) {
+                break;
+            }
+            listed.dirs.insert(dir.to_owned());
+        }
     }
     listed
 }
@@ -222,9 +232,12 @@ mod tests {
     #[test]
     fn an_index_is_parsed() {
         let output = b"H 100644 ab 0\tplain\0h 100644 ab 0\tassumed\0S 100644 ab 0\tskipped\0\
-            s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n";
+            s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n\0\
+            H 100644 ab 0\tone/two/file\0H 160000 ab 0\tone/lib\0";
         let listed = parse(output);
         assert_eq!(listed.unwatched, ["assumed", "skipped", "both"]);
-        assert_eq!(listed.links, ["lib"]);
+        assert_eq!(listed.links, ["lib", "one/lib"]);
+        let dirs: Vec<&Path> = listed.dirs.iter().map(PathBuf::as_path).collect();
+        assert_eq!(dirs, [Path::new("one"), Path::new("one/two")]);
     }
 }

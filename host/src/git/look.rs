@@ -2,6 +2,7 @@
 //! checkouts.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -141,6 +142,7 @@ impl Git {
             look.ignored_count = look.ignored.len() as u64;
         }
         self.leave_out_empty(&mut look).await?;
+        look.within = self.repository_among_files(listed.dirs).await?;
         let mut looked_at = Vec::new();
         for path in listed.links {
             looked_at.extend(self.look_within(&path, &mut look).await?);
@@ -157,6 +159,27 @@ impl Git {
             ));
         }
         Ok(look)
+    }
+
+    /// A message about a repository in one of these directories, which contain committed files. Git
+    /// sees only these files, and would remove the repository with them.
+    async fn repository_among_files(
+        &self,
+        mut dirs: BTreeSet<PathBuf>,
+    ) -> Result<Option<String>, GitError> {
+        if dirs.is_empty() {
+            return Ok(None);
+        }
+        let found = self.look_at_files(move |top| {
+            dirs.retain(|dir| !fsx::is_missing(&top.join(dir).join(".git")));
+            dirs.pop_first()
+        });
+        Ok(found.await?.map(|dir| {
+            format!(
+                "`{}` in it is a repository of its own, whose commits git does not see",
+                dir.display()
+            )
+        }))
     }
 
     /// Removes directories without files from the list of ignored paths. Git lists such directories
