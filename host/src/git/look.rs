@@ -126,6 +126,7 @@ impl Git {
 
     async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
         let status = self.full_status(Submodules::Inside, true).await?;
+        let status = status.whole(self.dir())?;
         let listed = self.listed().await?;
         let mut look = Look {
             state: status.state,

@@ -93,6 +93,12 @@ pub(crate) enum GitError {
     Unreadable { called: String, printed: String },
     #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files", dir.display())]
     NotItsOwn { dir: PathBuf, top: PathBuf },
+    #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
+    Unread {
+        checkout: PathBuf,
+        /// The directory and the reason, in git's words.
+        directory: String,
+    },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]

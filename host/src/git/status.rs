@@ -1,6 +1,8 @@
 //! Reads branch, commit, uncommitted changes and ignored files of a directory with one `git
 //! status`.
 
+use std::path::Path;
+
 use claudine_domain::attempt::GitState;
 
 use super::{
@@ -44,12 +46,37 @@ pub(super) struct Status {
     /// The first few of the ignored files and of the directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
+    /// Git's warning about a directory that it could not read, so that its files are missing here.
+    unread: Option<String>,
+}
+
+/// The beginning of git's warning about a directory that it cannot read.
+const UNREAD: &str = "warning: could not open directory ";
+
+impl Status {
+    /// Fails if git could not read a directory of the checkout.
+    pub(super) fn whole(self, checkout: &Path) -> Result<Self, GitError> {
+        match self.unread {
+            None => Ok(self),
+            Some(directory) => Err(GitError::Unread {
+                checkout: checkout.to_owned(),
+                directory,
+            }),
+        }
+    }
 }
 
 impl Git {
     /// The state in which a task has left a checkout.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
+    }
+
+    /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would be
+    /// neither committed nor noticed.
+    pub(crate) async fn whole_status(&self) -> Result<GitState, GitError> {
+        let status = self.full_status(Submodules::Inside, false).await?;
+        Ok(status.whole(self.dir())?.state)
     }
 
     /// The changes in a user's checkout that matter for a merge.
@@ -114,7 +141,12 @@ impl Git {
             return Err(failed(&spec, &finished));
         }
         // Output that was cut is accepted, because it still has far more entries than are used.
-        Ok(parse(&finished.stdout))
+        let said = String::from_utf8_lossy(&finished.stderr);
+        let mut unread = said.lines().filter_map(|line| line.strip_prefix(UNREAD));
+        Ok(Status {
+            unread: unread.next().map(str::to_owned),
+            ..parse(&finished.stdout)
+        })
     }
 }
 
@@ -179,8 +211,6 @@ fn heading(head: &str, state: &mut GitState) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use std::path::Path;
 
     use super::*;
     use crate::git::tests::Person;

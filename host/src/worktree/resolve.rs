@@ -303,7 +303,7 @@ impl Work {
         if self.strategy != MergeStrategy::Manual {
             return self.commit_rest().await;
         }
-        let state = self.git.status().await?;
+        let state = self.git.whole_status().await?;
         Ok((state.dirty_count > 0).then(|| {
             let detail = format!(
                 "the worktree {} has changes that are not committed; commit or stash them there",

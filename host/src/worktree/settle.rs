@@ -439,7 +439,7 @@ impl Work {
         }
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
-        let mut left = self.git.status().await?;
+        let mut left = self.git.whole_status().await?;
         // The second round is needed after `git merge --autostash`: when git commits the merge, it
         // restores the changes that were set aside for the merge.
         for is_first in [true, false] {
@@ -457,7 +457,7 @@ impl Work {
                 self.message.of_work()
             };
             self.git.commit_all(&message).await?;
-            left = self.git.status().await?;
+            left = self.git.whole_status().await?;
         }
         if left.dirty_count == 0 {
             return Ok(None);

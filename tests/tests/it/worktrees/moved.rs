@@ -107,3 +107,23 @@ fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
     let known = repository.git(&["worktree", "list"]);
     assert_eq!(known.lines().count(), 1, "{known}");
 }
+
+/// Git removes its notes about a worktree even if it cannot remove all files.
+#[test]
+fn remains_of_a_worktree_that_git_has_removed_in_part_are_reported_with_the_way_to_remove_them() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&["--keep-worktree"], "true");
+    let worktree = repository.worktree(&task);
+    let path = worktree.to_str().unwrap();
+    repository.git(&["worktree", "remove", "--force", path]);
+    fs::create_dir(&worktree).unwrap();
+    fs::write(worktree.join("left"), "left\n").unwrap();
+    let cleaned = host.json(["worktree", "clean", "--all"]);
+    let why = cleaned["left"][0]["why"].as_str().unwrap();
+    assert!(why.contains(&format!("`rm -r {path}`")), "{why}");
+    assert!(worktree.join("left").exists());
+    fs::remove_dir_all(&worktree).unwrap();
+    host.run(["worktree", "clean"]).check();
+    assert_eq!(repository.branches(), ["main"]);
+}
