@@ -1,10 +1,17 @@
 //! Commits, merges and pushes.
 
+use std::time::Duration;
+
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names,
+    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, failed, names,
     refs::read_commit,
     spec::{Hooks, LONG, Spec},
 };
+use crate::{clock, fsx};
+
+/// The maximum time for which another git process may write the files of a checkout. A lock that
+/// exists longer than that was probably left by a git that was killed.
+const WRITING_WITHIN: Duration = Duration::from_mins(2);
 
 /// The author and committer of commits if the user has configured no name.
 const NOBODY: [(&str, &str); 4] = [
@@ -171,6 +178,33 @@ impl Git {
             "--ignore-submodules=dirty",
         ]);
         Ok(!self.output(&spec.limit(LONG)).await?.is_empty())
+    }
+
+    /// Does the same as [`Self::has_changes`]. If another git process is writing the files here, as
+    /// a merge of an earlier host or a person's `git pull` may do, waits for its end, because its
+    /// unfinished work looks like changes.
+    pub(crate) async fn has_lasting_changes(&self) -> Result<bool, GitError> {
+        if !self.has_changes().await? {
+            return Ok(false);
+        }
+        self.wait_while_locked(WRITING_WITHIN).await?;
+        self.has_changes().await
+    }
+
+    /// Waits while another git process holds the lock of the index here, but not longer than this.
+    /// Git holds the lock as long as it writes files.
+    pub(crate) async fn wait_while_locked(&self, limit: Duration) -> Result<(), GitError> {
+        let lock = self.git_dir().await?.join("index.lock");
+        let unlocked = async {
+            loop {
+                let path = lock.clone();
+                if !self.look_at_files(move |_| fsx::is_taken(&path)).await? {
+                    return Ok::<(), GitError>(());
+                }
+                clock::sleep(LOCKED_PAUSE).await;
+            }
+        };
+        clock::within(limit, unlocked).await.unwrap_or(Ok(()))
     }
 
     /// Whether a merge was begun here but is not committed.

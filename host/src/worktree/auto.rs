@@ -109,7 +109,7 @@ impl Work {
             )));
         }
         let there = self.git.in_dir(&checkout.path);
-        if there.has_changes().await? {
+        if there.has_lasting_changes().await? {
             return Ok(Some(format!(
                 "{place}, which has changes that are not committed"
             )));

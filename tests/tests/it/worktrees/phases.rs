@@ -359,6 +359,51 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     repository.is_untouched();
 }
 
+/// The merge of an earlier host, after whose death its git goes on, looks the same.
+#[test]
+fn merge_waits_for_another_git_that_is_writing_the_checkout() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    repository.slow_checkout();
+    repository.go();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("file", "two\n");
+    repository.write("slow", "two\n");
+    repository.commit("two");
+    repository.git(&["switch", "-q", "main"]);
+    let done = host.root().join("done");
+    let script = format!(
+        "until test -e {}; do sleep 0.02; done; echo new > new",
+        done.display()
+    );
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    for name in ["go", "reached"] {
+        fs::remove_file(host.root().join(name)).unwrap();
+    }
+    let mut pull = host.other(program("git"));
+    pull.args(["merge", "-q", "--ff-only", "other"]);
+    let mut pull = pull.current_dir(repository.path()).spawn().unwrap();
+    repository.reached();
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("M file"), "{status}");
+
+    // Before the merge, the host reads the status of the checkout.
+    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the status", || at("count").exists().then_some(()));
+    repository.go();
+    assert!(pull.wait().unwrap().success());
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "two\n"), ("new", "new\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
+    repository.is_untouched();
+}
+
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
 /// the death of the host that started it.
 #[test]
