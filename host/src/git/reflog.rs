@@ -8,7 +8,9 @@ use claudine_domain::time::Timestamp;
 use super::{
     BranchRef, Commit, Git, GitError,
     spec::{LIST_BYTES, LONG, Spec},
+    without_newline,
 };
+use crate::fsx;
 
 /// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
@@ -47,18 +49,53 @@ impl Git {
     /// parents are these commits and the previous commit of the ref. Returns whether the ref
     /// exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
-        let Keeping {
-            name,
-            known,
-            message,
-        } = keeping;
-        let abandoned = self.abandoned(known, KEPT).await?;
+        let abandoned = self.abandoned(&keeping.known, KEPT).await?;
+        self.keep(keeping, &abandoned).await
+    }
+
+    /// Like [`Self::keep_abandoned`], for a checkout whose directory is missing. Also keeps a commit
+    /// of the index, because only the index has content that was added with `git add`.
+    pub(super) async fn keep_abandoned_and_staged(
+        &self,
+        keeping: &Keeping,
+    ) -> Result<bool, GitError> {
+        let mut commits = self.abandoned(&keeping.known, KEPT).await?;
+        commits.extend(self.staged(&keeping.message).await?);
+        self.keep(keeping, &commits).await
+    }
+
+    /// A new commit of the index; `None` if the index has nothing that HEAD does not have, or has
+    /// conflicts.
+    async fn staged(&self, message: &str) -> Result<Option<Commit>, GitError> {
+        let Some(head) = self.commit_of("HEAD").await? else {
+            return Ok(None);
+        };
+        let index = self.git_dir().await?.join("index");
+        if self.look_at_files(move |_| fsx::is_missing(&index)).await? {
+            return Ok(None);
+        }
+        let written = self.run(&Spec::changes(["write-tree"]).limit(LONG)).await?;
+        if !written.status.success() {
+            return Ok(None);
+        }
+        let tree = without_newline(written.stdout);
+        let of_head = format!("{}^{{tree}}", head.hash());
+        let of_head = Spec::reads(["rev-parse", "--verify", "--end-of-options", &of_head]);
+        if self.line(&of_head).await? == tree {
+            return Ok(None);
+        }
+        self.commit_tree(&tree, &[&head], message).await.map(Some)
+    }
+
+    /// Adds commits to those that the ref keeps. Returns whether the ref exists.
+    async fn keep(&self, keeping: &Keeping, commits: &[Commit]) -> Result<bool, GitError> {
+        let Keeping { name, message, .. } = keeping;
         let before = self.commit_of(name).await?;
-        if abandoned.is_empty() {
+        if commits.is_empty() {
             return Ok(before.is_some());
         }
         let mut keeper = before.clone();
-        for some in abandoned.chunks(COMMITS_MAX) {
+        for some in commits.chunks(COMMITS_MAX) {
             let parents: Vec<&Commit> = keeper.iter().chain(some).collect();
             let tree = format!("{}^{{tree}}", some[0].hash());
             keeper = Some(self.commit_tree(&tree, &parents, message).await?);

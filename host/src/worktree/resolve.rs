@@ -15,7 +15,7 @@ use super::{
     WorktreeError, Worktrees,
     again::{Again, Held},
     record::{Opening, Record},
-    settle::{Done, Work},
+    settle::{Done, Work, refuse_moved},
 };
 use crate::git::{BranchRef, Commit, Git, Merged, Unresolved, shortened};
 
@@ -240,6 +240,15 @@ impl Worktrees {
                     branch: record.branch,
                 });
             };
+            refuse_moved(&repository, task, git.dir()).await?;
+            // To make the worktree again would remove its index and the repositories of its
+            // submodules, and somebody may still have the directory elsewhere.
+            if repository.git_dir_for(git.dir()).await?.is_some() {
+                return Err(WorktreeError::GoneWithoutGit {
+                    task,
+                    path: git.dir().to_owned(),
+                });
+            }
             self.refill(&git, &mut record, &tip).await?;
         }
         let message = again.message(task);

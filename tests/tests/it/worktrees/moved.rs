@@ -73,10 +73,11 @@ fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
         assert_eq!(task["reason"]["message"], why);
         assert_ne!(task["merge"]["worktree_removed"], true);
         assert!(repository.branches().contains(&format!("claudine/{name}")));
-        let again = ["worktree", "merge", name];
-        host.run(again)
-            .code(REFUSED)
-            .says(&["moved or removed without git"]);
+        for again in ["merge", "resolve"] {
+            host.run(["worktree", again, name])
+                .code(REFUSED)
+                .says(&["moved or removed without git"]);
+        }
         repository.is_untouched();
         task
     };
