@@ -168,18 +168,6 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether tracked files are changed here. Untracked files need no check, because git refuses a
-    /// fast-forward that would change them.
-    pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
-        let spec = Spec::reads([
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--ignore-submodules=dirty",
-        ]);
-        Ok(!self.output(&spec.limit(LONG)).await?.is_empty())
-    }
-
     /// Does the same as [`Self::has_changes`]. If another git process is writing the files here, as
     /// a merge of an earlier host or a person's `git pull` may do, waits for its end, because its
     /// unfinished work looks like changes.
