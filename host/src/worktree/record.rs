@@ -82,6 +82,16 @@ impl Record {
     /// The commit at which the branch diverges from its base. If the base was merged into the
     /// branch, this commit is later than the commit at which the branch was made.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
+        Ok(self.parted(git, tip).await?.0)
+    }
+
+    /// The commit at which the branch diverges from its base, and whether the base has everything
+    /// that is on the branch.
+    pub(super) async fn parted(
+        &self,
+        git: &Git,
+        tip: &Commit,
+    ) -> Result<(Commit, bool), WorktreeError> {
         let base = match &self.base {
             Some(base) => git.branch_commit(base).await?,
             None => None,
@@ -91,8 +101,21 @@ impl Record {
             None => None,
         };
         // A merged branch no longer diverges from its base, so the recorded commit counts.
-        let common = common.filter(|common| common != tip);
-        Ok(common.unwrap_or_else(|| self.base_commit.clone()))
+        let is_in_base = common.as_ref() == Some(tip);
+        let common = common.filter(|_| !is_in_base);
+        let from = common.unwrap_or_else(|| self.base_commit.clone());
+        Ok((from, is_in_base))
+    }
+
+    /// The commit after which everything on the branch is the task's work. If the task has merged
+    /// its base, or rebased its branch onto it, this is the later commit `from`, at which the branch
+    /// diverges from the base now. If somebody has rewritten the base, `from` is earlier than the
+    /// task's start and does not count.
+    pub(super) async fn start(&self, git: &Git, from: &Commit) -> Result<Commit, WorktreeError> {
+        let planned = &self.base_commit;
+        let is_later = git.is_ancestor(planned, from).await?;
+        let start = if is_later { from } else { planned };
+        Ok(start.clone())
     }
 
     /// Whether the base has everything that is on the branch.

@@ -8,7 +8,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,9 +18,9 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, error::io_error, message::Message, record::Record};
+use super::{WorktreeError, Worktrees, message::Message, record::Record};
 use crate::{
-    fsx::{self, Lasting},
+    fsx,
     git::{Commit, Git, shortened},
     text::{harmless, shell_word},
 };
@@ -226,8 +225,9 @@ impl Worktrees {
         };
         // This commit is looked up before the merge, because the histories no longer diverge after
         // the merge.
-        let from = work.record.parting(&work.git, &tip).await?;
-        let done = self.hand_over(work, &tip).await?;
+        let (from, is_in_base) = work.record.parted(&work.git, &tip).await?;
+        let start = work.record.start(&work.git, &from).await?;
+        let done = self.hand_over(work, &start, &tip, is_in_base).await?;
         Ok(Done {
             work: Some(Span {
                 from: from.into(),
@@ -237,15 +237,25 @@ impl Worktrees {
         })
     }
 
-    async fn hand_over(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
+    /// Hands over the commits from `start` to `tip`. `is_in_base` is true if the base has all of
+    /// them.
+    async fn hand_over(
+        &self,
+        work: &Work,
+        start: &Commit,
+        tip: &Commit,
+        is_in_base: bool,
+    ) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        let base = &work.record.base_commit;
-        let commits = work.git.commits_between(base, tip).await?;
-        if commits == 0 {
+        let commits = work.git.commits_between(start, tip).await?;
+        // The task may only have brought its branch up to date. With `auto`, an interrupted merge
+        // may have brought the work into the base, which must be reported as merged.
+        let is_for_others = matches!(work.strategy, MergeStrategy::Patch | MergeStrategy::Pr);
+        if commits == 0 || is_in_base && is_for_others {
             return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
-            && let Some(done) = work.refuse_links(tip).await?
+            && let Some(done) = work.refuse_links(start, tip).await?
         {
             return Ok(done);
         }
@@ -257,33 +267,10 @@ impl Worktrees {
                     format!("{commits} {word} on branch `{branch}`; `git merge {typed}` merges it");
                 Ok((MergeState::Left, detail).into())
             }
-            MergeStrategy::Patch => self.patch(work, tip).await,
+            MergeStrategy::Patch => self.patch(work, start, tip).await,
             MergeStrategy::Pr => work.open_request().await,
             MergeStrategy::Auto => work.merge().await,
         }
-    }
-
-    async fn patch(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
-        let file = self.layout.patch(work.task);
-        let fresh = file.with_extension("patch.new");
-        let base = &work.record.base_commit;
-        work.git.write_patch(base, tip, &fresh).await?;
-        let target = file.clone();
-        let is_empty = self
-            .blocking(move |_| {
-                name_patch(&fresh, &target).map_err(io_error("cannot write", &target))
-            })
-            .await?;
-        if is_empty {
-            let detail = format!("the commits on branch `{branch}` change nothing together");
-            return Ok((MergeState::Left, detail).into());
-        }
-        let detail = format!(
-            "{} is the patch; `git apply` applies it (the work is also on branch `{branch}`)",
-            file.display()
-        );
-        Ok((MergeState::Written, detail).into())
     }
 
     /// Removes the worktree if nothing would be lost. Removes its branch too, if Claudine chose the
@@ -511,9 +498,13 @@ impl Work {
     /// Refuses nested repositories that were committed only as a hash, and submodules at commits
     /// that exist nowhere else. Other people would get the task's commit, but not the content of
     /// these directories.
-    async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
-        let (base, branch) = (&self.record.base_commit, &self.record.branch);
-        let changed = self.git.changed_links(base, tip).await?;
+    async fn refuse_links(
+        &self,
+        start: &Commit,
+        tip: &Commit,
+    ) -> Result<Option<Done>, WorktreeError> {
+        let branch = &self.record.branch;
+        let changed = self.git.changed_links(start, tip).await?;
         let links = self.git.links_to_nowhere(&changed, tip).await?;
         if !links.is_empty() {
             let detail = format!(
@@ -548,18 +539,6 @@ pub(super) async fn refuse_moved(
         Some(to) => Err(WorktreeError::Moved { task, from, to }),
         None => Ok(()),
     }
-}
-
-/// Gives a patch its final name. Removes an empty patch, since `git apply` refuses it. Returns
-/// whether the patch is empty.
-fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
-    let is_empty = fs::metadata(fresh)?.len() == 0;
-    if is_empty {
-        fs::remove_file(fresh)?;
-    } else {
-        fsx::rename(fresh, file, Lasting::PowerCut)?;
-    }
-    Ok(is_empty)
 }
 
 /// The first names, as many as are stored in a row.
