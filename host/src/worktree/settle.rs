@@ -151,7 +151,12 @@ impl Worktrees {
             _ => {
                 let merge = self.carry_out(&work).await?;
                 work.record.settled = Some((attempt, merge.clone()));
-                self.write_record(&work.record).await?;
+                // The record only saves the next host a repetition, which would find the same. So
+                // work that is merged does not count as failed, but its worktree stays.
+                if let Err(error) = self.write_record(&work.record).await {
+                    tracing::warn!(%task, %error, "how work was settled cannot be recorded");
+                    return Ok(unrecorded(merge, &error));
+                }
                 merge
             }
         };
@@ -539,6 +544,12 @@ pub(super) async fn refuse_moved(
         Some(to) => Err(WorktreeError::Moved { task, from, to }),
         None => Ok(()),
     }
+}
+
+/// Adds to a result that it could not be recorded, and that the worktree therefore stays.
+pub(super) fn unrecorded(mut merge: Merge, error: &WorktreeError) -> Merge {
+    merge.detail = format!("{}; the worktree stays: {error}", merge.detail);
+    merge
 }
 
 /// The first names, as many as are stored in a row.
