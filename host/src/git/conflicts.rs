@@ -66,7 +66,11 @@ impl Git {
         let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
         let spec = spec.limit(LONG);
         let finished = self.run(&spec).await?;
-        let merged = self.commit_of("MERGE_HEAD").await?;
+        let merged = if self.is_merging().await? {
+            self.commit_of("MERGE_HEAD").await?
+        } else {
+            None
+        };
         merged.ok_or_else(|| failed(&spec, &finished))
     }
 
@@ -471,7 +475,11 @@ mod tests {
         let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
         let before = person.commit("HEAD").await;
+        // Git would take this tag for the merged commit if there is no merge.
+        person.git(&["tag", "MERGE_HEAD"]);
+        assert!(!git.is_merging().await.unwrap());
         git.begin_merge(&task, &main, "m").await.unwrap();
+        assert!(git.is_merging().await.unwrap());
         git.abort_merge().await.unwrap();
         assert!(!git.is_merging().await.unwrap());
         assert_eq!(person.commit("HEAD").await, before);

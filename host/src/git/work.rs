@@ -195,9 +195,11 @@ impl Git {
         clock::within(limit, unlocked).await.unwrap_or(Ok(()))
     }
 
-    /// Whether a merge was begun here but is not committed.
+    /// Whether a merge was begun here but is not committed. A branch or tag may have the name of
+    /// the file that shows this, so git is not asked.
     pub(crate) async fn is_merging(&self) -> Result<bool, GitError> {
-        Ok(self.commit_of("MERGE_HEAD").await?.is_some())
+        let file = self.git_dir().await?.join("MERGE_HEAD");
+        self.look_at_files(move |_| !fsx::is_missing(&file)).await
     }
 
     /// The files of a merge in progress here that have unresolved conflicts.

@@ -480,12 +480,28 @@ impl Work {
             return Ok(Some((MergeState::Left, detail).into()));
         }
         // To commit files with conflicts would mark the conflicts as resolved.
-        let conflicts = self.git.conflicting_files().await?;
+        let mut conflicts = self.git.conflicting_files().await?;
+        let is_merging = self.git.is_merging().await?;
+        if !conflicts.is_empty() && is_merging {
+            // The task may have resolved the conflicts without `git add`.
+            let left = self.git.take_resolved().await?.into_iter();
+            conflicts = left.map(|file| file.path).collect();
+        }
         if !conflicts.is_empty() {
+            let way_out = if is_merging {
+                format!(
+                    "`claudine worktree resolve {:#}` opens the merge there",
+                    self.task
+                )
+            } else {
+                format!(
+                    "`git add` or `git rm` them there, and `claudine worktree merge {:#}` tries again",
+                    self.task
+                )
+            };
             let detail = format!(
-                "conflicts in the worktree {place} are not resolved: {}; `claudine worktree resolve {:#}` opens the merge there",
-                shortened(&conflicts),
-                self.task
+                "conflicts in the worktree {place} are not resolved: {}; {way_out}",
+                shortened(&conflicts)
             );
             return Ok(Some(Done::conflict(conflicts, detail)));
         }

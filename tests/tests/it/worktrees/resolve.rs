@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
-use super::{REFUSED, Repository, conflicting, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
 /// Resolves the conflict by writing other text to the file, like a person who edits the file.
@@ -146,6 +146,53 @@ fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     is_told();
     host.run([&resolve[..], &["--abort"]].concat()).check();
     is_told();
+}
+
+#[test]
+fn conflict_that_another_attempt_has_resolved_without_git_add_is_merged() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "until test -e go; do sleep 0.02; done; rm go; \
+                  if grep -q '<<<' file; then echo both > file; else echo theirs > file; fi";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    let go = host.data_dir().join("worktrees").join(&id).join("go");
+    fs::write(&go, "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(&go, "").unwrap();
+    host.run(["retry", &id]).check();
+    merged(&host.finished(&id), "succeeded", "merged");
+    assert_eq!(repository.git(&["show", "main:file"]), "both");
+    repository.is_untouched();
+}
+
+/// `resolve` has no merge to open or to complete then.
+#[test]
+fn conflict_without_a_merge_is_reported_with_the_way_to_resolve_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = format!(
+        "export GIT_AUTHOR_NAME=T GIT_AUTHOR_EMAIL=t@example.org GIT_COMMITTER_NAME=T \
+         GIT_COMMITTER_EMAIL=t@example.org; echo one more > file; git stash -q; \
+         echo two > file; {COMMIT}; git stash pop -q > /dev/null 2>&1; true"
+    );
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], &script);
+    let detail = merged(&task, "failed", "conflict");
+    let says =
+        "are not resolved: file; `git add` or `git rm` them there, and `claudine worktree merge";
+    assert!(detail.contains(says), "{detail}");
+    host.run(["worktree", "resolve", "fix"])
+        .code(REFUSED)
+        .says(&[says]);
+    let worktree = repository.worktree(&task);
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    git_in(host, &worktree, &["add", "file"]);
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:file"]), "both");
 }
 
 /// If the conflict no longer exists, the work is merged at once. A removed worktree is made again.
