@@ -25,6 +25,13 @@ pub(crate) struct Entered {
     pub(crate) branch: Box<str>,
 }
 
+/// Whether the branch of a worktree was made together with the worktree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Branch {
+    New,
+    Old,
+}
+
 impl Worktrees {
     /// Returns the place where this attempt works. An existing worktree is used as the last attempt
     /// left it.
@@ -114,7 +121,7 @@ impl Worktrees {
         if let Some(tip) = tip {
             refuse_in_use(&repository, &record.branch).await?;
             let start = self.brought_forward(&repository, record, tip).await?;
-            return self.fill(git, record, &start).await;
+            return self.fill(git, record, &start, Branch::Old).await;
         }
         // The branch no longer exists. Either the user deleted it, or it was deleted because its
         // base has everything that was on the branch.
@@ -133,7 +140,7 @@ impl Worktrees {
         repository
             .make_branch(&record.branch, &start, &record.made())
             .await?;
-        self.fill(git, record, &start).await
+        self.fill(git, record, &start, Branch::New).await
     }
 
     /// The commit from which the work on a branch continues. If the base has all the work of the
@@ -204,16 +211,16 @@ impl Worktrees {
         };
         self.write_record(&record).await?;
         let made = async {
-            let tip = if let Some(tip) = left {
-                tip
+            let (tip, branch) = if let Some(tip) = left {
+                (tip, Branch::Old)
             } else {
                 let start = record.base_commit.clone();
                 repository
                     .make_branch(&record.branch, &start, &record.made())
                     .await?;
-                start
+                (start, Branch::New)
             };
-            self.fill(git, &mut record, &tip).await
+            self.fill(git, &mut record, &tip, branch).await
         };
         if let Err(error) = made.await {
             if let Err(error) = self.take_back(git, &record).await {
@@ -288,7 +295,7 @@ impl Worktrees {
         refuse_moved(&repository, record.task, git.dir()).await?;
         record.forget_missing(&repository, git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
-        self.fill(git, record, tip).await
+        self.fill(git, record, tip, Branch::Old).await
     }
 
     /// Makes the checkout of a branch at this commit. Records that the checkout is complete, and
@@ -299,6 +306,7 @@ impl Worktrees {
         git: &Git,
         record: &mut Record,
         tip: &Commit,
+        branch: Branch,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         record.opening = None;
@@ -315,6 +323,13 @@ impl Worktrees {
                 place => place?,
             };
             git.stand_on(&record.branch).await?;
+            // If somebody has moved the branch meanwhile, the files are not those of its commit, and
+            // the next commit would revert what is new on the branch.
+            if branch == Branch::Old && git.commit_of("HEAD").await?.as_ref() != Some(tip) {
+                return Err(WorktreeError::BranchMoved {
+                    branch: record.branch.clone(),
+                });
+            }
             if git.has_submodules() {
                 let updated = git.update_submodules().await;
                 updated.map_err(WorktreeError::Submodules)?;

@@ -76,6 +76,8 @@ pub(crate) enum WorktreeError {
     NothingMade { task: TaskId },
     #[error("commit {commit} is no longer in the repository")]
     CommitGone { commit: String },
+    #[error("branch `{branch}` was moved or deleted while its worktree was made; try again")]
+    BranchMoved { branch: BranchRef },
     #[error("branch `{branch}` no longer exists: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
     #[error(
@@ -172,6 +174,7 @@ impl WorktreeError {
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
+                | Self::BranchMoved { .. }
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
                 | Self::HalfOpened { .. }
@@ -184,6 +187,7 @@ impl WorktreeError {
         matches!(
             self,
             Self::Io { .. }
+                | Self::BranchMoved { .. }
                 // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
