@@ -64,13 +64,9 @@ use crate::{
 /// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// Error messages that mean that the answer to a question is no. For other questions, the exit
-/// status 1 or a failure without a message means no.
-const NO: [&str; 3] = [
-    "not a valid ref",
-    "is not a valid branch name",
-    "No such remote",
-];
+/// Error messages that mean that the answer to a question is no. For other questions, a failure
+/// without a message means no.
+const NO: [&str; 2] = ["is not a valid branch name", "No such remote"];
 /// The maximum number of characters of git's error output that an error contains.
 const SAID_CHARS: usize = 300;
 
@@ -272,7 +268,11 @@ fn without_newline(output: Vec<u8>) -> String {
 /// Whether git has failed only because the answer to the question is no.
 fn is_no(finished: &Finished) -> bool {
     let said = String::from_utf8_lossy(&finished.stderr);
-    finished.status.code() == Some(1) || said.is_empty() || NO.iter().any(|no| said.contains(no))
+    // A file of the repository that cannot be read has an error message too, and the exit status 1.
+    let has_errors = said.lines().any(|line| !line.starts_with("warning: "));
+    said.is_empty()
+        || finished.status.code() == Some(1) && !has_errors
+        || NO.iter().any(|no| said.contains(no))
 }
 
 fn is_locked(finished: &Finished) -> bool {
