@@ -39,7 +39,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
-    gh::Opening,
+    gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
     names::{BranchRef, Commit},

@@ -106,6 +106,12 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
         "{calls}"
     );
     assert!(calls.contains("--base=main"), "{calls}");
+    // Somebody else may have opened a request from a branch of this name, or to another base.
+    let own = "select(((.isCrossRepository | not) or ";
+    assert!(
+        calls.contains(own) && calls.contains(" and .baseRefName == \"main\")"),
+        "{calls}"
+    );
     repository.is_untouched();
 
     // The person pushes to a fork, and pull requests come from the fork.
@@ -128,6 +134,15 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
     assert_eq!(git_in(&repository.host, &fork, &show), "five");
     let calls = fs::read_to_string(repository.host.home().join("gh.calls")).unwrap();
     assert!(calls.contains("pr create --head=me:fix2 "), "{calls}");
+    assert!(calls.contains("ascii_downcase) == \"me\" and "), "{calls}");
+    // If `gh` cannot tell which requests are open, none is opened.
+    let failing = "#!/bin/sh\necho HTTP 502 >&2\nexit 1\n";
+    write_script(&bin.path().join("gh"), failing);
+    let task = repository.done(&["--merge", "pr", "--branch", "fix4"], "echo six > file");
+    let detail = merged(&task, "failed", "refused");
+    let says = "but the pull request could not be opened: `gh pr` failed: HTTP 502";
+    assert!(detail.contains(says), "{detail}");
+    write_script(&bin.path().join("gh"), gh);
     repository.git(&["config", "--unset", "remote.pushDefault"]);
 
     fs::remove_dir_all(&remote).unwrap();
