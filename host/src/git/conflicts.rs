@@ -199,10 +199,12 @@ impl Git {
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
         // The files are added only once all files are resolved, so that each file can be reset
         // until then.
-        if open.is_empty() && !done.is_empty() {
-            let add = Spec::changes(["add", "--sparse", "--"]);
-            let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
-            self.change(&add.limit(LONG)).await?;
+        if open.is_empty() {
+            for some in done.chunks(FILES_MAX) {
+                let add = Spec::changes(["add", "--sparse", "--"]);
+                let add = some.iter().fold(add, |add, path| add.arg(literal(path)));
+                self.change(&add.limit(LONG)).await?;
+            }
         }
         Ok(open)
     }

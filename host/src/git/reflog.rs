@@ -32,8 +32,9 @@ pub(crate) struct Keeping {
     pub(crate) message: String,
 }
 
-/// The refs whose commits are not lost when a checkout is removed.
-pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes", "--glob=refs/claudine"];
+/// The refs whose commits are not lost when a checkout is removed. Refs that keep commits of other
+/// checkouts do not count, because each of them is deleted after some time.
+pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes"];
 /// The refs whose commits are not lost when a repository is removed.
 pub(super) const KEPT_ELSEWHERE: &[&str] = &["--remotes"];
 
@@ -49,8 +50,9 @@ impl Git {
     /// parents are these commits and the previous commit of the ref. Returns whether the ref
     /// exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
-        let abandoned = self.abandoned(&keeping.known, KEPT).await?;
-        self.keep(keeping, &abandoned).await
+        let before = self.commit_of(&keeping.name).await?;
+        let abandoned = self.newly_abandoned(keeping, before.as_ref()).await?;
+        self.keep(keeping, before.as_ref(), &abandoned).await
     }
 
     /// Like [`Self::keep_abandoned`], for a checkout whose directory is missing. Also keeps a commit
@@ -59,9 +61,20 @@ impl Git {
         &self,
         keeping: &Keeping,
     ) -> Result<bool, GitError> {
-        let mut commits = self.abandoned(&keeping.known, KEPT).await?;
+        let before = self.commit_of(&keeping.name).await?;
+        let mut commits = self.newly_abandoned(keeping, before.as_ref()).await?;
         commits.extend(self.staged(&keeping.message).await?);
-        self.keep(keeping, &commits).await
+        self.keep(keeping, before.as_ref(), &commits).await
+    }
+
+    /// The commits to keep that the ref does not keep yet. `before` is the commit of the ref.
+    async fn newly_abandoned(
+        &self,
+        keeping: &Keeping,
+        before: Option<&Commit>,
+    ) -> Result<Vec<Commit>, GitError> {
+        let known: Vec<Commit> = keeping.known.iter().chain(before).cloned().collect();
+        self.abandoned(&known, KEPT).await
     }
 
     /// A new commit of the index; `None` if the index has nothing that HEAD does not have, or has
@@ -87,20 +100,25 @@ impl Git {
         self.commit_tree(&tree, &[&head], message).await.map(Some)
     }
 
-    /// Adds commits to those that the ref keeps. Returns whether the ref exists.
-    async fn keep(&self, keeping: &Keeping, commits: &[Commit]) -> Result<bool, GitError> {
+    /// Adds commits to those that the ref keeps. `before` is the commit of the ref. Returns whether
+    /// the ref exists.
+    async fn keep(
+        &self,
+        keeping: &Keeping,
+        before: Option<&Commit>,
+        commits: &[Commit],
+    ) -> Result<bool, GitError> {
         let Keeping { name, message, .. } = keeping;
-        let before = self.commit_of(name).await?;
         if commits.is_empty() {
             return Ok(before.is_some());
         }
-        let mut keeper = before.clone();
+        let mut keeper = before.cloned();
         for some in commits.chunks(COMMITS_MAX) {
             let parents: Vec<&Commit> = keeper.iter().chain(some).collect();
             let tree = format!("{}^{{tree}}", some[0].hash());
             keeper = Some(self.commit_tree(&tree, &parents, message).await?);
         }
-        let [new, old] = [&keeper, &before].map(|it| it.as_ref().map_or("", Commit::hash));
+        let [new, old] = [keeper.as_ref(), before].map(|it| it.map_or("", Commit::hash));
         let spec = Spec::changes([
             "update-ref",
             "-m",
@@ -232,7 +250,7 @@ impl Git {
         name: &str,
         kept: &KeptCommits,
     ) -> Result<(), GitError> {
-        let spec = Spec::changes(["update-ref", "-d", name, kept.by.hash()]);
+        let spec = Spec::changes(["update-ref", "--no-deref", "-d", name, kept.by.hash()]);
         self.change(&spec).await.map(drop)
     }
 

@@ -341,7 +341,14 @@ impl Git {
         why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = ["update-ref", "--create-reflog", "-m", why, &full];
+        let arguments = [
+            "update-ref",
+            "--no-deref",
+            "--create-reflog",
+            "-m",
+            why,
+            &full,
+        ];
         let spec = Spec::changes(arguments).arg(commit.hash()).arg("");
         self.change(&spec).await.map(drop)
     }
@@ -369,7 +376,8 @@ impl Git {
         }
     }
 
-    /// Deletes a branch if it is at this commit and is not in use anywhere.
+    /// Deletes a branch if it is at this commit and is not in use anywhere. If it is a symbolic ref
+    /// to another branch, the other branch stays.
     pub(crate) async fn delete_branch(
         &self,
         branch: &BranchRef,
@@ -382,7 +390,7 @@ impl Git {
             });
         }
         let full = branch.full();
-        let arguments = ["update-ref", "-d", &full, old.hash()];
+        let arguments = ["update-ref", "--no-deref", "-d", &full, old.hash()];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 

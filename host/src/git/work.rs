@@ -1,6 +1,6 @@
 //! Commits, merges and pushes.
 
-use std::time::Duration;
+use std::{ffi::OsStr, time::Duration};
 
 use super::{
     BranchRef, Commit, Git, GitError, LOCKED_PAUSE, failed, names,
@@ -39,10 +39,19 @@ pub(crate) enum Merged {
 impl Git {
     /// Sets a default identity, if neither the configuration nor the environment has one.
     pub(crate) async fn with_identity(self) -> Result<Self, GitError> {
-        let known = self
-            .run(&Spec::reads(["var", "GIT_COMMITTER_IDENT"]))
-            .await?;
-        if known.status.success() {
+        let is_known = async |who: &str| {
+            let asked = self.run(&Spec::reads(["var", who])).await?;
+            Ok::<bool, GitError>(asked.status.success())
+        };
+        // The variables of a task may name a committer and no author. Otherwise git knows both or
+        // neither.
+        let is_of_committer = |(name, _): (&OsStr, &OsStr)| {
+            name == "GIT_COMMITTER_NAME" || name == "GIT_COMMITTER_EMAIL"
+        };
+        let only_one = self.variables.iter().any(is_of_committer);
+        if is_known("GIT_COMMITTER_IDENT").await?
+            && (!only_one || is_known("GIT_AUTHOR_IDENT").await?)
+        {
             return Ok(self);
         }
         Ok(Self {

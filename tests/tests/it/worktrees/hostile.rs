@@ -309,3 +309,18 @@ fn work_is_not_merged_while_git_cannot_read_a_directory_of_the_worktree() {
     repository.host.run(["worktree", "merge", "fix"]).check();
     assert_eq!(repository.git(&["show", "main:work"]), "work");
 }
+
+/// The author is unknown to git then, and the person has forbidden git to guess it.
+#[test]
+fn work_is_committed_although_only_a_committer_is_known() {
+    let repository = Repository::new();
+    let settings = "[user]\n\tuseConfigOnly = true\n";
+    fs::write(repository.host.home().join(".gitconfig"), settings).unwrap();
+    let name = ["--env", "GIT_COMMITTER_NAME=C"];
+    let email = ["--env", "GIT_COMMITTER_EMAIL=c@example.org"];
+    let options = [&["--merge", "auto"][..], &name, &email].concat();
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    let names = repository.git(&["log", "-1", "--format=%an, %cn", "main"]);
+    assert_eq!(names, "Claudine, C");
+}
