@@ -108,10 +108,10 @@ impl Worktrees {
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
             // If the worktree exists, the work is perhaps not committed yet.
-            let place = if path.exists() {
-                format!("in the worktree {} (branch `{branch}`)", path.display())
-            } else {
+            let place = if fsx::is_missing(&path) {
                 format!("on branch `{branch}`")
+            } else {
+                format!("in the worktree {} (branch `{branch}`)", path.display())
             };
             let detail = match &error {
                 WorktreeError::BranchReplaced { .. }
@@ -176,14 +176,16 @@ impl Worktrees {
         message: Message,
     ) -> Result<Work, WorktreeError> {
         let path = self.path(record.task);
-        let git = if path.exists() {
-            git.own_place(&record.repository).await?;
-            self.refuse_half_opened(&git, &mut record).await?;
-            git
-        } else {
+        // A path that cannot be examined does not count as missing, because the worktree may have
+        // changes that are not committed.
+        let git = if fsx::is_missing(&path) {
             let repository = git.in_repository(&record.repository);
             refuse_moved(&repository, record.task, &path).await?;
             repository
+        } else {
+            git.own_place(&record.repository).await?;
+            self.refuse_half_opened(&git, &mut record).await?;
+            git
         };
         Ok(Work {
             task: record.task,
@@ -219,7 +221,7 @@ impl Worktrees {
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
         // If git has removed the worktree, everything is on the branch.
-        if work.path.exists()
+        if !fsx::is_missing(&work.path)
             && let Some(done) = work.commit_rest().await?
         {
             return Ok(done);
@@ -283,12 +285,12 @@ impl Worktrees {
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
-        let removal = if work.path.exists() {
-            work.remove(&repository).await
-        } else {
+        let removal = if fsx::is_missing(&work.path) {
             // An earlier removal of the worktree may have been interrupted.
             let forgotten = work.record.forget_missing(&repository, &work.path).await;
             forgotten.map(Removal::Removed)
+        } else {
+            work.remove(&repository).await
         };
         let why = match removal {
             Ok(Removal::Removed(kept)) => {
@@ -381,7 +383,7 @@ impl Work {
     /// had changes that are on no branch, and may still exist elsewhere. A worktree that git itself
     /// has removed is accepted, because git no longer knows it, and everything is on the branch.
     async fn refuse_gone(&self) -> Result<(), WorktreeError> {
-        if self.path.exists() || self.git.git_dir_for(&self.path).await?.is_none() {
+        if !fsx::is_missing(&self.path) || self.git.git_dir_for(&self.path).await?.is_none() {
             return Ok(());
         }
         Err(WorktreeError::GoneWithoutGit {

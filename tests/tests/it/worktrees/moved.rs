@@ -128,3 +128,28 @@ fn remains_of_a_worktree_that_git_has_removed_in_part_are_reported_with_the_way_
     host.run(["worktree", "clean"]).check();
     assert_eq!(repository.branches(), ["main"]);
 }
+
+/// A link to itself cannot be followed, as a directory on a failing disk cannot be read.
+#[test]
+fn worktree_that_cannot_be_examined_does_not_count_as_removed() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = format!(
+        "echo work > work; {COMMIT}; tree=$PWD; cd {}; git worktree remove --force $tree; \
+         ln -s $tree $tree",
+        repository.path().display()
+    );
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], &script);
+    let detail = merged(&task, "failed", "refused");
+    let says = "Too many levels of symbolic links";
+    assert!(detail.contains(says), "{detail}");
+    repository.is_untouched();
+    let list = host.json(["worktree", "list"]);
+    let error = list[0]["error"].as_str().unwrap();
+    assert!(error.contains(says), "{error}");
+    host.run(["diff", "fix"]).says(&[says]);
+    let worktree = repository.worktree(&task);
+    fs::remove_file(&worktree).unwrap();
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+}
