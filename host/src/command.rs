@@ -72,6 +72,12 @@ pub(crate) type Outcome = io::Result<Option<Finished>>;
 /// supervisor.
 pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+    /// Waits until no command of an earlier host can change anything any more. Fails if that takes
+    /// too long.
+    fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Runs commands as children of this process, because without a host there is no supervisor.
@@ -105,6 +111,15 @@ tokio::task_local! {
 /// are. The code that runs a command therefore need not know whether the command is for an attempt.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
+}
+
+/// Waits until no command of an earlier host can change anything any more. Code that changes files
+/// itself, without a command, calls this function first.
+pub(crate) async fn earlier_over() -> io::Result<()> {
+    match ELSEWHERE.try_with(Arc::clone) {
+        Ok(elsewhere) => elsewhere.earlier_over().await,
+        Err(_) => Ok(()),
+    }
 }
 
 /// Commands that continue even if nobody waits for them any more.

@@ -294,9 +294,24 @@ impl Commands {
         }
     }
 
-    /// Waits until the commands that an earlier host had begun for requests are over.
-    pub(super) async fn wait_for_earlier_requests(&self) {
-        for (_, state) in self.earlier(Owner::Host) {
+    /// Waits until all commands that an earlier host had begun are over, whoever they were for. Such
+    /// a command may still change the attempt's worktree, or the checkout into which work is merged.
+    /// Does not wait any longer once `patience` has passed since a stop of the attempt.
+    pub(super) async fn wait_for_all_earlier(&self, live: &Live, patience: Duration) {
+        tokio::select! {
+            biased;
+            () = self.all_earlier_over() => {}
+            () = stopped_for(live, patience) => {}
+        }
+    }
+
+    /// Waits until all commands that an earlier host had begun are over.
+    pub(super) async fn all_earlier_over(&self) {
+        let own = self.own_names();
+        let is_earlier = |(_, name): (Owner, &str)| !name.starts_with(&own);
+        let mut all = self.registry.all_commands();
+        all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
+        for (_, state) in all {
             over(&state).await;
         }
     }

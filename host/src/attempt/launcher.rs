@@ -1,7 +1,9 @@
 //! The launcher: runs the executor of an attempt to its answer, waits until nothing of the attempt
 //! is alive, and reports its end.
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration,
+};
 
 use claudine_domain::{
     attempt::Phase,
@@ -90,6 +92,10 @@ impl Launcher {
             // If an earlier host died while preparing, its commands must not run beside the
             // commands that this host begins again.
             self.commands.end_earlier(live.id).await;
+            if launch.task.request.worktree.is_some() {
+                let patience = Duration::ZERO;
+                self.commands.wait_for_all_earlier(live, patience).await;
+            }
         }
         let elsewhere = self.commands.for_preparing(live);
         let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
@@ -178,6 +184,8 @@ impl Launcher {
     }
 
     async fn settle_work(&self, task: &Task, live: &Arc<Live>, ending: &mut Ending) {
+        let patience = self.commands.patience;
+        self.commands.wait_for_all_earlier(live, patience).await;
         let settling = self.workspaces.settle(live.id, task, ending);
         supervised_by(self.commands.for_settling(live), settling).await;
     }

@@ -5,8 +5,8 @@
 //! if the host ends or is killed. And if a program that git runs, such as a hook, calls `claudine`,
 //! the program is restrained like an agent instead of having the rights of the user. No host
 //! continues the commands that an earlier host ran for requests, because the client repeats its
-//! request. Commands that change something wait until the commands of the earlier host have ended,
-//! but not for ever.
+//! request. Commands that change something wait until all commands of the earlier host have ended, but
+//! not for ever.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -68,6 +68,11 @@ impl Elsewhere for Requests {
         });
         Box::pin(async move { told.await.unwrap_or_else(|_| Err(the_host_ends())) })
     }
+
+    fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+        let commands = self.commands.clone();
+        Box::pin(async move { earlier_over(&commands).await })
+    }
 }
 
 async fn run_unless_ending(
@@ -79,7 +84,7 @@ async fn run_unless_ending(
         tokio::select! {
             biased;
             () = is_ending(ending.clone()) => return Err(the_host_ends()),
-            over = limited(EARLIER_WITHIN, commands.wait_for_earlier_requests()) => over?,
+            over = earlier_over(commands) => over?,
         }
     }
     if *ending.borrow() {
@@ -88,6 +93,11 @@ async fn run_unless_ending(
     commands
         .carry_out(Owner::Host, None, order, is_ending(ending))
         .await
+}
+
+/// Waits until the commands of an earlier host are over, but not for ever.
+async fn earlier_over(commands: &Commands) -> io::Result<()> {
+    limited(EARLIER_WITHIN, commands.all_earlier_over()).await
 }
 
 /// Waits until the commands of an earlier host are over, but at most for this time.

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -93,15 +93,21 @@ impl Git {
                 continue;
             }
             let is_missing = at > 0 && fsx::is_missing(&entry.path.join(".git"));
-            let git_dir = if at == 0 {
-                Some(repository.clone())
-            } else {
-                git_dir_of(&entry.path).or_else(|| git_dir_noted(&repository, &entry.path))
-            };
             let standing = if entry.branch.as_ref() == Some(branch) {
                 Some(Standing::CheckedOut)
             } else {
-                git_dir.and_then(|git_dir| under_way(&git_dir, branch))
+                let git_dir = if at == 0 {
+                    Some(repository.clone())
+                } else {
+                    match git_dir_of(&entry.path) {
+                        None => git_dir_noted(&repository, &entry.path)?,
+                        found => found,
+                    }
+                };
+                match git_dir {
+                    Some(git_dir) => under_way(&git_dir, branch)?,
+                    None => None,
+                }
             };
             let Some(standing) = standing else { continue };
             let path = if at == 0 {
@@ -216,7 +222,7 @@ impl Git {
     }
 
     /// Makes git forget the checkout at `path` if its directory is missing, and keeps its commits
-    /// that are on no branch. Other checkouts whose directories are missing stay known to git,
+    /// that are on no branch, and what is only in its index. Other checkouts whose directories are missing stay known to git,
     /// because a person may have moved such a checkout, or may keep it on a disk that is not
     /// mounted. Returns whether the ref of kept commits is known to exist.
     pub(crate) async fn forget_missing(
@@ -232,7 +238,7 @@ impl Git {
             // not needed.
             Some(git_dir) => {
                 let git = self.in_repository(git_dir).with_identity().await?;
-                git.keep_abandoned(keeping).await?
+                git.keep_abandoned_and_staged(keeping).await?
             }
             None => false,
         };
@@ -271,39 +277,65 @@ fn entries(list: &[u8]) -> Vec<Entry> {
 
 /// The git directory of a linked checkout whose directory is missing or cannot be read. In each git
 /// directory, git has noted the path of the checkout's `.git`.
-fn git_dir_noted(repository: &Path, checkout: &Path) -> Option<PathBuf> {
-    let mut git_dirs = fsx::entries(&repository.join("worktrees"))
-        .ok()?
-        .into_iter();
-    git_dirs.find(|git_dir| {
-        let noted = fs::read(git_dir.join("gitdir")).unwrap_or_default();
+fn git_dir_noted(repository: &Path, checkout: &Path) -> Result<Option<PathBuf>, GitError> {
+    let git_dirs = repository.join("worktrees");
+    let listed = fsx::entries(&git_dirs);
+    let listed = listed.map_err(|source| GitError::Read {
+        path: git_dirs,
+        source,
+    })?;
+    for git_dir in listed {
+        let noted = read_note(&git_dir.join("gitdir"))?;
         let noted = OsStr::from_bytes(noted.trim_ascii_end());
-        fsx::real(&git_dir.join(noted)) == fsx::real(&checkout.join(".git"))
-    })
+        if fsx::real(&git_dir.join(noted)) == fsx::real(&checkout.join(".git")) {
+            return Ok(Some(git_dir));
+        }
+    }
+    Ok(None)
+}
+
+/// The content of a file in which git has noted something; empty if the file does not exist.
+fn read_note(path: &Path) -> Result<Vec<u8>, GitError> {
+    match fs::read(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
+        read => read.map_err(|source| GitError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// How a branch is used by a rebase or a bisect in progress. In this case no branch is checked out,
-/// but git notes the branch in the files below, and reads these files before it deletes a branch.
-fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
+/// but git notes the branch in the files below, and reads these files before it deletes a branch. A
+/// file that cannot be read may name the branch.
+fn under_way(git_dir: &Path, branch: &BranchRef) -> Result<Option<Standing>, GitError> {
     // Invalid UTF-8 is accepted, because a file may name another branch with such a name.
     let read = |file: &str| {
-        let bytes = fs::read(git_dir.join(file)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        let bytes = read_note(&git_dir.join(file))?;
+        Ok::<String, GitError>(String::from_utf8_lossy(&bytes).into_owned())
     };
     let full = branch.full();
-    let is_named = |file: &str| read(file).lines().any(|line| line == full);
     let rebases = [
         "rebase-merge/head-name",
         "rebase-apply/head-name",
         "rebase-merge/update-refs",
     ];
-    if rebases.iter().any(|file| is_named(file)) {
-        return Some(Standing::Rebased);
+    for file in rebases {
+        if read(file)?.lines().any(|line| line == full) {
+            return Ok(Some(Standing::Rebased));
+        }
     }
     // The file contains the name of a branch, mostly the short name, or the hash of a commit.
-    let start = read("BISECT_START");
+    let start = read("BISECT_START")?;
     let start = start.trim_end();
-    (start == branch.name() || start == full).then_some(Standing::Bisected)
+    Ok((start == branch.name() || start == full).then_some(Standing::Bisected))
 }
 
 #[cfg(test)]
@@ -345,8 +377,13 @@ mod tests {
         let noted = link.join("away/.git");
         fs::write(git_dir.join("gitdir"), format!("{}\n", noted.display())).unwrap();
         let find = |checkout: &str| git_dir_noted(&real, &real.join(checkout));
-        assert_eq!(find("away"), Some(git_dir));
-        assert_eq!(find("elsewhere"), None);
+        assert_eq!(find("away").unwrap(), Some(git_dir.clone()));
+        assert_eq!(find("elsewhere").unwrap(), None);
+        // A note that is missing belongs to a checkout that is being made.
+        fs::remove_file(git_dir.join("gitdir")).unwrap();
+        assert_eq!(find("away").unwrap(), None);
+        fs::create_dir(git_dir.join("gitdir")).unwrap();
+        assert!(find("away").is_err());
     }
 
     #[test]
@@ -356,7 +393,7 @@ mod tests {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
-            let found = under_way(dir.path(), &BranchRef::named("main"));
+            let found = under_way(dir.path(), &BranchRef::named("main")).unwrap();
             assert_eq!(found, expected, "{file}: {text}");
         };
         let rebased = Some(Standing::Rebased);
@@ -372,5 +409,9 @@ mod tests {
         check("BISECT_START", "main\n", Some(Standing::Bisected));
         check("BISECT_START", "heads/main\n", None);
         check("HEAD", "ref: refs/heads/main\n", None);
+        // A note that cannot be read may name the branch.
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("BISECT_START")).unwrap();
+        assert!(under_way(dir.path(), &BranchRef::named("main")).is_err());
     }
 }

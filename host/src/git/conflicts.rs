@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
+    put_back::remove_with_parents,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
 
@@ -23,6 +24,9 @@ const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 const UNMARKED: &str = "has conflicts that git has not marked: `git add` accepts it as it is";
+/// The beginning of the names of the temporary files that git makes for merge drivers, at the top of
+/// the checkout.
+const DRIVER_FILES: &str = ".merge_file_";
 /// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
 /// The number of bytes at the beginning of a line that are searched for a marker.
@@ -62,7 +66,11 @@ impl Git {
         let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
         let spec = spec.limit(LONG);
         let finished = self.run(&spec).await?;
-        let merged = self.commit_of("MERGE_HEAD").await?;
+        let merged = if self.is_merging().await? {
+            self.commit_of("MERGE_HEAD").await?
+        } else {
+            None
+        };
         merged.ok_or_else(|| failed(&spec, &finished))
     }
 
@@ -125,6 +133,35 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
+    /// Puts a checkout that had no changes back to `tip`, after a merge with the result `tree` has
+    /// failed before git noted the merge. Until then git has changed neither HEAD nor the index, but
+    /// perhaps files.
+    pub(crate) async fn undo_unnoted_merge(
+        &self,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<(), GitError> {
+        let entries = self.entries_between(tip.hash(), tree).await?.into_iter();
+        let new = entries.filter(|entry| !entry.is_in_old());
+        let new: BTreeSet<String> = new.map(|entry| entry.path).collect();
+        let spec = Spec::reads(["ls-files", "--others", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let others = names(&self.output(&spec).await?);
+        self.look_at_files(move |top| {
+            let made = others
+                .iter()
+                .filter(|path| new.contains(*path) || is_of_driver(path));
+            for file in made {
+                if let Err(error) = remove_with_parents(top, file) {
+                    tracing::warn!(file, %error, "a file of a merge cannot be removed");
+                }
+            }
+        })
+        .await?;
+        let back = Spec::changes(["read-tree", "--reset", "-u"]).arg(tip.hash());
+        self.change(&back.limit(LONG)).await.map(drop)
+    }
+
     /// Returns the unresolved files of a merge in progress. If there are none, adds the resolved
     /// files to the index. A file that had conflict markers is resolved once it has none, even
     /// without `git add`. A file in which git left no conflict markers that can be recognised needs
@@ -162,10 +199,12 @@ impl Git {
         open.extend(told.map(|path| Unresolved { path, why: MARKED }));
         // The files are added only once all files are resolved, so that each file can be reset
         // until then.
-        if open.is_empty() && !done.is_empty() {
-            let add = Spec::changes(["add", "--sparse", "--"]);
-            let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
-            self.change(&add.limit(LONG)).await?;
+        if open.is_empty() {
+            for some in done.chunks(FILES_MAX) {
+                let add = Spec::changes(["add", "--sparse", "--"]);
+                let add = some.iter().fold(add, |add, path| add.arg(literal(path)));
+                self.change(&add.limit(LONG)).await?;
+            }
         }
         Ok(open)
     }
@@ -214,6 +253,12 @@ impl Git {
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
+}
+
+/// Whether a file has the name of the temporary files that git makes for merge drivers.
+fn is_of_driver(path: &str) -> bool {
+    let rest = path.strip_prefix(DRIVER_FILES);
+    rest.is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|it| it.is_ascii_alphanumeric()))
 }
 
 /// A file that differs between a tree and the index.
@@ -432,7 +477,11 @@ mod tests {
         let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
         let before = person.commit("HEAD").await;
+        // Git would take this tag for the merged commit if there is no merge.
+        person.git(&["tag", "MERGE_HEAD"]);
+        assert!(!git.is_merging().await.unwrap());
         git.begin_merge(&task, &main, "m").await.unwrap();
+        assert!(git.is_merging().await.unwrap());
         git.abort_merge().await.unwrap();
         assert!(!git.is_merging().await.unwrap());
         assert_eq!(person.commit("HEAD").await, before);

@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::MetadataExt,
+    ffi::OsStr,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use super::{
     place::Place,
     spec::{LIST_BYTES, LONG, Spec},
 };
-use crate::{fsx, random};
+use crate::{clock, fsx, random};
 
 /// The maximum number of ignored files that are remembered by name. If there are more ignored
 /// files, all ignored files count as made by the task.
@@ -39,15 +41,49 @@ pub(super) struct Listed {
     pub(super) unwatched: Vec<String>,
     /// The submodules. A commit contains each of them only as the hash of one of its commits.
     pub(super) links: Vec<String>,
+    /// The directories that contain entries.
+    pub(super) dirs: BTreeSet<PathBuf>,
 }
 
 /// A temporary index beside the checkout's own index. Its name is random, because several requests
 /// may look at a checkout at the same time.
 pub(super) struct OtherIndex(PathBuf);
 
+/// The beginning of the names of temporary indexes.
+const OTHER: &str = "claudine.index.";
+/// The age at which nobody uses a temporary index any more.
+const LEFT_AFTER: Duration = Duration::from_hours(1);
+
+/// Removes temporary indexes that were left by hosts that were killed.
+fn remove_left(git_dir: &Path) -> io::Result<()> {
+    let now = clock::wall().0 / 1_000;
+    for path in fsx::entries(git_dir)? {
+        let name = path.file_name().map(OsStr::as_bytes);
+        if !name.is_some_and(|name| name.starts_with(OTHER.as_bytes())) {
+            continue;
+        }
+        let found = match fs::symlink_metadata(&path) {
+            // Another request has just removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        let made = u64::try_from(found.mtime()).unwrap_or(0);
+        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
+            fsx::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 impl OtherIndex {
     pub(super) fn new(git_dir: &Path) -> Self {
-        let name = format!("claudine.index.{:032x}", random::bits_128());
+        if let Err(error) = remove_left(git_dir) {
+            tracing::warn!(
+                path = %git_dir.display(), %error,
+                "temporary indexes of killed hosts cannot be removed"
+            );
+        }
+        let name = format!("{OTHER}{:032x}", random::bits_128());
         Self(git_dir.join(name))
     }
 
@@ -211,20 +247,53 @@ fn parse(output: &[u8]) -> Listed {
         if mode == Some("160000") {
             listed.links.push(path.to_owned());
         }
+        let above = Path::new(path).ancestors().skip(1);
+        for dir in above.take_while(|dir| !dir.as_os_str().is_empty()) {
+            // The directories above a known one are known too.
+            if listed.dirs.contains(dir) {
+                break;
+            }
+            listed.dirs.insert(dir.to_owned());
+        }
     }
     listed
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{fs::File, time::UNIX_EPOCH};
+
     use super::*;
+
+    #[test]
+    fn temporary_indexes_of_killed_hosts_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_old: bool| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            if is_old {
+                file.set_modified(UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let left = make("claudine.index.1", true);
+        let used = make("claudine.index.2", false);
+        let other = make("index", true);
+        let fresh = OtherIndex::new(dir.path());
+        assert!(!left.exists() && used.exists() && other.exists());
+        assert_eq!(fresh.path().parent(), Some(dir.path()));
+    }
 
     #[test]
     fn an_index_is_parsed() {
         let output = b"H 100644 ab 0\tplain\0h 100644 ab 0\tassumed\0S 100644 ab 0\tskipped\0\
-            s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n";
+            s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n\0\
+            H 100644 ab 0\tone/two/file\0H 160000 ab 0\tone/lib\0";
         let listed = parse(output);
         assert_eq!(listed.unwatched, ["assumed", "skipped", "both"]);
-        assert_eq!(listed.links, ["lib"]);
+        assert_eq!(listed.links, ["lib", "one/lib"]);
+        let dirs: Vec<&Path> = listed.dirs.iter().map(PathBuf::as_path).collect();
+        assert_eq!(dirs, [Path::new("one"), Path::new("one/two")]);
     }
 }

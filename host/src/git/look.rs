@@ -2,6 +2,7 @@
 //! checkouts.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -113,8 +114,19 @@ impl Git {
         })
     }
 
+    /// The changed files among the files whose changes git was told to ignore.
+    pub(crate) async fn changed_and_unwatched(
+        &self,
+        repository: &Path,
+    ) -> Result<Vec<String>, GitError> {
+        let place = self.own_place(repository).await?;
+        let unwatched = self.listed().await?.unwatched;
+        self.changed_unwatched(&place, unwatched).await
+    }
+
     async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
         let status = self.full_status(Submodules::Inside, true).await?;
+        let status = status.whole(self.dir())?;
         let listed = self.listed().await?;
         let mut look = Look {
             state: status.state,
@@ -131,6 +143,7 @@ impl Git {
             look.ignored_count = look.ignored.len() as u64;
         }
         self.leave_out_empty(&mut look).await?;
+        look.within = self.repository_among_files(listed.dirs).await?;
         let mut looked_at = Vec::new();
         for path in listed.links {
             looked_at.extend(self.look_within(&path, &mut look).await?);
@@ -147,6 +160,27 @@ impl Git {
             ));
         }
         Ok(look)
+    }
+
+    /// A message about a repository in one of these directories, which contain committed files. Git
+    /// sees only these files, and would remove the repository with them.
+    async fn repository_among_files(
+        &self,
+        mut dirs: BTreeSet<PathBuf>,
+    ) -> Result<Option<String>, GitError> {
+        if dirs.is_empty() {
+            return Ok(None);
+        }
+        let found = self.look_at_files(move |top| {
+            dirs.retain(|dir| !fsx::is_missing(&top.join(dir).join(".git")));
+            dirs.pop_first()
+        });
+        Ok(found.await?.map(|dir| {
+            format!(
+                "`{}` in it is a repository of its own, whose commits git does not see",
+                dir.display()
+            )
+        }))
     }
 
     /// Removes directories without files from the list of ignored paths. Git lists such directories
@@ -251,7 +285,7 @@ impl Git {
 
 /// Whether the path is a file or a directory with files at any depth; `true` if a directory cannot
 /// be read.
-fn has_files(path: PathBuf) -> bool {
+pub(super) fn has_files(path: PathBuf) -> bool {
     let mut paths = vec![path];
     while let Some(path) = paths.pop() {
         match fs::symlink_metadata(&path) {

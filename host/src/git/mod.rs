@@ -11,6 +11,7 @@ mod conflicts;
 mod diff;
 mod environment;
 mod gh;
+mod in_the_way;
 mod index;
 mod look;
 mod names;
@@ -38,7 +39,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
-    gh::Opening,
+    gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
     names::{BranchRef, Commit},
@@ -63,13 +64,9 @@ use crate::{
 /// pause between two tries. Git itself does not wait for a lock.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-/// Error messages that mean that the answer to a question is no. For other questions, the exit
-/// status 1 or a failure without a message means no.
-const NO: [&str; 3] = [
-    "not a valid ref",
-    "is not a valid branch name",
-    "No such remote",
-];
+/// Error messages that mean that the answer to a question is no. For other questions, a failure
+/// without a message means no.
+const NO: [&str; 2] = ["is not a valid branch name", "No such remote"];
 /// The maximum number of characters of git's error output that an error contains.
 const SAID_CHARS: usize = 300;
 
@@ -92,6 +89,12 @@ pub(crate) enum GitError {
     Unreadable { called: String, printed: String },
     #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files", dir.display())]
     NotItsOwn { dir: PathBuf, top: PathBuf },
+    #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
+    Unread {
+        checkout: PathBuf,
+        /// The directory and the reason, in git's words.
+        directory: String,
+    },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]
@@ -265,7 +268,11 @@ fn without_newline(output: Vec<u8>) -> String {
 /// Whether git has failed only because the answer to the question is no.
 fn is_no(finished: &Finished) -> bool {
     let said = String::from_utf8_lossy(&finished.stderr);
-    finished.status.code() == Some(1) || said.is_empty() || NO.iter().any(|no| said.contains(no))
+    // A file of the repository that cannot be read has an error message too, and the exit status 1.
+    let has_errors = said.lines().any(|line| !line.starts_with("warning: "));
+    said.is_empty()
+        || finished.status.code() == Some(1) && !has_errors
+        || NO.iter().any(|no| said.contains(no))
 }
 
 fn is_locked(finished: &Finished) -> bool {

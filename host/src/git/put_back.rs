@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     Commit, Git, GitError,
+    in_the_way::Entry,
     index::OtherIndex,
     names,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
@@ -26,6 +27,8 @@ pub(crate) struct Step {
     /// The files that differ between the two commits, without files that were in the way of the
     /// step: these exist in the checkout but not in the old commit.
     files: Vec<Changed>,
+    /// The repositories here that git would remove with all their files.
+    pub(crate) replaced: Vec<String>,
 }
 
 /// A file that differs between two commits.
@@ -58,18 +61,9 @@ impl Git {
     /// Reads the files of a step before the step is tried. A new file that already exists here is
     /// left out. It belongs to a person, so git refuses the step, and the file must be kept.
     pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
-        let spec = Spec::reads([
-            "diff-tree",
-            "-r",
-            "-z",
-            "--name-status",
-            "--no-renames",
-            "--ignore-submodules=all",
-            old.hash(),
-            new.hash(),
-        ]);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        let mut files = changed(&self.output(&spec).await?);
+        let entries = self.entries_between(old.hash(), new.hash()).await?;
+        let replaced = self.replaced_repositories(&entries).await?;
+        let mut files = changed(entries);
         let files = self.look_at_files(move |top| {
             files.retain(|file| file.in_old || !is_there(&top.join(&file.path)));
             files
@@ -78,6 +72,7 @@ impl Git {
             old: old.clone(),
             new: new.clone(),
             files: files.await?,
+            replaced,
         })
     }
 
@@ -234,14 +229,13 @@ impl Git {
     }
 }
 
-/// Parses pairs of a status letter and a path.
-fn changed(output: &[u8]) -> Vec<Changed> {
-    let words = names(output);
-    let pairs = words.chunks_exact(2);
-    let files = pairs.map(|pair| Changed {
-        path: pair[1].clone(),
-        in_old: pair[0] != "A",
-        in_new: pair[0] != "D",
+/// The files among these paths.
+fn changed(entries: Vec<Entry>) -> Vec<Changed> {
+    let files = entries.into_iter().filter(|entry| !entry.is_of_submodule());
+    let files = files.map(|entry| Changed {
+        in_old: entry.is_in_old(),
+        in_new: entry.is_in_new(),
+        path: entry.path,
     });
     files.collect()
 }
@@ -251,7 +245,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Removes a file, and the directories above it that have become empty.
-fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
+pub(super) fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     let path = top.join(file);
     // Git makes an empty directory for a submodule.
     if path.symlink_metadata()?.is_dir() {

@@ -8,7 +8,9 @@ use claudine_domain::time::Timestamp;
 use super::{
     BranchRef, Commit, Git, GitError,
     spec::{LIST_BYTES, LONG, Spec},
+    without_newline,
 };
+use crate::fsx;
 
 /// Maximum number of commits in the arguments of one command.
 const COMMITS_MAX: usize = 1_000;
@@ -30,8 +32,9 @@ pub(crate) struct Keeping {
     pub(crate) message: String,
 }
 
-/// The refs whose commits are not lost when a checkout is removed.
-pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes", "--glob=refs/claudine"];
+/// The refs whose commits are not lost when a checkout is removed. Refs that keep commits of other
+/// checkouts do not count, because each of them is deleted after some time.
+pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes"];
 /// The refs whose commits are not lost when a repository is removed.
 pub(super) const KEPT_ELSEWHERE: &[&str] = &["--remotes"];
 
@@ -47,23 +50,75 @@ impl Git {
     /// parents are these commits and the previous commit of the ref. Returns whether the ref
     /// exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
-        let Keeping {
-            name,
-            known,
-            message,
-        } = keeping;
-        let abandoned = self.abandoned(known, KEPT).await?;
-        let before = self.commit_of(name).await?;
-        if abandoned.is_empty() {
+        let before = self.commit_of(&keeping.name).await?;
+        let abandoned = self.newly_abandoned(keeping, before.as_ref()).await?;
+        self.keep(keeping, before.as_ref(), &abandoned).await
+    }
+
+    /// Like [`Self::keep_abandoned`], for a checkout whose directory is missing. Also keeps a commit
+    /// of the index, because only the index has content that was added with `git add`.
+    pub(super) async fn keep_abandoned_and_staged(
+        &self,
+        keeping: &Keeping,
+    ) -> Result<bool, GitError> {
+        let before = self.commit_of(&keeping.name).await?;
+        let mut commits = self.newly_abandoned(keeping, before.as_ref()).await?;
+        commits.extend(self.staged(&keeping.message).await?);
+        self.keep(keeping, before.as_ref(), &commits).await
+    }
+
+    /// The commits to keep that the ref does not keep yet. `before` is the commit of the ref.
+    async fn newly_abandoned(
+        &self,
+        keeping: &Keeping,
+        before: Option<&Commit>,
+    ) -> Result<Vec<Commit>, GitError> {
+        let known: Vec<Commit> = keeping.known.iter().chain(before).cloned().collect();
+        self.abandoned(&known, KEPT).await
+    }
+
+    /// A new commit of the index; `None` if the index has nothing that HEAD does not have, or has
+    /// conflicts.
+    async fn staged(&self, message: &str) -> Result<Option<Commit>, GitError> {
+        let Some(head) = self.commit_of("HEAD").await? else {
+            return Ok(None);
+        };
+        let index = self.git_dir().await?.join("index");
+        if self.look_at_files(move |_| fsx::is_missing(&index)).await? {
+            return Ok(None);
+        }
+        let written = self.run(&Spec::changes(["write-tree"]).limit(LONG)).await?;
+        if !written.status.success() {
+            return Ok(None);
+        }
+        let tree = without_newline(written.stdout);
+        let of_head = format!("{}^{{tree}}", head.hash());
+        let of_head = Spec::reads(["rev-parse", "--verify", "--end-of-options", &of_head]);
+        if self.line(&of_head).await? == tree {
+            return Ok(None);
+        }
+        self.commit_tree(&tree, &[&head], message).await.map(Some)
+    }
+
+    /// Adds commits to those that the ref keeps. `before` is the commit of the ref. Returns whether
+    /// the ref exists.
+    async fn keep(
+        &self,
+        keeping: &Keeping,
+        before: Option<&Commit>,
+        commits: &[Commit],
+    ) -> Result<bool, GitError> {
+        let Keeping { name, message, .. } = keeping;
+        if commits.is_empty() {
             return Ok(before.is_some());
         }
-        let mut keeper = before.clone();
-        for some in abandoned.chunks(COMMITS_MAX) {
+        let mut keeper = before.cloned();
+        for some in commits.chunks(COMMITS_MAX) {
             let parents: Vec<&Commit> = keeper.iter().chain(some).collect();
             let tree = format!("{}^{{tree}}", some[0].hash());
             keeper = Some(self.commit_tree(&tree, &parents, message).await?);
         }
-        let [new, old] = [&keeper, &before].map(|it| it.as_ref().map_or("", Commit::hash));
+        let [new, old] = [keeper.as_ref(), before].map(|it| it.map_or("", Commit::hash));
         let spec = Spec::changes([
             "update-ref",
             "-m",
@@ -195,7 +250,7 @@ impl Git {
         name: &str,
         kept: &KeptCommits,
     ) -> Result<(), GitError> {
-        let spec = Spec::changes(["update-ref", "-d", name, kept.by.hash()]);
+        let spec = Spec::changes(["update-ref", "--no-deref", "-d", name, kept.by.hash()]);
         self.change(&spec).await.map(drop)
     }
 

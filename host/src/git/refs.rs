@@ -8,6 +8,9 @@ use super::{
 };
 use crate::text::shell_word;
 
+/// The beginning of git's warning about a branch that cannot be read.
+const BROKEN: &str = "warning: ignoring broken ref ";
+
 /// The commit, and possibly the branch, that a name denotes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
@@ -143,14 +146,8 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Commit>, GitError> {
-        // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
-        // branch.
-        let full = branch.full();
-        let spec = Spec::reads(["show-ref", "--verify", "--hash", &full]);
-        match self.line_if(&spec).await? {
-            Some(line) => read_commit(&spec, &line).map(Some),
-            None => Ok(None),
-        }
+        let [commit] = self.commits_of([branch]).await?;
+        Ok(commit)
     }
 
     /// The commits of two branches, read at the same time.
@@ -158,14 +155,30 @@ impl Git {
         &self,
         branches: [&BranchRef; 2],
     ) -> Result<[Option<Commit>; 2], GitError> {
+        self.commits_of(branches).await
+    }
+
+    async fn commits_of<const N: usize>(
+        &self,
+        branches: [&BranchRef; N],
+    ) -> Result<[Option<Commit>; N], GitError> {
+        // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
+        // branch. `show-ref` is not used, because for it a branch that cannot be read does not
+        // exist.
         let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
         let names = branches.map(BranchRef::full);
         let spec = names.iter().fold(spec, Spec::arg);
-        let listed = self.line(&spec).await?;
-        let mut commits = [None, None];
+        let finished = self.run(&spec).await?;
+        let said = String::from_utf8_lossy(&finished.stderr);
+        let mut broken = said.lines().filter_map(|line| line.strip_prefix(BROKEN));
+        if !finished.status.success() || broken.any(|name| names.iter().any(|it| it == name)) {
+            return Err(failed(&spec, &finished));
+        }
+        let listed = without_newline(finished.stdout);
+        let mut commits = [const { None::<Commit> }; N];
         for (commit, name) in commits.iter_mut().zip(&names) {
-            let entries = listed.lines().filter_map(|line| line.split_once(' '));
-            if let Some((hash, _)) = entries.into_iter().find(|(_, listed)| listed == name) {
+            let mut entries = listed.lines().filter_map(|line| line.split_once(' '));
+            if let Some((hash, _)) = entries.find(|(_, listed)| listed == name) {
                 *commit = Some(read_commit(&spec, hash)?);
             }
         }
@@ -328,7 +341,14 @@ impl Git {
         why: &str,
     ) -> Result<(), GitError> {
         let full = branch.full();
-        let arguments = ["update-ref", "--create-reflog", "-m", why, &full];
+        let arguments = [
+            "update-ref",
+            "--no-deref",
+            "--create-reflog",
+            "-m",
+            why,
+            &full,
+        ];
         let spec = Spec::changes(arguments).arg(commit.hash()).arg("");
         self.change(&spec).await.map(drop)
     }
@@ -356,7 +376,8 @@ impl Git {
         }
     }
 
-    /// Deletes a branch if it is at this commit and is not in use anywhere.
+    /// Deletes a branch if it is at this commit and is not in use anywhere. If it is a symbolic ref
+    /// to another branch, the other branch stays.
     pub(crate) async fn delete_branch(
         &self,
         branch: &BranchRef,
@@ -369,7 +390,7 @@ impl Git {
             });
         }
         let full = branch.full();
-        let arguments = ["update-ref", "-d", &full, old.hash()];
+        let arguments = ["update-ref", "--no-deref", "-d", &full, old.hash()];
         self.change(&Spec::changes(arguments)).await.map(drop)
     }
 

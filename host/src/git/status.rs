@@ -1,6 +1,8 @@
 //! Reads branch, commit, uncommitted changes and ignored files of a directory with one `git
 //! status`.
 
+use std::path::Path;
+
 use claudine_domain::attempt::GitState;
 
 use super::{
@@ -20,8 +22,9 @@ pub(super) enum Submodules {
     /// Changes inside submodules count as changes of the checkout, since they would be lost with
     /// the checkout.
     Inside,
-    /// A submodule counts as changed only if another commit is checked out in it, since our
-    /// commands do not change its files.
+    /// Submodules do not count. A merge leaves the files of a submodule and the commit that is
+    /// checked out in it as they are, and is refused if git would remove them. After a merge that
+    /// contains another commit of a submodule, the submodule differs until a person updates it.
     Outside,
 }
 
@@ -44,12 +47,37 @@ pub(super) struct Status {
     /// The first few of the ignored files and of the directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
+    /// Git's warning about a directory that it could not read, so that its files are missing here.
+    unread: Option<String>,
+}
+
+/// The beginning of git's warning about a directory that it cannot read.
+const UNREAD: &str = "warning: could not open directory ";
+
+impl Status {
+    /// Fails if git could not read a directory of the checkout.
+    pub(super) fn whole(self, checkout: &Path) -> Result<Self, GitError> {
+        match self.unread {
+            None => Ok(self),
+            Some(directory) => Err(GitError::Unread {
+                checkout: checkout.to_owned(),
+                directory,
+            }),
+        }
+    }
 }
 
 impl Git {
     /// The state in which a task has left a checkout.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
+    }
+
+    /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would be
+    /// neither committed nor noticed.
+    pub(crate) async fn whole_status(&self) -> Result<GitState, GitError> {
+        let status = self.full_status(Submodules::Inside, false).await?;
+        Ok(status.whole(self.dir())?.state)
     }
 
     /// The changes in a user's checkout that matter for a merge.
@@ -64,6 +92,21 @@ impl Git {
             files,
             untracked: status.untracked_count,
         })
+    }
+
+    /// Whether tracked files are changed here. Untracked files need no check, because git refuses a
+    /// fast-forward that would change them.
+    pub(super) async fn has_changes(&self) -> Result<bool, GitError> {
+        let spec = Spec::reads([
+            "status",
+            "--porcelain=v2",
+            "--no-renames",
+            "-z",
+            "--untracked-files=no",
+            "--ignore-submodules=dirty",
+        ]);
+        let output = self.output(&spec.limit(LONG)).await?;
+        Ok(parse(&output, Submodules::Outside).state.dirty_count > 0)
     }
 
     /// The number of files that differ from this commit, whether or not the changes are committed.
@@ -114,12 +157,17 @@ impl Git {
             return Err(failed(&spec, &finished));
         }
         // Output that was cut is accepted, because it still has far more entries than are used.
-        Ok(parse(&finished.stdout))
+        let said = String::from_utf8_lossy(&finished.stderr);
+        let mut unread = said.lines().filter_map(|line| line.strip_prefix(UNREAD));
+        Ok(Status {
+            unread: unread.next().map(str::to_owned),
+            ..parse(&finished.stdout, submodules)
+        })
     }
 }
 
 /// Parses lines that end with NUL. The line of a renamed file is followed by the file's old path.
-fn parse(output: &[u8]) -> Status {
+fn parse(output: &[u8], submodules: Submodules) -> Status {
     let mut status = Status::default();
     let mut named_bytes = 0;
     let mut lines = output
@@ -133,6 +181,7 @@ fn parse(output: &[u8]) -> Status {
             continue;
         }
         let path = match text.as_bytes().first() {
+            Some(b'1') if submodules == Submodules::Outside && is_moved_submodule(&text) => None,
             // The fields before the path are `1 XY sub mH mI mW hH hI`.
             Some(b'1') => text.splitn(9, ' ').nth(8),
             // A renamed file has one more field: the score of the rename.
@@ -168,6 +217,13 @@ fn parse(output: &[u8]) -> Status {
     status
 }
 
+/// Whether only the commit that is checked out in a submodule differs from the index. Such a line
+/// begins with `1 .M SC`.
+fn is_moved_submodule(line: &str) -> bool {
+    let mut words = line.split(' ').skip(1);
+    words.next() == Some(".M") && words.next().is_some_and(|sub| sub.starts_with('S'))
+}
+
 fn heading(head: &str, state: &mut GitState) {
     match head.split_once(' ') {
         Some(("branch.oid", oid)) if oid != "(initial)" => state.commit = Some(oid.to_owned()),
@@ -180,14 +236,12 @@ fn heading(head: &str, state: &mut GitState) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::path::Path;
-
     use super::*;
     use crate::git::tests::Person;
 
     fn check(lines: &[&str], branch: Option<&str>, commit: Option<&str>, dirty: &[&str]) {
         let output = lines.join("\0") + "\0";
-        let state = parse(output.as_bytes()).state;
+        let state = parse(output.as_bytes(), Submodules::Inside).state;
         assert_eq!(
             (state.branch.as_deref(), state.commit.as_deref()),
             (branch, commit)
@@ -229,17 +283,18 @@ mod tests {
     #[test]
     fn all_changed_paths_are_counted_but_only_a_limited_number_is_listed() {
         let many = "? file\0".repeat(60);
-        let state = parse(many.as_bytes()).state;
+        let state = parse(many.as_bytes(), Submodules::Inside).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (NAMED, 60));
         let long = format!("? {}\0? cut off", "d/".repeat(NAMED_BYTES));
-        let state = parse(long.as_bytes()).state;
+        let state = parse(long.as_bytes(), Submodules::Inside).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (0, 1));
     }
 
     #[test]
     fn ignored_files_are_counted_separately() {
         let many = "! out/\0".repeat(60);
-        let status = parse(format!("? new\0{many}! cut off").as_bytes());
+        let output = format!("? new\0{many}! cut off");
+        let status = parse(output.as_bytes(), Submodules::Inside);
         assert_eq!(status.state.dirty, ["new"]);
         assert_eq!((status.ignored.len(), status.ignored_count), (NAMED, 60));
         assert_eq!(status.ignored[0], "out/");

@@ -1,10 +1,17 @@
 //! Commits, merges and pushes.
 
+use std::{ffi::OsStr, time::Duration};
+
 use super::{
-    BranchRef, Commit, Git, GitError, failed, names,
+    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, failed, names,
     refs::read_commit,
     spec::{Hooks, LONG, Spec},
 };
+use crate::{clock, fsx};
+
+/// The maximum time for which another git process may write the files of a checkout. A lock that
+/// exists longer than that was probably left by a git that was killed.
+const WRITING_WITHIN: Duration = Duration::from_mins(2);
 
 /// The author and committer of commits if the user has configured no name.
 const NOBODY: [(&str, &str); 4] = [
@@ -32,10 +39,19 @@ pub(crate) enum Merged {
 impl Git {
     /// Sets a default identity, if neither the configuration nor the environment has one.
     pub(crate) async fn with_identity(self) -> Result<Self, GitError> {
-        let known = self
-            .run(&Spec::reads(["var", "GIT_COMMITTER_IDENT"]))
-            .await?;
-        if known.status.success() {
+        let is_known = async |who: &str| {
+            let asked = self.run(&Spec::reads(["var", who])).await?;
+            Ok::<bool, GitError>(asked.status.success())
+        };
+        // The variables of a task may name a committer and no author. Otherwise git knows both or
+        // neither.
+        let is_of_committer = |(name, _): (&OsStr, &OsStr)| {
+            name == "GIT_COMMITTER_NAME" || name == "GIT_COMMITTER_EMAIL"
+        };
+        let only_one = self.variables.iter().any(is_of_committer);
+        if is_known("GIT_COMMITTER_IDENT").await?
+            && (!only_one || is_known("GIT_AUTHOR_IDENT").await?)
+        {
             return Ok(self);
         }
         Ok(Self {
@@ -161,21 +177,38 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether tracked files are changed here. Untracked files need no check, because git refuses a
-    /// fast-forward that would change them.
-    pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
-        let spec = Spec::reads([
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--ignore-submodules=dirty",
-        ]);
-        Ok(!self.output(&spec.limit(LONG)).await?.is_empty())
+    /// Does the same as [`Self::has_changes`]. If another git process is writing the files here, as
+    /// a merge of an earlier host or a person's `git pull` may do, waits for its end, because its
+    /// unfinished work looks like changes.
+    pub(crate) async fn has_lasting_changes(&self) -> Result<bool, GitError> {
+        if !self.has_changes().await? {
+            return Ok(false);
+        }
+        self.wait_while_locked(WRITING_WITHIN).await?;
+        self.has_changes().await
     }
 
-    /// Whether a merge was begun here but is not committed.
+    /// Waits while another git process holds the lock of the index here, but not longer than this.
+    /// Git holds the lock as long as it writes files.
+    pub(crate) async fn wait_while_locked(&self, limit: Duration) -> Result<(), GitError> {
+        let lock = self.git_dir().await?.join("index.lock");
+        let unlocked = async {
+            loop {
+                let path = lock.clone();
+                if !self.look_at_files(move |_| fsx::is_taken(&path)).await? {
+                    return Ok::<(), GitError>(());
+                }
+                clock::sleep(LOCKED_PAUSE).await;
+            }
+        };
+        clock::within(limit, unlocked).await.unwrap_or(Ok(()))
+    }
+
+    /// Whether a merge was begun here but is not committed. A branch or tag may have the name of
+    /// the file that shows this, so git is not asked.
     pub(crate) async fn is_merging(&self) -> Result<bool, GitError> {
-        Ok(self.commit_of("MERGE_HEAD").await?.is_some())
+        let file = self.git_dir().await?.join("MERGE_HEAD");
+        self.look_at_files(move |_| !fsx::is_missing(&file)).await
     }
 
     /// The files of a merge in progress here that have unresolved conflicts.

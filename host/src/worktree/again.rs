@@ -12,7 +12,7 @@ use claudine_domain::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{WorktreeError, Worktrees, message::Message, record};
+use super::{WorktreeError, Worktrees, message::Message, record, settle::unrecorded};
 use crate::git::{BranchRef, Commit, Git};
 
 /// A request to merge the work of a task that has ended.
@@ -126,12 +126,17 @@ impl Worktrees {
         // The result is written before the worktree is removed. It is written again once the result
         // of the removal is known.
         work.record.again = Some(merge.clone());
-        self.write_record(&work.record).await?;
+        if let Err(error) = self.write_record(&work.record).await {
+            tracing::warn!(task = %id, %error, "the result of a merge cannot be recorded");
+            return Ok(unrecorded(merge, &error));
+        }
         let keep = again.worktree().is_some_and(|worktree| worktree.keep);
         if !keep && !merge.state.is_failure() {
             merge = self.leave(&mut work, merge).await;
             work.record.again = Some(merge.clone());
-            self.write_record(&work.record).await?;
+            if let Err(error) = self.write_record(&work.record).await {
+                tracing::warn!(task = %id, %error, "the result of a merge cannot be recorded");
+            }
         }
         Ok(merge)
     }

@@ -27,8 +27,8 @@ impl Work {
             return Ok((MergeState::Refused, why).into());
         };
         // Each round checks the present state. After the base was moved, the next round reports the
-        // merge.
-        for _ in 0..=TRIES {
+        // merge. The last round does nothing else.
+        for round in 0..=TRIES + 1 {
             let [Some(old), Some(tip)] = self.git.branch_commits([&base, branch]).await? else {
                 let why = format!("the base `{base}` no longer exists");
                 return self.refused(&base, &why).await;
@@ -37,6 +37,9 @@ impl Work {
             if common.as_ref() == Some(&tip) {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
+            }
+            if round > TRIES {
+                break;
             }
             let new = if common.as_ref() == Some(&old) {
                 tip
@@ -109,12 +112,18 @@ impl Work {
             )));
         }
         let there = self.git.in_dir(&checkout.path);
-        if there.has_changes().await? {
+        if there.has_lasting_changes().await? {
             return Ok(Some(format!(
                 "{place}, which has changes that are not committed"
             )));
         }
         let step = there.step(old, new).await?;
+        if !step.replaced.is_empty() {
+            return Ok(Some(format!(
+                "{place}, where git would remove these repositories with all their files: {}; move what is in them elsewhere first",
+                shortened(&step.replaced)
+            )));
+        }
         let Err(error) = there.fast_forward(base, new).await else {
             return Ok(None);
         };

@@ -6,6 +6,7 @@ use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record
 use crate::{
     fsx,
     git::{BranchRef, Git, GitError},
+    text::shell_word,
 };
 
 /// The kinds of worktrees that are removed in addition to the worktrees that nobody needs.
@@ -47,7 +48,18 @@ impl Worktrees {
             return Ok(None);
         }
         if is_there {
-            let content = record.content(git).await?;
+            let content = record.content(git).await;
+            let is_lost = matches!(
+                &content,
+                Err(WorktreeError::Git(GitError::NotItsOwn { .. }))
+            );
+            if is_lost && is_remains(git, &repository).await? {
+                return Ok(Some(format!(
+                    "git has removed this worktree, except for files that it could not remove; `rm -r {}` removes these",
+                    shell_word(&git.dir().display().to_string())
+                )));
+            }
+            let content = content?;
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
@@ -86,6 +98,13 @@ impl Worktrees {
         self.remove_record(record.task).await?;
         Ok(None)
     }
+}
+
+/// Whether git has forgotten a worktree and removed its `.git`, so that the directory in which `git`
+/// runs has only files that git could not remove.
+async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
+    let is_forgotten = repository.git_dir_for(git.dir()).await?.is_none();
+    Ok(is_forgotten && fsx::is_missing(&git.dir().join(".git")))
 }
 
 /// Whether somebody has removed the repository. If the directory around it is missing too, the

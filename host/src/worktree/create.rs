@@ -14,7 +14,7 @@ use super::{
     settle::refuse_moved,
 };
 use crate::{
-    fsx,
+    command, fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
     restored::Restored,
 };
@@ -23,6 +23,13 @@ use crate::{
 pub(crate) struct Entered {
     pub(crate) dir: PathBuf,
     pub(crate) branch: Box<str>,
+}
+
+/// Whether the branch of a worktree was made together with the worktree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Branch {
+    New,
+    Old,
 }
 
 impl Worktrees {
@@ -86,6 +93,7 @@ impl Worktrees {
         }
         if self.is_there(git, &record).await? {
             git.own_place(&record.repository).await?;
+            self.refuse_half_opened(git, &mut record).await?;
         } else {
             self.make_again(git, task, worktree, &mut record).await?;
         }
@@ -113,7 +121,7 @@ impl Worktrees {
         if let Some(tip) = tip {
             refuse_in_use(&repository, &record.branch).await?;
             let start = self.brought_forward(&repository, record, tip).await?;
-            return self.fill(git, record, &start).await;
+            return self.fill(git, record, &start, Branch::Old).await;
         }
         // The branch no longer exists. Either the user deleted it, or it was deleted because its
         // base has everything that was on the branch.
@@ -132,7 +140,7 @@ impl Worktrees {
         repository
             .make_branch(&record.branch, &start, &record.made())
             .await?;
-        self.fill(git, record, &start).await
+        self.fill(git, record, &start, Branch::New).await
     }
 
     /// The commit from which the work on a branch continues. If the base has all the work of the
@@ -196,22 +204,23 @@ impl Worktrees {
             is_dropped: false,
             is_ready: false,
             is_half_made: false,
+            opening: None,
             ignored: Stamps::default(),
             settled: None,
             again: None,
         };
         self.write_record(&record).await?;
         let made = async {
-            let tip = if let Some(tip) = left {
-                tip
+            let (tip, branch) = if let Some(tip) = left {
+                (tip, Branch::Old)
             } else {
                 let start = record.base_commit.clone();
                 repository
                     .make_branch(&record.branch, &start, &record.made())
                     .await?;
-                start
+                (start, Branch::New)
             };
-            self.fill(git, &mut record, &tip).await
+            self.fill(git, &mut record, &tip, branch).await
         };
         if let Err(error) = made.await {
             if let Err(error) = self.take_back(git, &record).await {
@@ -286,7 +295,7 @@ impl Worktrees {
         refuse_moved(&repository, record.task, git.dir()).await?;
         record.forget_missing(&repository, git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
-        self.fill(git, record, tip).await
+        self.fill(git, record, tip, Branch::Old).await
     }
 
     /// Makes the checkout of a branch at this commit. Records that the checkout is complete, and
@@ -297,8 +306,10 @@ impl Worktrees {
         git: &Git,
         record: &mut Record,
         tip: &Commit,
+        branch: Branch,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        record.opening = None;
         // If the record is not ready, it already shows that the worktree is not complete.
         if record.is_ready {
             record.is_half_made = true;
@@ -312,6 +323,13 @@ impl Worktrees {
                 place => place?,
             };
             git.stand_on(&record.branch).await?;
+            // If somebody has moved the branch meanwhile, the files are not those of its commit, and
+            // the next commit would revert what is new on the branch.
+            if branch == Branch::Old && git.commit_of("HEAD").await?.as_ref() != Some(tip) {
+                return Err(WorktreeError::BranchMoved {
+                    branch: record.branch.clone(),
+                });
+            }
             if git.has_submodules() {
                 let updated = git.update_submodules().await;
                 updated.map_err(WorktreeError::Submodules)?;
@@ -363,6 +381,10 @@ impl Worktrees {
     /// Removes the remains of a worktree that was not made completely. They contain no work.
     async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
+        // The git of an earlier host may still be making this worktree. If it fails, it removes
+        // whatever is at this path then.
+        let over = command::earlier_over().await;
+        over.map_err(io_error("cannot remove", &path))?;
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
             .await?;
         let repository = git.in_repository(&record.repository);

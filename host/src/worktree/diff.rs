@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use claudine_domain::{id::TaskId, task::Task, worktree::Span};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::{Commit, Diff, Git, Wanted};
+use crate::{
+    fsx,
+    git::{Commit, Diff, Git, Wanted},
+};
 
 /// The changes of a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +34,7 @@ impl Worktrees {
         let record = self.record(id).await?;
         let noted = noted(record.as_ref(), task);
         if let Some(record) = &record {
-            let git = if git.dir().exists() && !record.is_half_made {
+            let git = if !fsx::is_missing(git.dir()) && !record.is_half_made {
                 git.own_place(&record.repository).await?;
                 git.clone()
             } else {

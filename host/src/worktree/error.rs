@@ -76,6 +76,8 @@ pub(crate) enum WorktreeError {
     NothingMade { task: TaskId },
     #[error("commit {commit} is no longer in the repository")]
     CommitGone { commit: String },
+    #[error("branch `{branch}` was moved or deleted while its worktree was made; try again")]
+    BranchMoved { branch: BranchRef },
     #[error("branch `{branch}` no longer exists: all of it was merged, or somebody deleted it")]
     BranchGone { branch: BranchRef },
     #[error(
@@ -95,6 +97,11 @@ pub(crate) enum WorktreeError {
         path.display()
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },
+    #[error(
+        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back",
+        path.display()
+    )]
+    HalfOpened { task: TaskId, path: PathBuf },
     #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
@@ -167,8 +174,10 @@ impl WorktreeError {
                 | Self::NothingMade { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
+                | Self::BranchMoved { .. }
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
+                | Self::HalfOpened { .. }
                 | Self::GoneWithoutGit { .. }
         )
     }
@@ -178,6 +187,7 @@ impl WorktreeError {
         matches!(
             self,
             Self::Io { .. }
+                | Self::BranchMoved { .. }
                 // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
                 | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })

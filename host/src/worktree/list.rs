@@ -9,7 +9,10 @@ use std::{
 use claudine_domain::{id::TaskId, worktree::Merge};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::{Git, Look};
+use crate::{
+    fsx,
+    git::{Git, Look},
+};
 
 /// An existing worktree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +57,7 @@ impl Worktrees {
             }
             let path = self.path(task);
             match record {
-                Ok(record) if record.is_half_made || !path.exists() => {}
+                Ok(record) if record.is_half_made || fsx::is_missing(&path) => {}
                 Ok(record) => {
                     let git = self.git(&path, variables.clone());
                     let content = record.content(&git).await;

@@ -20,6 +20,7 @@ mod error;
 mod keep;
 mod list;
 mod message;
+mod patch;
 mod plan;
 mod record;
 mod request;

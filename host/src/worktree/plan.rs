@@ -39,8 +39,8 @@ pub(crate) struct Planned {
     pub(crate) warning: Option<String>,
 }
 
-/// Time limit for waiting until a merge by this host has ended. During such a merge, the checkout
-/// seems to have uncommitted changes.
+/// Time limit for waiting until a merge has ended. During a merge, the checkout seems to have
+/// uncommitted changes.
 const MERGE_WAIT: Duration = Duration::from_secs(10);
 
 impl Worktrees {
@@ -48,10 +48,13 @@ impl Worktrees {
     /// not be carried out.
     pub(crate) async fn plan(&self, git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
         match plan(git, wish).await {
-            // The changes may be those of a merge by this host, so the end of the merge is awaited.
-            Err(WorktreeError::Dirty { .. }) => {
+            // The changes may be those of a merge by this host, an earlier host or a person, so the
+            // end of the merge is awaited.
+            Err(WorktreeError::Dirty { checkout, .. }) => {
                 let repository = place(git).await?.repository;
                 let _turn = clock::within(MERGE_WAIT, self.turn(&repository)).await;
+                let there = git.in_dir(checkout);
+                there.wait_while_locked(MERGE_WAIT).await?;
                 plan(git, wish).await
             }
             planned => planned,

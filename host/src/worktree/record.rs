@@ -46,6 +46,10 @@ pub(super) struct Record {
     /// part of it that exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_half_made: bool,
+    /// The merge that is being opened in the worktree for a person. If git has not noted the merge,
+    /// files in the worktree may be those of the merge instead of the task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opening: Option<Opening>,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
@@ -55,6 +59,15 @@ pub(super) struct Record {
     /// The result of a merge that was asked for again after the task had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) again: Option<Merge>,
+}
+
+/// A merge of the base into a task's branch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Opening {
+    /// The commit of the branch before the merge.
+    pub(super) tip: Commit,
+    /// The tree that results from the merge, with conflict markers.
+    pub(super) tree: String,
 }
 
 impl Record {
@@ -69,6 +82,16 @@ impl Record {
     /// The commit at which the branch diverges from its base. If the base was merged into the
     /// branch, this commit is later than the commit at which the branch was made.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
+        Ok(self.parted(git, tip).await?.0)
+    }
+
+    /// The commit at which the branch diverges from its base, and whether the base has everything
+    /// that is on the branch.
+    pub(super) async fn parted(
+        &self,
+        git: &Git,
+        tip: &Commit,
+    ) -> Result<(Commit, bool), WorktreeError> {
         let base = match &self.base {
             Some(base) => git.branch_commit(base).await?,
             None => None,
@@ -78,8 +101,21 @@ impl Record {
             None => None,
         };
         // A merged branch no longer diverges from its base, so the recorded commit counts.
-        let common = common.filter(|common| common != tip);
-        Ok(common.unwrap_or_else(|| self.base_commit.clone()))
+        let is_in_base = common.as_ref() == Some(tip);
+        let common = common.filter(|_| !is_in_base);
+        let from = common.unwrap_or_else(|| self.base_commit.clone());
+        Ok((from, is_in_base))
+    }
+
+    /// The commit after which everything on the branch is the task's work. If the task has merged
+    /// its base, or rebased its branch onto it, this is the later commit `from`, at which the branch
+    /// diverges from the base now. If somebody has rewritten the base, `from` is earlier than the
+    /// task's start and does not count.
+    pub(super) async fn start(&self, git: &Git, from: &Commit) -> Result<Commit, WorktreeError> {
+        let planned = &self.base_commit;
+        let is_later = git.is_ancestor(planned, from).await?;
+        let start = if is_later { from } else { planned };
+        Ok(start.clone())
     }
 
     /// Whether the base has everything that is on the branch.

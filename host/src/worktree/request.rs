@@ -7,7 +7,7 @@ use super::{
     settle::{Done, Work},
 };
 use crate::{
-    git::{BranchRef, GitError, Opening},
+    git::{GitError, Opening, Owner},
     text::shell_word,
 };
 
@@ -26,13 +26,15 @@ impl Work {
         };
         self.git.push(&remote, branch).await?;
         let pushed = format!("branch `{branch}` is pushed to `{remote}`");
-        let head = if follows.as_ref() == Some(&remote) {
-            branch.name().to_owned()
-        } else {
-            let url = self.git.push_url(&remote).await?;
-            head_in(url.as_deref().unwrap_or(&remote), branch)
+        let url = self.git.push_url(&remote).await?;
+        let owner = owner_of(url.as_deref().unwrap_or(&remote));
+        let (head, owner) = match owner {
+            Some(owner) if follows.as_ref() != Some(&remote) => {
+                (format!("{owner}:{branch}"), Owner::OfAFork(owner))
+            }
+            owner => (branch.name().to_owned(), Owner::OfTheBase(owner)),
         };
-        let done = match self.request(&head).await {
+        let done = match self.request(&head, owner).await {
             Ok(url) => (MergeState::Opened, format!("{pushed} and {url} is open")),
             Err(GitError::NotInstalled { .. }) => (
                 MergeState::Pushed,
@@ -64,15 +66,15 @@ impl Work {
     }
 
     /// The address of the open pull request. If none is open, one is created.
-    async fn request(&self, head: &str) -> Result<String, GitError> {
-        let branch = &self.record.branch;
-        if let Some(url) = self.git.open_request(branch).await? {
+    async fn request(&self, head: &str, owner: Owner<'_>) -> Result<String, GitError> {
+        let (branch, base) = (&self.record.branch, self.record.base.as_ref());
+        if let Some(url) = self.git.open_request(branch, owner, base).await? {
             return Ok(url);
         }
         let body = self.message.of_request();
         let opening = Opening {
             head,
-            base: self.record.base.as_ref(),
+            base,
             title: self.message.subject(),
             body: &body,
         };
@@ -81,15 +83,11 @@ impl Work {
     }
 }
 
-/// The head branch as `OWNER:BRANCH`, the form that `gh` expects if the branch is in another
-/// repository than the base. The owner of the repository is the second last part of the
-/// repository's address.
-fn head_in(url: &str, branch: &BranchRef) -> String {
+/// The owner of the repository at this address, which is the second last part of the address. `gh`
+/// expects the head branch as `OWNER:BRANCH` if the branch is in another repository than the base.
+fn owner_of(url: &str) -> Option<&str> {
     let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
-    match owner.filter(|owner| !owner.is_empty()) {
-        Some(owner) => format!("{owner}:{branch}"),
-        None => branch.name().to_owned(),
-    }
+    owner.filter(|owner| !owner.is_empty())
 }
 
 #[cfg(test)]
@@ -97,19 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_of_another_repository_is_prefixed_with_its_owner() {
-        let check = |url: &str, expected: &str| {
-            assert_eq!(
-                head_in(url, &BranchRef::named("fix/1")),
-                expected,
-                "{url:?}"
-            );
+    fn the_owner_of_a_repository_is_read_from_its_address() {
+        let check = |url: &str, expected: Option<&str>| {
+            assert_eq!(owner_of(url), expected, "{url:?}");
         };
-        check("git@github.com:me/repo.git", "me:fix/1");
-        check("https://github.com/me/repo", "me:fix/1");
-        check("ssh://git@github.com:22/me/repo.git/", "me:fix/1");
-        check("repo.git", "fix/1");
-        check("/repo.git", "fix/1");
-        check("", "fix/1");
+        check("git@github.com:me/repo.git", Some("me"));
+        check("https://github.com/me/repo", Some("me"));
+        check("ssh://git@github.com:22/me/repo.git/", Some("me"));
+        check("repo.git", None);
+        check("/repo.git", None);
+        check("", None);
     }
 }

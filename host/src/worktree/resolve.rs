@@ -14,9 +14,13 @@ use claudine_domain::{
 use super::{
     WorktreeError, Worktrees,
     again::{Again, Held},
-    settle::{Done, Work},
+    record::{Opening, Record},
+    settle::{Done, Work, refuse_moved},
 };
-use crate::git::{BranchRef, Merged, Unresolved, shortened};
+use crate::git::{BranchRef, Commit, Git, Merged, Unresolved, shortened};
+
+/// A part of git's message that it refuses a merge before it has changed anything.
+const IN_THE_WAY: &str = "would be overwritten by merge";
 
 /// The state of a resolution.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +49,7 @@ impl Worktrees {
         held: &Held,
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
-        let work = self.work_to_resolve(held.task(), again).await?;
+        let mut work = self.work_to_resolve(held.task(), again).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -74,8 +78,10 @@ impl Worktrees {
         let Merged::Conflict { tree, files } = work.git.merge_trees(&old, &tip).await? else {
             return Ok(Resolution::Resolved);
         };
-        let message = work.message.of_base_merged(&work.record);
-        let merged = work.git.begin_merge(branch, &base, &message).await?;
+        if let Some(why) = work.refuse_to_begin(&tip, &tree).await? {
+            return Ok(Resolution::Refused(why));
+        }
+        let merged = self.begin_merge(&mut work, &base, &tip, &tree).await?;
         let obstacle = if merged == old {
             work.adopt(&base, &tree, &files).await
         } else {
@@ -89,6 +95,80 @@ impl Worktrees {
             Some(why) => Ok(Resolution::Refused(why)),
             None => self.open(&work).await,
         }
+    }
+
+    /// Begins to merge the base into the commit `tip` of the branch. `tree` is the result of the
+    /// merge. Returns the merged commit. If git fails half-way, the files are put back.
+    async fn begin_merge(
+        &self,
+        work: &mut Work,
+        base: &BranchRef,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<Commit, WorktreeError> {
+        let message = work.message.of_base_merged(&work.record);
+        // As long as git has not noted the merge, only the record shows that the changes in the
+        // worktree are not the task's.
+        work.record.opening = Some(Opening {
+            tip: tip.clone(),
+            tree: tree.to_owned(),
+        });
+        self.write_record(&work.record).await?;
+        let begun = work.git.begin_merge(&work.record.branch, base, &message);
+        let merged = match begun.await {
+            Ok(merged) => merged,
+            // Git has changed nothing, because somebody has just made a file that is in the way.
+            Err(error) if error.to_string().contains(IN_THE_WAY) => {
+                work.record.opening = None;
+                self.write_record(&work.record).await?;
+                return Err(error.into());
+            }
+            Err(error) => {
+                let undone = self.put_back_half_opened(&work.git, &mut work.record);
+                if let Err(error) = undone.await {
+                    tracing::warn!(
+                        task = %work.task, %error,
+                        "the files of a failed merge cannot be put back"
+                    );
+                }
+                return Err(error.into());
+            }
+        };
+        work.record.opening = None;
+        self.write_record(&work.record).await?;
+        Ok(merged)
+    }
+
+    /// Refuses a worktree in which git has begun a merge and failed half-way. If git has noted the
+    /// merge, or if nothing is changed, the record is corrected instead.
+    pub(super) async fn refuse_half_opened(
+        &self,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        if record.opening.is_none() {
+            return Ok(());
+        }
+        if !git.is_merging().await? && git.status().await?.dirty_count > 0 {
+            return Err(WorktreeError::HalfOpened {
+                task: record.task,
+                path: git.dir().to_owned(),
+            });
+        }
+        record.opening = None;
+        self.write_record(record).await
+    }
+
+    /// Puts back the files of a merge that git has begun and not noted.
+    async fn put_back_half_opened(
+        &self,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        if let Some(Opening { tip, tree }) = &record.opening {
+            git.undo_unnoted_merge(tip, tree).await?;
+        }
+        self.refuse_half_opened(git, record).await
     }
 
     /// Commits a merge that was begun, if all files are resolved.
@@ -109,13 +189,13 @@ impl Worktrees {
         self.open(&work).await
     }
 
-    /// Aborts a merge that was begun. Returns whether there was one.
+    /// Aborts a merge that was begun, even if git has failed half-way. Returns whether there was one.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
         again: &Again<'_>,
     ) -> Result<bool, WorktreeError> {
-        let record = self.known(held.task()).await?;
+        let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
         if !self.is_there(&git, &record).await? {
             return Ok(false);
@@ -124,6 +204,9 @@ impl Worktrees {
         let is_merging = git.is_merging().await?;
         if is_merging {
             git.abort_merge().await?;
+        } else if record.opening.is_some() {
+            self.put_back_half_opened(&git, &mut record).await?;
+            return Ok(true);
         }
         Ok(is_merging)
     }
@@ -157,6 +240,15 @@ impl Worktrees {
                     branch: record.branch,
                 });
             };
+            refuse_moved(&repository, task, git.dir()).await?;
+            // To make the worktree again would remove its index and the repositories of its
+            // submodules, and somebody may still have the directory elsewhere.
+            if repository.git_dir_for(git.dir()).await?.is_some() {
+                return Err(WorktreeError::GoneWithoutGit {
+                    task,
+                    path: git.dir().to_owned(),
+                });
+            }
             self.refill(&git, &mut record, &tip).await?;
         }
         let message = again.message(task);
@@ -187,13 +279,40 @@ impl Work {
         )))
     }
 
+    /// Returns why the merge of the base into the commit `tip` must not begin here, although all
+    /// changes are committed. `tree` is the result of the merge.
+    async fn refuse_to_begin(
+        &self,
+        tip: &Commit,
+        tree: &str,
+    ) -> Result<Option<String>, WorktreeError> {
+        let place = self.path.display();
+        let in_the_way = self.git.in_the_way_of_merge(tip, tree).await?;
+        if !in_the_way.is_empty() {
+            return Ok(Some(format!(
+                "the merge would overwrite files in the worktree {place} that are in no commit: {}; move them elsewhere first",
+                shortened(&in_the_way)
+            )));
+        }
+        // If git refuses the merge, it restores the files of HEAD, and with them those whose changes
+        // it was told to ignore.
+        let unwatched = self.git.changed_and_unwatched(&self.record.repository);
+        let unwatched = unwatched.await?;
+        Ok((!unwatched.is_empty()).then(|| {
+            format!(
+                "the worktree {place} has changes in files that git was told not to check: {}; `git update-index --no-assume-unchanged --no-skip-worktree FILE` lets git see them",
+                shortened(&unwatched)
+            )
+        }))
+    }
+
     /// Refuses to begin a merge over uncommitted changes. If the strategy would commit the changes
     /// anyway, they are committed first.
     async fn refuse_or_commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if self.strategy != MergeStrategy::Manual {
             return self.commit_rest().await;
         }
-        let state = self.git.status().await?;
+        let state = self.git.whole_status().await?;
         Ok((state.dirty_count > 0).then(|| {
             let detail = format!(
                 "the worktree {} has changes that are not committed; commit or stash them there",

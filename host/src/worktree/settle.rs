@@ -8,7 +8,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,9 +18,9 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, error::io_error, message::Message, record::Record};
+use super::{WorktreeError, Worktrees, message::Message, record::Record};
 use crate::{
-    fsx::{self, Lasting},
+    fsx,
     git::{Commit, Git, shortened},
     text::{harmless, shell_word},
 };
@@ -109,14 +108,15 @@ impl Worktrees {
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
             // If the worktree exists, the work is perhaps not committed yet.
-            let place = if path.exists() {
-                format!("in the worktree {} (branch `{branch}`)", path.display())
-            } else {
+            let place = if fsx::is_missing(&path) {
                 format!("on branch `{branch}`")
+            } else {
+                format!("in the worktree {} (branch `{branch}`)", path.display())
             };
             let detail = match &error {
                 WorktreeError::BranchReplaced { .. }
                 | WorktreeError::Moved { .. }
+                | WorktreeError::HalfOpened { .. }
                 | WorktreeError::GoneWithoutGit { .. } => error.to_string(),
                 _ => format!("{error}; the work is {place}"),
             };
@@ -151,7 +151,12 @@ impl Worktrees {
             _ => {
                 let merge = self.carry_out(&work).await?;
                 work.record.settled = Some((attempt, merge.clone()));
-                self.write_record(&work.record).await?;
+                // The record only saves the next host a repetition, which would find the same. So
+                // work that is merged does not count as failed, but its worktree stays.
+                if let Err(error) = self.write_record(&work.record).await {
+                    tracing::warn!(%task, %error, "how work was settled cannot be recorded");
+                    return Ok(unrecorded(merge, &error));
+                }
                 merge
             }
         };
@@ -166,18 +171,21 @@ impl Worktrees {
     pub(super) async fn begin(
         &self,
         git: Git,
-        record: Record,
+        mut record: Record,
         strategy: MergeStrategy,
         message: Message,
     ) -> Result<Work, WorktreeError> {
         let path = self.path(record.task);
-        let git = if path.exists() {
-            git.own_place(&record.repository).await?;
-            git
-        } else {
+        // A path that cannot be examined does not count as missing, because the worktree may have
+        // changes that are not committed.
+        let git = if fsx::is_missing(&path) {
             let repository = git.in_repository(&record.repository);
             refuse_moved(&repository, record.task, &path).await?;
             repository
+        } else {
+            git.own_place(&record.repository).await?;
+            self.refuse_half_opened(&git, &mut record).await?;
+            git
         };
         Ok(Work {
             task: record.task,
@@ -213,7 +221,7 @@ impl Worktrees {
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
         // If git has removed the worktree, everything is on the branch.
-        if work.path.exists()
+        if !fsx::is_missing(&work.path)
             && let Some(done) = work.commit_rest().await?
         {
             return Ok(done);
@@ -224,8 +232,9 @@ impl Worktrees {
         };
         // This commit is looked up before the merge, because the histories no longer diverge after
         // the merge.
-        let from = work.record.parting(&work.git, &tip).await?;
-        let done = self.hand_over(work, &tip).await?;
+        let (from, is_in_base) = work.record.parted(&work.git, &tip).await?;
+        let start = work.record.start(&work.git, &from).await?;
+        let done = self.hand_over(work, &start, &tip, is_in_base).await?;
         Ok(Done {
             work: Some(Span {
                 from: from.into(),
@@ -235,15 +244,25 @@ impl Worktrees {
         })
     }
 
-    async fn hand_over(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
+    /// Hands over the commits from `start` to `tip`. `is_in_base` is true if the base has all of
+    /// them.
+    async fn hand_over(
+        &self,
+        work: &Work,
+        start: &Commit,
+        tip: &Commit,
+        is_in_base: bool,
+    ) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        let base = &work.record.base_commit;
-        let commits = work.git.commits_between(base, tip).await?;
-        if commits == 0 {
+        let commits = work.git.commits_between(start, tip).await?;
+        // The task may only have brought its branch up to date. With `auto`, an interrupted merge
+        // may have brought the work into the base, which must be reported as merged.
+        let is_for_others = matches!(work.strategy, MergeStrategy::Patch | MergeStrategy::Pr);
+        if commits == 0 || is_in_base && is_for_others {
             return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
-            && let Some(done) = work.refuse_links(tip).await?
+            && let Some(done) = work.refuse_links(start, tip).await?
         {
             return Ok(done);
         }
@@ -255,33 +274,10 @@ impl Worktrees {
                     format!("{commits} {word} on branch `{branch}`; `git merge {typed}` merges it");
                 Ok((MergeState::Left, detail).into())
             }
-            MergeStrategy::Patch => self.patch(work, tip).await,
+            MergeStrategy::Patch => self.patch(work, start, tip).await,
             MergeStrategy::Pr => work.open_request().await,
             MergeStrategy::Auto => work.merge().await,
         }
-    }
-
-    async fn patch(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
-        let file = self.layout.patch(work.task);
-        let fresh = file.with_extension("patch.new");
-        let base = &work.record.base_commit;
-        work.git.write_patch(base, tip, &fresh).await?;
-        let target = file.clone();
-        let is_empty = self
-            .blocking(move |_| {
-                name_patch(&fresh, &target).map_err(io_error("cannot write", &target))
-            })
-            .await?;
-        if is_empty {
-            let detail = format!("the commits on branch `{branch}` change nothing together");
-            return Ok((MergeState::Left, detail).into());
-        }
-        let detail = format!(
-            "{} is the patch; `git apply` applies it (the work is also on branch `{branch}`)",
-            file.display()
-        );
-        Ok((MergeState::Written, detail).into())
     }
 
     /// Removes the worktree if nothing would be lost. Removes its branch too, if Claudine chose the
@@ -289,12 +285,12 @@ impl Worktrees {
     pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // A directory cannot be removed while git runs in it.
         let repository = work.git.in_repository(&work.record.repository);
-        let removal = if work.path.exists() {
-            work.remove(&repository).await
-        } else {
+        let removal = if fsx::is_missing(&work.path) {
             // An earlier removal of the worktree may have been interrupted.
             let forgotten = work.record.forget_missing(&repository, &work.path).await;
             forgotten.map(Removal::Removed)
+        } else {
+            work.remove(&repository).await
         };
         let why = match removal {
             Ok(Removal::Removed(kept)) => {
@@ -387,7 +383,7 @@ impl Work {
     /// had changes that are on no branch, and may still exist elsewhere. A worktree that git itself
     /// has removed is accepted, because git no longer knows it, and everything is on the branch.
     async fn refuse_gone(&self) -> Result<(), WorktreeError> {
-        if self.path.exists() || self.git.git_dir_for(&self.path).await?.is_none() {
+        if !fsx::is_missing(&self.path) || self.git.git_dir_for(&self.path).await?.is_none() {
             return Ok(());
         }
         Err(WorktreeError::GoneWithoutGit {
@@ -437,7 +433,7 @@ impl Work {
         }
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
-        let mut left = self.git.status().await?;
+        let mut left = self.git.whole_status().await?;
         // The second round is needed after `git merge --autostash`: when git commits the merge, it
         // restores the changes that were set aside for the merge.
         for is_first in [true, false] {
@@ -455,7 +451,7 @@ impl Work {
                 self.message.of_work()
             };
             self.git.commit_all(&message).await?;
-            left = self.git.status().await?;
+            left = self.git.whole_status().await?;
         }
         if left.dirty_count == 0 {
             return Ok(None);
@@ -486,12 +482,28 @@ impl Work {
             return Ok(Some((MergeState::Left, detail).into()));
         }
         // To commit files with conflicts would mark the conflicts as resolved.
-        let conflicts = self.git.conflicting_files().await?;
+        let mut conflicts = self.git.conflicting_files().await?;
+        let is_merging = self.git.is_merging().await?;
+        if !conflicts.is_empty() && is_merging {
+            // The task may have resolved the conflicts without `git add`.
+            let left = self.git.take_resolved().await?.into_iter();
+            conflicts = left.map(|file| file.path).collect();
+        }
         if !conflicts.is_empty() {
+            let way_out = if is_merging {
+                format!(
+                    "`claudine worktree resolve {:#}` opens the merge there",
+                    self.task
+                )
+            } else {
+                format!(
+                    "`git add` or `git rm` them there, and `claudine worktree merge {:#}` tries again",
+                    self.task
+                )
+            };
             let detail = format!(
-                "conflicts in the worktree {place} are not resolved: {}; `claudine worktree resolve {:#}` opens the merge there",
-                shortened(&conflicts),
-                self.task
+                "conflicts in the worktree {place} are not resolved: {}; {way_out}",
+                shortened(&conflicts)
             );
             return Ok(Some(Done::conflict(conflicts, detail)));
         }
@@ -509,9 +521,13 @@ impl Work {
     /// Refuses nested repositories that were committed only as a hash, and submodules at commits
     /// that exist nowhere else. Other people would get the task's commit, but not the content of
     /// these directories.
-    async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
-        let (base, branch) = (&self.record.base_commit, &self.record.branch);
-        let changed = self.git.changed_links(base, tip).await?;
+    async fn refuse_links(
+        &self,
+        start: &Commit,
+        tip: &Commit,
+    ) -> Result<Option<Done>, WorktreeError> {
+        let branch = &self.record.branch;
+        let changed = self.git.changed_links(start, tip).await?;
         let links = self.git.links_to_nowhere(&changed, tip).await?;
         if !links.is_empty() {
             let detail = format!(
@@ -548,16 +564,10 @@ pub(super) async fn refuse_moved(
     }
 }
 
-/// Gives a patch its final name. Removes an empty patch, since `git apply` refuses it. Returns
-/// whether the patch is empty.
-fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
-    let is_empty = fs::metadata(fresh)?.len() == 0;
-    if is_empty {
-        fs::remove_file(fresh)?;
-    } else {
-        fsx::rename(fresh, file, Lasting::PowerCut)?;
-    }
-    Ok(is_empty)
+/// Adds to a result that it could not be recorded, and that the worktree therefore stays.
+pub(super) fn unrecorded(mut merge: Merge, error: &WorktreeError) -> Merge {
+    merge.detail = format!("{}; the worktree stays: {error}", merge.detail);
+    merge
 }
 
 /// The first names, as many as are stored in a row.

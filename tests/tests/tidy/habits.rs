@@ -213,7 +213,7 @@ fn only_listed_files_read_the_environment() {
 fn tests_wait_for_conditions_and_never_sleep() {
     let mut breaches = Vec::new();
     for source in sources::all() {
-        for piece in ["thread::sleep(", "time::sleep("] {
+        for piece in ["thread::sleep(", "time::sleep(", "clock::sleep("] {
             let places = source.code.match_indices(piece).map(|(at, _)| at);
             let places =
                 places.filter(|at| source.is_test(*at) && !PATIENT.contains(&source.path.as_str()));

@@ -5,9 +5,11 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::PathBuf,
-    time::Duration,
 };
 
 use super::{Person, repository, somebody, worktree};
@@ -46,21 +48,32 @@ async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused()
 #[tokio::test]
 async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
     let person = somebody("");
-    let git = repository(&person);
     worktree(&person, "beside").await;
     let common = person.work().join(".git/worktrees/tree/commondir");
-    let written = fs::read(&common).unwrap();
-    // This is the state after git has created the file and before git writes it.
+    let commit = person.commit("main").await;
+    // Once both commands have met the state after git has created the file, git writes it.
+    let bin = person.home().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::copy(&common, bin.join("written")).unwrap();
+    let script = format!(
+        "#!/bin/sh\nexport PATH='{path}'\ngit \"$@\"\nstatus=$?\n\
+         case \" $* \" in *' worktree list '*) : > {bin}/listed ;; \
+         *' worktree add '*) : > {bin}/added ;; esac\n\
+         test -e {bin}/listed && test -e {bin}/added && cp {bin}/written {common}\nexit $status\n",
+        path = std::env::var("PATH").unwrap(),
+        bin = bin.display(),
+        common = common.display(),
+    );
+    fs::write(bin.join("git"), script).unwrap();
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(&common, "").unwrap();
+    let git = person.with_programs(&bin);
+    let git = git.in_repository(person.work().join(".git"));
     let branch = BranchRef::named("beside");
     let list = git.checkouts_of(&branch, None);
-    let (path, commit) = (person.home().join("other"), person.commit("main").await);
+    let path = person.home().join("other");
     let add = git.add_worktree(&path, &commit);
-    let write = async {
-        crate::clock::sleep(Duration::from_millis(50)).await;
-        fs::write(&common, written).unwrap();
-    };
-    let (list, added, ()) = tokio::join!(list, add, write);
+    let (list, added) = tokio::join!(list, add);
     assert_eq!(list.unwrap().len(), 1);
     added.unwrap();
     assert!(path.join("file").exists());

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{somebody, worktree};
-use crate::git::{BranchRef, reflog::KEPT};
+use crate::git::{BranchRef, Keeping, reflog::KEPT};
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -56,6 +56,44 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
         let abandoned = git.abandoned(&[], KEPT).await.unwrap();
         assert_eq!(abandoned, [adrift], "{format}");
     }
+}
+
+/// The other checkout's ref is deleted after some time.
+#[tokio::test]
+async fn a_commit_that_another_checkout_keeps_is_kept_by_an_own_ref_too() {
+    let person = somebody("");
+    let git = worktree(&person, "beside").await;
+    let git = git.with_identity().await.unwrap();
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    own(&["checkout", "-q", "--detach"]);
+    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+    let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+    own(&["checkout", "-q", "beside"]);
+    // The second round finds nothing new.
+    for name in ["one", "other", "one"] {
+        let keeping = Keeping {
+            name: format!("refs/claudine/{name}"),
+            known: Vec::new(),
+            message: "kept".to_owned(),
+        };
+        let before = git.commit_of(&keeping.name).await.unwrap();
+        assert!(git.keep_abandoned(&keeping).await.unwrap());
+        let kept = git.commit_of(&keeping.name).await.unwrap().unwrap();
+        assert!(git.is_ancestor(&adrift, &kept).await.unwrap(), "{name}");
+        assert!(before.is_none_or(|before| before == kept), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_target_of_a_symbolic_ref_is_not_deleted_with_it() {
+    let person = somebody("");
+    person.git(&["branch", "release"]);
+    person.git(&["symbolic-ref", "refs/heads/work", "refs/heads/release"]);
+    let (git, work) = (person.at("."), BranchRef::named("work"));
+    let commit = person.commit("release").await;
+    git.delete_branch(&work, &commit).await.unwrap();
+    assert_eq!(git.branch_commit(&work).await.unwrap(), None);
+    assert_eq!(person.commit("release").await, commit);
 }
 
 #[tokio::test]

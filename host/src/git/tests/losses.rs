@@ -156,6 +156,24 @@ async fn files_in_the_directory_of_a_submodule_that_is_not_checked_out_are_found
     assert!(loss.starts_with(says), "{loss}");
 }
 
+/// In a directory with committed files, git sees only these files.
+#[tokio::test]
+async fn a_repository_in_a_directory_of_committed_files_is_found() {
+    let person = somebody("");
+    person.write("deep/in/file", "one\n");
+    person.commit_all("a directory");
+    let git = worktree(&person, "work").await;
+    assert_eq!(look(&person, &git).await.loss(), None);
+    let inner = |arguments: &[&str]| person.git_in(&git.dir().join("deep/in"), arguments);
+    inner(&["init", "-q"]);
+    inner(&["add", "-A"]);
+    inner(&["commit", "-q", "-m", "inner"]);
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    let loss = look(&person, &git).await.loss().unwrap();
+    let says = "`deep/in` in it is a repository of its own, whose commits git does not see";
+    assert_eq!(loss, says);
+}
+
 #[tokio::test]
 async fn nested_repositories_are_found() {
     let person = somebody("");

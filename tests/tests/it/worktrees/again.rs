@@ -1,6 +1,6 @@
 //! Merges that are requested again after their tasks have ended.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use claudine_tests::short_id;
 use serde_json::{Value, json};
@@ -242,4 +242,39 @@ fn dependants_run_after_a_merge_by_hand() {
         .code(REFUSED)
         .says(&["no longer exists"]);
     assert_eq!(host.json(["retry", "fix"])["tasks"][0]["attempt"], 3);
+}
+
+/// The worktree would have the files of the earlier commit, and the next commit there would revert
+/// the later one.
+#[test]
+fn worktree_is_not_made_again_at_a_commit_from_which_its_branch_was_moved_meanwhile() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitattributes", "slow filter=slow\n");
+    repository.write("slow", "slow\n");
+    repository.commit("slow");
+    let task = conflicting(&repository);
+    host.run(["worktree", "clean", "--all"]).check();
+    let root = host.root().display();
+    let waits = format!("touch {root}/reached; until test -e {root}/go; do sleep 0.1; done; cat");
+    repository.git(&["config", "filter.slow.smudge", &waits]);
+    let resolve = ["worktree", "resolve", "fix"];
+    let mut first = host.command(resolve);
+    let first = first.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    repository.reached();
+    let branch = "refs/heads/claudine/fix";
+    let tree = repository.git(&["rev-parse", "main^{tree}"]);
+    let commit = ["commit-tree", "-p", branch, "-m", "of a person", &tree];
+    let moved = repository.git(&commit);
+    repository.git(&["update-ref", branch, &moved]);
+    repository.go();
+    let ended = first.unwrap().wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(REFUSED));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        said.contains("`claudine/fix` was moved or deleted while its worktree was made"),
+        "{said}"
+    );
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(repository.git(&["rev-parse", branch]), moved);
 }

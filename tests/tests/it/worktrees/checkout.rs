@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use claudine_tests::wait_for;
+
 use super::{COMMIT, REFUSED, Repository, git_in, merged};
 
 #[test]
@@ -301,5 +303,42 @@ fn work_is_merged_into_a_checkout_beside_a_bare_repository() {
     merged(&task, "succeeded", "merged");
     assert_eq!(fs::read(main.join("file")).unwrap(), b"two\n");
     assert_eq!(git_in(host, &main, &["status", "--porcelain"]), "");
+    assert!(!repository.worktree(&task).exists());
+}
+
+/// The record only saves a repetition. Its file is replaced by a directory while git updates the
+/// checkout of the base.
+#[test]
+fn merged_work_has_succeeded_even_if_the_result_cannot_be_recorded() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitattributes", "slow filter=slow\n");
+    repository.write("slow", "one\n");
+    repository.commit("filtered");
+    let id = repository.submit(&["--merge", "auto", "--hold"], "echo two > slow");
+    let record = host.data_dir().join(format!("worktrees/{id}.json"));
+    let (path, saved) = (record.display(), host.root().join("saved"));
+    let smudge = format!(
+        "text=$(cat); test \"$text\" = one || {{ mv {path} {} && mkdir {path}; }}; echo \"$text\"",
+        saved.display()
+    );
+    repository.git(&["config", "filter.slow.smudge", &smudge]);
+    host.run(["release", &id]).check();
+    wait_for("the task's end", || {
+        let list = host.json(["list"]);
+        (list["tasks"][0]["state"] == "done").then_some(())
+    });
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&saved, &record).unwrap();
+    let task = host.status(&id);
+    let detail = merged(&task, "succeeded", "merged");
+    assert!(
+        detail.contains("; the worktree stays: cannot write"),
+        "{detail}"
+    );
+    let text = fs::read_to_string(repository.path().join("slow")).unwrap();
+    assert_eq!(text, "two\n");
+    repository.is_untouched();
+    host.run(["worktree", "clean"]).check();
     assert!(!repository.worktree(&task).exists());
 }

@@ -172,7 +172,8 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     let script = format!(
         "test -e {} && exit; echo 1 $CLAUDINE_TASK_ID > file; {COMMIT}; git rev-parse HEAD; \
          git reset -q --hard HEAD~1; git checkout -q --detach; \
-         echo 2 $CLAUDINE_TASK_ID > file; {COMMIT}; git rev-parse HEAD; exit 1",
+         echo 2 $CLAUDINE_TASK_ID > file; {COMMIT}; git rev-parse HEAD; \
+         echo new > added; git add added; exit 1",
         go.display()
     );
     let [cleaned, retried] = ["cleaned", "retried"].map(|name| {
@@ -193,6 +194,9 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
         for commit in made {
             repository.git(&["merge-base", "--is-ancestor", commit, &name]);
         }
+        // The file was in the index only.
+        let adding = repository.git(&["rev-list", "--full-history", &name, "--", "added"]);
+        assert!(!adding.is_empty());
     }
     let known = repository.git(&["worktree", "list"]);
     assert_eq!(known.lines().count(), 1, "{known}");

@@ -28,6 +28,41 @@ fn patch_contains_committed_and_uncommitted_changes() {
     assert!(!repository.worktree(&task).exists());
 }
 
+/// Agents bring their branches up to date by themselves.
+#[test]
+fn patch_of_a_task_that_has_merged_or_rebased_has_only_the_work_of_the_task() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let done = |name: &str, script: &str| {
+        let waits = "until test -e go; do sleep 0.02; done; rm go";
+        let options = ["--merge", "patch", "--name", name];
+        let script = format!(
+            "export GIT_AUTHOR_NAME=T GIT_AUTHOR_EMAIL=t@example.org GIT_COMMITTER_NAME=T \
+             GIT_COMMITTER_EMAIL=t@example.org; {waits}; {script}"
+        );
+        let id = repository.submit(&options, &script);
+        host.live(&id);
+        repository.write(&format!("base.{name}"), "base\n");
+        repository.commit(name);
+        let worktree = host.data_dir().join("worktrees").join(&id);
+        fs::write(worktree.join("go"), "").unwrap();
+        host.finished(&id)
+    };
+    for name in ["rebase", "merge"] {
+        let script = format!("echo {name} > {name}; {COMMIT}; git {name} -q main");
+        let task = done(name, &script);
+        merged(&task, "succeeded", "written");
+        let id = task["id"].as_str().unwrap();
+        let patch = host.data_dir().join(format!("worktrees/{id}.patch"));
+        let text = fs::read_to_string(&patch).unwrap();
+        assert!(!text.contains("base."), "{text}");
+        repository.git(&["apply", "--index", patch.to_str().unwrap()]);
+        repository.git(&["commit", "-q", "-m", name]);
+    }
+    let task = done("nothing", "git rebase -q main");
+    merged(&task, "succeeded", "nothing");
+}
+
 #[test]
 fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
     let bin = programs(&["git", "sh"]);
@@ -71,6 +106,12 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
         "{calls}"
     );
     assert!(calls.contains("--base=main"), "{calls}");
+    // Somebody else may have opened a request from a branch of this name, or to another base.
+    let own = "select(((.isCrossRepository | not) or ";
+    assert!(
+        calls.contains(own) && calls.contains(" and .baseRefName == \"main\")"),
+        "{calls}"
+    );
     repository.is_untouched();
 
     // The person pushes to a fork, and pull requests come from the fork.
@@ -93,6 +134,15 @@ fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
     assert_eq!(git_in(&repository.host, &fork, &show), "five");
     let calls = fs::read_to_string(repository.host.home().join("gh.calls")).unwrap();
     assert!(calls.contains("pr create --head=me:fix2 "), "{calls}");
+    assert!(calls.contains("ascii_downcase) == \"me\" and "), "{calls}");
+    // If `gh` cannot tell which requests are open, none is opened.
+    let failing = "#!/bin/sh\necho HTTP 502 >&2\nexit 1\n";
+    write_script(&bin.path().join("gh"), failing);
+    let task = repository.done(&["--merge", "pr", "--branch", "fix4"], "echo six > file");
+    let detail = merged(&task, "failed", "refused");
+    let says = "but the pull request could not be opened: `gh pr` failed: HTTP 502";
+    assert!(detail.contains(says), "{detail}");
+    write_script(&bin.path().join("gh"), gh);
     repository.git(&["config", "--unset", "remote.pushDefault"]);
 
     fs::remove_dir_all(&remote).unwrap();

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::symlink};
 use claudine_tests::{TestHost, harness::binary};
 use serde_json::json;
 
-use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
+use super::{COMMIT, Repository, git_in, merged, path_with, program, programs, write_script};
 
 /// Settings that change the output of git commands, or make git commands fail or wait if a program
 /// runs them.
@@ -279,4 +279,48 @@ fn environment_of_a_task_affects_only_the_author_of_the_hosts_commits() {
     // The author's name comes from the task's variables.
     let author = repository.git(&["log", "-1", "--format=%an <%ae>"]);
     assert_eq!(author, "Somebody <s@example.org>");
+}
+
+/// Git only warns about such a directory, commits the other files, and would then remove them. The
+/// superuser can read every directory, so this git warns on its own.
+#[test]
+fn work_is_not_merged_while_git_cannot_read_a_directory_of_the_worktree() {
+    let bin = programs(&[]);
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" status \"*) test ! -e \"$2/data\" || \
+         echo \"warning: could not open directory 'data/': Permission denied\" >&2 ;; esac\n\
+         exec '{}' \"$@\"\n",
+        program("git").display()
+    );
+    write_script(&bin.path().join("git"), &text);
+    let builder = TestHost::builder().env("PATH", path_with(bin.path()));
+    let repository = Repository::with(builder);
+    let script = "mkdir data; echo work > work";
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], script);
+    let detail = merged(&task, "failed", "refused");
+    let says = "git cannot read the directory 'data/': Permission denied in ";
+    assert!(detail.starts_with(says), "{detail}");
+    repository.is_untouched();
+    let worktree = repository.worktree(&task);
+    let list = repository.host.json(["worktree", "list"]);
+    let error = list[0]["error"].as_str().unwrap();
+    assert!(error.starts_with(says), "{error}");
+    fs::remove_dir(worktree.join("data")).unwrap();
+    repository.host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+}
+
+/// The author is unknown to git then, and the person has forbidden git to guess it.
+#[test]
+fn work_is_committed_although_only_a_committer_is_known() {
+    let repository = Repository::new();
+    let settings = "[user]\n\tuseConfigOnly = true\n";
+    fs::write(repository.host.home().join(".gitconfig"), settings).unwrap();
+    let name = ["--env", "GIT_COMMITTER_NAME=C"];
+    let email = ["--env", "GIT_COMMITTER_EMAIL=c@example.org"];
+    let options = [&["--merge", "auto"][..], &name, &email].concat();
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    let names = repository.git(&["log", "-1", "--format=%an, %cn", "main"]);
+    assert_eq!(names, "Claudine, C");
 }

@@ -73,10 +73,11 @@ fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
         assert_eq!(task["reason"]["message"], why);
         assert_ne!(task["merge"]["worktree_removed"], true);
         assert!(repository.branches().contains(&format!("claudine/{name}")));
-        let again = ["worktree", "merge", name];
-        host.run(again)
-            .code(REFUSED)
-            .says(&["moved or removed without git"]);
+        for again in ["merge", "resolve"] {
+            host.run(["worktree", again, name])
+                .code(REFUSED)
+                .says(&["moved or removed without git"]);
+        }
         repository.is_untouched();
         task
     };
@@ -106,4 +107,49 @@ fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {
     repository.is_untouched();
     let known = repository.git(&["worktree", "list"]);
     assert_eq!(known.lines().count(), 1, "{known}");
+}
+
+/// Git removes its notes about a worktree even if it cannot remove all files.
+#[test]
+fn remains_of_a_worktree_that_git_has_removed_in_part_are_reported_with_the_way_to_remove_them() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&["--keep-worktree"], "true");
+    let worktree = repository.worktree(&task);
+    let path = worktree.to_str().unwrap();
+    repository.git(&["worktree", "remove", "--force", path]);
+    fs::create_dir(&worktree).unwrap();
+    fs::write(worktree.join("left"), "left\n").unwrap();
+    let cleaned = host.json(["worktree", "clean", "--all"]);
+    let why = cleaned["left"][0]["why"].as_str().unwrap();
+    assert!(why.contains(&format!("`rm -r {path}`")), "{why}");
+    assert!(worktree.join("left").exists());
+    fs::remove_dir_all(&worktree).unwrap();
+    host.run(["worktree", "clean"]).check();
+    assert_eq!(repository.branches(), ["main"]);
+}
+
+/// A link to itself cannot be followed, as a directory on a failing disk cannot be read.
+#[test]
+fn worktree_that_cannot_be_examined_does_not_count_as_removed() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = format!(
+        "echo work > work; {COMMIT}; tree=$PWD; cd {}; git worktree remove --force $tree; \
+         ln -s $tree $tree",
+        repository.path().display()
+    );
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], &script);
+    let detail = merged(&task, "failed", "refused");
+    let says = "Too many levels of symbolic links";
+    assert!(detail.contains(says), "{detail}");
+    repository.is_untouched();
+    let list = host.json(["worktree", "list"]);
+    let error = list[0]["error"].as_str().unwrap();
+    assert!(error.contains(says), "{error}");
+    host.run(["diff", "fix"]).says(&[says]);
+    let worktree = repository.worktree(&task);
+    fs::remove_file(&worktree).unwrap();
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
 }

@@ -219,6 +219,55 @@ fn next_host_makes_a_removed_worktree_again_from_the_beginning() {
     repository.is_untouched();
 }
 
+/// If the git that makes a worktree fails, it removes whatever is at the path of the worktree then,
+/// even a worktree that was made there meanwhile.
+#[test]
+fn attempt_enters_its_worktree_only_after_the_git_of_an_earlier_host_has_ended() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let root = host.root().display();
+    repository.write(".gitattributes", "slow filter=slow\n");
+    repository.write("slow", "slow\n");
+    repository.commit("slow");
+    let script = format!(
+        "test -e {root}/go || touch {root}/early; \
+         until test -e {root}/changed; do sleep 0.02; done; echo theirs > file"
+    );
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], &script);
+    host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    fs::write(host.root().join("changed"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    fs::remove_file(host.root().join("early")).unwrap();
+    host.run(["worktree", "clean", "--all"]).check();
+
+    // Only the first checkout waits.
+    let waits = format!(
+        "if mkdir {root}/reached 2>/dev/null; then until test -e {root}/go; do sleep 0.1; done; fi; cat"
+    );
+    repository.git(&["config", "filter.slow.smudge", &waits]);
+    let mut resolve = host.command(["worktree", "resolve", "fix"]);
+    let resolve = resolve.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    repository.reached();
+    host.kill_host();
+    assert!(!resolve.unwrap().wait().unwrap().success());
+    host.up();
+    host.run(["retry", "fix"]).check();
+    // Meanwhile other tasks run, longer than the attempt would need to make its worktree.
+    for _ in 0..10 {
+        let other = host.text(["run", "--", "true"]);
+        assert_eq!(host.finished(&other)["outcome"], "succeeded");
+    }
+    repository.go();
+    let task = host.finished(&id);
+    assert!(!host.root().join("early").exists(), "{task:#}");
+    merged(&task, "failed", "conflict");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 2, "{task:#}");
+    let file = fs::read_to_string(repository.worktree(&task).join("file"));
+    assert_eq!(file.unwrap(), "theirs\n");
+}
+
 /// A power cut may end git after it has removed the directory, and before it has removed its record
 /// of the worktree.
 #[test]
@@ -307,6 +356,51 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     repository.go();
     assert!(client.wait().unwrap().success());
     merged(&host.finished(&first), "succeeded", "merged");
+    repository.is_untouched();
+}
+
+/// The merge of an earlier host, after whose death its git goes on, looks the same.
+#[test]
+fn merge_waits_for_another_git_that_is_writing_the_checkout() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    repository.slow_checkout();
+    repository.go();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("file", "two\n");
+    repository.write("slow", "two\n");
+    repository.commit("two");
+    repository.git(&["switch", "-q", "main"]);
+    let done = host.root().join("done");
+    let script = format!(
+        "until test -e {}; do sleep 0.02; done; echo new > new",
+        done.display()
+    );
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    for name in ["go", "reached"] {
+        fs::remove_file(host.root().join(name)).unwrap();
+    }
+    let mut pull = host.other(program("git"));
+    pull.args(["merge", "-q", "--ff-only", "other"]);
+    let mut pull = pull.current_dir(repository.path()).spawn().unwrap();
+    repository.reached();
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("M file"), "{status}");
+
+    // Before the merge, the host reads the status of the checkout.
+    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the status", || at("count").exists().then_some(()));
+    repository.go();
+    assert!(pull.wait().unwrap().success());
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "two\n"), ("new", "new\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
     repository.is_untouched();
 }
 

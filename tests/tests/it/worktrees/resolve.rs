@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
-use super::{REFUSED, Repository, conflicting, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
 /// Resolves the conflict by writing other text to the file, like a person who edits the file.
@@ -148,6 +148,53 @@ fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     is_told();
 }
 
+#[test]
+fn conflict_that_another_attempt_has_resolved_without_git_add_is_merged() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "until test -e go; do sleep 0.02; done; rm go; \
+                  if grep -q '<<<' file; then echo both > file; else echo theirs > file; fi";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    let go = host.data_dir().join("worktrees").join(&id).join("go");
+    fs::write(&go, "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(&go, "").unwrap();
+    host.run(["retry", &id]).check();
+    merged(&host.finished(&id), "succeeded", "merged");
+    assert_eq!(repository.git(&["show", "main:file"]), "both");
+    repository.is_untouched();
+}
+
+/// `resolve` has no merge to open or to complete then.
+#[test]
+fn conflict_without_a_merge_is_reported_with_the_way_to_resolve_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = format!(
+        "export GIT_AUTHOR_NAME=T GIT_AUTHOR_EMAIL=t@example.org GIT_COMMITTER_NAME=T \
+         GIT_COMMITTER_EMAIL=t@example.org; echo one more > file; git stash -q; \
+         echo two > file; {COMMIT}; git stash pop -q > /dev/null 2>&1; true"
+    );
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], &script);
+    let detail = merged(&task, "failed", "conflict");
+    let says =
+        "are not resolved: file; `git add` or `git rm` them there, and `claudine worktree merge";
+    assert!(detail.contains(says), "{detail}");
+    host.run(["worktree", "resolve", "fix"])
+        .code(REFUSED)
+        .says(&[says]);
+    let worktree = repository.worktree(&task);
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    git_in(host, &worktree, &["add", "file"]);
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:file"]), "both");
+}
+
 /// If the conflict no longer exists, the work is merged at once. A removed worktree is made again.
 #[test]
 fn work_is_merged_at_once_if_its_conflict_no_longer_exists() {
@@ -227,6 +274,121 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
     assert_eq!(repository.git(&["rev-parse", "main"]), main);
     repository.is_untouched();
+}
+
+/// Git overwrites such files without a word, and `--abort` would then remove them.
+#[test]
+fn conflicting_merge_is_not_begun_over_ignored_files_of_the_task() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitignore", "lock\nreports\nlater\n");
+    repository.commit("ignored");
+    let script = "echo theirs > file; mkdir reports; echo 1 > reports/one; echo 2 > lock; \
+                  echo 3 > later; until test -e go; do sleep 0.02; done; rm go";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    repository.write(".gitignore", "later\n");
+    for file in ["file", "lock", "reports"] {
+        repository.write(file, "ours\n");
+    }
+    repository.git(&["add", "-A"]);
+    repository.write("later/deep", "ours\n");
+    repository.git(&["add", "-f", "later/deep"]);
+    repository.git(&["commit", "-q", "-m", "ours"]);
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run(resolve)
+        .code(REFUSED)
+        .says(&["would overwrite files", "later, lock, reports/one;"]);
+    for (file, text) in [("reports/one", "1\n"), ("lock", "2\n"), ("later", "3\n")] {
+        assert_eq!(fs::read_to_string(worktree.join(file)).unwrap(), text);
+    }
+    for file in ["reports", "later", "lock"] {
+        fs::rename(worktree.join(file), host.root().join(file)).unwrap();
+    }
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+}
+
+/// Git has changed files of the worktree by then, and would show them as the task's changes.
+#[test]
+fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let smudge = |command: &str| repository.git(&["config", "filter.big.smudge", command]);
+    for (name, value) in [("clean", "cat"), ("required", "true")] {
+        repository.git(&["config", &format!("filter.big.{name}"), value]);
+    }
+    smudge("cat");
+    repository.write(".gitattributes", "*.bin filter=big\n");
+    repository.write("picture.bin", "one\n");
+    repository.commit("filtered");
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    host.live(&id);
+    for file in ["file", "sub/file", "new/file"] {
+        repository.write(file, "ours\n");
+    }
+    repository.write("picture.bin", "broken\n");
+    repository.commit("ours");
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+
+    let resolve = ["worktree", "resolve", "fix"];
+    let abort = ["worktree", "resolve", "fix", "--abort"];
+    let status = || git_in(host, &worktree, &["status", "--porcelain"]);
+    // The filter cannot write the file of the base.
+    smudge("sed /broken/q1");
+    host.run(resolve).says(&["smudge filter big failed"]);
+    assert_eq!(status(), "");
+    assert!(!worktree.join("new").exists());
+    host.run(abort)
+        .code(REFUSED)
+        .says(&["no merge is in progress"]);
+    // The filter cannot write the file of the task either, so the files cannot be put back yet.
+    smudge("false");
+    host.run(resolve).says(&["smudge filter big failed"]);
+    assert_ne!(status(), "");
+    let says = &["has failed half-way, so nothing was done"];
+    for strategy in ["patch", "auto"] {
+        let merge = ["worktree", "merge", "fix", "--merge", strategy];
+        host.run(merge).code(REFUSED).says(says);
+    }
+    host.run(resolve).code(REFUSED).says(says);
+    host.run(["retry", "fix"]).check();
+    assert_eq!(host.finished(&id)["outcome"], "failed");
+    smudge("sed /broken/q1");
+    host.run(abort).check();
+    assert_eq!(status(), "");
+    let branch = "claudine/fix";
+    host.run(["worktree", "merge", "fix", "--merge", "patch"])
+        .check();
+    assert_eq!(
+        repository.git(&["show", &format!("{branch}:file")]),
+        "theirs"
+    );
+    repository.is_untouched();
+}
+
+/// Such a change is in no commit, and git would discard it when it refuses the merge.
+#[test]
+fn conflicting_merge_is_not_begun_over_changes_that_git_was_told_not_to_check() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let worktree = repository.worktree(&task);
+    repository.write("sub/file", "ours\n");
+    repository.commit("more");
+    let hide = ["update-index", "--assume-unchanged", "sub/file"];
+    git_in(host, &worktree, &hide);
+    fs::write(worktree.join("sub/file"), "local\n").unwrap();
+    let resolve = ["worktree", "resolve", "fix"];
+    let says = "that git was told not to check: sub/file;";
+    host.run(resolve).code(REFUSED).says(&[says]);
+    let text = fs::read_to_string(worktree.join("sub/file")).unwrap();
+    assert_eq!(text, "local\n");
 }
 
 /// With `manual`, the base is merged into the branch. The person merges the branch into the base

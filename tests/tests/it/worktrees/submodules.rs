@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{COMMIT, Repository, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, git_in, merged};
 
 /// A repository with a submodule `lib`, which has its own submodule `lib/deep`. By default, git
 /// refuses submodules from a path. If `allowed` is set, the person's configuration allows them.
@@ -50,6 +50,40 @@ fn submodules_are_checked_out_and_removed_with_the_worktree() {
     merged(&kept, "succeeded", "nothing");
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], kept["id"], "{cleaned:#}");
+}
+
+/// Git would remove the directory of the submodule with everything in it, without a check.
+#[test]
+fn merge_that_would_remove_a_submodule_of_the_persons_checkout_is_refused() {
+    for is_inside in [false, true] {
+        let repository = with_submodules(true);
+        let host = &repository.host;
+        let lib = repository.path().join("lib");
+        if is_inside {
+            // The repository of the submodule is inside its directory, as git made it in the past.
+            fs::remove_file(lib.join(".git")).unwrap();
+            let modules = repository.path().join(".git/modules/lib");
+            fs::rename(modules, lib.join(".git")).unwrap();
+            let config = lib.join(".git/config");
+            let config = ["config", "--file", config.to_str().unwrap()];
+            repository.git(&[&config[..], &["--unset", "core.worktree"]].concat());
+        }
+        fs::write(lib.join("text"), "mine\n").unwrap();
+        fs::write(lib.join("new"), "mine\n").unwrap();
+        let own = git_in(host, &lib, &["commit-tree", "-m", "own", "HEAD^{tree}"]);
+        git_in(host, &lib, &["update-ref", "refs/heads/own", &own]);
+        let script = format!(
+            "git rm -q --cached lib .gitmodules; rm -rf lib .gitmodules; ln -s ../shared lib; {COMMIT}"
+        );
+        let task = repository.done(&["--merge", "auto"], &script);
+        let detail = merged(&task, "failed", "refused");
+        let says = "where git would remove these repositories with all their files: lib;";
+        assert!(detail.contains(says), "{detail}");
+        for file in ["text", "new"] {
+            assert_eq!(fs::read_to_string(lib.join(file)).unwrap(), "mine\n");
+        }
+        assert_eq!(git_in(host, &lib, &["rev-parse", "own"]), own);
+    }
 }
 
 #[test]
@@ -223,4 +257,31 @@ fn worktree_is_not_made_if_git_would_work_in_another_directory() {
     assert_eq!(git_in(host, &lib, &["status", "--porcelain"]), "");
     let branches = git_in(host, &lib, &["branch", "--list", "claudine/*"]);
     assert_eq!(branches, "");
+}
+
+/// Git does not update the submodule in the person's checkout, so the submodule differs there until
+/// the person does that.
+#[test]
+fn merge_of_another_commit_of_a_submodule_blocks_no_later_merge() {
+    let repository = with_submodules(true);
+    let host = &repository.host;
+    let lib = host.root().join("lib");
+    fs::write(lib.join("text"), "newer\n").unwrap();
+    git_in(host, &lib, &["commit", "-q", "-a", "-m", "newer"]);
+    let script = format!("cd lib; git fetch -q; git checkout -q origin/main; cd ..; {COMMIT}");
+    let moved = repository.done(&["--merge", "auto"], &script);
+    merged(&moved, "succeeded", "merged");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "M lib");
+    let later = repository.done(&["--merge", "auto"], "cat lib/text; echo two > file");
+    merged(&later, "succeeded", "merged");
+    assert_eq!(later["output"], "newer\n", "{later:#}");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "M lib");
+    let text = fs::read_to_string(repository.path().join("file")).unwrap();
+    assert_eq!(text, "two\n");
+    // A change that is staged, or of a file, still counts.
+    repository.git(&["add", "lib"]);
+    let options = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    host.run(options)
+        .code(REFUSED)
+        .says(&["not committed: lib"]);
 }
