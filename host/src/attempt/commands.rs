@@ -294,9 +294,9 @@ impl Commands {
         }
     }
 
-    /// Waits until all commands that an earlier host had begun are over, whoever they were for. Such
-    /// a command may still change the attempt's worktree, or the checkout into which work is merged.
-    /// Does not wait any longer once `patience` has passed since a stop of the attempt.
+    /// Waits until all commands that an earlier host had begun are over, whoever they were for.
+    /// Such a command may still change the attempt's worktree, or the checkout into which work is
+    /// merged. Does not wait any longer once `patience` has passed since a stop of the attempt.
     pub(super) async fn wait_for_all_earlier(&self, live: &Live, patience: Duration) {
         tokio::select! {
             biased;

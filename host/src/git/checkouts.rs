@@ -222,9 +222,9 @@ impl Git {
     }
 
     /// Makes git forget the checkout at `path` if its directory is missing, and keeps its commits
-    /// that are on no branch, and what is only in its index. Other checkouts whose directories are missing stay known to git,
-    /// because a person may have moved such a checkout, or may keep it on a disk that is not
-    /// mounted. Returns whether the ref of kept commits is known to exist.
+    /// that are on no branch, and what is only in its index. Other checkouts whose directories are
+    /// missing stay known to git, because a person may have moved such a checkout, or may keep it
+    /// on a disk that is not mounted. Returns whether the ref of kept commits is known to exist.
     pub(crate) async fn forget_missing(
         &self,
         path: &Path,

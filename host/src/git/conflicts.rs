@@ -24,8 +24,8 @@ const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
 const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 const UNMARKED: &str = "has conflicts that git has not marked: `git add` accepts it as it is";
-/// The beginning of the names of the temporary files that git makes for merge drivers, at the top of
-/// the checkout.
+/// The beginning of the names of the temporary files that git makes for merge drivers, at the top
+/// of the checkout.
 const DRIVER_FILES: &str = ".merge_file_";
 /// The minimum number of equal characters at the beginning of a conflict marker.
 const MARK_SIGNS: usize = 7;
@@ -134,8 +134,8 @@ impl Git {
     }
 
     /// Puts a checkout that had no changes back to `tip`, after a merge with the result `tree` has
-    /// failed before git noted the merge. Until then git has changed neither HEAD nor the index, but
-    /// perhaps files.
+    /// failed before git noted the merge. Until then git has changed neither HEAD nor the index,
+    /// but perhaps files.
     pub(crate) async fn undo_unnoted_merge(
         &self,
         tip: &Commit,

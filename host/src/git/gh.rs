@@ -130,8 +130,8 @@ mod tests {
         check(
             Owner::OfAFork("me"),
             None,
-            "[.[] | select((.headRepositoryOwner.login // \"\" | ascii_downcase) == \"me\")][0].url \
-             // empty",
+            "[.[] | select((.headRepositoryOwner.login // \"\" | ascii_downcase) == \"me\")]\
+             [0].url // empty",
         );
     }
 }

@@ -55,8 +55,8 @@ impl Git {
         self.keep(keeping, before.as_ref(), &abandoned).await
     }
 
-    /// Like [`Self::keep_abandoned`], for a checkout whose directory is missing. Also keeps a commit
-    /// of the index, because only the index has content that was added with `git add`.
+    /// Like [`Self::keep_abandoned`], for a checkout whose directory is missing. Also keeps a
+    /// commit of the index, because only the index has content that was added with `git add`.
     pub(super) async fn keep_abandoned_and_staged(
         &self,
         keeping: &Keeping,

@@ -73,8 +73,8 @@ impl Git {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
     }
 
-    /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would be
-    /// neither committed nor noticed.
+    /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would
+    /// be neither committed nor noticed.
     pub(crate) async fn whole_status(&self) -> Result<GitState, GitError> {
         let status = self.full_status(Submodules::Inside, false).await?;
         Ok(status.whole(self.dir())?.state)

@@ -100,8 +100,8 @@ impl Worktrees {
     }
 }
 
-/// Whether git has forgotten a worktree and removed its `.git`, so that the directory in which `git`
-/// runs has only files that git could not remove.
+/// Whether git has forgotten a worktree and removed its `.git`, so that the directory in which
+/// `git` runs has only files that git could not remove.
 async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
     let is_forgotten = repository.git_dir_for(git.dir()).await?.is_none();
     Ok(is_forgotten && fsx::is_missing(&git.dir().join(".git")))

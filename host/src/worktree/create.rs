@@ -323,8 +323,8 @@ impl Worktrees {
                 place => place?,
             };
             git.stand_on(&record.branch).await?;
-            // If somebody has moved the branch meanwhile, the files are not those of its commit, and
-            // the next commit would revert what is new on the branch.
+            // If somebody has moved the branch meanwhile, the files are not those of its commit,
+            // and the next commit would revert what is new on the branch.
             if branch == Branch::Old && git.commit_of("HEAD").await?.as_ref() != Some(tip) {
                 return Err(WorktreeError::BranchMoved {
                     branch: record.branch.clone(),

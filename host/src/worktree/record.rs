@@ -108,9 +108,9 @@ impl Record {
     }
 
     /// The commit after which everything on the branch is the task's work. If the task has merged
-    /// its base, or rebased its branch onto it, this is the later commit `from`, at which the branch
-    /// diverges from the base now. If somebody has rewritten the base, `from` is earlier than the
-    /// task's start and does not count.
+    /// its base, or rebased its branch onto it, this is the later commit `from`, at which the
+    /// branch diverges from the base now. If somebody has rewritten the base, `from` is earlier
+    /// than the task's start and does not count.
     pub(super) async fn start(&self, git: &Git, from: &Commit) -> Result<Commit, WorktreeError> {
         let planned = &self.base_commit;
         let is_later = git.is_ancestor(planned, from).await?;

@@ -189,7 +189,8 @@ impl Worktrees {
         self.open(&work).await
     }
 
-    /// Aborts a merge that was begun, even if git has failed half-way. Returns whether there was one.
+    /// Aborts a merge that was begun, even if git has failed half-way. Returns whether there was
+    /// one.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
@@ -294,8 +295,8 @@ impl Work {
                 shortened(&in_the_way)
             )));
         }
-        // If git refuses the merge, it restores the files of HEAD, and with them those whose changes
-        // it was told to ignore.
+        // If git refuses the merge, it restores the files of HEAD, and with them those whose
+        // changes it was told to ignore.
         let unwatched = self.git.changed_and_unwatched(&self.record.repository);
         let unwatched = unwatched.await?;
         Ok((!unwatched.is_empty()).then(|| {

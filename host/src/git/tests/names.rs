@@ -127,13 +127,13 @@ async fn a_question_that_git_has_not_answered_is_an_error() {
     fs::write(bin.join("git"), script).unwrap();
     check(&person.with_programs(&bin), says).await;
     person.write(".git/refs/heads/broken", "not a commit\n");
-    let broken = person.at(".").branch_commit(&BranchRef::named("broken"));
-    let error = broken.await.unwrap_err().to_string();
+    let (git, broken) = (person.at("."), BranchRef::named("broken"));
+    let error = git.branch_commit(&broken).await.unwrap_err().to_string();
     let says = "ignoring broken ref refs/heads/broken";
     assert!(error.contains(says), "{error}");
     for (name, exists) in [("main", true), ("broke", false), ("broken/x", false)] {
         let branch = BranchRef::named(name);
-        let commit = person.at(".").branch_commit(&branch).await.unwrap();
+        let commit = git.branch_commit(&branch).await.unwrap();
         assert_eq!(commit.is_some(), exists, "{name}");
     }
     person.write(".git/config", "[");
