@@ -587,7 +587,17 @@ mod tests {
         assert!(has_ended(ready(()), &state, short).await);
         // Once the start is answered, the supervisor enforces the time limit.
         state.send_modify(|state| state.children[0] = ChildState::Lost);
-        assert!(has_ended(clock::sleep(short * 20), &state, short).await);
+        let longer = clock::within(short * 20, pending::<()>());
+        assert!(
+            has_ended(
+                async {
+                    longer.await;
+                },
+                &state,
+                short
+            )
+            .await
+        );
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
 
 /// The other checkout's ref is deleted after some time.
 #[tokio::test]
-async fn a_commit_that_another_checkout_keeps_is_kept_by_an_own_ref_too() {
+async fn a_commit_that_another_checkout_keeps_is_also_kept_by_a_ref() {
     let person = somebody("");
     let git = worktree(&person, "beside").await;
     let git = git.with_identity().await.unwrap();
