@@ -587,17 +587,10 @@ mod tests {
         assert!(has_ended(ready(()), &state, short).await);
         // Once the start is answered, the supervisor enforces the time limit.
         state.send_modify(|state| state.children[0] = ChildState::Lost);
-        let longer = clock::within(short * 20, pending::<()>());
-        assert!(
-            has_ended(
-                async {
-                    longer.await;
-                },
-                &state,
-                short
-            )
-            .await
-        );
+        let longer = async {
+            clock::within(short * 20, pending::<()>()).await;
+        };
+        assert!(has_ended(longer, &state, short).await);
     }
 
     #[tokio::test]
