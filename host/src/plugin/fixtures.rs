@@ -137,6 +137,7 @@ pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
     (call $return_run (call $success))
     (i32.const 1))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
+    (call $sleep (i64.const 10))
     (i32.eqz (global.get $stopped)))"#;
 
 pub(crate) const SPIN: &str = "(loop $for_ever (br $for_ever))";

@@ -248,8 +248,19 @@ async fn call_and_stop(
     };
     let returned = returned.map(GuestOutcome::from).map_err(Failure::from);
     accessor.with(|mut access| access.get().returned = Some(returned));
-    std::future::poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-    Ok(())
+    let mut ended = pin!(std::future::poll_fn(
+        |context| accessor.poll_no_interesting_tasks(context)
+    ));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut ended => return Ok(()),
+            done = &mut stop, if !stopped => {
+                done?;
+                stopped = true;
+            }
+        }
+    }
 }
 
 /// Turns an outcome that the contract does not allow into a failure of the plugin: the task must
