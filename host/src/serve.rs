@@ -163,7 +163,7 @@ async fn wire(
         tracing::info!("an interrupted restore was completed");
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
-    let epoch = store.lead()?;
+    let epoch = store.lead_after(last_epoch(layout))?;
     let opened = open_supervisors(layout, epoch, descriptors).await?;
     let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
@@ -435,6 +435,18 @@ async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
 fn remove(path: &Path) {
     if let Err(error) = fsx::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
+    }
+}
+
+/// The epoch of the last host, as supervisors know it. It is above all epochs of the store if
+/// somebody has moved the store away. Supervisors that are left obey only a higher epoch.
+fn last_epoch(layout: &Layout) -> u64 {
+    match supervise::last_epoch(&layout.supervisors()) {
+        Ok(epoch) => epoch.unwrap_or(0),
+        Err(error) => {
+            tracing::warn!(%error, "the epoch of the last host cannot be read");
+            0
+        }
     }
 }
 

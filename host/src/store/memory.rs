@@ -303,9 +303,9 @@ fn task_of(key: DocumentKey) -> TaskId {
 }
 
 impl Store for MemoryStore {
-    fn lead(&self) -> Result<Epoch, StoreError> {
+    fn lead_after(&self, led: u64) -> Result<Epoch, StoreError> {
         let mut content = self.content();
-        content.epoch += 1;
+        content.epoch = content.epoch.max(led) + 1;
         Ok(Epoch(content.epoch))
     }
 

@@ -65,8 +65,14 @@ pub(crate) type Sequence = u64;
 
 /// Durable tasks, documents, events and accounts.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Takes leadership: raises the epoch, so that earlier leaders can no longer commit.
-    fn lead(&self) -> Result<Epoch, StoreError>;
+    /// Takes leadership: raises the epoch above all earlier epochs of this store and above `led`,
+    /// so that earlier leaders can no longer commit.
+    fn lead_after(&self, led: u64) -> Result<Epoch, StoreError>;
+
+    #[cfg(test)]
+    fn lead(&self) -> Result<Epoch, StoreError> {
+        self.lead_after(0)
+    }
 
     /// Reads everything from which a board is made. The idempotency keys are only those of tasks
     /// that were created at or after `remember_since`.

@@ -30,7 +30,7 @@ pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
 
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
-pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
+pub(crate) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
     match fs::read_to_string(dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         text => text?.parse().map(Some).map_err(io::Error::other),

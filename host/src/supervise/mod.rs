@@ -56,6 +56,7 @@ pub(crate) use host::{
     Handover, Opened, Settings, Supervisors, is_out_of_sight, open, pids, suspended,
 };
 pub(crate) use launch::Program;
+pub(crate) use leader::epoch as last_epoch;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};
 pub(crate) use words::{

@@ -59,6 +59,29 @@ fn data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
+/// The supervisor of the lost task is left. It obeys the next host although the epochs of the new
+/// database begin anew.
+#[test]
+fn tasks_run_after_the_database_was_removed_while_a_task_ran() {
+    let host = TestHost::new();
+    let lost = host.live(&host.script("exec sleep 600"));
+    host.run(["down"]).check();
+    wait_for("the host to be gone", || {
+        host.host_pid().is_none().then_some(())
+    });
+    for file in ["claudine.db", "claudine.db-wal", "claudine.db-shm"] {
+        match fs::remove_file(host.data_dir().join(file)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.unwrap(),
+        }
+    }
+    let next = host.script("echo next");
+    assert_eq!(host.finished(&next)["outcome"], "succeeded");
+    wait_for("the process of the lost task to be ended", || {
+        (!alive(lost)).then_some(())
+    });
+}
+
 /// The dependants of the unreadable task wait, all other tasks continue, and the host reports the
 /// unreadable task.
 #[test]

@@ -7,7 +7,6 @@ use std::{
 };
 
 use claudine_domain::{
-    batch::BatchNumber,
     board::{Board, Bounds, IDEMPOTENCY_WINDOW},
     capacity::Limits,
     event::Fact,
@@ -32,7 +31,7 @@ use crate::{
     layout::Layout,
     restored::Restored,
     store::{
-        Counters, Epoch, Record, Store,
+        Record, Store,
         sqlite::{Content, SqliteStore},
     },
     units::bytes_text,
@@ -300,7 +299,8 @@ impl Staged {
         let stored = self
             .store
             .load(Timestamp(now.wall.0.saturating_sub(window)))?;
-        let epoch = self.lead_after(led, stored.last_batch)?;
+        // The backup may be from a data directory whose hosts had lower epochs.
+        let epoch = self.store.lead_after(led)?;
         let mut board = Board::new(stored, limits, Bounds::default(), clock::boot_id());
         board
             .step(now, Input::Restored { taken_at })
@@ -316,23 +316,6 @@ impl Staged {
         self.restored.held = count(|fact| matches!(fact, Fact::Restored { .. }));
         self.restored.lost = count(|fact| matches!(fact, Fact::AttemptEnded { .. }));
         Ok(self.store.commit(epoch, &batch)?)
-    }
-
-    /// Takes an epoch above all earlier epochs of this data directory and of the data directory
-    /// from which the backup was taken.
-    fn lead_after(&self, led: u64, last_batch: BatchNumber) -> Result<Epoch, AppError> {
-        let epoch = self.store.lead()?;
-        if epoch.0 > led {
-            return Ok(epoch);
-        }
-        let counters = Counters {
-            epoch: led,
-            last_batch,
-            last_event: self.store.last_event()?,
-        };
-        self.store
-            .import(self.parts, vec![Record::Counters(counters)])?;
-        Ok(self.store.lead()?)
     }
 
     /// Stores the environment of the restoring command if the environment of a task is not in the

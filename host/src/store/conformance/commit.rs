@@ -31,6 +31,9 @@ fn a_replaced_leader_cannot_commit() {
             "{refused:?}"
         );
         assert_eq!(store.task(id(2)).unwrap(), None);
+        assert_eq!(store.lead_after(70).unwrap().0, 71);
+        assert!(store.lead_after(70).unwrap().0 > 71);
+        new.epoch = store.lead().unwrap();
         new.put([ready(3)]);
         assert_eq!(store.load(Timestamp(0)).unwrap().last_batch, 2);
     });

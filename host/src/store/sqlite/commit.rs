@@ -18,9 +18,12 @@ use super::{
     open, prune, row,
 };
 
-pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
+pub(super) fn lead_after(writer: &mut Connection, led: u64) -> Result<Epoch, Fault> {
     let transaction = begin(writer)?;
-    transaction.execute("UPDATE leader SET epoch = epoch + 1", [])?;
+    transaction.execute(
+        "UPDATE leader SET epoch = max(epoch, ?1) + 1",
+        [row::integer(led)],
+    )?;
     let epoch = leader(&transaction)?.epoch;
     transaction.commit()?;
     Ok(epoch)

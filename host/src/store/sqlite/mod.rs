@@ -202,8 +202,8 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn lead(&self) -> Result<Epoch, StoreError> {
-        self.write(commit::lead)
+    fn lead_after(&self, led: u64) -> Result<Epoch, StoreError> {
+        self.write(|writer| commit::lead_after(writer, led))
     }
 
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
