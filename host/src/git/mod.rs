@@ -9,6 +9,7 @@ mod attributes;
 mod checkouts;
 mod conflicts;
 mod diff;
+mod entries;
 mod environment;
 mod gh;
 mod in_the_way;

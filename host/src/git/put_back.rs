@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     Commit, Git, GitError,
-    in_the_way::Entry,
+    entries::Entry,
     index::OtherIndex,
     names,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
