@@ -275,7 +275,7 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         Ok(Some(format!(
-            "`{branch}` and `{base}` are merged in another way on `{base}`, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
+            "merging `{branch}` into `{base}` gives another result there than here, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
             shortened(&left)
         )))
     }
