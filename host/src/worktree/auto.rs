@@ -15,8 +15,8 @@ use crate::{
     text::shell_word,
 };
 
-/// The maximum number of times that the merge is started again because the base has moved during
-/// it.
+/// The maximum number of tries to move the base. A try has no effect if somebody else moves the base
+/// meanwhile.
 const TRIES: usize = 5;
 
 impl Work {
@@ -26,9 +26,10 @@ impl Work {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
+        let mut tries = 0;
         // Each round checks the present state. After the base was moved, the next round reports the
-        // merge. The last round does nothing else.
-        for round in 0..=TRIES + 1 {
+        // merge.
+        loop {
             let [Some(old), Some(tip)] = self.git.branch_commits([&base, branch]).await? else {
                 let why = format!("the base `{base}` no longer exists");
                 return self.refused(&base, &why).await;
@@ -38,9 +39,11 @@ impl Work {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
-            if round > TRIES {
-                break;
+            if tries == TRIES {
+                let why = format!("`{base}` was moved {TRIES} times during the merge");
+                return self.refused(&base, &why).await;
             }
+            tries += 1;
             let new = if common.as_ref() == Some(&old) {
                 tip
             } else {
@@ -53,8 +56,6 @@ impl Work {
                 return self.refused(&base, &why).await;
             }
         }
-        let why = format!("`{base}` was moved {TRIES} times during the merge");
-        self.refused(&base, &why).await
     }
 
     async fn refused(&self, base: &BranchRef, why: &str) -> Result<Done, WorktreeError> {
