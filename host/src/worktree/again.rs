@@ -97,7 +97,10 @@ impl Worktrees {
         let git = self.git(self.path(id), again.variables.clone());
         let record = self.record(id).await?;
         let is_there = match &record {
-            Some(record) => self.is_there(&git, record).await?,
+            Some(record) => {
+                record.remove_left_locks(&git).await?;
+                self.is_there(&git, record).await?
+            }
             None => false,
         };
         let own = match &record {

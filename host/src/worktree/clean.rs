@@ -40,6 +40,7 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        record.remove_left_locks(git).await?;
         let is_there = self.is_there(git, record).await?;
         if !is_there && !record.repository.exists() {
             if is_removed(&record.repository) {

@@ -51,6 +51,9 @@ impl Worktrees {
             .as_ref()
             .and_then(|record| record.settled.as_ref())
             .is_some_and(|(settled, _)| *settled == attempt);
+        if let Some(record) = known.as_ref().filter(|_| !is_settled) {
+            record.remove_left_locks(&git).await?;
+        }
         let inside = if worktree.inside.is_empty() {
             path.clone()
         } else {

@@ -190,7 +190,12 @@ impl WorktreeError {
                 | Self::BranchMoved { .. }
                 // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
-                | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
+                | Self::Git(
+                    GitError::Timeout { .. }
+                        | GitError::Spawn { .. }
+                        | GitError::Read { .. }
+                        | GitError::Locked { .. }
+                )
         )
     }
 }

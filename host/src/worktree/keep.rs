@@ -19,7 +19,7 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {
     /// The ref that keeps the commits that this worktree left on no branch.
-    fn kept_ref(&self) -> String {
+    pub(super) fn kept_ref(&self) -> String {
         kept_ref(self.task)
     }
 

@@ -79,6 +79,15 @@ impl Record {
         }
     }
 
+    /// Removes the locks that a killed git has left in places that only this task uses. `git` is
+    /// that of the worktree, whether or not the worktree exists. Must be called only while the task
+    /// does not run.
+    pub(super) async fn remove_left_locks(&self, git: &Git) -> Result<(), WorktreeError> {
+        let repository = git.in_repository(&self.repository);
+        let refs = [self.branch.full(), self.kept_ref()];
+        Ok(repository.remove_left_locks(&refs, git.dir()).await?)
+    }
+
     /// The commit at which the branch diverges from its base. If the base was merged into the
     /// branch, this commit is later than the commit at which the branch was made.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {

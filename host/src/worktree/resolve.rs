@@ -198,6 +198,7 @@ impl Worktrees {
     ) -> Result<bool, WorktreeError> {
         let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
+        record.remove_left_locks(&git).await?;
         if !self.is_there(&git, &record).await? {
             return Ok(false);
         }
@@ -234,6 +235,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
+        record.remove_left_locks(&git).await?;
         if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {

@@ -140,6 +140,7 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        record.remove_left_locks(&git).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             record.own_tip(&repository, None).await?;

@@ -169,6 +169,42 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
+/// A git that is killed cannot remove its locks. Here a file stands for each of them.
+#[test]
+fn next_host_removes_the_locks_that_a_killed_git_has_left() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let of_work = ["worktrees/ID/index", "worktrees/ID/HEAD"];
+    for (name, only, locks) in [
+        ("made", "update-ref.*: made", &[][..]),
+        ("work", "commit --quiet", &of_work),
+    ] {
+        fs::write(at("only"), only).unwrap();
+        shimmed.hold_at(1);
+        let options = ["--merge", "auto", "--name", name];
+        let id = repository.submit(&options, &format!("echo {name} > {name}"));
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{name}: nothing was held");
+        host.kill_host();
+        repository.write(&format!(".git/refs/heads/claudine/{name}.lock"), "");
+        for lock in locks {
+            let lock = lock.replace("ID", &id);
+            repository.write(&format!(".git/{lock}.lock"), "");
+        }
+        fs::write(at("fail"), "").unwrap();
+        shimmed.go();
+        host.up();
+        let task = host.finished(&id);
+        merged(&task, "succeeded", "merged");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task:#}");
+        fs::remove_file(at("fail")).unwrap();
+        shimmed.reset();
+    }
+    assert_eq!(repository.branches(), ["main"]);
+    repository.is_untouched();
+}
+
 /// Another host or a person may make a branch of the same name at the same time.
 #[test]
 fn branch_that_somebody_else_has_just_made_is_not_removed() {
