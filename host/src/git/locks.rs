@@ -174,7 +174,8 @@ mod tests {
             person.git(&["worktree", "add", "-q", "-b", "task", "../tree"]);
             let paths = |names: &[&str]| {
                 let git_dir = person.work().join(".git");
-                names.iter().map(|name| git_dir.join(name)).collect()
+                let paths = names.iter().map(|name| git_dir.join(name));
+                paths.collect::<Vec<PathBuf>>()
             };
             let own = [
                 "refs/heads/task.lock",

@@ -52,7 +52,7 @@ impl Worktrees {
             .and_then(|record| record.settled.as_ref())
             .is_some_and(|(settled, _)| *settled == attempt);
         if let Some(record) = known.as_ref().filter(|_| !is_settled) {
-            record.remove_left_locks(&git).await?;
+            Box::pin(record.remove_left_locks(&git)).await?;
         }
         let inside = if worktree.inside.is_empty() {
             path.clone()
