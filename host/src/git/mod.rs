@@ -46,7 +46,7 @@ pub(crate) use self::{
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
-    put_back::PutBack,
+    put_back::{PutBack, StepNote},
     reflog::Keeping,
     refs::{Resolved, Unmakable},
     work::Merged,

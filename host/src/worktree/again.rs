@@ -125,7 +125,7 @@ impl Worktrees {
         };
         let message = again.message(id);
         let mut work = self.begin(git, record, again.strategy, message).await?;
-        let mut merge = self.carry_out(&work).await?;
+        let mut merge = self.carry_out(&mut work).await?;
         // The result is written before the worktree is removed. It is written again once the result
         // of the removal is known.
         work.record.again = Some(merge.clone());

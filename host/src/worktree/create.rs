@@ -208,6 +208,7 @@ impl Worktrees {
             is_ready: false,
             is_half_made: false,
             opening: None,
+            updating: None,
             ignored: Stamps::default(),
             settled: None,
             again: None,

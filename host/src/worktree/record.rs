@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
 use crate::{
     fsx::{self, Lasting},
-    git::{BranchRef, Commit, Git, Stamps},
+    git::{BranchRef, Commit, Git, Stamps, StepNote},
     layout::Layout,
 };
 
@@ -50,6 +50,10 @@ pub(super) struct Record {
     /// files in the worktree may be those of the merge instead of the task's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) opening: Option<Opening>,
+    /// The update of a checkout of the base that was begun and has not succeeded. If git has failed
+    /// half-way, and the host was killed before it had put the files back, the next host does so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) updating: Option<Updating>,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
@@ -68,6 +72,13 @@ pub(super) struct Opening {
     pub(super) tip: Commit,
     /// The tree that results from the merge, with conflict markers.
     pub(super) tree: String,
+}
+
+/// An update of a checkout of the base.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Updating {
+    pub(super) checkout: PathBuf,
+    pub(super) step: StepNote,
 }
 
 impl Record {

@@ -359,6 +359,59 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(text, "mine\n");
 }
 
+/// The host is killed after git has failed half-way, before it has put the files back.
+#[test]
+fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
+    let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
+    let update = "update-index -q --refresh";
+    fs::write(shimmed.dir.path().join("only"), update).unwrap();
+    for (word, edit) in [("two", None), ("three", Some("mine\n"))] {
+        smudge(&format!(
+            "text=$(cat); test \"$text\" != {word} && echo \"$text\""
+        ));
+        shimmed.hold_at(1);
+        let added = format!("added.{word}");
+        let script = format!("for it in {added} file filtered; do echo {word} > $it; done");
+        let id = repository.submit(&["--merge", "auto"], &script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{word}: git has not failed");
+        assert_eq!(read("file"), format!("{word}\n"));
+        host.kill_host();
+        smudge("cat");
+        if let Some(text) = edit {
+            repository.write("file", text);
+        }
+        shimmed.go();
+        host.up();
+        let task = host.finished(&id);
+        if let Some(text) = edit {
+            // Only the file that a person has changed since then is left as it is.
+            let detail = merged(&task, "failed", "refused");
+            let says = "have other changes and were left as they are: file; ";
+            assert!(detail.contains(says), "{detail}");
+            assert_eq!(repository.git(&["status", "--porcelain"]), "M file");
+            assert_eq!(read("file"), text);
+            repository.git(&["restore", "file"]);
+            host.run(["worktree", "merge", &id]).check();
+        } else {
+            merged(&task, "succeeded", "merged");
+        }
+        for name in [added.as_str(), "file", "filtered"] {
+            assert_eq!(read(name), format!("{word}\n"));
+        }
+        repository.is_untouched();
+        shimmed.reset();
+    }
+}
+
 /// During a merge into the person's checkout, the checkout seems to have changes.
 #[test]
 fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
