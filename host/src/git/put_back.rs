@@ -158,18 +158,16 @@ impl Git {
         }
         let other = self.not_as_new(step).await?;
         let is_other = |file: &Changed| other.contains(&file.path);
-        let (theirs, ours): (Vec<Changed>, Vec<Changed>) = found.into_iter().partition(is_other);
-        let theirs: Vec<String> = theirs.into_iter().map(|file| file.path).collect();
-        self.restore(ours, theirs).await?;
+        let ours = found.into_iter().filter(|file| !is_other(file));
+        self.restore(ours.collect()).await?;
         let left = self.not_as_old(step).await?;
         if left.is_empty() {
             return Ok(PutBack::Done);
         }
         let left = left.into_iter().map(|file| file.path);
-        // A person may have made a directory in place of a file.
         let (other, changed) = self
             .look_at_files(move |top| {
-                left.partition(|path| other.contains(path) || top.join(path).is_dir())
+                left.partition(|path| other.contains(path) || !is_free(top, path))
             })
             .await?;
         Ok(PutBack::Left { changed, other })
@@ -247,9 +245,9 @@ impl Git {
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
 
-    /// Restores the files in `ours`: removes those that the old commit does not have, and writes
-    /// the other files from the index. The files in `theirs` belong to a person and are kept.
-    async fn restore(&self, ours: Vec<Changed>, theirs: Vec<String>) -> Result<(), GitError> {
+    /// Restores these files: removes those that the old commit does not have, and writes the other
+    /// files from the index.
+    async fn restore(&self, ours: Vec<Changed>) -> Result<(), GitError> {
         let old = self.look_at_files(move |top| {
             let (old, new): (Vec<Changed>, Vec<Changed>) =
                 ours.into_iter().partition(|file| file.in_old);
@@ -258,17 +256,9 @@ impl Git {
                     tracing::warn!(file = file.path, %error, "a file cannot be put back");
                 }
             }
-            // A directory of a person must not be replaced by a file, and a file of a person must
-            // not be replaced by a directory.
-            let is_free = |path: &String| {
-                let below = |their: &String| {
-                    let rest = path.strip_prefix(their.as_str());
-                    rest.is_some_and(|rest| rest.starts_with('/'))
-                };
-                !top.join(path).is_dir() && !theirs.iter().any(below)
-            };
             let paths = old.into_iter().map(|file| file.path);
-            paths.filter(is_free).collect::<Vec<String>>()
+            let free = paths.filter(|path| is_free(top, path));
+            free.collect::<Vec<String>>()
         });
         let write = async |files: &[String]| {
             let spec = Spec::changes(["checkout-index", "--quiet", "--force", "-u", "--"]);
@@ -300,6 +290,15 @@ fn changed(entries: Vec<Entry>) -> Vec<Changed> {
         path: entry.path,
     });
     files.collect()
+}
+
+/// Whether git could write this file without replacing anything else: a directory at its path, or a
+/// file or a link at the path of a directory above it. A person must have made these.
+fn is_free(top: &Path, file: &str) -> bool {
+    let above = Path::new(file).ancestors().skip(1);
+    let mut dirs = above.map(|dir| top.join(dir));
+    let is_other = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir());
+    !top.join(file).is_dir() && !dirs.any(|dir| dir != top && is_other(&dir))
 }
 
 fn is_there(path: &Path) -> bool {
@@ -407,6 +406,28 @@ mod tests {
             }
             assert!(person.work().join("deep/gone").exists());
             assert_eq!(person.git(&["diff", "--cached", "--name-only"]), "");
+        }
+    }
+
+    /// Git would replace the file or the link by a directory, as it would if the person followed the
+    /// advice to restore the file in the directory.
+    #[tokio::test]
+    async fn a_file_or_link_of_a_person_in_place_of_a_directory_is_kept() {
+        for is_link in [true, false] {
+            let person = Person::with_repository("");
+            let step = step(&person).await;
+            half(&person, &step, true);
+            let path = person.work().join("deep");
+            if is_link {
+                std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+            } else {
+                fs::write(&path, "mine\n").unwrap();
+            }
+            let left = person.at(".").put_back(&step).await.unwrap();
+            let (changed, other) = (Vec::new(), vec!["deep/gone".to_owned()]);
+            assert_eq!(left, PutBack::Left { changed, other });
+            assert_eq!(fs::symlink_metadata(&path).unwrap().is_symlink(), is_link);
+            assert!(!fs::symlink_metadata(&path).unwrap().is_dir());
         }
     }
 

@@ -20,8 +20,8 @@ use crate::{
     text::shell_word,
 };
 
-/// The maximum number of tries to move the base. A try has no effect if somebody else moves the base
-/// meanwhile.
+/// The maximum number of tries to move the base. A try has no effect if somebody else moves the
+/// base meanwhile.
 const TRIES: usize = 5;
 
 impl Worktrees {
