@@ -34,6 +34,13 @@ impl Record {
         Ok(is_kept.then(|| self.kept_ref()))
     }
 
+    /// Keeps a commit of the changes in the worktree that are not committed. `git` must run in the
+    /// worktree.
+    pub(super) async fn keep_changes(&self, git: &Git) -> Result<(), WorktreeError> {
+        let git = git.clone().with_identity().await?;
+        Ok(git.keep_changes(&self.keeping()).await?)
+    }
+
     /// Makes git forget the worktree at `path` if its directory is missing, and keeps the commits
     /// of the worktree that are on no branch. Returns the ref of these commits if there are any.
     pub(super) async fn forget_missing(

@@ -153,6 +153,7 @@ impl Worktrees {
             return Err(WorktreeError::HalfOpened {
                 task: record.task,
                 path: git.dir().to_owned(),
+                kept: record.kept_ref(),
             });
         }
         record.opening = None;
@@ -207,6 +208,8 @@ impl Worktrees {
         if is_merging {
             git.abort_merge().await?;
         } else if record.opening.is_some() {
+            // Somebody may have changed files since git has failed.
+            record.keep_changes(&git).await?;
             self.put_back_half_opened(&git, &mut record).await?;
             return Ok(true);
         }

@@ -361,8 +361,12 @@ fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
     host.run(["retry", "fix"]).check();
     assert_eq!(host.finished(&id)["outcome"], "failed");
     smudge("sed /broken/q1");
+    // Somebody changes a file meanwhile. Its text is kept.
+    fs::write(worktree.join("sub/file"), "mine\n").unwrap();
     host.run(abort).check();
     assert_eq!(status(), "");
+    let kept = format!("refs/claudine/{id}:sub/file");
+    assert_eq!(repository.git(&["show", &kept]), "mine");
     let branch = "claudine/fix";
     host.run(["worktree", "merge", "fix", "--merge", "patch"])
         .check();
