@@ -31,7 +31,7 @@ impl Worktrees {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        if let Some(why) = work.put_back_noted(&base).await? {
+        if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
             return work.refused(&base, &why).await;
         }
         let mut tries = 0;

@@ -58,7 +58,7 @@ impl Worktrees {
         // The processes of an attempt that an earlier host has started may run git here.
         let is_beginning = task.phase() == Some(&Phase::Preparing);
         if let Some(record) = known.as_ref().filter(|_| is_beginning && !is_settled) {
-            Box::pin(record.remove_left_locks(&git)).await?;
+            record.remove_left_locks(&git).await?;
         }
         let inside = if worktree.inside.is_empty() {
             path.clone()

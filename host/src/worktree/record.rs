@@ -96,7 +96,9 @@ impl Record {
     pub(super) async fn remove_left_locks(&self, git: &Git) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&self.repository);
         let refs = [self.branch.full(), self.kept_ref()];
-        Ok(repository.remove_left_locks(&refs, git.dir()).await?)
+        // Boxed to keep the futures of the callers small, because there is seldom a lock.
+        let removing = Box::pin(repository.remove_left_locks(&refs, git.dir()));
+        Ok(removing.await?)
     }
 
     /// The commit at which the branch diverges from its base. If the base was merged into the

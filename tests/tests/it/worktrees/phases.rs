@@ -178,7 +178,7 @@ fn next_host_removes_the_locks_that_a_killed_git_has_left() {
     let of_work = ["worktrees/ID/index", "worktrees/ID/HEAD"];
     for (name, only, locks) in [
         ("made", "update-ref.*: made", &[][..]),
-        ("work", "commit --quiet", &of_work),
+        ("work", "commit --quiet", &of_work[..]),
     ] {
         fs::write(at("only"), only).unwrap();
         shimmed.hold_at(1);
