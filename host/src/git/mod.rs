@@ -313,9 +313,13 @@ fn locked(spec: &Spec, finished: &Finished) -> GitError {
 }
 
 fn lock_named_in(said: &str) -> Option<&str> {
-    let (_, rest) = said.split_once("Unable to create '")?;
-    let (lock, _) = rest.split_once("': File exists")?;
-    Some(lock)
+    // A push also prints what git says on another machine.
+    let mut own = said.lines().filter(|line| !line.starts_with("remote: "));
+    own.find_map(|line| {
+        let (_, rest) = line.split_once("Unable to create '")?;
+        let (lock, _) = rest.split_once("': File exists")?;
+        Some(lock)
+    })
 }
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {
