@@ -409,7 +409,7 @@ mod tests {
         }
     }
 
-    /// Git would replace the file or the link by a directory, as it would if the person followed the
+    /// Git would replace the file or the link by a directory, and so would a person who followed an
     /// advice to restore the file in the directory.
     #[tokio::test]
     async fn a_file_or_link_of_a_person_in_place_of_a_directory_is_kept() {

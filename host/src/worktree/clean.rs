@@ -101,9 +101,9 @@ impl Worktrees {
     }
 }
 
-/// Whether git has forgotten a worktree and its `.git` is missing. The directory in which `git` runs
-/// then has files that git could not remove or, if the `.git` was removed first and git has pruned
-/// the worktree, perhaps all files.
+/// Whether git has forgotten a worktree and its `.git` is missing. The directory in which `git`
+/// runs then has files that git could not remove or, if somebody had removed the `.git` before git
+/// forgot the worktree, perhaps all files.
 async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
     let is_forgotten = repository.git_dir_for(git.dir()).await?.is_none();
     Ok(is_forgotten && fsx::is_missing(&git.dir().join(".git")))
