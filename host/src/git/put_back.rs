@@ -79,8 +79,8 @@ impl Git {
         let replaced = self.replaced_repositories(&entries).await?;
         let files = changed(entries);
         let looked = self.look_at_files(move |top| {
-            let is_free = |file: &Changed| file.in_old || !is_there(&top.join(&file.path));
-            files.into_iter().partition::<Vec<Changed>, _>(is_free)
+            let is_of_step = |file: &Changed| file.in_old || !is_there(&top.join(&file.path));
+            files.into_iter().partition::<Vec<Changed>, _>(is_of_step)
         });
         let (files, in_the_way) = looked.await?;
         Ok(Step {
@@ -96,8 +96,8 @@ impl Git {
 
     /// Restores this checkout after a step that an earlier host has noted, and that has failed. The
     /// old commit must still be checked out. Returns `None`, and changes nothing, if git has
-    /// written no file, or if a person has gone on since then: if an operation is in progress, or
-    /// if the index is neither as before nor as after the step.
+    /// written no file, if the new commit no longer exists, or if a person has gone on since then:
+    /// if an operation is in progress, or if the index is neither as before nor as after the step.
     pub(crate) async fn put_back_noted(
         &self,
         note: &StepNote,
@@ -106,7 +106,8 @@ impl Git {
         let is_in_use = self.look_at_files(move |_| {
             under_way(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
         });
-        if is_in_use.await? {
+        // No ref keeps the new commit if it is a merge.
+        if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
             return Ok(None);
         }
         let entries = self.entries_between(note.old.hash(), note.new.hash());
@@ -472,6 +473,11 @@ mod tests {
             half(&person, &step, with_index);
             let status = || person.git(&["status", "--porcelain"]);
             let before = status();
+            let gone = StepNote {
+                new: Commit::parse(&"1".repeat(40)).unwrap(),
+                ..step.note.clone()
+            };
+            assert_eq!(git.put_back_noted(&gone).await.unwrap(), None);
             person.write(".git/SQUASH_MSG", "");
             assert_eq!(back().await, None);
             fs::remove_file(person.work().join(".git/SQUASH_MSG")).unwrap();
