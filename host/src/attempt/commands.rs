@@ -153,6 +153,15 @@ impl Elsewhere for OfAttempt {
                 .unwrap_or_else(|_| Err(io::Error::other("the host is ending")))
         })
     }
+
+    /// These commands are over already, unless a stop of the attempt has ended the wait for them.
+    fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let over = clock::within(ANSWERS_WITHIN, commands.all_earlier_over()).await;
+            over.ok_or_else(|| io::Error::other("a git command of an earlier host has not ended"))
+        })
+    }
 }
 
 impl Commands {

@@ -45,8 +45,8 @@ impl Standing {
 pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     pub(crate) standing: Standing,
-    /// Whether this is the main checkout and cannot be found. If so, `path` is that of the
-    /// repository.
+    /// Whether the checkout cannot be found: the main checkout may be anywhere, and another
+    /// repository may be at the path of a linked one. If so, `path` is that of the repository.
     pub(crate) is_hidden: bool,
     /// Whether the directory is missing. It may be missing only for a while, for example on a drive
     /// that is not mounted, so git still counts the branch as used.
@@ -113,7 +113,8 @@ impl Git {
             let path = if at == 0 {
                 self.main_checkout(&entry.path, &repository, main).await?
             } else {
-                Some(entry.path)
+                let is_there = is_missing || is_of(&repository, &entry.path);
+                is_there.then_some(entry.path)
             };
             found.push(Checkout {
                 is_hidden: path.is_none(),
@@ -273,6 +274,14 @@ fn entries(list: &[u8]) -> Vec<Entry> {
             })
         })
         .collect()
+}
+
+/// Whether the directory is a linked checkout of this repository. A person may have put another
+/// repository in its place, perhaps a clone that has the same branch.
+fn is_of(repository: &Path, checkout: &Path) -> bool {
+    let git_dir = git_dir_of(checkout);
+    let git_dirs = git_dir.as_deref().and_then(Path::parent);
+    git_dirs.is_some_and(|git_dirs| is_same(git_dirs, &repository.join("worktrees")))
 }
 
 /// The git directory of a linked checkout whose directory is missing or cannot be read. In each git

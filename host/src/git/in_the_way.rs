@@ -8,77 +8,16 @@ use std::{
 };
 
 use super::{
-    Commit, Git, GitError, is_lossy,
+    Commit, Git, GitError,
+    entries::{Entry, LINK},
+    is_lossy,
     look::has_files,
     names,
     spec::{LIST_BYTES, LONG, Spec},
 };
 use crate::fsx;
 
-const NOTHING: &str = "000000";
-const LINK: &str = "160000";
-
-/// A path that differs between two commits or trees.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) path: String,
-    /// The mode of the path in the older commit.
-    old: String,
-    /// The mode of the path in the newer commit.
-    new: String,
-}
-
-impl Entry {
-    pub(super) fn is_in_old(&self) -> bool {
-        self.old != NOTHING
-    }
-
-    pub(super) fn is_in_new(&self) -> bool {
-        self.new != NOTHING
-    }
-
-    /// Whether neither of the commits has a file at this path.
-    pub(super) fn is_of_submodule(&self) -> bool {
-        !is_file(&self.old) && !is_file(&self.new)
-    }
-
-    /// Whether the older commit has nothing of the same kind at this path.
-    fn is_new(&self) -> bool {
-        self.is_new_file() || self.new == LINK && self.old != LINK
-    }
-
-    /// Whether only the newer commit has a file or a symbolic link at this path.
-    fn is_new_file(&self) -> bool {
-        is_file(&self.new) && !is_file(&self.old)
-    }
-}
-
-fn is_file(mode: &str) -> bool {
-    mode != NOTHING && mode != LINK
-}
-
 impl Git {
-    /// The paths that differ between two commits or trees.
-    pub(super) async fn entries_between(
-        &self,
-        old: &str,
-        new: &str,
-    ) -> Result<Vec<Entry>, GitError> {
-        let spec = Spec::reads([
-            "diff-tree",
-            "-r",
-            "-z",
-            "--raw",
-            "--no-abbrev",
-            "--no-renames",
-            "--ignore-submodules=none",
-            old,
-            new,
-        ]);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        Ok(parse(&self.output(&spec).await?))
-    }
-
     /// The files and repositories here that are in no commit and that a merge with the result
     /// `tree` would overwrite or remove. Git overwrites files that it ignores, and directories of
     /// such files, whatever its options say.
@@ -143,20 +82,6 @@ impl Git {
         })
         .await
     }
-}
-
-/// Parses entries of the form `:OLDMODE NEWMODE OLD NEW STATUS`, each followed by its path.
-fn parse(output: &[u8]) -> Vec<Entry> {
-    let words = names(output);
-    let entries = words.chunks_exact(2).filter_map(|pair| {
-        let mut modes = pair[0].trim_start_matches(':').split(' ');
-        Some(Entry {
-            old: modes.next()?.to_owned(),
-            new: modes.next()?.to_owned(),
-            path: pair[1].clone(),
-        })
-    });
-    entries.collect()
 }
 
 /// Whether the path is a directory that is a repository or contains one; `true` if a directory

@@ -50,7 +50,7 @@ pub(super) struct Listed {
 pub(super) struct OtherIndex(PathBuf);
 
 /// The beginning of the names of temporary indexes.
-const OTHER: &str = "claudine.index.";
+pub(super) const OTHER: &str = "claudine.index.";
 /// The age at which nobody uses a temporary index any more.
 const LEFT_AFTER: Duration = Duration::from_hours(1);
 

@@ -329,7 +329,7 @@ fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn under_way(git_dir: &Path) -> Option<&'static str> {
+pub(super) fn under_way(git_dir: &Path) -> Option<&'static str> {
     let found = UNDER_WAY
         .iter()
         .find(|(file, _)| git_dir.join(file).exists());

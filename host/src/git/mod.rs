@@ -9,10 +9,12 @@ mod attributes;
 mod checkouts;
 mod conflicts;
 mod diff;
+mod entries;
 mod environment;
 mod gh;
 mod in_the_way;
 mod index;
+mod locks;
 mod look;
 mod names;
 mod patch;
@@ -44,7 +46,7 @@ pub(crate) use self::{
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
-    put_back::PutBack,
+    put_back::{PutBack, StepNote},
     reflog::Keeping,
     refs::{Resolved, Unmakable},
     work::Merged,
@@ -58,11 +60,12 @@ use crate::{
     clock,
     command::{Abandoned, Finished, finish_within},
     config,
+    text::shell_word,
 };
 
-/// The maximum number of tries while another git process holds a lock of the repository, and the
-/// pause between two tries. Git itself does not wait for a lock.
-const LOCKED_TRIES: u32 = 50;
+/// How long a command is tried again while another git process holds a lock of the repository, and
+/// the pause between two tries. For most locks, git itself does not wait.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 /// Error messages that mean that the answer to a question is no. For other questions, a failure
 /// without a message means no.
@@ -83,6 +86,12 @@ pub(crate) enum GitError {
     Timeout { called: String, limit: Duration },
     #[error("`{called}` failed: {said}")]
     Failed { called: String, said: String },
+    #[error(
+        "`{called}` failed because of the lock {}: another git is at work, or a git was killed and has left it; once no git is running there, `rm {}` removes the lock",
+        lock.display(),
+        shell_word(&lock.display().to_string())
+    )]
+    Locked { called: String, lock: PathBuf },
     #[error("the output of `{called}` is too long")]
     TooMuch { called: String },
     #[error("the output of `{called}` cannot be parsed: {printed}")]
@@ -245,15 +254,18 @@ impl Git {
     /// Runs a command that changes something, and returns its output. Tries again for a while if
     /// another git process holds a lock.
     async fn change(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
-        let mut tries = LOCKED_TRIES;
+        let mut locked_since = None;
         loop {
             let finished = self.run(spec).await?;
             if finished.status.success() {
                 return Ok(finished.stdout);
             }
-            tries -= 1;
-            if tries == 0 || !is_locked(&finished) {
+            if !is_locked(&finished) {
                 return Err(failed(spec, &finished));
+            }
+            let since = *locked_since.get_or_insert_with(clock::monotonic);
+            if clock::monotonic().saturating_sub(since) >= LOCKED_WITHIN {
+                return Err(locked(spec, &finished));
             }
             clock::sleep(LOCKED_PAUSE).await;
         }
@@ -286,6 +298,28 @@ fn is_locked(finished: &Finished) -> bool {
 /// checkout and has not yet written it.
 fn is_of_half_made_checkout(said: &str) -> bool {
     said.contains("failed to read") && said.contains("commondir")
+}
+
+/// The error of a command that a lock has prevented. Names the lock if git has named it.
+fn locked(spec: &Spec, finished: &Finished) -> GitError {
+    let said = String::from_utf8_lossy(&finished.stderr);
+    match lock_named_in(&said) {
+        Some(lock) => GitError::Locked {
+            called: spec.called(),
+            lock: lock.into(),
+        },
+        None => failed(spec, finished),
+    }
+}
+
+fn lock_named_in(said: &str) -> Option<&str> {
+    // A push also prints what git says on another machine.
+    let mut own = said.lines().filter(|line| !line.starts_with("remote: "));
+    own.find_map(|line| {
+        let (_, rest) = line.split_once("Unable to create '")?;
+        let (lock, _) = rest.split_once("': File exists")?;
+        Some(lock)
+    })
 }
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {

@@ -3,13 +3,17 @@
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Commit, Git, GitError,
-    in_the_way::Entry,
+    entries::Entry,
     index::OtherIndex,
+    look::under_way,
     names,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
 };
+use crate::fsx;
 
 /// Command that lists the names of files that differ from a commit.
 const DIFF_INDEX: [&str; 5] = [
@@ -20,12 +24,22 @@ const DIFF_INDEX: [&str; 5] = [
     "--ignore-submodules=all",
 ];
 
+/// A note of a step of a checkout from one commit to a later one. With it, another host can restore
+/// the checkout.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct StepNote {
+    pub(crate) old: Commit,
+    pub(crate) new: Commit,
+    /// The files that were in the way of the step: they existed in the checkout but not in the old
+    /// commit.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    in_the_way: BTreeSet<String>,
+}
+
 /// A step of a checkout from one commit to a later one.
 pub(crate) struct Step {
-    old: Commit,
-    new: Commit,
-    /// The files that differ between the two commits, without files that were in the way of the
-    /// step: these exist in the checkout but not in the old commit.
+    pub(crate) note: StepNote,
+    /// The files that differ between the two commits, without files that were in the way.
     files: Vec<Changed>,
     /// The repositories here that git would remove with all their files.
     pub(crate) replaced: Vec<String>,
@@ -63,17 +77,63 @@ impl Git {
     pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
         let entries = self.entries_between(old.hash(), new.hash()).await?;
         let replaced = self.replaced_repositories(&entries).await?;
-        let mut files = changed(entries);
-        let files = self.look_at_files(move |top| {
-            files.retain(|file| file.in_old || !is_there(&top.join(&file.path)));
-            files
+        let files = changed(entries);
+        let looked = self.look_at_files(move |top| {
+            let is_of_step = |file: &Changed| file.in_old || !is_there(&top.join(&file.path));
+            files.into_iter().partition::<Vec<Changed>, _>(is_of_step)
         });
+        let (files, in_the_way) = looked.await?;
         Ok(Step {
-            old: old.clone(),
-            new: new.clone(),
-            files: files.await?,
+            note: StepNote {
+                old: old.clone(),
+                new: new.clone(),
+                in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
+            },
+            files,
             replaced,
         })
+    }
+
+    /// Restores this checkout after a step that an earlier host has noted, and that has failed. The
+    /// old commit must still be checked out. Returns `None`, and changes nothing, if git has
+    /// written no file, if the new commit no longer exists, or if a person has gone on since then:
+    /// if an operation is in progress, or if the index is neither as before nor as after the step.
+    pub(crate) async fn put_back_noted(
+        &self,
+        note: &StepNote,
+    ) -> Result<Option<PutBack>, GitError> {
+        let git_dir = self.git_dir().await?;
+        let is_in_use = self.look_at_files(move |_| {
+            under_way(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
+        });
+        // No ref keeps the new commit if it is a merge.
+        if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
+            return Ok(None);
+        }
+        let entries = self.entries_between(note.old.hash(), note.new.hash());
+        let mut files = changed(entries.await?);
+        files.retain(|file| !note.in_the_way.contains(&file.path));
+        let step = Step {
+            note: note.clone(),
+            files,
+            replaced: Vec::new(),
+        };
+        let is_changed = self.is_index_changed(&step, &note.old).await?
+            && self.is_index_changed(&step, &note.new).await?;
+        if is_changed || !self.has_new_file(&step).await? {
+            return Ok(None);
+        }
+        self.put_back(&step).await.map(Some)
+    }
+
+    /// Whether a file of the step exists here with the contents of the new commit.
+    async fn has_new_file(&self, step: &Step) -> Result<bool, GitError> {
+        let other = self.not_as_new(step).await?;
+        let files = step.files.iter().filter(|file| file.in_new);
+        let files = files.filter(|file| !other.contains(&file.path));
+        let files: Vec<String> = files.map(|file| file.path.clone()).collect();
+        self.look_at_files(move |top| files.iter().any(|path| is_there(&top.join(path))))
+            .await
     }
 
     /// Restores this checkout to the old commit after the step has failed. Writes only files that
@@ -83,39 +143,40 @@ impl Git {
         let before = self.not_as_old(step).await?;
         let other = self.not_as_new(step).await?;
         let is_other = |file: &Changed| other.contains(&file.path);
-        if before.iter().all(is_other) && !self.is_index_changed(step).await? {
+        let is_unchanged =
+            before.iter().all(is_other) && !self.is_index_changed(step, &step.note.old).await?;
+        if is_unchanged {
             let other = before.into_iter().map(|file| file.path).collect();
             return Ok(PutBack::Unchanged { other });
         }
         let arguments = ["read-tree", "-m", "-i"];
-        let back = Spec::changes(arguments).arg(step.new.hash());
-        self.change(&back.arg(step.old.hash()).limit(LONG)).await?;
+        let back = Spec::changes(arguments).arg(step.note.new.hash());
+        let back = back.arg(step.note.old.hash());
+        self.change(&back.limit(LONG)).await?;
         let found = self.not_as_old(step).await?;
         if found.is_empty() {
             return Ok(PutBack::Done);
         }
         let other = self.not_as_new(step).await?;
         let is_other = |file: &Changed| other.contains(&file.path);
-        let (theirs, ours): (Vec<Changed>, Vec<Changed>) = found.into_iter().partition(is_other);
-        let theirs: Vec<String> = theirs.into_iter().map(|file| file.path).collect();
-        self.restore(ours, theirs).await?;
+        let ours = found.into_iter().filter(|file| !is_other(file));
+        self.restore(ours.collect()).await?;
         let left = self.not_as_old(step).await?;
         if left.is_empty() {
             return Ok(PutBack::Done);
         }
         let left = left.into_iter().map(|file| file.path);
-        // A person may have made a directory in place of a file.
         let (other, changed) = self
             .look_at_files(move |top| {
-                left.partition(|path| other.contains(path) || top.join(path).is_dir())
+                left.partition(|path| other.contains(path) || !is_free(top, path))
             })
             .await?;
         Ok(PutBack::Left { changed, other })
     }
 
-    /// Whether a file of the step differs between the index and the old commit.
-    async fn is_index_changed(&self, step: &Step) -> Result<bool, GitError> {
-        let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(step.old.hash());
+    /// Whether a file of the step differs between the index and the commit.
+    async fn is_index_changed(&self, step: &Step, commit: &Commit) -> Result<bool, GitError> {
+        let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(commit.hash());
         let changed = self.files_listed(spec).await?;
         Ok(changed
             .iter()
@@ -132,7 +193,7 @@ impl Git {
         let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
         // This command fails if a file is changed, so its status is ignored.
         self.run(&refresh.limit(LONG)).await?;
-        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(step.old.hash()));
+        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(step.note.old.hash()));
         let changed: BTreeSet<String> = changed.await?.into_iter().collect();
         let files = step.files.clone();
         self.look_at_files(move |top| {
@@ -147,7 +208,7 @@ impl Git {
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
-        let differing = self.differing(fresh.path(), &step.new).await?;
+        let differing = self.differing(fresh.path(), &step.note.new).await?;
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
@@ -185,9 +246,9 @@ impl Git {
         Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
 
-    /// Restores the files in `ours`: removes those that the old commit does not have, and writes
-    /// the other files from the index. The files in `theirs` belong to a person and are kept.
-    async fn restore(&self, ours: Vec<Changed>, theirs: Vec<String>) -> Result<(), GitError> {
+    /// Restores these files: removes those that the old commit does not have, and writes the other
+    /// files from the index.
+    async fn restore(&self, ours: Vec<Changed>) -> Result<(), GitError> {
         let old = self.look_at_files(move |top| {
             let (old, new): (Vec<Changed>, Vec<Changed>) =
                 ours.into_iter().partition(|file| file.in_old);
@@ -196,17 +257,9 @@ impl Git {
                     tracing::warn!(file = file.path, %error, "a file cannot be put back");
                 }
             }
-            // A directory of a person must not be replaced by a file, and a file of a person must
-            // not be replaced by a directory.
-            let is_free = |path: &String| {
-                let below = |their: &String| {
-                    let rest = path.strip_prefix(their.as_str());
-                    rest.is_some_and(|rest| rest.starts_with('/'))
-                };
-                !top.join(path).is_dir() && !theirs.iter().any(below)
-            };
             let paths = old.into_iter().map(|file| file.path);
-            paths.filter(is_free).collect::<Vec<String>>()
+            let free = paths.filter(|path| is_free(top, path));
+            free.collect::<Vec<String>>()
         });
         let write = async |files: &[String]| {
             let spec = Spec::changes(["checkout-index", "--quiet", "--force", "-u", "--"]);
@@ -238,6 +291,15 @@ fn changed(entries: Vec<Entry>) -> Vec<Changed> {
         path: entry.path,
     });
     files.collect()
+}
+
+/// Whether git could write this file without replacing anything else: a directory at its path, or a
+/// file or a link at the path of a directory above it. A person must have made these.
+fn is_free(top: &Path, file: &str) -> bool {
+    let above = Path::new(file).ancestors().skip(1);
+    let mut dirs = above.map(|dir| top.join(dir));
+    let is_other = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir());
+    !top.join(file).is_dir() && !dirs.any(|dir| dir != top && is_other(&dir))
 }
 
 fn is_there(path: &Path) -> bool {
@@ -295,9 +357,15 @@ mod tests {
 
     /// Changes the files to those of the new commit, with or without the index.
     fn half(person: &Person, step: &Step, with_index: bool) {
-        person.git(&["read-tree", "-m", "-u", step.old.hash(), step.new.hash()]);
+        person.git(&[
+            "read-tree",
+            "-m",
+            "-u",
+            step.note.old.hash(),
+            step.note.new.hash(),
+        ]);
         if !with_index {
-            person.git(&["read-tree", step.old.hash()]);
+            person.git(&["read-tree", step.note.old.hash()]);
         }
     }
 
@@ -342,6 +410,28 @@ mod tests {
         }
     }
 
+    /// Git would replace the file or the link by a directory, and so would a person who followed an
+    /// advice to restore the file in the directory.
+    #[tokio::test]
+    async fn a_file_or_link_of_a_person_in_place_of_a_directory_is_kept() {
+        for is_link in [true, false] {
+            let person = Person::with_repository("");
+            let step = step(&person).await;
+            half(&person, &step, true);
+            let path = person.work().join("deep");
+            if is_link {
+                std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+            } else {
+                fs::write(&path, "mine\n").unwrap();
+            }
+            let left = person.at(".").put_back(&step).await.unwrap();
+            let (changed, other) = (Vec::new(), vec!["deep/gone".to_owned()]);
+            assert_eq!(left, PutBack::Left { changed, other });
+            assert_eq!(fs::symlink_metadata(&path).unwrap().is_symlink(), is_link);
+            assert!(!fs::symlink_metadata(&path).unwrap().is_dir());
+        }
+    }
+
     #[tokio::test]
     async fn a_checkout_that_only_a_person_has_changed_is_reported_as_unchanged() {
         let person = Person::with_repository("");
@@ -357,10 +447,54 @@ mod tests {
         let person = Person::with_repository("");
         let old = step(&person).await;
         person.write("new/deep/file", "two\n");
-        let step = person.at(".").step(&old.old, &old.new).await.unwrap();
+        let step = person
+            .at(".")
+            .step(&old.note.old, &old.note.new)
+            .await
+            .unwrap();
         let back = person.at(".").put_back(&step).await.unwrap();
         assert_eq!(back, unchanged(&[]));
         assert!(person.work().join("new/deep/file").exists());
+    }
+
+    #[tokio::test]
+    async fn a_noted_step_is_put_back_unless_a_person_has_gone_on() {
+        for with_index in [true, false] {
+            let person = Person::with_repository("");
+            let step = step(&person).await;
+            let git = person.at(".");
+            let back = async || git.put_back_noted(&step.note).await.unwrap();
+            // Git has written no file, so a person must have removed this one.
+            fs::remove_file(person.work().join("changed")).unwrap();
+            assert_eq!(back().await, None);
+            assert!(!person.work().join("changed").exists());
+            person.git(&["restore", "changed"]);
+
+            half(&person, &step, with_index);
+            let status = || person.git(&["status", "--porcelain"]);
+            let before = status();
+            let gone = StepNote {
+                new: Commit::parse(&"1".repeat(40)).unwrap(),
+                ..step.note.clone()
+            };
+            assert_eq!(git.put_back_noted(&gone).await.unwrap(), None);
+            person.write(".git/SQUASH_MSG", "");
+            assert_eq!(back().await, None);
+            fs::remove_file(person.work().join(".git/SQUASH_MSG")).unwrap();
+            let (add, reset) = (&["add", "changed"][..], &["reset", "-q", "changed"][..]);
+            let (change, undo) = if with_index {
+                (reset, add)
+            } else {
+                (add, reset)
+            };
+            person.git(change);
+            assert_eq!(back().await, None);
+            person.git(undo);
+            assert_eq!(status(), before);
+
+            assert_eq!(back().await, Some(PutBack::Done));
+            assert_eq!(status(), "");
+        }
     }
 
     /// Git stops before it changes any file.
@@ -371,7 +505,7 @@ mod tests {
         person.write("new/deep/file/mine", "mine\n");
         person.write(".git/index.lock", "");
         let git = person.at(".");
-        let step = git.step(&old.old, &old.new).await.unwrap();
+        let step = git.step(&old.note.old, &old.note.new).await.unwrap();
         assert_eq!(git.put_back(&step).await.unwrap(), unchanged(&[]));
     }
 

@@ -7,6 +7,7 @@ use claudine_domain::time::Timestamp;
 
 use super::{
     BranchRef, Commit, Git, GitError,
+    index::OtherIndex,
     spec::{LIST_BYTES, LONG, Spec},
     without_newline,
 };
@@ -67,6 +68,26 @@ impl Git {
         self.keep(keeping, before.as_ref(), &commits).await
     }
 
+    /// Keeps a commit of all files here that differ from HEAD, except ignored files, because they
+    /// are about to be put back.
+    pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<(), GitError> {
+        let Some(head) = self.commit_of("HEAD").await? else {
+            return Ok(());
+        };
+        let before = self.commit_of(&keeping.name).await?;
+        let index = OtherIndex::new(&self.git_dir().await?);
+        let there = |spec: Spec| spec.index(index.path()).limit(LONG);
+        let read = Spec::changes(["read-tree", head.hash()]);
+        self.change(&there(read)).await?;
+        let add = Spec::changes(["add", "--all", "--sparse"]);
+        self.change(&there(add)).await?;
+        let tree = self.change(&there(Spec::changes(["write-tree"]))).await?;
+        let new = self.unless_of_head(tree, &head, &keeping.message).await?;
+        self.keep(keeping, before.as_ref(), new.as_slice())
+            .await
+            .map(drop)
+    }
+
     /// The commits to keep that the ref does not keep yet. `before` is the commit of the ref.
     async fn newly_abandoned(
         &self,
@@ -91,13 +112,24 @@ impl Git {
         if !written.status.success() {
             return Ok(None);
         }
-        let tree = without_newline(written.stdout);
+        self.unless_of_head(written.stdout, &head, message).await
+    }
+
+    /// A new commit of a tree, whose hash `git write-tree` has printed; `None` if HEAD has the same
+    /// files.
+    async fn unless_of_head(
+        &self,
+        printed: Vec<u8>,
+        head: &Commit,
+        message: &str,
+    ) -> Result<Option<Commit>, GitError> {
+        let tree = without_newline(printed);
         let of_head = format!("{}^{{tree}}", head.hash());
         let of_head = Spec::reads(["rev-parse", "--verify", "--end-of-options", &of_head]);
         if self.line(&of_head).await? == tree {
             return Ok(None);
         }
-        self.commit_tree(&tree, &[&head], message).await.map(Some)
+        self.commit_tree(&tree, &[head], message).await.map(Some)
     }
 
     /// Adds commits to those that the ref keeps. `before` is the commit of the ref. Returns whether

@@ -1,9 +1,11 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
 use super::{
-    BranchRef, Commit, Git, GitError, failed, is_no, names,
+    BranchRef, Commit, Git, GitError,
+    entries::{Entry, LINK},
+    failed, is_no, names,
     reflog::KEPT_ELSEWHERE,
-    spec::{LIST_BYTES, LONG, SHORT, Spec},
+    spec::{SHORT, Spec},
     without_newline,
 };
 use crate::text::shell_word;
@@ -442,19 +444,7 @@ impl Git {
         base: &Commit,
         tip: &Commit,
     ) -> Result<Vec<Link>, GitError> {
-        let spec = Spec::reads([
-            "diff-tree",
-            "-r",
-            "-z",
-            "--raw",
-            "--no-abbrev",
-            "--no-renames",
-            "--ignore-submodules=none",
-            base.hash(),
-            tip.hash(),
-        ]);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        Ok(links(&self.output(&spec).await?))
+        Ok(links(self.entries_between(base.hash(), tip.hash()).await?))
     }
 
     /// The paths that a commit lists as submodules.
@@ -497,19 +487,13 @@ pub(crate) struct Link {
     is_new: bool,
 }
 
-/// Parses entries of the form `:OLDMODE NEWMODE OLD NEW STATUS`, each followed by its path.
-fn links(output: &[u8]) -> Vec<Link> {
-    let entries = names(output);
-    let links = entries.chunks_exact(2).filter_map(|pair| {
-        let words: Vec<&str> = pair[0].trim_start_matches(':').split(' ').collect();
-        let [old_mode, "160000", _, hash, _] = words.as_slice() else {
-            return None;
-        };
-        Some(Link {
-            path: pair[1].clone(),
-            hash: (*hash).to_owned(),
-            is_new: *old_mode != "160000",
-        })
+/// The nested repositories among these paths, as the newer commit has them.
+fn links(entries: Vec<Entry>) -> Vec<Link> {
+    let links = entries.into_iter().filter(|entry| entry.new == LINK);
+    let links = links.map(|entry| Link {
+        is_new: entry.old != LINK,
+        path: entry.path,
+        hash: entry.hash,
     });
     links.collect()
 }
@@ -524,6 +508,7 @@ pub(super) fn read_commit(spec: &Spec, line: &str) -> Result<Commit, GitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::entries::parse;
 
     #[test]
     fn committed_repositories_are_found_in_a_diff() {
@@ -540,6 +525,6 @@ mod tests {
             link("lib", "ef", false),
             link("was a file", "cd", true),
         ];
-        assert_eq!(links(output), expected);
+        assert_eq!(links(parse(output)), expected);
     }
 }

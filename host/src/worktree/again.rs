@@ -97,7 +97,10 @@ impl Worktrees {
         let git = self.git(self.path(id), again.variables.clone());
         let record = self.record(id).await?;
         let is_there = match &record {
-            Some(record) => self.is_there(&git, record).await?,
+            Some(record) => {
+                record.remove_left_locks(&git).await?;
+                self.is_there(&git, record).await?
+            }
             None => false,
         };
         let own = match &record {
@@ -122,7 +125,7 @@ impl Worktrees {
         };
         let message = again.message(id);
         let mut work = self.begin(git, record, again.strategy, message).await?;
-        let mut merge = self.carry_out(&work).await?;
+        let mut merge = self.carry_out(&mut work).await?;
         // The result is written before the worktree is removed. It is written again once the result
         // of the removal is known.
         work.record.again = Some(merge.clone());

@@ -4,83 +4,83 @@
 //! its old commit to the new commit, or not at all. If the base is checked out somewhere, git
 //! updates this checkout too, but only if it has no changes.
 
+use std::path::Path;
+
 use claudine_domain::worktree::MergeState;
 
 use super::{
-    WorktreeError,
+    WorktreeError, Worktrees,
+    error::io_error,
+    record::Updating,
     settle::{Done, Work},
 };
 use crate::{
+    command,
     git::{BranchRef, Commit, Merged, PutBack, Standing, shortened},
     text::shell_word,
 };
 
-/// The maximum number of times that the merge is started again because the base has moved during
-/// it.
+/// The maximum number of tries to move the base. A try has no effect if somebody else moves the
+/// base meanwhile.
 const TRIES: usize = 5;
 
-impl Work {
-    pub(super) async fn merge(&self) -> Result<Done, WorktreeError> {
-        let branch = &self.record.branch;
-        let Some(base) = self.record.base.clone() else {
+impl Worktrees {
+    pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
+        let branch = work.record.branch.clone();
+        let Some(base) = work.record.base.clone() else {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
+        if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
+            return work.refused(&base, &why).await;
+        }
+        let mut tries = 0;
         // Each round checks the present state. After the base was moved, the next round reports the
-        // merge. The last round does nothing else.
-        for round in 0..=TRIES + 1 {
-            let [Some(old), Some(tip)] = self.git.branch_commits([&base, branch]).await? else {
+        // merge.
+        loop {
+            let [Some(old), Some(tip)] = work.git.branch_commits([&base, &branch]).await? else {
                 let why = format!("the base `{base}` no longer exists");
-                return self.refused(&base, &why).await;
+                return work.refused(&base, &why).await;
             };
-            let common = self.git.common_ancestor(&old, &tip).await?;
+            let common = work.git.common_ancestor(&old, &tip).await?;
             if common.as_ref() == Some(&tip) {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
-            if round > TRIES {
-                break;
+            if tries == TRIES {
+                let why = format!("`{base}` was moved {TRIES} times during the merge");
+                return work.refused(&base, &why).await;
             }
+            tries += 1;
             let new = if common.as_ref() == Some(&old) {
                 tip
             } else {
-                match self.merged(&base, &old, &tip).await? {
+                match work.merged(&base, &old, &tip).await? {
                     Ok(new) => new,
                     Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
                 }
             };
-            if let Some(why) = self.advance(&base, &old, &new).await? {
-                return self.refused(&base, &why).await;
+            if let Some(why) = self.advance(work, &base, &old, &new).await? {
+                return work.refused(&base, &why).await;
             }
         }
-        let why = format!("`{base}` was moved {TRIES} times during the merge");
-        self.refused(&base, &why).await
-    }
-
-    async fn refused(&self, base: &BranchRef, why: &str) -> Result<Done, WorktreeError> {
-        let branch = &self.record.branch;
-        let typed = self.git.typed(branch).await?;
-        let detail = format!(
-            "{why}; the work is on branch `{branch}`: `claudine worktree merge {:#}` tries again, `git merge {typed}` on `{base}` merges it by hand",
-            self.task
-        );
-        Ok((MergeState::Refused, detail).into())
     }
 
     /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
     /// possible.
     async fn advance(
         &self,
+        work: &mut Work,
         base: &BranchRef,
         old: &Commit,
         new: &Commit,
     ) -> Result<Option<String>, WorktreeError> {
-        let main = self.record.checkout.as_deref();
-        let repository = self.git.in_repository(&self.record.repository);
+        let main = work.record.checkout.as_deref();
+        let repository = work.git.in_repository(&work.record.repository);
         let checkouts = repository.checkouts_of(base, main).await?;
         let checkout = match checkouts.as_slice() {
             [] => {
-                self.git.move_branch(base, new, old).await?;
+                work.git.move_branch(base, new, old).await?;
                 return Ok(None);
             }
             [checkout] => checkout,
@@ -111,7 +111,7 @@ impl Work {
                 "{place}, and must not be moved until that ends"
             )));
         }
-        let there = self.git.in_dir(&checkout.path);
+        let there = work.git.in_dir(&checkout.path);
         if there.has_lasting_changes().await? {
             return Ok(Some(format!(
                 "{place}, which has changes that are not committed"
@@ -124,18 +124,30 @@ impl Work {
                 shortened(&step.replaced)
             )));
         }
+        // This host may be killed after git has failed half-way.
+        work.record.updating = Some(Updating {
+            checkout: checkout.path.clone(),
+            step: step.note.clone(),
+        });
+        self.write_record(&work.record).await?;
         let Err(error) = there.fast_forward(base, new).await else {
+            work.record.updating = None;
             return Ok(None);
         };
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
-        let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(old)
+        let is_as_it_was = work.git.branch_commit(base).await?.as_ref() == Some(old)
             && there.head_branch().await?.as_ref() == Some(base);
         if !is_as_it_was {
+            work.record.updating = None;
             return Ok(None);
         }
         let shown = shell_word(&checkout.path.display().to_string());
-        let files = match there.put_back(&step).await {
+        let back = there.put_back(&step).await;
+        if back.as_ref().is_ok_and(is_over) {
+            work.record.updating = None;
+        }
+        let files = match back {
             Ok(PutBack::Unchanged { other }) if other.is_empty() => String::new(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.
@@ -152,6 +164,74 @@ impl Work {
         Ok(Some(format!(
             "{place}, which cannot be updated: {error}{files}"
         )))
+    }
+}
+
+impl Work {
+    async fn refused(&self, base: &BranchRef, why: &str) -> Result<Done, WorktreeError> {
+        let branch = &self.record.branch;
+        let typed = self.git.typed(branch).await?;
+        let detail = format!(
+            "{why}; the work is on branch `{branch}`: `claudine worktree merge {:#}` tries again, `git merge {typed}` on `{base}` merges it by hand",
+            self.task
+        );
+        Ok((MergeState::Refused, detail).into())
+    }
+
+    /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
+    /// and git has failed half-way. Returns the reason if this is not possible.
+    async fn put_back_noted(&mut self, base: &BranchRef) -> Result<Option<String>, WorktreeError> {
+        let Some(Updating { checkout, step }) = self.record.updating.clone() else {
+            return Ok(None);
+        };
+        let over = command::earlier_over().await;
+        over.map_err(io_error("cannot put back files in", &checkout))?;
+        // If git or somebody else has moved the base, nothing is to be put back.
+        if !self.is_at(base, &step.old, &checkout).await? {
+            self.record.updating = None;
+            return Ok(None);
+        }
+        let place = format!(
+            "`{base}` is checked out in {}, where an update was interrupted",
+            checkout.display()
+        );
+        let back = match self.git.in_dir(&checkout).put_back_noted(&step).await {
+            Ok(back) => back.unwrap_or(PutBack::Done),
+            Err(error) => {
+                return Ok(Some(format!(
+                    "{place}, and the files there could not be put back: {error}"
+                )));
+            }
+        };
+        if is_over(&back) {
+            self.record.updating = None;
+        }
+        let PutBack::Left { changed, other } = back else {
+            return Ok(None);
+        };
+        let shown = shell_word(&checkout.display().to_string());
+        Ok(Some(format!(
+            "{place}{}",
+            half_way(&shown, &changed, &other)
+        )))
+    }
+
+    /// Whether the base is at this commit, and is checked out in this directory.
+    async fn is_at(
+        &self,
+        base: &BranchRef,
+        commit: &Commit,
+        dir: &Path,
+    ) -> Result<bool, WorktreeError> {
+        if self.git.branch_commit(base).await?.as_ref() != Some(commit) {
+            return Ok(false);
+        }
+        let repository = self.git.in_repository(&self.record.repository);
+        let main = self.record.checkout.as_deref();
+        let checkouts = repository.checkouts_of(base, main).await?;
+        Ok(checkouts.iter().any(|it| {
+            it.path == dir && it.standing == Standing::CheckedOut && !it.is_missing && !it.is_hidden
+        }))
     }
 
     /// A commit that merges two diverging histories, or the conflicting files and advice.
@@ -179,6 +259,14 @@ impl Work {
                 Ok(Err((files, detail)))
             }
         }
+    }
+}
+
+/// Whether no other try to put the files of a checkout back could restore more of them.
+fn is_over(back: &PutBack) -> bool {
+    match back {
+        PutBack::Left { changed, .. } => changed.is_empty(),
+        PutBack::Done | PutBack::Unchanged { .. } => true,
     }
 }
 

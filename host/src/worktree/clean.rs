@@ -40,6 +40,7 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
+        record.remove_left_locks(git).await?;
         let is_there = self.is_there(git, record).await?;
         if !is_there && !record.repository.exists() {
             if is_removed(&record.repository) {
@@ -55,7 +56,7 @@ impl Worktrees {
             );
             if is_lost && is_remains(git, &repository).await? {
                 return Ok(Some(format!(
-                    "git has removed this worktree, except for files that it could not remove; `rm -r {}` removes these",
+                    "git no longer knows this worktree, and its `.git` is missing; if nothing in it is needed, `rm -r {}` removes the rest",
                     shell_word(&git.dir().display().to_string())
                 )));
             }
@@ -100,8 +101,9 @@ impl Worktrees {
     }
 }
 
-/// Whether git has forgotten a worktree and removed its `.git`, so that the directory in which
-/// `git` runs has only files that git could not remove.
+/// Whether git has forgotten a worktree and its `.git` is missing. The directory in which `git`
+/// runs then has files that git could not remove or, if somebody had removed the `.git` before git
+/// forgot the worktree, perhaps all files.
 async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
     let is_forgotten = repository.git_dir_for(git.dir()).await?.is_none();
     Ok(is_forgotten && fsx::is_missing(&git.dir().join(".git")))

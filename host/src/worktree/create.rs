@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
+use claudine_domain::{
+    attempt::{Attempt, Phase},
+    task::Task,
+    worktree::Worktree,
+};
 
 use super::{
     WorktreeError, Worktrees, error::io_error, keep::forget_missing, record::Record,
@@ -51,6 +55,11 @@ impl Worktrees {
             .as_ref()
             .and_then(|record| record.settled.as_ref())
             .is_some_and(|(settled, _)| *settled == attempt);
+        // The processes of an attempt that an earlier host has started may run git here.
+        let is_beginning = task.phase() == Some(&Phase::Preparing);
+        if let Some(record) = known.as_ref().filter(|_| is_beginning && !is_settled) {
+            record.remove_left_locks(&git).await?;
+        }
         let inside = if worktree.inside.is_empty() {
             path.clone()
         } else {
@@ -205,6 +214,7 @@ impl Worktrees {
             is_ready: false,
             is_half_made: false,
             opening: None,
+            updating: None,
             ignored: Stamps::default(),
             settled: None,
             again: None,

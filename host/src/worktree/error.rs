@@ -98,10 +98,15 @@ pub(crate) enum WorktreeError {
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },
     #[error(
-        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back",
+        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back, after it has kept all changes there (`git show {kept}`); move new files elsewhere first",
         path.display()
     )]
-    HalfOpened { task: TaskId, path: PathBuf },
+    HalfOpened {
+        task: TaskId,
+        path: PathBuf,
+        /// The ref that gets the changes.
+        kept: String,
+    },
     #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
@@ -190,7 +195,12 @@ impl WorktreeError {
                 | Self::BranchMoved { .. }
                 // The remotes of submodules may be unreachable at the moment.
                 | Self::Submodules(_)
-                | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
+                | Self::Git(
+                    GitError::Timeout { .. }
+                        | GitError::Spawn { .. }
+                        | GitError::Read { .. }
+                        | GitError::Locked { .. }
+                )
         )
     }
 }

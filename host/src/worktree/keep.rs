@@ -19,7 +19,7 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 impl Record {
     /// The ref that keeps the commits that this worktree left on no branch.
-    fn kept_ref(&self) -> String {
+    pub(super) fn kept_ref(&self) -> String {
         kept_ref(self.task)
     }
 
@@ -32,6 +32,13 @@ impl Record {
     pub(super) async fn keep_abandoned(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
         let is_kept = git.keep_abandoned(&self.keeping()).await?;
         Ok(is_kept.then(|| self.kept_ref()))
+    }
+
+    /// Keeps a commit of the changes in the worktree that are not committed. `git` must run in the
+    /// worktree.
+    pub(super) async fn keep_changes(&self, git: &Git) -> Result<(), WorktreeError> {
+        let git = git.clone().with_identity().await?;
+        Ok(git.keep_changes(&self.keeping()).await?)
     }
 
     /// Makes git forget the worktree at `path` if its directory is missing, and keeps the commits

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
 use crate::{
     fsx::{self, Lasting},
-    git::{BranchRef, Commit, Git, Stamps},
+    git::{BranchRef, Commit, Git, Stamps, StepNote},
     layout::Layout,
 };
 
@@ -50,6 +50,10 @@ pub(super) struct Record {
     /// files in the worktree may be those of the merge instead of the task's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) opening: Option<Opening>,
+    /// The update of a checkout of the base that was begun and has not succeeded. If git has failed
+    /// half-way, and the host was killed before it had put the files back, the next host does so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) updating: Option<Updating>,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,
@@ -70,6 +74,13 @@ pub(super) struct Opening {
     pub(super) tree: String,
 }
 
+/// An update of a checkout of the base.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Updating {
+    pub(super) checkout: PathBuf,
+    pub(super) step: StepNote,
+}
+
 impl Record {
     fn claim(&self, claims: &Claims) {
         if self.is_dropped {
@@ -77,6 +88,17 @@ impl Record {
         } else {
             claims.note(self.task, &self.repository, &self.branch);
         }
+    }
+
+    /// Removes the locks that a killed git has left in places that only this task uses. `git` is
+    /// that of the worktree, whether or not the worktree exists. Must be called only while the task
+    /// does not run.
+    pub(super) async fn remove_left_locks(&self, git: &Git) -> Result<(), WorktreeError> {
+        let repository = git.in_repository(&self.repository);
+        let refs = [self.branch.full(), self.kept_ref()];
+        // Boxed to keep the futures of the callers small, because there is seldom a lock.
+        let removing = Box::pin(repository.remove_left_locks(&refs, git.dir()));
+        Ok(removing.await?)
     }
 
     /// The commit at which the branch diverges from its base. If the base was merged into the

@@ -153,6 +153,7 @@ impl Worktrees {
             return Err(WorktreeError::HalfOpened {
                 task: record.task,
                 path: git.dir().to_owned(),
+                kept: record.kept_ref(),
             });
         }
         record.opening = None;
@@ -198,6 +199,7 @@ impl Worktrees {
     ) -> Result<bool, WorktreeError> {
         let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
+        record.remove_left_locks(&git).await?;
         if !self.is_there(&git, &record).await? {
             return Ok(false);
         }
@@ -206,6 +208,8 @@ impl Worktrees {
         if is_merging {
             git.abort_merge().await?;
         } else if record.opening.is_some() {
+            // Somebody may have changed files since git has failed.
+            record.keep_changes(&git).await?;
             self.put_back_half_opened(&git, &mut record).await?;
             return Ok(true);
         }
@@ -234,6 +238,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
+        record.remove_left_locks(&git).await?;
         if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {
@@ -275,7 +280,7 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         Ok(Some(format!(
-            "`{branch}` and `{base}` are merged in another way on `{base}`, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
+            "merging `{branch}` into `{base}` gives another result there than here, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
             shortened(&left)
         )))
     }

@@ -140,6 +140,7 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        record.remove_left_locks(&git).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             record.own_tip(&repository, None).await?;
@@ -149,7 +150,7 @@ impl Worktrees {
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),
             _ => {
-                let merge = self.carry_out(&work).await?;
+                let merge = self.carry_out(&mut work).await?;
                 work.record.settled = Some((attempt, merge.clone()));
                 // The record only saves the next host a repetition, which would find the same. So
                 // work that is merged does not count as failed, but its worktree stays.
@@ -198,7 +199,7 @@ impl Worktrees {
     }
 
     /// Carries out the strategy.
-    pub(super) async fn carry_out(&self, work: &Work) -> Result<Merge, WorktreeError> {
+    pub(super) async fn carry_out(&self, work: &mut Work) -> Result<Merge, WorktreeError> {
         work.refuse_gone().await?;
         let Done {
             state,
@@ -218,7 +219,7 @@ impl Worktrees {
         })
     }
 
-    async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
+    async fn work(&self, work: &mut Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
         // If git has removed the worktree, everything is on the branch.
         if !fsx::is_missing(&work.path)
@@ -248,7 +249,7 @@ impl Worktrees {
     /// them.
     async fn hand_over(
         &self,
-        work: &Work,
+        work: &mut Work,
         start: &Commit,
         tip: &Commit,
         is_in_base: bool,
@@ -276,7 +277,7 @@ impl Worktrees {
             }
             MergeStrategy::Patch => self.patch(work, start, tip).await,
             MergeStrategy::Pr => work.open_request().await,
-            MergeStrategy::Auto => work.merge().await,
+            MergeStrategy::Auto => self.merge(work).await,
         }
     }
 

@@ -193,6 +193,25 @@ async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
     assert_eq!(found[0].path, person.work());
 }
 
+/// Git lists the path as before. Commands that are run there would change the other repository.
+#[tokio::test]
+async fn a_clone_at_the_path_of_a_checkout_is_not_taken_for_the_checkout() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = repository(&person);
+    let found = async || {
+        let branch = BranchRef::named("work");
+        let checkouts = repository.checkouts_of(&branch, None).await.unwrap();
+        let found = checkouts.into_iter().map(|it| (it.path, it.is_hidden));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, [(git.dir().to_owned(), false)]);
+    fs::remove_dir_all(git.dir()).unwrap();
+    let path = git.dir().to_str().unwrap();
+    person.git(&["clone", "-q", "-s", "-b", "work", ".", path]);
+    assert_eq!(found().await, [(person.work().join(".git"), true)]);
+}
+
 #[tokio::test]
 async fn a_bare_repository_is_used_only_if_it_is_named() {
     let person = Person::new("[safe]\n\tbareRepository = explicit\n");

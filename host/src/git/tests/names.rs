@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{look, repository, somebody, worktree};
-use crate::git::{BranchRef, Commit, Git, Unmakable};
+use crate::git::{BranchRef, Commit, Git, Unmakable, lock_named_in};
 
 #[tokio::test]
 async fn a_tag_is_never_taken_for_a_branch_of_the_same_name() {
@@ -186,4 +186,15 @@ async fn a_branch_that_cannot_be_created_is_detected() {
     ] {
         check(bad, Some(Unmakable::BadName)).await;
     }
+}
+
+#[test]
+fn only_a_lock_on_this_machine_is_named() {
+    let lock =
+        "cannot lock ref 'refs/heads/a': Unable to create '/a/refs/heads/a.lock': File exists.";
+    let said = format!("fatal: {lock}\n\nAnother git process seems to be running\n");
+    assert_eq!(lock_named_in(&said), Some("/a/refs/heads/a.lock"));
+    let said = format!("remote: error: {lock}\nerror: failed to push some refs\n");
+    assert_eq!(lock_named_in(&said), None);
+    assert_eq!(lock_named_in("fatal: not a git repository\n"), None);
 }

@@ -98,6 +98,39 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     assert_eq!(repository.git(&["show", "main:made/new"]), "new");
 }
 
+/// The lock of a person's git, which may have been killed, is never removed.
+#[test]
+fn merge_that_meets_a_lock_of_the_repository_names_the_lock_and_the_way_to_remove_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let meets = |name: &str| {
+        let lock = repository.path().join(".git").join(name);
+        fs::write(&lock, "").unwrap();
+        let path = lock.display();
+        let says = [
+            format!("failed because of the lock {path}: "),
+            format!("`rm {path}` removes the lock"),
+        ];
+        (lock, says)
+    };
+    let (lock, says) = meets("index.lock");
+    let task = repository.done(&["--merge", "auto"], "echo two > file");
+    let detail = merged(&task, "failed", "refused");
+    assert!(says.iter().all(|it| detail.contains(it)), "{detail}");
+    repository.is_untouched();
+    fs::remove_file(lock).unwrap();
+
+    // The branch cannot be deleted.
+    let (lock, says) = meets("packed-refs.lock");
+    let id = task["id"].as_str().unwrap();
+    host.run(["worktree", "merge", id]).check();
+    let detail = merged(&host.status(id), "succeeded", "merged");
+    assert!(says.iter().all(|it| detail.contains(it)), "{detail}");
+    fs::remove_file(lock).unwrap();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    repository.is_untouched();
+}
+
 #[test]
 fn merge_does_not_overwrite_an_ignored_file() {
     let repository = Repository::new();

@@ -122,7 +122,9 @@ fn remains_of_a_worktree_that_git_has_removed_in_part_are_reported_with_the_way_
     fs::write(worktree.join("left"), "left\n").unwrap();
     let cleaned = host.json(["worktree", "clean", "--all"]);
     let why = cleaned["left"][0]["why"].as_str().unwrap();
-    assert!(why.contains(&format!("`rm -r {path}`")), "{why}");
+    // Git may also have forgotten the worktree because only its `.git` was removed.
+    let says = format!("if nothing in it is needed, `rm -r {path}` removes the rest");
+    assert!(why.contains(&says), "{why}");
     assert!(worktree.join("left").exists());
     fs::remove_dir_all(&worktree).unwrap();
     host.run(["worktree", "clean"]).check();

@@ -169,6 +169,42 @@ fn next_host_continues_after_a_death_from(first: usize) {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
+/// A git that is killed cannot remove its locks. Here a file stands for each of them.
+#[test]
+fn next_host_removes_the_locks_that_a_killed_git_has_left() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let of_work = ["worktrees/ID/index", "worktrees/ID/HEAD"];
+    for (name, only, locks) in [
+        ("made", "update-ref.*: made", &[][..]),
+        ("work", "commit --quiet", &of_work[..]),
+    ] {
+        fs::write(at("only"), only).unwrap();
+        shimmed.hold_at(1);
+        let options = ["--merge", "auto", "--name", name];
+        let id = repository.submit(&options, &format!("echo {name} > {name}"));
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{name}: nothing was held");
+        host.kill_host();
+        repository.write(&format!(".git/refs/heads/claudine/{name}.lock"), "");
+        for lock in locks {
+            let lock = lock.replace("ID", &id);
+            repository.write(&format!(".git/{lock}.lock"), "");
+        }
+        fs::write(at("fail"), "").unwrap();
+        shimmed.go();
+        host.up();
+        let task = host.finished(&id);
+        merged(&task, "succeeded", "merged");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task:#}");
+        fs::remove_file(at("fail")).unwrap();
+        shimmed.reset();
+    }
+    assert_eq!(repository.branches(), ["main"]);
+    repository.is_untouched();
+}
+
 /// Another host or a person may make a branch of the same name at the same time.
 #[test]
 fn branch_that_somebody_else_has_just_made_is_not_removed() {
@@ -321,6 +357,59 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(status, "M file");
     let text = fs::read_to_string(repository.path().join("file")).unwrap();
     assert_eq!(text, "mine\n");
+}
+
+/// The host is killed after git has failed half-way, before it has put the files back.
+#[test]
+fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
+    let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
+    let update = "update-index -q --refresh";
+    fs::write(shimmed.dir.path().join("only"), update).unwrap();
+    for (word, edit) in [("two", None), ("three", Some("mine\n"))] {
+        smudge(&format!(
+            "text=$(cat); test \"$text\" != {word} && echo \"$text\""
+        ));
+        shimmed.hold_at(1);
+        let added = format!("added.{word}");
+        let script = format!("for it in {added} file filtered; do echo {word} > $it; done");
+        let id = repository.submit(&["--merge", "auto"], &script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{word}: git has not failed");
+        assert_eq!(read("file"), format!("{word}\n"));
+        host.kill_host();
+        smudge("cat");
+        if let Some(text) = edit {
+            repository.write("file", text);
+        }
+        shimmed.go();
+        host.up();
+        let task = host.finished(&id);
+        if let Some(text) = edit {
+            // Only the file that a person has changed since then is left as it is.
+            let detail = merged(&task, "failed", "refused");
+            let says = "have other changes and were left as they are: file; ";
+            assert!(detail.contains(says), "{detail}");
+            assert_eq!(repository.git(&["status", "--porcelain"]), "M file");
+            assert_eq!(read("file"), text);
+            repository.git(&["restore", "file"]);
+            host.run(["worktree", "merge", &id]).check();
+        } else {
+            merged(&task, "succeeded", "merged");
+        }
+        for name in [added.as_str(), "file", "filtered"] {
+            assert_eq!(read(name), format!("{word}\n"));
+        }
+        repository.is_untouched();
+        shimmed.reset();
+    }
 }
 
 /// During a merge into the person's checkout, the checkout seems to have changes.

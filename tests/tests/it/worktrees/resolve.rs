@@ -265,8 +265,9 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     }
 
     let main = repository.git(&["rev-parse", "main"]);
-    let says = "merged in another way on `main`, because of different attributes or a merge driver: \
-                file; `git merge claudine/chooses` on `main`";
+    let says = "merging `claudine/chooses` into `main` gives another result there than here, because \
+                of different attributes or a merge driver: file; `git merge claudine/chooses` on \
+                `main`";
     host.run(["worktree", "resolve", "chooses"])
         .code(REFUSED)
         .says(&[says]);
@@ -360,8 +361,12 @@ fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
     host.run(["retry", "fix"]).check();
     assert_eq!(host.finished(&id)["outcome"], "failed");
     smudge("sed /broken/q1");
+    // Somebody changes a file meanwhile. Its text is kept.
+    fs::write(worktree.join("sub/file"), "mine\n").unwrap();
     host.run(abort).check();
     assert_eq!(status(), "");
+    let kept = format!("refs/claudine/{id}:sub/file");
+    assert_eq!(repository.git(&["show", &kept]), "mine");
     let branch = "claudine/fix";
     host.run(["worktree", "merge", "fix", "--merge", "patch"])
         .check();
