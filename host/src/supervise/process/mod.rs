@@ -504,7 +504,8 @@ fn is_removed(file: &File) -> bool {
 
 fn own_identity() -> io::Result<Identity> {
     let pid = std::process::id();
-    let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+    let stat = procfs::try_stat(pid)?;
+    let stat = stat.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
     Ok(Identity {
         pid,
         start_time: stat.start_time,

@@ -200,7 +200,11 @@ impl Supervisor {
             before
         } else {
             // A child keeps its entry in `/proc` until it is reaped, even if it has ended.
-            let stat = self.limits.with_reserve(|| procfs::stat(pid));
+            let stat = self.limits.with_reserve(|| procfs::try_stat(pid));
+            let stat = stat.unwrap_or_else(|error| {
+                eprintln!("the start time of {} is unknown: {error}", start.child);
+                None
+            });
             stat.map_or(0, |stat| stat.start_time)
         };
         Ok(Spawned {
