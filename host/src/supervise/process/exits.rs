@@ -65,7 +65,7 @@ impl Supervisor {
         let owner = self.strays.owner(ended.pid).or_else(|| {
             let stat = self.limits.with_reserve(|| procfs::try_stat(ended.pid));
             let stat = stat.unwrap_or_else(|error| {
-                eprintln!("the attempt of process {} is unknown: {error}", ended.pid);
+                say!("the attempt of process {} is unknown: {error}", ended.pid);
                 None
             })?;
             self.leaders
