@@ -492,8 +492,11 @@ impl Router {
             }
             return self.rejoin(number);
         }
+        let was_joined = joined.is_some();
         tracing::error!(error = %said, "a supervisor cannot be reached");
-        if !is_final {
+        // A new supervisor speaks another protocol if the executable file was replaced. Nothing was
+        // sent to it.
+        if !was_joined {
             self.not_launched(number, &error);
         }
     }

@@ -288,6 +288,30 @@ async fn a_supervisor_of_a_newer_protocol_keeps_its_attempts_and_other_work_runs
     );
 }
 
+/// The executable file of the host was replaced by another version.
+#[tokio::test]
+async fn a_start_is_not_received_by_a_new_supervisor_of_another_protocol() {
+    let dir = Place(TempDir::new().unwrap());
+    let script = "until test -S \"$1/sock\"; do sleep 0.02; done; echo ready";
+    let program = Program {
+        path: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into(), "sh".into()],
+    };
+    let host = Host::open_by(dir.path(), 1, program).await;
+    let mut lab = Lab { dir, host };
+    lab.start(lab.command("t.1", &["true"])).await;
+    while !supervisor_dir(&lab).exists() {
+        tokio::task::yield_now().await;
+    }
+    let impostor = Impostor::of_protocol(PROTOCOL + 1, lab.dir.path(), Vec::new());
+    let Report::NotStarted { class, message, .. } = lab.host.next().await else {
+        panic!("it started")
+    };
+    assert_eq!(class, NotStartedClass::Supervisor);
+    assert!(message.contains("speaks protocol"), "{message}");
+    assert_eq!(impostor.heard(), 1, "only the hello was sent");
+}
+
 #[tokio::test]
 async fn a_supervisor_without_work_ends_when_asked() {
     let mut lab = Lab::new().await;
