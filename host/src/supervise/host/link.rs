@@ -409,7 +409,7 @@ pub(super) fn take_doubled(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::future::poll_fn;
+    use std::future::{pending, poll_fn};
     use std::time::Duration;
 
     use super::*;
@@ -464,7 +464,7 @@ mod tests {
         let mut link = Link::new(1, PathBuf::from("/none"));
         link.answers = Answers::new(LIMIT);
         link.start(start()).unwrap();
-        clock::sleep(LIMIT).await;
+        clock::within(LIMIT, pending::<()>()).await;
         let (stream, other) = UnixStream::pair().unwrap();
         assert_eq!(link.joined(joined(stream)), []);
         // The first poll of a new connection ends at once.
