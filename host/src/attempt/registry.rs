@@ -147,8 +147,7 @@ impl Registry {
             others.partition(|(id, _)| unreadable.contains(&id.task));
         attempts.unreadable = kept;
         let over = over.into_iter();
-        over.map(|(id, found)| (id, found.ended && found.has_ended()))
-            .collect()
+        over.map(|(id, found)| (id, found.is_over())).collect()
     }
 
     /// The attempts of tasks whose rows cannot be read.
@@ -186,7 +185,7 @@ impl Registry {
         let found = attempts
             .known
             .iter()
-            .filter(|(_, known)| known.has_ended())
+            .filter(|(_, known)| known.is_over())
             .map(|(id, _)| *id);
         resumed.chain(found).collect()
     }
@@ -437,6 +436,29 @@ mod tests {
         ]));
         let others = registry.take_others(&BTreeSet::new(), &BTreeSet::new());
         assert_eq!(others, ids.map(|id| (id, false)));
+    }
+
+    #[test]
+    fn a_starting_host_waits_only_for_attempts_of_which_nothing_is_alive() {
+        let ids = [id(1), id(2), id(3)];
+        let exited = [(0, FoundState::Exited(Exit::sample(Status::Code(0))))];
+        let over = supervise::Found {
+            ended: true,
+            ..found(ids[0], &exited)
+        };
+        // The second attempt has left processes behind.
+        let drains = found(ids[1], &exited);
+        let runs = found(ids[2], &[(0, running())]);
+        let registry = Registry::new(Known::of(vec![over, drains, runs]));
+        assert_eq!(registry.ended_before(), [ids[0]]);
+        for id in ids {
+            let (live, _stopped) = registry.take_over(id, Vec::new());
+            live.begin(Arc::new(crate::store::sample_task(1)));
+        }
+        // This attempt has only just begun in this host.
+        let (live, _stopped) = Live::new(id(4), Vec::new(), State::default());
+        registry.begin(Arc::new(live), Arc::new(crate::store::sample_task(1)));
+        assert_eq!(registry.ended_before(), [ids[0]]);
     }
 
     #[test]
