@@ -309,8 +309,14 @@ impl Router {
             Some(index) => &mut self.links[index],
             None => self.current_link(),
         };
+        let (number, attempt) = (link.number, attempt.clone());
         if let Err((child, message)) = link.start(start) {
-            self.refuse(child, NotStartedClass::Invalid, message);
+            return self.refuse(child, NotStartedClass::Invalid, message);
+        }
+        if let Some(why) = self.silent.why(number)
+            && let Some(link) = self.links.iter_mut().find(|link| link.number == number)
+        {
+            self.news.extend(link.told.hold(&attempt, &why));
         }
     }
 
