@@ -23,7 +23,7 @@ use rustix::{
     io::retry_on_intr,
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
 };
-use tokio::{io::AsyncReadExt, net::unix::pipe};
+use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Handle};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
@@ -167,7 +167,7 @@ async fn here(
 /// Sends TERM at the time limit, and returns once the command has ended.
 async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome {
     let mut running = Running::start(command, Abandoned::LeftAlone)?;
-    let group = Pid::from_child(&running.0);
+    let group = Pid::from_child(&running.child);
     let mut ending = std::pin::pin!(running.run_out(kept_bytes));
     if let Some(finished) = clock::within(limit, &mut ending).await {
         return finished.map(Some);
@@ -228,8 +228,13 @@ impl Order {
     }
 }
 
-/// A child process that has not been reaped, so that its pid cannot be reused.
-struct Running(Child, Abandoned);
+/// A child process. Until it is reaped, neither its pid nor the number of its process group can be
+/// reused.
+struct Running {
+    child: Child,
+    abandoned: Abandoned,
+    is_reaped: bool,
+}
 
 impl Running {
     fn start(mut command: Command, abandoned: Abandoned) -> io::Result<Self> {
@@ -237,29 +242,45 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        Ok(Self(command.spawn()?, abandoned))
+        Ok(Self {
+            child: command.spawn()?,
+            abandoned,
+            is_reaped: false,
+        })
     }
 
     async fn run_out(&mut self, kept_bytes: usize) -> io::Result<Finished> {
-        let stdout = self.0.stdout.take().map(OwnedFd::from);
-        let stderr = self.0.stderr.take().map(OwnedFd::from);
+        let stdout = self.child.stdout.take().map(OwnedFd::from);
+        let stderr = self.child.stderr.take().map(OwnedFd::from);
         let (stdout, stderr, exited) = tokio::join!(
             read(stdout, kept_bytes),
             read(stderr, kept_bytes),
             self.exited()
         );
         exited?;
+        self.kill_group();
+        let status = self.child.wait()?;
+        self.is_reaped = true;
         Ok(Finished {
-            status: self.0.wait()?,
+            status,
             stdout: stdout?,
             stderr: stderr?,
         })
     }
 
+    /// Kills everything that is left of a command that only reads. The child must not be reaped
+    /// yet.
+    fn kill_group(&self) {
+        if self.abandoned == Abandoned::Killed {
+            // Fails only if nothing is left.
+            kill_process_group(Pid::from_child(&self.child), Signal::KILL).unwrap_or_default();
+        }
+    }
+
     /// Waits for the end of the child without reaping it. This needs a separate thread, because the
     /// runtime can wait for a child only by reaping it.
     async fn exited(&self) -> io::Result<()> {
-        let pid = Pid::from_child(&self.0);
+        let pid = Pid::from_child(&self.child);
         let exited = tokio::task::spawn_blocking(move || {
             retry_on_intr(|| {
                 waitid(
@@ -274,11 +295,20 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.1 == Abandoned::Killed && matches!(self.0.try_wait(), Ok(None)) {
-            // Both calls can fail only because the child has ended. In this case nothing needs to
-            // be killed.
-            kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
-            drop(self.0.wait());
+        if self.abandoned != Abandoned::Killed || self.is_reaped {
+            return;
+        }
+        // The child may have ended, and have left processes in its group.
+        self.kill_group();
+        let pid = Pid::from_child(&self.child);
+        let reap = move || {
+            // Fails only if the child was reaped already.
+            let _ended = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+        };
+        // A killed process that waits for a file system may not end for a long time.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(reap)),
+            Err(_) => reap(),
         }
     }
 }
@@ -307,6 +337,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+    use crate::proc_stat::try_stat;
 
     #[tokio::test]
     async fn dropping_the_future_kills_the_process_group() {
@@ -332,6 +363,53 @@ mod tests {
         running.abort();
         let read = tokio::task::spawn_blocking(move || io::Read::read(&mut reader, &mut [0; 1]));
         assert_eq!(read.await.unwrap().unwrap(), 0);
+    }
+
+    /// Another process of the group opens a fifo, and holds it open until it is killed. Only after
+    /// that does a reader of the fifo see the end of the file.
+    #[tokio::test]
+    async fn a_command_that_only_reads_leaves_no_process_of_its_group_behind() {
+        let script = |output: &str| {
+            format!(
+                "(exec 3>fifo; echo > up; exec sleep 1000) {output} & until test -e up; do sleep \
+                 0.02; done; echo $$ > pid"
+            )
+        };
+        let begin = |dir: &std::path::Path, output: &str| {
+            let fifo = dir.join("fifo");
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(script(output)).current_dir(dir);
+            command.stdin(Stdio::null());
+            let running = tokio::spawn(finish(command, 1, Abandoned::Killed));
+            let read = tokio::task::spawn_blocking(move || std::fs::read(fifo));
+            (running, read)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (running, read) = begin(dir.path(), "> /dev/null 2>&1");
+        assert!(running.await.unwrap().unwrap().status.success());
+        assert!(read.await.unwrap().unwrap().is_empty());
+
+        // This process holds the output open too, so the command is not finished although its first
+        // process has ended.
+        let dir = tempfile::tempdir().unwrap();
+        let (running, read) = begin(dir.path(), "");
+        let first = loop {
+            let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap_or_default();
+            if let Ok(pid) = pid.trim().parse() {
+                break pid;
+            }
+            tokio::task::yield_now().await;
+        };
+        while try_stat(first)
+            .unwrap()
+            .is_some_and(|stat| !stat.is_zombie())
+        {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        assert!(read.await.unwrap().unwrap().is_empty());
     }
 
     /// The result of each command is known, and no process remains.

@@ -45,7 +45,7 @@ impl HostProcess {
         }
         let this = Self {
             pid,
-            start_time: proc_stat::stat(pid).ok_or_else(unseen)?.start_time,
+            start_time: proc_stat::try_stat(pid)?.ok_or_else(unseen)?.start_time,
             boot_id,
             file: Some(number_of(lock)?),
         };
@@ -67,21 +67,27 @@ impl HostProcess {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        self.stat().is_some_and(|stat| !stat.is_zombie())
+        match self.stat() {
+            Ok(stat) => stat.is_some_and(|stat| !stat.is_zombie()),
+            // A process that cannot be looked at may live.
+            Err(_) => true,
+        }
     }
 
     /// Whether the process is stopped by a signal, and so cannot answer.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stat().is_some_and(|stat| stat.is_stopped())
+        let stat = self.stat();
+        stat.is_ok_and(|stat| stat.is_some_and(|stat| stat.is_stopped()))
     }
 
     /// The process's entry in `/proc`; `None` if the process has ended, even if another process has
     /// its pid now.
-    fn stat(&self) -> Option<Stat> {
+    fn stat(&self) -> io::Result<Option<Stat>> {
         if *self.boot_id != *clock::boot_id() {
-            return None;
+            return Ok(None);
         }
-        proc_stat::stat(self.pid).filter(|stat| stat.start_time == self.start_time)
+        let stat = proc_stat::try_stat(self.pid)?;
+        Ok(stat.filter(|stat| stat.start_time == self.start_time))
     }
 }
 

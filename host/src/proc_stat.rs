@@ -34,6 +34,7 @@ impl Stat {
 }
 
 /// Reads the state of a process; `None` if the process does not exist or its state cannot be read.
+#[cfg(test)]
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     try_stat(pid).ok().flatten()
 }
@@ -86,8 +87,9 @@ pub(crate) fn unless_no_room<T>(look: io::Result<Option<T>>) -> io::Result<Optio
 
 /// Whether the process with this pid and start time is alive. Another process that got the same pid
 /// later does not count.
-pub(crate) fn is_alive(pid: u32, start_time: u64) -> bool {
-    stat(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
+pub(crate) fn is_alive(pid: u32, start_time: u64) -> io::Result<bool> {
+    let stat = try_stat(pid)?;
+    Ok(stat.is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie()))
 }
 
 /// Parses the fields. The name of the command is in parentheses and may contain any byte, even

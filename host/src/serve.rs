@@ -234,7 +234,7 @@ async fn wire(
             Over::Done
         }),
     );
-    let (held_back, supervisors_dir) = (runner.clone(), layout.supervisors());
+    let held_back = runner.clone();
     let (all_held_back, unanswered) = (runner.clone(), opened.supervisors.clone());
     let silent = opened.supervisors.clone();
     let host = Arc::new(Host::new(HostParts {
@@ -247,7 +247,6 @@ async fn wire(
         settings,
         layout: layout.clone(),
         started_at,
-        supervisor_pids: Box::new(move || supervise::pids(&supervisors_dir)),
         held_back: Box::new(move |attempt| held_back.held_back(attempt)),
         all_held_back: Box::new(move || all_held_back.all_held_back(&unanswered.silent())),
         silent_supervisors: Box::new(move || silent.silent()),

@@ -39,6 +39,8 @@ pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        // These errors would be written with `eprintln!`, which panics if the disk is full.
+        .log_internal_errors(false)
         .fmt_fields(Harmless);
     let set = match sink {
         Sink::Stderr => lines

@@ -22,7 +22,8 @@ use crate::{
     engine::EngineError,
     layout::Layout,
     store::{Filter, Status},
-    supervise,
+    supervise::{self, SuperviseError},
+    text::chain,
 };
 
 /// Pause after a failed step of the shutdown.
@@ -34,30 +35,23 @@ const LIFTED: Duration = Duration::from_secs(5);
 const CANCELS_AT_ONCE: usize = 64;
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
-pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
-    let dir = layout.supervisors();
-    // Looks for the directory first, because reading the pids would create it.
-    if dir.is_dir() {
-        supervise::pids(&dir)
-    } else {
-        Vec::new()
-    }
+pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
+    supervise::pids(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
 /// The supervisors of [`supervisors_left`] that are stopped by a signal.
-pub(crate) fn suspended_supervisors(layout: &Layout) -> Vec<u32> {
-    let dir = layout.supervisors();
-    if dir.is_dir() {
-        supervise::suspended(&dir)
-    } else {
-        Vec::new()
-    }
+pub(crate) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
+    supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
 /// Whether processes of tasks may run where this process cannot see them.
-pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> bool {
-    let dir = layout.supervisors();
-    dir.is_dir() && supervise::is_out_of_sight(&dir)
+pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> Result<bool, AppError> {
+    supervise::is_out_of_sight(&layout.supervisors()).map_err(|error| unexamined(&error))
+}
+
+fn unexamined(error: &SuperviseError) -> AppError {
+    let message = format!("the supervisors cannot be examined: {}", chain(error));
+    AppError::new(ErrorKind::Unavailable, message)
 }
 
 impl Host {

@@ -15,7 +15,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::{supervisors_out_of_sight, suspended_supervisors},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -126,13 +126,13 @@ impl Host {
             .held_back
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
-        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout)?;
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
         in_the_way.is_out_of_sight =
-            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout);
+            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout)?;
         in_the_way.limit = self.limit_of(&task);
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()
@@ -168,6 +168,10 @@ impl Host {
         faults.extend(snapshot.trouble.iter().map(|trouble| {
             format!("the store cannot be read, so nothing is started or stopped: {trouble}")
         }));
+        let supervisors = supervisors_left(&self.reader.layout);
+        let suspended = suspended_supervisors(&self.reader.layout);
+        let unexamined = supervisors.as_ref().err().or(suspended.as_ref().err());
+        faults.extend(unexamined.map(ToString::to_string));
         let mut warnings = self.settings.warnings.clone();
         warnings.extend((self.silent_supervisors)());
         if self.plugins.executor_names().is_empty() {
@@ -197,8 +201,8 @@ impl Host {
                 .paused
                 .as_ref()
                 .map(|pause| rfc3339(pause.since)),
-            supervisors: (self.supervisor_pids)(),
-            suspended_supervisors: suspended_supervisors(&self.reader.layout),
+            supervisors: supervisors.unwrap_or_default(),
+            suspended_supervisors: suspended.unwrap_or_default(),
             held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
@@ -229,18 +233,18 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
 /// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If no
 /// process of the task shows which supervisor the task has, the pid of any stopped supervisor is
 /// returned.
-fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
+fn suspended_supervisor(task: &Task, layout: &Layout) -> Result<Option<u32>, AppError> {
     if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
-        return None;
+        return Ok(None);
     }
-    let suspended = suspended_supervisors(layout);
+    let suspended = suspended_supervisors(layout)?;
     let leader = task.last_attempt().and_then(|attempt| attempt.leader);
     let parent = leader.and_then(|leader| {
-        let stat = proc_stat::stat(leader.pid)?;
+        let stat = proc_stat::try_stat(leader.pid).ok().flatten()?;
         (stat.start_time == leader.start_time).then_some(stat.parent)
     });
     let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
-    suspended.into_iter().find(its_own)
+    Ok(suspended.into_iter().find(its_own))
 }
 
 /// Budget of the graph of an unfinished agent, and the amount spent. Commands have no budget.

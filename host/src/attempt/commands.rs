@@ -7,40 +7,37 @@
 //! command cannot be confused with those of another command. If an earlier host had begun commands,
 //! this host waits for them or stops them before it begins the same work again.
 
+mod earlier;
+mod of_attempt;
+mod outcome;
+
 use std::{
     future::pending,
     io,
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    pin::Pin,
-    process::ExitStatus,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use claudine_domain::id::AttemptId;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::of_attempt::OfAttempt;
+use self::outcome::outcome_of;
 use super::{
     directory,
-    live::{ChildState, Live, Owner, State, command_key, command_of},
+    live::{ChildState, Live, Owner, State, command_key},
     registry::Registry,
 };
 use crate::{
     clock,
-    command::{Abandoned, Elsewhere, Finished, GRACE, Order, Outcome},
+    command::{Abandoned, GRACE, Order, Outcome},
     config::ATTEMPT,
-    fsx,
     layout::Layout,
-    supervise::{
-        AttemptKey, ChildId, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
-        Supervisors,
-        log::{Channel, LogReader, Piece},
-    },
+    supervise::{AttemptKey, ChildId, Rung, Signal, StartChild, Stdin, StopWhy, Supervisors},
 };
 
 /// Limit of a command's output on disk. More output is an error, because a part of it would be
@@ -65,136 +62,9 @@ pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// How long a supervisor may take to answer the start of a command, in addition to the command's
 /// own time limit, which nobody enforces before the start.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-
-/// The pauses before repetitions of a command that settles work, if no supervisor received it. For
-/// a moment, a machine may have no room for another supervisor.
-const AGAIN_AFTER: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(8),
-];
-
-/// Runs the commands of one attempt while it prepares or settles.
-pub(super) struct OfAttempt {
-    commands: Arc<Commands>,
-    live: Arc<Live>,
-    /// The number of running commands.
-    running: Arc<AtomicUsize>,
-    /// How long a command continues after a stop of the attempt.
-    patience: Duration,
-    /// Whether a stop of the attempt ends the running command. False after a stop has ended a
-    /// command: the commands that follow undo the unfinished work, so they run to their ends.
-    may_be_stopped: Arc<AtomicBool>,
-    /// The pauses before repetitions of a command that no supervisor received.
-    pauses: &'static [Duration],
-}
-
-impl OfAttempt {
-    /// Whether no command of the attempt is running.
-    pub(super) fn is_idle(&self) -> bool {
-        self.running.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// Counts a running command while somebody waits for it.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(running: Arc<AtomicUsize>) -> Self {
-        running.fetch_add(1, Ordering::Relaxed);
-        Self(running)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Elsewhere for OfAttempt {
-    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-        let (tell, told) = oneshot::channel();
-        let counted = Counted::new(self.running.clone());
-        let (commands, live) = (self.commands.clone(), self.live.clone());
-        let may_be_stopped = self.may_be_stopped.clone();
-        let (patience, pauses) = (self.patience, self.pauses);
-        // The command runs to its end even if nobody waits for it, so that its result is known and
-        // its supervisor can forget it.
-        self.commands.tasks.spawn(async move {
-            let owner = Owner::Attempt(live.id);
-            let carry_out = || async {
-                let stopped = async {
-                    if !may_be_stopped.load(Ordering::Relaxed) {
-                        pending::<()>().await;
-                    }
-                    stopped_for(&live, patience).await;
-                    may_be_stopped.store(false, Ordering::Relaxed);
-                };
-                let order = order.clone();
-                commands
-                    .carry_out(owner, live.umask(), order, stopped)
-                    .await
-            };
-            let outcome = until_received(pauses, carry_out).await;
-            if is_unreceived(&outcome) {
-                live.change(|state| state.command_unreceived = true);
-            }
-            if tell.send(outcome).is_err() {
-                tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
-            }
-        });
-        Box::pin(async move {
-            let _counted = counted;
-            told.await
-                .unwrap_or_else(|_| Err(io::Error::other("the host is ending")))
-        })
-    }
-
-    /// These commands are over already, unless a stop of the attempt has ended the wait for them.
-    fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
-        let commands = self.commands.clone();
-        Box::pin(async move {
-            let over = clock::within(ANSWERS_WITHIN, commands.all_earlier_over()).await;
-            over.ok_or_else(|| io::Error::other("a git command of an earlier host has not ended"))
-        })
-    }
-}
+const ANSWERS_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 
 impl Commands {
-    /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
-    /// can be undone. A command that no supervisor received is not repeated, because the attempt
-    /// itself starts again later.
-    pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, Duration::ZERO, &[])
-    }
-
-    /// The runner of commands that settle work. They continue for some time after a stop of the
-    /// attempt, so that their result is known. A command that no supervisor received is repeated,
-    /// because otherwise the attempt would fail although its work is done.
-    pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, self.patience, &AGAIN_AFTER)
-    }
-
-    fn of(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        patience: Duration,
-        pauses: &'static [Duration],
-    ) -> Arc<OfAttempt> {
-        Arc::new(OfAttempt {
-            commands: self.clone(),
-            live: live.clone(),
-            running: Arc::default(),
-            patience,
-            may_be_stopped: Arc::new(AtomicBool::new(true)),
-            pauses,
-        })
-    }
-
     /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.
     pub(super) async fn carry_out(
         self: &Arc<Self>,
@@ -274,81 +144,6 @@ impl Commands {
         }
     }
 
-    /// The commands that an earlier host had begun for an owner.
-    fn earlier(&self, owner: Owner) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
-        let own = self.own_names();
-        let is_earlier = |(of, name): (Owner, &str)| of == owner && !name.starts_with(&own);
-        let mut all = self.registry.all_commands();
-        all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
-        all
-    }
-
-    /// Stops the commands with which an earlier host was preparing the attempt, and waits for their
-    /// ends.
-    pub(super) async fn end_earlier(&self, attempt: AttemptId) {
-        for (key, state) in self.earlier(Owner::Attempt(attempt)) {
-            self.stop(&key).await;
-            over(&state).await;
-            self.registry.no_command(&key);
-        }
-    }
-
-    /// Waits until the commands with which an earlier host was settling the attempt's work are
-    /// over.
-    pub(super) async fn wait_for_earlier(&self, live: &Live) {
-        for (key, state) in self.earlier(Owner::Attempt(live.id)) {
-            let stopped = stopped_for(live, self.patience);
-            self.see_to_end(&key, &state, stopped).await;
-            self.registry.no_command(&key);
-        }
-    }
-
-    /// Waits until all commands that an earlier host had begun are over, whoever they were for.
-    /// Such a command may still change the attempt's worktree, or the checkout into which work is
-    /// merged. Does not wait any longer once `patience` has passed since a stop of the attempt.
-    pub(super) async fn wait_for_all_earlier(&self, live: &Live, patience: Duration) {
-        tokio::select! {
-            biased;
-            () = self.all_earlier_over() => {}
-            () = stopped_for(live, patience) => {}
-        }
-    }
-
-    /// Waits until all commands that an earlier host had begun are over.
-    pub(super) async fn all_earlier_over(&self) {
-        let own = self.own_names();
-        let is_earlier = |(_, name): (Owner, &str)| !name.starts_with(&own);
-        let mut all = self.registry.all_commands();
-        all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
-        for (_, state) in all {
-            over(&state).await;
-        }
-    }
-
-    /// Lets supervisors forget the commands that an earlier host had begun, once they are over.
-    pub(super) fn forget_earlier(self: &Arc<Self>) {
-        let own = self.own_names();
-        for (key, state) in self.registry.all_commands() {
-            let Some((owner, name)) = command_of(&key) else {
-                continue;
-            };
-            if name.starts_with(&own) {
-                continue;
-            }
-            let log = self.log(owner, name);
-            self.forget_later(key, log, state);
-        }
-        let dir = self.layout.commands();
-        self.tasks.spawn_blocking(move || {
-            if let Err(error) = remove_others(&dir, &own) {
-                tracing::warn!(
-                    %error, dir = %dir.display(),
-                    "the output of earlier commands cannot be removed"
-                );
-            }
-        });
-    }
-
     /// Lets the supervisor forget a command once it is over.
     fn forget_later(
         self: &Arc<Self>,
@@ -378,39 +173,6 @@ impl Commands {
             _ => {}
         }
     }
-}
-
-/// Carries out a command, and repeats it after each pause as long as no supervisor has received it.
-/// Such a command has done nothing.
-async fn until_received<F: Future<Output = Outcome>>(
-    pauses: &[Duration],
-    mut carry_out: impl FnMut() -> F,
-) -> Outcome {
-    for pause in pauses {
-        let outcome = carry_out().await;
-        if !is_unreceived(&outcome) {
-            return outcome;
-        }
-        clock::sleep(*pause).await;
-    }
-    carry_out().await
-}
-
-/// Whether no supervisor received the command.
-fn is_unreceived(outcome: &Outcome) -> bool {
-    let error = outcome.as_ref().err();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::NotConnected)
-}
-
-/// Removes the output of earlier hosts' commands, which nobody reads any more.
-fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
-    for path in fsx::entries(dir)? {
-        let name = path.file_name().map(|name| name.to_string_lossy());
-        if !name.is_some_and(|name| name.starts_with(own)) {
-            fsx::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until the attempt was stopped and `patience` has passed since then.
@@ -486,74 +248,69 @@ fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
     }
 }
 
-/// The outcome of a command that has ended. If no supervisor received the command, the error is of
-/// the kind [`io::ErrorKind::NotConnected`].
-async fn outcome_of(
-    child: Option<ChildState>,
-    log: std::path::PathBuf,
-    kept_bytes: usize,
-) -> Outcome {
-    let exit = match child {
-        Some(ChildState::Exited(exit)) => exit,
-        Some(ChildState::NotStarted { class, message }) => {
-            let kind = match class {
-                NotStartedClass::CommandNotFound => io::ErrorKind::NotFound,
-                NotStartedClass::Supervisor => io::ErrorKind::NotConnected,
-                _ => io::ErrorKind::Other,
-            };
-            return Err(io::Error::new(kind, message));
-        }
-        _ => {
-            return Err(io::Error::other(
-                "the command's supervisor died while the command ran",
-            ));
-        }
-    };
-    match exit.stopped {
-        Some(StopWhy::TimedOut) => return Ok(None),
-        Some(StopWhy::Finished) | None => {}
-        Some(_) => return Err(io::Error::other("the command was stopped with its attempt")),
-    }
-    let status = match exit.status {
-        Status::Code(code) => ExitStatus::from_raw(code << 8),
-        Status::Signal(signal) => ExitStatus::from_raw(signal),
-    };
-    let reading = tokio::task::spawn_blocking(move || {
-        let stdout = read(&log, Channel::Stdout, kept_bytes)?;
-        let stderr = read(&log, Channel::Stderr, kept_bytes)?;
-        Ok::<_, io::Error>((stdout, stderr))
-    });
-    let (stdout, stderr) = reading.await.map_err(io::Error::other)??;
-    Ok(Some(Finished {
-        status,
-        stdout,
-        stderr,
-    }))
-}
-
-fn read(log: &Path, channel: Channel, kept_bytes: usize) -> io::Result<Vec<u8>> {
-    let mut reader = LogReader::new(log).channel(channel);
-    let mut kept = Vec::new();
-    while let Some(piece) = reader.next_piece()? {
-        match piece {
-            Piece::Bytes { bytes, .. } => {
-                let room = kept_bytes.saturating_sub(kept.len()).min(bytes.len());
-                kept.extend_from_slice(&bytes[..room]);
-            }
-            Piece::Gap { .. } if channel == Channel::Stdout => {
-                return Err(io::Error::other("the command's output is too long"));
-            }
-            Piece::Gap { .. } => {}
-        }
-    }
-    Ok(kept)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use std::future::ready;
 
-    use super::*;
+    use tokio::sync::mpsc;
+
+    use super::{super::found::Known, super::reporter::Reporter, *};
+    use crate::{
+        engine::Inbox,
+        supervise::{self, Program, Report, Settings},
+    };
+
+    /// Commands of the host with the epoch 1, for which no supervisor can be started, and the
+    /// reports on them. `known` holds the commands of earlier hosts.
+    pub(in crate::attempt) async fn without_supervisors(
+        dir: &Path,
+        known: Known,
+    ) -> (Arc<Commands>, mpsc::Receiver<Report>) {
+        let layout = Layout::new(dir);
+        layout.create().unwrap();
+        let opened = supervise::open(Settings {
+            dir: layout.supervisors(),
+            program: Program {
+                path: PathBuf::from("/bin/false"),
+                args: Vec::new(),
+            },
+            environment: Vec::new(),
+            descriptors: None,
+            epoch: 1,
+        });
+        let opened = opened.await.unwrap();
+        let commands = Commands {
+            registry: Arc::new(Registry::new(known)),
+            supervisors: opened.supervisors,
+            layout,
+            tasks: TaskTracker::new(),
+            next: AtomicU64::new(0),
+            patience: Duration::ZERO,
+        };
+        (Arc::new(commands), opened.reports)
+    }
+
+    /// Passes on the reports from now on.
+    pub(in crate::attempt) fn route(commands: &Commands, reports: mpsc::Receiver<Report>) {
+        let (registry, supervisors) = (commands.registry.clone(), commands.supervisors.clone());
+        tokio::spawn(async move {
+            let reporter = Reporter::new(Inbox::new().reports());
+            registry.route(reports, &supervisors, &reporter).await;
+        });
+    }
+
+    pub(in crate::attempt) fn order() -> Order {
+        Order {
+            argv: vec!["true".to_owned()],
+            cwd: PathBuf::from("/"),
+            env: Vec::new(),
+            kept_bytes: 1,
+            limit: Duration::from_mins(1),
+            abandoned: Abandoned::Killed,
+        }
+    }
 
     #[test]
     fn a_command_has_its_own_marker_and_time_limit() {
@@ -573,22 +330,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_command_and_a_command_that_no_supervisor_received_have_different_errors() {
-        let check = async |class: NotStartedClass, expected: io::ErrorKind| {
-            let child = ChildState::NotStarted {
-                class,
-                message: String::new(),
-            };
-            let outcome = outcome_of(Some(child), PathBuf::from("/log"), 1).await;
-            assert_eq!(outcome.err().map(|error| error.kind()), Some(expected));
+    async fn a_command_does_not_wait_for_ever_for_a_supervisor_that_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        let order = Order {
+            limit: Duration::ZERO,
+            ..order()
         };
-        check(NotStartedClass::CommandNotFound, io::ErrorKind::NotFound).await;
-        check(NotStartedClass::Supervisor, io::ErrorKind::NotConnected).await;
-        check(NotStartedClass::Resource, io::ErrorKind::Other).await;
+        // Nobody passes on the reports, so no answer comes.
+        let outcome = commands.carry_out(Owner::Host, None, order, pending());
+        let refused = outcome.await.unwrap_err().to_string();
+        assert!(refused.contains("does not answer"), "{refused}");
+        // The command is known until it is over.
+        assert_eq!(commands.registry.all_commands().len(), 1);
+        route(&commands, reports);
+        commands.tasks.close();
+        commands.tasks.wait().await;
+        assert!(commands.registry.all_commands().is_empty());
     }
 
     #[tokio::test]
-    async fn a_command_does_not_wait_for_ever_for_a_supervisor_that_does_not_answer() {
+    async fn the_end_of_a_command_is_awaited_once_its_start_is_answered() {
         let short = Duration::from_millis(1);
         let state = watch::Sender::new(State::default());
         state.send_modify(|state| state.children.push(ChildState::Sent));
@@ -600,28 +362,5 @@ mod tests {
             clock::within(short * 20, pending::<()>()).await;
         };
         assert!(has_ended(longer, &state, short).await);
-    }
-
-    #[tokio::test]
-    async fn a_command_that_no_supervisor_received_is_repeated() {
-        let pauses = [Duration::ZERO; 2];
-        let check = async |errors: &[io::ErrorKind], expected: usize| {
-            let mut times = 0;
-            let carry_out = || {
-                let error = errors.get(times).copied();
-                let outcome: Outcome = error.map_or(Ok(None), |kind| Err(kind.into()));
-                times += 1;
-                ready(outcome)
-            };
-            let outcome = until_received(&pauses, carry_out).await;
-            let is_ok = errors.len() < expected;
-            assert_eq!((outcome.is_ok(), times), (is_ok, expected));
-        };
-        let (unreceived, other) = (io::ErrorKind::NotConnected, io::ErrorKind::Other);
-        check(&[], 1).await;
-        check(&[unreceived], 2).await;
-        check(&[unreceived, unreceived], 3).await;
-        check(&[unreceived, unreceived, unreceived], 3).await;
-        check(&[other], 1).await;
     }
 }

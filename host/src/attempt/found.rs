@@ -59,11 +59,11 @@ impl Known {
 }
 
 impl Found {
-    pub(super) fn has_ended(&self) -> bool {
-        !self
-            .children
-            .iter()
-            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+    /// Whether no process of the attempt is alive and its output is drained.
+    pub(super) fn is_over(&self) -> bool {
+        let is_open =
+            |child: &ChildState| matches!(child, ChildState::Sent | ChildState::Running(_));
+        self.ended && !self.children.iter().any(is_open)
     }
 
     fn from_found(found: supervise::Found) -> Self {

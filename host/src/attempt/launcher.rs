@@ -193,7 +193,7 @@ impl Launcher {
     /// Continues to settle the work of an ended attempt where an earlier host stopped.
     async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         self.commands.wait_for_earlier(live).await;
-        if self.workspaces.is_settled(task).await {
+        if self.workspaces.may_be_settled(task).await {
             self.settle_work(task, live, &mut ending).await;
             self.reporter.tell_end(live, ending).await;
         } else {

@@ -144,7 +144,7 @@ impl State {
     /// Whether the attempt has ended and only its end must still be reported, because it is not
     /// preparing and not settling.
     pub(super) fn is_to_be_told(&self) -> bool {
-        self.has_ended() && self.may_spawn && !self.may_settle
+        self.is_over() && self.may_spawn && !self.may_settle
     }
 
     /// Whether no process of the attempt is alive, its output is drained, and no start is pending.

@@ -133,7 +133,7 @@ impl Registry {
     }
 
     /// Removes and returns the found attempts that are not in `begun` and whose tasks are not in
-    /// `unreadable`. The flag tells whether the attempt has ended.
+    /// `unreadable`. The flag tells whether no process of the attempt is alive.
     pub(super) fn take_others(
         &self,
         begun: &BTreeSet<AttemptId>,
@@ -147,7 +147,7 @@ impl Registry {
             others.partition(|(id, _)| unreadable.contains(&id.task));
         attempts.unreadable = kept;
         let over = over.into_iter();
-        over.map(|(id, found)| (id, found.has_ended())).collect()
+        over.map(|(id, found)| (id, found.is_over())).collect()
     }
 
     /// The attempts of tasks whose rows cannot be read.
@@ -185,7 +185,7 @@ impl Registry {
         let found = attempts
             .known
             .iter()
-            .filter(|(_, known)| known.has_ended())
+            .filter(|(_, known)| known.is_over())
             .map(|(id, _)| *id);
         resumed.chain(found).collect()
     }
@@ -370,7 +370,7 @@ mod tests {
         super::found::tests::{found, running},
         *,
     };
-    use crate::supervise::{Exit, FoundState, NotStartedClass, Status};
+    use crate::supervise::{self, Exit, FoundState, NotStartedClass, Status};
 
     fn id(number: u128) -> AttemptId {
         AttemptId {
@@ -426,11 +426,39 @@ mod tests {
 
     #[test]
     fn an_attempt_that_no_task_names_is_returned_as_not_ended_while_it_runs() {
-        let id = id(1);
+        let ids = [id(1), id(2)];
         let children = [(0, FoundState::Lost), (1, running())];
-        let registry = Registry::new(Known::of(vec![found(id, &children)]));
+        // All children of the second attempt have ended, but not all of its processes.
+        let over = [(0, FoundState::Exited(Exit::sample(Status::Code(0))))];
+        let registry = Registry::new(Known::of(vec![
+            found(ids[0], &children),
+            found(ids[1], &over),
+        ]));
         let others = registry.take_others(&BTreeSet::new(), &BTreeSet::new());
-        assert_eq!(others, [(id, false)]);
+        assert_eq!(others, ids.map(|id| (id, false)));
+    }
+
+    #[test]
+    fn a_starting_host_waits_only_for_attempts_of_which_nothing_is_alive() {
+        let ids = [id(1), id(2), id(3)];
+        let exited = [(0, FoundState::Exited(Exit::sample(Status::Code(0))))];
+        let over = supervise::Found {
+            ended: true,
+            ..found(ids[0], &exited)
+        };
+        // The second attempt has left processes behind.
+        let drains = found(ids[1], &exited);
+        let runs = found(ids[2], &[(0, running())]);
+        let registry = Registry::new(Known::of(vec![over, drains, runs]));
+        assert_eq!(registry.ended_before(), [ids[0]]);
+        for id in ids {
+            let (live, _stopped) = registry.take_over(id, Vec::new());
+            live.begin(Arc::new(crate::store::sample_task(1)));
+        }
+        // This attempt has only just begun in this host.
+        let (live, _stopped) = Live::new(id(4), Vec::new(), State::default());
+        registry.begin(Arc::new(live), Arc::new(crate::store::sample_task(1)));
+        assert_eq!(registry.ended_before(), [ids[0]]);
     }
 
     #[test]
@@ -439,7 +467,10 @@ mod tests {
         let registry = Registry::new(Known::of(vec![
             found(ids[0], &[]),
             found(ids[1], &[]),
-            found(ids[2], &[(0, FoundState::Lost)]),
+            supervise::Found {
+                ended: true,
+                ..found(ids[2], &[(0, FoundState::Lost)])
+            },
         ]));
         let begun = BTreeSet::from([ids[0]]);
         let over = registry.take_others(&begun, &BTreeSet::from([ids[1].task]));

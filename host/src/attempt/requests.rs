@@ -23,10 +23,6 @@ use crate::{
 /// report of its end.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
 
-/// How long a command that changes something waits for the commands of an earlier host. A
-/// supervisor that does not answer enforces no time limits and reports no ends.
-const EARLIER_WITHIN: Duration = Duration::from_secs(30);
-
 /// Runs commands for requests.
 pub(crate) struct Requests {
     commands: Arc<Commands>,
@@ -71,7 +67,7 @@ impl Elsewhere for Requests {
 
     fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
         let commands = self.commands.clone();
-        Box::pin(async move { earlier_over(&commands).await })
+        Box::pin(async move { commands.earlier_over().await })
     }
 }
 
@@ -84,7 +80,7 @@ async fn run_unless_ending(
         tokio::select! {
             biased;
             () = is_ending(ending.clone()) => return Err(the_host_ends()),
-            over = earlier_over(commands) => over?,
+            over = commands.earlier_over() => over?,
         }
     }
     if *ending.borrow() {
@@ -93,22 +89,6 @@ async fn run_unless_ending(
     commands
         .carry_out(Owner::Host, None, order, is_ending(ending))
         .await
-}
-
-/// Waits until the commands of an earlier host are over, but not for ever.
-async fn earlier_over(commands: &Commands) -> io::Result<()> {
-    limited(EARLIER_WITHIN, commands.all_earlier_over()).await
-}
-
-/// Waits until the commands of an earlier host are over, but at most for this time.
-async fn limited(limit: Duration, earlier: impl Future<Output = ()>) -> io::Result<()> {
-    let over = clock::within(limit, earlier).await;
-    over.ok_or_else(|| {
-        io::Error::other(
-            "a git command of an earlier host has not ended, and the git of this request must not \
-             run beside it; `claudine doctor` shows whether a supervisor does not answer",
-        )
-    })
 }
 
 /// Waits until all commands must end. Never returns if the sender is dropped first.
@@ -124,14 +104,58 @@ fn the_host_ends() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use tokio::sync::mpsc;
+
+    use super::{
+        super::{
+            commands::tests::{order, route, without_supervisors},
+            found::{Known, tests::running},
+            live::command_key,
+        },
+        *,
+    };
+    use crate::supervise::{self, ChildId, Exit, FoundChild, Report, Status};
 
     #[tokio::test]
     async fn a_command_does_not_wait_for_ever_for_the_commands_of_an_earlier_host() {
-        let limit = Duration::from_millis(1);
-        let refused = limited(limit, std::future::pending()).await;
-        let message = refused.err().map(|error| error.to_string());
-        assert!(message.is_some_and(|message| message.contains("claudine doctor")));
-        assert!(limited(limit, std::future::ready(())).await.is_ok());
+        let dir = tempfile::tempdir().unwrap();
+        let earlier = command_key(Owner::Host, "0.1");
+        let child = ChildId::new(earlier.clone(), 0);
+        let known = Known::of(vec![supervise::Found {
+            attempt: earlier,
+            children: vec![FoundChild {
+                child: child.clone(),
+                state: running(),
+            }],
+            stopping: None,
+            ended: false,
+            held: None,
+        }]);
+        let (commands, reports) = without_supervisors(dir.path(), known).await;
+        route(&commands, reports);
+        let (tell, told) = mpsc::channel(1);
+        route(&commands, told);
+        let requests = Requests::new(commands.clone());
+        let run = async |abandoned: Abandoned| {
+            let outcome = requests.run(Order {
+                abandoned,
+                ..order()
+            });
+            outcome.await.unwrap_err()
+        };
+        let refused = run(Abandoned::LeftAlone).await.to_string();
+        assert!(refused.contains("claudine doctor"), "{refused}");
+        // A command that only reads does not wait. No supervisor can be started for it.
+        let unreceived = io::ErrorKind::NotConnected;
+        assert_eq!(run(Abandoned::Killed).await.kind(), unreceived);
+
+        let exit = Exit::sample(Status::Code(0));
+        let ended = true;
+        let report = Report::Exited { child, exit, ended };
+        tell.send(report).await.unwrap();
+        commands.all_earlier_over().await;
+        assert_eq!(run(Abandoned::LeftAlone).await.kind(), unreceived);
     }
 }

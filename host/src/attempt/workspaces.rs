@@ -86,9 +86,10 @@ impl Workspaces {
         has_succeeded && task.request.worktree.is_some()
     }
 
-    /// Whether an earlier host has recorded how the work of the task's last attempt was settled.
-    pub(super) async fn is_settled(&self, task: &Task) -> bool {
-        matches!(self.worktrees.last_merge(task.id).await, Ok(Some(_)))
+    /// Whether an earlier host has recorded how the work of the task's last attempt was settled, or
+    /// may have done so: if the record cannot be read, settling the work again shows the error.
+    pub(super) async fn may_be_settled(&self, task: &Task) -> bool {
+        !matches!(self.worktrees.last_merge(task.id).await, Ok(None))
     }
 
     /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
@@ -227,9 +228,25 @@ fn class(error: &WorktreeError) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{future::ready, sync::mpsc};
+    use std::{fs, future::ready, sync::mpsc};
 
     use super::*;
+    use crate::{config::EnvRules, layout::Layout, store::sample_task};
+
+    #[tokio::test]
+    async fn work_whose_record_cannot_be_read_is_not_taken_for_work_that_was_never_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let environments = Environments::new(layout.clone(), EnvRules::default());
+        let workspaces = Workspaces {
+            worktrees: Arc::new(Worktrees::new(layout.clone())),
+            environments: Arc::new(environments),
+        };
+        let task = sample_task(1);
+        assert!(!workspaces.may_be_settled(&task).await);
+        fs::create_dir_all(layout.worktree_record(task.id)).unwrap();
+        assert!(workspaces.may_be_settled(&task).await);
+    }
 
     #[tokio::test]
     async fn an_attempt_ends_although_the_file_system_of_its_directory_does_not_answer() {

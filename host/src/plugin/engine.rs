@@ -29,7 +29,8 @@ pub(crate) const INSTANCES: u32 = 10_000;
 /// processor time at the start and at the end of every host. An instance beyond the pool starts
 /// more slowly.
 pub(crate) const POOLED: u32 = 2_000;
-/// Slots of the pool for instances that have ended and wait to be freed.
+/// Slots of the pool for instances that have crashed and wait to be freed, while another instance
+/// of their attempt runs with the same permit.
 const BEING_FREED: u32 = 100;
 /// The core instances of a component. `wit-component` makes three with two tables in all, and only
 /// the first instance has a memory.

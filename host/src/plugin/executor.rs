@@ -74,7 +74,7 @@ impl Shared {
 struct Seat<'a> {
     wasm: &'a Wasm,
     loaded: &'a Loaded,
-    _permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// The bytes of a component, in the binary or in a file.
@@ -190,7 +190,7 @@ impl Executor {
             return Ok(Seat {
                 wasm,
                 loaded: self.loaded().await?,
-                _permit: permit,
+                permit: Arc::new(permit),
             });
         }
         let full = PluginError::Full { limit: INSTANCES };
@@ -202,7 +202,7 @@ impl Executor {
         Ok(Seat {
             wasm,
             loaded: self.loaded_once(wasm, &self.loaded_beyond).await?,
-            _permit: permit,
+            permit: Arc::new(permit),
         })
     }
 
@@ -402,6 +402,7 @@ impl Executor {
             place: Arc::new(Place::of(&task)),
             task,
             host,
+            permit: seat.permit,
         };
         let result = attempt.run(start, stop).await;
         match &result {

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
 
 use super::engine::Wasm;
@@ -34,6 +34,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) task: GuestTask,
     pub(crate) host: Arc<dyn AttemptHost>,
     pub(crate) place: Arc<Place>,
+    /// The permit for the attempt's instance. Each instance has a part in it until it is freed.
+    pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// How one instance ended.
@@ -80,6 +82,7 @@ impl Drop for SetOnDrop {
 struct Instance {
     _lost: SetOnDrop,
     store: Store<Guest>,
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Attempt<'_> {
@@ -138,6 +141,7 @@ impl Attempt<'_> {
         let mut instance = Instance {
             _lost: SetOnDrop(Arc::clone(&store.data().lost)),
             store,
+            _permit: Arc::clone(&self.permit),
         };
         let states = Arc::clone(&instance.store.data().states);
         let result = {

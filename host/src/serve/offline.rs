@@ -29,8 +29,12 @@ use crate::{
 /// not disturbed.
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
-    if layout.to_be_placed().exists() {
-        let directory = layout.root().display();
+    let directory = layout.root().display();
+    let is_incomplete = layout.to_be_placed().try_exists().map_err(|error| {
+        let message = format!("{directory} cannot be examined: {error}");
+        AppError::new(ErrorKind::Unavailable, message)
+    });
+    if is_incomplete? {
         let message = format!("a restore into {directory} was killed before it was complete");
         return Err(
             AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes the restore")
@@ -45,7 +49,6 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let limits: Limits = settings.limits;
     let root = layout.root().to_owned();
     let engine = engine::absent(store.clone(), limits, move || Sampler::new(&root));
-    let left = layout.clone();
     Ok(Arc::new(Host::new(HostParts {
         engine,
         store,
@@ -56,7 +59,6 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         settings,
         layout,
         started_at: clock::wall(),
-        supervisor_pids: Box::new(move || supervisors_left(&left)),
         held_back: Box::new(|_| None),
         all_held_back: Box::new(|| None),
         attempt_of: Box::new(|_| Box::pin(async { None })),
@@ -67,7 +69,8 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
 
 /// Marks a task if its process has ended since the last host ended. The next host records the end.
 /// If no leader process is recorded, the attempt counts as alive as long as a supervisor is alive.
-/// An attempt whose processes cannot be seen from here is left as the last host recorded it.
+/// An attempt whose processes cannot be seen from here, or cannot be looked at, is left as the last
+/// host recorded it.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;
@@ -76,20 +79,60 @@ fn without_ended_process(task: &mut Task, layout: &Layout) {
         Phase::Assigned | Phase::Preparing | Phase::Settling => return,
         Phase::Starting | Phase::Live | Phase::Stopping(_) | Phase::Finishing => task
             .last_attempt()
-            .is_some_and(|last| is_running(last, layout) || supervisors_out_of_sight(layout)),
+            .is_some_and(|last| may_run(last, layout) || may_run_elsewhere(layout)),
     };
     if !has_process {
         unrecorded::mark(task);
     }
 }
 
-fn is_running(attempt: &Attempt, layout: &Layout) -> bool {
+fn may_run_elsewhere(layout: &Layout) -> bool {
+    supervisors_out_of_sight(layout).unwrap_or(true)
+}
+
+fn may_run(attempt: &Attempt, layout: &Layout) -> bool {
     let boot = attempt.started_monotonic.as_ref().map(|(_, boot)| boot);
     if boot.is_none_or(|boot| *boot != clock::boot_id()) {
         return false;
     }
     match attempt.leader {
-        Some(leader) => is_alive(leader.pid, leader.start_time),
-        None => !supervisors_left(layout).is_empty(),
+        Some(leader) => is_alive(leader.pid, leader.start_time).unwrap_or(true),
+        None => !supervisors_left(layout).is_ok_and(|left| left.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use claudine_domain::time::{MonotonicMs, Timestamp};
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn a_task_is_not_shown_as_ended_if_the_supervisors_cannot_be_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let is_shown_as_ended = || {
+            let attempt = Attempt {
+                started_monotonic: Some((MonotonicMs(1), clock::boot_id())),
+                ..Attempt::new(1, Timestamp(0))
+            };
+            let mut task = Task {
+                state: State::Running {
+                    phase: Phase::Live,
+                    since: Timestamp(0),
+                },
+                has_begun: true,
+                attempts: vec![attempt],
+                ..sample_task(1)
+            };
+            without_ended_process(&mut task, &layout);
+            unrecorded::is_marked(&task)
+        };
+        assert!(is_shown_as_ended());
+        std::fs::write(layout.supervisors(), "").unwrap();
+        assert!(!is_shown_as_ended());
     }
 }

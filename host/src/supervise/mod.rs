@@ -37,6 +37,20 @@ compile_error!(
     "the supervisor is not supported on this system yet: it needs Linux (pidfd, /proc, child sub-reaper)"
 );
 
+/// Writes a line to the log of a supervisor, which is its standard error. `eprintln!` panics if the
+/// line cannot be written, but on a full disk the supervisor must go on.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::supervise::write_line(format_args!($($text)*))
+    };
+}
+
+fn write_line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    // Nobody else could be told.
+    writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+}
+
 mod error;
 mod frame;
 mod host;

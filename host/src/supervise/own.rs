@@ -40,7 +40,7 @@ impl Own {
         let lock = fs::metadata(lock)?;
         let tag = Tag::of_host(lock.dev(), lock.ino());
         tag.hand_on()?;
-        let own = procfs::stat(std::process::id());
+        let own = procfs::try_stat(std::process::id())?;
         let own = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         Ok(Self {
             tag,

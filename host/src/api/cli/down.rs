@@ -103,16 +103,17 @@ impl Down {
         let supervisors = supervisors_left(&client.start().layout);
         let found = find(&client).await?;
         let was_running = !matches!(found, Found::None);
-        // If the running tasks cannot be listed, some tasks are assumed to run.
+        // If the running tasks or the supervisors cannot be listed, some tasks are assumed to run.
         let running = match mode {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
         };
-        let runs_on = !supervisors.is_empty() || !matches!(&running, Ok(rows) if rows.is_empty());
+        let runs_on = !matches!(&supervisors, Ok(pids) if pids.is_empty())
+            || !matches!(&running, Ok(rows) if rows.is_empty());
         let running = running.unwrap_or_default();
         let found = match found {
             Found::None if mode != DownMode::Leave && runs_on => {
-                if let Some(pid) = suspended_supervisors(&client.start().layout).first() {
+                if let Some(pid) = suspended_supervisors(&client.start().layout)?.first() {
                     return Err(suspended(*pid, "ask again").into());
                 }
                 start(session, &client, mode).await?
@@ -120,7 +121,7 @@ impl Down {
             found => found,
         };
         let (pid, said) = match found {
-            Found::None => (None, none_runs(mode, was_running, &supervisors)),
+            Found::None => (None, none_runs(mode, was_running, &supervisors?)),
             Found::Reached(host) => {
                 let pid = Some(host.pid);
                 match ask(session, &client, &host, mode).await? {
@@ -307,8 +308,13 @@ async fn ask(
 async fn suspension(layout: &Layout) -> u32 {
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
-        if let Some(pid) = suspended_supervisors(layout).first() {
-            return *pid;
+        match suspended_supervisors(layout) {
+            Ok(suspended) => {
+                if let Some(pid) = suspended.first() {
+                    return *pid;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the supervisors are looked at again"),
         }
     }
 }

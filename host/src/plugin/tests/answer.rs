@@ -96,3 +96,21 @@ async fn an_instance_runs_beyond_the_pool_if_the_pool_is_full() {
     assert_eq!(ran.cause, "success");
     executor.task_schema().await.unwrap();
 }
+
+/// If too many ended instances waited to be freed, the pool would have no room for an instance that
+/// has a permit.
+#[tokio::test]
+async fn an_ended_instance_keeps_its_place_in_the_pool_until_it_is_freed() {
+    let house = House::with(&Wat::good().component());
+    let pooled = open(house.dir.path(), Wasm::start);
+    let executor = pooled.executor("guest").unwrap();
+    let most = usize::try_from(POOLED).unwrap();
+    let free = || executor.fill_pool().unwrap().len();
+    let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
+    assert_eq!(ran.cause, "success");
+    // The runtime of this test has one thread, which has not freed the instance yet.
+    assert_eq!(free(), most - 1);
+    while free() < most {
+        tokio::task::yield_now().await;
+    }
+}

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::Settings;
 use crate::clock;
-use crate::proc_stat::{self, is_alive};
+use crate::proc_stat::{self, Stat, is_alive};
 use crate::supervise::SuperviseError;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::launch;
@@ -56,19 +56,27 @@ pub(super) struct Directories {
     pub(super) last_number: u32,
 }
 
-/// Lists the supervisors' directories by number. A file whose name is a number is ignored.
+/// Makes the directory of all supervisors if it is missing, and lists the supervisors' directories
+/// by number.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
-    let fault = |source| SuperviseError::Directory {
-        path: dir.to_owned(),
-        source,
-    };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(fault)?;
+        .map_err(|source| unusable(dir, source))?;
+    list(dir)
+}
+
+/// Lists the supervisors' directories by number; none if the directory of all supervisors is
+/// missing. A file whose name is a number is ignored.
+fn list(dir: &Path) -> Result<Directories, SuperviseError> {
+    let fault = |source| unusable(dir, source);
     let mut directories = Directories::default();
-    for entry in fs::read_dir(dir).map_err(fault)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(directories),
+        entries => entries.map_err(fault)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(fault)?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
@@ -86,55 +94,77 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
+fn unusable(dir: &Path, source: io::Error) -> SuperviseError {
+    SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    }
+}
+
 /// The pids of the living supervisors in `dir`, read from their notes. This neither connects to the
 /// supervisors nor touches their locks.
-pub(crate) fn pids(dir: &Path) -> Vec<u32> {
-    identities(dir).map(|identity| identity.pid).collect()
+pub(crate) fn pids(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
+    let identities = identities(dir)?;
+    Ok(identities.iter().map(|identity| identity.pid).collect())
 }
 
 /// The pids of the living supervisors that a signal has suspended. A suspended supervisor reads no
 /// output, enforces no limits and notices no ends.
-pub(crate) fn suspended(dir: &Path) -> Vec<u32> {
-    let is_suspended = |supervisor: &Identity| {
-        let stat = proc_stat::stat(supervisor.pid);
-        stat.is_some_and(|stat| stat.start_time == supervisor.start_time && stat.is_stopped())
-    };
-    let suspended = identities(dir).filter(is_suspended);
-    suspended.map(|supervisor| supervisor.pid).collect()
+pub(crate) fn suspended(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
+    let mut suspended = Vec::new();
+    for supervisor in identities(dir)? {
+        let stat = proc_stat::try_stat(supervisor.pid).map_err(|source| unusable(dir, source))?;
+        let is_suspended =
+            |stat: Stat| stat.start_time == supervisor.start_time && stat.is_stopped();
+        if stat.is_some_and(is_suspended) {
+            suspended.push(supervisor.pid);
+        }
+    }
+    Ok(suspended)
 }
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the
 /// system around this container). This host cannot see the processes of such a supervisor, but the
 /// lock of its directory shows whether it lives. A lock that cannot be examined counts as held.
-pub(crate) fn is_out_of_sight(dir: &Path) -> bool {
+pub(crate) fn is_out_of_sight(dir: &Path) -> Result<bool, SuperviseError> {
     let own = procfs::own_pid_namespace();
-    let may_live = found(dir).filter(|dir| !is_dead(dir).unwrap_or(false));
-    let mut noted = may_live.filter_map(|dir| noted(&dir));
-    noted.any(|it| it.pid_namespace.is_some() && it.pid_namespace != own)
+    for (_, dir) in list(dir)?.found {
+        if is_dead(&dir).unwrap_or(false) {
+            continue;
+        }
+        let noted = noted(&dir).map_err(|source| unusable(&dir, source))?;
+        if noted.is_some_and(|it| it.pid_namespace.is_some() && it.pid_namespace != own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn identities(dir: &Path) -> impl Iterator<Item = Identity> {
-    found(dir).filter_map(|dir| identity(&dir))
-}
-
-fn found(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let directories = directories(dir).unwrap_or_else(|error| {
-        tracing::debug!(%error, "supervisors cannot be listed");
-        Directories::default()
-    });
-    directories.found.into_iter().map(|(_, dir)| dir)
+fn identities(dir: &Path) -> Result<Vec<Identity>, SuperviseError> {
+    let mut identities = Vec::new();
+    for (_, dir) in list(dir)?.found {
+        identities.extend(identity(&dir).map_err(|source| unusable(&dir, source))?);
+    }
+    Ok(identities)
 }
 
 /// The supervisor of a directory, if its process is alive.
-pub(super) fn identity(dir: &Path) -> Option<Identity> {
-    noted(dir).filter(|noted| is_alive(noted.pid, noted.start_time))
+pub(super) fn identity(dir: &Path) -> io::Result<Option<Identity>> {
+    let Some(noted) = noted(dir)? else {
+        return Ok(None);
+    };
+    Ok(is_alive(noted.pid, noted.start_time)?.then_some(noted))
 }
 
 /// The supervisor of a directory, alive or dead, if it was started in this boot.
-fn noted(dir: &Path) -> Option<Identity> {
-    let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
-    let noted: Identity = serde_json::from_slice(&noted).ok()?;
-    (*noted.boot_id == *clock::boot_id()).then_some(noted)
+fn noted(dir: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read(dir.join(IDENTITY_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    // After a power cut the file may be empty.
+    let noted = serde_json::from_slice::<Identity>(&text).ok();
+    Ok(noted.filter(|noted| *noted.boot_id == *clock::boot_id()))
 }
 
 /// Starts a supervisor in a new directory and waits until it accepts connections.
@@ -348,9 +378,34 @@ mod tests {
         let identity = serde_json::to_vec(&identity).unwrap();
         fs::write(supervisor.join(IDENTITY_FILE), identity).unwrap();
         // Without a lock the supervisor is dead.
-        assert!(!is_out_of_sight(dir.path()));
+        assert!(!is_out_of_sight(dir.path()).unwrap());
         // A symbolic link to itself cannot be opened.
         std::os::unix::fs::symlink(LOCK_FILE, supervisor.join(LOCK_FILE)).unwrap();
-        assert!(is_out_of_sight(dir.path()));
+        assert!(is_out_of_sight(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn supervisors_that_cannot_be_listed_are_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let supervisors = dir.path().join("supervisors");
+        assert!(pids(&supervisors).unwrap().is_empty());
+        assert!(suspended(&supervisors).unwrap().is_empty());
+        assert!(!is_out_of_sight(&supervisors).unwrap());
+        assert!(!supervisors.exists());
+
+        let are_errors = || {
+            let listed = [pids(&supervisors), suspended(&supervisors)];
+            let is_out_of_sight = is_out_of_sight(&supervisors);
+            listed.iter().all(Result::is_err) && is_out_of_sight.is_err()
+        };
+        fs::write(&supervisors, "").unwrap();
+        assert!(are_errors());
+        fs::remove_file(&supervisors).unwrap();
+        // The notes of this supervisor cannot be read. Its lock cannot be examined, so that it may
+        // live.
+        let one = supervisors.join("1");
+        fs::create_dir_all(one.join(IDENTITY_FILE)).unwrap();
+        std::os::unix::fs::symlink(LOCK_FILE, one.join(LOCK_FILE)).unwrap();
+        assert!(are_errors());
     }
 }

@@ -205,6 +205,8 @@ impl Link {
             }
         }
         self.was_joined = true;
+        // A start that waited for the connection is only sent now.
+        self.answers.heard();
         self.answers.asked();
         self.wire = Some(Wire {
             stream: joined.stream,
@@ -402,4 +404,76 @@ pub(super) fn take_doubled(
     *states = rest;
     let doubled: Vec<AttemptState> = doubled;
     doubled.into_iter().map(|state| state.attempt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::future::{pending, poll_fn};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::supervise::protocol::{Identity, PROTOCOL, Welcome};
+
+    const LIMIT: Duration = Duration::from_millis(500);
+
+    fn joined(stream: UnixStream) -> Joined {
+        let identity = Identity {
+            pid: 1,
+            start_time: 1,
+            boot_id: String::new(),
+            pid_namespace: None,
+            build: String::new(),
+        };
+        Joined {
+            stream,
+            incoming: Incoming::default(),
+            welcome: Welcome {
+                protocol: PROTOCOL,
+                identity,
+                received: 0,
+                feeds: true,
+                notes_starts: true,
+            },
+            states: Vec::new(),
+        }
+    }
+
+    fn start() -> StartChild {
+        StartChild {
+            child: ChildId::new(AttemptKey::new("t.1"), 0),
+            argv: vec!["true".to_owned()],
+            cwd: PathBuf::from("/"),
+            env_file: None,
+            env_remove: Vec::new(),
+            env_set: Vec::new(),
+            umask: None,
+            bounds: None,
+            stdin: Stdin::Empty,
+            log: PathBuf::from("/log"),
+            cap_bytes: 1,
+            timeout: None,
+            idle_timeout: None,
+            ladder: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_for_an_answer_begins_only_once_the_supervisor_is_connected() {
+        let mut link = Link::new(1, PathBuf::from("/none"));
+        link.answers = Answers::new(LIMIT);
+        link.start(start()).unwrap();
+        clock::within(LIMIT, pending::<()>()).await;
+        let (stream, other) = UnixStream::pair().unwrap();
+        assert_eq!(link.joined(joined(stream)), []);
+        // The first poll of a new connection ends at once.
+        poll_fn(|context| link.poll(context)).await.unwrap();
+        let at_once = poll_fn(|context| Poll::Ready(link.poll(context).is_ready())).await;
+        assert!(!at_once && !link.answers.are_late());
+        // The supervisor never answers.
+        poll_fn(|context| link.poll(context)).await.unwrap();
+        assert!(link.answers.are_late());
+        drop(other);
+    }
 }

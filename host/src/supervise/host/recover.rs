@@ -87,12 +87,17 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
 
 /// The attempts in the notes of a supervisor that is alive but does not answer. A child that it was
 /// about to start is left out: whether it was started is known only once the supervisor answers.
-/// Blocks.
+/// Until then, the child's attempt does not count as ended. Blocks.
 pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
-    let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
+    let mut journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
         path: dir.to_owned(),
         source,
     })?;
+    for child in &journal.starting {
+        if let Some(state) = journal.attempts.get_mut(child.attempt()) {
+            state.ended = None;
+        }
+    }
     Ok(journal.attempts.into_values().collect())
 }
 
@@ -461,5 +466,8 @@ mod tests {
         check(&[started(0), exited(0, true), started(1)], false);
         check(&[refused(0)], true);
         check(&[started(0), refused(1)], false);
+        let starting = Message::Starting { child: child(1) };
+        check(&[started(0), exited(0, true), starting.clone()], false);
+        check(&[started(0), exited(0, true), starting, refused(1)], true);
     }
 }

@@ -309,8 +309,14 @@ impl Router {
             Some(index) => &mut self.links[index],
             None => self.current_link(),
         };
+        let (number, attempt) = (link.number, attempt.clone());
         if let Err((child, message)) = link.start(start) {
-            self.refuse(child, NotStartedClass::Invalid, message);
+            return self.refuse(child, NotStartedClass::Invalid, message);
+        }
+        if let Some(why) = self.silent.why(number)
+            && let Some(link) = self.links.iter_mut().find(|link| link.number == number)
+        {
+            self.news.extend(link.told.hold(&attempt, &why));
         }
     }
 
@@ -492,8 +498,11 @@ impl Router {
             }
             return self.rejoin(number);
         }
+        let was_joined = joined.is_some();
         tracing::error!(error = %said, "a supervisor cannot be reached");
-        if !is_final {
+        // A new supervisor speaks another protocol if the executable file was replaced. Nothing was
+        // sent to it.
+        if !was_joined {
             self.not_launched(number, &error);
         }
     }

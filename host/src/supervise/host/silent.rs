@@ -9,9 +9,10 @@ use std::{
 use super::join;
 use crate::{lock::lock, supervise::SuperviseError, text::chain};
 
-/// The name of a supervisor for people, with its pid if it is alive.
+/// The name of a supervisor for people, with its pid if it is known to be alive.
 pub(super) fn name(dir: &Path) -> String {
-    let pid = join::identity(dir).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
+    let identity = join::identity(dir).ok().flatten();
+    let pid = identity.map_or_else(String::new, |it| format!(" (pid {})", it.pid));
     format!("the supervisor in {}{pid}", dir.display())
 }
 

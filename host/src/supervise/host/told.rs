@@ -279,6 +279,19 @@ impl Told {
         self.replace_held(is_open, held)
     }
 
+    /// Reports that this attempt, which goes on, is held back, unless it is held back already.
+    pub(super) fn hold(&mut self, attempt: &AttemptKey, why: &str) -> Option<Report> {
+        let told = self.attempts.get_mut(attempt)?;
+        if told.held.is_some() {
+            return None;
+        }
+        told.held = Some(why.to_owned());
+        Some(Report::Held {
+            attempt: attempt.clone(),
+            message: told.held.clone(),
+        })
+    }
+
     /// Reports that the attempts that were held back for this reason go on.
     pub(super) fn let_go_on(&mut self, why: &str) -> Vec<Report> {
         let is_held = |told: &ToldAttempt| told.held.as_deref() == Some(why);

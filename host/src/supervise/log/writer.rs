@@ -238,7 +238,7 @@ impl Files {
             // If the creation of the segment still waits, there is no file, and no reader can have
             // seen the segment.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                eprintln!(
+                say!(
                     "cannot remove segment {segment} of {}: {error}",
                     self.base.display()
                 );

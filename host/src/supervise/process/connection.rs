@@ -57,7 +57,7 @@ impl Connection {
         if let Err(error) = frame::encode(message, &mut self.unsent) {
             // Cannot happen, since no message is that long. After a reconnection the host would get
             // the whole state anyway.
-            eprintln!("a message was not sent: {error}");
+            say!("a message was not sent: {error}");
         }
     }
 
@@ -114,7 +114,7 @@ impl Connection {
                     Ok(numbered) => arrived.push(numbered),
                     // Unexpected, because no host commands a supervisor of another protocol. If the
                     // host were disconnected, it would send the same command again.
-                    Err(error) => eprintln!("a command was not understood: {error}"),
+                    Err(error) => say!("a command was not understood: {error}"),
                 },
                 Err(fault) => return (arrived, Some(fault)),
             }
@@ -149,14 +149,14 @@ impl Supervisor {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     if let Err(error) = self.admit(stream) {
-                        eprintln!("a connection was refused: {error}");
+                        say!("a connection was refused: {error}");
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The peer closed the connection before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    eprintln!("cannot accept a connection: {error}");
+                    say!("cannot accept a connection: {error}");
                     return self.be_deaf();
                 }
             }
@@ -168,7 +168,7 @@ impl Supervisor {
     fn be_deaf(&mut self) {
         match self.set_listening(EventFlags::empty()) {
             Ok(()) => self.deaf_until = Some(clock::monotonic() + ACCEPT_AGAIN),
-            Err(error) => eprintln!("cannot pause accepting connections: {error}"),
+            Err(error) => say!("cannot pause accepting connections: {error}"),
         }
     }
 
@@ -179,7 +179,7 @@ impl Supervisor {
         match self.set_listening(EventFlags::IN) {
             Ok(()) => self.deaf_until = None,
             Err(error) => {
-                eprintln!("cannot resume accepting connections: {error}");
+                say!("cannot resume accepting connections: {error}");
                 self.deaf_until = Some(now + ACCEPT_AGAIN);
             }
         }
@@ -249,7 +249,7 @@ impl Supervisor {
                 return;
             }
             Err(error) => {
-                eprintln!("a connection did not begin with a hello: {error}");
+                say!("a connection did not begin with a hello: {error}");
                 return;
             }
         };
@@ -380,7 +380,7 @@ impl Supervisor {
         self.host = None;
         self.break_off_unclaimed();
         if let Over::Fault(message) = over {
-            eprintln!("the host is disconnected: {message}");
+            say!("the host is disconnected: {message}");
         }
     }
 }

@@ -63,7 +63,11 @@ impl Supervisor {
 
     fn orphan_ended(&mut self, ended: Ended) {
         let owner = self.strays.owner(ended.pid).or_else(|| {
-            let stat = self.limits.with_reserve(|| procfs::stat(ended.pid))?;
+            let stat = self.limits.with_reserve(|| procfs::try_stat(ended.pid));
+            let stat = stat.unwrap_or_else(|error| {
+                say!("the attempt of process {} is unknown: {error}", ended.pid);
+                None
+            })?;
             self.leaders
                 .get(&stat.session)
                 .or_else(|| self.leaders.get(&stat.group))

@@ -53,7 +53,7 @@ impl Supervisor {
                 self.hear_feeder(no);
             }
             Err(error) => {
-                eprintln!("cannot hand over the input of {child}: {error}");
+                say!("cannot hand over the input of {child}: {error}");
                 self.break_off(place.0, place.1);
             }
         }
@@ -81,7 +81,7 @@ impl Supervisor {
             Ok(None) if !over => {}
             Ok(None) => self.break_off(no, index),
             Err(error) => {
-                eprintln!("a message about a child's input was not understood: {error}");
+                say!("a message about a child's input was not understood: {error}");
                 self.break_off(no, index);
             }
         }

@@ -56,7 +56,7 @@ impl Journal {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    eprintln!("cannot write {}: {error}", self.path.display());
+                    say!("cannot write {}: {error}", self.path.display());
                     return false;
                 }
             }
@@ -96,7 +96,7 @@ fn line(message: &Message, to: &mut Vec<u8>) {
         Ok(()) => to.push(b'\n'),
         Err(error) => {
             to.truncate(start);
-            eprintln!("cannot note {message:?}: {error}");
+            say!("cannot note {message:?}: {error}");
         }
     }
 }

@@ -21,6 +21,11 @@
 //! | `sample` | peak memory |
 //! | `journal` | notes that survive this process |
 
+#![deny(
+    clippy::print_stderr,
+    reason = "a line that cannot be written must not end the supervisor"
+)]
+
 mod attempt;
 mod command;
 mod commands;
@@ -141,7 +146,7 @@ pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the supervisor in {} ends: {error}", dir.display());
+            say!("the supervisor in {} ends: {error}", dir.display());
             ExitCode::FAILURE
         }
     }
@@ -216,7 +221,7 @@ impl Supervisor {
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
         if let Err(error) = reset_execution() {
-            eprintln!("cannot reset the personality and the timer slack: {error}");
+            say!("cannot reset the personality and the timer slack: {error}");
         }
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
@@ -385,7 +390,7 @@ impl Supervisor {
         }
         self.look_at = Some(now + LOOK_FOR_DIRECTORY);
         if is_removed(&self.lock) {
-            eprintln!("{} was removed", self.dir.display());
+            say!("{} was removed", self.dir.display());
             self.look_at = None;
             self.terminated = true;
             self.stop_all(StopWhy::Shutdown);
@@ -443,7 +448,7 @@ impl Supervisor {
         self.flush_host();
         for name in [SOCKET_FILE, IDENTITY_FILE] {
             if let Err(error) = std::fs::remove_file(self.dir.join(name)) {
-                eprintln!("cannot remove {name} from {}: {error}", self.dir.display());
+                say!("cannot remove {name} from {}: {error}", self.dir.display());
             }
         }
     }
@@ -459,7 +464,7 @@ impl Supervisor {
             .map(|attempt| Message::Attempt(attempt.view()))
             .chain(self.strays.lines());
         if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
-            eprintln!(
+            say!(
                 "cannot rewrite the journal in {}: {error}",
                 self.dir.display()
             );
@@ -504,7 +509,8 @@ fn is_removed(file: &File) -> bool {
 
 fn own_identity() -> io::Result<Identity> {
     let pid = std::process::id();
-    let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+    let stat = procfs::try_stat(pid)?;
+    let stat = stat.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
     Ok(Identity {
         pid,
         start_time: stat.start_time,

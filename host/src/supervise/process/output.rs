@@ -104,7 +104,7 @@ impl Supervisor {
                 Err(rustix::io::Errno::AGAIN) => return Turn::Empty,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => {
-                    eprintln!("cannot read the output of {}: {error}", attempt.key);
+                    say!("cannot read the output of {}: {error}", attempt.key);
                     *slot = None;
                     return Turn::Closed;
                 }
@@ -141,7 +141,7 @@ impl Supervisor {
             .flat_map(|child| child.pipes.iter().flatten())
         {
             if let Err(error) = epoll::delete(&self.epoll, &pipe.descriptor) {
-                eprintln!(
+                say!(
                     "cannot stop listening to a pipe of {}: {error}",
                     attempt.key
                 );
@@ -186,7 +186,7 @@ impl Supervisor {
         }
         if let Some(message) = unheard {
             // A child would wait for ever if nobody read its pipe, so this is tried again later.
-            eprintln!("cannot listen to a pipe of {key}: {message}");
+            say!("cannot listen to a pipe of {key}: {message}");
             return self.hold(no, message);
         }
         self.tell(&Message::Held {

@@ -91,7 +91,7 @@ impl Supervisor {
             self.look();
             match procfs::all() {
                 Ok(processes) => self.add_up(&processes),
-                Err(error) => eprintln!("cannot list processes: {error}"),
+                Err(error) => say!("cannot list processes: {error}"),
             }
             cost = clock::thread_cpu().saturating_sub(begun);
         }

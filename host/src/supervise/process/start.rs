@@ -44,7 +44,7 @@ impl Supervisor {
         let leads = self.host_leads();
         if matches!(leads, Ok(false)) {
             // No report is sent, because the newer host assumes that the start never arrived here.
-            eprintln!(
+            say!(
                 "{} is not started: a newer host has replaced the host that ordered the start",
                 start.child
             );
@@ -192,7 +192,7 @@ impl Supervisor {
         // A child is also started if the tag cannot be set: it still has the marker in its
         // environment.
         if let Err(error) = tag.hand_on() {
-            eprintln!("{} is started without a tag: {error}", start.child);
+            say!("{} is started without a tag: {error}", start.child);
         }
         let started = files::with_umask(start.umask, || self.run(&spawn, start.bounds.as_ref()));
         let pid = started.map_err(explain)?;
@@ -200,7 +200,11 @@ impl Supervisor {
             before
         } else {
             // A child keeps its entry in `/proc` until it is reaped, even if it has ended.
-            let stat = self.limits.with_reserve(|| procfs::stat(pid));
+            let stat = self.limits.with_reserve(|| procfs::try_stat(pid));
+            let stat = stat.unwrap_or_else(|error| {
+                say!("the start time of {} is unknown: {error}", start.child);
+                None
+            });
             stat.map_or(0, |stat| stat.start_time)
         };
         Ok(Spawned {

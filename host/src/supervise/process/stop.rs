@@ -191,7 +191,7 @@ impl Supervisor {
         let limits = self.limits;
         let below = limits.with_reserve(|| procfs::below(self.processes()?, &roots));
         let below = below.unwrap_or_else(|error| {
-            eprintln!("cannot list the processes of an attempt: {error}");
+            say!("cannot list the processes of an attempt: {error}");
             strays
         });
         self.strays.descend(no, &below);
@@ -223,7 +223,7 @@ impl Supervisor {
         let (pid, start_time) = (process.pid, process.start_time);
         let send = || signals::signal_process(pid, start_time, signal);
         if let Err(error) = self.limits.with_reserve(send) {
-            eprintln!("cannot signal process {pid}: {error}");
+            say!("cannot signal process {pid}: {error}");
         }
     }
 
@@ -246,7 +246,7 @@ impl Supervisor {
 /// Asks a process group to end, even if its processes are suspended.
 fn ask_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::ask_group(leader, signal) {
-        eprintln!("cannot signal the process group {leader}: {error}");
+        say!("cannot signal the process group {leader}: {error}");
     }
 }
 
@@ -254,7 +254,7 @@ fn ask_group(leader: u32, signal: Signal) {
 /// reported as alive at the end.
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
-        eprintln!("cannot signal the process group {leader}: {error}");
+        say!("cannot signal the process group {leader}: {error}");
     }
 }
 

@@ -68,7 +68,7 @@ impl Strays {
     pub(super) fn list(&mut self) -> Option<Vec<u32>> {
         let list = self.children.read();
         if let Err(error) = &list {
-            eprintln!("cannot list the children of this process: {error}");
+            say!("cannot list the children of this process: {error}");
         }
         list.ok()
     }
@@ -155,7 +155,7 @@ impl Supervisor {
                 continue;
             }
             is_complete &= self.look_at(pid).unwrap_or_else(|error| {
-                eprintln!("cannot look at process {pid}: {error}");
+                say!("cannot look at process {pid}: {error}");
                 false
             });
         }

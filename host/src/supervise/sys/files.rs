@@ -190,7 +190,7 @@ impl FileLimits {
             return look();
         }
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.with_reserve) {
-            eprintln!("cannot raise the limit on open files: {error}");
+            say!("cannot raise the limit on open files: {error}");
         }
         let found = look();
         self.return_to_ours();
@@ -201,7 +201,7 @@ impl FileLimits {
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
             // This is not an error of `start` or `look`. If the next start finds no free
             // descriptor, the start reports its own error.
-            eprintln!("cannot restore the limit on open files: {error}");
+            say!("cannot restore the limit on open files: {error}");
         }
     }
 }

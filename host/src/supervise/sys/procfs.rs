@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::fsx::read_virtual;
+#[cfg(test)]
+pub(in crate::supervise) use crate::proc_stat::stat;
 use crate::proc_stat::unless_no_room;
-pub(in crate::supervise) use crate::proc_stat::{Stat, stat, try_stat, unless_gone};
+pub(in crate::supervise) use crate::proc_stat::{Stat, try_stat, unless_gone};
 
 /// The marker that every child carries; its value is the key of the attempt, or of the command that
 /// the host runs.

@@ -56,7 +56,7 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
         let error = io::Error::last_os_error();
         // ECHILD is not an error here: this process has no children, or the pid is not one of them.
         if error.raw_os_error() != Some(libc::ECHILD) {
-            eprintln!("cannot wait for children: {error}");
+            say!("cannot wait for children: {error}");
         }
         return None;
     }

@@ -67,6 +67,27 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
     lab.host.exit(&child).await;
 }
 
+#[tokio::test]
+async fn an_attempt_that_goes_on_while_its_supervisor_does_not_answer_is_shown_as_held_back() {
+    let mut lab = Lab::new().await;
+    let (_, ended) = lab.run(lab.command("between.1", &["true"])).await;
+    assert!(ended);
+    let supervisor = lab.supervisor_pid();
+    send(supervisor, rustix::process::Signal::STOP);
+    lab.start(lab.command("waiting.1", &["true"])).await;
+    let (waiting, _) = held(&mut lab.host, 1, true).await;
+    assert_eq!(waiting, BTreeSet::from([key("waiting.1")]));
+    let next = StartChild {
+        child: ChildId::new(key("between.1"), 1),
+        ..lab.command("between.1", &["true"])
+    };
+    lab.start(next.clone()).await;
+    let (waiting, _) = held(&mut lab.host, 1, true).await;
+    assert_eq!(waiting, BTreeSet::from([key("between.1")]));
+    send(supervisor, rustix::process::Signal::CONT);
+    lab.host.exit(&next.child).await;
+}
+
 /// The host's connection is replaced by another one of the same epoch, and the socket is hidden, so
 /// that the host cannot connect again.
 #[tokio::test]

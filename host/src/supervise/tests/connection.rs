@@ -157,7 +157,8 @@ async fn a_new_host_finds_every_attempt_and_an_old_host_is_refused() {
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     let (pid, start_time) = lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
     let supervisor = lab.supervisor_pid();
-    assert_eq!(pids(&lab.dir.path().join("supervisors")), [supervisor]);
+    let alive = pids(&lab.dir.path().join("supervisors")).unwrap();
+    assert_eq!(alive, [supervisor]);
 
     let mut lab = lab.restart_host(5).await;
     assert_eq!(
@@ -285,6 +286,30 @@ async fn a_supervisor_of_a_newer_protocol_keeps_its_attempts_and_other_work_runs
         silent.len() == 1 && silent[0].contains(&speaks),
         "{silent:?}"
     );
+}
+
+/// The executable file of the host was replaced by another version.
+#[tokio::test]
+async fn a_start_is_not_received_by_a_new_supervisor_of_another_protocol() {
+    let dir = Place(TempDir::new().unwrap());
+    let script = "until test -S \"$1/sock\"; do sleep 0.02; done; echo ready";
+    let program = Program {
+        path: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into(), "sh".into()],
+    };
+    let host = Host::open_by(dir.path(), 1, program).await;
+    let mut lab = Lab { dir, host };
+    lab.start(lab.command("t.1", &["true"])).await;
+    while !supervisor_dir(&lab).exists() {
+        tokio::task::yield_now().await;
+    }
+    let impostor = Impostor::of_protocol(PROTOCOL + 1, lab.dir.path(), Vec::new());
+    let Report::NotStarted { class, message, .. } = lab.host.next().await else {
+        panic!("it started")
+    };
+    assert_eq!(class, NotStartedClass::Supervisor);
+    assert!(message.contains("speaks protocol"), "{message}");
+    assert_eq!(impostor.heard(), 1, "only the hello was sent");
 }
 
 #[tokio::test]
@@ -419,7 +444,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
         FoundState::Running { .. }
     ));
     lab.run(lab.command("new.1", &["true"])).await;
-    let live = pids(&lab.dir.path().join("supervisors"));
+    let live = pids(&lab.dir.path().join("supervisors")).unwrap();
     assert!(live.len() == 2 && live[0] == old, "{live:?}");
 
     lab.stop(key("old.1"), StopWhy::Cancelled, Vec::new()).await;
@@ -430,7 +455,10 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
         .await
         .unwrap();
     lab.run(lab.command("new.2", &["true"])).await;
-    assert_eq!(pids(&lab.dir.path().join("supervisors")), live[1..]);
+    assert_eq!(
+        pids(&lab.dir.path().join("supervisors")).unwrap(),
+        live[1..]
+    );
 }
 
 /// The supervisor is suspended while the next host starts.
@@ -526,7 +554,7 @@ async fn work_that_an_ending_supervisor_refuses_runs_under_another_one() {
     assert_eq!(class, NotStartedClass::Supervisor);
     let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
-    let live = pids(&lab.dir.path().join("supervisors"));
+    let live = pids(&lab.dir.path().join("supervisors")).unwrap();
     assert!(live.len() == 2 && live.contains(&stat.pid), "{live:?}");
 }
 

@@ -80,3 +80,55 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
     drop(lab);
     drop(small);
 }
+
+/// The supervisor's log and its notes are on the full disk.
+#[tokio::test]
+async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses_nothing() {
+    let lab = Lab::new().await;
+    let Some(small) = Small::mount(lab.dir.path().join("supervisors")) else {
+        return;
+    };
+    // Dropped before the filesystem, by which the supervisor is found and ended.
+    let mut lab = lab;
+    lab.fifo("go");
+    let running = lab.script("running.1", "read line < go; exit 6");
+    lab.start(running.clone()).await;
+    lab.host.started(&running.child).await;
+    let ballast = small.0.join("ballast");
+    std::fs::write(&ballast, vec![0; 65 << 20]).unwrap_err();
+
+    // The last block of the notes has room for some more children.
+    let mut number = 0;
+    let (class, message) = loop {
+        number += 1;
+        let name = format!("more.{number}");
+        let start = lab.script(&name, &format!("echo > ran-{number}"));
+        let child = start.child.clone();
+        lab.start(start).await;
+        let refused = loop {
+            match lab.host.next().await {
+                Report::Exited { child: of, .. } if of == child => break None,
+                Report::NotStarted {
+                    child: of,
+                    class,
+                    message,
+                } if of == child => break Some((class, message)),
+                _ => {}
+            }
+        };
+        if let Some(refused) = refused {
+            break refused;
+        }
+        assert!(number < 1_000, "each start was noted");
+    };
+    assert_eq!(class, NotStartedClass::Resource);
+    assert!(message.contains("cannot note"), "{message}");
+    assert!(!lab.dir.path().join(format!("ran-{number}")).exists());
+    std::fs::write(lab.dir.path().join("go"), "go\n").unwrap();
+    let (exit, ended) = lab.host.exit(&running.child).await;
+    assert_eq!((exit.status, ended), (Status::Code(6), true));
+
+    std::fs::remove_file(ballast).unwrap();
+    let (exit, _) = lab.run(lab.command("after.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+}

@@ -1,0 +1,231 @@
+//! Runs the commands of an attempt while it prepares or settles.
+
+use std::{
+    future::pending,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{Commands, stopped_for};
+use crate::{
+    attempt::live::{Live, Owner},
+    clock,
+    command::{Elsewhere, Order, Outcome},
+};
+
+/// The pauses before repetitions of a command that settles work, if no supervisor received it. For
+/// a moment, a machine may have no room for another supervisor.
+const AGAIN_AFTER: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(8),
+];
+
+/// Runs the commands of one attempt while it prepares or settles.
+pub(in crate::attempt) struct OfAttempt {
+    commands: Arc<Commands>,
+    live: Arc<Live>,
+    /// The number of running commands.
+    running: Arc<AtomicUsize>,
+    /// How long a command continues after a stop of the attempt.
+    patience: Duration,
+    /// Whether a stop of the attempt ends the running command. False after a stop has ended a
+    /// command: the commands that follow undo the unfinished work, so they run to their ends.
+    may_be_stopped: Arc<AtomicBool>,
+    /// The pauses before repetitions of a command that no supervisor received.
+    pauses: &'static [Duration],
+}
+
+impl OfAttempt {
+    /// Whether no command of the attempt is running.
+    pub(in crate::attempt) fn is_idle(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Counts a running command while somebody waits for it.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(running: Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self(running)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Elsewhere for OfAttempt {
+    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let (tell, told) = oneshot::channel();
+        let counted = Counted::new(self.running.clone());
+        let (commands, live) = (self.commands.clone(), self.live.clone());
+        let may_be_stopped = self.may_be_stopped.clone();
+        let (patience, pauses) = (self.patience, self.pauses);
+        // The command runs to its end even if nobody waits for it, so that its result is known and
+        // its supervisor can forget it.
+        self.commands.tasks.spawn(async move {
+            let owner = Owner::Attempt(live.id);
+            let carry_out = || async {
+                let stopped = async {
+                    if !may_be_stopped.load(Ordering::Relaxed) {
+                        pending::<()>().await;
+                    }
+                    stopped_for(&live, patience).await;
+                    may_be_stopped.store(false, Ordering::Relaxed);
+                };
+                let order = order.clone();
+                commands
+                    .carry_out(owner, live.umask(), order, stopped)
+                    .await
+            };
+            let outcome = until_received(pauses, carry_out).await;
+            if is_unreceived(&outcome) {
+                live.change(|state| state.command_unreceived = true);
+            }
+            if tell.send(outcome).is_err() {
+                tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
+            }
+        });
+        Box::pin(async move {
+            let _counted = counted;
+            told.await
+                .unwrap_or_else(|_| Err(io::Error::other("the host is ending")))
+        })
+    }
+
+    /// These commands are over already, unless a stop of the attempt has ended the wait for them.
+    fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+        let commands = self.commands.clone();
+        Box::pin(async move { commands.earlier_over().await })
+    }
+}
+
+impl Commands {
+    /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
+    /// can be undone. A command that no supervisor received is not repeated, because the attempt
+    /// itself starts again later.
+    pub(in crate::attempt) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
+        self.of(live, Duration::ZERO, &[])
+    }
+
+    /// The runner of commands that settle work. They continue for some time after a stop of the
+    /// attempt, so that their result is known. A command that no supervisor received is repeated,
+    /// because otherwise the attempt would fail although its work is done.
+    pub(in crate::attempt) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
+        self.of(live, self.patience, &AGAIN_AFTER)
+    }
+
+    fn of(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        patience: Duration,
+        pauses: &'static [Duration],
+    ) -> Arc<OfAttempt> {
+        Arc::new(OfAttempt {
+            commands: self.clone(),
+            live: live.clone(),
+            running: Arc::default(),
+            patience,
+            may_be_stopped: Arc::new(AtomicBool::new(true)),
+            pauses,
+        })
+    }
+}
+
+/// Carries out a command, and repeats it after each pause as long as no supervisor has received it.
+/// Such a command has done nothing.
+async fn until_received<F: Future<Output = Outcome>>(
+    pauses: &[Duration],
+    mut carry_out: impl FnMut() -> F,
+) -> Outcome {
+    for pause in pauses {
+        let outcome = carry_out().await;
+        if !is_unreceived(&outcome) {
+            return outcome;
+        }
+        clock::sleep(*pause).await;
+    }
+    carry_out().await
+}
+
+/// Whether no supervisor received the command.
+fn is_unreceived(outcome: &Outcome) -> bool {
+    let error = outcome.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::future::ready;
+
+    use claudine_domain::id::{AttemptId, TaskId};
+
+    use super::{
+        super::tests::{order, route, without_supervisors},
+        *,
+    };
+    use crate::attempt::{found::Known, live::State};
+
+    #[tokio::test]
+    async fn a_command_that_no_supervisor_received_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        route(&commands, reports);
+        let check = async |pauses: &'static [Duration], expected: u64| {
+            let id = AttemptId {
+                task: TaskId::new(1, 1),
+                number: 1,
+            };
+            let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+            let live = Arc::new(live);
+            let before = commands.next.load(Ordering::Relaxed);
+            let outcome = commands.of(&live, Duration::ZERO, pauses).run(order());
+            let error = outcome.await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected, "{error}");
+            assert_eq!(commands.next.load(Ordering::Relaxed) - before, expected);
+            assert!(live.look(|state| state.command_unreceived));
+        };
+        check(&[], 1).await;
+        check(&[Duration::ZERO; 2], 3).await;
+        assert!(commands.registry.all_commands().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_failed_in_another_way_is_not_repeated() {
+        let pauses = [Duration::ZERO; 2];
+        let check = async |errors: &[io::ErrorKind], expected: usize| {
+            let mut times = 0;
+            let carry_out = || {
+                let error = errors.get(times).copied();
+                let outcome: Outcome = error.map_or(Ok(None), |kind| Err(kind.into()));
+                times += 1;
+                ready(outcome)
+            };
+            let outcome = until_received(&pauses, carry_out).await;
+            let is_ok = errors.len() < expected;
+            assert_eq!((outcome.is_ok(), times), (is_ok, expected));
+        };
+        let (unreceived, other) = (io::ErrorKind::NotConnected, io::ErrorKind::Other);
+        check(&[], 1).await;
+        check(&[unreceived], 2).await;
+        check(&[unreceived, unreceived], 3).await;
+        check(&[unreceived, unreceived, unreceived], 3).await;
+        check(&[other], 1).await;
+    }
+}
