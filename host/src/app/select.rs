@@ -188,13 +188,17 @@ impl Selection {
 }
 
 /// The graph with this name, or else the graph of the task with this name or id: the tasks
-/// submitted together with that task, or all tasks connected to that task.
+/// submitted together with that task, or all tasks connected to that task. A whole id is never taken
+/// for a name.
 pub(super) fn graph_of(
     reader: &Reader,
     reference: &str,
     purpose: Purpose,
 ) -> Result<FoundGraph, AppError> {
-    let named = reader.store.graphs_named(reference, MOST_OF_A_NAME)?;
+    let named = match reference.parse::<TaskId>() {
+        Ok(_) => Vec::new(),
+        Err(_) => reader.store.graphs_named(reference, MOST_OF_A_NAME)?,
+    };
     if let Some(newest) = named.first() {
         let id = match purpose {
             Purpose::Show | Purpose::Finished => *newest,
@@ -321,6 +325,22 @@ mod tests {
         store::{Store, memory::MemoryStore, sample_task},
     };
 
+    fn reader_of(tasks: Vec<Arc<Task>>) -> Reader {
+        let store = MemoryStore::new();
+        let epoch = store.lead().unwrap();
+        let batch = Batch {
+            number: 1,
+            tasks,
+            ..Batch::default()
+        };
+        store.commit(epoch, &batch).unwrap();
+        Reader {
+            store: Arc::new(store),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        }
+    }
+
     #[test]
     fn tasks_in_other_phases_do_not_count_towards_the_limit_of_a_selection() {
         let in_phase = |number: u64, phase: Phase| {
@@ -332,19 +352,7 @@ mod tests {
             })
         };
         let (older, newer) = (in_phase(1, Phase::Live), in_phase(2, Phase::Preparing));
-        let store = MemoryStore::new();
-        let epoch = store.lead().unwrap();
-        let batch = Batch {
-            number: 1,
-            tasks: vec![older.clone(), newer.clone()],
-            ..Batch::default()
-        };
-        store.commit(epoch, &batch).unwrap();
-        let reader = Reader {
-            store: Arc::new(store),
-            layout: Layout::new("/nowhere"),
-            no_host: false,
-        };
+        let reader = reader_of(vec![older.clone(), newer.clone()]);
         let check = |word: &str, expected: TaskId| {
             let filter = Filter {
                 states: States::parse([word]).unwrap(),
@@ -362,5 +370,29 @@ mod tests {
         check("preparing", newer.id);
         check("running", newer.id);
         check("ready,live", older.id);
+    }
+
+    /// Before names like ids were refused, a graph could be named like the id of another graph.
+    #[test]
+    fn a_whole_id_is_not_taken_for_the_name_of_a_graph() {
+        let in_graph = |number: u64, name: &str| {
+            let mut task = sample_task(number);
+            let graph = InGraph {
+                first: task.id,
+                name: Some(name.to_owned()),
+            };
+            Arc::make_mut(&mut task.request).graph = Some(Arc::new(graph));
+            Arc::new(task)
+        };
+        let real = in_graph(1, "release");
+        let decoy = in_graph(2, &real.id.to_string());
+        let reader = reader_of(vec![real.clone(), decoy]);
+        for purpose in [Purpose::Show, Purpose::Finished, Purpose::Unfinished] {
+            for reference in [real.id.to_string(), "release".to_owned()] {
+                let found = graph_of(&reader, &reference, purpose).unwrap();
+                assert_eq!(found.id, real.id, "{reference} {purpose:?}");
+                assert_eq!(found.name.as_deref(), Some("release"));
+            }
+        }
     }
 }

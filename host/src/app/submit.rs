@@ -20,7 +20,6 @@ use super::{
     graph,
     host::Host,
     may::may_use,
-    name::not_reserved,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
     view::{Delegated, GraphName, Submitted},
@@ -112,7 +111,7 @@ impl Host {
         let by = &origin.principal(by);
         if let Some(name) = &name {
             name_of("the name of the graph", name)?;
-            not_reserved(name)?;
+            self.name_of_its_own(by, name).await?;
         }
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
@@ -150,7 +149,7 @@ impl Host {
         if let Some(error) = all_of(wrong) {
             return Err(error);
         }
-        let named = self.names_of_their_own(&asked).await;
+        let named = self.names_of_their_own(by, &asked).await;
         named.map_err(|(index, error)| of_member(index, error))?;
         let usable = working_directories(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
