@@ -123,6 +123,42 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
 }
 
 #[test]
+fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let of_person = |options: &[&str]| {
+        let words = ["delegate", "--permission-mode", "plan"].iter();
+        host.text(words.chain(options).chain(&["do it"]))
+    };
+    let id = of_person(&["--max-turns", "2", "--timeout", "10s"]);
+    host.finished(&id);
+    for tool in ["RetryTask", "ResumeTask"] {
+        for (field, value, limit) in [
+            ("maxTurns", 100_000, "`max_turns`"),
+            ("timeout", 86_400_000, "`timeout`"),
+        ] {
+            let asked = json!({ "taskId": id, field: value });
+            let says = [limit, "may only be lowered over MCP", "a person can"];
+            refused(&mut client, tool, asked, &says);
+        }
+    }
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+    let lower = json!({"taskId": id, "maxTurns": 1, "timeout": 5_000});
+    client.call("RetryTask", lower);
+    host.finished(&id);
+
+    let later = of_person(&["--at", "+2h"]);
+    let now = json!({"taskId": later, "now": true});
+    refused(&mut client, "RetryTask", now, &["the start time of"]);
+    assert_eq!(host.status(&later)["state"], "waiting");
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
+    let own = client.call("DelegateTask", asked);
+    let own = own["taskId"].as_str().unwrap();
+    client.call("RetryTask", json!({"taskId": own, "now": true}));
+    host.finished(own);
+}
+
+#[test]
 fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
     let (host, _agent) = with_agent(config, "exit 3");
