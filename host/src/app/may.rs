@@ -122,6 +122,10 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     may_use(by, work.executor, ceiling)?;
     if let Some(strategy) = work.merge {
         merges(by, ceiling, strategy)?;
+        // The task would merge its work at its end. `manual` leaves the work on its branch.
+        if strategy != MergeStrategy::Manual {
+            changes_files(by, ceiling)?;
+        }
     }
     // If a command executor is listed, everything that its commands do is allowed, because commands
     // have no permission modes.
@@ -413,13 +417,28 @@ mod tests {
                 max_permission_mode: mode.to_owned(),
                 ..McpCeiling::default()
             };
-            let decided = may(&chat, Verb::Merge(MergeStrategy::Patch), None, &ceiling);
-            assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
-            if let Err(error) = decided {
-                let says = format!("may at most read (`{mode}`)");
-                assert!(error.message.contains(&says), "{}", error.message);
-                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+            let read = Authority::of_words("read", []);
+            let task = |executor, merge| Work {
+                merge: Some(merge),
+                ..work(executor, &read)
+            };
+            // A merge at the end of a task is refused as a later one is, whatever the executor.
+            for verb in [
+                Verb::Merge(MergeStrategy::Patch),
+                Verb::Submit(task("claude", MergeStrategy::Patch)),
+                Verb::Submit(task("shell", MergeStrategy::Patch)),
+                Verb::Retry(task("claude", MergeStrategy::Patch)),
+            ] {
+                let decided = may(&chat, verb, None, &ceiling);
+                assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
+                if let Err(error) = decided {
+                    let says = format!("may at most read (`{mode}`)");
+                    assert!(error.message.contains(&says), "{}", error.message);
+                    assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+                }
             }
+            let manual = Verb::Submit(task("claude", MergeStrategy::Manual));
+            may(&chat, manual, None, &ceiling).unwrap();
         };
         check("read", false);
         check("plan", false);

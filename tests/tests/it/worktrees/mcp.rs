@@ -147,6 +147,12 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
         let asked = json!({ "taskId": task["id"], "mergeStrategy": strategy });
         let complaint = client.fail("MergeTask", asked);
         assert!(complaint.contains(setting), "{complaint}");
+        // The same holds for a merge at the end of a task.
+        let asked = json!({
+            "prompt": "true", "executor": "shell", "useWorktree": true, "mergeStrategy": strategy,
+        });
+        let complaint = client.fail("DelegateTask", asked);
+        assert!(complaint.contains(setting), "{complaint}");
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
         // `TaskDiff` is allowed, because it only reads.
