@@ -188,6 +188,19 @@ fn several_tasks_can_be_waited_for_together() {
 }
 
 #[test]
+fn number_of_tasks_in_a_graph_over_mcp_is_bounded() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    for count in [0, 1_001] {
+        let tasks = vec![json!({ "script": "true" }); count];
+        let complaint = client.fail("SubmitGraph", json!({ "tasks": tasks }));
+        let says = format!("tasks has {count} tasks, but must have from 1 to 1000");
+        assert!(complaint.contains(&says), "{complaint}");
+    }
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+}
+
+#[test]
 fn status_and_wait_over_mcp_report_why_a_task_waits_or_has_failed() {
     let host = host();
     let mut client = PythonClient::connect(&host);

@@ -10,6 +10,8 @@ pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
 pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
 /// Limits of the tasks in a wait, since more would not fit an agent's context.
 pub(super) const WAITED_TASKS: std::ops::RangeInclusive<usize> = 1..=32;
+/// Limits of the tasks in a graph. The command line accepts more, from a file.
+pub(super) const GRAPH_TASKS: std::ops::RangeInclusive<usize> = 1..=1_000;
 pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 
 #[derive(Debug, Deserialize, JsonSchema)]
