@@ -46,6 +46,8 @@ pub(super) enum Verb<'a> {
     SetSlots,
     Pause,
     ForgetProfiles,
+    /// Read the environments of tasks, which a backup may contain.
+    ReadEnvironments,
     GoDown,
     LiftDrain,
 }
@@ -71,6 +73,7 @@ pub(super) fn may(
         | Verb::SetSlots
         | Verb::Pause
         | Verb::ForgetProfiles
+        | Verb::ReadEnvironments
             if by.restrained =>
         {
             Err(persons(by, verb))
@@ -93,6 +96,7 @@ pub(super) fn may(
         | Verb::SetSlots
         | Verb::Pause
         | Verb::ForgetProfiles
+        | Verb::ReadEnvironments
         | Verb::GoDown
         | Verb::LiftDrain => Ok(()),
     }
@@ -205,6 +209,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         Verb::SetSlots => "set the limit of concurrent tasks",
         Verb::Pause => "pause the queue or lift its pause",
         Verb::ForgetProfiles => "discard measurements",
+        Verb::ReadEnvironments => "read the environments of tasks",
         Verb::GoDown => "end the host",
         Verb::LiftDrain => "lift a drain",
         Verb::Submit(_)
@@ -387,6 +392,7 @@ mod tests {
             ("slots", Verb::SetSlots, UNRESTRAINED),
             ("pause", Verb::Pause, UNRESTRAINED),
             ("forget", Verb::ForgetProfiles, UNRESTRAINED),
+            ("environments", Verb::ReadEnvironments, UNRESTRAINED),
             ("down", Verb::GoDown, PERSONS),
             ("up", Verb::LiftDrain, PERSONS),
         ] {
