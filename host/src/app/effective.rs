@@ -98,6 +98,10 @@ impl Host {
                     "{:#}{named} would run again too: {}",
                     task.id, error.message
                 );
+                // The settings need not change: a person may do what the caller may not.
+                error.hint = error
+                    .hint
+                    .map(|hint| format!("{hint}, or retry the tasks at a terminal"));
                 error
             })?;
         }

@@ -16,7 +16,7 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_use, way},
+    may::{forbidden_to, may_ask_for_mode, may_use, way},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
@@ -59,6 +59,7 @@ impl Host {
         let mut request = request(old, change, &new)?;
         may_spend(by, task, &request)?;
         may_widen(by, task, &request, [&before, &after])?;
+        may_ask_for_mode(by, old.class, new.spec.get(), &self.settings.mcp)?;
         let is_other = after != before;
         if is_other {
             let executor = self.executor(&old.executor)?;

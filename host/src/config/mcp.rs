@@ -195,7 +195,7 @@ impl McpCeiling {
 }
 
 /// The step for a permission mode.
-fn step_of(mode: &str) -> Option<Step> {
+pub(crate) fn step_of(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
 }
