@@ -188,8 +188,8 @@ impl Selection {
 }
 
 /// The graph with this name, or else the graph of the task with this name or id: the tasks
-/// submitted together with that task, or all tasks connected to that task. A whole id is never taken
-/// for a name.
+/// submitted together with that task, or all tasks connected to that task. A whole id is never
+/// taken for a name.
 pub(super) fn graph_of(
     reader: &Reader,
     reference: &str,

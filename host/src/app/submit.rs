@@ -222,7 +222,7 @@ impl Host {
             executor,
             kept,
         } = checked;
-        let idempotency = idempotency(&task, graph)?;
+        let idempotency = idempotency(&by, &task, graph)?;
         let spec = task.spec.get();
         let manifest = executor.manifest();
         let account = account_of(manifest, &kept.variables, &task.working_directory);

@@ -89,8 +89,8 @@ async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
 }
 
 /// Refuses a branch that exists, or whose name means something else to git. A person who then types
-/// this name, as in `git merge origin/main`, would otherwise get the work of the task. This is not a
-/// part of the plan, because the same request may have been sent before and may have created the
+/// this name, as in `git merge origin/main`, would otherwise get the work of the task. This is not
+/// a part of the plan, because the same request may have been sent before and may have created the
 /// branch.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
     let Some(branch) = &worktree.branch else {

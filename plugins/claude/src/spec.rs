@@ -18,8 +18,8 @@ const LARGEST_SYSTEM_PROMPT_BYTES: usize = 100 * 1024;
 /// limit of the stack.
 const LARGEST_ARGUMENTS_BYTES: usize = 1024 * 1024;
 
-/// Bytes that each argument needs in addition to its text: its end, and a pointer to it. A tool also
-/// needs an option of its own.
+/// Bytes that each argument needs in addition to its text: its end, and a pointer to it. A tool
+/// also needs an option of its own.
 const BYTES_PER_ARGUMENT: usize = 32;
 
 /// Options that the executor sets itself, each with the reason.

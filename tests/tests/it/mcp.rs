@@ -187,6 +187,23 @@ fn several_tasks_can_be_waited_for_together() {
     );
 }
 
+/// A client could otherwise take a key that a person's command is known to use.
+#[test]
+fn idempotency_key_of_a_client_does_not_stop_a_persons_command() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let asked = |script: &str| json!({ "prompt": script, "executor": "shell", "idempotencyKey": "nightly" });
+    let first = client.call("DelegateTask", asked("true"))["taskId"].clone();
+    let of_person = ["run", "--idempotency-key", "nightly", "--", "true"];
+    let id = host.text(of_person);
+    assert_ne!(first, *id);
+    assert_eq!(host.text(of_person), id);
+    assert_eq!(client.call("DelegateTask", asked("true"))["taskId"], first);
+    let complaint = client.fail("DelegateTask", asked("false"));
+    let says = "idempotency key `nightly` was used for";
+    assert!(complaint.contains(says), "{complaint}");
+}
+
 #[test]
 fn number_of_tasks_in_a_graph_over_mcp_is_bounded() {
     let host = host();
