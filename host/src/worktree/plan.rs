@@ -97,13 +97,13 @@ pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), W
         return Ok(());
     };
     let branch = BranchRef::named(branch);
-    match git.branch_commit(&branch).await? {
-        Some(_) => Err(WorktreeError::BranchExists { branch }),
-        None if git.means_something_else(&branch).await? => {
-            Err(WorktreeError::MeansSomethingElse { branch })
-        }
-        None => Ok(()),
+    if git.branch_commit(&branch).await?.is_some() {
+        return Err(WorktreeError::BranchExists { branch });
     }
+    if git.means_something_else(&branch).await? {
+        return Err(WorktreeError::MeansSomethingElse { branch });
+    }
+    Ok(())
 }
 
 /// A path as text, to be stored. Refused if it is not UTF-8, since a lossy conversion would name
