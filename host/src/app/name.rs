@@ -7,17 +7,14 @@
 //! that a model or an agent chooses are checked for the shorter parts too, because these names may
 //! be chosen to deceive.
 
-use claudine_domain::{
-    id::{IdEnd, SHORT_DIGITS, TaskId},
-    principal::Principal,
-};
+use claudine_domain::{id::SHORT_DIGITS, principal::Principal};
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
     reader::Reader,
 };
-use crate::store::{Intent, Resolved, is_word};
+use crate::store::{Intent, Resolved, is_word, may_be_of_an_id};
 
 impl Host {
     /// Checks the name of a graph.
@@ -73,12 +70,6 @@ fn not_reserved(name: &str) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Whether the text can be an id, or a part of an id with at least this number of digits.
-fn may_be_of_an_id(text: &str, fewest: usize) -> bool {
-    IdEnd::parse(text).is_some_and(|end| end.digits() >= fewest)
-        || (text.len() >= fewest && TaskId::range_of_prefix(text).is_some())
-}
-
 /// The first of these names that, if given as a reference, would find a task with a different name.
 fn first_taken(
     reader: &Reader,
@@ -98,30 +89,4 @@ fn first_taken(
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_of_an_id_is_recognised_by_its_characters_and_length() {
-        let id = TaskId::new(1_760_000_000_000, (1 << 79) + 12_345).to_string();
-        let digits = &id["task_".len()..];
-        for length in 1..=digits.len() {
-            for part in [&digits[..length], &digits[digits.len() - length..]] {
-                for fewest in [3, 6] {
-                    let expected = length >= fewest;
-                    assert_eq!(may_be_of_an_id(part, fewest), expected, "{part} {fewest}");
-                    let upper = part.to_uppercase();
-                    assert_eq!(may_be_of_an_id(&upper, fewest), expected, "{upper}");
-                }
-                assert!(may_be_of_an_id(&format!("task_{}", &digits[..length]), 6));
-            }
-        }
-        let long = format!("{digits}0");
-        for name in ["", "task_", "build", "nightly build", "größer", &long] {
-            assert!(!may_be_of_an_id(name, 3), "{name}");
-        }
-    }
 }

@@ -14,7 +14,7 @@ use super::{
     request::{ListFilter, TaskRef},
 };
 use crate::{
-    store::{Filter, Name, Page, States, Status},
+    store::{Filter, Intent, Name, Page, States, Status},
     text::shortened,
 };
 
@@ -199,18 +199,23 @@ pub(super) fn graph_of(
         Ok(_) => Vec::new(),
         Err(_) => reader.store.graphs_named(reference, MOST_OF_A_NAME)?,
     };
+    let task = TaskRef(reference.to_owned());
     if let Some(newest) = named.first() {
+        let intent = match purpose {
+            Purpose::Show => Intent::Look,
+            Purpose::Finished | Purpose::Unfinished => Intent::Change,
+        };
         let id = match purpose {
             Purpose::Show | Purpose::Finished => *newest,
             Purpose::Unfinished => only_unfinished(reader, reference, &named)?.unwrap_or(*newest),
         };
+        let id = reader.undoubted(&task, id, intent)?;
         return Ok(FoundGraph {
             id,
             name: Some(reference.to_owned()),
             connected: None,
         });
     }
-    let task = TaskRef(reference.to_owned());
     let task = match purpose {
         Purpose::Show => reader.task_to_show(&task),
         Purpose::Finished | Purpose::Unfinished => reader.task(&task),
@@ -317,7 +322,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
-    use claudine_domain::{attempt::Phase, batch::Batch};
+    use claudine_domain::{attempt::Phase, batch::Batch, principal::Principal};
 
     use super::*;
     use crate::{
@@ -370,6 +375,50 @@ mod tests {
         check("preparing", newer.id);
         check("running", newer.id);
         check("ready,live", older.id);
+    }
+
+    /// A client may name its tasks like all ends of future ids.
+    #[test]
+    fn a_name_that_a_client_chose_is_ambiguous_if_it_is_also_a_part_of_an_id() {
+        // The ids of the sample tasks end in their numbers.
+        let named_by = |restrained: bool| {
+            let mut named = sample_task(2);
+            let graph = InGraph {
+                first: named.id,
+                name: Some("0001".to_owned()),
+            };
+            let request = Arc::make_mut(&mut named.request);
+            request.name = Some("0001".to_owned());
+            request.graph = Some(Arc::new(graph));
+            request.by = Arc::new(Principal {
+                restrained,
+                ..Principal::default()
+            });
+            let named = Arc::new(named);
+            let reader = reader_of(vec![Arc::new(sample_task(1)), named.clone()]);
+            (reader, named.id)
+        };
+        let reference = TaskRef("0001".to_owned());
+        let (reader, named) = named_by(false);
+        assert_eq!(reader.task(&reference).unwrap().id, named);
+        let found = graph_of(&reader, "0001", Purpose::Finished).unwrap();
+        assert_eq!(found.id, named);
+        let (reader, named) = named_by(true);
+        let errors = [
+            reader.task(&reference).unwrap_err(),
+            reader.task_to_show(&reference).unwrap_err(),
+            graph_of(&reader, "0001", Purpose::Show).unwrap_err(),
+            graph_of(&reader, "0001", Purpose::Unfinished).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, ErrorKind::Ambiguous, "{error}");
+            let ids: Vec<&str> = error.candidates.iter().map(|it| it.id.as_str()).collect();
+            assert_eq!(ids, [named.to_string(), sample_task(1).id.to_string()]);
+        }
+        // The end of the id itself is still found.
+        let longer = TaskRef("00001".to_owned());
+        assert_eq!(reader.task(&longer).unwrap().id, sample_task(1).id);
+        assert_eq!(reader.task(&TaskRef("0002".to_owned())).unwrap().id, named);
     }
 
     /// Before names like ids were refused, a graph could be named like the id of another graph.
