@@ -16,11 +16,13 @@ use crate::{
     clock::{self, rfc3339},
     config::OUTPUT_MIN_BYTES,
     environment::Environment,
-    text::is_harmful,
+    text::{is_harmful, shortened},
 };
 
 const COMMIT_MESSAGE_MAX_BYTES: usize = 16 << 10;
 pub(crate) const NAME_MAX_CHARS: usize = 256;
+/// Length limit of a path that a message quotes.
+const PATH_SHOWN_CHARS: usize = 300;
 pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_MAX_CHARS: usize = 256;
 pub(crate) const IDEMPOTENCY_KEY_MAX_BYTES: usize = 512;
@@ -258,7 +260,7 @@ pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize,
 }
 
 fn working_directory(path: &Path) -> Result<(), AppError> {
-    let shown = path.display();
+    let shown = shortened(&path.to_string_lossy(), PATH_SHOWN_CHARS);
     if !path.is_absolute() {
         return Err(invalid(format!(
             "the working directory {shown} is not absolute"

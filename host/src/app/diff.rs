@@ -1,5 +1,7 @@
 //! The changes of a task in a worktree.
 
+use std::path::{Component, Path};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +12,15 @@ use super::{
 };
 use crate::{
     git::{Shape, Wanted},
-    text::harmless_lines,
+    text::{harmless_lines, shortened},
     worktree::Changed,
 };
 
 /// Width limits of the list of files.
 const COLUMNS: std::ops::RangeInclusive<u16> = 40..=500;
 const COLUMNS_DEFAULT: u16 = 80;
+/// Length limit of a path that a message quotes.
+const SHOWN_CHARS: usize = 300;
 
 /// Form of a diff.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ impl Host {
         reference: &TaskRef,
         query: DiffQuery,
     ) -> Result<DiffView, AppError> {
+        if let Some(path) = &query.path {
+            is_inside(path)?;
+        }
         let id = self.resolve(reference).await?;
         let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         if let Some(task) = task.as_ref().filter(|it| it.request.worktree.is_none()) {
@@ -91,5 +98,53 @@ impl Host {
             text: harmless_lines(&diff.text),
             truncated: diff.is_cut,
         })
+    }
+}
+
+/// Refuses a path that names nothing in a worktree. For git, such a path merely has no changes.
+fn is_inside(path: &str) -> Result<(), AppError> {
+    let invalid = |message: String| Err(AppError::new(ErrorKind::Invalid, message));
+    if path.contains('\0') {
+        return invalid("the path has a NUL byte".to_owned());
+    }
+    let mut depth = 0_i64;
+    for component in Path::new(path).components() {
+        depth += match component {
+            Component::Normal(_) => 1,
+            Component::CurDir => 0,
+            Component::ParentDir => -1,
+            Component::Prefix(_) | Component::RootDir => i64::MIN / 2,
+        };
+        if depth < 0 {
+            let shown = shortened(path, SHOWN_CHARS);
+            return invalid(format!(
+                "the path {} is outside of the worktree; name it from the top of the worktree",
+                shown.escape_debug()
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_outside_of_the_worktree_is_refused() {
+        for path in [
+            "file",
+            "sub/file",
+            "./sub",
+            "sub/../file",
+            "",
+            "größe",
+            "..file",
+        ] {
+            assert_eq!(is_inside(path), Ok(()), "{path}");
+        }
+        for path in ["/etc/passwd", "..", "../file", "sub/../../file", "a\0b"] {
+            assert!(is_inside(path).is_err(), "{path:?}");
+        }
     }
 }

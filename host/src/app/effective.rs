@@ -13,7 +13,7 @@ use claudine_domain::{
 use super::{
     error::AppError,
     host::Host,
-    may::{Verb, Work, may},
+    may::{Verb, Work, forbidden_to, may, way},
     prepare::{Checked, class_of},
 };
 use crate::plugin::{Draft, visible};
@@ -62,10 +62,20 @@ impl Host {
         self.may_revive(by, &retry.downstream).await
     }
 
-    /// Decides whether a task that waits for a time may be started now.
+    /// Decides whether a task that waits for a time may be started now. A start time that somebody
+    /// else has set, perhaps because something must not happen before, is kept.
     pub(super) async fn may_try_now(&self, by: &Principal, task: &Task) -> Result<(), AppError> {
         if !by.restrained {
             return Ok(());
+        }
+        let request = &task.request;
+        let waits_for_its_start = request.start_at.is_some() && task.attempts.is_empty();
+        if waits_for_its_start && !request.by.is_same_as(by) {
+            return Err(forbidden_to(format!(
+                "the start time of {:#} was set by somebody else, and may not be changed {}",
+                task.id,
+                way(by)
+            )));
         }
         self.may_run_again(by, task, None, None).await
     }
@@ -88,6 +98,10 @@ impl Host {
                     "{:#}{named} would run again too: {}",
                     task.id, error.message
                 );
+                // The settings need not change: a person may do what the caller may not.
+                error.hint = error
+                    .hint
+                    .map(|hint| format!("{hint}, or retry the tasks at a terminal"));
                 error
             })?;
         }

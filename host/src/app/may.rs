@@ -12,7 +12,7 @@ use claudine_domain::{
 };
 
 use super::error::{AppError, ErrorKind};
-use crate::config::McpCeiling;
+use crate::config::{McpCeiling, step_of};
 
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
@@ -46,6 +46,8 @@ pub(super) enum Verb<'a> {
     SetSlots,
     Pause,
     ForgetProfiles,
+    /// Read the environments of tasks, which a backup may contain.
+    ReadEnvironments,
     GoDown,
     LiftDrain,
 }
@@ -71,6 +73,7 @@ pub(super) fn may(
         | Verb::SetSlots
         | Verb::Pause
         | Verb::ForgetProfiles
+        | Verb::ReadEnvironments
             if by.restrained =>
         {
             Err(persons(by, verb))
@@ -93,6 +96,7 @@ pub(super) fn may(
         | Verb::SetSlots
         | Verb::Pause
         | Verb::ForgetProfiles
+        | Verb::ReadEnvironments
         | Verb::GoDown
         | Verb::LiftDrain => Ok(()),
     }
@@ -109,10 +113,10 @@ pub(super) fn may_use(
     }
     let shown: String = executor.chars().take(SHOWN).collect();
     let message = format!(
-        "executor `{}` may not be used {}; allowed are: {}",
+        "executor `{}` may not be used {}; {}",
         shown.escape_debug(),
         way(by),
-        ceiling.executors.join(", ")
+        allowed(ceiling.executors.iter().map(String::as_str))
     );
     Err(forbidden(message, "executors"))
 }
@@ -122,6 +126,10 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     may_use(by, work.executor, ceiling)?;
     if let Some(strategy) = work.merge {
         merges(by, ceiling, strategy)?;
+        // The task would merge its work at its end. `manual` leaves the work on its branch.
+        if strategy != MergeStrategy::Manual {
+            changes_files(by, ceiling)?;
+        }
     }
     // If a command executor is listed, everything that its commands do is allowed, because commands
     // have no permission modes.
@@ -130,15 +138,7 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     }
     let most = ceiling.most();
     if work.authority.step > most.step {
-        let message = format!(
-            "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
-            can(work.authority.step),
-            because(work.spec),
-            way(by),
-            can(most.step),
-            ceiling.max_permission_mode
-        );
-        return Err(forbidden(message, "max_permission_mode"));
+        return Err(beyond(by, ceiling, work.authority.step, work.spec));
     }
     if most.covers(work.authority) {
         return Ok(());
@@ -154,18 +154,65 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     Err(forbidden(message, "extras"))
 }
 
+/// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
+/// the request, because an executor may refuse a mode for a reason that the client cannot change.
+pub(super) fn may_ask_for_mode(
+    by: &Principal,
+    class: Class,
+    spec: &str,
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    if !by.restrained || class == Class::Command {
+        return Ok(());
+    }
+    let asks = serde_json::from_str::<Asks>(spec).ok();
+    let mode = asks.and_then(|asks| asks.permission_mode);
+    match mode.and_then(|mode| step_of(&mode)) {
+        Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of a task that could do more than the ceiling allows.
+fn beyond(by: &Principal, ceiling: &McpCeiling, step: Step, spec: &str) -> AppError {
+    let message = format!(
+        "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
+        can(step),
+        because(spec),
+        way(by),
+        can(ceiling.most().step),
+        ceiling.max_permission_mode
+    );
+    forbidden(message, "max_permission_mode")
+}
+
 fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Result<(), AppError> {
     if ceiling.merge_strategies.contains(&strategy) {
         return Ok(());
     }
-    let allowed = ceiling.merge_strategies.iter().map(|it| it.as_str());
+    // A client that wants a worktree may not have named a strategy.
+    let usual = if strategy == MergeStrategy::default() {
+        " (the default)"
+    } else {
+        ""
+    };
     let message = format!(
-        "merge strategy `{}` may not be used {}; allowed are: {}",
+        "merge strategy `{}`{usual} may not be used {}; {}",
         strategy.as_str(),
         way(by),
-        allowed.collect::<Vec<_>>().join(", ")
+        allowed(ceiling.merge_strategies.iter().map(|it| it.as_str()))
     );
     Err(forbidden(message, "merge_strategies"))
+}
+
+/// The allowed values of a setting that is a list.
+fn allowed<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let values: Vec<&str> = values.collect();
+    if values.is_empty() {
+        "none is allowed".to_owned()
+    } else {
+        format!("allowed are: {}", values.join(", "))
+    }
 }
 
 /// Refuses merges to a principal that may only read.
@@ -201,6 +248,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         Verb::SetSlots => "set the limit of concurrent tasks",
         Verb::Pause => "pause the queue or lift its pause",
         Verb::ForgetProfiles => "discard measurements",
+        Verb::ReadEnvironments => "read the environments of tasks",
         Verb::GoDown => "end the host",
         Verb::LiftDrain => "lift a drain",
         Verb::Submit(_)
@@ -265,7 +313,9 @@ fn because(spec: &str) -> String {
         || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
         |mode| format!("permission mode `{mode}`"),
     )];
-    let is_command = |prompt: String| prompt.trim_start().starts_with('/');
+    // A byte order mark counts as white space for Claude Code.
+    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
     if asks.prompt.is_some_and(is_command) {
         reasons.push("a prompt that begins with a slash command".to_owned());
     }
@@ -383,6 +433,7 @@ mod tests {
             ("slots", Verb::SetSlots, UNRESTRAINED),
             ("pause", Verb::Pause, UNRESTRAINED),
             ("forget", Verb::ForgetProfiles, UNRESTRAINED),
+            ("environments", Verb::ReadEnvironments, UNRESTRAINED),
             ("down", Verb::GoDown, PERSONS),
             ("up", Verb::LiftDrain, PERSONS),
         ] {
@@ -413,13 +464,28 @@ mod tests {
                 max_permission_mode: mode.to_owned(),
                 ..McpCeiling::default()
             };
-            let decided = may(&chat, Verb::Merge(MergeStrategy::Patch), None, &ceiling);
-            assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
-            if let Err(error) = decided {
-                let says = format!("may at most read (`{mode}`)");
-                assert!(error.message.contains(&says), "{}", error.message);
-                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+            let read = Authority::of_words("read", []);
+            let task = |executor, merge| Work {
+                merge: Some(merge),
+                ..work(executor, &read)
+            };
+            // A merge at the end of a task is refused as a later one is, whatever the executor.
+            for verb in [
+                Verb::Merge(MergeStrategy::Patch),
+                Verb::Submit(task("claude", MergeStrategy::Patch)),
+                Verb::Submit(task("shell", MergeStrategy::Patch)),
+                Verb::Retry(task("claude", MergeStrategy::Patch)),
+            ] {
+                let decided = may(&chat, verb, None, &ceiling);
+                assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
+                if let Err(error) = decided {
+                    let says = format!("may at most read (`{mode}`)");
+                    assert!(error.message.contains(&says), "{}", error.message);
+                    assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+                }
             }
+            let manual = Verb::Submit(task("claude", MergeStrategy::Manual));
+            may(&chat, manual, None, &ceiling).unwrap();
         };
         check("read", false);
         check("plan", false);
@@ -502,5 +568,58 @@ mod tests {
             "executor `docker` may not be used over MCP; allowed are: claude",
             "mcp.executors",
         );
+        let nothing = McpCeiling {
+            executors: Vec::new(),
+            ..smallest()
+        };
+        check(
+            work("docker", &reach),
+            nothing,
+            "executor `docker` may not be used over MCP; none is allowed",
+            "mcp.executors",
+        );
+        let no_merge = McpCeiling {
+            merge_strategies: Vec::new(),
+            ..McpCeiling::default()
+        };
+        check(
+            Work {
+                merge: Some(MergeStrategy::Manual),
+                ..work("claude", &edit)
+            },
+            no_merge,
+            "merge strategy `manual` (the default) may not be used over MCP; none is allowed",
+            "mcp.merge_strategies",
+        );
+        let marked = "{\"prompt\": \"\u{feff}/mcp\", \"permission_mode\": \"plan\"}";
+        check(
+            Work {
+                spec: marked,
+                ..work("claude", &full)
+            },
+            smallest(),
+            "(permission mode `plan`, a prompt that begins with a slash command)",
+            "mcp.max_permission_mode",
+        );
+    }
+
+    #[test]
+    fn a_mode_above_the_ceiling_is_refused_before_the_executor_is_asked() {
+        let check = |by: &Principal, class: Class, spec: &str, expected: bool| {
+            let decided = may_ask_for_mode(by, class, spec, &smallest());
+            assert_eq!(decided.is_ok(), expected, "{spec}: {decided:?}");
+            if let Err(error) = decided {
+                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+            }
+        };
+        let chat = by(Kind::Owner, Via::Mcp, true);
+        let full = r#"{"prompt": "x", "permission_mode": "bypassPermissions"}"#;
+        let plan = r#"{"prompt": "x", "permission_mode": "plan"}"#;
+        check(&chat, Class::Agent, full, false);
+        check(&chat, Class::Agent, plan, true);
+        check(&chat, Class::Agent, r#"{"permission_mode": "yolo"}"#, true);
+        check(&chat, Class::Agent, r#"{"permission_mode": 5}"#, true);
+        check(&chat, Class::Command, full, true);
+        check(&Principal::default(), Class::Agent, full, true);
     }
 }

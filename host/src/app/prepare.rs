@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
     outcome::ReasonClass,
+    principal::Principal,
     retry_policy::{Backoff, RetryPolicy, may_be_retried},
     task::{Class, Idempotency, Rung},
 };
@@ -21,6 +22,8 @@ use crate::{
     text::{harmless, shell_line, shortened},
 };
 
+/// The beginning of stored idempotency keys that restrained principals have given.
+pub(super) const OF_RESTRAINED: &str = "restrained:";
 /// Length limit of the summary.
 const SUMMARY_CHARS: usize = 120;
 
@@ -170,8 +173,10 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
 
 /// The idempotency key with a digest of the request: an equal request with the same key returns the
 /// first task. The digest covers the whole request, with dependencies and the graph's name and
-/// budget, but not the environment.
+/// budget, but not the environment. Restrained principals have keys of their own: otherwise a client
+/// that uses a key first would keep a person's command with this key from running.
 pub(super) fn idempotency(
+    by: &Principal,
     task: &NewTask,
     (graph_name, graph_micro_usd): (Option<&str>, Option<u64>),
 ) -> Result<Option<Idempotency>, AppError> {
@@ -193,8 +198,9 @@ pub(super) fn idempotency(
         payload.extend_from_slice(b" name ");
         payload.extend_from_slice(name.as_bytes());
     }
+    let scope = if by.restrained { OF_RESTRAINED } else { "" };
     Ok(Some(Idempotency {
-        key,
+        key: format!("{scope}{key}"),
         payload_digest: digest::hex(&payload),
     }))
 }
@@ -240,7 +246,7 @@ mod tests {
             });
             task[field] = value;
             let task: NewTask = serde_json::from_value(task).unwrap();
-            let idempotency = idempotency(&task, graph).unwrap();
+            let idempotency = idempotency(&Principal::default(), &task, graph).unwrap();
             idempotency.unwrap().payload_digest
         };
         let digest = |field: &str, value| digest_in((None, None), field, value);
@@ -262,6 +268,24 @@ mod tests {
         ] {
             assert_ne!(same, digest(field, value), "{field}");
         }
+    }
+
+    #[test]
+    fn restrained_principals_have_idempotency_keys_of_their_own() {
+        let task = serde_json::json!({
+            "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
+        });
+        let task: NewTask = serde_json::from_value(task).unwrap();
+        let of = |restrained: bool| {
+            let by = Principal {
+                restrained,
+                ..Principal::default()
+            };
+            idempotency(&by, &task, (None, None)).unwrap().unwrap()
+        };
+        assert_eq!(of(false).key, "k");
+        assert_eq!(of(true).key, "restrained:k");
+        assert_eq!(of(true).payload_digest, of(false).payload_digest);
     }
 
     #[test]

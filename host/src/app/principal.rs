@@ -38,6 +38,12 @@ impl Peer {
             },
         }
     }
+
+    /// This process, which answers its own requests if no host runs.
+    pub(crate) fn of_this_process() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Self::new(uid, Some(std::process::id()))
+    }
 }
 
 /// The caller behind a connection. Together with the way in which a request arrives (`Via`), it
@@ -85,6 +91,11 @@ impl Caller {
 }
 
 impl Host {
+    /// Whether no host runs, so that this process answers its own requests.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.reader.no_host
+    }
+
     /// Identifies the caller behind a connection. Returns an error if this is not possible at the
     /// moment.
     pub(crate) async fn recognise(&self, peer: &Peer) -> Result<Caller, AppError> {

@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     layout::Layout,
-    store::{Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, unrecorded},
+    store::{
+        Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, may_be_of_an_id, unrecorded,
+    },
     supervise::log::{Channel, LogReader},
 };
 
@@ -59,10 +61,39 @@ impl Reader {
             return Ok(id);
         }
         match self.store.resolve(&reference.0, intent)? {
-            Resolved::Found(id) => Ok(id),
+            Resolved::Found(id) => self.undoubted(reference, id, intent),
             Resolved::NotFound => Err(no_match(&reference.0, intent)),
             Resolved::Ambiguous(ids) => Err(self.ambiguous(reference, &ids)?),
         }
+    }
+
+    /// The task that a reference has found by its name or the name of its graph. An error if a
+    /// client or an agent chose this name, and the reference is also a part of another task's id:
+    /// the name may be older than that id, and be meant to deceive.
+    pub(super) fn undoubted(
+        &self,
+        reference: &TaskRef,
+        found: TaskId,
+        intent: Intent,
+    ) -> Result<TaskId, AppError> {
+        if !may_be_of_an_id(&reference.0, intent.fewest_digits()) {
+            return Ok(found);
+        }
+        let task = self.store.task(found)?;
+        if task.is_none_or(|task| !task.request.by.restrained) {
+            return Ok(found);
+        }
+        let mut meant = match self.store.resolve_part(&reference.0, intent)? {
+            Resolved::NotFound => Vec::new(),
+            Resolved::Found(id) => vec![id],
+            Resolved::Ambiguous(ids) => ids,
+        };
+        meant.retain(|id| *id != found);
+        if meant.is_empty() {
+            return Ok(found);
+        }
+        meant.insert(0, found);
+        Err(self.ambiguous(reference, &meant)?)
     }
 
     /// The task to change.

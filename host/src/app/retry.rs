@@ -9,12 +9,13 @@ use claudine_domain::{
     id::TaskId,
     principal::Principal,
     step::{Answer, Ends, Input, Refused, Retry},
-    task::Task,
+    task::{State, Task},
 };
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    present::held_by,
     reader::Reader,
     request::{ResumeOptions, RetryOptions, TaskRef},
     view::Retried,
@@ -57,11 +58,15 @@ impl Host {
             return Ok(None);
         }
         self.may_try_now(by, &task).await?;
+        let held = holders_of(&task);
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
             Ok(answer) => retried(answer).map(Some),
             // The task has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
+            Err(EngineError::Refused(refused)) => {
+                Err(with_way_out("retry", refused, held.as_deref()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -109,12 +114,15 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
+            let held = holders_of(&retry.task);
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(answer) => return retried(answer),
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
                     self.known(moved).await?;
                 }
-                Err(EngineError::Refused(refused)) => return Err(with_way_out(verb, refused)),
+                Err(EngineError::Refused(refused)) => {
+                    return Err(with_way_out(verb, refused, held.as_deref()));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -141,9 +149,20 @@ impl Host {
     }
 }
 
+/// The holders of a held task.
+fn holders_of(task: &Task) -> Option<String> {
+    matches!(task.state, State::Held { .. }).then(|| held_by(task))
+}
+
 /// The error for a refused retry or resume, with a hint if another command or an option would help.
-fn with_way_out(verb: &str, refused: Refused) -> AppError {
+/// `held_by` names the holders of a held task.
+fn with_way_out(verb: &str, refused: Refused, held_by: Option<&str>) -> AppError {
     let hint = match &refused {
+        Refused::NotDone { task, state } if *state == "held" => held_by.map(|holders| {
+            format!(
+                "it is held by {holders}; a person can release it with `claudine release {task:#}`"
+            )
+        }),
         Refused::NotDone { task, state } if *state == "waiting" => Some(format!(
             "`claudine retry --now {task:#}` starts the task now"
         )),

@@ -16,7 +16,7 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_use, way},
+    may::{forbidden_to, may_ask_for_mode, may_use, way},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
@@ -58,6 +58,8 @@ impl Host {
         check(&new)?;
         let mut request = request(old, change, &new)?;
         may_spend(by, task, &request)?;
+        may_widen(by, task, &request, [&before, &after])?;
+        may_ask_for_mode(by, old.class, new.spec.get(), &self.settings.mcp)?;
         let is_other = after != before;
         if is_other {
             let executor = self.executor(&old.executor)?;
@@ -212,6 +214,54 @@ fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError>
         "{what} may not be changed {}",
         way(by)
     )))
+}
+
+/// Refuses changes by a restrained principal that widen a limit of somebody else's task.
+fn may_widen(
+    by: &Principal,
+    task: &Task,
+    new: &Request,
+    [before, after]: [&Map<String, Value>; 2],
+) -> Result<(), AppError> {
+    let old = &task.request;
+    if !by.restrained || old.by.is_same_as(by) {
+        return Ok(());
+    }
+    let longer = |old: Option<Duration>, new: Option<Duration>| {
+        old.is_some_and(|old| new.is_none_or(|new| new > old))
+    };
+    let number = |document: &Map<String, Value>, field: &str| document.get(field)?.as_f64();
+    let higher = |field: &str| {
+        let (old, new) = (number(before, field), number(after, field));
+        old.is_some_and(|old| new.is_none_or(|new| new > old))
+    };
+    let retries = |request: &Request| request.retries.as_ref().map(|it| it.limit);
+    let limits = [
+        ("timeout", longer(old.timeout, new.timeout)),
+        ("idle_timeout", longer(old.idle_timeout, new.idle_timeout)),
+        (
+            "start_timeout",
+            longer(old.start_timeout, new.start_timeout),
+        ),
+        (
+            "queue_timeout",
+            longer(old.queue_timeout, new.queue_timeout),
+        ),
+        ("max_output", new.max_output_bytes > old.max_output_bytes),
+        (
+            "retries",
+            retries(old).is_some_and(|_| retries(new) > retries(old)),
+        ),
+        ("max_turns", higher("max_turns")),
+        ("max_budget_usd", higher("max_budget_usd")),
+    ];
+    match limits.into_iter().find(|(_, is_wider)| *is_wider) {
+        None => Ok(()),
+        Some((limit, _)) => Err(forbidden_to(format!(
+            "`{limit}` of somebody else's task may only be lowered {}",
+            way(by)
+        ))),
+    }
 }
 
 /// The differences between two documents, by field.
@@ -374,6 +424,67 @@ mod tests {
             old,
             serde_json::json!({"prompt": "do it", "model": "sonnet", "allowed_tools": ["Edit"]}),
             r#"allowed_tools ["Edit"], no max_turns (was 3), model sonnet (was opus)"#,
+        );
+    }
+
+    #[test]
+    fn a_restrained_principal_can_only_lower_the_limits_of_somebody_elses_task() {
+        let chat = Principal {
+            kind: Kind::Owner,
+            name: None,
+            via: Via::Mcp,
+            restrained: true,
+        };
+        let one_retry = serde_json::from_value(serde_json::json!({"limit": 1})).unwrap();
+        let check = |json: Value, refused: Option<&str>| {
+            let of = |owner: &Principal| {
+                task(|request| {
+                    request.by = Arc::new(owner.clone());
+                    request.timeout = Some(Duration::from_mins(5));
+                    request.max_output_bytes = 1 << 20;
+                    request.retries = Some(Box::new(retries(&one_retry).unwrap()));
+                })
+            };
+            let before = serde_json::json!({"prompt": "do it", "max_turns": 3});
+            let before = before.as_object().unwrap().clone();
+            let change = change(json.clone());
+            let mut after = before.clone();
+            after.extend(change.spec.clone());
+            let widened = |by: &Principal, task: &Task| {
+                let new = changed(task, &change, &after).unwrap();
+                let request = request(&task.request, &change, &new).unwrap();
+                may_widen(by, task, &request, [&before, &after])
+            };
+            let owner = Principal::default();
+            let found = widened(&chat, &of(&owner)).err().map(|error| error.message);
+            let says =
+                |limit| format!("`{limit}` of somebody else's task may only be lowered over MCP");
+            assert_eq!(found, refused.map(says), "{json}");
+            assert!(widened(&chat, &of(&chat)).is_ok(), "{json}");
+            assert!(widened(&owner, &of(&chat)).is_ok(), "{json}");
+        };
+        check(serde_json::json!({"timeout_ms": 300_000}), None);
+        check(serde_json::json!({"timeout_ms": 1_000}), None);
+        check(serde_json::json!({"timeout_ms": 300_001}), Some("timeout"));
+        // The task had no such limit.
+        check(serde_json::json!({"queue_timeout_ms": 1_000}), None);
+        check(
+            serde_json::json!({"max_output_bytes": 2 << 20}),
+            Some("max_output"),
+        );
+        check(serde_json::json!({"spec": {"max_turns": 2}}), None);
+        check(
+            serde_json::json!({"spec": {"max_turns": 4}}),
+            Some("max_turns"),
+        );
+        check(
+            serde_json::json!({"spec": {"max_turns": null}}),
+            Some("max_turns"),
+        );
+        check(serde_json::json!({"retries": {"limit": 1}}), None);
+        check(
+            serde_json::json!({"retries": {"limit": 2}}),
+            Some("retries"),
         );
     }
 

@@ -14,7 +14,7 @@ use super::{
     request::{ListFilter, TaskRef},
 };
 use crate::{
-    store::{Filter, Name, Page, States, Status},
+    store::{Filter, Intent, Name, Page, States, Status},
     text::shortened,
 };
 
@@ -188,25 +188,34 @@ impl Selection {
 }
 
 /// The graph with this name, or else the graph of the task with this name or id: the tasks
-/// submitted together with that task, or all tasks connected to that task.
+/// submitted together with that task, or all tasks connected to that task. A whole id is never
+/// taken for a name.
 pub(super) fn graph_of(
     reader: &Reader,
     reference: &str,
     purpose: Purpose,
 ) -> Result<FoundGraph, AppError> {
-    let named = reader.store.graphs_named(reference, MOST_OF_A_NAME)?;
+    let named = match reference.parse::<TaskId>() {
+        Ok(_) => Vec::new(),
+        Err(_) => reader.store.graphs_named(reference, MOST_OF_A_NAME)?,
+    };
+    let task = TaskRef(reference.to_owned());
     if let Some(newest) = named.first() {
+        let intent = match purpose {
+            Purpose::Show => Intent::Look,
+            Purpose::Finished | Purpose::Unfinished => Intent::Change,
+        };
         let id = match purpose {
             Purpose::Show | Purpose::Finished => *newest,
             Purpose::Unfinished => only_unfinished(reader, reference, &named)?.unwrap_or(*newest),
         };
+        let id = reader.undoubted(&task, id, intent)?;
         return Ok(FoundGraph {
             id,
             name: Some(reference.to_owned()),
             connected: None,
         });
     }
-    let task = TaskRef(reference.to_owned());
     let task = match purpose {
         Purpose::Show => reader.task_to_show(&task),
         Purpose::Finished | Purpose::Unfinished => reader.task(&task),
@@ -313,13 +322,29 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
-    use claudine_domain::{attempt::Phase, batch::Batch};
+    use claudine_domain::{attempt::Phase, batch::Batch, principal::Principal};
 
     use super::*;
     use crate::{
         layout::Layout,
         store::{Store, memory::MemoryStore, sample_task},
     };
+
+    fn reader_of(tasks: Vec<Arc<Task>>) -> Reader {
+        let store = MemoryStore::new();
+        let epoch = store.lead().unwrap();
+        let batch = Batch {
+            number: 1,
+            tasks,
+            ..Batch::default()
+        };
+        store.commit(epoch, &batch).unwrap();
+        Reader {
+            store: Arc::new(store),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        }
+    }
 
     #[test]
     fn tasks_in_other_phases_do_not_count_towards_the_limit_of_a_selection() {
@@ -332,19 +357,7 @@ mod tests {
             })
         };
         let (older, newer) = (in_phase(1, Phase::Live), in_phase(2, Phase::Preparing));
-        let store = MemoryStore::new();
-        let epoch = store.lead().unwrap();
-        let batch = Batch {
-            number: 1,
-            tasks: vec![older.clone(), newer.clone()],
-            ..Batch::default()
-        };
-        store.commit(epoch, &batch).unwrap();
-        let reader = Reader {
-            store: Arc::new(store),
-            layout: Layout::new("/nowhere"),
-            no_host: false,
-        };
+        let reader = reader_of(vec![older.clone(), newer.clone()]);
         let check = |word: &str, expected: TaskId| {
             let filter = Filter {
                 states: States::parse([word]).unwrap(),
@@ -362,5 +375,73 @@ mod tests {
         check("preparing", newer.id);
         check("running", newer.id);
         check("ready,live", older.id);
+    }
+
+    /// A client may name its tasks like all ends of future ids.
+    #[test]
+    fn a_name_that_a_client_chose_is_ambiguous_if_it_is_also_a_part_of_an_id() {
+        // The ids of the sample tasks end in their numbers.
+        let named_by = |restrained: bool| {
+            let mut named = sample_task(2);
+            let graph = InGraph {
+                first: named.id,
+                name: Some("0001".to_owned()),
+            };
+            let request = Arc::make_mut(&mut named.request);
+            request.name = Some("0001".to_owned());
+            request.graph = Some(Arc::new(graph));
+            request.by = Arc::new(Principal {
+                restrained,
+                ..Principal::default()
+            });
+            let named = Arc::new(named);
+            let reader = reader_of(vec![Arc::new(sample_task(1)), named.clone()]);
+            (reader, named.id)
+        };
+        let reference = TaskRef("0001".to_owned());
+        let (reader, named) = named_by(false);
+        assert_eq!(reader.task(&reference).unwrap().id, named);
+        let found = graph_of(&reader, "0001", Purpose::Finished).unwrap();
+        assert_eq!(found.id, named);
+        let (reader, named) = named_by(true);
+        let errors = [
+            reader.task(&reference).unwrap_err(),
+            reader.task_to_show(&reference).unwrap_err(),
+            graph_of(&reader, "0001", Purpose::Show).unwrap_err(),
+            graph_of(&reader, "0001", Purpose::Unfinished).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, ErrorKind::Ambiguous, "{error}");
+            let ids: Vec<&str> = error.candidates.iter().map(|it| it.id.as_str()).collect();
+            assert_eq!(ids, [named.to_string(), sample_task(1).id.to_string()]);
+        }
+        // The end of the id itself is still found.
+        let longer = TaskRef("00001".to_owned());
+        assert_eq!(reader.task(&longer).unwrap().id, sample_task(1).id);
+        assert_eq!(reader.task(&TaskRef("0002".to_owned())).unwrap().id, named);
+    }
+
+    /// Before names like ids were refused, a graph could be named like the id of another graph.
+    #[test]
+    fn a_whole_id_is_not_taken_for_the_name_of_a_graph() {
+        let in_graph = |number: u64, name: &str| {
+            let mut task = sample_task(number);
+            let graph = InGraph {
+                first: task.id,
+                name: Some(name.to_owned()),
+            };
+            Arc::make_mut(&mut task.request).graph = Some(Arc::new(graph));
+            Arc::new(task)
+        };
+        let real = in_graph(1, "release");
+        let decoy = in_graph(2, &real.id.to_string());
+        let reader = reader_of(vec![real.clone(), decoy]);
+        for purpose in [Purpose::Show, Purpose::Finished, Purpose::Unfinished] {
+            for reference in [real.id.to_string(), "release".to_owned()] {
+                let found = graph_of(&reader, &reference, purpose).unwrap();
+                assert_eq!(found.id, real.id, "{reference} {purpose:?}");
+                assert_eq!(found.name.as_deref(), Some("release"));
+            }
+        }
     }
 }

@@ -19,8 +19,7 @@ use super::{
     error::{AppError, ErrorKind},
     graph,
     host::Host,
-    may::may_use,
-    name::not_reserved,
+    may::{may_ask_for_mode, may_use},
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
     view::{Delegated, GraphName, Submitted},
@@ -112,7 +111,7 @@ impl Host {
         let by = &origin.principal(by);
         if let Some(name) = &name {
             name_of("the name of the graph", name)?;
-            not_reserved(name)?;
+            self.name_of_its_own(by, name).await?;
         }
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
@@ -150,7 +149,7 @@ impl Host {
         if let Some(error) = all_of(wrong) {
             return Err(error);
         }
-        let named = self.names_of_their_own(&asked).await;
+        let named = self.names_of_their_own(by, &asked).await;
         named.map_err(|(index, error)| of_member(index, error))?;
         let usable = working_directories(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
@@ -200,8 +199,11 @@ impl Host {
             let own = self.environments.with(kept, &task.env).await;
             Arc::new(own.map_err(cannot_keep)?)
         };
+        let executor = self.executor(&task.executor)?;
+        let class = class_of(executor.manifest());
+        may_ask_for_mode(by, class, task.spec.get(), &self.settings.mcp)?;
         Ok(Checked {
-            executor: self.executor(&task.executor)?,
+            executor,
             task,
             kept,
         })
@@ -220,7 +222,7 @@ impl Host {
             executor,
             kept,
         } = checked;
-        let idempotency = idempotency(&task, graph)?;
+        let idempotency = idempotency(&by, &task, graph)?;
         let spec = task.spec.get();
         let manifest = executor.manifest();
         let account = account_of(manifest, &kept.variables, &task.working_directory);
@@ -361,9 +363,18 @@ pub(super) fn budget(usd: f64) -> Result<u64, AppError> {
     budget_micro_usd(usd).ok_or_else(|| {
         AppError::new(
             ErrorKind::Invalid,
-            format!("the budget is {usd}, but must be {USD_EXPECTED}"),
+            format!("the budget is {}, but must be {USD_EXPECTED}", number(usd)),
         )
     })
+}
+
+/// A number as people write it, and a number with very many digits in its short form.
+fn number(value: f64) -> String {
+    if value.abs() < 1e15 {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
 }
 
 fn cannot_keep(error: std::io::Error) -> AppError {
@@ -375,4 +386,19 @@ fn cannot_keep(error: std::io::Error) -> AppError {
         kind,
         format!("the task's environment cannot be kept: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_with_very_many_digits_is_shown_in_its_short_form() {
+        let check = |value: f64, expected: &str| assert_eq!(number(value), expected);
+        check(0.0, "0");
+        check(-1.5, "-1.5");
+        check(1e308, "1e308");
+        check(-1e16, "-1e16");
+        check(f64::INFINITY, "inf");
+    }
 }

@@ -17,7 +17,7 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden, way},
+    may::{Verb, forbidden, may, way},
     request::{Environment, NewTask},
 };
 use crate::config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous};
@@ -60,6 +60,12 @@ pub(super) fn settable<'a>(
 }
 
 impl Host {
+    /// Decides whether a principal may read the environments of tasks. No answer of a host has
+    /// them, but a backup may.
+    pub(crate) fn may_read_environments(&self, by: &Principal) -> Result<(), AppError> {
+        may(by, Verb::ReadEnvironments, None, &self.settings.mcp)
+    }
+
     /// The environment that the tasks of a request get.
     pub(super) async fn environment_by(
         &self,

@@ -31,6 +31,8 @@ pub(super) struct Inputs {
     pub(super) environments: Arc<Environments>,
     pub(super) transcripts: Transcripts,
     pub(super) layout: Layout,
+    /// The value of the variable [`RESTRAINED`], by the present settings.
+    pub(super) restraint: String,
 }
 
 /// An attempt that is ready to run.
@@ -122,10 +124,11 @@ impl Inputs {
         };
         let mut own = handed.variables;
         let mut env = visible(manifest, &variables);
-        if task.restrained {
-            let mark = (RESTRAINED.to_owned(), "1".to_owned());
-            let has = env.iter().any(|(name, _)| *name == mark.0);
-            if manifest.reads_env.contains(&mark.0) && !has {
+        if task.restrained || request.by.restrained {
+            let mark = (RESTRAINED.to_owned(), self.restraint.clone());
+            // The settings may have changed since the submission.
+            env.retain(|(name, _)| *name != mark.0);
+            if manifest.reads_env.contains(&mark.0) {
                 env.push(mark.clone());
             }
             own.push(mark);

@@ -69,6 +69,8 @@ pub(crate) struct RunnerParts {
     pub(crate) known: Known,
     /// How long settling the work of an attempt may take.
     pub(crate) settle_timeout: Duration,
+    /// What an executor is told about the limits of a restrained task.
+    pub(crate) restraint: String,
 }
 
 impl Runner {
@@ -83,12 +85,14 @@ impl Runner {
             reports,
             known,
             settle_timeout,
+            restraint,
         } = parts;
         let inputs = Inputs {
             store,
             environments: environments.clone(),
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
+            restraint,
         };
         let workspaces = Workspaces {
             worktrees,

@@ -170,6 +170,18 @@ impl McpCeiling {
         }
     }
 
+    /// The value of the variable by which an executor knows that its task is restrained: the extras
+    /// that the task may have, separated by commas. `1` stands for none and `*` for all.
+    pub(crate) fn restraint(&self) -> String {
+        if self.most().step == Step::Full {
+            return "*".to_owned();
+        }
+        match self.extras.as_slice() {
+            [] => "1".to_owned(),
+            extras => extras.join(","),
+        }
+    }
+
     /// Whether a variable may be set.
     pub(crate) fn may_set(&self, name: &str) -> bool {
         !is_dangerous(name) && self.env.iter().any(|rule| matches(rule, name))
@@ -183,7 +195,7 @@ impl McpCeiling {
 }
 
 /// The step for a permission mode.
-fn step_of(mode: &str) -> Option<Step> {
+pub(crate) fn step_of(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
 }
@@ -219,6 +231,17 @@ mod tests {
             error.contains("mcp.max_permission_mode is `yolo`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_executor_is_told_the_extras_that_a_restrained_task_may_have() {
+        let check = |toml: &str, expected: &str| {
+            assert_eq!(ceiling(toml).unwrap().restraint(), expected, "{toml}");
+        };
+        check("", "network");
+        check("extras = []", "1");
+        check("extras = ['network', 'printer']", "network,printer");
+        check("extras = []\nmax_permission_mode = 'full'", "*");
     }
 
     #[test]

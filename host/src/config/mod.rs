@@ -33,7 +33,7 @@ use serde::Deserialize;
 pub(crate) use self::{
     edit::{NAMES, changed, check},
     exclusion::{EnvRules, GIT_ELSEWHERE},
-    mcp::{McpCeiling, is_dangerous},
+    mcp::{McpCeiling, is_dangerous, step_of},
     paths::{data_dir, file_path},
     show::Shown,
     values::parse_slots,
@@ -55,7 +55,8 @@ pub(crate) const UMASK: &str = "CLAUDINE_UMASK";
 /// variable.
 pub(crate) const BOUNDS: &str = "CLAUDINE_BOUNDS";
 /// Variable that is set for tasks submitted by a restrained principal, so that executors ignore
-/// configuration found in the working directory.
+/// configuration found in the working directory, and take away abilities that the task may not
+/// have.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;

@@ -9,6 +9,17 @@ const HEADS: &str = "refs/heads/";
 /// The maximum length of a part of a branch's name, in bytes. Each part between slashes becomes a
 /// file name, and git also makes a file with `.lock` appended to the name.
 const PART_BYTES: usize = 250;
+/// Names outside `refs/` that git makes for itself and whose names do not end in `_HEAD`, and the
+/// short name of `refs/stash`.
+const OF_GIT: [&str; 7] = [
+    "@",
+    "AUTO_MERGE",
+    "BISECT_EXPECTED_REV",
+    "MERGE_AUTOSTASH",
+    "NOTES_MERGE_PARTIAL",
+    "NOTES_MERGE_REF",
+    "stash",
+];
 
 /// A branch of this repository. Stores the short name, which people see. Git always gets the full
 /// name.
@@ -37,6 +48,17 @@ impl BranchRef {
     /// Whether a file system can store the name.
     pub(super) fn fits(&self) -> bool {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
+    }
+
+    /// Whether git has another meaning for the name in every repository: a full name, a whole hash,
+    /// or a name such as `FETCH_HEAD`.
+    pub(super) fn is_reserved(&self) -> bool {
+        let name = self.name();
+        let is_head = name == "HEAD" || name.ends_with("_HEAD") && !name.contains('/');
+        is_head
+            || OF_GIT.contains(&name)
+            || name.starts_with("refs/")
+            || Commit::parse(&name.to_ascii_lowercase()).is_some()
     }
 
     /// The branches that cannot exist beside this branch, because their names would have to be
@@ -101,6 +123,40 @@ mod tests {
             assert_eq!(branch.to_string(), name, "people see the short name");
         }
         assert_eq!(BranchRef::from_full("refs/tags/v2"), None);
+    }
+
+    #[test]
+    fn names_that_git_uses_itself_are_reserved() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(BranchRef::named(name).is_reserved(), expected, "{name}");
+        };
+        for name in [
+            "HEAD",
+            "FETCH_HEAD",
+            "ORIG_HEAD",
+            "@",
+            "stash",
+            "AUTO_MERGE",
+        ] {
+            check(name, true);
+        }
+        for name in ["refs/heads/main", "refs/remotes/origin/main", "refs/x"] {
+            check(name, true);
+        }
+        check(&"0f".repeat(20), true);
+        check(&"0F".repeat(20), true);
+        check(&"0f".repeat(32), true);
+        for name in [
+            "main",
+            "head",
+            "fix/HEAD",
+            "stash/2",
+            "my-refs/x",
+            "12",
+            "0f0f0f0",
+        ] {
+            check(name, false);
+        }
     }
 
     #[test]

@@ -205,6 +205,27 @@ impl Git {
             .map(|found| found.map(Unmakable::InTheWay))
     }
 
+    /// Whether git takes the name of a branch that does not exist for something else: for a tag, a
+    /// branch of a remote, a part of a hash, or a name of its own. The branch would hide this other
+    /// thing, or be hidden by it. All names below a remote count, because the remote's branches may
+    /// not have been fetched yet.
+    pub(crate) async fn means_something_else(&self, branch: &BranchRef) -> Result<bool, GitError> {
+        if branch.is_reserved() {
+            return Ok(true);
+        }
+        let name = branch.name();
+        let is_of = |remote: &String| {
+            let rest = name.strip_prefix(remote.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if self.remotes().await?.iter().any(is_of) {
+            return Ok(true);
+        }
+        let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", name];
+        let object = self.line_if(&Spec::reads(arguments)).await?;
+        Ok(object.is_some())
+    }
+
     /// An existing branch because of which this branch cannot exist: `a` and `a/b` cannot both
     /// exist.
     pub(crate) async fn in_the_way_of(

@@ -19,7 +19,7 @@ use claudine_domain::{
     dependency::{Dependency, End},
     event::Event,
     group::Group,
-    id::{AccountKey, TaskId},
+    id::{AccountKey, IdEnd, TaskId},
     profile::{Profile, ProfileKey},
     queue::Queue,
     task::{State, Task},
@@ -250,6 +250,16 @@ impl Content {
         unfinished.or_else(|| named().next()).map(|task| task.id)
     }
 
+    /// The tasks whose ids have this beginning or this end.
+    fn with_parts(&self, begin: Option<(TaskId, TaskId)>, end: Option<IdEnd>) -> Resolved {
+        let fits = |id: &TaskId| {
+            begin.is_some_and(|(low, high)| (low..=high).contains(id))
+                || end.is_some_and(|end| end.fits(*id))
+        };
+        let ids = self.tasks.keys().copied();
+        Resolved::of_matches(ids.filter(fits).collect())
+    }
+
     fn may_go(&self, task: &Task, old: Old) -> bool {
         let State::Done { at, .. } = task.state else {
             return false;
@@ -376,12 +386,14 @@ impl Store for MemoryStore {
         if let Some(id) = name.and_then(|name| content.newest_of_name(name)) {
             return Ok(Resolved::Found(id));
         }
-        let fits = |id: &TaskId| {
-            begin.is_some_and(|(low, high)| (low..=high).contains(id))
-                || end.is_some_and(|end| end.fits(*id))
-        };
-        let ids = content.tasks.keys().copied();
-        Ok(Resolved::of_matches(ids.filter(fits).collect()))
+        Ok(content.with_parts(begin, end))
+    }
+
+    fn resolve_part(&self, part: &str, intent: Intent) -> Result<Resolved, StoreError> {
+        Ok(match Reference::parse(part, intent) {
+            Reference::Last | Reference::LastRunning => Resolved::NotFound,
+            Reference::Named { begin, end, .. } => self.content().with_parts(begin, end),
+        })
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {

@@ -46,7 +46,7 @@ use claudine_domain::{
 pub(crate) use error::StoreError;
 pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
-pub(crate) use reference::{Intent, Resolved, SHOWN_AMBIGUOUS, is_word};
+pub(crate) use reference::{Intent, Resolved, SHOWN_AMBIGUOUS, is_word, may_be_of_an_id};
 
 /// The fencing number of the host that may write. Each new leader gets a higher number than the
 /// last leader.
@@ -92,6 +92,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Finds the task that a person means by an id, by a part of an id, or by a name: see
     /// [`reference`].
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
+
+    /// Finds the task whose id is this text, or begins or ends with it, whatever its name is.
+    fn resolve_part(&self, part: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
     /// The tasks that pass the filter, newest first. [`Filter`] describes the cost of each
     /// condition.

@@ -6,7 +6,8 @@
 //! reference is first looked up as a name. An exact name has precedence over a part of an id, even
 //! for changes. So a task can always be reached by its name, whatever ids exist. If several tasks
 //! have the same name, the reference means the newest unfinished task, or the newest task if all
-//! are finished.
+//! are finished. If a client or an agent chose the name, `app` also looks for a part of an id
+//! (`resolve_part`).
 //!
 //! If no task has the name, a reference that consists of digits is matched with the ends and the
 //! beginnings of ids. If several tasks match, none is chosen. Ids of the same day begin with the
@@ -29,6 +30,12 @@ const LAST_RUNNING: &str = "@running";
 /// Whether the reference is a keyword. A keyword is never taken for a name.
 pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
+}
+
+/// Whether the text can be an id, or a part of an id with at least this number of digits.
+pub(crate) fn may_be_of_an_id(text: &str, fewest: usize) -> bool {
+    IdEnd::parse(text).is_some_and(|end| end.digits() >= fewest)
+        || (text.len() >= fewest && TaskId::range_of_prefix(text).is_some())
 }
 
 /// The purpose for which the caller looks up a task.
@@ -162,6 +169,27 @@ mod tests {
         assert!(end("qrp", Intent::Look) && !end("qrp", Intent::Change));
         assert!(end("tqrp", Intent::Look) && end("tqrp", Intent::Change));
         assert!(!end("rp", Intent::Look));
+    }
+
+    #[test]
+    fn a_part_of_an_id_is_recognised_by_its_characters_and_length() {
+        let id = TaskId::new(1_760_000_000_000, (1 << 79) + 12_345).to_string();
+        let digits = &id["task_".len()..];
+        for length in 1..=digits.len() {
+            for part in [&digits[..length], &digits[digits.len() - length..]] {
+                for fewest in [3, 6] {
+                    let expected = length >= fewest;
+                    assert_eq!(may_be_of_an_id(part, fewest), expected, "{part} {fewest}");
+                    let upper = part.to_uppercase();
+                    assert_eq!(may_be_of_an_id(&upper, fewest), expected, "{upper}");
+                }
+                assert!(may_be_of_an_id(&format!("task_{}", &digits[..length]), 6));
+            }
+        }
+        let long = format!("{digits}0");
+        for name in ["", "task_", "build", "nightly build", "größer", &long] {
+            assert!(!may_be_of_an_id(name, 3), "{name}");
+        }
     }
 
     #[test]

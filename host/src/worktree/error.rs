@@ -24,6 +24,10 @@ pub(crate) enum WorktreeError {
     NoCommit { dir: PathBuf },
     #[error("`{branch}` cannot be the name of a branch")]
     BadBranch { branch: String },
+    #[error(
+        "`{branch}` cannot be the name of a new branch: for git it means something else, such as a tag, a branch of a remote or a commit"
+    )]
+    MeansSomethingElse { branch: BranchRef },
     #[error("branch `{branch}` exists already")]
     BranchExists { branch: BranchRef },
     #[error(
@@ -133,7 +137,9 @@ impl WorktreeError {
             Self::Bare { .. } => Some(
                 "name one of its checkouts; `git worktree add` makes one. Plain files that look like a repository are ignored",
             ),
-            Self::BranchInTheWay { .. } => Some("name another branch with --branch"),
+            Self::BranchInTheWay { .. } | Self::MeansSomethingElse { .. } => {
+                Some("name another branch with --branch")
+            }
             Self::LedAway { .. } => Some(
                 "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),

@@ -88,17 +88,22 @@ async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     Ok(Planned { worktree, warning })
 }
 
-/// Refuses a branch that exists. This is not a part of the plan, because the same request may have
-/// been sent before and may have created the branch.
+/// Refuses a branch that exists, or whose name means something else to git. A person who then types
+/// this name, as in `git merge origin/main`, would otherwise get the work of the task. This is not
+/// a part of the plan, because the same request may have been sent before and may have created the
+/// branch.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
     let Some(branch) = &worktree.branch else {
         return Ok(());
     };
     let branch = BranchRef::named(branch);
-    match git.branch_commit(&branch).await? {
-        Some(_) => Err(WorktreeError::BranchExists { branch }),
-        None => Ok(()),
+    if git.branch_commit(&branch).await?.is_some() {
+        return Err(WorktreeError::BranchExists { branch });
     }
+    if git.means_something_else(&branch).await? {
+        return Err(WorktreeError::MeansSomethingElse { branch });
+    }
+    Ok(())
 }
 
 /// A path as text, to be stored. Refused if it is not UTF-8, since a lossy conversion would name

@@ -14,13 +14,15 @@ use claudine_plugin_sdk::{
 };
 
 use crate::Config;
+use crate::authority::allows_network;
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
 use crate::start::{Earlier, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
-/// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`.
+/// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`. Its
+/// value lists the extras that the task may have.
 const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 /// Time that a process may live on after its result.
@@ -91,11 +93,13 @@ impl Attempt {
             let message = "the budget of the attempt is spent";
             return Err(Failure::new(Class::Budget, message));
         }
+        let restraint = self.task.env.get(RESTRAINED);
         let means = Means {
             model: spec.model.as_deref().or(self.config.model.as_deref()),
             mode,
             budget_usd,
-            is_restrained: self.task.env.get(RESTRAINED).is_some(),
+            is_restrained: restraint.is_some(),
+            has_network: restraint.is_none_or(allows_network),
         };
         let child = Command::new("claude")
             .args(start.arguments(spec, &means))

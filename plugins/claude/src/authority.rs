@@ -27,7 +27,10 @@ const READING_TOOLS: &[&str] = &[
 
 const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
 
-const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
+pub(crate) const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
+
+/// The extra that the network tools need.
+const NETWORK: &str = "network";
 
 /// Programs that run any command given to them, so a pattern that leaves their arguments open
 /// limits nothing.
@@ -75,6 +78,11 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
         authority = tools.into_iter().fold(authority, with_tool);
     }
     with_options(authority, &spec.extra_args)
+}
+
+/// Whether a restrained task may use the network, given the extras that it may have (`*` for all).
+pub(crate) fn allows_network(extras: &str) -> bool {
+    extras.split(',').any(|it| it == NETWORK || it == "*")
 }
 
 /// Authority of a permission mode. Calls that need an approval do not count, because nobody is
@@ -144,7 +152,7 @@ fn with_tool(authority: Authority, tool: &str) -> Authority {
     } else if EDITING_TOOLS.contains(&name) {
         authority.at_least(Step::Edit)
     } else if NETWORK_TOOLS.contains(&name) {
-        authority.with("network")
+        authority.with(NETWORK)
     } else if name == "Bash" && pattern.is_some_and(is_bounded) {
         authority.at_least(Step::Run)
     } else {
@@ -290,6 +298,20 @@ mod tests {
                 json!({"permission_mode": "plan", "allowed_tools": tools}),
                 expected,
             );
+        }
+    }
+
+    #[test]
+    fn restrained_task_may_use_the_network_if_the_extras_include_it() {
+        for (extras, expected) in [
+            ("network", true),
+            ("printer,network", true),
+            ("*", true),
+            ("1", false),
+            ("networks", false),
+            ("", false),
+        ] {
+            assert_eq!(allows_network(extras), expected, "{extras}");
         }
     }
 

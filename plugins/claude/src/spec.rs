@@ -14,6 +14,14 @@ const LARGEST_PROMPT_BYTES: usize = 10_000_000;
 /// The system prompt is passed as an argument, and Linux limits each argument to 128 KiB.
 const LARGEST_SYSTEM_PROMPT_BYTES: usize = 100 * 1024;
 
+/// Bound of all arguments together. Linux allows 2 MiB for arguments and variables, with the usual
+/// limit of the stack.
+const LARGEST_ARGUMENTS_BYTES: usize = 1024 * 1024;
+
+/// Bytes that each argument needs in addition to its text: its end, and a pointer to it. A tool
+/// also needs an option of its own.
+const BYTES_PER_ARGUMENT: usize = 32;
+
 /// Options that the executor sets itself, each with the reason.
 const OWN_OPTIONS: &[(&str, &str)] = &[
     ("-p", "the executor sets it for every task"),
@@ -129,6 +137,7 @@ impl Spec {
                     )
                 }),
             self.resume_session.as_deref().and_then(session_issue),
+            self.arguments_issue(),
         ]
         .into_iter()
         .flatten()
@@ -142,6 +151,19 @@ impl Spec {
         self.permission_mode
             .or(config.permission_mode)
             .unwrap_or_default()
+    }
+
+    fn arguments_issue(&self) -> Option<Issue> {
+        let arguments = self.allowed_tools.iter().chain(&self.extra_args);
+        let bytes: usize = arguments.map(|it| it.len() + BYTES_PER_ARGUMENT).sum();
+        (bytes > LARGEST_ARGUMENTS_BYTES).then(|| {
+            Issue::new(
+                "/allowed_tools",
+                format!(
+                    "is too long: with `extra_args` it needs {bytes} bytes, and {LARGEST_ARGUMENTS_BYTES} are possible"
+                ),
+            )
+        })
     }
 
     fn prompt_issue(&self) -> Option<Issue> {
@@ -316,6 +338,25 @@ mod tests {
         check(json!({}), &[], "", "missing field `prompt`");
         accepted(json!({"prompt": "x".repeat(1 << 20)}), &[]);
         accepted(json!({"prompt": "--help"}), &[]);
+    }
+
+    #[test]
+    fn arguments_are_bounded_together() {
+        let tools = |count: usize| vec!["Read"; count];
+        accepted(json!({"prompt": "x", "allowed_tools": tools(20_000)}), &[]);
+        check(
+            json!({"prompt": "x", "allowed_tools": tools(100_000)}),
+            &[],
+            "/allowed_tools",
+            "3600000 bytes, and 1048576 are possible",
+        );
+        let long = vec!["x".repeat(100_000); 11];
+        check(
+            json!({"prompt": "x", "extra_args": long}),
+            &[],
+            "/allowed_tools",
+            "with `extra_args` it needs",
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::authority::NETWORK_TOOLS;
 use crate::spec::{PermissionMode, Spec};
 
 /// Prompt for a resumed session that was interrupted.
@@ -30,8 +31,12 @@ const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp
 /// a model at the service considers them harmless.
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
-/// A tool that makes a worktree and a branch unasked, in every permission mode.
-const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree";
+/// Takes away a tool that makes a worktree and a branch unasked, and the subagents that get a
+/// worktree, for which Claude Code needs no permission in any permission mode.
+const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree,Agent(isolation:worktree)";
+
+/// Subagents that run at the service.
+const REMOTE_AGENT: &str = "Agent(isolation:remote)";
 
 /// Namespace of session ids, itself a random UUID.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_93d2_7a64_4e0f_9d1e_c27f_41d8_86a3);
@@ -64,6 +69,9 @@ pub(crate) struct Means<'a> {
     /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
     pub(crate) is_restrained: bool,
+    /// Whether the agent may use the network. Claude Code allows some hosts in every permission
+    /// mode, so the tools are taken away if it may not.
+    pub(crate) has_network: bool,
 }
 
 impl Earlier {
@@ -128,6 +136,7 @@ impl Start {
             mode,
             budget_usd,
             is_restrained,
+            has_network,
         } = *means;
         let told = spec.append_system_prompt.iter().map(String::as_str);
         let told: Vec<&str> = told.chain(is_restrained.then_some(LEFT_OUT)).collect();
@@ -165,7 +174,12 @@ impl Start {
         }
         arguments.extend(spec.extra_args.iter().cloned());
         if is_restrained {
-            arguments.push(NO_WORKTREE.to_owned());
+            let mut without = NO_WORKTREE.to_owned();
+            if !has_network {
+                let tools = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
+                without.extend(tools.flat_map(|tool| [",", *tool]));
+            }
+            arguments.push(without);
             arguments.extend(WITHOUT_DIRECTORY.map(str::to_owned));
         }
         arguments
@@ -362,16 +376,19 @@ mod tests {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
-        let line = |spec: &Spec| {
+        let line_with = |spec: &Spec, has_network: bool| {
             let means = Means {
                 model: None,
                 mode: PermissionMode::Plan,
                 budget_usd: None,
                 is_restrained: true,
+                has_network,
             };
             start.arguments(spec, &means).join("|")
         };
-        let without = "--disallowedTools=EnterWorktree|--setting-sources|user|--strict-mcp-config";
+        let line = |spec: &Spec| line_with(spec, true);
+        let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree)";
+        let without = format!("{tools}|--setting-sources|user|--strict-mcp-config");
         let plain = line(&Spec::default());
         let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");
         assert!(plain.ends_with(&expected), "{plain}");
@@ -386,6 +403,10 @@ mod tests {
             "{told}"
         );
         assert!(told.contains(&format!("be brief\n\n{LEFT_OUT}")), "{told}");
+        let offline = line_with(&Spec::default(), false);
+        let network = ",WebFetch,WebSearch,Agent(isolation:remote)";
+        let expected = format!("|{tools}{network}|--setting-sources|");
+        assert!(offline.contains(&expected), "{offline}");
     }
 
     #[test]
@@ -405,6 +426,7 @@ mod tests {
             mode: PermissionMode::Plan,
             budget_usd: Some(0.5),
             is_restrained: false,
+            has_network: true,
         };
         let line = start.arguments(&spec, &means).join("|");
         assert_eq!(

@@ -4,11 +4,11 @@ use std::fs;
 
 use claudine_tests::{
     mcp::PythonClient,
-    messages_api::{Answer, Script},
+    messages_api::{Answer, Rule, Script, Step},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::world::{Login, World, succeeded};
+use crate::world::{Login, World, git, succeeded};
 
 const SMALLEST: &str =
     "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\nextras = []\n";
@@ -54,4 +54,72 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());
+}
+
+/// Claude Code fetches some sites without a permission, in every mode.
+#[test]
+fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
+    let check = |config: &str, expected: bool| {
+        let script = Script::always(Answer::text("done"));
+        let world = World::with(script, Login::ApiKey, |host| host.config(config));
+        let has_tools = |id: &str| {
+            let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
+            let mut lines = output
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let begin = lines.find(|line| line["subtype"] == "init").unwrap();
+            let tools = begin["tools"].as_array().unwrap();
+            let has = |name: &str| tools.iter().any(|tool| tool == name);
+            assert!(has("Read"), "{tools:?}");
+            [has("WebFetch"), has("WebSearch")]
+        };
+        let mut client = PythonClient::connect(&world.host);
+        let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
+        let taken = client.call("DelegateTask", asked);
+        let id = taken["taskId"].as_str().unwrap();
+        succeeded(&world.host.finished(id), "done");
+        assert_eq!(has_tools(id), [expected; 2], "{config}");
+        // An agent of the owner has them always, until a client resumes its task.
+        let task = world.done(&["look it up", "--permission-mode", "plan"]);
+        let id = task["id"].as_str().unwrap();
+        assert_eq!(has_tools(id), [true; 2], "{config}");
+        client.call(
+            "ResumeTask",
+            json!({"taskId": id, "additionalContext": "go on"}),
+        );
+        world.host.finished(id);
+        assert_eq!(has_tools(id), [expected; 2], "{config}");
+    };
+    check(SMALLEST, false);
+    check("", true);
+}
+
+/// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.
+#[test]
+fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
+    let asks = Step::Tool {
+        name: "Agent".to_owned(),
+        input: json!({
+            "description": "d",
+            "prompt": "look around",
+            "subagent_type": "general-purpose",
+            "isolation": "worktree",
+        }),
+    };
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([asks])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    git(&world, &["init", "-q"]);
+    git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let mut client = PythonClient::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": "plan", "allowedTools": ["Agent"]});
+    let taken = client.call("DelegateTask", asked);
+    world.host.finished(taken["taskId"].as_str().unwrap());
+    let asked = world.api.message_requests();
+    let says = "isolation:worktree has been denied";
+    let is_denied = asked.iter().any(|asked| asked.messages().contains(says));
+    assert!(is_denied, "{asked:?}");
+    assert_eq!(git(&world, &["worktree", "list"]).lines().count(), 1);
+    assert_eq!(git(&world, &["branch", "--list"]).lines().count(), 1);
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::PythonClient, short_id};
+use claudine_tests::{TestHost, harness::binary, mcp::PythonClient, short_id, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -120,6 +120,42 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     assert_eq!(task["authority"]["step"], "read");
     let told = client.call("TaskStatus", json!({"taskId": taken["taskId"]}));
     assert_eq!(told["by"], chat);
+}
+
+#[test]
+fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let of_person = |options: &[&str]| {
+        let words = ["delegate", "--permission-mode", "plan"].iter();
+        host.text(words.chain(options).chain(&["do it"]))
+    };
+    let id = of_person(&["--max-turns", "2", "--timeout", "10s"]);
+    host.finished(&id);
+    for tool in ["RetryTask", "ResumeTask"] {
+        for (field, value, limit) in [
+            ("maxTurns", 100_000, "`max_turns`"),
+            ("timeout", 86_400_000, "`timeout`"),
+        ] {
+            let asked = json!({ "taskId": id, field: value });
+            let says = [limit, "may only be lowered over MCP", "a person can"];
+            refused(&mut client, tool, asked, &says);
+        }
+    }
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+    let lower = json!({"taskId": id, "maxTurns": 1, "timeout": 5_000});
+    client.call("RetryTask", lower);
+    host.finished(&id);
+
+    let later = of_person(&["--at", "+2h"]);
+    let now = json!({"taskId": later, "now": true});
+    refused(&mut client, "RetryTask", now, &["the start time of"]);
+    assert_eq!(host.status(&later)["state"], "waiting");
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
+    let own = client.call("DelegateTask", asked);
+    let own = own["taskId"].as_str().unwrap();
+    client.call("RetryTask", json!({"taskId": own, "now": true}));
+    host.finished(own);
 }
 
 #[test]
@@ -282,6 +318,45 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
     );
     host.run(["release", "gate"]).check();
     host.finished("gate");
+}
+
+#[test]
+fn agent_cannot_back_up_environments_whether_a_host_runs_or_not() {
+    let claudine = claudine();
+    let script = format!(
+        "{claudine} backup --with-environments one 2> with-host
+         {claudine} backup plain 2> plain-words
+         touch backed-up
+         until test -e go; do sleep 0.1; done
+         {claudine} backup --with-environments two 2> without-host
+         touch over; until test -e end; do sleep 0.1; done"
+    );
+    let (host, _agent) = with_agent("", &script);
+    let at = |file: &str| host.work().join(file);
+    let id = host.text(["delegate", "--permission-mode", "bypassPermissions", "p"]);
+    wait_for("the first backups", || {
+        at("backed-up").exists().then_some(())
+    });
+    host.kill_host();
+    fs::write(at("go"), "").unwrap();
+    wait_for("the last backup", || at("over").exists().then_some(()));
+    for (file, backup) in [("with-host", "one"), ("without-host", "two")] {
+        let refused = said(&host, file);
+        let says = "may not read the environments of tasks";
+        assert!(refused.contains(says), "{file}: {refused}");
+        assert!(!at(backup).exists(), "{backup}");
+    }
+    assert!(at("plain").exists(), "{}", said(&host, "plain-words"));
+    host.run(["backup", "--with-environments", "without"])
+        .check();
+    host.up();
+    host.run(["backup", "--with-environments", "with"]).check();
+    fs::write(at("end"), "").unwrap();
+    host.finished(&id);
+    // A command in a task of a person may do it, as the person may.
+    let script = format!("{claudine} backup --with-environments by-command");
+    let id = host.script(&script);
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
 #[test]

@@ -187,6 +187,36 @@ fn several_tasks_can_be_waited_for_together() {
     );
 }
 
+/// A client could otherwise take a key that a person's command is known to use.
+#[test]
+fn idempotency_key_of_a_client_does_not_stop_a_persons_command() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let asked = |script: &str| json!({ "prompt": script, "executor": "shell", "idempotencyKey": "nightly" });
+    let first = client.call("DelegateTask", asked("true"))["taskId"].clone();
+    let of_person = ["run", "--idempotency-key", "nightly", "--", "true"];
+    let id = host.text(of_person);
+    assert_ne!(first, *id);
+    assert_eq!(host.text(of_person), id);
+    assert_eq!(client.call("DelegateTask", asked("true"))["taskId"], first);
+    let complaint = client.fail("DelegateTask", asked("false"));
+    let says = "idempotency key `nightly` was used for";
+    assert!(complaint.contains(says), "{complaint}");
+}
+
+#[test]
+fn number_of_tasks_in_a_graph_over_mcp_is_bounded() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    for count in [0, 1_001] {
+        let tasks = vec![json!({ "script": "true" }); count];
+        let complaint = client.fail("SubmitGraph", json!({ "tasks": tasks }));
+        let says = format!("tasks has {count} tasks, but must have from 1 to 1000");
+        assert!(complaint.contains(&says), "{complaint}");
+    }
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+}
+
 #[test]
 fn status_and_wait_over_mcp_report_why_a_task_waits_or_has_failed() {
     let host = host();

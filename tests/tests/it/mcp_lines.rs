@@ -96,6 +96,25 @@ fn unreadable_request_gets_an_answer() {
 }
 
 #[test]
+fn long_texts_of_a_client_are_cut_in_refusals() {
+    let host = TestHost::new();
+    let method = "x".repeat(100_000);
+    let unknown = json!({"jsonrpc": "2.0", "id": 2, "method": method, "params": {}});
+    let answers = said(&host, &[hello(), unknown]);
+    let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
+    assert_eq!(answer["error"]["code"], -32601, "{answer:.200}");
+    assert!(answer.to_string().len() < 300, "{answer:.200}");
+    let directory = format!("/{}", "x/".repeat(3_000));
+    let asked = json!({"prompt": "true", "executor": "shell", "workingDirectory": directory});
+    let refused = called(&host, "DelegateTask", asked, true).to_string();
+    assert!(refused.contains("the working directory /x/x/"), "{refused}");
+    assert!(refused.len() < 600, "{refused}");
+    let asked = json!({"prompt": "x", "permissionMode": "plan", "budgetUsd": 1e308});
+    let refused = called(&host, "DelegateTask", asked, true).to_string();
+    assert!(refused.contains("the budget is 1e308, but"), "{refused}");
+}
+
+#[test]
 fn logs_are_cut_to_fit_an_agents_context() {
     let host = TestHost::new();
     let id = host.script("head -c 3000000 /dev/zero | tr '\\0' x; echo end; seq 20000 >&2");

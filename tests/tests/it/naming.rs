@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use claudine_tests::{TestHost, command::whole_id, short_id};
+use claudine_tests::{TestHost, command::whole_id, mcp::PythonClient, short_id};
 use serde_json::{Value, json};
 
 /// The last characters of an id.
@@ -83,9 +83,22 @@ fn name_takes_precedence_over_the_end_of_an_id() {
 fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
     let host = TestHost::new();
     let id = host.script("true");
-    let short = end(&id, 6);
-    let refused = host.run(["run", "--name", short, "--", "true"]).code(125);
-    refused.says(&[&format!("`{short}` is a part of another task's id")]);
+    let digits = &id["task_".len()..];
+    let graph = b"- argv: ['true']\n";
+    for part in [
+        end(&id, 6),
+        end(&id, 20),
+        &digits[..22],
+        digits,
+        &id[..22],
+        &id,
+    ] {
+        let says = format!("`{part}` is a part of another task's id");
+        let refused = host.run(["run", "--name", part, "--", "true"]).code(125);
+        refused.says(&[&says]);
+        let refused = host.run_with(["submit", "-", "--name", part], graph);
+        refused.code(125).says(&[&says]);
+    }
     for word in ["@last", "-"] {
         let said = format!("`{word}` is reserved and cannot be a name");
         let named = format!("--name={word}");
@@ -102,6 +115,37 @@ fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
         let named = host.text(["run", "--name", "backend", "--", "true"]);
         assert_eq!(host.status("backend")["id"], *named);
     }
+}
+
+/// A client could make a person wait for another task or graph than the one that the person means,
+/// or cancel another one.
+#[test]
+fn client_cannot_name_a_task_or_a_graph_like_any_part_of_an_id() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    let digits = &id["task_".len()..];
+    let mut client = PythonClient::connect(&host);
+    let ends = (3..=digits.len()).map(|length| end(digits, length).to_owned());
+    let beginnings = (4..digits.len()).map(|length| digits[..length].to_owned());
+    let with_prefix = (6..=id.len()).map(|length| id[..length].to_owned());
+    for name in ends.chain(beginnings).chain(with_prefix) {
+        for (tool, asked) in [
+            (
+                "DelegateTask",
+                json!({ "name": name, "executor": "shell", "prompt": "true" }),
+            ),
+            (
+                "SubmitGraph",
+                json!({ "name": name, "tasks": [{ "script": "true" }] }),
+            ),
+        ] {
+            let complaint = client.fail(tool, asked);
+            let says = format!("`{name}` is a part of another task's id");
+            assert!(complaint.contains(&says), "{complaint}");
+        }
+    }
+    let tasks = host.json(["list"]);
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1, "{tasks:#}");
 }
 
 /// Ids begin with the time, so ids that are made within a second begin with the same characters.

@@ -8,9 +8,15 @@ use std::{
 
 use clap::Args;
 
-use super::{Common, failure::Failure, output, session::unfit, text};
+use super::{
+    Common,
+    failure::Failure,
+    output,
+    session::{Session, unfit},
+    text,
+};
 use crate::{
-    api::client,
+    api::{Wiring, client},
     app::backup::{self, BackupTaken},
 };
 
@@ -43,7 +49,14 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
+        if self.with_environments {
+            let session = Session::new(common, wiring)?;
+            session.block_on(async {
+                session.client().may_read_environments().await?;
+                Ok(ExitCode::SUCCESS)
+            })?;
+        }
         let layout = client::layout(&common.overrides()).map_err(unfit)?;
         if self.file == Path::new("-") {
             if io::stdout().is_terminal() {

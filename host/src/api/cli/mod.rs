@@ -264,7 +264,7 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
             Local::Mcp(verb) => verb.run(&cli.common, wiring),
             Local::Plugin(verb) => verb.run(&cli.common, wiring),
             Local::Serve(verb) => verb.run(&cli.common, wiring),
-            Local::Backup(verb) => verb.run(&cli.common),
+            Local::Backup(verb) => verb.run(&cli.common, wiring),
             Local::Restore(verb) => verb.run(&cli.common, wiring),
             Local::Config(verb) => verb.run(&cli.common, wiring),
             Local::Schema(verb) => verb.run(cli.common.json()),

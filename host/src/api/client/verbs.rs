@@ -345,6 +345,13 @@ impl Client {
         self.ask(Ask::get("/v1/host/settings".to_owned())).await
     }
 
+    /// Returns an error if this process may not read the environments of tasks.
+    pub(in crate::api) async fn may_read_environments(&self) -> Result<(), ClientError> {
+        let asked = Ask::get("/v1/host/environments".to_owned());
+        let _: bool = self.ask(asked).await?;
+        Ok(())
+    }
+
     /// Starts a host if none runs. Also returns whether a host was started.
     pub(in crate::api) async fn reach(&self) -> Result<(HostInfo, bool), ClientError> {
         let (_, started) = self.start().connect().await?;

@@ -6,7 +6,7 @@ use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::fitted::Fitted;
+use super::{fitted::Fitted, wording};
 use crate::{
     app::{AppError, TaskRow, TaskView, WorktreeView},
     text::{plain, shortened},
@@ -307,12 +307,19 @@ impl From<AppError> for Failed {
             let name = it.name.as_deref().unwrap_or(&it.summary);
             format!("{} ({}, {name})", it.id, it.state)
         });
-        let mut parts = vec![error.message];
+        let mut parts = vec![wording::for_client(&error.message)];
         parts.extend(candidates);
         let text = parts.join("; ");
-        let text = match error.hint {
-            Some(hint) => format!("{text} ({hint})"),
-            None => text,
+        let hint = error.hint.as_deref().map(wording::for_client);
+        let note = wording::note(&format!(
+            "{} {}",
+            parts[0],
+            hint.as_deref().unwrap_or_default()
+        ));
+        let advice: Vec<&str> = hint.as_deref().into_iter().chain(note).collect();
+        let text = match advice.as_slice() {
+            [] => text,
+            advice => format!("{text} ({})", advice.join("; ")),
         };
         Self {
             success: false,
@@ -367,6 +374,11 @@ mod tests {
         assert_eq!(
             failed.to_json(),
             r#"{"error":"no such task (look at ListTasks)","success":false}"#
+        );
+        let list = AppError::new(ErrorKind::NotFound, "no task").hint("`claudine doctor` says why");
+        assert_eq!(
+            Failed::from(list).to_json(),
+            r#"{"error":"no task (`claudine doctor` says why; a person can run the command)","success":false}"#
         );
         let mut ambiguous = AppError::new(ErrorKind::Ambiguous, "two match").hint("say more");
         let candidate = crate::app::Candidate {

@@ -8,8 +8,8 @@ use super::{
     answers::{self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task},
     fitted::{self, ANSWER_BYTES, Fitted},
     parameters::{
-        CancelTask, DelegateTask, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE, Priority,
-        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
+        CancelTask, DelegateTask, GRAPH_TASKS, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE,
+        Priority, ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
     },
     server::Server,
 };
@@ -71,6 +71,7 @@ impl Server {
     }
 
     pub(super) async fn submit_graph(&self, asked: SubmitGraph) -> Result<Submitted, AppError> {
+        as_many("tasks", asked.tasks.len(), &GRAPH_TASKS)?;
         let mut tasks = Vec::with_capacity(asked.tasks.len());
         for (index, member) in asked.tasks.into_iter().enumerate() {
             let parsed = lenient::read::<Member>(Value::Object(member)).map_err(|why| {
@@ -477,6 +478,23 @@ pub(super) fn within(
         }
         _ => Ok(()),
     }
+}
+
+/// Checks the number of tasks in a list.
+pub(super) fn as_many(
+    name: &str,
+    tasks: usize,
+    range: &RangeInclusive<usize>,
+) -> Result<(), AppError> {
+    if range.contains(&tasks) {
+        return Ok(());
+    }
+    let message = format!(
+        "{name} has {tasks} tasks, but must have from {} to {}",
+        range.start(),
+        range.end()
+    );
+    Err(AppError::new(ErrorKind::Invalid, message))
 }
 
 fn one_time_key() -> String {

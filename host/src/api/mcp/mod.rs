@@ -15,6 +15,7 @@ mod server;
 mod stdio;
 mod tools;
 mod waiting;
+mod wording;
 mod work;
 
 use std::{path::PathBuf, sync::Arc};

@@ -10,6 +10,8 @@ pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
 pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
 /// Limits of the tasks in a wait, since more would not fit an agent's context.
 pub(super) const WAITED_TASKS: std::ops::RangeInclusive<usize> = 1..=32;
+/// Limits of the tasks in a graph. The command line accepts more, from a file.
+pub(super) const GRAPH_TASKS: std::ops::RangeInclusive<usize> = 1..=1_000;
 pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -128,9 +130,9 @@ pub(super) struct SubmitGraph {
     /// `dependencies`: names of other tasks of this call, or names or ids of earlier tasks, or
     /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output the task
     /// gets. Further fields are `executor`, `group`, `priority`, `workingDirectory`, `env`,
-    /// `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or
-    /// `{branch, base, merge, keep, message}`), `labels`, `model`, `permissionMode`,
-    /// `allowedTools`.
+    /// `timeout` (such as `10m`), `retries`, `hold` (only a person can release the task), `after`,
+    /// `worktree` (true, or `{branch, base, merge, keep, message}`), `labels`, `model`,
+    /// `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
     /// Name of the graph, for `graph` of ListTasks.

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
     answers::{Task, Waited, WaitedForOne, WaitedForSeveral},
-    calls::within,
+    calls::{as_many, within},
     fitted::{self, ANSWER_BYTES},
     parameters::{WAIT_MS, WAITED_TASKS, WaitTask},
     server::Server,
@@ -51,15 +51,7 @@ impl Server {
         any: bool,
         limit: Duration,
     ) -> Result<WaitedForSeveral, AppError> {
-        if !WAITED_TASKS.contains(&references.len()) {
-            let message = format!(
-                "taskIds has {} tasks, but must have from {} to {}",
-                references.len(),
-                WAITED_TASKS.start(),
-                WAITED_TASKS.end()
-            );
-            return Err(AppError::new(ErrorKind::Invalid, message));
-        }
+        as_many("taskIds", references.len(), &WAITED_TASKS)?;
         // Looks up all tasks first, so that an unknown task is refused at once, a task that has
         // ended before this call counts as ended, and a name refers to the task that has it now.
         let mut tasks = Vec::with_capacity(references.len());

@@ -37,10 +37,15 @@ impl FromRequestParts<Shared> for By {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let via = via(parts)?;
-        let connected = parts.extensions.get::<Connected>().cloned();
-        // The listener adds this to the requests of every connection.
-        let connected = connected
-            .ok_or_else(|| invalid("internal error in Claudine: the request has no connection"))?;
+        let connected = match parts.extensions.get::<Connected>() {
+            Some(connected) => connected.clone(),
+            None if shared.host.is_absent() => Connected::new(Peer::of_this_process()),
+            // The listener adds the connection to the requests of every connection.
+            None => {
+                let message = "internal error in Claudine: the request has no connection";
+                return Err(invalid(message));
+            }
+        };
         let recognised = shared.host.recognise(&connected.peer);
         let caller = connected.caller.get_or_try_init(|| recognised).await?;
         Ok(Self(Arc::new(caller.by(via))))

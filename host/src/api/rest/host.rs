@@ -37,6 +37,13 @@ pub(super) async fn settings(State(shared): State<Shared>) -> Answered<Vec<confi
     ok(shared.host.settings())
 }
 
+/// Returns `true` if the caller may read the environments of tasks. They are in no answer, but a
+/// command can put them into a backup.
+pub(super) async fn environments(State(shared): State<Shared>, By(by): By) -> Answered<bool> {
+    shared.host.may_read_environments(&by)?;
+    ok(true)
+}
+
 /// Lifts a drain and returns the host's state.
 pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpView> {
     let lifted = shared.host.stay_up(&by).await?;

@@ -44,6 +44,7 @@
 //! | `GET /v1/host` | the host |
 //! | `POST /v1/host/down` | shuts the host down, or joins a shutdown in progress |
 //! | `GET /v1/host/settings` | the settings that the host was started with |
+//! | `GET /v1/host/environments` | `true` if the caller may read the environments of tasks |
 //! | `POST /v1/host/up` | lifts a drain |
 
 mod answer;
@@ -172,6 +173,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/capacity/forget", post(capacity::forget))
         .route("/v1/host", get(host::info))
         .route("/v1/host/settings", get(host::settings))
+        .route("/v1/host/environments", get(host::environments))
         .route("/v1/host/down", post(host::down))
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)

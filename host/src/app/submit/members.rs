@@ -17,6 +17,7 @@ use claudine_domain::{
 use crate::{
     app::{
         error::{AppError, ErrorKind, Mistake},
+        prepare::OF_RESTRAINED,
         reader::{Reader, unknown},
         request::{DependencyRef, NewTask, TaskRef},
     },
@@ -246,7 +247,9 @@ impl Graph {
     /// A refusal with the names of members in place of their ids, because the caller does not know
     /// the ids yet.
     pub(super) fn told(&self, refused: &Refused) -> AppError {
-        let mut message = refused.to_string();
+        // The caller does not know how its keys are stored.
+        let stored = format!("key `{OF_RESTRAINED}");
+        let mut message = refused.to_string().replacen(&stored, "key `", 1);
         for (id, member) in self.ids.iter().zip(&self.members) {
             if let Some(name) = &member.request.name {
                 message = message.replace(&id.to_string(), name);

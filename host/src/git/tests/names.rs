@@ -165,6 +165,49 @@ async fn a_branch_is_shown_as_the_user_can_type_it() {
 }
 
 #[tokio::test]
+async fn a_name_that_git_takes_for_something_else_is_detected() {
+    let person = somebody("");
+    let main = person.commit("main").await;
+    person.git(&["tag", "v1"]);
+    person.git(&["remote", "add", "team/origin", "/nowhere"]);
+    person.git(&["update-ref", "refs/remotes/old/main", main.hash()]);
+    let check = async |name: &str, expected: bool| {
+        let branch = BranchRef::named(name);
+        let found = person.at(".").means_something_else(&branch).await.unwrap();
+        assert_eq!(found, expected, "{name}");
+    };
+    for name in [
+        "v1",
+        "tags/v1",
+        "heads/main",
+        "old/main",
+        "FETCH_HEAD",
+        "stash",
+    ] {
+        check(name, true).await;
+    }
+    // Nothing was fetched from this remote yet.
+    check("team/origin", true).await;
+    check("team/origin/main", true).await;
+    let hash = main.hash();
+    for name in [&hash[..5], &hash[..7], hash, &hash.to_uppercase()] {
+        check(name, true).await;
+    }
+    for name in [
+        "fix",
+        "v2",
+        "team",
+        "team/fix",
+        "team/origins/main",
+        "12",
+        "old",
+        "x/main",
+    ] {
+        check(name, false).await;
+    }
+}
+
+#[tokio::test]
 async fn a_branch_that_cannot_be_created_is_detected() {
     let person = somebody("");
     person.git(&["branch", "release/1"]);

@@ -372,6 +372,16 @@ fn the_end_of_an_id_finds_a_task() {
         let several = Resolved::Ambiguous(vec![like_seven, id(7)]);
         check("007", Intent::Look, several);
         both("08", Resolved::NotFound);
+        // Without names, a name is a part of an id.
+        let part = |part: &str, expected: Resolved| {
+            let found = store.resolve_part(part, Intent::Change).unwrap();
+            assert_eq!(found, expected, "{part}");
+        };
+        part("00000008", Resolved::Found(id(8)));
+        part("0007", Resolved::Ambiguous(vec![like_seven, id(7)]));
+        part(&id(9).to_string(), Resolved::Found(id(9)));
+        part("008", Resolved::NotFound);
+        part("@last", Resolved::NotFound);
         both("@last", Resolved::Found(like_seven));
         both("@running", Resolved::NotFound);
         leader.put([

@@ -128,7 +128,10 @@ proptest! {
             }
             for reference in ["a", "b", "task_0", "01k7", "000", "0000", "0001", "@last", "@running"] {
                 for intent in [Intent::Look, Intent::Change] {
-                    let found = |store: &dyn Store| store.resolve(reference, intent).unwrap();
+                    let found = |store: &dyn Store| {
+                        let part = store.resolve_part(reference, intent).unwrap();
+                        (store.resolve(reference, intent).unwrap(), part)
+                    };
                     prop_assert_eq!(found(&memory), found(&sqlite), "{}", reference);
                 }
             }

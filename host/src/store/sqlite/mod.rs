@@ -240,6 +240,10 @@ impl Store for SqliteStore {
         self.read(|reader| resolve::resolve(reader, reference, intent))
     }
 
+    fn resolve_part(&self, part: &str, intent: Intent) -> Result<Resolved, StoreError> {
+        self.read(|reader| resolve::resolve_part(reader, part, intent))
+    }
+
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
         let mut page = self.read(|reader| list::list(reader, filter, limit))?;
         self.correct(&mut page.tasks);

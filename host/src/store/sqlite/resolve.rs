@@ -30,6 +30,27 @@ pub(super) fn resolve(
     {
         return Ok(Resolved::Found(id));
     }
+    with_parts(reader, begin, end)
+}
+
+/// Like [`resolve`], but ignores names.
+pub(super) fn resolve_part(
+    reader: &Connection,
+    part: &str,
+    intent: Intent,
+) -> Result<Resolved, Fault> {
+    match Reference::parse(part, intent) {
+        Reference::Last | Reference::LastRunning => Ok(Resolved::NotFound),
+        Reference::Named { begin, end, .. } => with_parts(reader, begin, end),
+    }
+}
+
+/// The tasks whose ids have this beginning or this end.
+fn with_parts(
+    reader: &Connection,
+    begin: Option<(TaskId, TaskId)>,
+    end: Option<IdEnd>,
+) -> Result<Resolved, Fault> {
     let mut matches = Vec::new();
     if let Some((low, high)) = begin {
         let mut query = reader.prepare_cached(

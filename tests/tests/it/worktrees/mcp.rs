@@ -147,6 +147,12 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
         let asked = json!({ "taskId": task["id"], "mergeStrategy": strategy });
         let complaint = client.fail("MergeTask", asked);
         assert!(complaint.contains(setting), "{complaint}");
+        // The same holds for a merge at the end of a task.
+        let asked = json!({
+            "prompt": "true", "executor": "shell", "useWorktree": true, "mergeStrategy": strategy,
+        });
+        let complaint = client.fail("DelegateTask", asked);
+        assert!(complaint.contains(setting), "{complaint}");
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
         // `TaskDiff` is allowed, because it only reads.
@@ -159,4 +165,41 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
         check(&read, strategy, "mcp.max_permission_mode");
     }
     check("", "auto", "mcp.merge_strategies");
+}
+
+/// A client knows the arguments of the tools, and not the options and commands of a terminal.
+#[test]
+fn refusals_over_mcp_name_arguments_and_tools() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let mut client = PythonClient::connect(host);
+    let task = repository.done(&["--branch", "fix"], "echo two > file");
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let mut check = |tool: &str, asked: Value, says: &str| {
+        let complaint = client.fail(tool, asked);
+        assert!(complaint.contains(says), "{complaint}");
+        assert!(!complaint.contains("--"), "{complaint}");
+    };
+    let id = &task["id"];
+    let says = "choose mergeStrategy auto, pr or patch";
+    check("MergeTask", json!({ "taskId": id }), says);
+    let taken = json!({
+        "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": "fix",
+    });
+    check("DelegateTask", taken, "or leave out branchName to have one");
+    let nobody = json!({ "taskId": "nobody" });
+    check("TaskStatus", nobody, "ListTasks lists the tasks");
+    let says = "it is held by owner; a person can release it with `claudine release";
+    check("RetryTask", json!({ "taskId": held }), says);
+    // The ceiling is named, and not a reason for which the mode cannot work here.
+    let bypass = json!({ "prompt": "x", "permissionMode": "bypassPermissions" });
+    check("DelegateTask", bypass, "mcp.max_permission_mode");
+    for (path, says) in [
+        ("../file", "is outside of the worktree"),
+        ("/etc/passwd", "is outside of the worktree"),
+        ("a\0b", "NUL byte"),
+    ] {
+        let asked = json!({ "taskId": id, "path": path });
+        check("TaskDiff", asked, says);
+    }
 }

@@ -2,30 +2,22 @@
 
 use std::fs;
 
+use claudine_tests::mcp::PythonClient;
 use serde_json::json;
 
-use super::{COMMIT, Repository, git_in, merged};
+use super::{COMMIT, Repository, USAGE, git_in, merged};
 
 #[test]
 fn branch_is_merged_although_a_tag_has_the_same_name() {
     let repository = Repository::new();
-    repository.git(&["tag", "v2"]);
-    repository.git(&["branch", "v3"]);
-    for (branch, script) in [
-        ("v2", "echo v2 > v2".to_owned()),
-        ("heads/v3", "echo v3 > v3".to_owned()),
-        // The task makes a tag with the name of its own branch.
-        ("own", format!("echo own > own; {COMMIT}; git tag own main")),
-    ] {
-        let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
-        let detail = merged(&task, "succeeded", "merged");
-        assert_eq!(detail, format!("merged `{branch}` into `main`"));
-        assert!(!repository.worktree(&task).exists());
-    }
-    for name in ["v2", "v3", "own"] {
-        let text = fs::read_to_string(repository.path().join(name)).unwrap();
-        assert_eq!(text, format!("{name}\n"));
-    }
+    // The task makes a tag with the name of its own branch.
+    let script = format!("echo own > own; {COMMIT}; git tag own main");
+    let task = repository.done(&["--merge", "auto", "--branch", "own"], &script);
+    let detail = merged(&task, "succeeded", "merged");
+    assert_eq!(detail, "merged `own` into `main`");
+    assert!(!repository.worktree(&task).exists());
+    let text = fs::read_to_string(repository.path().join("own")).unwrap();
+    assert_eq!(text, "own\n");
     repository.is_untouched();
     // A later worktree of a task is made from its branch, not from the tag of that name.
     let task = repository.done(
@@ -40,6 +32,49 @@ fn branch_is_merged_although_a_tag_has_the_same_name() {
         repository.git(&["show", "refs/heads/again:again"]),
         "again\nagain"
     );
+}
+
+/// A person who types `git merge origin/main` must not get the work of a task.
+#[test]
+fn branch_with_a_name_that_git_takes_for_something_else_is_refused() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    git_in(host, host.root(), &["init", "-q", "--bare", "remote.git"]);
+    let remote = host.root().join("remote.git");
+    repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    repository.git(&["push", "-q", "origin", "main"]);
+    repository.git(&["tag", "v1"]);
+    let hash = repository.git(&["rev-parse", "main"]);
+    let mut client = PythonClient::connect(host);
+    for name in [
+        "origin/main",
+        "origin/later",
+        "origin",
+        "v1",
+        "heads/main",
+        "refs/claudine/x",
+        "stash",
+        "FETCH_HEAD",
+        &hash[..7],
+        &hash,
+    ] {
+        let says = format!("`{name}` cannot be the name of a new branch");
+        let options = ["run", "--worktree", "--branch", name, "--", "true"];
+        host.run(options).code(USAGE).says(&[&says]);
+        let asked = json!({
+            "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": name,
+        });
+        let complaint = client.fail("DelegateTask", asked);
+        assert!(complaint.contains(&says), "{complaint}");
+    }
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+    assert_eq!(repository.branches(), ["main"]);
+    // The request of a task that has made its branch is the same request again.
+    let options = ["--branch", "own", "--idempotency-key", "once"];
+    let task = repository.done(&options, "true");
+    repository.git(&["tag", "own"]);
+    let again = repository.submit(&options, "true");
+    assert_eq!(task["id"], *again);
 }
 
 #[test]

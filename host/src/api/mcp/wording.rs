@@ -1,0 +1,124 @@
+//! Says in the words of the tools what an error says in the words of the command line.
+//!
+//! The same errors reach persons and clients. A client knows the arguments of the tools and not the
+//! options of commands, and may have no command line. So options become arguments, a command that a
+//! tool replaces becomes the tool, and a note says who can run other commands.
+
+/// Options, and the arguments that mean the same.
+const ARGUMENTS: [(&str, &str); 11] = [
+    ("--allowed-tools", "allowedTools"),
+    ("--base", "baseBranch"),
+    ("--branch", "branchName"),
+    ("--budget-usd", "budgetUsd"),
+    ("--graph", "graph"),
+    ("--keep-worktree", "keepWorktree"),
+    ("--max-turns", "maxTurns"),
+    ("--merge", "mergeStrategy"),
+    ("--permission-mode", "permissionMode"),
+    ("--timeout", "timeout"),
+    ("--worktree", "useWorktree"),
+];
+
+/// Marks in texts the words that are typed.
+const QUOTE: char = '`';
+
+/// The text for a client.
+pub(super) fn for_client(text: &str) -> String {
+    // Without its second half, a quotation cannot be told from other text.
+    if !text.matches(QUOTE).count().is_multiple_of(2) {
+        return text.to_owned();
+    }
+    let mut said = String::with_capacity(text.len());
+    for (index, part) in text.split(QUOTE).enumerate() {
+        if index % 2 == 0 {
+            part.split_inclusive(' ')
+                .for_each(|word| said.push_str(&replaced(word)));
+        } else if let Some(call) = call(part) {
+            said.push_str(call);
+        } else {
+            said.extend(["`", &replaced(part), "`"]);
+        }
+    }
+    said
+}
+
+/// A note for a text that names commands, unless the text says who runs them.
+pub(super) fn note(text: &str) -> Option<&'static str> {
+    let quoted = || text.split(QUOTE).skip(1).step_by(2);
+    let names_a_command = quoted().any(|part| part.starts_with("claudine "));
+    let note = "a person can run the command";
+    (names_a_command && !text.contains("a person")).then_some(note)
+}
+
+/// The call that replaces a command.
+fn call(command: &str) -> Option<&'static str> {
+    if command == "claudine list" {
+        Some("ListTasks")
+    } else if command.starts_with("claudine retry --now ") {
+        Some("RetryTask with `now: true`")
+    } else {
+        None
+    }
+}
+
+/// A word with the argument in place of an option. A command in quotes is no option.
+fn replaced(word: &str) -> String {
+    let bare = word.trim_end_matches([' ', ',', '.', ';', ':', ')']);
+    let found = ARGUMENTS.iter().find(|(option, _)| *option == bare);
+    match found {
+        Some((option, argument)) => word.replacen(option, argument, 1),
+        None => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_arguments_and_commands_become_calls_or_get_a_note() {
+        let check = |text: &str, expected: &str, has_note: bool| {
+            let said = for_client(text);
+            assert_eq!(said, expected);
+            assert_eq!(note(&said).is_some(), has_note, "{text}");
+        };
+        check(
+            "choose --merge auto, pr or patch",
+            "choose mergeStrategy auto, pr or patch",
+            false,
+        );
+        check(
+            "choose another name, or leave out --branch to have one named after the task",
+            "choose another name, or leave out branchName to have one named after the task",
+            false,
+        );
+        check(
+            "`--budget-usd` is the budget of the task itself",
+            "`budgetUsd` is the budget of the task itself",
+            false,
+        );
+        check(
+            "name a branch with --base, or choose --merge manual",
+            "name a branch with baseBranch, or choose mergeStrategy manual",
+            false,
+        );
+        check(
+            "`claudine list` lists the tasks",
+            "ListTasks lists the tasks",
+            false,
+        );
+        check(
+            "`claudine retry --now x7tqrp` starts the task now",
+            "RetryTask with `now: true` starts the task now",
+            false,
+        );
+        // A command stays as it has to be typed.
+        let command = "`claudine resume x7tqrp --budget-usd 5` gives it more";
+        check(command, command, true);
+        let for_person = "a person can release it with `claudine release x7tqrp`";
+        check(for_person, for_person, false);
+        let other = "`git init` makes one; an unmatched quote of --mergers";
+        check(other, other, false);
+        check("a `half of --merge", "a `half of --merge", false);
+    }
+}
