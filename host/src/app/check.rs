@@ -1,28 +1,22 @@
 //! Validates requests for tasks from all entry points. Each rule has its own message.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use claudine_domain::{board::Bounds, time::Timestamp};
 
 use super::{
     error::{AppError, ErrorKind},
-    prepare::Checked,
     request::NewTask,
 };
 use crate::{
     clock::{self, rfc3339},
     config::OUTPUT_MIN_BYTES,
     environment::Environment,
-    text::{is_harmful, shortened},
+    text::is_harmful,
 };
 
 const COMMIT_MESSAGE_MAX_BYTES: usize = 16 << 10;
 pub(crate) const NAME_MAX_CHARS: usize = 256;
-/// Length limit of a path that a message quotes.
-const PATH_SHOWN_CHARS: usize = 300;
 pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_MAX_CHARS: usize = 256;
 pub(crate) const IDEMPOTENCY_KEY_MAX_BYTES: usize = 512;
@@ -235,72 +229,10 @@ fn each_variable<'a>(
     Ok(())
 }
 
-/// Checks the working directories of all tasks; an error includes the index of its task. The
-/// directories may be on a disk that does not answer, so the checks run on a thread that may block.
-pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
-    let mut directories: Vec<(usize, PathBuf)> = Vec::new();
-    for (index, Checked { task, .. }) in tasks.iter().enumerate() {
-        let path = &task.working_directory;
-        // A directory that several tasks in succession share is checked once.
-        if directories.last().is_none_or(|(_, last)| last != path) {
-            directories.push((index, path.clone()));
-        }
-    }
-    let look = move || {
-        let mut directories = directories.into_iter();
-        directories
-            .try_for_each(|(index, path)| working_directory(&path).map_err(|error| (index, error)))
-    };
-    tokio::task::spawn_blocking(look)
-        .await
-        .unwrap_or_else(|panic| {
-            let message = format!("the working directory cannot be checked: {panic}");
-            Err((0, AppError::new(ErrorKind::Internal, message)))
-        })
-}
-
-fn working_directory(path: &Path) -> Result<(), AppError> {
-    let shown = shortened(&path.to_string_lossy(), PATH_SHOWN_CHARS);
-    if !path.is_absolute() {
-        return Err(invalid(format!(
-            "the working directory {shown} is not absolute"
-        )));
-    }
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => {
-            return Err(invalid(format!(
-                "the working directory {shown} is not a directory"
-            )));
-        }
-        Err(error) => {
-            return Err(invalid(format!(
-                "the working directory {shown} cannot be used: {}",
-                plain(&error)
-            )));
-        }
-    }
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(|error| {
-        invalid(format!(
-            "the working directory {shown} cannot be entered: {}",
-            plain(&error.into())
-        ))
-    })
-}
-
-/// The text of the error, without the number that the system gives it.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
+    use super::{super::directories::working_directory, *};
 
     fn request(change: impl FnOnce(&mut serde_json::Value)) -> NewTask {
         let mut value = serde_json::json!({

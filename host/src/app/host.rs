@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    directories::Directories,
     error::{AppError, ErrorKind},
     leaving::{Leaving, Wanted},
     past::KeptPast,
@@ -47,6 +48,7 @@ pub(crate) struct Host {
     pub(super) plugins: Arc<Catalog>,
     pub(super) transcripts: Transcripts,
     pub(super) environments: Arc<Environments>,
+    pub(super) directories: Directories,
     pub(super) worktrees: Arc<Worktrees>,
     /// Runs commands for requests.
     pub(super) commands: Arc<dyn Elsewhere>,
@@ -137,6 +139,7 @@ impl Host {
             plugins,
             transcripts,
             environments,
+            directories: Directories::default(),
             worktrees,
             commands,
             settings,

@@ -15,6 +15,7 @@ mod check;
 mod checkpoint;
 mod cost;
 mod diff;
+mod directories;
 mod down;
 mod effective;
 mod error;

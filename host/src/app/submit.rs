@@ -15,7 +15,7 @@ use claudine_domain::{
 use self::members::{Edges, Graph, MISTAKES_MAX, Prepared, all_of, of_member};
 use super::{
     account::account_of,
-    check::{check, name_of, variables, working_directories},
+    check::{check, name_of, variables},
     error::{AppError, ErrorKind},
     graph,
     host::Host,
@@ -151,7 +151,7 @@ impl Host {
         }
         let named = self.names_of_their_own(by, &asked).await;
         named.map_err(|(index, error)| of_member(index, error))?;
-        let usable = working_directories(&checked).await;
+        let usable = self.directories.check(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
         let valid = validate(&checked).await;
         valid.map_err(|(index, error)| of_member(index, error))?;
@@ -203,8 +203,8 @@ impl Host {
         let class = class_of(executor.manifest());
         may_ask_for_mode(by, class, task.spec.get(), &self.settings.mcp)?;
         Ok(Checked {
-            executor,
             task,
+            executor,
             kept,
         })
     }
