@@ -322,11 +322,19 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
     let mut environment = environment::of_this_process(options.env_clean);
     environment.set = distinct("--env", options.env)?;
     let ms = |limit: Option<Duration>| limit.map(millis);
-    let dependencies = [
-        (Condition::Completed, options.depends_on),
-        (Condition::Succeeded, options.depends_on_success),
-        (Condition::Any, options.depends_on_any),
-    ];
+    let mut dependencies = Vec::new();
+    for (option, condition, tasks) in [
+        ("--depends-on", Condition::Completed, &options.depends_on),
+        (
+            "--depends-on-success",
+            Condition::Succeeded,
+            &options.depends_on_success,
+        ),
+        ("--depends-on-any", Condition::Any, &options.depends_on_any),
+    ] {
+        let dependency = |task| DependencyRef { task, condition };
+        dependencies.extend(refs(option, tasks)?.into_iter().map(dependency));
+    }
     let retries = options.retries.map(|limit| Retries {
         limit,
         on: options.retry_on,
@@ -350,14 +358,8 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         group: options.group,
         idempotency_key: options.idempotency_key,
         detached: options.detach,
-        dependencies: dependencies
-            .into_iter()
-            .flat_map(|(condition, tasks)| {
-                let dependency = move |task| DependencyRef { task, condition };
-                refs(&tasks).into_iter().map(dependency)
-            })
-            .collect(),
-        with_output_of: refs(&options.with_output_of),
+        dependencies,
+        with_output_of: refs("--with-output-of", &options.with_output_of)?,
         hold: options.hold,
         after_ms: ms(options.after),
         start_at_ms: options.at.map(|at| at.0),
@@ -382,17 +384,26 @@ pub(super) fn say_warning(taken: &Delegated) {
     }
 }
 
-/// The tasks in a value that may be a comma-separated list.
+/// The tasks in a value that may be a comma-separated list. A name may be empty.
 pub(super) fn listed(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|task| !task.is_empty())
+    value.split(',').map(str::trim)
 }
 
-fn refs(values: &[String]) -> Vec<TaskRef> {
-    let tasks = values.iter().flat_map(|value| listed(value));
-    tasks.map(|task| TaskRef(task.to_owned())).collect()
+/// The tasks in the values of an option. An empty name is refused: it usually comes from a variable
+/// of a script that is not set, and without the error the new task would not wait.
+fn refs(option: &str, values: &[String]) -> Result<Vec<TaskRef>, Failure> {
+    let mut tasks = Vec::new();
+    for value in values {
+        for task in listed(value) {
+            if task.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "the name of a task in {option} is empty: `{value}`"
+                )));
+            }
+            tasks.push(TaskRef(task.to_owned()));
+        }
+    }
+    Ok(tasks)
 }
 
 pub(super) fn distinct(
