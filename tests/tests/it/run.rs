@@ -55,6 +55,24 @@ fn run_with_wait_exits_with_the_tasks_code_or_signal_or_124_after_a_timeout() {
         ],
         124,
     );
+    let start = ["--start-timeout", "1s", "--", "sleep", "600"];
+    check(&[&["run", "--wait"][..], &start].concat(), 124);
+}
+
+/// The host that sees the first output is another one than the host that started the task.
+#[test]
+fn start_timeout_of_a_command_ends_with_its_first_output() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.05; done; echo begun; exec sleep 600";
+    let id = host.text(["run", "--start-timeout", "1h", "--script", script]);
+    wait_for("the process of the task", || {
+        host.status(&id)["attempts"][0]["pid"].as_u64()
+    });
+    assert_eq!(host.status(&id)["phase"], "starting");
+    host.run(["down"]).check();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.up();
+    host.live(&id);
 }
 
 #[test]
