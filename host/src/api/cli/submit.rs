@@ -14,7 +14,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     environment, exit,
-    failure::Failure,
+    failure::{Failure, unless_closed},
     output, parse,
     session::Session,
     times,
@@ -28,6 +28,7 @@ use crate::{
         TaskView,
     },
     clock,
+    text::short_id,
 };
 
 /// Options of a task that do not depend on its executor.
@@ -285,22 +286,30 @@ pub(super) async fn submit(
         output::say(&format!("starts {start}"));
     }
     if !wait {
-        if session.json {
-            output::json(&Delegation::Submitted(taken))?;
+        let id = taken.id.clone();
+        let written = if session.json {
+            output::json(&Delegation::Submitted(taken))
         } else {
-            output::id(&taken.id)?;
+            output::id(&id)
+        };
+        if written.is_err() {
+            output::say(&format!("the task was submitted: {}", short_id(&id)));
         }
-        return Ok(ExitCode::SUCCESS);
+        return written.map(|()| ExitCode::SUCCESS);
     }
-    match Box::pin(watch::watch(session, &taken)).await? {
+    let watched = match Box::pin(watch::watch(session, &taken)).await {
+        Err(failure @ Failure::Output(_)) => return unshown(session, &taken.id, failure).await,
+        watched => watched?,
+    };
+    match watched {
         Watched::Done(task) => {
             if taken.class == Class::Agent && !session.json {
-                watch::show_result(&task)?;
+                unless_closed(watch::show_result(&task))?;
             }
             watch::say_how_it_ended(&task, taken.class);
             let code = exit::of_task(&task).into();
             if session.json {
-                output::json(&Delegation::Ended(task))?;
+                unless_closed(output::json(&Delegation::Ended(task)))?;
             }
             Ok(code)
         }
@@ -309,6 +318,27 @@ pub(super) async fn submit(
             Ok(status::INTERRUPTED.into())
         }
     }
+}
+
+/// Ends the command when it can no longer write the output of its task. Says whether the task
+/// continues.
+async fn unshown(session: &Session, task: &str, failure: Failure) -> Result<ExitCode, Failure> {
+    let task = session.client().status(task).await?;
+    let continues = task.outcome.is_none();
+    if continues {
+        let id = short_id(&task.id);
+        output::say(&format!(
+            "the output can no longer be written; the task continues: {id}"
+        ));
+    }
+    if !failure.is_closed_pipe() {
+        return Err(failure);
+    }
+    Ok(if continues {
+        status::INTERRUPTED.into()
+    } else {
+        exit::of_task(&task).into()
+    })
 }
 
 fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submit, Failure> {
