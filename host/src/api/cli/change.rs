@@ -34,7 +34,7 @@ pub(super) struct ChangeOptions {
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority)]
     priority: Option<Priority>,
     /// Retry limit, past attempts included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::retries())]
     retries: Option<u32>,
     /// Output limit; beyond it the head and the tail are kept
     #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]

@@ -103,7 +103,7 @@ pub(super) struct TaskOptions {
     #[arg(short, long, value_name = "NAME", help_heading = "Scheduling")]
     group: Option<String>,
     /// Delay the start by this duration.
-    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", hide_short_help = true, help_heading = "Scheduling")]
+    #[arg(long, value_name = "DURATION", value_parser = parse::delay, allow_hyphen_values = true, conflicts_with = "at", hide_short_help = true, help_heading = "Scheduling")]
     after: Option<Duration>,
     /// Earliest start, such as `18:00` or `+2h`.
     ///
@@ -131,7 +131,7 @@ pub(super) struct TaskOptions {
     #[arg(long, value_name = "USD", value_parser = parse::dollars, help_heading = "Limits and retries")]
     budget_usd: Option<f64>,
     /// Retry up to N times on failure.
-    #[arg(long, value_name = "N", help_heading = "Limits and retries")]
+    #[arg(long, value_name = "N", value_parser = parse::retries(), help_heading = "Limits and retries")]
     retries: Option<u32>,
     /// Retry only on these failures [default: all but lost].
     ///
