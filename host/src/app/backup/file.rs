@@ -109,8 +109,8 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
     fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
 }
 
-/// Refuses a file in the data directory `root`: the backup could replace a file of Claudine, such as
-/// the database, or be removed with old data. Files and directories are compared by device and
+/// Refuses a file in the data directory `root`: the backup could replace a file of Claudine, such
+/// as the database, or be removed with old data. Files and directories are compared by device and
 /// inode, so links and other mounts of the data directory are recognised too.
 pub(super) fn refuse_own(root: &Path, path: &Path) -> Result<(), AppError> {
     let unknown = |error: io::Error| cannot("write the backup", path, &error);
