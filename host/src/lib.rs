@@ -152,7 +152,7 @@ fn start_error(error: serve::ServeError) -> AppError {
     }
 }
 
-fn launch(host: &Background) -> io::Result<File> {
+fn launch(host: &Background) -> io::Result<(u32, File)> {
     let program = supervise::Program {
         path: host.program.clone(),
         args: Vec::new(),
@@ -167,7 +167,7 @@ fn launch(host: &Background) -> io::Result<File> {
         .filter(|(name, _)| name != config::DATA_DIR)
         .chain([data_dir]);
     supervise::launch::launch(&program, &arguments, environment, &host.log)
-        .map(supervise::launch::Launched::into_pipe)
+        .map(supervise::launch::Launched::into_parts)
 }
 
 fn announce(line: &str) -> io::Result<()> {

@@ -60,9 +60,9 @@ pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
 #[derive(Clone, Copy)]
 pub(crate) struct Wiring {
     pub(crate) serve: Serve,
-    /// Starts a process that outlives the current one. Returns a file from which the standard
-    /// output of the new process can be read.
-    pub(crate) launch: fn(&Background) -> io::Result<File>,
+    /// Starts a process that outlives the current one. Returns its pid, and a file from which its
+    /// standard output can be read.
+    pub(crate) launch: fn(&Background) -> io::Result<(u32, File)>,
     /// Writes a line to standard output, which the launching process reads, and closes standard
     /// output.
     pub(crate) announce: fn(&str) -> io::Result<()>,

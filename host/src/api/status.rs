@@ -9,8 +9,10 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const TIMED_OUT: u8 = 124;
 /// Exit code: an error of Claudine itself.
 pub(crate) const CLAUDINE: u8 = 125;
-/// Exit code: interrupted by Ctrl-C, or a task was cancelled before it ran.
+/// Exit code: Ctrl-C or a closed pipe left a task running, or a task was cancelled before it ran.
 pub(crate) const INTERRUPTED: u8 = 130;
+/// Exit code: a task was cancelled while it ran, however its process ended.
+pub(crate) const CANCELLED: u8 = 143;
 
 /// The codes for a kind of error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,8 +17,29 @@ use crate::{
 
 /// Parses a duration: `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
 pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
-    units::duration(text)
-        .ok_or_else(|| format!("invalid duration `{text}`: expected {DURATION_EXPECTED}"))
+    units::duration(text).ok_or_else(|| {
+        if is_too_long(text) {
+            format!("`{text}` is too long")
+        } else if is_negative(text) {
+            format!("`{text}` is negative")
+        } else {
+            format!("invalid duration `{text}`: expected {DURATION_EXPECTED}")
+        }
+    })
+}
+
+/// Whether a text is a duration with a minus sign.
+fn is_negative(text: &str) -> bool {
+    let positive = text.trim().strip_prefix('-');
+    positive.is_some_and(|text| units::duration(text).is_some())
+}
+
+/// Whether a text would be a duration if its number were smaller.
+pub(in crate::api) fn is_too_long(text: &str) -> bool {
+    let unit = text.trim().trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < text.trim().len()
+        && units::duration(text).is_none()
+        && units::duration(&format!("1{unit}")).is_some()
 }
 
 /// Parses a number of bytes: `10485760`, `10M`, `1G`.
@@ -109,6 +130,22 @@ mod tests {
             let said = format!("invalid amount `{wrong}`: {expected}");
             assert_eq!(dollars(wrong), Err(said));
         }
+    }
+
+    #[test]
+    fn the_error_for_a_duration_that_is_negative_or_too_long_says_so() {
+        let check = |text: &str, expected: &str| {
+            let refused = duration(text).err().unwrap_or_default();
+            assert_eq!(refused.split(':').next(), Some(expected));
+        };
+        check("-5s", "`-5s` is negative");
+        check("-1h30m", "`-1h30m` is negative");
+        check("99999999d", "`99999999d` is too long");
+        check("99999999999999999999", "`99999999999999999999` is too long");
+        check("-", "invalid duration `-`");
+        check("soon", "invalid duration `soon`");
+        check("99999999x", "invalid duration `99999999x`");
+        check("", "invalid duration ``");
     }
 
     #[test]

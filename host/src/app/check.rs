@@ -13,6 +13,7 @@ use crate::{
     config::OUTPUT_MIN_BYTES,
     environment::Environment,
     text::is_harmful,
+    units::duration_word,
 };
 
 const COMMIT_MESSAGE_MAX_BYTES: usize = 16 << 10;
@@ -94,7 +95,9 @@ fn start_time(request: &NewTask) -> Result<(), AppError> {
         && Duration::from_millis(ms) > START_MAX
     {
         return Err(invalid(format!(
-            "the start may be delayed by at most a year, not {ms} ms"
+            "the start may be delayed by at most {}, not {}",
+            duration_word(START_MAX),
+            duration_word(Duration::from_millis(ms))
         )));
     }
     let Some(at) = request.start_at_ms else {

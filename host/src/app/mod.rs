@@ -61,7 +61,7 @@ pub(crate) use self::{
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
     },
-    check::NAME_MAX_CHARS,
+    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX},
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},

@@ -20,6 +20,7 @@ use crate::{
     environment::Kept,
     plugin::{Draft, Executor, Issue, Manifest, ManifestClass, visible},
     text::{harmless, shell_line, shortened},
+    units::duration_word,
 };
 
 /// The beginning of stored idempotency keys that restrained principals have given.
@@ -133,10 +134,12 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
     let usual = Backoff::default();
     let millis = |given: Option<u64>, usual| given.map_or(usual, Duration::from_millis);
+    let initial = millis(asked.initial_ms, usual.initial);
     let backoff = Backoff {
-        initial: millis(asked.initial_ms, usual.initial),
+        initial,
         factor: asked.factor.unwrap_or(usual.factor),
-        max: millis(asked.max_ms, usual.max),
+        // A first delay that is longer than the usual longest one is the longest one too.
+        max: millis(asked.max_ms, usual.max.max(initial)),
     };
     if backoff.factor == 0 {
         return Err(invalid(
@@ -145,9 +148,9 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     }
     if backoff.initial > backoff.max {
         return Err(invalid(format!(
-            "the first delay of the backoff ({} ms) is longer than the longest ({} ms)",
-            backoff.initial.as_millis(),
-            backoff.max.as_millis()
+            "the first delay of the backoff ({}) is longer than the longest ({})",
+            duration_word(backoff.initial),
+            duration_word(backoff.max)
         )));
     }
     let mut on = Vec::new();
@@ -237,6 +240,25 @@ pub(super) fn summary(spec: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn a_long_first_delay_of_a_backoff_raises_the_usual_maximum_and_no_other() {
+        let backoff = |initial_ms: u64, max_ms: Option<u64>| {
+            let asked = Retries {
+                limit: 1,
+                on: Vec::new(),
+                initial_ms: Some(initial_ms),
+                factor: None,
+                max_ms,
+            };
+            retries(&asked).map(|policy| policy.backoff.max)
+        };
+        assert_eq!(backoff(1_000, None).unwrap(), Duration::from_mins(5));
+        assert_eq!(backoff(600_000, None).unwrap(), Duration::from_mins(10));
+        let refused = backoff(600_000, Some(90_000)).unwrap_err();
+        let expected = "the first delay of the backoff (10m) is longer than the longest (1m30s)";
+        assert_eq!(refused.message, expected);
+    }
 
     #[test]
     fn different_requests_with_the_same_key_have_different_digests() {

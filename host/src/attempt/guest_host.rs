@@ -1,7 +1,7 @@
 //! Carries out the requests of a running executor: starts children, returns their output, and
 //! passes on reports of progress and checkpoints.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
 use claudine_domain::{attempt::Session, step::Report, task::Request, time::MonotonicMs};
 use serde::Deserialize;
@@ -24,7 +24,10 @@ use crate::{
         AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
         LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
     },
-    supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
+    supervise::{
+        self, NotStartedClass, StartChild, Supervisors,
+        log::{AsideReader, LogReader},
+    },
     text::one_line,
 };
 
@@ -45,7 +48,8 @@ pub(super) struct GuestHost {
     /// Variables of the attempt's children, in addition to the variables of the task.
     pub(super) variables: Vec<(String, String)>,
     /// Whether the executor itself reports its first sign of life, which it does if its manifest
-    /// has a start timeout. For other executors, a running child is the sign of life.
+    /// has a start timeout. For other executors, the first output is the sign of life if the task
+    /// has a start timeout, and otherwise a running child.
     pub(super) tells_alive: bool,
 }
 
@@ -138,14 +142,39 @@ impl GuestHost {
         self.reporter
             .send(&self.live, Report::Started { leader })
             .await;
-        // If the start timeout or the start of another agent depends on the first sign of life, and
-        // the executor does not report this sign, the running child is the sign. If neither depends
-        // on it, the report above is enough for the engine.
+        // If the start of another agent depends on the first sign of life, and nothing reports this
+        // sign, the running child is the sign. If nothing depends on it, the report above is enough
+        // for the engine.
         let request = &self.request;
-        let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
+        let is_awaited = request.serial_start.is_some() && request.start_timeout.is_none();
         if is_awaited && !self.tells_alive {
             self.mark_alive();
         }
+    }
+
+    /// Reports the first output as the sign of life, if the start timeout waits for it and the
+    /// executor does not report the sign itself. Never returns.
+    pub(super) async fn tell_output(&self) -> Infallible {
+        if self.request.start_timeout.is_some() && !self.tells_alive {
+            self.live.until(State::leader).await;
+            if let Err(error) = self.first_output().await {
+                // A log that cannot be read shows that there was output.
+                tracing::warn!(attempt = %self.live.id, %error, "the output cannot be read");
+            }
+            self.mark_alive();
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until the log of the attempt has output.
+    async fn first_output(&self) -> io::Result<()> {
+        let log = self.layout.log(self.live.id);
+        let grown = self.supervisors.log_watch().subscribe(&log);
+        let mut log = AsideReader::from(LogReader::new(&log));
+        while log.read(LogReader::next_piece).await?.is_none() {
+            grown.grown().await;
+        }
+        Ok(())
     }
 
     /// Writes input that is given as bytes to a file before the child starts, so that the child

@@ -155,7 +155,11 @@ impl Launcher {
         if resumed {
             host.tell_found().await;
         }
-        executor.run(task, start, host, stopped).await
+        tokio::select! {
+            biased;
+            ended = executor.run(task, start, host.clone(), stopped) => ended,
+            never = host.tell_output() => match never {},
+        }
     }
 
     /// Waits until nothing of the attempt is alive, then reports its end.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
 
-use super::{ConfigError, Settings, parse_file};
+use super::{ConfigError, Settings, parse_file, unparsable};
 
 /// All settings, except those of plugins.
 pub(crate) const NAMES: [&str; 17] = [
@@ -60,10 +60,7 @@ pub(crate) fn changed(
             likely: likely(name),
         });
     }
-    let wrong = |message: String| ConfigError::Parse {
-        path: path.to_owned(),
-        message,
-    };
+    let wrong = |message: String| unparsable(path, &message);
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error: TomlError| wrong(error.to_string()))?;

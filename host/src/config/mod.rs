@@ -39,7 +39,7 @@ pub(crate) use self::{
     values::parse_slots,
 };
 use self::{paths::config_file, show::Origin, values::Setting};
-use crate::units;
+use crate::{text::shortened, units};
 
 /// Variable that contains the path of the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
@@ -69,6 +69,8 @@ pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1
 
 /// Size limit of the configuration file.
 const FILE_MAX_BYTES: u64 = 1 << 20;
+/// Length limit of a line in the error for an invalid file.
+const ERROR_LINE_CHARS: usize = 200;
 
 /// Minimum of the output limit. It is enough to keep one whole piece of the output's beginning and
 /// one of its end.
@@ -365,10 +367,20 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Parse {
+    toml::from_str(text).map_err(|error| unparsable(path, &error.to_string()))
+}
+
+/// The error for a text that is not a configuration. The lines of the message are shortened,
+/// because it quotes a line of the text, which may be very long.
+fn unparsable(path: &Path, message: &str) -> ConfigError {
+    let lines: Vec<String> = message
+        .lines()
+        .map(|line| shortened(line, ERROR_LINE_CHARS))
+        .collect();
+    ConfigError::Parse {
         path: path.to_owned(),
-        message: error.to_string(),
-    })
+        message: lines.join("\n"),
+    }
 }
 
 /// A TOML value in the form in which it would be written in the environment.

@@ -46,10 +46,10 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// The pipe on which the process reports that it is ready, for a caller that waits in its own
-    /// way.
-    pub(crate) fn into_pipe(self) -> File {
-        self.ready
+    /// The pid of the process, and the pipe on which it reports that it is ready, for a caller that
+    /// waits in its own way.
+    pub(crate) fn into_parts(self) -> (u32, File) {
+        (self.pid, self.ready)
     }
 
     /// Waits for the text that the process gave to [`announce_ready`]; `None` if the process ended

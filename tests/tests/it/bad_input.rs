@@ -95,6 +95,36 @@ fn refusal_of_an_invalid_request_names_the_fault() {
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
 }
 
+/// An empty name usually comes from a variable of a script that is not set.
+#[test]
+fn empty_name_is_refused() {
+    let host = TestHost::new();
+    let task = host.script("true");
+    let options = [
+        "--depends-on",
+        "--depends-on-success",
+        "--depends-on-any",
+        "--with-output-of",
+    ];
+    for option in options {
+        for empty in ["", " ", ",", &format!("{task},"), &format!(",{task}")] {
+            let says = ["empty", option];
+            let run = ["run", option, empty, "--hold", "--", "true"];
+            check(&host, &run, USAGE, &says);
+            let delegate = ["delegate", "--executor", "shell", "true", option, empty];
+            check(&host, &delegate, USAGE, &says);
+        }
+        let delegate = ["delegate", "--executor", "shell", option, &task, ""];
+        check(&host, &delegate, USAGE, &["the prompt is empty"]);
+    }
+    for option in ["--name", "--group", "--executor"] {
+        check(&host, &["wait", option, ""], USAGE, &[option, "required"]);
+    }
+    let says = &["the name of the task is empty"];
+    check(&host, &["wait", ""], USAGE, says);
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
     let host = TestHost::new();

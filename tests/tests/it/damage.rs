@@ -190,7 +190,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
     );
     wait_for("`why` to report the full disk", || {
         let why = host.text(["why", &writer]);
-        (why.contains("held back") && why.contains("No space left")).then_some(())
+        (why.contains("held back") && why.contains("less than 16.0 MiB are free")).then_some(())
     });
 
     disk.empty();
@@ -222,7 +222,7 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
             .contains("held back")
             .then_some(())
     });
-    let waits = "1 task does not end before its output can be written: No space left";
+    let waits = "1 task does not end before its output can be written: less than 16.0 MiB are free";
     let mut waiting = host.command(["wait", "--timeout", "1m", &writer]);
     let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(waiting.stderr.take().unwrap());

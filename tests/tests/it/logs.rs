@@ -136,6 +136,15 @@ fn output_cap_keeps_the_beginning_and_the_end() {
     );
     assert!(log.len() < 80 * 1024, "{} bytes", log.len());
     assert_eq!(host.status(&id)["output_bytes"], 588_917);
+    // The cut lines are not joined: a line of its own marks the place.
+    let is_mark = |line: &str| {
+        line.starts_with("[claudine: ")
+            && line.ends_with(" bytes left out here: over --max-output]")
+    };
+    assert_eq!(log.lines().filter(|line| is_mark(line)).count(), 1);
+    let raw = host.run(["logs", "--raw", &id]).ok();
+    raw.says(&[" bytes left out here: over --max-output]"]);
+    assert!(!String::from_utf8_lossy(&raw.stdout).contains("claudine"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use claudine_tests::{
     command::{self, Ran},
     harness::binary,
     process::{alive, signal},
+    short_id,
     wait::PATIENCE,
     wait_for,
 };
@@ -55,6 +56,78 @@ fn run_with_wait_exits_with_the_tasks_code_or_signal_or_124_after_a_timeout() {
         ],
         124,
     );
+    let start = ["--start-timeout", "1s", "--", "sleep", "600"];
+    check(&[&["run", "--wait"][..], &start].concat(), 124);
+}
+
+/// The host that sees the first output is another one than the host that started the task.
+#[test]
+fn start_timeout_of_a_command_ends_with_its_first_output() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.05; done; echo begun; exec sleep 600";
+    let id = host.text(["run", "--start-timeout", "1h", "--script", script]);
+    wait_for("the process of the task", || {
+        host.status(&id)["attempts"][0]["pid"].as_u64()
+    });
+    assert_eq!(host.status(&id)["phase"], "starting");
+    host.run(["down"]).check();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.up();
+    host.live(&id);
+}
+
+/// Runs a script of the shell in which `$1` is the program.
+fn in_shell(host: &TestHost, script: &str) -> Ran {
+    let mut shell = host.other("sh");
+    shell.args(["-c", script, "sh"]).arg(binary());
+    to_the_end(shell)
+}
+
+#[test]
+fn run_with_wait_fails_if_its_reader_leaves_while_the_task_continues() {
+    let host = TestHost::new();
+    let endless = "while :; do echo line; sleep 0.05; done";
+    let piped =
+        format!("{{ \"$1\" run --wait --script '{endless}'; echo code $? >&2; }} | head -n 1");
+    let ran = in_shell(&host, &piped).ok();
+    assert_eq!(ran.text(), "line");
+    let task = host.json(["list"])["tasks"][0].clone();
+    assert_eq!(task["state"], "running", "{task:#}");
+    let id = short_id(task["id"].as_str().unwrap());
+    ran.says(&["code 130", &format!("the task continues: {id}")]);
+    host.run(["cancel", id]).check();
+    host.run(["wait", id]).code(143).says(&[]);
+    // The exit code does not depend on a reader of the messages.
+    let piped = "{ \"$1\" wait @last; echo code $? >&2; } | true";
+    in_shell(&host, piped).ok().says(&["code 143"]);
+}
+
+#[test]
+fn submitted_task_is_named_if_its_id_cannot_be_written() {
+    let host = TestHost::new();
+    let ran = in_shell(&host, "\"$1\" run -- true >/dev/full").code(125);
+    let task = host.json(["list"])["tasks"][0].clone();
+    let id = short_id(task["id"].as_str().unwrap());
+    let named = format!("the task was submitted: {id}");
+    ran.says(&[&named, "cannot write the answer"]);
+}
+
+#[test]
+fn cancelled_task_has_an_exit_code_that_shows_whether_it_ran() {
+    let host = TestHost::new();
+    let ends = ["exit 0", "exit 7", "kill -KILL $$"];
+    for end in ends {
+        let script = format!("trap '{end}' TERM; echo begun; while :; do sleep 0.05; done");
+        let id = host.script(&script);
+        wait_for("the trap", || {
+            (host.text(["logs", &id]) == "begun").then_some(())
+        });
+        host.run(["cancel", &id]).check();
+        host.run(["wait", &id]).code(143).says(&[]);
+    }
+    let id = host.text(["run", "--hold", "--", "true"]);
+    host.run(["cancel", &id]).check();
+    host.run(["wait", &id]).code(130).says(&[]);
 }
 
 #[test]

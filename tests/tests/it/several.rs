@@ -132,6 +132,8 @@ fn cancel_by_selection_asks_on_a_terminal_and_needs_yes_elsewhere() {
     host.run(["hold", "--group", "web", "-y"])
         .ok()
         .says(&["held 1 task"]);
+    let held = host.run(["hold", "other"]).ok();
+    held.says(&["task ", " is held already"]);
     assert_eq!(host.status("other")["state"], "held");
     host.run(["release", "--name", "o?her", "-y"])
         .ok()

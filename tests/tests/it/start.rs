@@ -29,6 +29,17 @@ fn up_with_a_running_host_starts_no_second_host() {
     assert_eq!(host.host_pid().map(u64::from), first["pid"].as_u64());
 }
 
+/// The limit on the size of files lets the host write nothing, not even to its log.
+#[test]
+fn signal_that_ended_a_starting_host_is_named() {
+    let host = TestHost::new();
+    let mut up = host.other("sh");
+    up.args(["-c", "ulimit -f 50; exec \"$1\" up", "sh"]);
+    up.arg(binary());
+    let ran = command::run(up, b"", PATIENCE).code(125);
+    ran.says(&["the host ended before it was ready (signal: 25 (SIGXFSZ)"]);
+}
+
 #[test]
 fn twenty_commands_at_once_start_one_host() {
     let host = TestHost::new();

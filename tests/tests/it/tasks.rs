@@ -432,6 +432,16 @@ fn retry_with_edit_runs_the_task_as_changed_in_the_editor() {
     edit("sed -i d", &[&id])
         .code(2)
         .says(&["not a JSON object, nothing was changed"]);
+    let complaint = edit("sed -i 1d", &[&id]).code(2).complaint();
+    let (_, kept) = complaint
+        .split_once("hint: your edited text is in ")
+        .unwrap();
+    assert!(
+        fs::read_to_string(kept.trim())
+            .unwrap()
+            .contains("\"exit 3\"")
+    );
+    fs::remove_file(kept.trim()).unwrap();
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
     edit("sed -i s/3/0/", &[&id]).check();
     let task = host.finished(&id);

@@ -198,7 +198,7 @@ fn gigabytes_of_output_fill_neither_memory_nor_disk() {
         "host and supervisor have grown by {grown} bytes"
     );
     assert!(on_disk(&host.data_dir().join("logs")) < 3 * CAP);
-    let output = host.run(["logs", &id]).ok();
+    let output = host.run(["logs", "--raw", &id]).ok();
     assert!(output.stdout.starts_with(b"begin\n\0\0\0"));
     assert!(output.stdout.ends_with(b"\0\nend\n"));
     assert!((output.stdout.len() as u64) <= CAP + 4096);

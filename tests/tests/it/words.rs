@@ -1,8 +1,17 @@
 //! Descriptions of the program: help, completions, plugins, configuration, README.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
 
-use claudine_tests::TestHost;
+use claudine_tests::{
+    TestHost,
+    command::{self, Ran},
+    wait::PATIENCE,
+};
 
 use crate::mcp::TOOLS;
 
@@ -208,17 +217,69 @@ fn doctor_shows_executors_and_config_show_lists_settings() {
     assert!(config.contains("cpu_threshold = 70"), "{config}");
 }
 
+/// Runs `config edit` with a script as the editor, which gets the path of the copy as `$1`.
+fn edit_config(host: &TestHost, script: &str) -> Ran {
+    let editor = host.work().join("editor");
+    fs::write(&editor, script).unwrap();
+    let mut edit = host.command(["config", "edit"]);
+    edit.env("EDITOR", format!("sh {}", editor.display()));
+    command::run(edit, b"", PATIENCE)
+}
+
 #[test]
-fn settings_are_unchanged_if_the_editor_leaves_no_file() {
-    let host = TestHost::builder()
-        .config("slots = 3\n")
-        .env("EDITOR", "rm")
-        .build();
-    host.run(["config", "edit"])
-        .code(125)
-        .says(&["cannot read", "No such file"]);
+fn settings_are_unchanged_and_an_edited_text_is_kept_if_it_cannot_be_taken_over() {
+    let host = TestHost::builder().config("slots = 3\n").build();
     let file = host.config_dir().join("claudine/config.toml");
-    assert_eq!(fs::read_to_string(file).unwrap(), "slots = 3\n");
+    let check = |script: &str, code: i32, says: &[&str], left: Option<&[u8]>| {
+        let ran = edit_config(&host, script).code(code);
+        ran.says(says);
+        ran.says(&["hint: this command has not changed ", "config.toml"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "slots = 3\n");
+        let complaint = ran.complaint();
+        let copy = complaint.split_once("; your edited text is in ");
+        let copy = copy.map(|(_, path)| PathBuf::from(path.trim()));
+        let kept = copy.as_ref().map(|copy| fs::read(copy).unwrap());
+        assert_eq!(kept.as_deref(), left, "{ran}");
+        if let Some(copy) = copy {
+            fs::remove_file(copy).unwrap();
+        }
+        complaint.len()
+    };
+    check("rm $1", 125, &["cannot read", "No such file"], None);
+    check(
+        r"printf '\377' > $1",
+        125,
+        &["cannot read", "UTF-8"],
+        Some(&b"\xff"[..]),
+    );
+    check(
+        "echo slots = 4 > $1; exit 1",
+        2,
+        &["status: 1"],
+        Some(&b"slots = 4\n"[..]),
+    );
+    check("kill -KILL $$", 2, &["SIGKILL"], None);
+    let long = format!("slots = {}\n", "x".repeat(5_000));
+    let script = format!("echo '{}' > $1", long.trim());
+    let complaint = check(&script, 2, &["line 1, column 9"], Some(long.as_bytes()));
+    assert!(complaint < 1_000, "{complaint} bytes");
+}
+
+#[test]
+fn configuration_that_was_changed_meanwhile_is_not_replaced_by_the_edited_text() {
+    let host = TestHost::builder().config("slots = 3\n").build();
+    let file = host.config_dir().join("claudine/config.toml");
+    let script = format!(
+        "echo keep = '\"2d\"' > {}; echo slots = 4 > $1",
+        file.display()
+    );
+    let ran = edit_config(&host, &script).code(125);
+    ran.says(&["was changed while you edited it"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "keep = \"2d\"\n");
+    let complaint = ran.complaint();
+    let (_, copy) = complaint.split_once("; your edited text is in ").unwrap();
+    assert_eq!(fs::read_to_string(copy.trim()).unwrap(), "slots = 4\n");
+    fs::remove_file(copy.trim()).unwrap();
 }
 
 #[test]

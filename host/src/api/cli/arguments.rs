@@ -414,7 +414,11 @@ mod tests {
         };
         check(
             &["run", "--retries", "-1", "--", "true"],
-            "-1 is not in 0..",
+            "-1 is not in 0..=1000",
+        );
+        check(
+            &["run", "--retries", "99999999999", "--", "true"],
+            "99999999999 is not in 0..=1000",
         );
         check(&["list", "-n", "-1"], "-1 is not in 1..=1000");
         check(&["logs", "--attempt", "-2"], "invalid value '-2'");

@@ -34,7 +34,7 @@ pub(super) struct ChangeOptions {
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority)]
     priority: Option<Priority>,
     /// Retry limit, past attempts included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::retries())]
     retries: Option<u32>,
     /// Output limit; beyond it the head and the tail are kept
     #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
@@ -96,7 +96,8 @@ impl ChangeOptions {
     }
 }
 
-/// Opens a document in the editor and returns the edited document.
+/// Opens a document in the editor and returns the edited document. If the edited text cannot be
+/// used, it is kept, so that nobody has to write it again.
 fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         let message = format!("the request cannot be edited: {error}");
@@ -109,14 +110,29 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
         .map_err(|error| cannot(&error))?;
     let text = serde_json::to_string_pretty(document).map_err(|error| cannot(&error))?;
     writeln!(file, "{text}").map_err(|error| cannot(&error))?;
-    editor::edit(file.path())?;
-    // Reads the file by its path, because some editors replace the file.
-    let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::Usage(format!(
-            "the edited text is not a JSON object, nothing was changed: {error}"
-        ))
-    })
+    let edited: Result<Map<String, Value>, Failure> = editor::edit(file.path()).and_then(|()| {
+        // Reads the file by its path, because some editors replace the file.
+        let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::Usage(format!(
+                "the edited text is not a JSON object, nothing was changed: {error}"
+            ))
+        })
+    });
+    let message = match edited {
+        Err(Failure::Usage(message)) => message,
+        other => return other,
+    };
+    let mut error = AppError::new(ErrorKind::Invalid, message);
+    let left = std::fs::read(file.path()).unwrap_or_default();
+    let left = left.trim_ascii();
+    if !left.is_empty()
+        && left != text.as_bytes()
+        && let Ok((_, path)) = file.keep()
+    {
+        error = error.hint(format!("your edited text is in {}", path.display()));
+    }
+    Err(error.into())
 }
 
 /// The fields that differ; removed fields are null.

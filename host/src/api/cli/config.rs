@@ -285,29 +285,47 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 
 /// Opens a copy of the file in the editor, and replaces the file once the copy is valid.
 fn edit(path: &Path) -> Result<(), Failure> {
-    let mut text = read(path)?;
-    if text.is_empty() {
-        TEMPLATE.clone_into(&mut text);
+    let before = read(path)?;
+    let text = if before.is_empty() { TEMPLATE } else { &before };
+    let copy = copy(text).map_err(|error| cannot("copy", path, &error))?;
+    if let Err(failure) = take_over(&copy, path, &before) {
+        return Err(with_place_of_text(failure, path, &copy, text));
     }
-    let copy = copy(&text).map_err(|error| cannot("copy", path, &error))?;
-    editor::edit(&copy)?;
-    // A missing copy is an error here: if it counted as empty, all settings would be removed.
-    let text = config::read_text(&copy).map_err(|error| cannot("read", &copy, &error))?;
-    if let Err(error) = config::check(path, &text) {
-        let hint = format!(
-            "{} is unchanged; your edited text is in {}",
-            path.display(),
-            copy.display()
-        );
-        return Err(unfit(error).hint(hint).into());
-    }
-    replace(path, &text)?;
     // A copy that cannot be removed does no harm.
     drop(std::fs::remove_file(&copy));
     Ok(())
 }
 
-/// Creates the copy for the editor. The copy is kept if its text turns out to be invalid.
+/// Opens the copy in the editor, and replaces the file if it still has the text `before`.
+fn take_over(copy: &Path, path: &Path, before: &str) -> Result<(), Failure> {
+    editor::edit(copy)?;
+    // A missing copy is an error here: if it counted as empty, all settings would be removed.
+    let text = config::read_text(copy).map_err(|error| cannot("read", copy, &error))?;
+    config::check(path, &text).map_err(unfit)?;
+    if read(path)? != before {
+        let message = format!("{} was changed while you edited it", path.display());
+        return Err(AppError::new(ErrorKind::Conflict, message).into());
+    }
+    replace(path, &text)
+}
+
+/// Adds to a failure the place of the edited text, which is kept. A copy that was not edited is
+/// removed.
+fn with_place_of_text(failure: Failure, path: &Path, copy: &Path, text: &str) -> Failure {
+    let mut hint = format!("this command has not changed {}", path.display());
+    match std::fs::read(copy) {
+        Ok(left) if left == text.as_bytes() => drop(std::fs::remove_file(copy)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        _ => hint = format!("{hint}; your edited text is in {}", copy.display()),
+    }
+    match failure {
+        Failure::App(error) => error.hint(hint).into(),
+        Failure::Usage(message) => AppError::new(ErrorKind::Invalid, message).hint(hint).into(),
+        other => other,
+    }
+}
+
+/// Creates the copy for the editor. The copy is kept if its text cannot be taken over.
 fn copy(text: &str) -> std::io::Result<PathBuf> {
     let mut copy = tempfile::Builder::new()
         .prefix("claudine-config-")

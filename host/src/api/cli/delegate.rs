@@ -114,7 +114,7 @@ async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Fa
 /// Whether a value names a task, or several tasks separated by commas.
 async fn names_tasks(session: &Session, value: &str) -> Result<bool, Failure> {
     for name in submit::listed(value) {
-        if name.chars().count() > NAME_MAX_CHARS {
+        if name.is_empty() || name.chars().count() > NAME_MAX_CHARS {
             return Ok(false);
         }
         let found = session.client().status(name).await;

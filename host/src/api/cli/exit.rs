@@ -1,6 +1,6 @@
 //! The end of a command: its exit code and its error message, decided in one place.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -48,9 +48,7 @@ pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         // A reader that closes the pipe has read all it wants.
-        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return ExitCode::SUCCESS;
-        }
+        failure if failure.is_closed_pipe() => return ExitCode::SUCCESS,
         _ => {}
     }
     let code = match &failure {
@@ -149,7 +147,8 @@ pub(super) fn of_task(task: &TaskRow) -> u8 {
     match task.outcome.as_deref() {
         Some("succeeded") => 0,
         Some("timed_out") => status::TIMED_OUT,
-        Some("cancelled") => signal.or(own).unwrap_or(status::INTERRUPTED),
+        Some("cancelled") if task.started_at.is_some() => status::CANCELLED,
+        Some("cancelled") => status::INTERRUPTED,
         _ => signal.or(own).unwrap_or(1),
     }
 }
@@ -216,10 +215,25 @@ pub(in crate::api) mod tests {
         check("failed", None, None, 1);
         check("failed", None, Some(9), 137);
         check("timed_out", None, Some(15), 124);
-        check("cancelled", Some(0), None, 130);
-        check("cancelled", None, Some(15), 143);
         check("cancelled", None, None, 130);
         check("lost", None, None, 1);
         check("upstream_failed", None, None, 1);
+    }
+
+    /// The code does not depend on the way in which the task's process ended.
+    #[test]
+    fn a_task_that_was_cancelled_while_it_ran_has_its_own_exit_code() {
+        let check = |code: Option<i32>, signal: Option<i32>| {
+            let task = task(serde_json::json!({
+                "outcome": "cancelled", "started_at": "2026-11-22T14:51:34.042Z",
+                "exit_code": code, "signal": signal,
+            }));
+            assert_eq!(of_task(&task), 143, "{code:?} {signal:?}");
+        };
+        check(Some(0), None);
+        check(Some(7), None);
+        check(None, Some(15));
+        check(None, Some(9));
+        check(None, None);
     }
 }

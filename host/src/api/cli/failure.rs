@@ -16,6 +16,22 @@ pub(super) enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    /// Whether the output cannot be written because its reader has closed the pipe.
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Ignores the failure if the reader of the output has closed the pipe, for output that matters
+/// less than the exit code.
+pub(super) fn unless_closed(written: Result<(), Failure>) -> Result<(), Failure> {
+    match written {
+        Err(failure) if failure.is_closed_pipe() => Ok(()),
+        written => written,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, output, session::Session, several::Which};
-use crate::app::{Action, TaskActed, TaskActions, TasksActed};
+use crate::{
+    app::{Action, TaskActed, TaskActions, TasksActed},
+    text::short_id,
+};
 
 /// Hold tasks until `claudine release`.
 ///
@@ -79,10 +82,13 @@ impl Release {
     }
 }
 
-/// Reports a hold or release. The reported count is 0 if the caller already held the task, or if
-/// the task stays held after a release, for example because somebody else holds it too.
+/// Reports a hold or release. Nothing has changed if the caller already held the task, or if the
+/// task stays held after a release, for example because somebody else holds it too.
 fn say(action: Action, task: &TaskActed) {
-    let count = usize::from(!task.already);
-    let tasks = if task.already { "tasks" } else { "task" };
-    output::say(&format!("{} {count} {tasks}", action.past()));
+    let past = action.past();
+    output::say(&match (action, task.already) {
+        (_, false) => format!("{past} 1 task"),
+        (Action::Hold, true) => format!("task {} is held already", short_id(&task.id)),
+        (_, true) => format!("{past} 0 tasks"),
+    });
 }

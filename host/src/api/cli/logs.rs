@@ -24,7 +24,8 @@ use crate::{
 /// On a terminal, the output of an agent is shown as a transcript: its text, tool calls, results,
 /// denials and cost. With --raw, in a pipe, and for commands, the output is copied byte for byte,
 /// standard error to standard error. The order is exact within a stream; between the two streams it
-/// is the order in which they were read.
+/// is the order in which they were read. A line marks output that was left out because of
+/// --max-output; with --raw, this line goes to standard error.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "log",
@@ -98,14 +99,24 @@ impl Logs {
             named::or_last_told(session, self.task).await?
         };
         let mut follower = session.client().follow(&task, query);
-        let mut escapes = false;
+        // Without the mark, the lines that were cut would look like one line.
+        let is_exact = self.raw || self.offset.is_some();
+        let has_marks = !is_exact && !matches!(self.stream, Some(Stream::Stderr));
+        let (mut escapes, mut in_line) = (false, false);
         while let Some(piece) = follower.next().await? {
             if session.json {
                 output::json_line(&Piece::of(&piece))?;
             } else if let Followed::Items(items) = &piece {
                 show(drawing, items)?;
+            } else if let (Followed::Gap(bytes), true) = (&piece, has_marks) {
+                let before = if in_line { "\n" } else { "" };
+                output::text(&format!("{before}{}\n", watch::left_out(*bytes)))?;
+                in_line = false;
             } else {
                 watch::write(&piece)?;
+                if let Followed::Bytes(LogChannel::Stdout, bytes) = &piece {
+                    in_line = !bytes.ends_with(b"\n");
+                }
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
             }
         }

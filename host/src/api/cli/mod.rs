@@ -89,8 +89,10 @@ Exit codes:
   126      the task's command cannot be executed
   127      the task's command was not found
   2        an invalid command line or request
-  130      Ctrl-C left a task running, or a task was cancelled before it ran
-  128+N    signal N ended the task (143: it was cancelled while it ran)";
+  130      Ctrl-C or a closed pipe left a task running, or a task was cancelled
+           before it ran
+  143      a task was cancelled while it ran
+  128+N    signal N ended the task";
 
 const ENVIRONMENT: &str = "\
 Environment:

@@ -3,25 +3,51 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use clap::builder::RangedI64ValueParser;
+
+use crate::{
+    api::words::is_too_long,
+    app::{RETRIES_MAX, START_MAX},
+    units::duration_word,
+};
+
 pub(super) use crate::api::words::{
     Backoff, backoff, dollars, duration, merge_strategy, moment, priority, size, time,
 };
 
 /// Range of a task's time limits, which the host checks too.
 const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+
 /// Parses a time limit.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    within(&LIMITS, text)
+}
+
+/// Parses the delay of a start.
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    within(&(Duration::ZERO..=START_MAX), text)
+}
+
+fn within(range: &RangeInclusive<Duration>, text: &str) -> Result<Duration, String> {
+    let (first, last) = (duration_word(*range.start()), duration_word(*range.end()));
+    let refused = |what: &str| format!("`{text}` is {what}; it must be from {first} to {last}");
     if text.trim_start().starts_with('-') {
-        return Err(format!("`{text}` is negative; it must be from 1s to 30d"));
+        return Err(refused("negative"));
+    }
+    if is_too_long(text) {
+        return Err(refused("out of range"));
     }
     let duration = duration(text)?;
-    if LIMITS.contains(&duration) {
+    if range.contains(&duration) {
         Ok(duration)
     } else {
-        Err(format!(
-            "`{text}` is out of range; it must be from 1s to 30d"
-        ))
+        Err(refused("out of range"))
     }
+}
+
+/// The parser of a number of retries.
+pub(super) fn retries() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=i64::from(RETRIES_MAX))
 }
 
 /// Parses a label filter; the host splits it into name and value.
@@ -82,9 +108,26 @@ mod tests {
         check("0", "`0` is out of range; it must be from 1s to 30d");
         check("31d", "`31d` is out of range; it must be from 1s to 30d");
         check(
+            "99999999d",
+            "`99999999d` is out of range; it must be from 1s to 30d",
+        );
+        check(
             "soon",
             "invalid duration `soon`: expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds",
         );
+    }
+
+    #[test]
+    fn an_invalid_delay_is_refused_with_the_valid_range() {
+        let check = |text: &str, what: &str| {
+            let expected = format!("`{text}` is {what}; it must be from 0s to 366d");
+            assert_eq!(delay(text), Err(expected));
+        };
+        assert_eq!(delay("0"), Ok(Duration::ZERO));
+        assert_eq!(delay("366d"), Ok(START_MAX));
+        check("-5s", "negative");
+        check("367d", "out of range");
+        check("99999999d", "out of range");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Options that select tasks, shared by `list` and commands that act on several tasks.
 
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    Args,
+    builder::{NonEmptyStringValueParser, PossibleValuesParser},
+};
 use claudine_domain::time::Timestamp;
 
 use super::parse;
@@ -25,13 +28,13 @@ pub(super) struct Selectors {
     #[arg(long, help_heading = HEADING)]
     active: bool,
     /// By name, with `*` and `?` as wildcards.
-    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     name: Option<String>,
     /// By label; repeat it to require several labels.
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse::label, help_heading = HEADING)]
     label: Vec<String>,
     /// By group.
-    #[arg(short, long, value_name = "NAME", help_heading = HEADING)]
+    #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     group: Option<String>,
     /// By graph: its name or one of its tasks.
     ///
@@ -40,7 +43,7 @@ pub(super) struct Selectors {
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
     /// By executor.
-    #[arg(short, long, value_name = "NAME", hide_short_help = true, help_heading = HEADING)]
+    #[arg(short, long, value_name = "NAME", hide_short_help = true, value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     executor: Option<String>,
     /// Unfinished, or ended since `yesterday`, `9:00`, `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     environment, exit,
-    failure::Failure,
+    failure::{Failure, unless_closed},
     output, parse,
     session::Session,
     times,
@@ -28,6 +28,7 @@ use crate::{
         TaskView,
     },
     clock,
+    text::short_id,
 };
 
 /// Options of a task that do not depend on its executor.
@@ -102,7 +103,7 @@ pub(super) struct TaskOptions {
     #[arg(short, long, value_name = "NAME", help_heading = "Scheduling")]
     group: Option<String>,
     /// Delay the start by this duration.
-    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", hide_short_help = true, help_heading = "Scheduling")]
+    #[arg(long, value_name = "DURATION", value_parser = parse::delay, allow_hyphen_values = true, conflicts_with = "at", hide_short_help = true, help_heading = "Scheduling")]
     after: Option<Duration>,
     /// Earliest start, such as `18:00` or `+2h`.
     ///
@@ -130,7 +131,7 @@ pub(super) struct TaskOptions {
     #[arg(long, value_name = "USD", value_parser = parse::dollars, help_heading = "Limits and retries")]
     budget_usd: Option<f64>,
     /// Retry up to N times on failure.
-    #[arg(long, value_name = "N", help_heading = "Limits and retries")]
+    #[arg(long, value_name = "N", value_parser = parse::retries(), help_heading = "Limits and retries")]
     retries: Option<u32>,
     /// Retry only on these failures [default: all but lost].
     ///
@@ -285,22 +286,30 @@ pub(super) async fn submit(
         output::say(&format!("starts {start}"));
     }
     if !wait {
-        if session.json {
-            output::json(&Delegation::Submitted(taken))?;
+        let id = taken.id.clone();
+        let written = if session.json {
+            output::json(&Delegation::Submitted(taken))
         } else {
-            output::id(&taken.id)?;
+            output::id(&id)
+        };
+        if written.is_err() {
+            output::say(&format!("the task was submitted: {}", short_id(&id)));
         }
-        return Ok(ExitCode::SUCCESS);
+        return written.map(|()| ExitCode::SUCCESS);
     }
-    match Box::pin(watch::watch(session, &taken)).await? {
+    let watched = match Box::pin(watch::watch(session, &taken)).await {
+        Err(failure @ Failure::Output(_)) => return unshown(session, &taken.id, failure).await,
+        watched => watched?,
+    };
+    match watched {
         Watched::Done(task) => {
             if taken.class == Class::Agent && !session.json {
-                watch::show_result(&task)?;
+                unless_closed(watch::show_result(&task))?;
             }
             watch::say_how_it_ended(&task, taken.class);
             let code = exit::of_task(&task).into();
             if session.json {
-                output::json(&Delegation::Ended(task))?;
+                unless_closed(output::json(&Delegation::Ended(task)))?;
             }
             Ok(code)
         }
@@ -309,6 +318,27 @@ pub(super) async fn submit(
             Ok(status::INTERRUPTED.into())
         }
     }
+}
+
+/// Ends the command when it can no longer write the output of its task. Says whether the task
+/// continues.
+async fn unshown(session: &Session, task: &str, failure: Failure) -> Result<ExitCode, Failure> {
+    let task = session.client().status(task).await?;
+    let continues = task.outcome.is_none();
+    if continues {
+        let id = short_id(&task.id);
+        output::say(&format!(
+            "the output can no longer be written; the task continues: {id}"
+        ));
+    }
+    if !failure.is_closed_pipe() {
+        return Err(failure);
+    }
+    Ok(if continues {
+        status::INTERRUPTED.into()
+    } else {
+        exit::of_task(&task).into()
+    })
 }
 
 fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submit, Failure> {
@@ -322,11 +352,19 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
     let mut environment = environment::of_this_process(options.env_clean);
     environment.set = distinct("--env", options.env)?;
     let ms = |limit: Option<Duration>| limit.map(millis);
-    let dependencies = [
-        (Condition::Completed, options.depends_on),
-        (Condition::Succeeded, options.depends_on_success),
-        (Condition::Any, options.depends_on_any),
-    ];
+    let mut dependencies = Vec::new();
+    for (option, condition, tasks) in [
+        ("--depends-on", Condition::Completed, &options.depends_on),
+        (
+            "--depends-on-success",
+            Condition::Succeeded,
+            &options.depends_on_success,
+        ),
+        ("--depends-on-any", Condition::Any, &options.depends_on_any),
+    ] {
+        let dependency = |task| DependencyRef { task, condition };
+        dependencies.extend(refs(option, tasks)?.into_iter().map(dependency));
+    }
     let retries = options.retries.map(|limit| Retries {
         limit,
         on: options.retry_on,
@@ -350,14 +388,8 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         group: options.group,
         idempotency_key: options.idempotency_key,
         detached: options.detach,
-        dependencies: dependencies
-            .into_iter()
-            .flat_map(|(condition, tasks)| {
-                let dependency = move |task| DependencyRef { task, condition };
-                refs(&tasks).into_iter().map(dependency)
-            })
-            .collect(),
-        with_output_of: refs(&options.with_output_of),
+        dependencies,
+        with_output_of: refs("--with-output-of", &options.with_output_of)?,
         hold: options.hold,
         after_ms: ms(options.after),
         start_at_ms: options.at.map(|at| at.0),
@@ -382,17 +414,26 @@ pub(super) fn say_warning(taken: &Delegated) {
     }
 }
 
-/// The tasks in a value that may be a comma-separated list.
+/// The tasks in a value that may be a comma-separated list. A name may be empty.
 pub(super) fn listed(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|task| !task.is_empty())
+    value.split(',').map(str::trim)
 }
 
-fn refs(values: &[String]) -> Vec<TaskRef> {
-    let tasks = values.iter().flat_map(|value| listed(value));
-    tasks.map(|task| TaskRef(task.to_owned())).collect()
+/// The tasks in the values of an option. An empty name is refused: it usually comes from a variable
+/// of a script that is not set, and without the error the new task would not wait.
+fn refs(option: &str, values: &[String]) -> Result<Vec<TaskRef>, Failure> {
+    let mut tasks = Vec::new();
+    for value in values {
+        for task in listed(value) {
+            if task.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "the name of a task in {option} is empty: `{value}`"
+                )));
+            }
+            tasks.push(TaskRef(task.to_owned()));
+        }
+    }
+    Ok(tasks)
 }
 
 pub(super) fn distinct(

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     environment, exit,
-    failure::Failure,
+    failure::{Failure, unless_closed},
     follow,
     graph_file::GraphFile,
     help::Layout as _,
@@ -136,15 +136,20 @@ impl Submit {
         }
         let submitted = client.submit(&request).await.map_err(located)?;
         submitted.tasks.iter().for_each(submit::say_warning);
-        if session.json {
-            output::json(&submitted)?;
-        } else if io::stdout().is_terminal() && !self.wait {
+        let written = if session.json {
+            output::json(&submitted)
+        } else if self.wait {
+            Ok(())
+        } else if io::stdout().is_terminal() {
             let names = request.tasks.iter().map(|task| task.name.as_deref());
-            output::painted(&taken(&submitted, names, Look::of_stdout()))?;
-        } else if !self.wait {
-            for task in &submitted.tasks {
-                output::line(&task.id)?;
-            }
+            output::painted(&taken(&submitted, names, Look::of_stdout()))
+        } else {
+            let mut tasks = submitted.tasks.iter();
+            tasks.try_for_each(|task| output::line(&task.id))
+        };
+        if let Err(failure) = unless_closed(written) {
+            output::say(&detached(&submitted));
+            return Err(failure);
         }
         if self.wait {
             return wait(session, &submitted).await;
@@ -179,7 +184,7 @@ fn taken<'a>(
     shown
 }
 
-/// The message after Ctrl-C, with the command to look at the graph again.
+/// The message if the command ends before the tasks, with the command to look at the graph again.
 fn detached(submitted: &Submitted) -> String {
     let graph = submitted.graph.as_ref().map(|graph| graph.id.as_str());
     let id = graph.or_else(|| Some(submitted.tasks.first()?.id.as_str()));
@@ -213,7 +218,13 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
         Ok::<(), Failure>(())
     };
     tokio::select! {
-        ended = ended => ended?,
+        ended = ended => match ended {
+            Err(failure) if failure.is_closed_pipe() => {
+                output::say(&detached(submitted));
+                return Ok(status::INTERRUPTED.into());
+            }
+            ended => ended?,
+        },
         _ = interrupts.recv() => {
             output::say(&detached(submitted));
             return Ok(status::INTERRUPTED.into());
@@ -223,7 +234,7 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
     for id in ids {
         let task = session.client().status(id).await?;
         if !session.json && !is_shown {
-            wait::tell_end(&task)?;
+            unless_closed(wait::tell_end(&task))?;
         }
         if code == 0 {
             code = exit::of_task(&task);

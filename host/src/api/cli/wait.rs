@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 
 use super::{
     exit,
-    failure::Failure,
+    failure::{Failure, unless_closed},
     named, output, parse,
     progress::OfMany,
     select::Selectors,
@@ -103,7 +103,7 @@ impl Wait {
         };
         let ended = ended?;
         if session.json {
-            output::json(&ended)?;
+            unless_closed(output::json(&ended))?;
         }
         Ok(ended
             .iter()
@@ -176,7 +176,7 @@ async fn all(
         let (place, task) = one?;
         screen.borrow_mut().note_end(&task.id);
         if !session.json {
-            tell_end(&task)?;
+            unless_closed(tell_end(&task))?;
         }
         ended[place] = Some(task);
     }

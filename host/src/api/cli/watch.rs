@@ -209,6 +209,11 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
     }
 }
 
+/// The mark in the place of output that was left out.
+pub(super) fn left_out(bytes: u64) -> String {
+    format!("[claudine: {bytes} bytes left out here: over --max-output]")
+}
+
 /// Writes a piece of output to its stream, byte for byte.
 pub(super) fn write(piece: &Followed) -> io::Result<()> {
     match piece {
@@ -221,9 +226,7 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
         // The caller draws items.
         Followed::Items(_) => Ok(()),
         Followed::Gap(bytes) => {
-            output::say(&format!(
-                "[claudine: {bytes} bytes left out here: over --max-output]"
-            ));
+            output::say(&left_out(*bytes));
             Ok(())
         }
     }

@@ -1,6 +1,6 @@
 //! Errors between a client and its host.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::{
     api::rest::frame::FrameError,
@@ -26,8 +26,12 @@ pub(in crate::api) enum ClientError {
         data_dir: PathBuf,
         source: io::Error,
     },
-    #[error("the host ended before it was ready{}", last_words(log_end))]
-    StillBorn { log: PathBuf, log_end: String },
+    #[error("the host ended before it was ready{}{}", way_to_end(*ended), last_words(log_end))]
+    StillBorn {
+        ended: Option<ExitStatus>,
+        log: PathBuf,
+        log_end: String,
+    },
     #[error("the host has not become ready within {} s", limit.as_secs())]
     NotReady { log: PathBuf, limit: Duration },
     #[error("the host has not answered within {} s", .0.as_secs())]
@@ -47,6 +51,10 @@ pub(in crate::api) enum ClientError {
 
 fn cause(error: Option<&hyper::Error>) -> String {
     error.map_or_else(String::new, |error| format!(": {error}"))
+}
+
+fn way_to_end(ended: Option<ExitStatus>) -> String {
+    ended.map_or_else(String::new, |ended| format!(" ({ended})"))
 }
 
 fn last_words(log_end: &str) -> String {

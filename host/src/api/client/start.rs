@@ -10,9 +10,13 @@ use std::{
     io::{self, Read},
     os::{
         fd::AsFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt},
+            process::ExitStatusExt,
+        },
     },
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -20,6 +24,7 @@ use claudine_domain::principal::Via;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::FlockOperation,
+    process::{Pid, WaitOptions, waitpid},
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -44,6 +49,8 @@ const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
+/// Time limit for the end of a host that has closed its output.
+const END_LIMIT: Duration = Duration::from_secs(1);
 /// Limit of the bytes of the log that an error shows.
 const LOG_END_BYTES: usize = 2_000;
 
@@ -70,7 +77,7 @@ pub(in crate::api) struct HostStart {
     pub(in crate::api) policy: Policy,
     /// Origin of the requests, sent to the host.
     pub(in crate::api) via: Via,
-    pub(in crate::api) launch: fn(&Background) -> io::Result<File>,
+    pub(in crate::api) launch: fn(&Background) -> io::Result<(u32, File)>,
     pub(in crate::api) offline: Offline,
 }
 
@@ -208,7 +215,7 @@ impl HostStart {
     }
 
     fn start(&self) -> Result<(), ClientError> {
-        let announced = self
+        let (pid, announced) = self
             .background()
             .and_then(|host| (self.launch)(&host))
             .map_err(|source| self.cannot_start(source))?;
@@ -219,6 +226,7 @@ impl HostStart {
             Err(_) => {
                 let log = self.layout.host_log();
                 Err(ClientError::StillBorn {
+                    ended: end_of_process(pid),
                     log_end: end_of(&log),
                     log,
                 })
@@ -317,6 +325,21 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How a child of this process ended. `None` if it does not end within a moment: it has closed its
+/// output before.
+fn end_of_process(pid: u32) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(pid.cast_signed())?;
+    let give_up = clock::monotonic() + END_LIMIT;
+    loop {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => return Some(ExitStatus::from_raw(status.as_raw())),
+            Ok(None) if clock::monotonic() < give_up => std::thread::sleep(TURN_LOOK),
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The destination of a backup: a file that exists completely or not at all.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -105,6 +107,36 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
             .hint("name a file; `claudine backup -` writes to standard output"));
     }
     fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
+}
+
+/// Refuses a file in the data directory `root`: the backup could replace a file of Claudine, such
+/// as the database, or be removed with old data. Files and directories are compared by device and
+/// inode, so links and other mounts of the data directory are recognised too.
+pub(super) fn refuse_own(root: &Path, path: &Path) -> Result<(), AppError> {
+    let unknown = |error: io::Error| cannot("write the backup", path, &error);
+    let identity = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    let entries = fsx::entries(root).map_err(unknown)?;
+    let own: BTreeSet<(u64, u64)> = entries
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([root])
+        .filter_map(identity)
+        .collect();
+    let real = fsx::real(&std::path::absolute(path).map_err(unknown)?);
+    let mut places = real.ancestors().filter_map(identity);
+    if !places.any(|place| own.contains(&place)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} belongs to the data directory {}",
+        path.display(),
+        root.display()
+    );
+    Err(AppError::new(ErrorKind::Conflict, message)
+        .hint("name a file outside of the data directory"))
 }
 
 /// Renames a file if the new name is free. Some file systems can do this with one rename, others

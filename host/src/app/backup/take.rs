@@ -12,7 +12,7 @@ use super::{
     super::error::{AppError, ErrorKind},
     BackupTaken, cannot,
     entry::{FORMAT, Manifest, Name, is_digest},
-    file::Target,
+    file::{Target, refuse_own},
     kind_of,
     write::Writer,
 };
@@ -36,6 +36,7 @@ pub(crate) fn to_file(
     force: bool,
 ) -> Result<BackupTaken, AppError> {
     let store = open(layout)?;
+    refuse_own(layout.root(), path)?;
     let (target, file) = Target::create(path, force)?;
     let taken = take(layout, &store, &file, with_environments).and_then(|mut taken| {
         let length = file.metadata().map_err(|error| failed(&error))?.len();

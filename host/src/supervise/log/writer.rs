@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::fsx;
+use crate::units::bytes_text;
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, whole};
 
@@ -284,7 +285,8 @@ impl Files {
             let position = self.position;
             if position >= self.room_until {
                 if !self.has_room() {
-                    self.fault = io::Error::from(rustix::io::Errno::NOSPC).to_string();
+                    let room = bytes_text(ROOM_BYTES);
+                    self.fault = format!("less than {room} are free on its disk");
                     break;
                 }
                 self.room_until = position + LOOK_EVERY_BYTES;

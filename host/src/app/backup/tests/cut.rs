@@ -219,6 +219,45 @@ fn only_regular_files_are_replaced() {
     assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
 }
 
+/// A backup that replaced the database would destroy the queue.
+#[test]
+fn no_backup_is_written_into_its_data_directory() {
+    let old = used();
+    let root = old.layout.root();
+    let at = |name: &str| root.with_file_name(name);
+    symlink(root, at("link")).unwrap();
+    symlink(old.layout.database(), at("linked.db")).unwrap();
+    fs::hard_link(old.layout.database(), at("same.db")).unwrap();
+    // The user has moved a part of the data directory to another disk.
+    fs::create_dir(at("large")).unwrap();
+    symlink(at("large"), root.join("cache-elsewhere")).unwrap();
+    let refused = [
+        old.layout.database(),
+        root.join("new.backup"),
+        old.layout.logs().join("missing/new.backup"),
+        root.join("../data/new.backup"),
+        at("link").join("new.backup"),
+        at("link").join("claudine.db"),
+        at("linked.db"),
+        at("same.db"),
+        at("large").join("new.backup"),
+    ];
+    let database = fs::read(old.layout.database()).unwrap();
+    for path in refused {
+        for force in [false, true] {
+            let refused = to_file(&old.layout, &path, false, force).err().unwrap();
+            let expected = format!(
+                "{} belongs to the data directory {}",
+                path.display(),
+                root.display()
+            );
+            assert_eq!(refused.message, expected);
+        }
+    }
+    assert_eq!(fs::read(old.layout.database()).unwrap(), database);
+    to_file(&old.layout, &at("data.backup"), false, false).unwrap();
+}
+
 /// After any error no file has the name of the backup.
 #[test]
 fn a_failed_backup_leaves_no_file() {
