@@ -11,6 +11,7 @@ mod conflicts;
 mod diff;
 mod entries;
 mod environment;
+mod folding;
 mod gh;
 mod in_the_way;
 mod index;
@@ -37,6 +38,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::OnceCell;
+
 pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
@@ -53,6 +56,7 @@ pub(crate) use self::{
 };
 use self::{
     environment::Variables,
+    folding::folds_case,
     spec::{Purpose, Spec},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
@@ -144,6 +148,9 @@ impl At {
 pub(crate) struct Git {
     at: At,
     variables: Variables,
+    /// Whether names that differ only in case denote the same file here. This is looked up at most
+    /// once.
+    folds_case: Arc<OnceCell<bool>>,
 }
 
 impl Git {
@@ -154,26 +161,25 @@ impl Git {
         data_dir: &Path,
     ) -> Self {
         let variables = Variables::new(config::whole_environment(), &task);
+        Self::new(At::Checkout(dir.into()), variables.with_data_dir(data_dir))
+    }
+
+    fn new(at: At, variables: Variables) -> Self {
         Self {
-            at: At::Checkout(dir.into()),
-            variables: variables.with_data_dir(data_dir),
+            at,
+            variables,
+            folds_case: Arc::default(),
         }
     }
 
     /// The same setup in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            at: At::Checkout(dir.into()),
-            variables: self.variables.clone(),
-        }
+        Self::new(At::Checkout(dir.into()), self.variables.clone())
     }
 
     /// The same setup in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            at: At::Repository(dir.into()),
-            variables: self.variables.clone(),
-        }
+        Self::new(At::Repository(dir.into()), self.variables.clone())
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -193,6 +199,23 @@ impl Git {
         })
     }
 
+    /// Whether names that differ only in case denote the same file in this checkout.
+    async fn folds_case(&self, spec: &Spec) -> Result<bool, GitError> {
+        let At::Checkout(_) = &self.at else {
+            return Ok(false);
+        };
+        let looked = self
+            .folds_case
+            .get_or_try_init(|| self.look_at_files(folds_case));
+        match clock::within(spec.limit, looked).await {
+            Some(folds) => folds.copied(),
+            None => Err(GitError::Timeout {
+                called: spec.called(),
+                limit: spec.limit,
+            }),
+        }
+    }
+
     /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
     /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
@@ -201,7 +224,8 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        let command = spec.command(&self.at, &self.variables);
+        let folds_case = self.folds_case(spec).await?;
+        let command = spec.command(&self.at, &self.variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
             Ok(Some(finished)) if finished.status.code().is_none() => Err(failed(spec, &finished)),
             Ok(Some(finished)) => Ok(finished),
