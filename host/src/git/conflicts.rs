@@ -293,7 +293,7 @@ fn staged(output: &[u8]) -> Vec<(String, String)> {
 }
 
 /// A pathspec that matches only this path, whatever characters the path contains.
-fn literal(path: &str) -> String {
+pub(super) fn literal(path: &str) -> String {
     format!(":(top,literal){path}")
 }
 

@@ -12,6 +12,7 @@ mod diff;
 mod entries;
 mod environment;
 mod folding;
+mod forward;
 mod gh;
 mod in_the_way;
 mod index;
@@ -26,6 +27,7 @@ mod refs;
 mod settings;
 mod spec;
 mod status;
+mod swap;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work;

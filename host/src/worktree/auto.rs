@@ -24,6 +24,9 @@ use crate::{
 /// base meanwhile.
 const TRIES: usize = 5;
 
+/// Part of a message about a checkout that was changed and is as before.
+const PUT_BACK: &str = "; its files were put back";
+
 impl Worktrees {
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
@@ -130,10 +133,24 @@ impl Worktrees {
             step: step.note.clone(),
         });
         self.write_record(&work.record).await?;
+        // Boxed to keep the futures of the callers small.
+        let replaced = Box::pin(there.replace_files(&step)).await;
+        let was_replaced = replaced.is_some();
         let Err(error) = there.fast_forward(base, new).await else {
+            if let Some(replaced) = replaced {
+                there.drop_old_files(replaced).await?;
+            }
             work.record.updating = None;
             return Ok(None);
         };
+        if let Some(replaced) = replaced
+            && let Err(error) = there.undo_replacing(replaced).await
+        {
+            tracing::warn!(
+                checkout = %checkout.path.display(), %error,
+                "the index of a checkout cannot be put back"
+            );
+        }
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
         let is_as_it_was = work.git.branch_commit(base).await?.as_ref() == Some(old)
@@ -148,14 +165,15 @@ impl Worktrees {
             work.record.updating = None;
         }
         let files = match back {
-            Ok(PutBack::Unchanged { other }) if other.is_empty() => String::new(),
+            Ok(PutBack::Unchanged { other }) if other.is_empty() && !was_replaced => String::new(),
+            Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.
             Ok(PutBack::Unchanged { other }) => format!(
                 "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
                 shortened(&other)
             ),
-            Ok(PutBack::Done) => "; its files were put back".to_owned(),
+            Ok(PutBack::Done) => PUT_BACK.to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(
                 "; git may have stopped half-way, and the files there could not be put back: {error}; `git -C {shown} status` shows them"

@@ -336,7 +336,8 @@ fn next_host_completes_the_removal_of_a_worktree() {
 fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    fs::write(shimmed.dir.path().join("only"), "merge.*--ff-only").unwrap();
+    // The host has checked the checkout, and has not yet changed it.
+    fs::write(shimmed.dir.path().join("only"), "checkout-index").unwrap();
     shimmed.hold_at(1);
     let id = repository.submit(&["--merge", "auto"], "echo two > file; echo new > new");
     let command = shimmed.reached_or_done(&id);
@@ -418,31 +419,30 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let at = |name: &str| shimmed.dir.path().join(name);
-    repository.slow_checkout();
-    repository.go();
     let done = host.root().join("done");
     let script = format!(
-        "echo two > file; echo two > slow; until test -e {}; do sleep 0.02; done",
+        "echo two > file; until test -e {}; do sleep 0.02; done",
         done.display()
     );
     let first = repository.submit(&["--merge", "auto"], &script);
     host.live(&first);
-    for name in ["go", "reached"] {
-        fs::remove_file(host.root().join(name)).unwrap();
-    }
+    // The files are changed, and the index is not.
+    fs::write(at("only"), "read-tree -m -i").unwrap();
+    shimmed.hold_at(1);
     fs::write(&done, "").unwrap();
-    repository.reached();
+    wait_for("the merge", || shimmed.reached());
     let status = repository.git(&["status", "--porcelain"]);
-    assert!(status.contains("M file"), "{status}");
+    assert_eq!(status, "M file");
 
     // The submission reads the status of the checkout.
     fs::write(at("only"), "status --porcelain=v2").unwrap();
+    fs::remove_file(at("count")).unwrap();
     shimmed.hold_at(1_000);
     let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
     let mut client = host.command(arguments);
     let mut client = client.stdout(Stdio::null()).spawn().unwrap();
     wait_for("the status", || at("count").exists().then_some(()));
-    repository.go();
+    shimmed.go();
     assert!(client.wait().unwrap().success());
     merged(&host.finished(&first), "succeeded", "merged");
     repository.is_untouched();
