@@ -7,11 +7,9 @@ use std::{fs, io, path::Path};
 use tempfile::TempDir;
 
 use super::{
-    Commit, Git, GitError,
-    conflicts::literal,
-    failed,
+    Commit, Git, GitError, failed,
     put_back::{Step, StepNote},
-    spec::{FILES_MAX, LONG, Spec},
+    spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
 };
 use crate::fsx;

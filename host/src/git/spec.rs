@@ -232,6 +232,11 @@ impl Spec {
     }
 }
 
+/// A pathspec that matches only this path, whatever characters the path contains.
+pub(super) fn literal(path: &str) -> String {
+    format!(":(top,literal){path}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

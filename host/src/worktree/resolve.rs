@@ -206,6 +206,8 @@ impl Worktrees {
         git.own_place(&record.repository).await?;
         let is_merging = git.is_merging().await?;
         if is_merging {
+            // A later attempt, or a person, may have worked in the merge.
+            record.keep_changes(&git).await?;
             git.abort_merge().await?;
         } else if record.opening.is_some() {
             // Somebody may have changed files since git has failed.
