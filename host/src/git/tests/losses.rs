@@ -221,6 +221,36 @@ async fn a_repository_in_a_directory_of_committed_files_is_found() {
     assert_eq!(loss, says);
 }
 
+/// Git takes such a directory for an empty one.
+#[tokio::test]
+async fn files_in_a_git_directory_that_is_no_repository_are_found() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let path = |name: &str| git.dir().join(name);
+    fs::create_dir_all(path("deep/in/.git")).unwrap();
+    fs::create_dir_all(path("out/.git")).unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    let loss = "`deep/in` in it has a `.git` with files that git does not see";
+    fs::write(path("deep/in/.git/new"), "new\n").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    assert_eq!(look(&person, &git).await.loss().as_deref(), Some(loss));
+    // A repository is damaged.
+    fs::remove_dir_all(path("deep")).unwrap();
+    person.git_in(git.dir(), &["init", "-q", "deep/in"]);
+    fs::write(path("deep/in/.git/HEAD"), "").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    assert_eq!(look(&person, &git).await.loss().as_deref(), Some(loss));
+    // Ignored files are reported as such.
+    fs::remove_dir_all(path("deep")).unwrap();
+    fs::write(path("out/.git/new"), "new\n").unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    let ignored = look(&person, &git).await.ignored();
+    assert_eq!(
+        ignored.as_deref(),
+        Some("it has files that git ignores: out/")
+    );
+}
+
 #[tokio::test]
 async fn nested_repositories_are_found() {
     let person = somebody("");
