@@ -202,7 +202,7 @@ impl Git {
         let found = self.look_at_files(move |top| {
             let mut found = dirs.iter().filter_map(|dir| {
                 if is_lossy(dir) {
-                    return Some(dir.into());
+                    return Some(PathBuf::from(dir));
                 }
                 let found = with_repository(top.join(dir))?;
                 Some(found.strip_prefix(top).unwrap_or(&found).to_owned())
