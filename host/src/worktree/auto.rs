@@ -50,6 +50,9 @@ impl Worktrees {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
+            if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
+                return work.refused(&base, &why).await;
+            }
             if tries == TRIES {
                 let why = format!("`{base}` was moved {TRIES} times during the merge");
                 return work.refused(&base, &why).await;
@@ -194,6 +197,30 @@ impl Work {
             self.task
         );
         Ok((MergeState::Refused, detail).into())
+    }
+
+    /// Returns why the branch at `tip` must not be merged into its base at `old`: somebody has
+    /// removed commits from the base since the branch was made, for example with `git reset`, and
+    /// the branch would bring them back.
+    pub(super) async fn refuse_rewritten(
+        &self,
+        base: &BranchRef,
+        old: &Commit,
+        tip: &Commit,
+    ) -> Result<Option<String>, WorktreeError> {
+        let start = &self.record.base_commit;
+        if self.git.is_ancestor(start, old).await?
+            || !self.git.is_ancestor(start, tip).await?
+            || !self.git.has_lost_changes(start, old).await?
+        {
+            return Ok(None);
+        }
+        let typed = self.git.typed(base).await?;
+        Ok(Some(format!(
+            "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
+            start.hash(),
+            self.path.display()
+        )))
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout

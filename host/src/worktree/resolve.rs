@@ -72,6 +72,9 @@ impl Worktrees {
                 "the base `{base}` no longer exists"
             )));
         };
+        if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
+            return Ok(Resolution::Refused(why));
+        }
         if work.git.is_ancestor(&old, &tip).await? {
             return Ok(Resolution::Resolved);
         }
