@@ -2,7 +2,7 @@
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
 //! written elsewhere, and then exchanged for the old ones, one by one.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
 
 use tempfile::TempDir;
 
@@ -19,6 +19,9 @@ use crate::fsx;
 const ASIDE: &str = "claudine.files.";
 /// The directory for these files in such a directory. Two temporary indexes are beside it.
 const FILES: &str = "files";
+
+/// How long a git that somebody has started at the same moment is awaited.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The files of a step that were replaced, while HEAD is still at the old commit.
 pub(crate) struct Replaced {
@@ -70,11 +73,21 @@ impl Git {
         if self.has_other_than_old(aside.path(), step).await? {
             return Ok(None);
         }
+        // A git that works here could take the new files for changes of the person.
+        let lock = git_dir.join("index.lock");
         // This is not interrupted even if nobody waits for it any more.
-        let swapped = self.look_at_files(move |_| swaps.swap_all().map(|()| swaps));
+        let swapped = self.look_at_files(move |_| {
+            if fsx::is_taken(&lock) {
+                return Ok(None);
+            }
+            swaps.swap_all().map(|()| Some(swaps))
+        });
+        let Some(swaps) = swapped.await?.map_err(unusable(&git_dir))? else {
+            return Ok(None);
+        };
         let replaced = Replaced {
             note: step.note.clone(),
-            swaps: swapped.await?.map_err(unusable(&git_dir))?,
+            swaps,
             aside,
         };
         let StepNote { old, new, .. } = &step.note;
@@ -83,7 +96,7 @@ impl Git {
         if finished.status.success() {
             return Ok(Some(replaced));
         }
-        self.put_files_back(replaced).await?;
+        self.put_files_back(replaced, false).await?;
         Err(failed(&spec, &finished))
     }
 
@@ -151,19 +164,46 @@ impl Git {
         .await
     }
 
-    /// Undoes [`Self::replace_files`].
+    /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
+    /// branch, the files that have changed with HEAD stay.
     pub(crate) async fn undo_replacing(&self, replaced: Replaced) -> Result<(), GitError> {
-        let StepNote { old, new, .. } = replaced.note.clone();
-        self.put_files_back(replaced).await?;
-        self.change(&index_from(&new, &old)).await.map(drop)
+        self.put_files_back(replaced, true).await
     }
 
-    async fn put_files_back(&self, mut replaced: Replaced) -> Result<(), GitError> {
+    async fn put_files_back(
+        &self,
+        mut replaced: Replaced,
+        with_index: bool,
+    ) -> Result<(), GitError> {
+        self.wait_while_locked(OTHERS_WITHIN).await?;
+        let StepNote { old, new, .. } = replaced.note.clone();
+        let moved = self.commit_of("HEAD").await?.filter(|head| *head != old);
+        let kept: BTreeSet<String> = match &moved {
+            Some(head) => {
+                let entries = self.entries_between(old.hash(), head.hash()).await?;
+                entries.into_iter().map(|entry| entry.path).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let paths = replaced.swaps.paths().filter(|path| !kept.contains(*path));
+        let paths: Vec<String> = paths.map(literal).collect();
         self.look_at_files(move |_| {
-            replaced.swaps.undo();
+            replaced.swaps.undo(&kept);
             drop(replaced);
         })
-        .await
+        .await?;
+        if !with_index {
+            return Ok(());
+        }
+        if moved.is_none() {
+            return self.change(&index_from(&new, &old)).await.map(drop);
+        }
+        for some in paths.chunks(FILES_MAX) {
+            let spec = Spec::changes(["reset", "--quiet", "--"]);
+            let spec = some.iter().fold(spec, Spec::arg);
+            self.change(&spec.limit(LONG)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -272,6 +312,29 @@ mod tests {
             }
             assert_eq!(person.commit("main").await, step.note.old);
             assert_eq!(left(&person), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn new_files_that_a_person_commits_at_the_same_moment_stay() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        for with_all in [true, false] {
+            let replaced = git.replace_files(&step).await.unwrap();
+            if with_all {
+                person.git(&["commit", "-q", "-m", "mine"]);
+            } else {
+                person.git(&["commit", "-q", "-m", "mine", "file"]);
+            }
+            let main = BranchRef::named("main");
+            git.fast_forward(&main, &step.note.new).await.unwrap_err();
+            git.undo_replacing(replaced).await.unwrap();
+            assert_eq!(person.git(&["status", "--porcelain"]), "", "{with_all}");
+            let text = if with_all { "two\n" } else { "" };
+            assert_eq!(read(&person, "dir/new"), text, "{with_all}");
+            assert_eq!(read(&person, "file"), "two\n", "{with_all}");
+            person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
         }
     }
 

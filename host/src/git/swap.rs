@@ -80,7 +80,7 @@ impl Swaps {
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
-                self.undo();
+                self.undo(&BTreeSet::new());
                 return Err(error);
             }
             self.done += 1;
@@ -92,14 +92,20 @@ impl Swaps {
         Ok(())
     }
 
-    /// Puts the old files back. A file that a person has changed since is left as it is.
-    pub(super) fn undo(&mut self) {
-        for file in self.files[..self.done].iter().rev() {
+    /// Puts the old files back, except those at these paths. A file that a person has changed since
+    /// is left as it is.
+    pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
+        let done = self.files[..self.done].iter().rev();
+        for file in done.filter(|file| !kept.contains(&file.path)) {
             if let Err(error) = self.swap_back(file) {
                 tracing::warn!(file = file.path, %error, "a file cannot be put back");
             }
         }
         self.done = 0;
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
     }
 
     /// The old files that were changed after they were put aside, by a program that had opened
@@ -279,7 +285,7 @@ mod tests {
         assert_eq!(texts(&dir), ["new", "", "new", "new"]);
         assert!(!dir.path().join("top/gone").exists());
         assert!(swaps.changed_aside().is_empty());
-        swaps.undo();
+        swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["old", "old", "", "old"]);
         assert!(!dir.path().join("top/new").exists());
     }
@@ -310,7 +316,7 @@ mod tests {
         for path in ["file", "gone/file", "new/file", "last"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo();
+        swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["mine"; 4]);
     }
 
