@@ -4,7 +4,7 @@
 //! its old commit to the new commit, or not at all. If the base is checked out somewhere, git
 //! updates this checkout too, but only if it has no changes.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use claudine_domain::worktree::MergeState;
 
@@ -15,14 +15,15 @@ use super::{
     settle::{Done, Work},
 };
 use crate::{
-    command,
+    clock, command,
     git::{BranchRef, Commit, Merged, PutBack, Standing, shortened},
     text::shell_word,
 };
 
-/// The maximum number of tries to move the base. A try has no effect if somebody else moves the
-/// base meanwhile.
+/// The minimum number of tries to move the base, and the time for which it is tried again. A try
+/// has no effect if somebody else moves the base meanwhile, or changes its checkout.
 const TRIES: usize = 5;
+const TRIED_FOR: Duration = Duration::from_secs(5);
 
 /// Part of a message about a checkout that was changed and is as before.
 const PUT_BACK: &str = "; its files were put back";
@@ -37,7 +38,7 @@ impl Worktrees {
         if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
             return work.refused(&base, &why).await;
         }
-        let mut tries = 0;
+        let (mut tries, begun) = (0, clock::monotonic());
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
@@ -53,8 +54,9 @@ impl Worktrees {
             if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
                 return work.refused(&base, &why).await;
             }
-            if tries == TRIES {
-                let why = format!("`{base}` was moved {TRIES} times during the merge");
+            let tried_for = clock::monotonic().saturating_sub(begun);
+            if tries >= TRIES && tried_for >= TRIED_FOR {
+                let why = format!("`{base}` was moved {tries} times during the merge");
                 return work.refused(&base, &why).await;
             }
             tries += 1;
@@ -172,10 +174,16 @@ impl Worktrees {
             Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.
-            Ok(PutBack::Unchanged { other }) => format!(
-                "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
-                shortened(&other)
-            ),
+            Ok(PutBack::Unchanged { other }) => {
+                // A person may be about to commit them.
+                if !there.has_lasting_changes().await? {
+                    return Ok(None);
+                }
+                format!(
+                    "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
+                    shortened(&other)
+                )
+            }
             Ok(PutBack::Done) => PUT_BACK.to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(

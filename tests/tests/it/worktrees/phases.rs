@@ -493,6 +493,36 @@ fn merge_waits_for_another_git_that_is_writing_the_checkout() {
     repository.is_untouched();
 }
 
+/// A person who commits often has changes again and again, each time for a moment.
+#[test]
+fn merge_waits_a_moment_until_changes_are_committed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let done = host.root().join("done");
+    let script = format!(
+        "until test -e {}; do sleep 0.02; done; echo new > new",
+        done.display()
+    );
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    repository.write("file", "mine\n");
+    // Before the merge, the host reads the status of the checkout.
+    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the third look at the changes", || {
+        let count = fs::read_to_string(at("count")).unwrap_or_default();
+        (count.lines().count() >= 3).then_some(())
+    });
+    repository.commit("mine");
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "mine"), ("new", "new")] {
+        assert_eq!(repository.git(&["show", &format!("main:{file}")]), text);
+    }
+    repository.is_untouched();
+}
+
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
 /// the death of the host that started it.
 #[test]
