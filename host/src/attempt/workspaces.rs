@@ -227,9 +227,21 @@ fn class(error: &WorktreeError) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{future::ready, sync::mpsc};
+    use std::{future::ready, os::unix::process::ExitStatusExt, process::ExitStatus, sync::mpsc};
 
     use super::*;
+    use crate::git::GitError;
+
+    #[test]
+    fn a_request_is_not_invalid_because_its_git_was_killed() {
+        let killed = GitError::Killed {
+            called: "git worktree".to_owned(),
+            status: ExitStatus::from_raw(9),
+        };
+        assert_eq!(class(&killed.into()), "resource");
+        let path = "/caf\u{e9}".into();
+        assert_eq!(class(&GitError::NotUtf8 { path }.into()), "invalid");
+    }
 
     #[tokio::test]
     async fn an_attempt_ends_although_the_file_system_of_its_directory_does_not_answer() {

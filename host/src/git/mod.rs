@@ -36,6 +36,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
@@ -92,6 +93,8 @@ pub(crate) enum GitError {
     Timeout { called: String, limit: Duration },
     #[error("`{called}` failed: {said}")]
     Failed { called: String, said: String },
+    #[error("`{called}` was killed before its end ({status}); it may be tried again")]
+    Killed { called: String, status: ExitStatus },
     #[error(
         "`{called}` failed because of the lock {}: another git is at work, or a git was killed and has left it; once no git is running there, `rm {}` removes the lock",
         lock.display(),
@@ -229,7 +232,10 @@ impl Git {
         let folds_case = self.folds_case(spec).await?;
         let command = spec.command(&self.at, &self.variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
-            Ok(Some(finished)) if finished.status.code().is_none() => Err(failed(spec, &finished)),
+            Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
+                called: spec.called(),
+                status,
+            }),
             Ok(Some(finished)) => Ok(finished),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(GitError::NotInstalled { program })
