@@ -97,6 +97,9 @@ fn resolution_can_be_continued_or_aborted() {
         text.contains("<<<<<<< HEAD") && text.contains(">>>>>>> refs/heads/main"),
         "{text}"
     );
+    host.run([&resolve[..], &["--edit"]].concat())
+        .code(REFUSED)
+        .says(&["the editor was not opened", "the merge stays open"]);
     host.run([&resolve[..], &["--abort"]].concat()).check();
     assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
     assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
