@@ -2,7 +2,13 @@
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
 //! written elsewhere, and then exchanged for the old ones, one by one.
 
-use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -12,13 +18,17 @@ use super::{
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
 };
-use crate::fsx;
+use crate::{clock, fsx};
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
 const ASIDE: &str = "claudine.files.";
 /// The directory for these files in such a directory. Two temporary indexes are beside it.
 const FILES: &str = "files";
+
+/// The age at which such a directory is removed if it was left. If the host was killed in the very
+/// moment in which a person had saved a file, the directory has that file.
+const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// How long a git that somebody has started at the same moment is awaited.
 const OTHERS_WITHIN: Duration = Duration::from_secs(5);
@@ -213,7 +223,23 @@ fn index_from(old: &Commit, new: &Commit) -> Spec {
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
 }
 
+/// Makes a directory for files that are not in their places, and removes old ones of hosts that were
+/// killed.
 fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
+    let now = clock::wall().0 / 1_000;
+    for path in fsx::entries(git_dir)? {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        if !name.starts_with(ASIDE.as_bytes()) {
+            continue;
+        }
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let made = u64::try_from(found.mtime()).unwrap_or(0);
+        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
+            fsx::remove_tree(&path)?;
+        }
+    }
     let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
     fs::create_dir(aside.path().join(FILES))?;
     Ok(aside)
@@ -313,6 +339,26 @@ mod tests {
             assert_eq!(person.commit("main").await, step.note.old);
             assert_eq!(left(&person), 0);
         }
+    }
+
+    #[test]
+    fn only_old_directories_of_killed_hosts_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_old: bool| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if is_old {
+                let opened = fs::File::open(&path).unwrap();
+                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let left = make("claudine.files.1", true);
+        let used = make("claudine.files.2", false);
+        let other = make("objects", true);
+        let fresh = make_aside(dir.path()).unwrap();
+        assert!(!left.exists() && used.exists() && other.exists());
+        assert!(fresh.path().join(FILES).exists());
     }
 
     #[tokio::test]
