@@ -208,8 +208,8 @@ impl Git {
         Ok(None)
     }
 
-    /// Makes a checkout with a detached head, and with a reflog of HEAD: git continues a reflog that
-    /// exists, even if it is configured to keep no reflogs.
+    /// Makes a checkout with a detached head and a reflog. Git continues a reflog that exists, even
+    /// if it is configured to keep no reflogs.
     pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
         let arguments = ["worktree", "add", "--quiet", "--detach"];
         let spec = Spec::changes(arguments).arg(path).arg(commit.hash());

@@ -223,8 +223,8 @@ fn index_from(old: &Commit, new: &Commit) -> Spec {
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
 }
 
-/// Makes a directory for files that are not in their places, and removes old ones of hosts that were
-/// killed.
+/// Makes a directory for files that are not in their places, and removes old ones that killed hosts
+/// have left.
 fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
     let now = clock::wall().0 / 1_000;
     for path in fsx::entries(git_dir)? {
