@@ -653,7 +653,7 @@ mod tests {
         assert_eq!(found("its supervisor does not answer").await, None);
         for errno in [Errno::NOSPC, Errno::DQUOT] {
             let why = format!("cannot write: {}", io::Error::from(errno));
-            assert_eq!(found(&why).await, Some(why));
+            assert_eq!(found(&why).await.as_deref(), Some(why.as_str()));
         }
     }
 

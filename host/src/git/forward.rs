@@ -58,7 +58,7 @@ impl Git {
     }
 
     async fn try_to_replace(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
-        if !step.is_of_separate_files() || self.folds_case.get() != Some(&false) {
+        if !step.is_of_separate_files() || self.folds_case().await? {
             return Ok(None);
         }
         let git_dir = self.git_dir().await?;

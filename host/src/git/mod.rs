@@ -60,7 +60,7 @@ pub(crate) use self::{
 use self::{
     environment::Variables,
     folding::folds_case,
-    spec::{Purpose, Spec},
+    spec::{Purpose, SHORT, Spec},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
@@ -205,18 +205,18 @@ impl Git {
     }
 
     /// Whether names that differ only in case denote the same file in this checkout.
-    async fn folds_case(&self, spec: &Spec) -> Result<bool, GitError> {
+    async fn folds_case(&self) -> Result<bool, GitError> {
         let At::Checkout(_) = &self.at else {
             return Ok(false);
         };
         let looked = self
             .folds_case
             .get_or_try_init(|| self.look_at_files(folds_case));
-        match clock::within(spec.limit, looked).await {
+        match clock::within(SHORT, looked).await {
             Some(folds) => folds.copied(),
-            None => Err(GitError::Timeout {
-                called: spec.called(),
-                limit: spec.limit,
+            None => Err(GitError::Read {
+                path: self.dir().to_owned(),
+                source: io::ErrorKind::TimedOut.into(),
             }),
         }
     }
@@ -229,7 +229,7 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        let folds_case = self.folds_case(spec).await?;
+        let folds_case = self.folds_case().await?;
         let command = spec.command(&self.at, &self.variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
             Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
