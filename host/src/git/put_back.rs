@@ -1,5 +1,6 @@
-//! Restores a checkout after git has failed in the middle of a fast-forward. After such a failure,
-//! git leaves the files that it has written, and may also leave a changed index.
+//! Restores a checkout after git has failed in the middle of a fast-forward, or after a host was
+//! killed while it replaced the files (see `forward`). Then some files are those of the new commit,
+//! and perhaps the index is too.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
