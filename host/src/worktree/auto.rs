@@ -149,7 +149,7 @@ impl Worktrees {
             return Ok(None);
         };
         if let Some(replaced) = replaced
-            && let Err(error) = there.undo_replacing(replaced).await
+            && let Err(error) = Box::pin(there.undo_replacing(replaced)).await
         {
             tracing::warn!(
                 checkout = %checkout.path.display(), %error,
