@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,8 @@ pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 /// own time limit, which nobody enforces before the start.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 
+const UNANSWERED: &str = "the supervisor that was to run the command does not answer";
+
 impl Commands {
     /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.
     pub(super) async fn carry_out(
@@ -82,6 +85,8 @@ impl Commands {
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
         let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
+        // A person waits for the answer, and nothing is left half done.
+        let needs_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
         let start = StartChild {
             umask,
             ..start_of(&key, &log, order)
@@ -90,13 +95,25 @@ impl Commands {
         let outcome = match sent {
             Ok(()) => {
                 let end = self.see_to_end(&key, &state, stopped);
-                if !has_ended(end, &state, answers_within).await {
+                let full = async {
+                    if !needs_room {
+                        pending::<()>().await;
+                    }
+                    no_room(&state).await
+                };
+                let missed = tokio::select! {
+                    biased;
+                    ended = has_ended(end, &state, answers_within) => {
+                        (!ended).then(|| io::Error::other(UNANSWERED))
+                    }
+                    why = full => Some(self.unwritten(&why)),
+                };
+                if let Some(error) = missed {
                     // The start is not carried out later: a supervisor reads what has arrived
                     // before each start, and will find the stop.
                     self.stop(&key).await;
                     self.forget_later(key, log, state);
-                    let message = "the supervisor that was to run the command does not answer";
-                    return Err(io::Error::other(message));
+                    return Err(error);
                 }
                 let child = state.borrow().children.first().cloned();
                 outcome_of(child, log.clone(), kept_bytes).await
@@ -117,6 +134,13 @@ impl Commands {
             Owner::Attempt(attempt) => self.layout.command_log(attempt, name),
             Owner::Host => self.layout.host_command_log(name),
         }
+    }
+
+    /// The error of a command whose output cannot be written.
+    fn unwritten(&self, why: &str) -> io::Error {
+        let dir = self.layout.commands();
+        let message = format!("its output cannot be written in {}: {why}", dir.display());
+        io::Error::new(io::ErrorKind::StorageFull, message)
     }
 
     /// Waits until no process of the command is alive. Stops the command when `stopped` completes.
@@ -185,6 +209,22 @@ async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
     // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
+}
+
+/// Waits until the output of a command is held back because the disk is full. Returns the reason.
+async fn no_room(state: &watch::Sender<State>) -> String {
+    let mut changes = state.subscribe();
+    let is_held = |state: &State| state.held.as_deref().is_some_and(is_of_full_disk);
+    // This cannot fail, because the sender is borrowed here.
+    drop(changes.wait_for(is_held).await);
+    let held = state.borrow().held.clone();
+    held.unwrap_or_default()
+}
+
+/// Whether the system has given this reason because a disk is full, or a user's part of it.
+fn is_of_full_disk(why: &str) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
+    full.iter().any(|full| why.contains(full))
 }
 
 /// Waits for the end of a command. Returns `false` if its start was not answered within this time.
@@ -362,5 +402,20 @@ pub(super) mod tests {
             clock::within(short * 20, pending::<()>()).await;
         };
         assert!(has_ended(longer, &state, short).await);
+    }
+
+    /// A supervisor that does not answer may answer soon.
+    #[tokio::test]
+    async fn a_command_without_room_for_its_output_is_told_from_one_that_is_held_back_otherwise() {
+        let state = watch::Sender::new(State::default());
+        let found = async |held: &str| {
+            state.send_modify(|state| state.held = Some(held.to_owned()));
+            clock::within(Duration::from_millis(1), no_room(&state)).await
+        };
+        assert_eq!(found("its supervisor does not answer").await, None);
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            let why = format!("cannot write: {}", io::Error::from(errno));
+            assert_eq!(found(&why).await.as_deref(), Some(why.as_str()));
+        }
     }
 }

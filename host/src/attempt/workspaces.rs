@@ -228,10 +228,12 @@ fn class(error: &WorktreeError) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{fs, future::ready, sync::mpsc};
+    use std::{
+        fs, future::ready, os::unix::process::ExitStatusExt, process::ExitStatus, sync::mpsc,
+    };
 
     use super::*;
-    use crate::{config::EnvRules, layout::Layout, store::sample_task};
+    use crate::{config::EnvRules, git::GitError, layout::Layout, store::sample_task};
 
     #[tokio::test]
     async fn work_whose_record_cannot_be_read_is_not_taken_for_work_that_was_never_settled() {
@@ -246,6 +248,17 @@ mod tests {
         assert!(!workspaces.may_be_settled(&task).await);
         fs::create_dir_all(layout.worktree_record(task.id)).unwrap();
         assert!(workspaces.may_be_settled(&task).await);
+    }
+
+    #[test]
+    fn a_request_is_not_invalid_because_its_git_was_killed() {
+        let killed = GitError::Killed {
+            called: "git worktree".to_owned(),
+            status: ExitStatus::from_raw(9),
+        };
+        assert_eq!(class(&killed.into()), "resource");
+        let path = "/caf\u{e9}".into();
+        assert_eq!(class(&GitError::NotUtf8 { path }.into()), "invalid");
     }
 
     #[tokio::test]

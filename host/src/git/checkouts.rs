@@ -165,6 +165,26 @@ impl Git {
         Ok(git_dir.filter(|git_dir| git_dir.join("HEAD").exists()))
     }
 
+    /// Whether git no longer knows a checkout at this directory: its `.git` is missing, or names a
+    /// git directory that is missing.
+    pub(crate) async fn is_forgotten(&self) -> Result<bool, GitError> {
+        self.look_at_files(|top| {
+            let is_away = |git_dir: PathBuf| fsx::is_missing(&git_dir);
+            fsx::is_missing(&top.join(".git")) || git_dir_of(top).is_some_and(is_away)
+        })
+        .await
+    }
+
+    /// The names of the files and directories here, without `.git`.
+    pub(crate) async fn names_here(&self) -> Result<Vec<String>, GitError> {
+        let path = self.dir().to_owned();
+        let entries = self.look_at_files(fsx::entries).await?;
+        let entries = entries.map_err(|source| GitError::Read { path, source })?;
+        let names = entries.iter().filter_map(|path| path.file_name());
+        let names = names.filter(|name| *name != ".git");
+        Ok(names.map(|name| name.display().to_string()).collect())
+    }
+
     /// The main checkout of a repository; `None` if it cannot be found.
     async fn main_checkout(
         &self,
@@ -188,10 +208,12 @@ impl Git {
         Ok(None)
     }
 
-    /// Makes a checkout with a detached head.
+    /// Makes a checkout with a detached head and a reflog. Git continues a reflog that exists, even
+    /// if it is configured to keep no reflogs.
     pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
         let arguments = ["worktree", "add", "--quiet", "--detach"];
         let spec = Spec::changes(arguments).arg(path).arg(commit.hash());
+        let spec = spec.setting("core.logAllRefUpdates", "true");
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 

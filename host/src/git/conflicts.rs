@@ -10,7 +10,7 @@ use std::{
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
     put_back::remove_with_parents,
-    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
 };
 
 /// An unresolved file of a merge in progress, and the reason why it counts as unresolved.
@@ -290,11 +290,6 @@ fn staged(output: &[u8]) -> Vec<(String, String)> {
         Some((path.to_owned(), stage.to_owned()))
     });
     parts.collect()
-}
-
-/// A pathspec that matches only this path, whatever characters the path contains.
-fn literal(path: &str) -> String {
-    format!(":(top,literal){path}")
 }
 
 /// Whether a file has conflict markers; `false` if it cannot be read.

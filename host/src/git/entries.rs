@@ -34,6 +34,11 @@ impl Entry {
         !is_file(&self.old) && !is_file(&self.new)
     }
 
+    /// Whether one of the commits has a submodule at this path.
+    pub(super) fn has_link(&self) -> bool {
+        self.old == LINK || self.new == LINK
+    }
+
     /// Whether the older commit has nothing of the same kind at this path.
     pub(super) fn is_new(&self) -> bool {
         self.is_new_file() || self.new == LINK && self.old != LINK

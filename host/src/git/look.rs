@@ -10,10 +10,10 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, Stamps, is_lossy,
+    Git, GitError, Stamps, is_lossy, names,
     place::{Place, is_top},
     refs::Tips,
-    spec::Spec,
+    spec::{LIST_BYTES, LONG, Spec},
     status::Submodules,
 };
 use crate::fsx;
@@ -144,6 +144,9 @@ impl Git {
         }
         self.leave_out_empty(&mut look).await?;
         look.within = self.repository_among_files(listed.dirs).await?;
+        if look.within.is_none() {
+            look.within = self.broken_repository().await?;
+        }
         let mut looked_at = Vec::new();
         for path in listed.links {
             looked_at.extend(self.look_within(&path, &mut look).await?);
@@ -178,6 +181,37 @@ impl Git {
         Ok(found.await?.map(|dir| {
             format!(
                 "`{}` in it is a repository of its own, whose commits git does not see",
+                dir.display()
+            )
+        }))
+    }
+
+    /// A message about a directory whose `.git` has files and is not that of a repository, perhaps
+    /// because it was damaged. Git counts such a directory as empty.
+    async fn broken_repository(&self) -> Result<Option<String>, GitError> {
+        let spec = Spec::reads([
+            "ls-files",
+            "--others",
+            "--directory",
+            "--exclude-standard",
+            "-z",
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let mut dirs = names(&self.output(&spec).await?);
+        dirs.retain(|path| path.ends_with('/'));
+        let found = self.look_at_files(move |top| {
+            let mut found = dirs.iter().filter_map(|dir| {
+                if is_lossy(dir) {
+                    return Some(PathBuf::from(dir));
+                }
+                let found = with_repository(top.join(dir))?;
+                Some(found.strip_prefix(top).unwrap_or(&found).to_owned())
+            });
+            found.next()
+        });
+        Ok(found.await?.map(|dir: PathBuf| {
+            format!(
+                "`{}` in it has a `.git` with files that git does not see",
                 dir.display()
             )
         }))
@@ -273,7 +307,7 @@ impl Git {
     /// them.
     pub(crate) async fn update_submodules(&self) -> Result<(), GitError> {
         let arguments = ["submodule", "--quiet", "update", "--init", "--recursive"];
-        let spec = Spec::changes(arguments).limit(super::spec::LONG);
+        let spec = Spec::changes(arguments).limit(LONG);
         self.change(&spec).await.map(drop)
     }
 
@@ -304,6 +338,25 @@ pub(super) fn has_files(path: PathBuf) -> bool {
         }
     }
     false
+}
+
+/// The directory, or one below it, whose `.git` has files. A directory that cannot be read may be
+/// one.
+fn with_repository(dir: PathBuf) -> Option<PathBuf> {
+    let mut dirs = vec![dir];
+    while let Some(dir) = dirs.pop() {
+        if !fs::symlink_metadata(&dir).is_ok_and(|found| found.is_dir()) {
+            continue;
+        }
+        if has_files(dir.join(".git")) {
+            return Some(dir);
+        }
+        let Ok(entries) = fsx::entries(&dir) else {
+            return Some(dir);
+        };
+        dirs.extend(entries);
+    }
+    None
 }
 
 /// The repositories below a directory, without repositories inside other repositories. Directories

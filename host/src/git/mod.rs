@@ -11,6 +11,8 @@ mod conflicts;
 mod diff;
 mod entries;
 mod environment;
+mod folding;
+mod forward;
 mod gh;
 mod in_the_way;
 mod index;
@@ -25,6 +27,7 @@ mod refs;
 mod settings;
 mod spec;
 mod status;
+mod swap;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work;
@@ -33,9 +36,12 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
+
+use tokio::sync::OnceCell;
 
 pub(crate) use self::{
     checkouts::{Checkout, Standing},
@@ -53,7 +59,8 @@ pub(crate) use self::{
 };
 use self::{
     environment::Variables,
-    spec::{Purpose, Spec},
+    folding::folds_case,
+    spec::{Purpose, SHORT, Spec},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
@@ -86,6 +93,8 @@ pub(crate) enum GitError {
     Timeout { called: String, limit: Duration },
     #[error("`{called}` failed: {said}")]
     Failed { called: String, said: String },
+    #[error("`{called}` was killed before its end ({status}); it may be tried again")]
+    Killed { called: String, status: ExitStatus },
     #[error(
         "`{called}` failed because of the lock {}: another git is at work, or a git was killed and has left it; once no git is running there, `rm {}` removes the lock",
         lock.display(),
@@ -144,6 +153,9 @@ impl At {
 pub(crate) struct Git {
     at: At,
     variables: Variables,
+    /// Whether names that differ only in case denote the same file here. This is looked up at most
+    /// once.
+    folds_case: Arc<OnceCell<bool>>,
 }
 
 impl Git {
@@ -154,26 +166,25 @@ impl Git {
         data_dir: &Path,
     ) -> Self {
         let variables = Variables::new(config::whole_environment(), &task);
+        Self::new(At::Checkout(dir.into()), variables.with_data_dir(data_dir))
+    }
+
+    fn new(at: At, variables: Variables) -> Self {
         Self {
-            at: At::Checkout(dir.into()),
-            variables: variables.with_data_dir(data_dir),
+            at,
+            variables,
+            folds_case: Arc::default(),
         }
     }
 
     /// The same setup in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            at: At::Checkout(dir.into()),
-            variables: self.variables.clone(),
-        }
+        Self::new(At::Checkout(dir.into()), self.variables.clone())
     }
 
     /// The same setup in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            at: At::Repository(dir.into()),
-            variables: self.variables.clone(),
-        }
+        Self::new(At::Repository(dir.into()), self.variables.clone())
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -193,6 +204,23 @@ impl Git {
         })
     }
 
+    /// Whether names that differ only in case denote the same file in this checkout.
+    async fn folds_case(&self) -> Result<bool, GitError> {
+        let At::Checkout(_) = &self.at else {
+            return Ok(false);
+        };
+        let looked = self
+            .folds_case
+            .get_or_try_init(|| self.look_at_files(folds_case));
+        match clock::within(SHORT, looked).await {
+            Some(folds) => folds.copied(),
+            None => Err(GitError::Read {
+                path: self.dir().to_owned(),
+                source: io::ErrorKind::TimedOut.into(),
+            }),
+        }
+    }
+
     /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
     /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
@@ -201,9 +229,13 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        let command = spec.command(&self.at, &self.variables);
+        let folds_case = self.folds_case().await?;
+        let command = spec.command(&self.at, &self.variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
-            Ok(Some(finished)) if finished.status.code().is_none() => Err(failed(spec, &finished)),
+            Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
+                called: spec.called(),
+                status,
+            }),
             Ok(Some(finished)) => Ok(finished),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(GitError::NotInstalled { program })

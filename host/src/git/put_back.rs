@@ -1,5 +1,6 @@
-//! Restores a checkout after git has failed in the middle of a fast-forward. After such a failure,
-//! git leaves the files that it has written, and may also leave a changed index.
+//! Restores a checkout after git has failed in the middle of a fast-forward, or after a host was
+//! killed while it replaced the files (see `forward`). Then some files are those of the new commit,
+//! and perhaps the index is too.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -9,6 +10,7 @@ use super::{
     Commit, Git, GitError,
     entries::Entry,
     index::OtherIndex,
+    is_lossy,
     look::under_way,
     names,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
@@ -40,17 +42,36 @@ pub(crate) struct StepNote {
 pub(crate) struct Step {
     pub(crate) note: StepNote,
     /// The files that differ between the two commits, without files that were in the way.
-    files: Vec<Changed>,
+    pub(super) files: Vec<Changed>,
+    /// Whether the commits differ in submodules.
+    has_links: bool,
     /// The repositories here that git would remove with all their files.
     pub(crate) replaced: Vec<String>,
 }
 
+impl Step {
+    /// Whether the files can be replaced in any order: nothing was in the way, no submodule and no
+    /// directory takes the place of a file or the other way round, and all names are known.
+    pub(super) fn is_of_separate_files(&self) -> bool {
+        let paths = self.files.iter().map(|file| Path::new(&file.path));
+        let paths: BTreeSet<&Path> = paths.collect();
+        let is_below_another = |path: &&Path| {
+            let mut above = path.ancestors().skip(1);
+            above.any(|above| paths.contains(above))
+        };
+        !self.has_links
+            && self.note.in_the_way.is_empty()
+            && !paths.iter().any(is_below_another)
+            && !self.files.iter().any(|file| is_lossy(&file.path))
+    }
+}
+
 /// A file that differs between two commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Changed {
-    path: String,
-    in_old: bool,
-    in_new: bool,
+pub(super) struct Changed {
+    pub(super) path: String,
+    pub(super) in_old: bool,
+    pub(super) in_new: bool,
 }
 
 /// Result of restoring the checkout after a failed step.
@@ -77,6 +98,7 @@ impl Git {
     pub(crate) async fn step(&self, old: &Commit, new: &Commit) -> Result<Step, GitError> {
         let entries = self.entries_between(old.hash(), new.hash()).await?;
         let replaced = self.replaced_repositories(&entries).await?;
+        let has_links = entries.iter().any(Entry::has_link);
         let files = changed(entries);
         let looked = self.look_at_files(move |top| {
             let is_of_step = |file: &Changed| file.in_old || !is_there(&top.join(&file.path));
@@ -90,6 +112,7 @@ impl Git {
                 in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
             },
             files,
+            has_links,
             replaced,
         })
     }
@@ -116,6 +139,7 @@ impl Git {
         let step = Step {
             note: note.clone(),
             files,
+            has_links: false,
             replaced: Vec::new(),
         };
         let is_changed = self.is_index_changed(&step, &note.old).await?
@@ -295,7 +319,7 @@ fn changed(entries: Vec<Entry>) -> Vec<Changed> {
 
 /// Whether git could write this file without replacing anything else: a directory at its path, or a
 /// file or a link at the path of a directory above it. A person must have made these.
-fn is_free(top: &Path, file: &str) -> bool {
+pub(super) fn is_free(top: &Path, file: &str) -> bool {
     let above = Path::new(file).ancestors().skip(1);
     let mut dirs = above.map(|dir| top.join(dir));
     let is_other = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir());
@@ -315,6 +339,13 @@ pub(super) fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     } else {
         fs::remove_file(&path)?;
     }
+    remove_empty_parents(top, file);
+    Ok(())
+}
+
+/// Removes the directories above a file, which was removed, that have become empty.
+pub(super) fn remove_empty_parents(top: &Path, file: &str) {
+    let path = top.join(file);
     let parents = path.ancestors().skip(1);
     for parent in parents.take_while(|parent| *parent != top) {
         // This fails at the first directory with other files.
@@ -322,7 +353,6 @@ pub(super) fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
             break;
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use claudine_domain::time::Timestamp;
 use super::{
     BranchRef, Commit, Git, GitError,
     index::OtherIndex,
-    spec::{LIST_BYTES, LONG, Spec},
+    is_lossy, names,
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
     without_newline,
 };
 use crate::fsx;
@@ -68,8 +69,9 @@ impl Git {
         self.keep(keeping, before.as_ref(), &commits).await
     }
 
-    /// Keeps a commit of all files here that differ from HEAD, except ignored files, because they
-    /// are about to be put back.
+    /// Keeps a commit of all files here that differ from HEAD, except ignored files that are not in
+    /// the index, because they are about to be put back. Nothing is kept if the files are those
+    /// that a merge in progress has written.
     pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<(), GitError> {
         let Some(head) = self.commit_of("HEAD").await? else {
             return Ok(());
@@ -81,11 +83,43 @@ impl Git {
         self.change(&there(read)).await?;
         let add = Spec::changes(["add", "--all", "--sparse"]);
         self.change(&there(add)).await?;
+        for some in self.added(&head).await?.chunks(FILES_MAX) {
+            let add = Spec::changes(["add", "--force", "--sparse", "--"]);
+            let add = some.iter().fold(add, |add, path| add.arg(literal(path)));
+            self.change(&there(add)).await?;
+        }
         let tree = self.change(&there(Spec::changes(["write-tree"]))).await?;
+        let of_merge = ["rev-parse", "--verify", "--quiet", "AUTO_MERGE^{tree}"];
+        let of_merge = self.line_if(&Spec::reads(of_merge)).await?;
+        if self.is_merging().await? && of_merge.is_some_and(|it| it.as_bytes() == tree.trim_ascii())
+        {
+            return Ok(());
+        }
         let new = self.unless_of_head(tree, &head, &keeping.message).await?;
         self.keep(keeping, before.as_ref(), new.as_slice())
             .await
             .map(drop)
+    }
+
+    /// The files that exist here and that were added to the index, even if git ignores them.
+    async fn added(&self, head: &Commit) -> Result<Vec<String>, GitError> {
+        let spec = Spec::reads([
+            "diff-index",
+            "--cached",
+            "--name-only",
+            "--diff-filter=A",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+            head.hash(),
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let mut added = names(&self.output(&spec).await?);
+        self.look_at_files(move |top| {
+            added.retain(|path| !is_lossy(path) && fsx::is_taken(&top.join(path)));
+            added
+        })
+        .await
     }
 
     /// The commits to keep that the ref does not keep yet. `before` is the commit of the ref.

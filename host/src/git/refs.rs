@@ -5,7 +5,7 @@ use super::{
     entries::{Entry, LINK},
     failed, is_no, names,
     reflog::KEPT_ELSEWHERE,
-    spec::{SHORT, Spec},
+    spec::{LONG, SHORT, Spec},
     without_newline,
 };
 use crate::text::shell_word;
@@ -289,6 +289,26 @@ impl Git {
             called: spec.called(),
             printed,
         })
+    }
+
+    /// Whether one of the changes in the history of `older` is missing in the history of `newer`. A
+    /// commit that was only rewritten, for example by a rebase, has the same change as before.
+    pub(crate) async fn has_lost_changes(
+        &self,
+        older: &Commit,
+        newer: &Commit,
+    ) -> Result<bool, GitError> {
+        let range = format!("{}...{}", newer.hash(), older.hash());
+        let arguments = [
+            "rev-list",
+            "--max-count=1",
+            "--no-merges",
+            "--cherry-pick",
+            "--right-only",
+            &range,
+        ];
+        let spec = Spec::reads(arguments).of_true_history().limit(LONG);
+        Ok(!self.line(&spec).await?.is_empty())
     }
 
     /// Whether a branch of a remote, in its state when it was last fetched, contains the commit.

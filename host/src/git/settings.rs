@@ -32,6 +32,16 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "it hides changes in a new checkout",
     ),
     (
+        "core.trustCtime",
+        "true",
+        "a changed file may have the size and the modification time of the old one",
+    ),
+    (
+        "core.checkStat",
+        "default",
+        "a changed file may have the size and the modification time of the old one",
+    ),
+    (
         "core.splitIndex",
         "false",
         "it leaves files beside a temporary index",
@@ -138,6 +148,10 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
 /// Disables hooks, which are meant for the user's own commands. Only a push runs hooks, because
 /// users rely on them to stop commits that must not reach a remote.
 pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
+
+/// The setting that tells git whether names that differ only in case denote the same file. It gets
+/// the value that is true in the checkout, because git overlooks files if the value is wrong.
+pub(super) const IGNORE_CASE: &str = "core.ignoreCase";
 
 /// Settings as environment variables, which git passes on to every process that it starts.
 pub(super) fn as_variables<'a>(

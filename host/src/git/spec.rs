@@ -10,7 +10,7 @@ use std::{
 use super::{
     At, Commit,
     environment::Variables,
-    settings::{self, FIXED, NO_HOOKS},
+    settings::{self, FIXED, IGNORE_CASE, NO_HOOKS},
 };
 
 /// The time limit for looking at refs, or at the files of a large repository with a cold cache.
@@ -179,8 +179,9 @@ impl Spec {
     }
 
     /// The command with its arguments and its environment. Nothing is inherited from this process's
-    /// environment.
-    pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
+    /// environment. `folds_case` is whether names that differ only in case denote the same file in
+    /// the checkout.
+    pub(super) fn command(&self, at: &At, variables: &Variables, folds_case: bool) -> Command {
         let mut command = Command::new(self.program.name());
         command
             .env_clear()
@@ -193,6 +194,7 @@ impl Spec {
         if self.hooks == Hooks::None {
             fixed.push(NO_HOOKS);
         }
+        fixed.push((IGNORE_CASE, if folds_case { "true" } else { "false" }));
         let own = self.settings.iter();
         fixed.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
         command.envs(settings::as_variables(fixed));
@@ -230,6 +232,11 @@ impl Spec {
     }
 }
 
+/// A pathspec that matches only this path, whatever characters the path contains.
+pub(super) fn literal(path: &str) -> String {
+    format!(":(top,literal){path}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -257,7 +264,7 @@ mod tests {
     fn a_command_gets_only_its_own_variables_and_arguments() {
         let variables = Variables::new([], &BTreeMap::new());
         let checkout = At::Checkout("/work".into());
-        let command = |spec: &Spec, at: &At| spec.command(at, &variables);
+        let command = |spec: &Spec, at: &At| spec.command(at, &variables, false);
 
         let look = command(&Spec::reads(["status", "-z"]), &checkout);
         let words: Vec<_> = look.get_args().collect();
@@ -267,7 +274,11 @@ mod tests {
         let settings = settings_of(&look);
         assert_eq!(settings["core.hooksPath"], "/dev/null");
         assert_eq!(settings["gc.auto"], "0");
-        assert_eq!(settings.len(), FIXED.len() + 1);
+        assert_eq!(settings["core.ignoreCase"], "false");
+        assert_eq!(settings.len(), FIXED.len() + 2);
+
+        let folding = Spec::reads(["status"]).command(&checkout, &variables, true);
+        assert_eq!(settings_of(&folding)["core.ignoreCase"], "true");
 
         let change = command(&Spec::changes(["commit"]), &checkout);
         assert_eq!(variable(&change, "GIT_OPTIONAL_LOCKS"), None);

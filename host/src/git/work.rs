@@ -13,6 +13,11 @@ use crate::{clock, fsx};
 /// exists longer than that was probably left by a git that was killed.
 const WRITING_WITHIN: Duration = Duration::from_mins(2);
 
+/// The time after which changes in a checkout count as lasting, and the pause between two looks at
+/// them.
+const LASTING_AFTER: Duration = Duration::from_secs(2);
+const LASTING_PAUSE: Duration = Duration::from_millis(200);
+
 /// The author and committer of commits if the user has configured no name.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
@@ -179,13 +184,19 @@ impl Git {
 
     /// Does the same as [`Self::has_changes`]. If another git process is writing the files here, as
     /// a merge of an earlier host or a person's `git pull` may do, waits for its end, because its
-    /// unfinished work looks like changes.
+    /// unfinished work looks like changes. Changes that a person is about to commit do not count
+    /// either, if they are committed within a moment.
     pub(crate) async fn has_lasting_changes(&self) -> Result<bool, GitError> {
-        if !self.has_changes().await? {
-            return Ok(false);
+        let mut since = None;
+        while self.has_changes().await? {
+            self.wait_while_locked(WRITING_WITHIN).await?;
+            let now = clock::monotonic();
+            if now.saturating_sub(*since.get_or_insert(now)) >= LASTING_AFTER {
+                return Ok(true);
+            }
+            clock::sleep(LASTING_PAUSE).await;
         }
-        self.wait_while_locked(WRITING_WITHIN).await?;
-        self.has_changes().await
+        Ok(false)
     }
 
     /// Waits while another git process holds the lock of the index here, but not longer than this.

@@ -4,7 +4,7 @@
 //! its old commit to the new commit, or not at all. If the base is checked out somewhere, git
 //! updates this checkout too, but only if it has no changes.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use claudine_domain::worktree::MergeState;
 
@@ -15,14 +15,18 @@ use super::{
     settle::{Done, Work},
 };
 use crate::{
-    command,
+    clock, command,
     git::{BranchRef, Commit, Merged, PutBack, Standing, shortened},
     text::shell_word,
 };
 
-/// The maximum number of tries to move the base. A try has no effect if somebody else moves the
-/// base meanwhile.
+/// The minimum number of tries to move the base, and the time for which it is tried again. A try
+/// has no effect if somebody else moves the base meanwhile, or changes its checkout.
 const TRIES: usize = 5;
+const TRIED_FOR: Duration = Duration::from_secs(5);
+
+/// Part of a message about a checkout that was changed and is as before.
+const PUT_BACK: &str = "; its files were put back";
 
 impl Worktrees {
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
@@ -34,7 +38,7 @@ impl Worktrees {
         if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
             return work.refused(&base, &why).await;
         }
-        let mut tries = 0;
+        let (mut tries, begun) = (0, clock::monotonic());
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
@@ -47,8 +51,12 @@ impl Worktrees {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
-            if tries == TRIES {
-                let why = format!("`{base}` was moved {TRIES} times during the merge");
+            if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
+                return work.refused(&base, &why).await;
+            }
+            let tried_for = clock::monotonic().saturating_sub(begun);
+            if tries >= TRIES && tried_for >= TRIED_FOR {
+                let why = format!("`{base}` was moved {tries} times during the merge");
                 return work.refused(&base, &why).await;
             }
             tries += 1;
@@ -130,10 +138,24 @@ impl Worktrees {
             step: step.note.clone(),
         });
         self.write_record(&work.record).await?;
+        // Boxed to keep the futures of the callers small.
+        let replaced = Box::pin(there.replace_files(&step)).await;
+        let was_replaced = replaced.is_some();
         let Err(error) = there.fast_forward(base, new).await else {
+            if let Some(replaced) = replaced {
+                there.drop_old_files(replaced).await?;
+            }
             work.record.updating = None;
             return Ok(None);
         };
+        if let Some(replaced) = replaced
+            && let Err(error) = Box::pin(there.undo_replacing(replaced)).await
+        {
+            tracing::warn!(
+                checkout = %checkout.path.display(), %error,
+                "the index of a checkout cannot be put back"
+            );
+        }
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
         let is_as_it_was = work.git.branch_commit(base).await?.as_ref() == Some(old)
@@ -148,14 +170,21 @@ impl Worktrees {
             work.record.updating = None;
         }
         let files = match back {
-            Ok(PutBack::Unchanged { other }) if other.is_empty() => String::new(),
+            Ok(PutBack::Unchanged { other }) if other.is_empty() && !was_replaced => String::new(),
+            Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.
-            Ok(PutBack::Unchanged { other }) => format!(
-                "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
-                shortened(&other)
-            ),
-            Ok(PutBack::Done) => "; its files were put back".to_owned(),
+            Ok(PutBack::Unchanged { other }) => {
+                // A person may be about to commit them.
+                if !there.has_lasting_changes().await? {
+                    return Ok(None);
+                }
+                format!(
+                    "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
+                    shortened(&other)
+                )
+            }
+            Ok(PutBack::Done) => PUT_BACK.to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(
                 "; git may have stopped half-way, and the files there could not be put back: {error}; `git -C {shown} status` shows them"
@@ -176,6 +205,30 @@ impl Work {
             self.task
         );
         Ok((MergeState::Refused, detail).into())
+    }
+
+    /// Returns why the branch at `tip` must not be merged into its base at `old`: somebody has
+    /// removed commits from the base since the branch was made, for example with `git reset`, and
+    /// the branch would bring them back.
+    pub(super) async fn refuse_rewritten(
+        &self,
+        base: &BranchRef,
+        old: &Commit,
+        tip: &Commit,
+    ) -> Result<Option<String>, WorktreeError> {
+        let start = &self.record.base_commit;
+        if self.git.is_ancestor(start, old).await?
+            || !self.git.is_ancestor(start, tip).await?
+            || !self.git.has_lost_changes(start, old).await?
+        {
+            return Ok(None);
+        }
+        let typed = self.git.typed(base).await?;
+        Ok(Some(format!(
+            "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
+            start.hash(),
+            self.path.display()
+        )))
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout

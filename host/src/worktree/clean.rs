@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use claudine_domain::worktree::MergeState;
+
 use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
 use crate::{
     fsx,
-    git::{BranchRef, Git, GitError},
+    git::{BranchRef, Git, GitError, shortened},
     text::shell_word,
 };
 
@@ -55,10 +57,7 @@ impl Worktrees {
                 Err(WorktreeError::Git(GitError::NotItsOwn { .. }))
             );
             if is_lost && is_remains(git, &repository).await? {
-                return Ok(Some(format!(
-                    "git no longer knows this worktree, and its `.git` is missing; if nothing in it is needed, `rm -r {}` removes the rest",
-                    shell_word(&git.dir().display().to_string())
-                )));
+                return Ok(Some(remains(git, record).await?));
             }
             let content = content?;
             if let Some(why) = reason_to_stay(&content, &record.branch, also) {
@@ -101,12 +100,27 @@ impl Worktrees {
     }
 }
 
-/// Whether git has forgotten a worktree and its `.git` is missing. The directory in which `git`
-/// runs then has files that git could not remove or, if somebody had removed the `.git` before git
-/// forgot the worktree, perhaps all files.
+/// Whether git has forgotten a worktree. The directory in which `git` runs then has files that git
+/// could not remove or, if somebody had removed the `.git` before git forgot the worktree, perhaps
+/// all files.
 async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
-    let is_forgotten = repository.git_dir_for(git.dir()).await?.is_none();
-    Ok(is_forgotten && fsx::is_missing(&git.dir().join(".git")))
+    Ok(repository.git_dir_for(git.dir()).await?.is_none() && git.is_forgotten().await?)
+}
+
+/// A message about the remains of a worktree that git has forgotten.
+async fn remains(git: &Git, record: &Record) -> Result<String, GitError> {
+    let names = git.names_here().await?;
+    let is_merged = record.last_merge().map(|merge| merge.state) == Some(MergeState::Merged);
+    let merged = if is_merged {
+        "; the work on its branch was merged"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "git no longer knows this worktree, which still has these files and directories: {}{merged}; if nothing in it is needed, `rm -r {}` removes the rest",
+        shortened(&names),
+        shell_word(&git.dir().display().to_string())
+    ))
 }
 
 /// Whether somebody has removed the repository. If the directory around it is missing too, the

@@ -203,6 +203,7 @@ impl WorktreeError {
                 | Self::Submodules(_)
                 | Self::Git(
                     GitError::Timeout { .. }
+                        | GitError::Killed { .. }
                         | GitError::Spawn { .. }
                         | GitError::Read { .. }
                         | GitError::Locked { .. }

@@ -72,6 +72,9 @@ impl Worktrees {
                 "the base `{base}` no longer exists"
             )));
         };
+        if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
+            return Ok(Resolution::Refused(why));
+        }
         if work.git.is_ancestor(&old, &tip).await? {
             return Ok(Resolution::Resolved);
         }
@@ -206,6 +209,8 @@ impl Worktrees {
         git.own_place(&record.repository).await?;
         let is_merging = git.is_merging().await?;
         if is_merging {
+            // A later attempt, or a person, may have worked in the merge.
+            record.keep_changes(&git).await?;
             git.abort_merge().await?;
         } else if record.opening.is_some() {
             // Somebody may have changed files since git has failed.

@@ -52,7 +52,11 @@ impl Resolve {
             return tell(session, &aborted);
         }
         let begun = self.ask(session, ResolveStep::Begin).await?;
-        let Some(path) = begun.path.as_deref().filter(|_| inside::has_person()) else {
+        let has_person = inside::has_person();
+        let Some(path) = begun.path.as_deref().filter(|_| has_person) else {
+            if self.edit && begun.path.is_some() && !session.json {
+                output::say("the editor was not opened, because it needs a terminal");
+            }
             return tell(session, &begun);
         };
         let dir = Path::new(path);

@@ -58,6 +58,19 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
     }
 }
 
+/// Only the reflog names the commit.
+#[tokio::test]
+async fn a_commit_on_no_branch_is_found_although_git_is_configured_to_keep_no_reflogs() {
+    let person = somebody("[core]\n\tlogAllRefUpdates = false\n");
+    let git = worktree(&person, "beside").await;
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    own(&["checkout", "-q", "--detach"]);
+    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+    let adrift = git.commit_of("HEAD").await.unwrap().unwrap();
+    own(&["checkout", "-q", "beside"]);
+    assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [adrift]);
+}
+
 /// The other checkout's ref is deleted after some time.
 #[tokio::test]
 async fn a_commit_that_another_checkout_keeps_is_also_kept_by_a_ref() {

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{look, somebody, worktree};
 use crate::git::{BranchRef, Stamps};
@@ -74,6 +79,48 @@ async fn look_finds_changes_and_ignored_files_and_own_commits_and_a_bisect() {
     own(&["bisect", "start"]);
     let loss = look(&person, &git).await.loss().unwrap();
     assert_eq!(loss, "a bisect is in progress in it");
+}
+
+/// Git itself would overlook the file, whose name differs from that of a committed file in case.
+#[tokio::test]
+async fn a_file_is_found_although_settings_say_that_case_does_not_count() {
+    let person = somebody("[core]\n\tignoreCase = true\n");
+    let git = worktree(&person, "work").await;
+    let git = git.with_identity().await.unwrap();
+    fs::write(git.dir().join("FILE"), "two\n").unwrap();
+    assert_eq!(person.git_in(git.dir(), &["status", "--porcelain"]), "");
+    let loss = look(&person, &git).await.loss();
+    assert_eq!(
+        loss.as_deref(),
+        Some("it has changes that are not committed, in 1 of its files")
+    );
+    git.commit_all("work").await.unwrap();
+    assert_eq!(person.git(&["show", "work:FILE"]), "two");
+    assert_eq!(person.git(&["show", "work:file"]), "one");
+}
+
+/// Git itself would overlook the change, because the file has the size and the time of the old one.
+#[tokio::test]
+async fn a_change_is_found_although_settings_say_that_few_properties_of_files_count() {
+    for setting in ["trustCtime = false", "checkStat = minimal"] {
+        let person = somebody(&format!("[core]\n\t{setting}\n"));
+        let git = worktree(&person, "work").await;
+        let path = git.dir().join("file");
+        let time = UNIX_EPOCH + Duration::from_hours(1);
+        let set_time = || File::options().append(true).open(&path)?.set_modified(time);
+        set_time().unwrap();
+        person.git_in(git.dir(), &["status", "--porcelain"]);
+        let changed_at = || fs::metadata(&path).unwrap().ctime();
+        let before = changed_at();
+        // Git compares only the seconds of times.
+        while changed_at() == before {
+            fs::write(&path, "two\n").unwrap();
+            set_time().unwrap();
+        }
+        let status = person.git_in(git.dir(), &["status", "--porcelain"]);
+        assert_eq!(status, "", "{setting}");
+        assert_eq!(look(&person, &git).await.dirty_count(), 1, "{setting}");
+    }
 }
 
 #[tokio::test]
@@ -172,6 +219,36 @@ async fn a_repository_in_a_directory_of_committed_files_is_found() {
     let loss = look(&person, &git).await.loss().unwrap();
     let says = "`deep/in` in it is a repository of its own, whose commits git does not see";
     assert_eq!(loss, says);
+}
+
+/// Git takes such a directory for an empty one.
+#[tokio::test]
+async fn files_in_a_git_directory_that_is_no_repository_are_found() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let path = |name: &str| git.dir().join(name);
+    fs::create_dir_all(path("deep/in/.git")).unwrap();
+    fs::create_dir_all(path("out/.git")).unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    let loss = "`deep/in` in it has a `.git` with files that git does not see";
+    fs::write(path("deep/in/.git/new"), "new\n").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    assert_eq!(look(&person, &git).await.loss().as_deref(), Some(loss));
+    // A repository is damaged.
+    fs::remove_dir_all(path("deep")).unwrap();
+    person.git_in(git.dir(), &["init", "-q", "deep/in"]);
+    fs::write(path("deep/in/.git/HEAD"), "").unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+    assert_eq!(look(&person, &git).await.loss().as_deref(), Some(loss));
+    // Ignored files are reported as such.
+    fs::remove_dir_all(path("deep")).unwrap();
+    fs::write(path("out/.git/new"), "new\n").unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+    let ignored = look(&person, &git).await.ignored();
+    assert_eq!(
+        ignored.as_deref(),
+        Some("it has files that git ignores: out/")
+    );
 }
 
 #[tokio::test]

@@ -57,18 +57,13 @@ impl Person {
 
     /// The host's git, run for this user in a directory of the repository.
     pub(crate) fn at(&self, inside: &str) -> Git {
-        Git {
-            at: At::Checkout(self.work().join(inside)),
-            variables: self.variables(std::env::var_os("PATH").unwrap()),
-        }
+        let variables = self.variables(std::env::var_os("PATH").unwrap());
+        Git::new(At::Checkout(self.work().join(inside)), variables)
     }
 
     /// The host's git, with only the programs in this directory.
     pub(crate) fn with_programs(&self, dir: &Path) -> Git {
-        Git {
-            at: At::Checkout(self.work()),
-            variables: self.variables(dir.into()),
-        }
+        Git::new(At::Checkout(self.work()), self.variables(dir.into()))
     }
 
     /// Runs git as the user would run it, with only the user's settings.

@@ -1,6 +1,6 @@
 //! Merges into a checkout of the base: its files are updated, or nothing in it is changed.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use claudine_tests::wait_for;
 
@@ -237,6 +237,54 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     end(&id, "`main` is being bisected in ");
     repository.git(&["bisect", "reset"]);
     repository.is_untouched();
+}
+
+/// A person may have removed a secret. The branch of the task still has the commit.
+#[test]
+fn commit_that_was_removed_from_the_base_is_not_brought_back() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let begin = |file: &str| {
+        let script = format!("until test -e go; do sleep 0.02; done; rm go; echo new > {file}");
+        let id = repository.submit(&["--merge", "auto", "--name", "fix"], &script);
+        host.live(&id);
+        let worktree = host.data_dir().join("worktrees").join(&id);
+        (id, worktree)
+    };
+    let end = |id: &str, worktree: &Path| {
+        fs::write(worktree.join("go"), "").unwrap();
+        host.finished(id)
+    };
+    repository.write("secret", "secret\n");
+    repository.commit("secret");
+    let secret = repository.git(&["rev-parse", "main"]);
+    let (id, worktree) = begin("new");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    let main = repository.git(&["rev-parse", "main"]);
+    let detail = merged(&end(&id, &worktree), "failed", "refused");
+    let says = "`main` was rewritten while the task ran";
+    assert!(detail.starts_with(says), "{detail}");
+    for command in ["merge", "resolve"] {
+        host.run(["worktree", command, "fix"])
+            .code(REFUSED)
+            .says(&[says]);
+    }
+    assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    repository.is_untouched();
+    // The message contains the way out.
+    let rebase = ["rebase", "-q", "--onto", "main", &secret];
+    let way_out = format!("`git rebase --onto main {secret}`");
+    assert!(detail.contains(&way_out), "{detail}");
+    git_in(host, &worktree, &rebase);
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    assert!(!repository.path().join("secret").exists());
+
+    // A commit that was rewritten with the same changes is not removed.
+    let (id, worktree) = begin("more");
+    repository.git(&["commit", "-q", "--amend", "-m", "reworded"]);
+    merged(&end(&id, &worktree), "succeeded", "merged");
+    assert_eq!(repository.git(&["show", "main:more"]), "new");
 }
 
 /// The directory may be on a removable drive. Once the directory is back, the next commit in it

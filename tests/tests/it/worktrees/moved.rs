@@ -123,7 +123,19 @@ fn remains_of_a_worktree_that_git_has_removed_in_part_are_reported_with_the_way_
     let cleaned = host.json(["worktree", "clean", "--all"]);
     let why = cleaned["left"][0]["why"].as_str().unwrap();
     // Git may also have forgotten the worktree because only its `.git` was removed.
-    let says = format!("if nothing in it is needed, `rm -r {path}` removes the rest");
+    let says = format!(
+        "these files and directories: left; if nothing in it is needed, `rm -r {path}` removes the rest"
+    );
+    assert!(why.contains(&says), "{why}");
+    // If git cannot remove a file, it may also leave the `.git`.
+    let gone = repository.path().join(".git/worktrees/gone");
+    fs::write(
+        worktree.join(".git"),
+        format!("gitdir: {}\n", gone.display()),
+    )
+    .unwrap();
+    let cleaned = host.json(["worktree", "clean", "--all"]);
+    let why = cleaned["left"][0]["why"].as_str().unwrap();
     assert!(why.contains(&says), "{why}");
     assert!(worktree.join("left").exists());
     fs::remove_dir_all(&worktree).unwrap();

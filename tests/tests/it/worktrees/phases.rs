@@ -336,7 +336,8 @@ fn next_host_completes_the_removal_of_a_worktree() {
 fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    fs::write(shimmed.dir.path().join("only"), "merge.*--ff-only").unwrap();
+    // The host has checked the checkout, and has not yet changed it.
+    fs::write(shimmed.dir.path().join("only"), "checkout-index").unwrap();
     shimmed.hold_at(1);
     let id = repository.submit(&["--merge", "auto"], "echo two > file; echo new > new");
     let command = shimmed.reached_or_done(&id);
@@ -418,31 +419,30 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let at = |name: &str| shimmed.dir.path().join(name);
-    repository.slow_checkout();
-    repository.go();
     let done = host.root().join("done");
     let script = format!(
-        "echo two > file; echo two > slow; until test -e {}; do sleep 0.02; done",
+        "echo two > file; until test -e {}; do sleep 0.02; done",
         done.display()
     );
     let first = repository.submit(&["--merge", "auto"], &script);
     host.live(&first);
-    for name in ["go", "reached"] {
-        fs::remove_file(host.root().join(name)).unwrap();
-    }
+    // The files are changed, and the index is not.
+    fs::write(at("only"), "read-tree -m -i").unwrap();
+    shimmed.hold_at(1);
     fs::write(&done, "").unwrap();
-    repository.reached();
+    wait_for("the merge", || shimmed.reached());
     let status = repository.git(&["status", "--porcelain"]);
-    assert!(status.contains("M file"), "{status}");
+    assert_eq!(status, "M file");
 
     // The submission reads the status of the checkout.
     fs::write(at("only"), "status --porcelain=v2").unwrap();
+    fs::remove_file(at("count")).unwrap();
     shimmed.hold_at(1_000);
     let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
     let mut client = host.command(arguments);
     let mut client = client.stdout(Stdio::null()).spawn().unwrap();
     wait_for("the status", || at("count").exists().then_some(()));
-    repository.go();
+    shimmed.go();
     assert!(client.wait().unwrap().success());
     merged(&host.finished(&first), "succeeded", "merged");
     repository.is_untouched();
@@ -489,6 +489,36 @@ fn merge_waits_for_another_git_that_is_writing_the_checkout() {
     for (file, text) in [("file", "two\n"), ("new", "new\n")] {
         let found = fs::read_to_string(repository.path().join(file)).unwrap();
         assert_eq!(found, text);
+    }
+    repository.is_untouched();
+}
+
+/// A person who commits often has changes again and again, each time for a moment.
+#[test]
+fn merge_waits_a_moment_until_changes_are_committed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    let done = host.root().join("done");
+    let script = format!(
+        "until test -e {}; do sleep 0.02; done; echo new > new",
+        done.display()
+    );
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    repository.write("file", "mine\n");
+    // Before the merge, the host reads the status of the checkout.
+    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the third look at the changes", || {
+        let count = fs::read_to_string(at("count")).unwrap_or_default();
+        (count.lines().count() >= 3).then_some(())
+    });
+    repository.commit("mine");
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "mine"), ("new", "new")] {
+        assert_eq!(repository.git(&["show", &format!("main:{file}")]), text);
     }
     repository.is_untouched();
 }

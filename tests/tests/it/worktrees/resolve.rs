@@ -97,6 +97,9 @@ fn resolution_can_be_continued_or_aborted() {
         text.contains("<<<<<<< HEAD") && text.contains(">>>>>>> refs/heads/main"),
         "{text}"
     );
+    host.run([&resolve[..], &["--edit"]].concat())
+        .code(REFUSED)
+        .says(&["the editor was not opened", "the merge stays open"]);
     host.run([&resolve[..], &["--abort"]].concat()).check();
     assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
     assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
@@ -116,6 +119,37 @@ fn resolution_can_be_continued_or_aborted() {
     assert_eq!(answer["merged"]["attempt"], 2);
     merged(&host.status(id), "succeeded", "merged");
     host.run(resolve).code(REFUSED).says(&["no longer exists"]);
+}
+
+/// Another attempt may have worked in the open merge. Git removes what was added to the index.
+#[test]
+fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let kept = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+    let worktree = repository.worktree(&task);
+    let own = |arguments: &[&str]| git_in(host, &worktree, arguments);
+    let resolve = ["worktree", "resolve", "fix"];
+    let abort = ["worktree", "resolve", "fix", "--abort"];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    host.run(abort).check();
+    let refs = repository.git(&["for-each-ref", "refs/claudine"]);
+    assert_eq!(refs, "", "nothing was changed");
+
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(repository.path().join(".git/info/exclude"), "ignored\n").unwrap();
+    let files = ["new", "ignored", "sub/file"];
+    for file in files {
+        fs::write(worktree.join(file), "work\n").unwrap();
+        own(&["add", "--force", file]);
+    }
+    host.run(abort).check();
+    assert_eq!(own(&["status", "--porcelain"]), "");
+    assert!(!worktree.join("new").exists());
+    for file in files {
+        assert_eq!(repository.git(&["show", &format!("{kept}:{file}")]), "work");
+    }
 }
 
 /// If a task runs again while its merge is still open, it fails with the same conflict. `status`

@@ -1,0 +1,397 @@
+//! Updates the files of a checkout to a later commit. Git checks the files before it writes the
+//! first of them, and overwrites a file that a person saves after that. So the new files are first
+//! written elsewhere, and then exchanged for the old ones, one by one.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Commit, Git, GitError, failed,
+    put_back::{Step, StepNote},
+    spec::{FILES_MAX, LONG, Spec, literal},
+    swap::Swaps,
+};
+use crate::{clock, fsx};
+
+/// The beginning of the names of directories, in the git directory of a checkout, for files that
+/// are not in their places.
+const ASIDE: &str = "claudine.files.";
+/// The directory for these files in such a directory. Two temporary indexes are beside it.
+const FILES: &str = "files";
+
+/// The age at which such a directory is removed if it was left. If the host was killed in the very
+/// moment in which a person had saved a file, the directory has that file.
+const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// How long a git that somebody has started at the same moment is awaited.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The files of a step that were replaced, while HEAD is still at the old commit.
+pub(crate) struct Replaced {
+    note: StepNote,
+    swaps: Swaps,
+    aside: TempDir,
+}
+
+impl Git {
+    /// Replaces the files of a step here, and the index. Returns `None`, and changes nothing, if
+    /// this is not possible, or if somebody changes one of the files meanwhile. Then git itself can
+    /// update the checkout, or says why it cannot.
+    pub(crate) async fn replace_files(&self, step: &Step) -> Option<Replaced> {
+        match self.try_to_replace(step).await {
+            Ok(replaced) => replaced,
+            Err(error) => {
+                tracing::info!(
+                    path = %self.dir().display(), %error,
+                    "the files of a checkout are left to git"
+                );
+                None
+            }
+        }
+    }
+
+    async fn try_to_replace(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
+        if !step.is_of_separate_files() || self.folds_case().await? {
+            return Ok(None);
+        }
+        let git_dir = self.git_dir().await?;
+        // In a sparse checkout, git leaves out some of the files.
+        let sparse = git_dir.join("info/sparse-checkout");
+        let aside = self.look_at_files({
+            let git_dir = git_dir.clone();
+            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir))
+        });
+        let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
+            return Ok(None);
+        };
+        self.write_new(&git_dir, aside.path(), step).await?;
+        let swaps = self.look_at_files({
+            let (files, new) = (step.files.clone(), aside.path().join(FILES));
+            move |top| Swaps::new(top, &new, &files)
+        });
+        let Some(mut swaps) = swaps.await?.map_err(unusable(&git_dir))? else {
+            return Ok(None);
+        };
+        // The files are compared after the look at them, so that each later change is noticed.
+        if self.has_other_than_old(aside.path(), step).await? {
+            return Ok(None);
+        }
+        // A git that works here could take the new files for changes of the person.
+        let lock = git_dir.join("index.lock");
+        // This is not interrupted even if nobody waits for it any more.
+        let swapped = self.look_at_files(move |_| {
+            if fsx::is_taken(&lock) {
+                return Ok(None);
+            }
+            swaps.swap_all().map(|()| Some(swaps))
+        });
+        let Some(swaps) = swapped.await?.map_err(unusable(&git_dir))? else {
+            return Ok(None);
+        };
+        let replaced = Replaced {
+            note: step.note.clone(),
+            swaps,
+            aside,
+        };
+        let StepNote { old, new, .. } = &step.note;
+        let spec = index_from(old, new);
+        let finished = self.run(&spec).await?;
+        if finished.status.success() {
+            return Ok(Some(replaced));
+        }
+        self.put_files_back(replaced, false).await?;
+        Err(failed(&spec, &finished))
+    }
+
+    /// Writes the new files of a step into a directory, as git would write them here.
+    async fn write_new(&self, git_dir: &Path, aside: &Path, step: &Step) -> Result<(), GitError> {
+        let (index, files) = (aside.join("new"), aside.join(FILES));
+        let git = self.in_repository(git_dir);
+        let there = |spec: Spec| spec.index(&index).work_tree(&files).limit(LONG);
+        let read = Spec::changes(["read-tree", step.note.new.hash()]);
+        git.change(&there(read)).await?;
+        let new = step.files.iter().filter(|file| file.in_new);
+        let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
+        for some in new.chunks(FILES_MAX) {
+            let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
+            let spec = some.iter().fold(spec, Spec::arg);
+            git.change(&there(spec)).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether files of a step differ here from the old commit, even files whose changes git was
+    /// told to ignore.
+    async fn has_other_than_old(&self, aside: &Path, step: &Step) -> Result<bool, GitError> {
+        let index = aside.join("old");
+        let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
+        self.change(&read.limit(LONG)).await?;
+        let old = step.files.iter().filter(|file| file.in_old);
+        let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
+        for some in old.chunks(FILES_MAX) {
+            let spec = Spec::reads([
+                "diff",
+                "--name-only",
+                "-z",
+                "--no-renames",
+                "--no-ext-diff",
+                "--no-relative",
+                "--ignore-submodules=all",
+                "--",
+            ]);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            if !self
+                .output(&spec.index(&index).limit(LONG))
+                .await?
+                .is_empty()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the old files after a step.
+    pub(crate) async fn drop_old_files(&self, replaced: Replaced) -> Result<(), GitError> {
+        self.look_at_files(move |top| {
+            let Replaced { swaps, aside, .. } = replaced;
+            let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
+            if !changed.is_empty() {
+                let kept = aside.keep().join(FILES);
+                tracing::warn!(
+                    checkout = %top.display(), ?changed, kept = %kept.display(),
+                    "a program has written to files after a merge had replaced them; they are kept"
+                );
+            }
+        })
+        .await
+    }
+
+    /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
+    /// branch, the files that have changed with HEAD stay.
+    pub(crate) async fn undo_replacing(&self, replaced: Replaced) -> Result<(), GitError> {
+        self.put_files_back(replaced, true).await
+    }
+
+    async fn put_files_back(
+        &self,
+        mut replaced: Replaced,
+        with_index: bool,
+    ) -> Result<(), GitError> {
+        self.wait_while_locked(OTHERS_WITHIN).await?;
+        let StepNote { old, new, .. } = replaced.note.clone();
+        let moved = self.commit_of("HEAD").await?.filter(|head| *head != old);
+        let kept: BTreeSet<String> = match &moved {
+            Some(head) => {
+                let entries = self.entries_between(old.hash(), head.hash()).await?;
+                entries.into_iter().map(|entry| entry.path).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let paths = replaced.swaps.paths().filter(|path| !kept.contains(*path));
+        let paths: Vec<String> = paths.map(literal).collect();
+        self.look_at_files(move |_| {
+            replaced.swaps.undo(&kept);
+            drop(replaced);
+        })
+        .await?;
+        if !with_index {
+            return Ok(());
+        }
+        if moved.is_none() {
+            return self.change(&index_from(&new, &old)).await.map(drop);
+        }
+        for some in paths.chunks(FILES_MAX) {
+            let spec = Spec::changes(["reset", "--quiet", "--"]);
+            let spec = some.iter().fold(spec, Spec::arg);
+            self.change(&spec.limit(LONG)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The command that changes only the index, from one commit to another.
+fn index_from(old: &Commit, new: &Commit) -> Spec {
+    let spec = Spec::changes(["read-tree", "-m", "-i"]);
+    spec.arg(old.hash()).arg(new.hash()).limit(LONG)
+}
+
+/// Makes a directory for files that are not in their places, and removes old ones that killed hosts
+/// have left.
+fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
+    let now = clock::wall().0 / 1_000;
+    for path in fsx::entries(git_dir)? {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        if !name.starts_with(ASIDE.as_bytes()) {
+            continue;
+        }
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let made = u64::try_from(found.mtime()).unwrap_or(0);
+        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
+            fsx::remove_tree(&path)?;
+        }
+    }
+    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
+    fs::create_dir(aside.path().join(FILES))?;
+    Ok(aside)
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Read { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::git::{BranchRef, tests::Person};
+
+    /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
+    /// `watched` runs this command, when git compares the files for the last time.
+    async fn step(person: &Person, command: &str) -> Step {
+        let filter = format!("if test -e armed; then rm armed; {command}; fi; cat");
+        person.git(&["config", "filter.late.clean", &filter]);
+        person.write(".gitattributes", "watched filter=late\n");
+        for path in ["file", "gone", "watched"] {
+            person.write(path, "one\n");
+        }
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        for path in ["file", "watched", "dir/new"] {
+            person.write(path, "two\n");
+        }
+        person.git(&["rm", "-q", "gone"]);
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    fn read(person: &Person, path: &str) -> String {
+        fs::read_to_string(person.work().join(path)).unwrap_or_default()
+    }
+
+    /// The directories for files that are not in their places.
+    fn left(person: &Person) -> usize {
+        let entries = fsx::entries(&person.work().join(".git")).unwrap();
+        let names = entries.iter().filter_map(|path| path.file_name()?.to_str());
+        names.filter(|name| name.starts_with(ASIDE)).count()
+    }
+
+    #[tokio::test]
+    async fn files_and_index_are_replaced_before_the_branch_moves() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap();
+        let diff = ["diff", "--cached", "--name-only", step.note.new.hash()];
+        assert_eq!(person.git(&diff), "");
+        assert_eq!(read(&person, "dir/new"), "two\n");
+        git.undo_replacing(replaced).await.unwrap();
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!person.work().join("dir").exists());
+
+        let replaced = git.replace_files(&step).await.unwrap();
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        git.drop_old_files(replaced).await.unwrap();
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(person.commit("main").await, step.note.new);
+        assert_eq!(left(&person), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_person_saves_at_the_last_moment_is_kept() {
+        for (path, command) in [
+            ("file", "echo mine > file"),
+            ("file", "echo mine > saved; mv saved file"),
+            ("gone", "echo mine > gone"),
+            ("dir/new", "mkdir dir; echo mine > dir/new"),
+        ] {
+            let person = Person::with_repository("");
+            let step = step(&person, command).await;
+            person.write("armed", "");
+            let git = person.at(".");
+            assert!(git.replace_files(&step).await.is_none(), "{command}");
+            assert!(!person.work().join("armed").exists(), "{command}");
+            let main = BranchRef::named("main");
+            git.fast_forward(&main, &step.note.new).await.unwrap_err();
+            let expected = [
+                ("file", "one\n"),
+                ("gone", "one\n"),
+                ("watched", "one\n"),
+                ("dir/new", ""),
+            ];
+            for (other, text) in expected {
+                let text = if other == path { "mine\n" } else { text };
+                assert_eq!(read(&person, other), text, "{command}: {other}");
+            }
+            assert_eq!(person.commit("main").await, step.note.old);
+            assert_eq!(left(&person), 0);
+        }
+    }
+
+    #[test]
+    fn only_old_directories_of_killed_hosts_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_old: bool| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if is_old {
+                let opened = fs::File::open(&path).unwrap();
+                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let left = make("claudine.files.1", true);
+        let used = make("claudine.files.2", false);
+        let other = make("objects", true);
+        let fresh = make_aside(dir.path()).unwrap();
+        assert!(!left.exists() && used.exists() && other.exists());
+        assert!(fresh.path().join(FILES).exists());
+    }
+
+    #[tokio::test]
+    async fn new_files_that_a_person_commits_at_the_same_moment_stay() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        for with_all in [true, false] {
+            let replaced = git.replace_files(&step).await.unwrap();
+            if with_all {
+                person.git(&["commit", "-q", "-m", "mine"]);
+            } else {
+                person.git(&["commit", "-q", "-m", "mine", "file"]);
+            }
+            let main = BranchRef::named("main");
+            git.fast_forward(&main, &step.note.new).await.unwrap_err();
+            git.undo_replacing(replaced).await.unwrap();
+            assert_eq!(person.git(&["status", "--porcelain"]), "", "{with_all}");
+            let text = if with_all { "two\n" } else { "" };
+            assert_eq!(read(&person, "dir/new"), text, "{with_all}");
+            assert_eq!(read(&person, "file"), "two\n", "{with_all}");
+            person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
+        }
+    }
+
+    /// Git is told not to look at the file.
+    #[tokio::test]
+    async fn a_change_that_git_was_told_to_ignore_is_not_replaced() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        person.git(&["update-index", "--assume-unchanged", "file"]);
+        person.write("file", "mine\n");
+        assert!(person.at(".").replace_files(&step).await.is_none());
+        assert_eq!(read(&person, "file"), "mine\n");
+    }
+}

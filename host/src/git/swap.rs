@@ -1,0 +1,336 @@
+//! Replaces files of a checkout so that none is lost that a person saves meanwhile. Each file is
+//! exchanged for its new version in one step of the file system. If the file that was in its place
+//! is not the one that was looked at before, a person has just saved it, and everything is put
+//! back.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::put_back::{Changed, is_free, remove_empty_parents};
+
+/// The properties that distinguish a file from any other, and from its own later states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// A file to be replaced, added or removed.
+struct Swap {
+    path: String,
+    old: Option<Stamp>,
+    new: Option<Stamp>,
+}
+
+/// The files of a checkout, and the files that take their places.
+pub(super) struct Swaps {
+    top: PathBuf,
+    /// The directory that has the new files and, once they are in their places, the old ones.
+    aside: PathBuf,
+    files: Vec<Swap>,
+    /// The number of files, from the first one on, whose new versions are in their places.
+    done: usize,
+}
+
+impl Swaps {
+    /// Looks at the files in the checkout `top`, and at their new versions, which have the same
+    /// paths in the directory `aside`. Returns `None` if they cannot be exchanged one by one: if
+    /// something else is in a place, or if a place is on another file system.
+    pub(super) fn new(top: &Path, aside: &Path, files: &[Changed]) -> io::Result<Option<Self>> {
+        let device = fs::symlink_metadata(aside)?.dev();
+        let mut swaps = Vec::with_capacity(files.len());
+        for file in files {
+            let (old, new) = (
+                stamp(&top.join(&file.path))?,
+                stamp(&aside.join(&file.path))?,
+            );
+            let is_elsewhere = old.is_some_and(|old| old.device != device);
+            if old.is_some() != file.in_old
+                || new.is_some() != file.in_new
+                || is_elsewhere
+                || !is_free(top, &file.path)
+            {
+                return Ok(None);
+            }
+            swaps.push(Swap {
+                path: file.path.clone(),
+                old,
+                new,
+            });
+        }
+        Ok(Some(Self {
+            top: top.to_owned(),
+            aside: aside.to_owned(),
+            files: swaps,
+            done: 0,
+        }))
+    }
+
+    /// Puts all new files in their places. On an error, and if a person has changed one of the
+    /// files since they were looked at, all old files are put back.
+    pub(super) fn swap_all(&mut self) -> io::Result<()> {
+        while let Some(file) = self.files.get(self.done) {
+            if let Err(error) = self.swap(file) {
+                self.undo(&BTreeSet::new());
+                return Err(error);
+            }
+            self.done += 1;
+        }
+        // As git does, removes the directories that are empty now.
+        for file in self.files.iter().filter(|file| file.new.is_none()) {
+            remove_empty_parents(&self.top, &file.path);
+        }
+        Ok(())
+    }
+
+    /// Puts the old files back, except those at these paths. A file that a person has changed since
+    /// is left as it is.
+    pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
+        let done = self.files[..self.done].iter().rev();
+        for file in done.filter(|file| !kept.contains(&file.path)) {
+            if let Err(error) = self.swap_back(file) {
+                tracing::warn!(file = file.path, %error, "a file cannot be put back");
+            }
+        }
+        self.done = 0;
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
+    }
+
+    /// The old files that were changed after they were put aside, by a program that had opened
+    /// them before.
+    pub(super) fn changed_aside(&self) -> BTreeSet<&str> {
+        let done = self.files[..self.done].iter();
+        let changed = done.filter(|file| {
+            file.old.is_some()
+                && !stamp(&self.aside.join(&file.path)).is_ok_and(|it| it == file.old)
+        });
+        changed.map(|file| file.path.as_str()).collect()
+    }
+
+    fn swap(&self, file: &Swap) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        match (file.old, file.new) {
+            (Some(old), Some(new)) => {
+                rename(&aside, &here, RenameFlags::EXCHANGE)?;
+                if stamp(&aside)? == Some(old) {
+                    return Ok(());
+                }
+                exchange_back(&here, &aside, new)?;
+                Err(changed(&file.path))
+            }
+            (Some(old), None) => {
+                make_parents(&aside)?;
+                rename(&here, &aside, RenameFlags::NOREPLACE)?;
+                if stamp(&aside)? == Some(old) {
+                    return Ok(());
+                }
+                rename(&aside, &here, RenameFlags::NOREPLACE)?;
+                Err(changed(&file.path))
+            }
+            (None, Some(_)) => {
+                make_parents(&here)?;
+                let added = rename(&aside, &here, RenameFlags::NOREPLACE);
+                if added.is_err() {
+                    remove_empty_parents(&self.top, &file.path);
+                }
+                added
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn swap_back(&self, file: &Swap) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        match (file.old, file.new) {
+            (Some(_), Some(new)) => exchange_back(&here, &aside, new),
+            (Some(_), None) => {
+                make_parents(&here)?;
+                rename(&aside, &here, RenameFlags::NOREPLACE)
+            }
+            (None, Some(new)) => {
+                if stamp(&here)? == Some(new) {
+                    rename(&here, &aside, RenameFlags::NOREPLACE)?;
+                    remove_empty_parents(&self.top, &file.path);
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn places(&self, file: &Swap) -> (PathBuf, PathBuf) {
+        (self.top.join(&file.path), self.aside.join(&file.path))
+    }
+}
+
+/// Exchanges the new file for the old one, unless a person has changed the new file.
+fn exchange_back(here: &Path, aside: &Path, new: Stamp) -> io::Result<()> {
+    if stamp(here)? != Some(new) {
+        return Ok(());
+    }
+    rename(aside, here, RenameFlags::EXCHANGE)?;
+    // The person may have saved the file in this moment.
+    if stamp(aside)? != Some(new) {
+        rename(aside, here, RenameFlags::EXCHANGE)?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+    Ok(renameat_with(CWD, from, CWD, to, flags)?)
+}
+
+fn make_parents(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+fn changed(path: &str) -> io::Error {
+    io::Error::other(format!("somebody has just changed {path}"))
+}
+
+/// The properties of a file; `None` if nothing exists at this path.
+fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        found => found?,
+    };
+    Ok(Some(Stamp {
+        device: found.dev(),
+        inode: found.ino(),
+        mode: found.mode(),
+        size: found.size(),
+        modified: (found.mtime(), found.mtime_nsec()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Files of a checkout in `top`, and new versions in `aside`: `file` is to be changed,
+    /// `gone/file` removed, `new/file` added, and `last` changed.
+    fn checkout() -> (TempDir, Swaps) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("top/file", "old"),
+            ("top/gone/file", "old"),
+            ("top/last", "old"),
+            ("aside/file", "new"),
+            ("aside/new/file", "new"),
+            ("aside/last", "new"),
+        ] {
+            write(&dir, path, text);
+        }
+        let file = |path: &str, in_old, in_new| Changed {
+            path: path.to_owned(),
+            in_old,
+            in_new,
+        };
+        let files = [
+            file("file", true, true),
+            file("gone/file", true, false),
+            file("new/file", false, true),
+            file("last", true, true),
+        ];
+        let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
+        let swaps = Swaps::new(&top, &aside, &files).unwrap().unwrap();
+        (dir, swaps)
+    }
+
+    fn write(dir: &TempDir, path: &str, text: &str) {
+        let path = dir.path().join(path);
+        make_parents(&path).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Writes a file as an editor does that first writes a new file and then renames it.
+    fn save(dir: &TempDir, path: &str) {
+        write(dir, "saved", "mine");
+        make_parents(&dir.path().join(path)).unwrap();
+        fs::rename(dir.path().join("saved"), dir.path().join(path)).unwrap();
+    }
+
+    /// Texts of the files; an empty text if a file does not exist.
+    fn texts(dir: &TempDir) -> [String; 4] {
+        let paths = ["file", "gone/file", "new/file", "last"];
+        paths.map(|path| fs::read_to_string(dir.path().join("top").join(path)).unwrap_or_default())
+    }
+
+    #[test]
+    fn files_are_replaced_and_put_back() {
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        assert_eq!(texts(&dir), ["new", "", "new", "new"]);
+        assert!(!dir.path().join("top/gone").exists());
+        assert!(swaps.changed_aside().is_empty());
+        swaps.undo(&BTreeSet::new());
+        assert_eq!(texts(&dir), ["old", "old", "", "old"]);
+        assert!(!dir.path().join("top/new").exists());
+    }
+
+    #[test]
+    fn a_file_that_was_saved_after_the_look_is_kept_and_everything_is_put_back() {
+        for (at, path) in ["file", "gone/file", "new/file", "last"].iter().enumerate() {
+            for is_renamed in [true, false] {
+                let (dir, mut swaps) = checkout();
+                let path = format!("top/{path}");
+                if is_renamed {
+                    save(&dir, &path);
+                } else {
+                    write(&dir, &path, "mine");
+                }
+                swaps.swap_all().unwrap_err();
+                let mut expected = ["old", "old", "", "old"];
+                expected[at] = "mine";
+                assert_eq!(texts(&dir), expected, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_saved_after_it_was_replaced_is_kept_when_everything_is_put_back() {
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        for path in ["file", "gone/file", "new/file", "last"] {
+            save(&dir, &format!("top/{path}"));
+        }
+        swaps.undo(&BTreeSet::new());
+        assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    /// An editor may have opened the file before it was replaced.
+    #[test]
+    fn a_change_of_an_old_file_after_it_was_put_aside_is_noticed() {
+        let (dir, mut swaps) = checkout();
+        let mut opened = fs::File::options()
+            .append(true)
+            .open(dir.path().join("top/file"))
+            .unwrap();
+        swaps.swap_all().unwrap();
+        io::Write::write_all(&mut opened, b"mine").unwrap();
+        let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
+        assert_eq!(changed, ["file"]);
+    }
+}
