@@ -176,8 +176,8 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
 
 /// The idempotency key with a digest of the request: an equal request with the same key returns the
 /// first task. The digest covers the whole request, with dependencies and the graph's name and
-/// budget, but not the environment. Restrained principals have keys of their own: otherwise a client
-/// that uses a key first would keep a person's command with this key from running.
+/// budget, but not the environment. Restrained principals have keys of their own: otherwise a
+/// client that uses a key first would keep a person's command with this key from running.
 pub(super) fn idempotency(
     by: &Principal,
     task: &NewTask,

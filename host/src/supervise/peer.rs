@@ -85,7 +85,10 @@ impl Handle {
     /// returns, because another process may have had its pid meanwhile. An error if the host cannot
     /// look, for instance because it has no free descriptor.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> io::Result<Whereabouts> {
-        let found = whereabouts(self.pid, supervisors, std::process::id())?;
+        // A process that answers its own requests, because no host runs, was not started by a host.
+        let own = std::process::id();
+        let host = (self.pid != own).then_some(own);
+        let found = whereabouts(self.pid, supervisors, host)?;
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -98,12 +101,16 @@ impl Handle {
 }
 
 /// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
-/// supervisors, `host` the host's pid.
+/// supervisors, `host` the pid of the host, if a host looks.
 ///
 /// A supervisor of another data directory counts too, with one exception: a supervisor below which
 /// this host itself runs. A process that speaks to this host may run below that supervisor without
 /// belonging to an attempt of this host.
-pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result<Whereabouts> {
+pub(super) fn whereabouts(
+    pid: u32,
+    supervisors: &Path,
+    host: Option<u32>,
+) -> io::Result<Whereabouts> {
     let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
     if own.is_none() || own != other {
         return Ok(Whereabouts::Unknown);
@@ -124,7 +131,7 @@ pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> io::Result
             }
         }
         let Some(end) = end else {
-            if ancestors.iter().any(|stat| stat.pid == host) {
+            if ancestors.iter().any(|stat| Some(stat.pid) == host) {
                 return Ok(Whereabouts::Unknown);
             }
             let mut marker = None;
@@ -238,7 +245,7 @@ mod tests {
     }
 
     fn of(pid: u32) -> Whereabouts {
-        whereabouts(pid, Path::new("/nowhere"), 0).unwrap()
+        whereabouts(pid, Path::new("/nowhere"), None).unwrap()
     }
 
     #[test]

@@ -196,7 +196,11 @@ fn commands_run_by_the_host_itself_do_not_outlive_the_host() {
     let bin = tempfile::tempdir().unwrap();
     let (claude, told) = (bin.path().join("claude"), bin.path().join("pid"));
     let script = format!(
-        "#!/bin/sh\nsetsid env -i sleep 1000 > /dev/null 2>&1 &\necho $! > {}\necho 2.1.0\n",
+        "#!/bin/sh\n\
+         setsid env -i sleep 1000 > /dev/null 2>&1 &\n\
+         until grep -qx sleep /proc/$!/comm; do :; done\n\
+         echo $! > {}\n\
+         echo 2.1.0\n",
         told.display()
     );
     fs::write(&claude, script).unwrap();

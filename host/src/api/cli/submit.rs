@@ -426,9 +426,8 @@ fn refs(option: &str, values: &[String]) -> Result<Vec<TaskRef>, Failure> {
     for value in values {
         for task in listed(value) {
             if task.is_empty() {
-                return Err(Failure::Usage(format!(
-                    "the name of a task in {option} is empty: `{value}`"
-                )));
+                let message = format!("the name of a task in {option} is empty");
+                return Err(Failure::Usage(message));
             }
             tasks.push(TaskRef(task.to_owned()));
         }

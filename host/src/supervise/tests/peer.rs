@@ -5,7 +5,7 @@ use crate::supervise::peer::{Forebear, Whereabouts, whereabouts};
 
 /// The processes from a process of an attempt up to the attempt's supervisor.
 fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
-    match whereabouts(pid, supervisors, std::process::id()).unwrap() {
+    match whereabouts(pid, supervisors, Some(std::process::id())).unwrap() {
         Whereabouts::Below(line) => line,
         other => panic!("{pid}: {other:?}"),
     }
