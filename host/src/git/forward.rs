@@ -121,8 +121,13 @@ impl Git {
         let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
         for some in new.chunks(FILES_MAX) {
             let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
-            let spec = some.iter().fold(spec, Spec::arg);
-            git.change(&there(spec)).await?;
+            let spec = there(some.iter().fold(spec, Spec::arg));
+            let finished = git.run(&spec).await?;
+            // A filter may be a program in the checkout, which is missing here. If the filter is
+            // not required, git writes the file without it, and succeeds.
+            if !finished.status.success() || reports_errors(&finished.stderr) {
+                return Err(failed(&spec, &finished));
+            }
         }
         Ok(())
     }
@@ -215,6 +220,11 @@ impl Git {
         }
         Ok(())
     }
+}
+
+fn reports_errors(stderr: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(stderr);
+    said.lines().any(|line| line.starts_with("error: "))
 }
 
 /// The command that changes only the index, from one commit to another.
@@ -382,6 +392,29 @@ mod tests {
             assert_eq!(read(&person, "file"), "two\n", "{with_all}");
             person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_to_git_if_its_filter_works_only_in_the_checkout() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.own.clean", "sed 1d"]);
+        person.git(&["config", "filter.own.smudge", "cat head -"]);
+        person.write(".gitattributes", "file filter=own\n");
+        person.write("head", "head\n");
+        person.write("file", "head\none\n");
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "head\ntwo\n");
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        assert!(git.replace_files(&step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &new).await.unwrap();
+        assert_eq!(read(&person, "file"), "head\ntwo\n");
+        assert_eq!(left(&person), 0);
     }
 
     /// Git is told not to look at the file.
