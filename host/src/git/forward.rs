@@ -102,12 +102,13 @@ impl Git {
         };
         let StepNote { old, new, .. } = &step.note;
         let spec = index_from(old, new);
-        let finished = self.run(&spec).await?;
-        if finished.status.success() {
+        let finished = self.run(&spec).await;
+        if finished.as_ref().is_ok_and(|it| it.status.success()) {
             return Ok(Some(replaced));
         }
-        self.put_files_back(replaced, false).await?;
-        Err(failed(&spec, &finished))
+        // A git that was killed may have changed the index.
+        self.put_files_back(replaced, finished.is_err()).await?;
+        Err(failed(&spec, &finished?))
     }
 
     /// Writes the new files of a step into a directory, as git would write them here.
@@ -263,6 +264,8 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::git::{BranchRef, tests::Person};
 
@@ -392,6 +395,32 @@ mod tests {
             assert_eq!(read(&person, "file"), "two\n", "{with_all}");
             person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
         }
+    }
+
+    #[tokio::test]
+    async fn files_are_put_back_if_the_git_that_changes_the_index_is_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let before = fs::metadata(&file).unwrap().ino();
+        // The first of these commands is killed after its end.
+        let script = format!(
+            "#!/bin/sh\nPATH='{}'\ngit \"$@\" || exit\n\
+             case \"$*\" in *'read-tree -m -i'*) mkdir {} 2>/dev/null && kill -9 $$;; esac\n\
+             exit 0\n",
+            std::env::var("PATH").unwrap(),
+            person.home().join("killed").display(),
+        );
+        let program = person.home().join("programs/git");
+        fs::create_dir(person.home().join("programs")).unwrap();
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let git = person.with_programs(&person.home().join("programs"));
+        assert!(git.replace_files(&step).await.is_none());
+        assert!(person.home().join("killed").exists());
+        assert_eq!(fs::metadata(&file).unwrap().ino(), before);
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
     }
 
     #[tokio::test]
