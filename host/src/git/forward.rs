@@ -22,7 +22,7 @@ use crate::{clock, fsx};
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
-const ASIDE: &str = "claudine.files.";
+pub(super) const ASIDE: &str = "claudine.files.";
 /// The directory for these files in such a directory. Two temporary indexes are beside it.
 const FILES: &str = "files";
 
