@@ -323,7 +323,9 @@ pub(super) fn is_free(top: &Path, file: &str) -> bool {
     let above = Path::new(file).ancestors().skip(1);
     let mut dirs = above.map(|dir| top.join(dir));
     let is_other = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir());
-    !top.join(file).is_dir() && !dirs.any(|dir| dir != top && is_other(&dir))
+    // A link to a directory is no directory: git replaces the link itself.
+    let is_dir = fs::symlink_metadata(top.join(file)).is_ok_and(|found| found.is_dir());
+    !is_dir && !dirs.any(|dir| dir != top && is_other(&dir))
 }
 
 fn is_there(path: &Path) -> bool {
@@ -460,6 +462,30 @@ mod tests {
             assert_eq!(fs::symlink_metadata(&path).unwrap().is_symlink(), is_link);
             assert!(!fs::symlink_metadata(&path).unwrap().is_dir());
         }
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_directory_is_put_back() {
+        let person = Person::with_repository("");
+        for dir in ["one", "two"] {
+            person.write(&format!("{dir}/file"), "");
+        }
+        let link = person.work().join("link");
+        std::os::unix::fs::symlink("one", &link).unwrap();
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("two", &link).unwrap();
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        half(&person, &step, true);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("two"));
+        assert_eq!(git.put_back(&step).await.unwrap(), PutBack::Done);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("one"));
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
     }
 
     #[tokio::test]
