@@ -120,6 +120,7 @@ impl Swaps {
     }
 
     fn swap(&self, file: &Swap) -> io::Result<()> {
+        self.check_free(file)?;
         let (here, aside) = self.places(file);
         match (file.old, file.new) {
             (Some(old), Some(new)) => {
@@ -152,6 +153,7 @@ impl Swaps {
     }
 
     fn swap_back(&self, file: &Swap) -> io::Result<()> {
+        self.check_free(file)?;
         let (here, aside) = self.places(file);
         match (file.old, file.new) {
             (Some(_), Some(new)) => exchange_back(&here, &aside, new),
@@ -167,6 +169,16 @@ impl Swaps {
                 Ok(())
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Fails if something else has taken the file's place meanwhile. A link in place of a directory
+    /// could lead out of the checkout.
+    fn check_free(&self, file: &Swap) -> io::Result<()> {
+        if is_free(&self.top, &file.path) {
+            Ok(())
+        } else {
+            Err(changed(&file.path))
         }
     }
 
@@ -318,6 +330,26 @@ mod tests {
         }
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    #[test]
+    fn no_file_is_written_through_a_link_that_takes_the_place_of_a_directory() {
+        let (dir, mut swaps) = checkout();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("top/new")).unwrap();
+        swaps.swap_all().unwrap_err();
+        assert_eq!(texts(&dir), ["old", "old", "", "old"]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
+        swaps.undo(&BTreeSet::new());
+        assert_eq!(texts(&dir), ["old", "", "", "old"]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     /// An editor may have opened the file before it was replaced.
