@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{AtFlags, CWD, RenameFlags, Timestamps, UTIME_NOW, renameat_with, utimensat},
+    time::Timespec,
+};
 
 use super::put_back::{Changed, is_free, remove_empty_parents};
 
@@ -78,6 +81,11 @@ impl Swaps {
     /// Puts all new files in their places. On an error, and if a person has changed one of the
     /// files since they were looked at, all old files are put back.
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
+        for file in self.files.iter_mut().filter(|file| file.new.is_some()) {
+            let aside = self.aside.join(&file.path);
+            touch(&aside)?;
+            file.new = stamp(&aside)?;
+        }
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
                 self.undo(&BTreeSet::new());
@@ -155,6 +163,12 @@ impl Swaps {
     fn swap_back(&self, file: &Swap) -> io::Result<()> {
         self.check_free(file)?;
         let (here, aside) = self.places(file);
+        // The old file may belong to another user.
+        if file.old.is_some()
+            && let Err(error) = touch(&aside)
+        {
+            tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
+        }
         match (file.old, file.new) {
             (Some(_), Some(new)) => exchange_back(&here, &aside, new),
             (Some(_), None) => {
@@ -200,6 +214,20 @@ fn exchange_back(here: &Path, aside: &Path, new: Stamp) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the modification time of a file to now, as if it were written in its place. Otherwise a
+/// build that has read the other version of the file meanwhile would count as up to date.
+fn touch(path: &Path) -> io::Result<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
     Ok(renameat_with(CWD, from, CWD, to, flags)?)
 }
@@ -237,6 +265,8 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::time::UNIX_EPOCH;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -255,6 +285,11 @@ mod tests {
         ] {
             write(&dir, path, text);
         }
+        let swaps = swaps(&dir);
+        (dir, swaps)
+    }
+
+    fn swaps(dir: &TempDir) -> Swaps {
         let file = |path: &str, in_old, in_new| Changed {
             path: path.to_owned(),
             in_old,
@@ -267,8 +302,7 @@ mod tests {
             file("last", true, true),
         ];
         let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
-        let swaps = Swaps::new(&top, &aside, &files).unwrap().unwrap();
-        (dir, swaps)
+        Swaps::new(&top, &aside, &files).unwrap().unwrap()
     }
 
     fn write(dir: &TempDir, path: &str, text: &str) {
@@ -330,6 +364,24 @@ mod tests {
         }
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    #[test]
+    fn files_get_the_time_at_which_they_are_replaced_or_put_back() {
+        let (dir, _) = checkout();
+        for path in ["top/file", "top/gone/file", "aside/file", "aside/new/file"] {
+            let file = fs::File::open(dir.path().join(path)).unwrap();
+            file.set_modified(UNIX_EPOCH).unwrap();
+        }
+        let mut swaps = swaps(&dir);
+        let is_new = |path: &str| {
+            let found = fs::metadata(dir.path().join("top").join(path)).unwrap();
+            found.modified().unwrap() > UNIX_EPOCH
+        };
+        swaps.swap_all().unwrap();
+        assert!(is_new("file") && is_new("new/file"));
+        swaps.undo(&BTreeSet::new());
+        assert!(is_new("file") && is_new("gone/file"));
     }
 
     #[test]
