@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -234,21 +234,41 @@ fn index_from(old: &Commit, new: &Commit) -> Spec {
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
 }
 
+/// The directories for files that are not in their places. Killed hosts have left those that are
+/// not in use.
+fn dirs_aside(git_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fsx::entries(git_dir)?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        name.starts_with(ASIDE.as_bytes())
+    });
+    Ok(paths)
+}
+
+/// Whether one of these files is not in its place in the checkout `top`, and a killed host has left
+/// it aside.
+pub(super) fn is_left_aside(git_dir: &Path, top: &Path, files: &[String]) -> io::Result<bool> {
+    let dirs = dirs_aside(git_dir)?;
+    let is_aside = |file: &String| {
+        let mut places = dirs.iter().map(|dir| dir.join(FILES).join(file));
+        !fsx::is_taken(&top.join(file)) && places.any(|place| fsx::is_taken(&place))
+    };
+    Ok(files.iter().any(is_aside))
+}
+
 /// Makes a directory for files that are not in their places, and removes old ones that killed hosts
 /// have left.
 fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
     let now = clock::wall().0 / 1_000;
-    for path in fsx::entries(git_dir)? {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        if !name.starts_with(ASIDE.as_bytes()) {
-            continue;
-        }
+    for path in dirs_aside(git_dir)? {
         let Ok(found) = fs::symlink_metadata(&path) else {
             continue;
         };
         let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
-            fsx::remove_tree(&path)?;
+        if now.saturating_sub(made) > LEFT_AFTER.as_secs()
+            && let Err(error) = fsx::remove_tree(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "old files cannot be removed");
         }
     }
     let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
@@ -267,7 +287,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::git::{BranchRef, tests::Person};
+    use crate::git::{BranchRef, PutBack, tests::Person};
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -421,6 +441,34 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().ino(), before);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert_eq!(left(&person), 0);
+    }
+
+    /// The host is killed before or after it has changed the index.
+    #[tokio::test]
+    async fn removed_files_are_put_back_after_the_host_was_killed() {
+        for with_index in [true, false] {
+            let person = Person::with_repository("");
+            person.write("gone", "one\n");
+            person.write("kept", "one\n");
+            person.commit_all("first");
+            let old = person.commit("HEAD").await;
+            person.git(&["rm", "-q", "gone"]);
+            person.git(&["commit", "-q", "-m", "second"]);
+            let new = person.commit("HEAD").await;
+            person.git(&["reset", "-q", "--hard", old.hash()]);
+            let git = person.at(".");
+            let step = git.step(&old, &new).await.unwrap();
+            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap();
+            assert!(aside.keep().exists());
+            if !with_index {
+                person.git(&["read-tree", old.hash()]);
+            }
+            assert_eq!(read(&person, "gone"), "");
+            let back = git.put_back_noted(&note).await.unwrap();
+            assert_eq!(back, Some(PutBack::Done));
+            assert_eq!(read(&person, "gone"), "one\n");
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+        }
     }
 
     #[tokio::test]

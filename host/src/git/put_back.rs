@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Commit, Git, GitError,
     entries::Entry,
+    forward::is_left_aside,
     index::OtherIndex,
     is_lossy,
     look::under_way,
@@ -118,9 +119,10 @@ impl Git {
     }
 
     /// Restores this checkout after a step that an earlier host has noted, and that has failed. The
-    /// old commit must still be checked out. Returns `None`, and changes nothing, if git has
-    /// written no file, if the new commit no longer exists, or if a person has gone on since then:
-    /// if an operation is in progress, or if the index is neither as before nor as after the step.
+    /// old commit must still be checked out. Returns `None`, and changes nothing, if no file was
+    /// written or put aside, if the new commit no longer exists, or if a person has gone on since
+    /// then: if an operation is in progress, or if the index is neither as before nor as after the
+    /// step.
     pub(crate) async fn put_back_noted(
         &self,
         note: &StepNote,
@@ -144,7 +146,7 @@ impl Git {
         };
         let is_changed = self.is_index_changed(&step, &note.old).await?
             && self.is_index_changed(&step, &note.new).await?;
-        if is_changed || !self.has_new_file(&step).await? {
+        if is_changed || !self.has_new_file(&step).await? && !self.has_put_aside(&step).await? {
             return Ok(None);
         }
         self.put_back(&step).await.map(Some)
@@ -158,6 +160,22 @@ impl Git {
         let files: Vec<String> = files.map(|file| file.path.clone()).collect();
         self.look_at_files(move |top| files.iter().any(|path| is_there(&top.join(path))))
             .await
+    }
+
+    /// Whether a killed host has put a file aside that the step removes. Otherwise a person may
+    /// have removed the file.
+    async fn has_put_aside(&self, step: &Step) -> Result<bool, GitError> {
+        let git_dir = self.git_dir().await?;
+        let gone = step.files.iter().filter(|file| !file.in_new);
+        let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
+        let looked = self.look_at_files({
+            let git_dir = git_dir.clone();
+            move |top| is_left_aside(&git_dir, top, &gone)
+        });
+        looked.await?.map_err(|source| GitError::Read {
+            path: git_dir,
+            source,
+        })
     }
 
     /// Restores this checkout to the old commit after the step has failed. Writes only files that
