@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
@@ -22,12 +23,17 @@ use crate::{clock, fsx};
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
-pub(super) const ASIDE: &str = "claudine.files.";
+const ASIDE: &str = "claudine.files.";
 /// The directory for these files in such a directory. Two temporary indexes are beside it.
 const FILES: &str = "files";
 
-/// The age at which such a directory is removed if it was left. If the host was killed in the very
-/// moment in which a person had saved a file, the directory has that file.
+/// The beginning of the names that such directories get if they have changes of a person. They are
+/// never removed.
+const KEPT: &str = "claudine.kept.";
+
+/// The age at which a directory for files that are not in their places is removed if it was left.
+/// If the host was killed in the very moment in which a person had saved a file, the directory has
+/// that file.
 const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// How long a git that somebody has started at the same moment is awaited.
@@ -38,6 +44,13 @@ pub(crate) struct Replaced {
     note: StepNote,
     swaps: Swaps,
     aside: TempDir,
+}
+
+/// Changes that a program has written to files after they were replaced.
+pub(crate) struct Late {
+    pub(crate) files: Vec<String>,
+    /// The directory that has the changed files.
+    pub(crate) kept: PathBuf,
 }
 
 impl Git {
@@ -164,18 +177,25 @@ impl Git {
         Ok(false)
     }
 
-    /// Removes the old files after a step.
-    pub(crate) async fn drop_old_files(&self, replaced: Replaced) -> Result<(), GitError> {
+    /// Removes the old files after a step, unless a program that had opened one of them before has
+    /// changed it since.
+    pub(crate) async fn drop_old_files(
+        &self,
+        replaced: Replaced,
+    ) -> Result<Option<Late>, GitError> {
         self.look_at_files(move |top| {
             let Replaced { swaps, aside, .. } = replaced;
-            let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
-            if !changed.is_empty() {
-                let kept = aside.keep().join(FILES);
-                tracing::warn!(
-                    checkout = %top.display(), ?changed, kept = %kept.display(),
-                    "a program has written to files after a merge had replaced them; they are kept"
-                );
+            let changed = swaps.changed_aside().into_iter();
+            let files: Vec<String> = changed.map(str::to_owned).collect();
+            if files.is_empty() {
+                return None;
             }
+            let kept = keep(aside).join(FILES);
+            tracing::warn!(
+                checkout = %top.display(), ?files, kept = %kept.display(),
+                "a program has written to files after a merge had replaced them; they are kept"
+            );
+            Some(Late { files, kept })
         })
         .await
     }
@@ -232,6 +252,28 @@ fn reports_errors(stderr: &[u8]) -> bool {
 fn index_from(old: &Commit, new: &Commit) -> Spec {
     let spec = Spec::changes(["read-tree", "-m", "-i"]);
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
+}
+
+/// Whether a directory with this name, in a git directory, has files of a checkout.
+pub(super) fn has_files_of_checkout(name: &[u8]) -> bool {
+    [ASIDE, KEPT]
+        .iter()
+        .any(|it| name.starts_with(it.as_bytes()))
+}
+
+/// Keeps a directory for files that are not in their places. Returns its new path.
+fn keep(aside: TempDir) -> PathBuf {
+    let left = aside.keep();
+    let name = left.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let number = name.strip_prefix(ASIDE).unwrap_or(name);
+    let kept = left.with_file_name(format!("{KEPT}{number}"));
+    match fs::rename(&left, &kept) {
+        Ok(()) => kept,
+        Err(error) => {
+            tracing::warn!(path = %left.display(), %error, "a directory cannot be renamed");
+            left
+        }
+    }
 }
 
 /// The directories for files that are not in their places. Killed hosts have left those that are
@@ -441,6 +483,27 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().ino(), before);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert_eq!(left(&person), 0);
+    }
+
+    /// An editor may have opened the file before the merge.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_are_kept_until_a_person_removes_them() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let late = git.drop_old_files(replaced).await.unwrap().unwrap();
+        assert_eq!(late.files, ["file"]);
+        let text = || fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text(), "one\nmine\n");
+        assert_eq!(read(&person, "file"), "two\n");
+        let dir = fs::File::open(late.kept.parent().unwrap()).unwrap();
+        dir.set_modified(std::time::UNIX_EPOCH).unwrap();
+        make_aside(&person.work().join(".git")).unwrap();
+        assert_eq!(text(), "one\nmine\n");
     }
 
     /// The host is killed before or after it has changed the index.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Git, GitError, forward::ASIDE, index::OTHER};
+use super::{Git, GitError, forward::has_files_of_checkout, index::OTHER};
 use crate::{clock, command, fsx};
 
 /// The time after which a lock file that has not changed counts as left. A git that runs holds the
@@ -99,7 +99,7 @@ fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
             continue;
         };
         if found.is_dir() {
-            if name != b"modules" && !name.starts_with(ASIDE.as_bytes()) {
+            if name != b"modules" && !has_files_of_checkout(name) {
                 add_locks(&path, paths)?;
             }
         } else if name.ends_with(LOCK.as_bytes()) && !name.starts_with(OTHER.as_bytes()) {
