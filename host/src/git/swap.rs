@@ -11,11 +11,20 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, RenameFlags, Timestamps, UTIME_NOW, renameat_with, utimensat},
+    fs::{AtFlags, CWD, RenameFlags, Timestamps, UTIME_NOW, getxattr, renameat_with, utimensat},
+    io::Errno,
+    process::getegid,
     time::Timespec,
 };
 
 use super::put_back::{Changed, is_free, remove_empty_parents};
+use crate::fsx;
+
+/// The bit in the mode of a directory that passes the group of the directory on to new files.
+const SET_GROUP: u32 = 0o2000;
+/// The attribute of a directory with the access list of new files, and its maximum length.
+const ACCESS_LIST: &str = "system.posix_acl_default";
+const ACCESS_BYTES: usize = 4 << 10;
 
 /// The properties that distinguish a file from any other, and from its own later states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +34,34 @@ struct Stamp {
     mode: u32,
     size: u64,
     modified: (i64, i64),
+}
+
+/// What a new file gets from the directory in which it is made.
+#[derive(PartialEq, Eq)]
+struct Inherited {
+    group: u32,
+    access_list: Vec<u8>,
+}
+
+impl Inherited {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(dir)?;
+        let passes_on = found.mode() & SET_GROUP != 0;
+        let mut access_list = vec![0_u8; ACCESS_BYTES];
+        let length = match getxattr(dir, ACCESS_LIST, &mut access_list[..]) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => 0,
+            length => length?,
+        };
+        access_list.truncate(length);
+        Ok(Self {
+            group: if passes_on {
+                found.gid()
+            } else {
+                getegid().as_raw()
+            },
+            access_list,
+        })
+    }
 }
 
 /// A file to be replaced, added or removed.
@@ -47,15 +84,24 @@ pub(super) struct Swaps {
 impl Swaps {
     /// Looks at the files in the checkout `top`, and at their new versions, which have the same
     /// paths in the directory `aside`. Returns `None` if they cannot be exchanged one by one: if
-    /// something else is in a place, or if a place is on another file system.
+    /// something else is in a place, if a place is on another file system, or if git would give the
+    /// new files another group or access list there.
     pub(super) fn new(top: &Path, aside: &Path, files: &[Changed]) -> io::Result<Option<Self>> {
         let device = fs::symlink_metadata(aside)?.dev();
+        let inherited = Inherited::of(aside)?;
+        let mut dirs = BTreeSet::new();
         let mut swaps = Vec::with_capacity(files.len());
         for file in files {
-            let (old, new) = (
-                stamp(&top.join(&file.path))?,
-                stamp(&aside.join(&file.path))?,
-            );
+            let place = top.join(&file.path);
+            let dir = place.ancestors().skip(1).find(|dir| fsx::is_taken(dir));
+            if let Some(dir) = dir
+                && file.in_new
+                && dirs.insert(dir.to_owned())
+                && Inherited::of(dir)? != inherited
+            {
+                return Ok(None);
+            }
+            let (old, new) = (stamp(&place)?, stamp(&aside.join(&file.path))?);
             let is_elsewhere = old.is_some_and(|old| old.device != device);
             if old.is_some() != file.in_old
                 || new.is_some() != file.in_new
@@ -267,6 +313,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::time::UNIX_EPOCH;
 
+    use rustix::fs::{XattrFlags, setxattr};
     use tempfile::TempDir;
 
     use super::*;
@@ -285,11 +332,11 @@ mod tests {
         ] {
             write(&dir, path, text);
         }
-        let swaps = swaps(&dir);
+        let swaps = swaps(&dir).unwrap();
         (dir, swaps)
     }
 
-    fn swaps(dir: &TempDir) -> Swaps {
+    fn swaps(dir: &TempDir) -> Option<Swaps> {
         let file = |path: &str, in_old, in_new| Changed {
             path: path.to_owned(),
             in_old,
@@ -302,7 +349,7 @@ mod tests {
             file("last", true, true),
         ];
         let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
-        Swaps::new(&top, &aside, &files).unwrap().unwrap()
+        Swaps::new(&top, &aside, &files).unwrap()
     }
 
     fn write(dir: &TempDir, path: &str, text: &str) {
@@ -373,7 +420,7 @@ mod tests {
             let file = fs::File::open(dir.path().join(path)).unwrap();
             file.set_modified(UNIX_EPOCH).unwrap();
         }
-        let mut swaps = swaps(&dir);
+        let mut swaps = swaps(&dir).unwrap();
         let is_new = |path: &str| {
             let found = fs::metadata(dir.path().join("top").join(path)).unwrap();
             found.modified().unwrap() > UNIX_EPOCH
@@ -382,6 +429,27 @@ mod tests {
         assert!(is_new("file") && is_new("new/file"));
         swaps.undo(&BTreeSet::new());
         assert!(is_new("file") && is_new("gone/file"));
+    }
+
+    /// Git makes a new file in its directory, and not below the git directory.
+    #[test]
+    fn files_are_left_to_git_if_their_directory_has_another_access_list_for_new_files() {
+        let (dir, _) = checkout();
+        let mut list = vec![2_u8, 0, 0, 0];
+        for (who, may) in [(0x01, 7), (0x04, 7), (0x20, 5)] {
+            list.extend([who, 0, may, 0, 255, 255, 255, 255]);
+        }
+        let set = |path: &str| {
+            let path = dir.path().join(path);
+            setxattr(path, ACCESS_LIST, &list, XattrFlags::empty())
+        };
+        // The file system may not support access lists.
+        if set("top") == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        assert!(swaps(&dir).is_none());
+        set("aside").unwrap();
+        assert!(swaps(&dir).is_some());
     }
 
     #[test]
