@@ -152,6 +152,11 @@ impl Git {
         let index = aside.join("old");
         let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
         self.change(&read.limit(LONG)).await?;
+        // Without this lock, git would read all other files of the checkout too, in order to note
+        // their times in the index.
+        let lock = aside.join("old.lock");
+        let locked = self.look_at_files(move |_| fs::write(lock, ""));
+        locked.await?.map_err(unusable(aside))?;
         let old = step.files.iter().filter(|file| file.in_old);
         let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
         for some in old.chunks(FILES_MAX) {
@@ -532,6 +537,33 @@ mod tests {
             assert_eq!(read(&person, "gone"), "one\n");
             assert_eq!(person.git(&["status", "--porcelain"]), "");
         }
+    }
+
+    /// To read all files of a large checkout takes minutes.
+    #[tokio::test]
+    async fn only_the_files_of_the_step_are_read() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.noted.clean", "echo >> ../read; cat"]);
+        person.write(".gitattributes", "other filter=noted\n");
+        person.write("file", "one\n");
+        person.write("other", "one\n");
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "two\n");
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        // Git reads a file again if the index is not newer.
+        let other = fs::File::open(person.work().join("other")).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+        other.set_modified(long_ago).unwrap();
+        person.git(&["status"]);
+        let noted = person.home().join("read");
+        fs::remove_file(&noted).unwrap();
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        assert!(git.replace_files(&step).await.is_some());
+        assert!(!noted.exists());
     }
 
     #[tokio::test]
