@@ -539,6 +539,13 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
+        let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");
+        let step = step(&person, "true").await;
+        assert!(person.at(".").replace_files(&step).await.is_some());
+    }
+
     /// To read all files of a large checkout takes minutes.
     #[tokio::test]
     async fn only_the_files_of_the_step_are_read() {
