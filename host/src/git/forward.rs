@@ -14,12 +14,15 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Commit, Git, GitError, failed,
+    Commit, Git, GitError, failed, names,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
 };
 use crate::{clock, fsx};
+
+/// The name of the files with attributes of other files.
+const ATTRIBUTES: &str = ".gitattributes";
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
@@ -84,6 +87,9 @@ impl Git {
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
+        if self.has_own_attributes(step).await? {
+            return Ok(None);
+        }
         self.write_new(&git_dir, aside.path(), step).await?;
         let swaps = self.look_at_files({
             let (files, new) = (step.files.clone(), aside.path().join(FILES));
@@ -122,6 +128,29 @@ impl Git {
         // A git that was killed may have changed the index.
         self.put_files_back(replaced, finished.is_err()).await?;
         Err(failed(&spec, &finished?))
+    }
+
+    /// Whether attributes that are in no commit apply here to new files of a step. Elsewhere, git
+    /// would not find these attributes.
+    async fn has_own_attributes(&self, step: &Step) -> Result<bool, GitError> {
+        let new = step.files.iter().filter(|file| file.in_new);
+        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
+        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
+        let found = self.look_at_files(move |top| {
+            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
+            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
+            let names = found.map(|file| file.display().to_string());
+            names.collect::<Vec<String>>()
+        });
+        for some in found.await?.chunks(FILES_MAX) {
+            let spec = Spec::reads(["ls-files", "-z", "--"]);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            let known = names(&self.output(&spec.limit(LONG)).await?);
+            if known.len() < some.len() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the new files of a step into a directory, as git would write them here.
@@ -571,6 +600,18 @@ mod tests {
         let step = git.step(&old, &new).await.unwrap();
         assert!(git.replace_files(&step).await.is_some());
         assert!(!noted.exists());
+    }
+
+    #[tokio::test]
+    async fn files_are_left_to_git_if_attributes_that_are_in_no_commit_apply_to_them() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        person.write("dir/.gitattributes", "* text eol=crlf\n");
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "dir/new"), "two\r\n");
     }
 
     #[tokio::test]
