@@ -4,21 +4,25 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
 use super::{
-    Commit, Git, GitError, failed,
+    Commit, Git, GitError, failed, names,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
 };
 use crate::{clock, fsx};
+
+/// The name of the files with attributes of other files.
+const ATTRIBUTES: &str = ".gitattributes";
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
@@ -26,8 +30,13 @@ const ASIDE: &str = "claudine.files.";
 /// The directory for these files in such a directory. Two temporary indexes are beside it.
 const FILES: &str = "files";
 
-/// The age at which such a directory is removed if it was left. If the host was killed in the very
-/// moment in which a person had saved a file, the directory has that file.
+/// The beginning of the names that such directories get if they have changes of a person. They are
+/// never removed.
+const KEPT: &str = "claudine.kept.";
+
+/// The age at which a directory for files that are not in their places is removed if it was left.
+/// If the host was killed in the very moment in which a person had saved a file, the directory has
+/// that file.
 const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// How long a git that somebody has started at the same moment is awaited.
@@ -38,6 +47,13 @@ pub(crate) struct Replaced {
     note: StepNote,
     swaps: Swaps,
     aside: TempDir,
+}
+
+/// Changes that a program has written to files after they were replaced.
+pub(crate) struct Late {
+    pub(crate) files: Vec<String>,
+    /// The directory that has the changed files.
+    pub(crate) kept: PathBuf,
 }
 
 impl Git {
@@ -71,6 +87,9 @@ impl Git {
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
+        if self.has_own_attributes(step).await? {
+            return Ok(None);
+        }
         self.write_new(&git_dir, aside.path(), step).await?;
         let swaps = self.look_at_files({
             let (files, new) = (step.files.clone(), aside.path().join(FILES));
@@ -102,12 +121,36 @@ impl Git {
         };
         let StepNote { old, new, .. } = &step.note;
         let spec = index_from(old, new);
-        let finished = self.run(&spec).await?;
-        if finished.status.success() {
+        let finished = self.run(&spec).await;
+        if finished.as_ref().is_ok_and(|it| it.status.success()) {
             return Ok(Some(replaced));
         }
-        self.put_files_back(replaced, false).await?;
-        Err(failed(&spec, &finished))
+        // A git that was killed may have changed the index.
+        self.put_files_back(replaced, finished.is_err()).await?;
+        Err(failed(&spec, &finished?))
+    }
+
+    /// Whether attributes that are in no commit apply here to new files of a step. Elsewhere, git
+    /// would not find these attributes.
+    async fn has_own_attributes(&self, step: &Step) -> Result<bool, GitError> {
+        let new = step.files.iter().filter(|file| file.in_new);
+        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
+        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
+        let found = self.look_at_files(move |top| {
+            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
+            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
+            let names = found.map(|file| file.display().to_string());
+            names.collect::<Vec<String>>()
+        });
+        for some in found.await?.chunks(FILES_MAX) {
+            let spec = Spec::reads(["ls-files", "-z", "--"]);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            let known = names(&self.output(&spec.limit(LONG)).await?);
+            if known.len() < some.len() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the new files of a step into a directory, as git would write them here.
@@ -121,8 +164,13 @@ impl Git {
         let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
         for some in new.chunks(FILES_MAX) {
             let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
-            let spec = some.iter().fold(spec, Spec::arg);
-            git.change(&there(spec)).await?;
+            let spec = there(some.iter().fold(spec, Spec::arg));
+            let finished = git.run(&spec).await?;
+            // A filter may be a program in the checkout, which is missing here. If the filter is
+            // not required, git writes the file without it, and succeeds.
+            if !finished.status.success() || reports_errors(&finished.stderr) {
+                return Err(failed(&spec, &finished));
+            }
         }
         Ok(())
     }
@@ -133,6 +181,11 @@ impl Git {
         let index = aside.join("old");
         let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
         self.change(&read.limit(LONG)).await?;
+        // Without this lock, git would read all other files of the checkout too, in order to note
+        // their times in the index.
+        let lock = aside.join("old.lock");
+        let locked = self.look_at_files(move |_| fs::write(lock, ""));
+        locked.await?.map_err(unusable(aside))?;
         let old = step.files.iter().filter(|file| file.in_old);
         let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
         for some in old.chunks(FILES_MAX) {
@@ -158,18 +211,25 @@ impl Git {
         Ok(false)
     }
 
-    /// Removes the old files after a step.
-    pub(crate) async fn drop_old_files(&self, replaced: Replaced) -> Result<(), GitError> {
+    /// Removes the old files after a step, unless a program that had opened one of them before has
+    /// changed it since.
+    pub(crate) async fn drop_old_files(
+        &self,
+        replaced: Replaced,
+    ) -> Result<Option<Late>, GitError> {
         self.look_at_files(move |top| {
             let Replaced { swaps, aside, .. } = replaced;
-            let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
-            if !changed.is_empty() {
-                let kept = aside.keep().join(FILES);
-                tracing::warn!(
-                    checkout = %top.display(), ?changed, kept = %kept.display(),
-                    "a program has written to files after a merge had replaced them; they are kept"
-                );
+            let changed = swaps.changed_aside().into_iter();
+            let files: Vec<String> = changed.map(str::to_owned).collect();
+            if files.is_empty() {
+                return None;
             }
+            let kept = keep(aside).join(FILES);
+            tracing::warn!(
+                checkout = %top.display(), ?files, kept = %kept.display(),
+                "a program has written to files after a merge had replaced them; they are kept"
+            );
+            Some(Late { files, kept })
         })
         .await
     }
@@ -217,27 +277,74 @@ impl Git {
     }
 }
 
+fn reports_errors(stderr: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(stderr);
+    said.lines().any(|line| line.starts_with("error: "))
+}
+
 /// The command that changes only the index, from one commit to another.
 fn index_from(old: &Commit, new: &Commit) -> Spec {
     let spec = Spec::changes(["read-tree", "-m", "-i"]);
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
 }
 
+/// Whether a directory with this name, in a git directory, has files of a checkout.
+pub(super) fn has_files_of_checkout(name: &[u8]) -> bool {
+    [ASIDE, KEPT]
+        .iter()
+        .any(|it| name.starts_with(it.as_bytes()))
+}
+
+/// Keeps a directory for files that are not in their places. Returns its new path.
+fn keep(aside: TempDir) -> PathBuf {
+    let left = aside.keep();
+    let name = left.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let number = name.strip_prefix(ASIDE).unwrap_or(name);
+    let kept = left.with_file_name(format!("{KEPT}{number}"));
+    match fs::rename(&left, &kept) {
+        Ok(()) => kept,
+        Err(error) => {
+            tracing::warn!(path = %left.display(), %error, "a directory cannot be renamed");
+            left
+        }
+    }
+}
+
+/// The directories for files that are not in their places. Killed hosts have left those that are
+/// not in use.
+fn dirs_aside(git_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fsx::entries(git_dir)?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        name.starts_with(ASIDE.as_bytes())
+    });
+    Ok(paths)
+}
+
+/// Whether one of these files is not in its place in the checkout `top`, and a killed host has left
+/// it aside.
+pub(super) fn is_left_aside(git_dir: &Path, top: &Path, files: &[String]) -> io::Result<bool> {
+    let dirs = dirs_aside(git_dir)?;
+    let is_aside = |file: &String| {
+        let mut places = dirs.iter().map(|dir| dir.join(FILES).join(file));
+        !fsx::is_taken(&top.join(file)) && places.any(|place| fsx::is_taken(&place))
+    };
+    Ok(files.iter().any(is_aside))
+}
+
 /// Makes a directory for files that are not in their places, and removes old ones that killed hosts
 /// have left.
 fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
     let now = clock::wall().0 / 1_000;
-    for path in fsx::entries(git_dir)? {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        if !name.starts_with(ASIDE.as_bytes()) {
-            continue;
-        }
+    for path in dirs_aside(git_dir)? {
         let Ok(found) = fs::symlink_metadata(&path) else {
             continue;
         };
         let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
-            fsx::remove_tree(&path)?;
+        if now.saturating_sub(made) > LEFT_AFTER.as_secs()
+            && let Err(error) = fsx::remove_tree(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "old files cannot be removed");
         }
     }
     let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
@@ -253,8 +360,10 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
-    use crate::git::{BranchRef, tests::Person};
+    use crate::git::{BranchRef, PutBack, tests::Person};
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -382,6 +491,150 @@ mod tests {
             assert_eq!(read(&person, "file"), "two\n", "{with_all}");
             person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
         }
+    }
+
+    #[tokio::test]
+    async fn files_are_put_back_if_the_git_that_changes_the_index_is_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let before = fs::metadata(&file).unwrap().ino();
+        // The first of these commands is killed after its end.
+        let script = format!(
+            "#!/bin/sh\nPATH='{}'\ngit \"$@\" || exit\n\
+             case \"$*\" in *'read-tree -m -i'*) mkdir {} 2>/dev/null && kill -9 $$;; esac\n\
+             exit 0\n",
+            std::env::var("PATH").unwrap(),
+            person.home().join("killed").display(),
+        );
+        let program = person.home().join("programs/git");
+        fs::create_dir(person.home().join("programs")).unwrap();
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let git = person.with_programs(&person.home().join("programs"));
+        assert!(git.replace_files(&step).await.is_none());
+        assert!(person.home().join("killed").exists());
+        assert_eq!(fs::metadata(&file).unwrap().ino(), before);
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
+    }
+
+    /// An editor may have opened the file before the merge.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_are_kept_until_a_person_removes_them() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let late = git.drop_old_files(replaced).await.unwrap().unwrap();
+        assert_eq!(late.files, ["file"]);
+        let text = || fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text(), "one\nmine\n");
+        assert_eq!(read(&person, "file"), "two\n");
+        let dir = fs::File::open(late.kept.parent().unwrap()).unwrap();
+        dir.set_modified(std::time::UNIX_EPOCH).unwrap();
+        make_aside(&person.work().join(".git")).unwrap();
+        assert_eq!(text(), "one\nmine\n");
+    }
+
+    /// The host is killed before or after it has changed the index.
+    #[tokio::test]
+    async fn removed_files_are_put_back_after_the_host_was_killed() {
+        for with_index in [true, false] {
+            let person = Person::with_repository("");
+            person.write("gone", "one\n");
+            person.write("kept", "one\n");
+            person.commit_all("first");
+            let old = person.commit("HEAD").await;
+            person.git(&["rm", "-q", "gone"]);
+            person.git(&["commit", "-q", "-m", "second"]);
+            let new = person.commit("HEAD").await;
+            person.git(&["reset", "-q", "--hard", old.hash()]);
+            let git = person.at(".");
+            let step = git.step(&old, &new).await.unwrap();
+            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap();
+            assert!(aside.keep().exists());
+            if !with_index {
+                person.git(&["read-tree", old.hash()]);
+            }
+            assert_eq!(read(&person, "gone"), "");
+            let back = git.put_back_noted(&note).await.unwrap();
+            assert_eq!(back, Some(PutBack::Done));
+            assert_eq!(read(&person, "gone"), "one\n");
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+        }
+    }
+
+    #[tokio::test]
+    async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
+        let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");
+        let step = step(&person, "true").await;
+        assert!(person.at(".").replace_files(&step).await.is_some());
+    }
+
+    /// To read all files of a large checkout takes minutes.
+    #[tokio::test]
+    async fn only_the_files_of_the_step_are_read() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.noted.clean", "echo >> ../read; cat"]);
+        person.write(".gitattributes", "other filter=noted\n");
+        person.write("file", "one\n");
+        person.write("other", "one\n");
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "two\n");
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        // Git reads a file again if the index is not newer.
+        let other = fs::File::open(person.work().join("other")).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+        other.set_modified(long_ago).unwrap();
+        person.git(&["status"]);
+        let noted = person.home().join("read");
+        fs::remove_file(&noted).unwrap();
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        assert!(git.replace_files(&step).await.is_some());
+        assert!(!noted.exists());
+    }
+
+    #[tokio::test]
+    async fn files_are_left_to_git_if_attributes_that_are_in_no_commit_apply_to_them() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        person.write("dir/.gitattributes", "* text eol=crlf\n");
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "dir/new"), "two\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_to_git_if_its_filter_works_only_in_the_checkout() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.own.clean", "sed 1d"]);
+        person.git(&["config", "filter.own.smudge", "cat head -"]);
+        person.write(".gitattributes", "file filter=own\n");
+        person.write("head", "head\n");
+        person.write("file", "head\none\n");
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "head\ntwo\n");
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        assert!(git.replace_files(&step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &new).await.unwrap();
+        assert_eq!(read(&person, "file"), "head\ntwo\n");
+        assert_eq!(left(&person), 0);
     }
 
     /// Git is told not to look at the file.

@@ -47,6 +47,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
+    forward::Late,
     gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Commit, Git, GitError,
     entries::Entry,
+    forward::is_left_aside,
     index::OtherIndex,
     is_lossy,
     look::under_way,
@@ -118,9 +119,10 @@ impl Git {
     }
 
     /// Restores this checkout after a step that an earlier host has noted, and that has failed. The
-    /// old commit must still be checked out. Returns `None`, and changes nothing, if git has
-    /// written no file, if the new commit no longer exists, or if a person has gone on since then:
-    /// if an operation is in progress, or if the index is neither as before nor as after the step.
+    /// old commit must still be checked out. Returns `None`, and changes nothing, if no file was
+    /// written or put aside, if the new commit no longer exists, or if a person has gone on since
+    /// then: if an operation is in progress, or if the index is neither as before nor as after the
+    /// step.
     pub(crate) async fn put_back_noted(
         &self,
         note: &StepNote,
@@ -144,7 +146,7 @@ impl Git {
         };
         let is_changed = self.is_index_changed(&step, &note.old).await?
             && self.is_index_changed(&step, &note.new).await?;
-        if is_changed || !self.has_new_file(&step).await? {
+        if is_changed || !self.has_new_file(&step).await? && !self.has_put_aside(&step).await? {
             return Ok(None);
         }
         self.put_back(&step).await.map(Some)
@@ -158,6 +160,22 @@ impl Git {
         let files: Vec<String> = files.map(|file| file.path.clone()).collect();
         self.look_at_files(move |top| files.iter().any(|path| is_there(&top.join(path))))
             .await
+    }
+
+    /// Whether a killed host has put a file aside that the step removes. Otherwise a person may
+    /// have removed the file.
+    async fn has_put_aside(&self, step: &Step) -> Result<bool, GitError> {
+        let git_dir = self.git_dir().await?;
+        let gone = step.files.iter().filter(|file| !file.in_new);
+        let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
+        let looked = self.look_at_files({
+            let git_dir = git_dir.clone();
+            move |top| is_left_aside(&git_dir, top, &gone)
+        });
+        looked.await?.map_err(|source| GitError::Read {
+            path: git_dir,
+            source,
+        })
     }
 
     /// Restores this checkout to the old commit after the step has failed. Writes only files that
@@ -323,7 +341,9 @@ pub(super) fn is_free(top: &Path, file: &str) -> bool {
     let above = Path::new(file).ancestors().skip(1);
     let mut dirs = above.map(|dir| top.join(dir));
     let is_other = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|found| !found.is_dir());
-    !top.join(file).is_dir() && !dirs.any(|dir| dir != top && is_other(&dir))
+    // A link to a directory is no directory: git replaces the link itself.
+    let is_dir = fs::symlink_metadata(top.join(file)).is_ok_and(|found| found.is_dir());
+    !is_dir && !dirs.any(|dir| dir != top && is_other(&dir))
 }
 
 fn is_there(path: &Path) -> bool {
@@ -460,6 +480,30 @@ mod tests {
             assert_eq!(fs::symlink_metadata(&path).unwrap().is_symlink(), is_link);
             assert!(!fs::symlink_metadata(&path).unwrap().is_dir());
         }
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_directory_is_put_back() {
+        let person = Person::with_repository("");
+        for dir in ["one", "two"] {
+            person.write(&format!("{dir}/file"), "");
+        }
+        let link = person.work().join("link");
+        std::os::unix::fs::symlink("one", &link).unwrap();
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("two", &link).unwrap();
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        let git = person.at(".");
+        let step = git.step(&old, &new).await.unwrap();
+        half(&person, &step, true);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("two"));
+        assert_eq!(git.put_back(&step).await.unwrap(), PutBack::Done);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("one"));
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
     }
 
     #[tokio::test]

@@ -66,6 +66,11 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "the old path of a renamed file must be listed too",
     ),
     (
+        "diff.autoRefreshIndex",
+        "true",
+        "without it, unchanged files count as changed in a temporary index",
+    ),
+    (
         "diff.suppressBlankEmpty",
         "false",
         "no option can override it for a patch",

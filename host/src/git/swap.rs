@@ -10,9 +10,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{AtFlags, CWD, RenameFlags, Timestamps, UTIME_NOW, getxattr, renameat_with, utimensat},
+    io::Errno,
+    process::getegid,
+    time::Timespec,
+};
 
 use super::put_back::{Changed, is_free, remove_empty_parents};
+use crate::fsx;
+
+/// The bit in the mode of a directory that passes the group of the directory on to new files.
+const SET_GROUP: u32 = 0o2000;
+/// The attribute of a directory with the access list of new files, and its maximum length.
+const ACCESS_LIST: &str = "system.posix_acl_default";
+const ACCESS_BYTES: usize = 4 << 10;
 
 /// The properties that distinguish a file from any other, and from its own later states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +34,34 @@ struct Stamp {
     mode: u32,
     size: u64,
     modified: (i64, i64),
+}
+
+/// What a new file gets from the directory in which it is made.
+#[derive(PartialEq, Eq)]
+struct Inherited {
+    group: u32,
+    access_list: Vec<u8>,
+}
+
+impl Inherited {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(dir)?;
+        let passes_on = found.mode() & SET_GROUP != 0;
+        let mut access_list = vec![0_u8; ACCESS_BYTES];
+        let length = match getxattr(dir, ACCESS_LIST, &mut access_list[..]) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => 0,
+            length => length?,
+        };
+        access_list.truncate(length);
+        Ok(Self {
+            group: if passes_on {
+                found.gid()
+            } else {
+                getegid().as_raw()
+            },
+            access_list,
+        })
+    }
 }
 
 /// A file to be replaced, added or removed.
@@ -44,15 +84,24 @@ pub(super) struct Swaps {
 impl Swaps {
     /// Looks at the files in the checkout `top`, and at their new versions, which have the same
     /// paths in the directory `aside`. Returns `None` if they cannot be exchanged one by one: if
-    /// something else is in a place, or if a place is on another file system.
+    /// something else is in a place, if a place is on another file system, or if git would give the
+    /// new files another group or access list there.
     pub(super) fn new(top: &Path, aside: &Path, files: &[Changed]) -> io::Result<Option<Self>> {
         let device = fs::symlink_metadata(aside)?.dev();
+        let inherited = Inherited::of(aside)?;
+        let mut dirs = BTreeSet::new();
         let mut swaps = Vec::with_capacity(files.len());
         for file in files {
-            let (old, new) = (
-                stamp(&top.join(&file.path))?,
-                stamp(&aside.join(&file.path))?,
-            );
+            let place = top.join(&file.path);
+            let dir = place.ancestors().skip(1).find(|dir| fsx::is_taken(dir));
+            if let Some(dir) = dir
+                && file.in_new
+                && dirs.insert(dir.to_owned())
+                && Inherited::of(dir)? != inherited
+            {
+                return Ok(None);
+            }
+            let (old, new) = (stamp(&place)?, stamp(&aside.join(&file.path))?);
             let is_elsewhere = old.is_some_and(|old| old.device != device);
             if old.is_some() != file.in_old
                 || new.is_some() != file.in_new
@@ -78,6 +127,11 @@ impl Swaps {
     /// Puts all new files in their places. On an error, and if a person has changed one of the
     /// files since they were looked at, all old files are put back.
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
+        for file in self.files.iter_mut().filter(|file| file.new.is_some()) {
+            let aside = self.aside.join(&file.path);
+            touch(&aside)?;
+            file.new = stamp(&aside)?;
+        }
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
                 self.undo(&BTreeSet::new());
@@ -120,6 +174,7 @@ impl Swaps {
     }
 
     fn swap(&self, file: &Swap) -> io::Result<()> {
+        self.check_free(file)?;
         let (here, aside) = self.places(file);
         match (file.old, file.new) {
             (Some(old), Some(new)) => {
@@ -152,7 +207,14 @@ impl Swaps {
     }
 
     fn swap_back(&self, file: &Swap) -> io::Result<()> {
+        self.check_free(file)?;
         let (here, aside) = self.places(file);
+        // The old file may belong to another user.
+        if file.old.is_some()
+            && let Err(error) = touch(&aside)
+        {
+            tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
+        }
         match (file.old, file.new) {
             (Some(_), Some(new)) => exchange_back(&here, &aside, new),
             (Some(_), None) => {
@@ -167,6 +229,16 @@ impl Swaps {
                 Ok(())
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Fails if something else has taken the file's place meanwhile. A link in place of a directory
+    /// could lead out of the checkout.
+    fn check_free(&self, file: &Swap) -> io::Result<()> {
+        if is_free(&self.top, &file.path) {
+            Ok(())
+        } else {
+            Err(changed(&file.path))
         }
     }
 
@@ -186,6 +258,20 @@ fn exchange_back(here: &Path, aside: &Path, new: Stamp) -> io::Result<()> {
         rename(aside, here, RenameFlags::EXCHANGE)?;
     }
     Ok(())
+}
+
+/// Sets the modification time of a file to now, as if it were written in its place. Otherwise a
+/// build that has read the other version of the file meanwhile would count as up to date.
+fn touch(path: &Path) -> io::Result<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
@@ -225,6 +311,9 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::time::UNIX_EPOCH;
+
+    use rustix::fs::{XattrFlags, setxattr};
     use tempfile::TempDir;
 
     use super::*;
@@ -243,6 +332,11 @@ mod tests {
         ] {
             write(&dir, path, text);
         }
+        let swaps = swaps(&dir).unwrap();
+        (dir, swaps)
+    }
+
+    fn swaps(dir: &TempDir) -> Option<Swaps> {
         let file = |path: &str, in_old, in_new| Changed {
             path: path.to_owned(),
             in_old,
@@ -255,8 +349,7 @@ mod tests {
             file("last", true, true),
         ];
         let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
-        let swaps = Swaps::new(&top, &aside, &files).unwrap().unwrap();
-        (dir, swaps)
+        Swaps::new(&top, &aside, &files).unwrap()
     }
 
     fn write(dir: &TempDir, path: &str, text: &str) {
@@ -318,6 +411,65 @@ mod tests {
         }
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    #[test]
+    fn files_get_the_time_at_which_they_are_replaced_or_put_back() {
+        let (dir, _) = checkout();
+        for path in ["top/file", "top/gone/file", "aside/file", "aside/new/file"] {
+            let file = fs::File::open(dir.path().join(path)).unwrap();
+            file.set_modified(UNIX_EPOCH).unwrap();
+        }
+        let mut swaps = swaps(&dir).unwrap();
+        let is_new = |path: &str| {
+            let found = fs::metadata(dir.path().join("top").join(path)).unwrap();
+            found.modified().unwrap() > UNIX_EPOCH
+        };
+        swaps.swap_all().unwrap();
+        assert!(is_new("file") && is_new("new/file"));
+        swaps.undo(&BTreeSet::new());
+        assert!(is_new("file") && is_new("gone/file"));
+    }
+
+    /// Git makes a new file in its directory, and not below the git directory.
+    #[test]
+    fn files_are_left_to_git_if_their_directory_has_another_access_list_for_new_files() {
+        let (dir, _) = checkout();
+        let mut list = vec![2_u8, 0, 0, 0];
+        for (who, may) in [(0x01, 7), (0x04, 7), (0x20, 5)] {
+            list.extend([who, 0, may, 0, 255, 255, 255, 255]);
+        }
+        let set = |path: &str| {
+            let path = dir.path().join(path);
+            setxattr(path, ACCESS_LIST, &list, XattrFlags::empty())
+        };
+        // The file system may not support access lists.
+        if set("top") == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        assert!(swaps(&dir).is_none());
+        set("aside").unwrap();
+        assert!(swaps(&dir).is_some());
+    }
+
+    #[test]
+    fn no_file_is_written_through_a_link_that_takes_the_place_of_a_directory() {
+        let (dir, mut swaps) = checkout();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("top/new")).unwrap();
+        swaps.swap_all().unwrap_err();
+        assert_eq!(texts(&dir), ["old", "old", "", "old"]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
+        swaps.undo(&BTreeSet::new());
+        assert_eq!(texts(&dir), ["old", "", "", "old"]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     /// An editor may have opened the file before it was replaced.

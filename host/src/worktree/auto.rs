@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock, command,
-    git::{BranchRef, Commit, Merged, PutBack, Standing, shortened},
+    git::{BranchRef, Commit, Late, Merged, PutBack, Standing, shortened},
     text::shell_word,
 };
 
@@ -39,6 +39,7 @@ impl Worktrees {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
+        let mut late = String::new();
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
@@ -48,7 +49,7 @@ impl Worktrees {
             };
             let common = work.git.common_ancestor(&old, &tip).await?;
             if common.as_ref() == Some(&tip) {
-                let done = format!("merged `{branch}` into `{base}`");
+                let done = format!("merged `{branch}` into `{base}`{late}");
                 return Ok((MergeState::Merged, done).into());
             }
             if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
@@ -68,20 +69,21 @@ impl Worktrees {
                     Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
                 }
             };
-            if let Some(why) = self.advance(work, &base, &old, &new).await? {
+            if let Some(why) = self.advance(work, &base, &old, &new, &mut late).await? {
                 return work.refused(&base, &why).await;
             }
         }
     }
 
     /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
-    /// possible.
+    /// possible. `late` gets a message about files to which a program has written too late.
     async fn advance(
         &self,
         work: &mut Work,
         base: &BranchRef,
         old: &Commit,
         new: &Commit,
+        late: &mut String,
     ) -> Result<Option<String>, WorktreeError> {
         let main = work.record.checkout.as_deref();
         let repository = work.git.in_repository(&work.record.repository);
@@ -142,8 +144,10 @@ impl Worktrees {
         let replaced = Box::pin(there.replace_files(&step)).await;
         let was_replaced = replaced.is_some();
         let Err(error) = there.fast_forward(base, new).await else {
-            if let Some(replaced) = replaced {
-                there.drop_old_files(replaced).await?;
+            if let Some(replaced) = replaced
+                && let Some(found) = there.drop_old_files(replaced).await?
+            {
+                *late = text_of_late(&checkout.path, &found);
             }
             work.record.updating = None;
             return Ok(None);
@@ -313,6 +317,16 @@ impl Work {
             }
         }
     }
+}
+
+/// Part of a message about files that a program has changed after they were replaced.
+fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
+    format!(
+        "; a program has written to these files in {} after the merge had replaced them: {}; {} has what was written",
+        checkout.display(),
+        shortened(files),
+        kept.display()
+    )
 }
 
 /// Whether no other try to put the files of a checkout back could restore more of them.
