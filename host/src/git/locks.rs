@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Git, GitError, forward::has_files_of_checkout, index::OTHER};
+use super::{Git, GitError, aside::has_files_of_checkout, index::OTHER};
 use crate::{clock, command, fsx};
 
 /// The time after which a lock file that has not changed counts as left. A git that runs holds the

@@ -5,6 +5,7 @@
 //! without hooks. Commands never wait for a person: they have no input and no prompt, and their
 //! time is limited. All other files of the module define what to run and how to parse the output.
 
+mod aside;
 mod attributes;
 mod checkouts;
 mod conflicts;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
+    aside::is_left_aside,
     entries::Entry,
-    forward::is_left_aside,
     index::OtherIndex,
     is_lossy,
     look::under_way,

@@ -116,10 +116,10 @@ pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
 }
 
 /// Number of tests that run at once. It is higher than the number of cores, because a test of a
-/// host spends a fifth of its time waiting for other processes.
+/// host waits for other processes much of its time.
 fn threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    cores + cores.div_ceil(2)
+    2 * cores
 }
 
 /// Runs all tests of all packages. Sets `summary` to the runner's own summary line, whether the
