@@ -6,6 +6,7 @@ use std::{
 };
 
 use claudine_domain::time::{MonotonicMs, Now, Timestamp, millis};
+use futures_util::FutureExt;
 
 /// The time of the wall clock and of the monotonic clock.
 pub(crate) fn now() -> Now {
@@ -91,8 +92,12 @@ pub(crate) async fn sleep(duration: Duration) {
 }
 
 /// Waits for a future, but at most for this time.
-pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    tokio::time::timeout(limit, future).await.ok()
+pub(crate) fn within<F: Future>(
+    limit: Duration,
+    future: F,
+) -> impl Future<Output = Option<F::Output>> {
+    // Not an async function, which would have room for the future twice.
+    tokio::time::timeout(limit, future).map(Result::ok)
 }
 
 /// Formats a time as RFC 3339 in UTC, with milliseconds.

@@ -109,8 +109,12 @@ tokio::task_local! {
 
 /// Does the work and runs all of its commands with `elsewhere`, however deeply nested the calls
 /// are. The code that runs a command therefore need not know whether the command is for an attempt.
-pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
-    ELSEWHERE.scope(elsewhere, work).await
+pub(crate) fn supervised_by<F: Future>(
+    elsewhere: Arc<dyn Elsewhere>,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    // Not an async function, which would have room for the work twice.
+    ELSEWHERE.scope(elsewhere, work)
 }
 
 /// Waits until no command of an earlier host can change anything any more. Code that changes files

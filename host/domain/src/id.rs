@@ -15,7 +15,7 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
 /// Bits per digit.
-pub const ID_DIGIT_BITS: usize = 5;
+const ID_DIGIT_BITS: usize = 5;
 /// Number of digits in the short form of a task's id, which people use. The short form is the end
 /// of the id.
 pub const SHORT_DIGITS: usize = 6;
@@ -131,21 +131,21 @@ impl IdEnd {
 /// Writes the whole id or, with `{:#}`, its last digits, by which people name a task.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; DIGITS];
+        let mut text = [0; PREFIX.len() + DIGITS];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
         let mut rest = self.number();
-        for place in text.iter_mut().rev() {
+        for place in digits.iter_mut().rev() {
             *place = ALPHABET[(rest & 31) as usize];
             rest >>= 5;
         }
-        let shown = if f.alternate() {
-            &text[DIGITS - SHORT_DIGITS..]
+        let begin = if f.alternate() {
+            text.len() - SHORT_DIGITS
         } else {
-            f.write_str(PREFIX)?;
-            &text[..]
+            0
         };
-        shown
-            .iter()
-            .try_for_each(|digit| fmt::Write::write_char(f, char::from(*digit)))
+        // One call, because each call takes longer than encoding the digit.
+        f.write_str(str::from_utf8(&text[begin..]).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn still_allowed(
         workspace: guest.workspace.clone(),
         labels: guest.labels.clone(),
     };
-    let now = executor.authority(&draft).await;
+    let now = Box::pin(executor.authority(&draft)).await;
     if allowed.covers(&now) {
         return Ok(());
     }

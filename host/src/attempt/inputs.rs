@@ -100,9 +100,8 @@ impl Inputs {
             documents
         } else {
             let previous = previous.as_ref().map(|(id, _)| *id);
-            self.read_documents(*attempt, &request.env_digest, previous, resumed)
-                .await
-                .map_err(unavailable)?
+            let reading = self.read_documents(*attempt, &request.env_digest, previous, resumed);
+            Box::pin(reading).await.map_err(unavailable)?
         };
         let Documents {
             spec,
@@ -113,8 +112,8 @@ impl Inputs {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = previous.as_ref().map(|(id, _)| id.number);
         let handed = if task.reads_others() {
-            let handed = self.hand_over(launch, text(&spec), number).await;
-            handed.map_err(GuestEnd::Failed)?
+            let handed = self.hand_over(launch, text(&spec), number);
+            Box::pin(handed).await.map_err(GuestEnd::Failed)?
         } else {
             Handed {
                 spec: text(&spec),

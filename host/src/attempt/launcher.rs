@@ -2,7 +2,12 @@
 //! is alive, and reports its end.
 
 use std::{
-    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use claudine_domain::{
@@ -98,8 +103,8 @@ impl Launcher {
             }
         }
         let elsewhere = self.commands.for_preparing(live);
-        let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
-        let workspace = Box::pin(unless_cut_short_idle(live, &elsewhere, made)).await?;
+        let made = supervised_by(elsewhere.clone(), Box::pin(self.workspaces.enter(&launch)));
+        let workspace = unless_cut_short_idle(live, &elsewhere, pin!(made)).await?;
         let Workspace {
             dir: workspace,
             branch,
@@ -116,7 +121,7 @@ impl Launcher {
         let preparing = async {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
-            let prepared = supervised_by(elsewhere.clone(), Box::pin(prepared)).await?;
+            let prepared = supervised_by(elsewhere.clone(), prepared).await?;
             still_allowed(&launch.task.request, &executor, &prepared.task).await?;
             supervised_by(elsewhere, executor.loaded())
                 .await
@@ -126,7 +131,7 @@ impl Launcher {
             }
             Ok(prepared)
         };
-        let prepared = Box::pin(unless_cut_short(live, preparing)).await?;
+        let prepared = unless_cut_short(live, pin!(preparing)).await?;
         let Prepared {
             task,
             checkpoint,
@@ -169,8 +174,9 @@ impl Launcher {
         let started = live.started(task, &clock::boot_id());
         let wall = wall_ms(started, clock::monotonic_ms(), &state);
         let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
-        let look = self.workspaces.git_state(task);
-        ending.git = supervised_by(self.commands.for_settling(live), look).await;
+        if let Some(look) = self.workspaces.git_state(task) {
+            ending.git = supervised_by(self.commands.for_settling(live), Box::pin(look)).await;
+        }
         self.settle(task, live, ending).await;
     }
 
@@ -179,7 +185,7 @@ impl Launcher {
     async fn settle(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         if Workspaces::is_to_be_settled(task, &ending) {
             if self.reporter.ask_to_settle(live, &ending).await {
-                self.settle_work(task, live, &mut ending).await;
+                Box::pin(self.settle_work(task, live, &mut ending)).await;
             } else {
                 ending.stopped = live.look(|state| state.stop.clone());
             }
@@ -198,7 +204,7 @@ impl Launcher {
     async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         self.commands.wait_for_earlier(live).await;
         if self.workspaces.may_be_settled(task).await {
-            self.settle_work(task, live, &mut ending).await;
+            Box::pin(self.settle_work(task, live, &mut ending)).await;
             self.reporter.tell_end(live, ending).await;
         } else {
             self.settle(task, live, ending).await;
@@ -269,7 +275,7 @@ fn broken(panic: &str) -> GuestEnd {
 /// Drops the work as soon as the attempt is stopped, if no child of the attempt was started.
 async fn unless_cut_short<T>(
     live: &Live,
-    work: impl Future<Output = Result<T, GuestEnd>>,
+    work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
 ) -> Result<T, GuestEnd> {
     tokio::select! {
         biased;
@@ -286,9 +292,8 @@ async fn unless_cut_short<T>(
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
-    work: impl Future<Output = Result<T, GuestEnd>>,
+    mut work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
 ) -> Result<T, GuestEnd> {
-    let mut work = pin!(work);
     let mut stopped = pin!(
         live.until(|state| state.is_cut_short().then_some(()))
             .fuse()
@@ -415,11 +420,11 @@ mod tests {
         let (live, _stopped) = Live::new(attempt(), Vec::new(), State::default());
         live.change(|state| state.stop = Some(StopWhy::StartTimeout));
         let never = std::future::pending::<Result<(), GuestEnd>>();
-        let end = unless_cut_short(&live, never).await.unwrap_err();
+        let end = unless_cut_short(&live, pin!(never)).await.unwrap_err();
         assert_eq!(end.failure("shell").code, "cancelled");
         // Once the start of a child was sent, the executor decides how the attempt ended.
         live.change(|state| state.children.push(ran_for(1)));
-        let done = unless_cut_short(&live, async { Ok(7) }).await;
+        let done = unless_cut_short(&live, pin!(async { Ok(7) })).await;
         assert_eq!(done.unwrap(), 7);
     }
 }

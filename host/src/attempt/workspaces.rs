@@ -141,15 +141,27 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// The git state after an attempt. `None` for commands without a worktree, and for tasks that
-    /// worked outside a repository.
-    pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
+    /// Looks at the git state after an attempt. `None` for commands without a worktree; the result
+    /// is `None` for tasks that worked outside a repository.
+    pub(super) fn git_state<'a>(
+        &'a self,
+        task: &'a Task,
+    ) -> Option<impl Future<Output = Option<Box<GitState>>> + use<'a>> {
         let request = &task.request;
         let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {
             (Some(_), _) => |path: &Path| path.join(".git").exists(),
             (None, Class::Agent) => git::is_within_repository,
             _ => return None,
         };
+        Some(self.git_state_if(task, is_looked_at))
+    }
+
+    async fn git_state_if(
+        &self,
+        task: &Task,
+        is_looked_at: fn(&Path) -> bool,
+    ) -> Option<Box<GitState>> {
+        let request = &task.request;
         let dir = match &request.worktree {
             Some(_) => self.worktrees.path(task.id),
             None => PathBuf::from(&*request.cwd),

@@ -6,7 +6,7 @@
 //! afterwards, so it sleeps while all attempts wait for their children.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -51,9 +51,13 @@ impl Ticker {
     }
 
     /// Drives a future that runs guest code. The epoch advances while the future is polled, and the
-    /// time between two polls is added to the guest's budget.
-    pub(crate) async fn drive<F: Future>(&self, waits: Arc<Waits>, future: F) -> F::Output {
-        let mut future = pin!(future);
+    /// time between two polls is added to the guest's budget. The future is pinned by the caller,
+    /// because a parameter of an async function takes its room twice.
+    pub(crate) async fn drive<F: Future>(
+        &self,
+        waits: Arc<Waits>,
+        mut future: Pin<&mut F>,
+    ) -> F::Output {
         let mut left_at = None;
         std::future::poll_fn(|context| {
             if let Some(left_at) = left_at {

@@ -1,5 +1,6 @@
 //! An executor: its manifest, its component (loaded when it is first needed), and the calls to it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -176,7 +177,7 @@ impl Executor {
         wasm: &Wasm,
         cell: &'a OnceCell<Result<Loaded, PluginError>>,
     ) -> Result<&'a Loaded, PluginError> {
-        let loaded = cell.get_or_try_init(async || match self.load(wasm).await {
+        let loaded = cell.get_or_try_init(async || match Box::pin(self.load(wasm)).await {
             Err(error) if error.is_passing() => Err(error),
             result => Ok(result),
         });
@@ -371,7 +372,8 @@ impl Executor {
                 .run_concurrent(async |accessor| lifecycle.call_fingerprint(accessor).await)
                 .await?
         };
-        let answer = clock::within(FINGERPRINT_WALL, seat.wasm.ticker.drive(waits, call)).await;
+        let answer =
+            clock::within(FINGERPRINT_WALL, seat.wasm.ticker.drive(waits, pin!(call))).await;
         let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
         let health = cut_health(health);
@@ -432,7 +434,7 @@ impl Executor {
             let plugin = seat.loaded.pre.instantiate_async(&mut store).await?;
             question(&plugin, &mut store).await
         };
-        let answer = clock::within(QUICK_WALL, seat.wasm.ticker.drive(waits, call)).await;
+        let answer = clock::within(QUICK_WALL, seat.wasm.ticker.drive(waits, pin!(call))).await;
         answer_of(&store, answer, QUICK_WALL)
     }
 }

@@ -173,7 +173,7 @@ impl Attempt<'_> {
     ) -> Option<wasmtime::Result<()>> {
         let waits = store.data().budget.waits();
         let (tell, told) = oneshot::channel();
-        let call = self.call(store, start, told);
+        let call = pin!(self.call(store, start, told));
         let mut call = pin!(self.wasm.ticker.drive(waits, call));
         tokio::select! {
             biased;

@@ -270,24 +270,22 @@ fn write_events(
     last: Sequence,
     events: &[Event],
 ) -> Result<(), Fault> {
-    for (sequence, event) in (last + 1..).zip(events) {
-        write_event(transaction, sequence, event)?;
-    }
-    Ok(())
+    write_numbered_events(transaction, (last + 1..).zip(events))
 }
 
-pub(super) fn write_event(
+pub(super) fn write_numbered_events<'a>(
     transaction: &Transaction<'_>,
-    sequence: Sequence,
-    event: &Event,
+    events: impl Iterator<Item = (Sequence, &'a Event)>,
 ) -> Result<(), Fault> {
     let mut write =
         transaction.prepare_cached("INSERT INTO event (sequence, at, body) VALUES (?1, ?2, ?3)")?;
-    write.execute(params![
-        row::integer(sequence),
-        row::time(event.at),
-        row::encode("event", event)?
-    ])?;
+    for (sequence, event) in events {
+        write.execute(params![
+            row::integer(sequence),
+            row::time(event.at),
+            row::encode("event", event)?
+        ])?;
+    }
     Ok(())
 }
 

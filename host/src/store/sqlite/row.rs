@@ -124,8 +124,15 @@ pub(super) fn time(at: Timestamp) -> i64 {
     integer(at.0)
 }
 
+/// The length that a body is expected to have. Few bodies are longer, and growing a text takes
+/// longer than reserving this much.
+const USUAL_BYTES: usize = 1 << 10;
+
 pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<String, Fault> {
-    serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    let written = serde_json::to_writer(&mut body, value);
+    let text = written.and_then(|()| String::from_utf8(body).map_err(serde::ser::Error::custom));
+    text.map_err(|source| Fault::Encode { what, source })
 }
 
 /// Reads a task from a row with its body, its id and its status. The task's dependencies are in

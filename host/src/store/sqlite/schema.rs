@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     Step::of(include_str!("7.sql")),
     Step::of(include_str!("8.sql")),
     Step::of(include_str!("9.sql")),
+    Step::of(include_str!("10.sql")),
 ];
 
 /// The characters "Clau".

@@ -214,10 +214,8 @@ fn set_counters(transaction: &Transaction<'_>, counters: Counters) -> Result<(),
 }
 
 fn write_events(transaction: &Transaction<'_>, events: &[(Sequence, Event)]) -> Result<(), Fault> {
-    for (sequence, event) in events {
-        commit::write_event(transaction, *sequence, event)?;
-    }
-    Ok(())
+    let numbered = events.iter().map(|(sequence, event)| (*sequence, event));
+    commit::write_numbered_events(transaction, numbered)
 }
 
 /// A summary of a database with any schema.
