@@ -266,7 +266,7 @@ impl GuestHost {
             return Err(unknown(child));
         };
         let end = self.live.until(|state| match state.children.get(index) {
-            Some(ChildState::Sent | ChildState::Running(_)) => None,
+            Some(child) if child.is_open() => None,
             other => Some(other.cloned()),
         });
         match end.await {

@@ -70,6 +70,13 @@ pub(super) enum ChildState {
     Lost,
 }
 
+impl ChildState {
+    /// Whether the child may be alive, or may still be started.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Sent | Self::Running(_))
+    }
+}
+
 /// The part of an attempt's state that changes while it is in progress.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -135,10 +142,7 @@ impl State {
 
     /// Whether no child of the attempt is alive, according to the reports so far.
     pub(super) fn has_ended(&self) -> bool {
-        !self
-            .children
-            .iter()
-            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+        !self.children.iter().any(ChildState::is_open)
     }
 
     /// Whether the attempt has ended and only its end must still be reported, because it is not
