@@ -1,6 +1,9 @@
 //! The state of an attempt that is in progress in this host.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use claudine_domain::{
     attempt::{Leader, Phase, StopWhy},
@@ -9,13 +12,14 @@ use claudine_domain::{
     task::Task,
     time::MonotonicMs,
 };
+use rustix::io::Errno;
 use tokio::sync::{SetOnce, oneshot, watch};
 
 use super::told::Told;
 use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
-    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
+    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, log, peer::HOST},
 };
 
 /// The maximum number of children that one attempt may start.
@@ -156,6 +160,11 @@ impl State {
         self.ended && self.has_ended()
     }
 
+    /// Why the output cannot be written, if the reason is a full disk.
+    pub(super) fn without_room(&self) -> Option<&str> {
+        self.held.as_deref().filter(|why| is_of_full_disk(why))
+    }
+
     /// Records the state of a child, and whether no process of the attempt was alive after this
     /// change.
     pub(super) fn hear(&mut self, index: usize, new: ChildState, at_rest: bool) {
@@ -207,6 +216,12 @@ impl State {
             ChildState::Sent | ChildState::NotStarted { .. } | ChildState::Lost => None,
         })
     }
+}
+
+/// Whether output is held back for this reason because a disk is full, or a user's part of it.
+fn is_of_full_disk(why: &str) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
+    full.iter().any(|full| why.contains(full)) || why.contains(&log::no_room())
 }
 
 pub(super) struct Live {
