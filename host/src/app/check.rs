@@ -6,6 +6,7 @@ use claudine_domain::{board::Bounds, time::Timestamp};
 
 use super::{
     error::{AppError, ErrorKind},
+    prepare::OF_RESTRAINED,
     request::NewTask,
 };
 use crate::{
@@ -46,13 +47,8 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
     if let Some(message) = request.worktree.as_ref().and_then(|it| it.message.as_ref()) {
         commit_message(message)?;
     }
-    if let Some(key) = &request.idempotency_key
-        && (key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES)
-    {
-        return Err(invalid(format!(
-            "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
-            key.len()
-        )));
+    if let Some(key) = &request.idempotency_key {
+        idempotency_key(key)?;
     }
     timeout("timeout", request.timeout_ms)?;
     timeout("idle timeout", request.idle_timeout_ms)?;
@@ -88,6 +84,22 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         .hint("put large content into a file and name the file"));
     }
     each_variable(request.env.iter())
+}
+
+fn idempotency_key(key: &str) -> Result<(), AppError> {
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES {
+        return Err(invalid(format!(
+            "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
+            key.len()
+        )));
+    }
+    // Otherwise a person's key could be the stored form of a restrained principal's key.
+    if key.starts_with(OF_RESTRAINED) {
+        return Err(invalid(format!(
+            "the idempotency key must not begin with `{OF_RESTRAINED}`"
+        )));
+    }
+    Ok(())
 }
 
 fn start_time(request: &NewTask) -> Result<(), AppError> {
@@ -309,8 +321,23 @@ mod tests {
             Some("the working directory /etc/passwd is not a directory"),
         );
         check_message(
+            |v| v["idempotency_key"] = "".into(),
+            Some("the idempotency key must have 1 to 512 bytes, not 0"),
+        );
+        check_message(
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
+    }
+
+    #[test]
+    fn no_key_is_like_the_stored_key_of_a_restrained_principal() {
+        let refused = "the idempotency key must not begin with `restrained:`";
+        for key in ["restrained:", "restrained:k"] {
+            check_message(|v| v["idempotency_key"] = key.into(), Some(refused));
+        }
+        for key in ["k", "restrained", "unrestrained:k"] {
+            check_message(|v| v["idempotency_key"] = key.into(), None);
+        }
     }
 }
