@@ -8,6 +8,7 @@ use super::*;
 struct Small(PathBuf);
 
 impl Small {
+    #[expect(clippy::print_stderr, reason = "only a test would end")]
     fn mount(at: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let status = Command::new("mount")
