@@ -27,13 +27,34 @@ pub(crate) enum Lasting {
 
 /// Replaces or creates a file. Returns the new file, to which more can be appended.
 pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
-    // The temporary file is readable only by its owner, and is removed on an error.
+    persist(fresh(path, bytes)?, path, lasting)
+}
+
+/// Replaces or creates a file. The new file has the permissions of the old one, if there is one.
+pub(crate) fn replace_with_permissions(
+    path: &Path,
+    lasting: Lasting,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let fresh = fresh(path, bytes)?;
+    match fs::metadata(path) {
+        // Set before the file gets its name, so that an error means that nothing was replaced.
+        Ok(old) => fresh.as_file().set_permissions(old.permissions())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    persist(fresh, path, lasting).map(drop)
+}
+
+/// A temporary file that can get this path. It is readable only by its owner, and is removed on an
+/// error.
+fn fresh(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut fresh = tempfile::Builder::new()
         .prefix(".new-")
         .append(true)
         .tempfile_in(dir_of(path))?;
     fresh.write_all(bytes)?;
-    persist(fresh, path, lasting)
+    Ok(fresh)
 }
 
 fn persist(fresh: NamedTempFile, path: &Path, lasting: Lasting) -> io::Result<File> {
@@ -215,6 +236,23 @@ mod tests {
             // changes nothing here.
             file.write_all(b" and more").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replacement_with_permissions_has_those_of_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let replace = |text: &str| {
+            replace_with_permissions(&path, Lasting::PowerCut, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            mode(&path)
+        };
+        assert_eq!(replace("first"), 0o600);
+        for old in [0o644, 0o440] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(old)).unwrap();
+            assert_eq!(replace("second"), old);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

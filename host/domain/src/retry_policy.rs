@@ -77,7 +77,8 @@ impl RetryPolicy {
         Some(self.backoff.delay(used.saturating_sub(1), id))
     }
 
-    fn covers(&self, class: ReasonClass) -> bool {
+    /// Whether failures of this class are retried, up to the limit.
+    pub fn covers(&self, class: ReasonClass) -> bool {
         may_be_retried(class)
             && if self.on.is_empty() {
                 class != ReasonClass::Lost

@@ -34,12 +34,19 @@ fn is_negative(text: &str) -> bool {
     positive.is_some_and(|text| units::duration(text).is_some())
 }
 
-/// Whether a text would be a duration if its number were smaller.
+/// Whether a text would be a duration if its numbers were smaller.
 pub(in crate::api) fn is_too_long(text: &str) -> bool {
-    let unit = text.trim().trim_start_matches(|c: char| c.is_ascii_digit());
-    unit.len() < text.trim().len()
-        && units::duration(text).is_none()
-        && units::duration(&format!("1{unit}")).is_some()
+    let (mut smaller, mut in_fraction) = (String::new(), false);
+    for c in text.chars() {
+        let is_digit = c.is_ascii_digit();
+        in_fraction = c == '.' || (in_fraction && is_digit);
+        if in_fraction || !is_digit {
+            smaller.push(c);
+        } else if !smaller.ends_with('1') {
+            smaller.push('1');
+        }
+    }
+    units::duration(text).is_none() && units::duration(&smaller).is_some()
 }
 
 /// Parses a number of bytes: `10485760`, `10M`, `1G`.
@@ -142,6 +149,12 @@ mod tests {
         check("-1h30m", "`-1h30m` is negative");
         check("99999999d", "`99999999d` is too long");
         check("99999999999999999999", "`99999999999999999999` is too long");
+        check("99999999d1h", "`99999999d1h` is too long");
+        check("1d99999999999h", "`1d99999999999h` is too long");
+        // Units in this order are invalid, however small the numbers are.
+        check("1h99999999d", "invalid duration `1h99999999d`");
+        let fraction = "1d1.99999999999999999999999h";
+        check(fraction, &format!("invalid duration `{fraction}`"));
         check("-", "invalid duration `-`");
         check("soon", "invalid duration `soon`");
         check("99999999x", "invalid duration `99999999x`");

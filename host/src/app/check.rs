@@ -6,6 +6,7 @@ use claudine_domain::{board::Bounds, time::Timestamp};
 
 use super::{
     error::{AppError, ErrorKind},
+    prepare::OF_RESTRAINED,
     request::NewTask,
 };
 use crate::{
@@ -30,8 +31,10 @@ pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
 /// Maximum number of tasks whose output a task may use.
 pub(crate) const OUTPUTS_USED_MAX: usize = 100;
+/// Length limit of a path that a message quotes.
+pub(super) const PATH_SHOWN_CHARS: usize = 300;
 
-fn invalid(message: impl Into<String>) -> AppError {
+pub(super) fn invalid(message: impl Into<String>) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
 }
 
@@ -46,13 +49,8 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
     if let Some(message) = request.worktree.as_ref().and_then(|it| it.message.as_ref()) {
         commit_message(message)?;
     }
-    if let Some(key) = &request.idempotency_key
-        && (key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES)
-    {
-        return Err(invalid(format!(
-            "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
-            key.len()
-        )));
+    if let Some(key) = &request.idempotency_key {
+        idempotency_key(key)?;
     }
     timeout("timeout", request.timeout_ms)?;
     timeout("idle timeout", request.idle_timeout_ms)?;
@@ -88,6 +86,22 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         .hint("put large content into a file and name the file"));
     }
     each_variable(request.env.iter())
+}
+
+fn idempotency_key(key: &str) -> Result<(), AppError> {
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES {
+        return Err(invalid(format!(
+            "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
+            key.len()
+        )));
+    }
+    // Otherwise a person's key could be the stored form of a restrained principal's key.
+    if key.starts_with(OF_RESTRAINED) {
+        return Err(invalid(format!(
+            "the idempotency key must not begin with `{OF_RESTRAINED}`"
+        )));
+    }
+    Ok(())
 }
 
 fn start_time(request: &NewTask) -> Result<(), AppError> {
@@ -235,7 +249,7 @@ fn each_variable<'a>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::{super::directories::working_directory, *};
+    use super::*;
 
     fn request(change: impl FnOnce(&mut serde_json::Value)) -> NewTask {
         let mut value = serde_json::json!({
@@ -246,10 +260,7 @@ mod tests {
     }
 
     fn check_message(change: impl FnOnce(&mut serde_json::Value), expected: Option<&str>) {
-        let request = request(change);
-        let found =
-            super::check(&request).and_then(|()| working_directory(&request.working_directory));
-        let found = found.err().map(|error| error.message);
+        let found = check(&request(change)).err().map(|error| error.message);
         assert_eq!(found.as_deref(), expected);
     }
 
@@ -297,20 +308,23 @@ mod tests {
             Some("the timeout must be from 1 s to 30 days, not 99999999999 ms"),
         );
         check_message(
-            |v| v["working_directory"] = "x".into(),
-            Some("the working directory x is not absolute"),
-        );
-        check_message(
-            |v| v["working_directory"] = "/no/such".into(),
-            Some("the working directory /no/such cannot be used: it does not exist"),
-        );
-        check_message(
-            |v| v["working_directory"] = "/etc/passwd".into(),
-            Some("the working directory /etc/passwd is not a directory"),
+            |v| v["idempotency_key"] = "".into(),
+            Some("the idempotency key must have 1 to 512 bytes, not 0"),
         );
         check_message(
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
+    }
+
+    #[test]
+    fn no_key_is_like_the_stored_key_of_a_restrained_principal() {
+        let refused = "the idempotency key must not begin with `restrained:`";
+        for key in ["restrained:", "restrained:k"] {
+            check_message(|v| v["idempotency_key"] = key.into(), Some(refused));
+        }
+        for key in ["k", "restrained", "unrestrained:k"] {
+            check_message(|v| v["idempotency_key"] = key.into(), None);
+        }
     }
 }

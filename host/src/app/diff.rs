@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    check::PATH_SHOWN_CHARS,
     error::{AppError, ErrorKind},
     host::Host,
     request::TaskRef,
@@ -19,8 +20,6 @@ use crate::{
 /// Width limits of the list of files.
 const COLUMNS: std::ops::RangeInclusive<u16> = 40..=500;
 const COLUMNS_DEFAULT: u16 = 80;
-/// Length limit of a path that a message quotes.
-const SHOWN_CHARS: usize = 300;
 
 /// Form of a diff.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -116,7 +115,7 @@ fn is_inside(path: &str) -> Result<(), AppError> {
             Component::Prefix(_) | Component::RootDir => i64::MIN / 2,
         };
         if depth < 0 {
-            let shown = shortened(path, SHOWN_CHARS);
+            let shown = shortened(path, PATH_SHOWN_CHARS);
             return invalid(format!(
                 "the path {} is outside of the worktree; name it from the top of the worktree",
                 shown.escape_debug()

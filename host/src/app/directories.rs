@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    check::{PATH_SHOWN_CHARS, invalid},
     error::{AppError, ErrorKind},
     prepare::Checked,
 };
@@ -15,9 +16,6 @@ use crate::{clock, lock::lock, text::shortened};
 
 /// Time for which a directory counts as usable. It is checked again when a task starts in it.
 const USABLE_FOR: Duration = Duration::from_secs(1);
-
-/// Length limit of a path that a message quotes.
-const PATH_SHOWN_CHARS: usize = 300;
 
 /// Number of directories that are remembered.
 const REMEMBERED: usize = 8;
@@ -79,11 +77,7 @@ impl Directories {
     }
 }
 
-fn invalid(message: impl Into<String>) -> AppError {
-    AppError::new(ErrorKind::Invalid, message)
-}
-
-pub(super) fn working_directory(path: &Path) -> Result<(), AppError> {
+fn working_directory(path: &Path) -> Result<(), AppError> {
     let shown = shortened(&path.to_string_lossy(), PATH_SHOWN_CHARS);
     if !path.is_absolute() {
         return Err(invalid(format!(
@@ -140,5 +134,24 @@ mod tests {
             *since = since.saturating_sub(USABLE_FOR);
         }
         assert!(!known.is_usable(&path(1)));
+    }
+
+    #[test]
+    fn each_fault_of_a_working_directory_has_its_own_message() {
+        let check = |path: &str, expected: Option<&str>| {
+            let found = working_directory(Path::new(path)).err();
+            let found = found.map(|error| error.message);
+            assert_eq!(found.as_deref(), expected);
+        };
+        check("/", None);
+        check("x", Some("the working directory x is not absolute"));
+        check(
+            "/no/such",
+            Some("the working directory /no/such cannot be used: it does not exist"),
+        );
+        check(
+            "/etc/passwd",
+            Some("the working directory /etc/passwd is not a directory"),
+        );
     }
 }

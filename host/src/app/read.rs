@@ -126,13 +126,13 @@ impl Host {
             .held_back
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
-        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout)?;
+        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
         in_the_way.is_out_of_sight =
-            in_the_way.queue.no_host && supervisors_out_of_sight(&self.reader.layout)?;
+            in_the_way.queue.no_host && may_be_out_of_sight(&self.reader.layout);
         in_the_way.limit = self.limit_of(&task);
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()
@@ -232,19 +232,31 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
 
 /// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If no
 /// process of the task shows which supervisor the task has, the pid of any stopped supervisor is
-/// returned.
-fn suspended_supervisor(task: &Task, layout: &Layout) -> Result<Option<u32>, AppError> {
+/// returned. `None` if the supervisors cannot be examined.
+fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
-        return Ok(None);
+        return None;
     }
-    let suspended = suspended_supervisors(layout)?;
+    let suspended = suspended_supervisors(layout).unwrap_or_else(|error| {
+        tracing::warn!(%error, task = %task.id, "nobody knows whether the task's supervisor is suspended");
+        Vec::new()
+    });
     let leader = task.last_attempt().and_then(|attempt| attempt.leader);
     let parent = leader.and_then(|leader| {
         let stat = proc_stat::try_stat(leader.pid).ok().flatten()?;
         (stat.start_time == leader.start_time).then_some(stat.parent)
     });
     let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
-    Ok(suspended.into_iter().find(its_own))
+    suspended.into_iter().find(its_own)
+}
+
+/// Whether processes of tasks may run where this process cannot see them. True if the supervisors
+/// cannot be examined.
+fn may_be_out_of_sight(layout: &Layout) -> bool {
+    supervisors_out_of_sight(layout).unwrap_or_else(|error| {
+        tracing::warn!(%error, "nobody knows whether processes run out of sight");
+        true
+    })
 }
 
 /// Budget of the graph of an unfinished agent, and the amount spent. Commands have no budget.

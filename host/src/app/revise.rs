@@ -3,6 +3,7 @@
 use claudine_domain::{
     batch::DocumentKey,
     budget::{GraphBudget, Usd},
+    outcome::ReasonClass,
     principal::{Authority, Principal},
     revision::Difference,
     step::Revision,
@@ -235,7 +236,6 @@ fn may_widen(
         let (old, new) = (number(before, field), number(after, field));
         old.is_some_and(|old| new.is_none_or(|new| new > old))
     };
-    let retries = |request: &Request| request.retries.as_ref().map(|it| it.limit);
     let limits = [
         ("timeout", longer(old.timeout, new.timeout)),
         ("idle_timeout", longer(old.idle_timeout, new.idle_timeout)),
@@ -248,10 +248,7 @@ fn may_widen(
             longer(old.queue_timeout, new.queue_timeout),
         ),
         ("max_output", new.max_output_bytes > old.max_output_bytes),
-        (
-            "retries",
-            retries(old).is_some_and(|_| retries(new) > retries(old)),
-        ),
+        ("retries", has_more_retries(old, new)),
         ("max_turns", higher("max_turns")),
         ("max_budget_usd", higher("max_budget_usd")),
     ];
@@ -262,6 +259,18 @@ fn may_widen(
             way(by)
         ))),
     }
+}
+
+/// Whether the new request has more retries than the old one, or retries after other failures. A
+/// task without a policy has no retries.
+fn has_more_retries(old: &Request, new: &Request) -> bool {
+    let limit = |request: &Request| request.retries.as_ref().map_or(0, |policy| policy.limit);
+    let is_retried = |request: &Request, class| {
+        let policy = request.retries.as_ref();
+        policy.is_some_and(|policy| policy.limit > 0 && policy.covers(class))
+    };
+    limit(new) > limit(old)
+        || ReasonClass::all().any(|class| is_retried(new, class) && !is_retried(old, class))
 }
 
 /// The differences between two documents, by field.
@@ -427,14 +436,19 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_restrained_principal_can_only_lower_the_limits_of_somebody_elses_task() {
-        let chat = Principal {
+    /// A restrained principal.
+    fn chat() -> Principal {
+        Principal {
             kind: Kind::Owner,
             name: None,
             via: Via::Mcp,
             restrained: true,
-        };
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_can_only_lower_the_limits_of_somebody_elses_task() {
+        let chat = chat();
         let one_retry = serde_json::from_value(serde_json::json!({"limit": 1})).unwrap();
         let check = |json: Value, refused: Option<&str>| {
             let of = |owner: &Principal| {
@@ -489,13 +503,41 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_cannot_raise_the_budget_of_others_or_change_a_graph_budget() {
-        let chat = Principal {
-            kind: Kind::Owner,
-            name: None,
-            via: Via::Mcp,
-            restrained: true,
+    fn a_restrained_principal_cannot_give_further_retries_to_somebody_elses_task() {
+        let policy = |asked: Value| {
+            let asked = serde_json::from_value(asked).unwrap();
+            Box::new(retries(&asked).unwrap())
         };
+        let check = |old: Option<Value>, new: Value, is_allowed: bool| {
+            let task = task(|request| {
+                request.by = Arc::new(Principal::default());
+                request.retries = old.clone().map(policy);
+            });
+            let change = change(serde_json::json!({"retries": new}));
+            let new = changed(&task, &change, &Map::new()).unwrap();
+            let request = request(&task.request, &change, &new).unwrap();
+            let none = Map::new();
+            let decided = may_widen(&chat(), &task, &request, [&none, &none]);
+            assert_eq!(decided.is_ok(), is_allowed, "{old:?} {change:?}");
+        };
+        let usual = |limit: u32| serde_json::json!({"limit": limit});
+        let on = |limit: u32, class: &str| serde_json::json!({"limit": limit, "on": [class]});
+        // A task without a policy is not retried.
+        check(None, usual(0), true);
+        check(None, usual(1), false);
+        check(Some(usual(0)), usual(1), false);
+        check(Some(usual(2)), usual(2), true);
+        check(Some(usual(2)), usual(3), false);
+        check(Some(usual(2)), on(2, "timeout"), true);
+        check(Some(usual(2)), on(2, "lost"), false);
+        check(Some(on(2, "timeout")), usual(2), false);
+        check(Some(on(2, "timeout")), on(1, "exit"), false);
+        check(Some(on(2, "timeout")), on(0, "exit"), true);
+    }
+
+    #[test]
+    fn a_restrained_principal_cannot_raise_the_budget_of_others_or_change_a_graph_budget() {
+        let chat = chat();
         let check =
             |owner: &Principal, budgets: [Option<u64>; 2], graphs: [u64; 2], allowed: bool| {
                 let graph_budget = |micro_usd| GraphBudget {

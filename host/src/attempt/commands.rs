@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -86,7 +85,7 @@ impl Commands {
         let kept_bytes = order.kept_bytes;
         let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
         // A person waits for the answer, and nothing is left half done.
-        let needs_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
+        let is_refused_without_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
         let start = StartChild {
             umask,
             ..start_of(&key, &log, order)
@@ -96,7 +95,7 @@ impl Commands {
             Ok(()) => {
                 let end = self.see_to_end(&key, &state, stopped);
                 let full = async {
-                    if !needs_room {
+                    if !is_refused_without_room {
                         pending::<()>().await;
                     }
                     no_room(&state).await
@@ -214,17 +213,11 @@ async fn over(state: &watch::Sender<State>) {
 /// Waits until the output of a command is held back because the disk is full. Returns the reason.
 async fn no_room(state: &watch::Sender<State>) -> String {
     let mut changes = state.subscribe();
-    let is_held = |state: &State| state.held.as_deref().is_some_and(is_of_full_disk);
+    let is_held = |state: &State| state.without_room().is_some();
     // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(is_held).await);
     let held = state.borrow().held.clone();
     held.unwrap_or_default()
-}
-
-/// Whether the system has given this reason because a disk is full, or a user's part of it.
-fn is_of_full_disk(why: &str) -> bool {
-    let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
-    full.iter().any(|full| why.contains(full))
 }
 
 /// Waits for the end of a command. Returns `false` if its start was not answered within this time.
@@ -294,6 +287,7 @@ pub(super) mod tests {
 
     use std::future::ready;
 
+    use rustix::io::Errno;
     use tokio::sync::mpsc;
 
     use super::{super::found::Known, super::reporter::Reporter, *};
@@ -413,8 +407,8 @@ pub(super) mod tests {
             clock::within(Duration::from_millis(1), no_room(&state)).await
         };
         assert_eq!(found("its supervisor does not answer").await, None);
-        for errno in [Errno::NOSPC, Errno::DQUOT] {
-            let why = format!("cannot write: {}", io::Error::from(errno));
+        let errors = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
+        for why in errors.into_iter().chain([supervise::log::no_room()]) {
             assert_eq!(found(&why).await.as_deref(), Some(why.as_str()));
         }
     }

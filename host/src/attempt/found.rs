@@ -61,9 +61,7 @@ impl Known {
 impl Found {
     /// Whether no process of the attempt is alive and its output is drained.
     pub(super) fn is_over(&self) -> bool {
-        let is_open =
-            |child: &ChildState| matches!(child, ChildState::Sent | ChildState::Running(_));
-        self.ended && !self.children.iter().any(is_open)
+        self.ended && !self.children.iter().any(ChildState::is_open)
     }
 
     fn from_found(found: supervise::Found) -> Self {

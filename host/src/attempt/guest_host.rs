@@ -153,21 +153,31 @@ impl GuestHost {
     }
 
     /// Reports the first output as the sign of life, if the start timeout waits for it and the
-    /// executor does not report the sign itself. Never returns.
+    /// executor does not report the sign itself. Output that waits for a full disk counts as the
+    /// sign for every executor, because no executor can read it. Never returns.
     pub(super) async fn tell_output(&self) -> Infallible {
-        if self.request.start_timeout.is_some() && !self.tells_alive {
-            self.live.until(State::leader).await;
-            if let Err(error) = self.first_output().await {
-                // A log that cannot be read shows that there was output.
-                tracing::warn!(attempt = %self.live.id, %error, "the output cannot be read");
+        if self.request.start_timeout.is_some() {
+            let is_without_room = |state: &State| state.without_room().is_some().then_some(());
+            tokio::select! {
+                () = self.live.until(is_without_room) => {}
+                () = self.first_output(), if !self.tells_alive => {}
             }
             self.mark_alive();
         }
         std::future::pending().await
     }
 
+    /// Waits until the attempt has a process and its log has output.
+    async fn first_output(&self) {
+        self.live.until(State::leader).await;
+        if let Err(error) = self.first_bytes().await {
+            // A log that cannot be read shows that there was output.
+            tracing::warn!(attempt = %self.live.id, %error, "the output cannot be read");
+        }
+    }
+
     /// Waits until the log of the attempt has output.
-    async fn first_output(&self) -> io::Result<()> {
+    async fn first_bytes(&self) -> io::Result<()> {
         let log = self.layout.log(self.live.id);
         let grown = self.supervisors.log_watch().subscribe(&log);
         let mut log = AsideReader::from(LogReader::new(&log));
@@ -266,7 +276,7 @@ impl GuestHost {
             return Err(unknown(child));
         };
         let end = self.live.until(|state| match state.children.get(index) {
-            Some(ChildState::Sent | ChildState::Running(_)) => None,
+            Some(child) if child.is_open() => None,
             other => Some(other.cloned()),
         });
         match end.await {
@@ -506,52 +516,84 @@ impl AttemptHost for GuestHost {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::io::Read;
+    use std::{io::Read, path::Path};
 
-    use claudine_domain::id::AttemptId;
+    use claudine_domain::{id::AttemptId, task::Task};
 
     use super::*;
     use crate::{engine::Inbox, store::sample_task};
 
-    #[tokio::test]
-    async fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
+    /// The host of the task's first attempt, for which no supervisor can be started.
+    async fn without_supervisors(dir: &Path, task: Task) -> GuestHost {
+        let layout = Layout::new(dir);
         layout.create().unwrap();
         let opened = supervise::open(supervise::Settings {
             dir: layout.supervisors(),
             program: supervise::Program {
-                path: dir.path().join("none"),
+                path: dir.join("none"),
                 args: Vec::new(),
             },
             environment: Vec::new(),
             descriptors: None,
             epoch: 1,
         });
-        let task = sample_task(1);
         let id = AttemptId {
             task: task.id,
             number: 1,
         };
-        // The input is a pipe, so writing it waits until somebody reads it.
-        let input = layout.stdin_file(id, 0);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
         let (live, _stopped) = Live::new(id, Vec::new(), State::default());
         let request = task.request.clone();
         live.begin(Arc::new(task));
-        let inbox = Inbox::new();
-        let host = GuestHost {
+        GuestHost {
             request,
             workspace: "/".to_owned(),
             live: Arc::new(live),
             supervisors: opened.await.unwrap().supervisors,
             layout,
-            env_file: dir.path().join("env"),
-            reporter: Reporter::new(inbox.reports()),
+            env_file: dir.join("env"),
+            reporter: Reporter::new(Inbox::new().reports()),
             tasks: TaskTracker::new(),
             variables: Vec::new(),
             tells_alive: false,
+        }
+    }
+
+    /// Whether the attempt is alive within this time.
+    async fn comes_alive(host: &GuestHost, within: Duration) -> bool {
+        let alive = async {
+            tokio::select! {
+                never = host.tell_output() => match never {},
+                () = host.live.until(|state| state.alive.then_some(())) => {}
+            }
         };
+        clock::within(within, alive).await.is_some()
+    }
+
+    #[tokio::test]
+    async fn output_that_waits_for_a_full_disk_counts_as_the_sign_of_life() {
+        for tells_alive in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).start_timeout = Some(Duration::from_secs(1));
+            let host = GuestHost {
+                tells_alive,
+                ..without_supervisors(dir.path(), task).await
+            };
+            let hold = |why: &str| host.live.change(|state| state.held = Some(why.to_owned()));
+            hold("its supervisor does not answer");
+            assert!(!comes_alive(&host, Duration::from_millis(1)).await);
+            hold(&supervise::log::no_room());
+            assert!(comes_alive(&host, Duration::from_mins(1)).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = without_supervisors(dir.path(), sample_task(1)).await;
+        // The input is a pipe, so writing it waits until somebody reads it.
+        let input = host.layout.stdin_file(host.live.id, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
         let start = host.spawn(SpawnSpec {
             command: "cat".to_owned(),
             args: Vec::new(),

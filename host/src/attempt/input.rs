@@ -19,11 +19,9 @@ pub(super) async fn feed(
 ) {
     let index = usize::from(child.index());
     let over = live.until(|state| {
-        let runs = matches!(
-            state.children.get(index),
-            Some(ChildState::Sent | ChildState::Running(_))
-        );
-        (!runs).then_some(())
+        let child = state.children.get(index);
+        let is_open = child.is_some_and(ChildState::is_open);
+        (!is_open).then_some(())
     });
     tokio::select! {
         biased;

@@ -1,6 +1,9 @@
 //! The state of an attempt that is in progress in this host.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use claudine_domain::{
     attempt::{Leader, Phase, StopWhy},
@@ -9,13 +12,14 @@ use claudine_domain::{
     task::Task,
     time::MonotonicMs,
 };
+use rustix::io::Errno;
 use tokio::sync::{SetOnce, oneshot, watch};
 
 use super::told::Told;
 use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
-    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
+    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, log, peer::HOST},
 };
 
 /// The maximum number of children that one attempt may start.
@@ -68,6 +72,13 @@ pub(super) enum ChildState {
     Exited(Exit),
     /// The child's supervisor died, and the child's exit status is lost.
     Lost,
+}
+
+impl ChildState {
+    /// Whether the child may be alive, or may still be started.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Sent | Self::Running(_))
+    }
 }
 
 /// The part of an attempt's state that changes while it is in progress.
@@ -135,10 +146,7 @@ impl State {
 
     /// Whether no child of the attempt is alive, according to the reports so far.
     pub(super) fn has_ended(&self) -> bool {
-        !self
-            .children
-            .iter()
-            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+        !self.children.iter().any(ChildState::is_open)
     }
 
     /// Whether the attempt has ended and only its end must still be reported, because it is not
@@ -150,6 +158,11 @@ impl State {
     /// Whether no process of the attempt is alive, its output is drained, and no start is pending.
     pub(super) fn is_over(&self) -> bool {
         self.ended && self.has_ended()
+    }
+
+    /// Why the output cannot be written, if the reason is a full disk.
+    pub(super) fn without_room(&self) -> Option<&str> {
+        self.held.as_deref().filter(|why| is_of_full_disk(why))
     }
 
     /// Records the state of a child, and whether no process of the attempt was alive after this
@@ -203,6 +216,12 @@ impl State {
             ChildState::Sent | ChildState::NotStarted { .. } | ChildState::Lost => None,
         })
     }
+}
+
+/// Whether output is held back for this reason because a disk is full, or a user's part of it.
+fn is_of_full_disk(why: &str) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
+    full.iter().any(|full| why.contains(full)) || why.contains(&log::no_room())
 }
 
 pub(super) struct Live {

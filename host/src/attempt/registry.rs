@@ -315,7 +315,7 @@ impl Registry {
         for attempt in attempts {
             self.with(attempt, |state| {
                 for child in &mut state.children {
-                    if matches!(child, ChildState::Sent | ChildState::Running(_)) {
+                    if child.is_open() {
                         *child = ChildState::Lost;
                     }
                 }

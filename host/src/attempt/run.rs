@@ -21,7 +21,7 @@ use super::{
     found::Known,
     inputs::Inputs,
     launcher::Launcher,
-    live::{ChildState, Live, State},
+    live::{Live, State},
     registry::Registry,
     reporter::Reporter,
     requests::Requests,
@@ -343,10 +343,7 @@ impl Attempts for Runner {
         };
         let children = live.change(|state| {
             state.stop = Some(why);
-            state
-                .children
-                .iter()
-                .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+            !state.has_ended()
         });
         live.ask_to_stop(StopRequest {
             reason: reason.to_owned(),
@@ -385,8 +382,8 @@ impl Attempts for Runner {
     }
 
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
-        for (attempt, has_ended) in self.registry.take_others(attempts, unreadable) {
-            if has_ended {
+        for (attempt, is_over) in self.registry.take_others(attempts, unreadable) {
+            if is_over {
                 self.release(attempt);
                 continue;
             }

@@ -105,34 +105,62 @@ fn may_run(attempt: &Attempt, layout: &Layout) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use claudine_domain::time::{MonotonicMs, Timestamp};
+    use claudine_domain::{
+        attempt::Leader,
+        time::{MonotonicMs, Timestamp},
+    };
 
     use super::*;
-    use crate::store::sample_task;
+    use crate::{proc_stat::stat, store::sample_task};
+
+    /// An attempt that was started in this boot.
+    fn attempt(leader: Option<Leader>) -> Attempt {
+        Attempt {
+            started_monotonic: Some((MonotonicMs(1), clock::boot_id())),
+            leader,
+            ..Attempt::new(1, Timestamp(0))
+        }
+    }
+
+    fn is_shown_as_ended(attempt: &Attempt, layout: &Layout) -> bool {
+        let mut task = Task {
+            state: State::Running {
+                phase: Phase::Live,
+                since: Timestamp(0),
+            },
+            has_begun: true,
+            attempts: vec![attempt.clone()],
+            ..sample_task(1)
+        };
+        without_ended_process(&mut task, layout);
+        unrecorded::is_marked(&task)
+    }
 
     #[test]
     fn a_task_is_not_shown_as_ended_if_the_supervisors_cannot_be_listed() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let is_shown_as_ended = || {
-            let attempt = Attempt {
-                started_monotonic: Some((MonotonicMs(1), clock::boot_id())),
-                ..Attempt::new(1, Timestamp(0))
-            };
-            let mut task = Task {
-                state: State::Running {
-                    phase: Phase::Live,
-                    since: Timestamp(0),
-                },
-                has_begun: true,
-                attempts: vec![attempt],
-                ..sample_task(1)
-            };
-            without_ended_process(&mut task, &layout);
-            unrecorded::is_marked(&task)
-        };
-        assert!(is_shown_as_ended());
+        let attempt = attempt(None);
+        assert!(!may_run(&attempt, &layout));
+        assert!(!may_run_elsewhere(&layout));
+        assert!(is_shown_as_ended(&attempt, &layout));
         std::fs::write(layout.supervisors(), "").unwrap();
-        assert!(!is_shown_as_ended());
+        assert!(may_run(&attempt, &layout));
+        assert!(may_run_elsewhere(&layout));
+        assert!(!is_shown_as_ended(&attempt, &layout));
+    }
+
+    #[test]
+    fn a_task_is_shown_as_ended_if_the_process_that_led_it_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let pid = std::process::id();
+        let start_time = stat(pid).unwrap().start_time;
+        let alive = attempt(Some(Leader { pid, start_time }));
+        assert!(!is_shown_as_ended(&alive, &layout));
+        // Another process has got the pid.
+        let start_time = start_time + 1;
+        let ended = attempt(Some(Leader { pid, start_time }));
+        assert!(is_shown_as_ended(&ended, &layout));
     }
 }

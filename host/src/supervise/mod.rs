@@ -32,6 +32,11 @@
 //! most. A process whose environment contains `CLAUDINE_DETACHED` is left alone on purpose, so that
 //! a host that was started from inside an attempt can outlive the attempt.
 
+#![deny(
+    clippy::print_stderr,
+    reason = "a line that cannot be written must not end the supervisor"
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "the supervisor is not supported on this system yet: it needs Linux (pidfd, /proc, child sub-reaper)"

@@ -32,8 +32,8 @@ pub(crate) enum Report {
         swept: u32,
         alive: u32,
     },
-    /// The attempt is held back because its output cannot be written (`Some` with the system's
-    /// message), or continues (`None`).
+    /// The attempt is held back because its output cannot be written or its supervisor does not
+    /// answer (`Some` with the reason), or continues (`None`).
     Held {
         attempt: AttemptKey,
         message: Option<String>,

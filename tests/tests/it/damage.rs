@@ -247,6 +247,36 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
     assert_eq!(host.status(&writer)["outcome"], "cancelled");
 }
 
+/// The disk has some free space, but not enough for logs.
+#[test]
+fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
+    let disk = SmallDisk::mount(128);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let person = ["-c", "user.name=P", "-c", "user.email=p@example.org"];
+    let commit = ["commit", "-q", "--allow-empty", "-m", "first"];
+    for arguments in [&["init", "-q", "-b", "main"][..], &commit] {
+        let mut git = host.other("git");
+        git.args(person).args(arguments);
+        command::run(git, b"", PATIENCE).check();
+    }
+    let id = host.text(["run", "--worktree", "--script", "echo new > file"]);
+    host.finished(&id);
+    host.run(["diff", &id]).check();
+
+    disk.fill_except(12 << 20);
+    let refused = host.run(["diff", &id]).code(125);
+    refused.says(&[
+        "its output cannot be written",
+        "less than 16.0 MiB are free",
+    ]);
+
+    disk.empty();
+    host.run(["diff", &id]).check();
+}
+
 #[test]
 fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
     let disk = SmallDisk::mount(128);
@@ -333,6 +363,14 @@ impl SmallDisk {
         for block in [vec![0_u8; 65_536], vec![0_u8; 512]] {
             while file.write_all(&block).is_ok() {}
         }
+    }
+
+    /// Writes until only this many bytes are free.
+    fn fill_except(&self, free_bytes: u64) {
+        let disk = rustix::fs::statvfs(&self.dir).unwrap();
+        let length = disk.f_bavail * disk.f_frsize - free_bytes;
+        let bytes = vec![0; usize::try_from(length).unwrap()];
+        fs::write(self.filler(), bytes).unwrap();
     }
 
     fn empty(&self) {

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -214,6 +215,24 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     host.run(["down", "--kill"]).check();
     assert!(!alive(task));
     assert_eq!(host.status(&id)["outcome"], "cancelled");
+}
+
+#[test]
+fn why_answers_although_the_notes_of_a_supervisor_cannot_be_read() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    host.live(&id);
+    let other = host.data_dir().join("supervisors/99");
+    fs::create_dir_all(other.join("identity.json")).unwrap();
+    // The lock cannot be examined, so this supervisor may live.
+    symlink("lock", other.join("lock")).unwrap();
+    let why = host.text(["why", &id]);
+    host.kill_host();
+    let why_without_host = host.text(["why", &id]);
+    fs::remove_dir_all(&other).unwrap();
+    for told in [why, why_without_host] {
+        assert!(told.contains("is running"), "{told}");
+    }
 }
 
 /// Each task needs three descriptors of the supervisor: two pipes and a log.

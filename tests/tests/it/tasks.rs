@@ -456,3 +456,31 @@ fn retry_with_edit_runs_the_task_as_changed_in_the_editor() {
         }])
     );
 }
+
+#[test]
+fn edited_request_is_kept_if_it_cannot_be_read_or_the_host_refuses_it() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--", "sh", "-c", "exit 3"]);
+    host.finished(&id);
+    let editor = host.work().join("editor");
+    let check = |verb: &str, script: &str, code: i32, says: &str, kept: &[u8]| {
+        fs::write(&editor, script).unwrap();
+        let mut edit = host.command([verb, "--edit", &id]);
+        edit.env("EDITOR", format!("sh {}", editor.display()));
+        let ran = command::run(edit, b"", PATIENCE).code(code);
+        ran.says(&[says]);
+        let complaint = ran.complaint();
+        let (_, place) = complaint.split_once("your edited text is in ").unwrap();
+        let text = fs::read(place.trim()).unwrap();
+        let has_it = text.windows(kept.len()).any(|piece| piece == kept);
+        assert!(has_it, "{}", String::from_utf8_lossy(&text));
+        fs::remove_file(place.trim()).unwrap();
+    };
+    for verb in ["retry", "resume"] {
+        check(verb, r"printf '\377' > $1", 125, "UTF-8", b"\xff");
+        let refused = "unknown field `arguments`";
+        let script = "sed -i s/argv/arguments/ $1";
+        check(verb, script, 2, refused, b"\"arguments\"");
+    }
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+}

@@ -16,8 +16,14 @@ use super::{
     text,
 };
 use crate::{
-    api::{Wiring, client},
-    app::backup::{self, BackupTaken},
+    api::{
+        Wiring,
+        client::{self, ClientError},
+    },
+    app::{
+        AppError, ErrorKind,
+        backup::{self, BackupTaken},
+    },
 };
 
 /// Back up tasks, history and output to a file.
@@ -53,7 +59,8 @@ impl Backup {
         if self.with_environments {
             let session = Session::new(common, wiring)?;
             session.block_on(async {
-                session.client().may_read_environments().await?;
+                let asked = session.client().may_read_environments().await;
+                asked.map_err(explained)?;
                 Ok(ExitCode::SUCCESS)
             })?;
         }
@@ -74,6 +81,20 @@ impl Backup {
             output::say(&words(&taken));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The error of a host that was asked whether the caller may read environments. An older host does
+/// not know this question.
+fn explained(error: ClientError) -> AppError {
+    match error {
+        ClientError::Refused(error) if error.kind == ErrorKind::NotFound => {
+            let message = "the running host is older than this command, and cannot say whether \
+                           you may read the environments of tasks";
+            AppError::new(ErrorKind::Unavailable, message)
+                .hint("`claudine down && claudine up` upgrades it, running tasks continue")
+        }
+        other => other.into(),
     }
 }
 
@@ -101,6 +122,23 @@ fn words(taken: &BackupTaken) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_error_of_an_older_host_names_the_commands_that_upgrade_it() {
+        let of = |kind: ErrorKind, message: &str| {
+            let error = explained(ClientError::Refused(AppError::new(kind, message)));
+            (error.kind, error.message, error.hint)
+        };
+        let unknown = "nothing is served at /v1/host/environments";
+        let (kind, message, hint) = of(ErrorKind::NotFound, unknown);
+        assert_eq!(kind, ErrorKind::Unavailable);
+        assert!(message.contains("is older than this command"), "{message}");
+        let hint = hint.unwrap_or_default();
+        assert!(hint.contains("`claudine down && claudine up`"), "{hint}");
+        let forbidden = "agents may not read environments";
+        let expected = (ErrorKind::Forbidden, forbidden.to_owned(), None);
+        assert_eq!(of(ErrorKind::Forbidden, forbidden), expected);
+    }
 
     #[test]
     fn the_message_says_whether_environments_are_included() {

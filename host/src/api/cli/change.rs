@@ -5,6 +5,7 @@ use std::{io::Write, time::Duration};
 use clap::Args;
 use claudine_domain::task::Priority;
 use serde_json::{Map, Value};
+use tempfile::NamedTempFile;
 
 use super::{
     editor, failure::Failure, parse, session::Session, several::Which, submit::AgentOptions,
@@ -47,9 +48,15 @@ pub(super) struct ChangeOptions {
 }
 
 impl ChangeOptions {
-    /// The changes that the options ask for, including those that the user makes in the editor.
-    pub(super) async fn of(&self, session: &Session, which: &Which) -> Result<Change, Failure> {
+    /// The changes that the options ask for, including those that the user makes in the editor, and
+    /// the text in the editor.
+    pub(super) async fn of(
+        &self,
+        session: &Session,
+        which: &Which,
+    ) -> Result<(Change, Option<Edited>), Failure> {
         let mut change = self.change();
+        let mut text = None;
         if self.edit {
             let Some(task) = which.single() else {
                 return Err(Failure::Usage(
@@ -60,13 +67,14 @@ impl ChangeOptions {
                 Some(Value::Object(spec)) => spec,
                 _ => Map::new(),
             };
-            let after = edited(&before)?;
+            let (after, edited) = edited(&before)?;
             let mut spec = differences(&before, after);
             // Options take precedence over edits.
             spec.extend(change.spec);
             change.spec = spec;
+            text = Some(edited);
         }
-        Ok(change)
+        Ok((change, text))
     }
 
     fn change(&self) -> Change {
@@ -96,9 +104,53 @@ impl ChangeOptions {
     }
 }
 
+/// A text that was edited, in a file that is removed when this value is dropped.
+pub(super) struct Edited {
+    file: NamedTempFile,
+    /// The text before it was edited.
+    before: String,
+}
+
+impl Edited {
+    /// Keeps the text because of this failure, so that nobody has to write it again, and adds its
+    /// place to the failure. A text that was not edited is not kept.
+    fn kept(self, failure: Failure) -> Failure {
+        let error = match failure {
+            Failure::App(error) => error,
+            Failure::Usage(message) => AppError::new(ErrorKind::Invalid, message),
+            other => return other,
+        };
+        let left = std::fs::read(self.file.path()).unwrap_or_default();
+        let left = left.trim_ascii();
+        if left.is_empty() || left == self.before.as_bytes() {
+            return error.into();
+        }
+        let Ok((_, path)) = self.file.keep() else {
+            return error.into();
+        };
+        let place = format!("your edited text is in {}", path.display());
+        let hint = match &error.hint {
+            Some(hint) => format!("{hint}; {place}"),
+            None => place,
+        };
+        error.hint(hint).into()
+    }
+}
+
+/// Keeps the edited text if the action for which it was written has failed.
+pub(super) fn keep_unless_done<T>(
+    text: Option<Edited>,
+    done: Result<T, Failure>,
+) -> Result<T, Failure> {
+    match text {
+        Some(text) => done.map_err(|failure| text.kept(failure)),
+        None => done,
+    }
+}
+
 /// Opens a document in the editor and returns the edited document. If the edited text cannot be
-/// used, it is kept, so that nobody has to write it again.
-fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+/// used, it is kept.
+fn edited(document: &Map<String, Value>) -> Result<(Map<String, Value>, Edited), Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         let message = format!("the request cannot be edited: {error}");
         Failure::from(AppError::new(ErrorKind::Unavailable, message))
@@ -110,7 +162,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
         .map_err(|error| cannot(&error))?;
     let text = serde_json::to_string_pretty(document).map_err(|error| cannot(&error))?;
     writeln!(file, "{text}").map_err(|error| cannot(&error))?;
-    let edited: Result<Map<String, Value>, Failure> = editor::edit(file.path()).and_then(|()| {
+    let document = editor::edit(file.path()).and_then(|()| {
         // Reads the file by its path, because some editors replace the file.
         let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
         serde_json::from_str(&text).map_err(|error| {
@@ -119,20 +171,11 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
             ))
         })
     });
-    let message = match edited {
-        Err(Failure::Usage(message)) => message,
-        other => return other,
-    };
-    let mut error = AppError::new(ErrorKind::Invalid, message);
-    let left = std::fs::read(file.path()).unwrap_or_default();
-    let left = left.trim_ascii();
-    if !left.is_empty()
-        && left != text.as_bytes()
-        && let Ok((_, path)) = file.keep()
-    {
-        error = error.hint(format!("your edited text is in {}", path.display()));
+    let edited = Edited { file, before: text };
+    match document {
+        Ok(document) => Ok((document, edited)),
+        Err(failure) => Err(edited.kept(failure)),
     }
-    Err(error.into())
 }
 
 /// The fields that differ; removed fields are null.

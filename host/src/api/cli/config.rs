@@ -254,14 +254,8 @@ fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     if let Some(above) = path.parent() {
         std::fs::create_dir_all(above).map_err(|error| cannot("make", above, &error))?;
     }
-    let permissions = std::fs::metadata(&path).map(|metadata| metadata.permissions());
-    let file = fsx::replace(&path, Lasting::PowerCut, text.as_bytes());
-    let file = file.map_err(|error| cannot("write", &path, &error))?;
-    if let Ok(permissions) = permissions {
-        file.set_permissions(permissions)
-            .map_err(|error| cannot("write", &path, &error))?;
-    }
-    Ok(())
+    fsx::replace_with_permissions(&path, Lasting::PowerCut, text.as_bytes())
+        .map_err(|error| cannot("write", &path, &error))
 }
 
 /// The file at the end of the links at `path`. It need not exist.

@@ -22,10 +22,11 @@ use crate::{
 /// Show the output of a task.
 ///
 /// On a terminal, the output of an agent is shown as a transcript: its text, tool calls, results,
-/// denials and cost. With --raw, in a pipe, and for commands, the output is copied byte for byte,
-/// standard error to standard error. The order is exact within a stream; between the two streams it
-/// is the order in which they were read. A line marks output that was left out because of
-/// --max-output; with --raw, this line goes to standard error.
+/// denials and cost. In a pipe, for commands, and with --raw or --offset, the output itself is
+/// copied, standard error to standard error. The order is exact within a stream; between the two
+/// streams it is the order in which they were read. A line on standard output marks output that was
+/// left out because of --max-output. With --raw or --offset, this line goes to standard error, so
+/// that standard output is copied byte for byte.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "log",

@@ -5,7 +5,11 @@ use std::{io::Read, process::ExitCode};
 use clap::Args;
 
 use super::{
-    change::ChangeOptions, failure::Failure, help::Layout as _, retry::tell, session::Session,
+    change::{ChangeOptions, keep_unless_done},
+    failure::Failure,
+    help::Layout as _,
+    retry::tell,
+    session::Session,
     several::Which,
 };
 use crate::app::{Action, ResumeOptions, TaskActions};
@@ -42,15 +46,13 @@ impl Resume {
             Some("-") => from_stdin()?,
             context => context.unwrap_or_default().to_owned(),
         };
-        let options = ResumeOptions {
-            context,
-            change: self.change.of(session, &self.which).await?,
-        };
+        let (change, edited) = self.change.of(session, &self.which).await?;
+        let options = ResumeOptions { context, change };
         let asked = TaskActions {
             resume: Some(options),
             ..TaskActions::of(Action::Resume)
         };
-        self.which.act(session, asked, tell).await
+        keep_unless_done(edited, self.which.act(session, asked, tell).await)
     }
 }
 

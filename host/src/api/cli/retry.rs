@@ -5,8 +5,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{
-    change::ChangeOptions, failure::Failure, help::Layout as _, output, session::Session,
-    several::Which, text,
+    change::{ChangeOptions, keep_unless_done},
+    failure::Failure,
+    help::Layout as _,
+    output,
+    session::Session,
+    several::Which,
+    text,
 };
 use crate::{
     app::{Action, RetryOptions, TaskActed, TaskActions},
@@ -45,16 +50,17 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let (change, edited) = self.change.of(session, &self.which).await?;
         let options = RetryOptions {
             downstream: self.downstream,
             now: self.now,
-            change: self.change.of(session, &self.which).await?,
+            change,
         };
         let asked = TaskActions {
             retry: Some(options),
             ..TaskActions::of(Action::Retry)
         };
-        self.which.act(session, asked, tell).await
+        keep_unless_done(edited, self.which.act(session, asked, tell).await)
     }
 }
 

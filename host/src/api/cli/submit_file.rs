@@ -218,13 +218,7 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
         Ok::<(), Failure>(())
     };
     tokio::select! {
-        ended = ended => match ended {
-            Err(failure) if failure.is_closed_pipe() => {
-                output::say(&detached(submitted));
-                return Ok(status::INTERRUPTED.into());
-            }
-            ended => ended?,
-        },
+        ended = ended => ended?,
         _ = interrupts.recv() => {
             output::say(&detached(submitted));
             return Ok(status::INTERRUPTED.into());

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_failed_in_another_way_is_not_repeated() {
+    async fn only_a_command_that_no_supervisor_received_is_repeated() {
         let pauses = [Duration::ZERO; 2];
         let check = async |errors: &[io::ErrorKind], expected: usize| {
             let mut times = 0;

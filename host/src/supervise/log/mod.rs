@@ -33,6 +33,7 @@ use seek::Tail;
 pub(crate) use tests::write;
 pub(crate) use watch::{LogWatch, Subscription, register};
 pub(super) use writer::LogWriter;
+pub(crate) use writer::no_room;
 
 #[cfg(test)]
 mod tests;

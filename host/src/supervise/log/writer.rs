@@ -23,9 +23,14 @@ const ROOM_BYTES: u64 = 16 << 20;
 /// How many bytes are written between two looks at the free space.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
 
-/// The log cannot be written at present; holds the system's reason.
+/// The log cannot be written at present; holds the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::supervise) struct Held(pub(in crate::supervise) String);
+
+/// The reason why output is held back although the disk has some free space.
+pub(crate) fn no_room() -> String {
+    format!("less than {} are free on its disk", bytes_text(ROOM_BYTES))
+}
 
 /// Decides to which segment each byte goes, and which segments are deleted because of the cap.
 #[derive(Debug)]
@@ -285,8 +290,7 @@ impl Files {
             let position = self.position;
             if position >= self.room_until {
                 if !self.has_room() {
-                    let room = bytes_text(ROOM_BYTES);
-                    self.fault = format!("less than {room} are free on its disk");
+                    self.fault = no_room();
                     break;
                 }
                 self.room_until = position + LOOK_EVERY_BYTES;

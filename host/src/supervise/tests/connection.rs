@@ -288,9 +288,8 @@ async fn a_supervisor_of_a_newer_protocol_keeps_its_attempts_and_other_work_runs
     );
 }
 
-/// The executable file of the host was replaced by another version.
-#[tokio::test]
-async fn a_start_is_not_received_by_a_new_supervisor_of_another_protocol() {
+/// A lab with a start that waits for the supervisor of an impostor.
+async fn before_an_impostor() -> Lab {
     let dir = Place(TempDir::new().unwrap());
     let script = "until test -S \"$1/sock\"; do sleep 0.02; done; echo ready";
     let program = Program {
@@ -298,18 +297,58 @@ async fn a_start_is_not_received_by_a_new_supervisor_of_another_protocol() {
         args: vec!["-c".into(), script.into(), "sh".into()],
     };
     let host = Host::open_by(dir.path(), 1, program).await;
-    let mut lab = Lab { dir, host };
+    let lab = Lab { dir, host };
     lab.start(lab.command("t.1", &["true"])).await;
     while !supervisor_dir(&lab).exists() {
         tokio::task::yield_now().await;
     }
-    let impostor = Impostor::of_protocol(PROTOCOL + 1, lab.dir.path(), Vec::new());
+    lab
+}
+
+/// Waits for the report that the next child was not started because it has no supervisor; returns
+/// the reason.
+async fn without_supervisor(lab: &mut Lab) -> String {
     let Report::NotStarted { class, message, .. } = lab.host.next().await else {
         panic!("it started")
     };
     assert_eq!(class, NotStartedClass::Supervisor);
+    message
+}
+
+/// The executable file of the host was replaced by another version.
+#[tokio::test]
+async fn a_start_is_not_received_by_a_new_supervisor_of_another_protocol() {
+    let mut lab = before_an_impostor().await;
+    let impostor = Impostor::of_protocol(PROTOCOL + 1, lab.dir.path(), Vec::new());
+    let message = without_supervisor(&mut lab).await;
     assert!(message.contains("speaks protocol"), "{message}");
     assert_eq!(impostor.heard(), 1, "only the hello was sent");
+    assert!(!supervisor_dir(&lab).exists());
+}
+
+/// A newer host has taken over the supervisor before this host could connect to it.
+#[tokio::test]
+async fn the_directory_of_a_new_supervisor_that_obeys_a_newer_host_is_kept() {
+    let mut lab = before_an_impostor().await;
+    let fenced = vec![json!({"fenced": {"epoch": 2}})];
+    let impostor = Impostor::begin(lab.dir.path(), fenced);
+    let message = without_supervisor(&mut lab).await;
+    assert!(message.contains("newer host (epoch 2)"), "{message}");
+    assert_eq!(impostor.heard(), 1, "only the hello was sent");
+    assert!(supervisor_dir(&lab).exists());
+}
+
+#[tokio::test]
+async fn a_supervisors_directory_that_another_host_has_made_is_kept() {
+    let mut lab = Lab::new().await;
+    std::fs::create_dir(supervisor_dir(&lab)).unwrap();
+    lab.start(lab.command("t.1", &["true"])).await;
+    let message = without_supervisor(&mut lab).await;
+    assert!(message.contains("cannot be used"), "{message}");
+    assert!(supervisor_dir(&lab).exists());
+    // The next start makes a directory with another number.
+    let (exit, _) = lab.run(lab.command("t.2", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
 }
 
 #[tokio::test]

@@ -26,6 +26,16 @@ pub(super) struct Grave {
     pub(super) attempts: HashSet<AttemptKey>,
 }
 
+/// Whether the directory of a supervisor that could not be started belongs to a newer host: the
+/// supervisor obeys that host, or that host had made the directory before this host tried to.
+fn is_of_another_host(error: &SuperviseError) -> bool {
+    match error {
+        SuperviseError::Fenced { .. } => true,
+        SuperviseError::Directory { source, .. } => source.kind() == io::ErrorKind::AlreadyExists,
+        _ => false,
+    }
+}
+
 impl Router {
     pub(super) fn died(&mut self, number: u32) {
         let Some(link) = self.links.iter().find(|link| link.number == number) else {
@@ -44,7 +54,8 @@ impl Router {
         }
     }
 
-    /// Drops a supervisor that could not be started; reports its queued children as not started.
+    /// Drops a supervisor that could not be started, with its directory if this host has made it;
+    /// reports its queued children as not started.
     pub(super) fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
@@ -66,7 +77,9 @@ impl Router {
             swept: 0,
             alive: 0,
         }));
-        self.bury(number, link.dir, HashSet::new());
+        if !is_of_another_host(error) {
+            self.bury(number, link.dir, HashSet::new());
+        }
     }
 
     /// Ends everything that a dead supervisor left, after a pause.
