@@ -3,7 +3,7 @@
 use std::fs;
 
 use claudine_tests::{
-    mcp::PythonClient,
+    mcp::Client,
     messages_api::{Answer, Rule, Script, Step},
 };
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
     let script = || Script::always(Answer::text("read it"));
     let world = World::with(script(), Login::ApiKey, |host| host.config(SMALLEST));
     hostile(&world);
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let asked = json!({"prompt": "look around", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", asked);
     let task = world.host.finished(taken["taskId"].as_str().unwrap());
@@ -73,7 +73,7 @@ fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
             assert!(has("Read"), "{tools:?}");
             [has("WebFetch"), has("WebSearch")]
         };
-        let mut client = PythonClient::connect(&world.host);
+        let mut client = Client::connect(&world.host);
         let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
         let taken = client.call("DelegateTask", asked);
         let id = taken["taskId"].as_str().unwrap();
@@ -112,7 +112,7 @@ fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
     let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
     git(&world, &["init", "-q"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let asked = json!({"prompt": "go", "permissionMode": "plan", "allowedTools": ["Agent"]});
     let taken = client.call("DelegateTask", asked);
     world.host.finished(taken["taskId"].as_str().unwrap());

@@ -8,7 +8,7 @@ use std::{
 
 use claudine_tests::{
     command,
-    mcp::PythonClient,
+    mcp::Client,
     messages_api::{Answer, Rule, Script},
     wait::PATIENCE,
 };
@@ -187,7 +187,7 @@ fn logs_of_an_agent_over_mcp_are_its_transcript() {
     let world = World::new(tries());
     let task = world.done(&["try"]);
     let id = task["id"].as_str().unwrap();
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let logs = client.call("TaskLogs", json!({ "taskId": id }));
     let output = logs["output"].as_str().unwrap();
     assert!(output.starts_with("● Bash  mkdir made\n"), "{output}");

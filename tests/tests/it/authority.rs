@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::PythonClient, short_id, wait_for};
+use claudine_tests::{TestHost, harness::binary, mcp::Client, short_id, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ fn smallest() -> (TestHost, TempDir) {
 }
 
 #[track_caller]
-fn refused(client: &mut PythonClient, tool: &str, arguments: Value, says: &[&str]) {
+fn refused(client: &mut Client, tool: &str, arguments: Value, says: &[&str]) {
     let complaint = client.fail(tool, arguments);
     for piece in says {
         assert!(complaint.contains(piece), "{complaint:?} lacks {piece:?}");
@@ -47,7 +47,7 @@ fn claudine() -> String {
 #[test]
 fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut check = |task: Value, says: &[&str]| {
         refused(&mut client, "SubmitGraph", json!({ "tasks": [task] }), says);
     };
@@ -125,7 +125,7 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
 #[test]
 fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let of_person = |options: &[&str]| {
         let words = ["delegate", "--permission-mode", "plan"].iter();
         host.text(words.chain(options).chain(&["do it"]))
@@ -162,7 +162,7 @@ fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time(
 fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
     let (host, _agent) = with_agent(config, "exit 3");
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let says = [
         "do whatever the user can",
         "may at most change files (`acceptEdits`)",
@@ -180,7 +180,7 @@ fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons(
 fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n";
     let (host, _agent) = with_agent(config, "exit 3");
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let task = json!({"prompt": "p", "name": "later", "hold": true});
     client.call("SubmitGraph", json!({ "tasks": [task] }));
     host.run(["down"]).check();
@@ -197,7 +197,7 @@ fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
 fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
     let (host, _agent) = with_agent(SMALLEST, script);
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut check = |id: &str, says: &[&str]| {
         host.finished(id);
         let attempts = host.status(id)["attempts"].clone();
@@ -263,7 +263,7 @@ fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
     };
     git(&["init", "-q", "-b", "main"]);
     git(&["commit", "-q", "--allow-empty", "-m", "first"]);
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let merging = ["--worktree", "--merge", "auto", "--permission-mode", "plan"];
     let arguments = ["delegate"].iter().chain(&merging).chain(&["p"]);
     let id = host.text(arguments);
