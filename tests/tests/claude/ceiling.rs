@@ -38,60 +38,59 @@ fn touched(world: &World) -> Vec<&'static str> {
     files.into_iter().filter(there).collect()
 }
 
+/// Whether the agent had the tools with which Claude Code fetches some sites without a permission,
+/// in every mode.
+#[track_caller]
+fn has_network_tools(world: &World, id: &str) -> [bool; 2] {
+    let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
+    let mut lines = output
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let begin = lines.find(|line| line["subtype"] == "init").unwrap();
+    let tools = begin["tools"].as_array().unwrap();
+    let has = |name: &str| tools.iter().any(|tool| tool == name);
+    assert!(has("Read"), "{tools:?}");
+    [has("WebFetch"), has("WebSearch")]
+}
+
 #[test]
-fn directory_cannot_extend_the_rights_of_a_clients_agent() {
-    let script = || Script::always(Answer::text("read it"));
-    let world = World::with(script(), Login::ApiKey, |host| host.config(SMALLEST));
+fn directory_gives_a_clients_agent_no_rights_and_without_extras_it_has_no_network_tools() {
+    let script = Script::always(Answer::text("read it"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
     hostile(&world);
     let mut client = Client::connect(&world.host);
     let asked = json!({"prompt": "look around", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", asked);
-    let task = world.host.finished(taken["taskId"].as_str().unwrap());
-    succeeded(&task, "read it");
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "read it");
     assert_eq!(touched(&world), [""; 0]);
+    assert_eq!(has_network_tools(&world, id), [false; 2]);
 
-    // An agent that the owner starts at the command line still runs the directory's commands.
+    // An agent that the owner starts at the command line still runs the directory's commands, and
+    // it has the tools until a client resumes its task.
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(has_network_tools(&world, id), [true; 2]);
+    client.call(
+        "ResumeTask",
+        json!({"taskId": id, "additionalContext": "go on"}),
+    );
+    world.host.finished(id);
+    assert_eq!(has_network_tools(&world, id), [false; 2]);
 }
 
-/// Claude Code fetches some sites without a permission, in every mode.
 #[test]
-fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
-    let check = |config: &str, expected: bool| {
-        let script = Script::always(Answer::text("done"));
-        let world = World::with(script, Login::ApiKey, |host| host.config(config));
-        let has_tools = |id: &str| {
-            let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
-            let mut lines = output
-                .lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap());
-            let begin = lines.find(|line| line["subtype"] == "init").unwrap();
-            let tools = begin["tools"].as_array().unwrap();
-            let has = |name: &str| tools.iter().any(|tool| tool == name);
-            assert!(has("Read"), "{tools:?}");
-            [has("WebFetch"), has("WebSearch")]
-        };
-        let mut client = Client::connect(&world.host);
-        let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
-        let taken = client.call("DelegateTask", asked);
-        let id = taken["taskId"].as_str().unwrap();
-        succeeded(&world.host.finished(id), "done");
-        assert_eq!(has_tools(id), [expected; 2], "{config}");
-        // An agent of the owner has them always, until a client resumes its task.
-        let task = world.done(&["look it up", "--permission-mode", "plan"]);
-        let id = task["id"].as_str().unwrap();
-        assert_eq!(has_tools(id), [true; 2], "{config}");
-        client.call(
-            "ResumeTask",
-            json!({"taskId": id, "additionalContext": "go on"}),
-        );
-        world.host.finished(id);
-        assert_eq!(has_tools(id), [expected; 2], "{config}");
-    };
-    check(SMALLEST, false);
-    check("", true);
+fn clients_agent_has_network_tools_if_the_extras_include_the_network() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::new(script);
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "done");
+    assert_eq!(has_network_tools(&world, id), [true; 2]);
 }
 
 /// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.
