@@ -148,7 +148,9 @@ fn directory_in_memory() -> Result<Option<TempDir>> {
     if !has_room || !may_run_programs {
         return Ok(None);
     }
-    let dir = tempfile::Builder::new().prefix("cdn").tempdir_in(IN_MEMORY);
+    // The path is short, because tests show paths of sockets on terminals of 80 columns.
+    let mut name = tempfile::Builder::new();
+    let dir = name.prefix("c").rand_bytes(3).tempdir_in(IN_MEMORY);
     dir.map(Some)
         .with_context(|| format!("cannot make a directory in {IN_MEMORY}"))
 }
