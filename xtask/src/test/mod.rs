@@ -160,7 +160,12 @@ fn directory_in_memory() -> Result<Option<TempDir>> {
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
     let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {
         let threads = format!("--no-fail-fast --test-threads {}", threads());
-        workspace("nextest run", &threads)
+        let mut nextest = workspace("nextest run", &threads);
+        if filter.is_empty() {
+            // The stage `tidy` has run these tests.
+            nextest.args(["--filterset", "not binary(tidy)"]);
+        }
+        nextest
     } else {
         eprintln!(
             "cargo-nextest is not installed: `cargo test` runs the tests, without a limit on the time of each"
