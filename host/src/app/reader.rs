@@ -165,7 +165,11 @@ impl Reader {
             worktree.path = path.exists().then(|| path.display().to_string());
         }
         if let Some(graph) = &task.request.graph {
-            view.graph_name = self.graph_name(graph.first)?;
+            view.graph_name = if graph.first == task.id {
+                graph.name.clone()
+            } else {
+                self.graph_name(graph.first)?
+            };
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
