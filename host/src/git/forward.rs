@@ -14,7 +14,9 @@ use tempfile::TempDir;
 use super::{
     Commit, Git, GitError,
     aside::{FILES, keep, make_aside},
-    failed, names,
+    failed,
+    index::differing_from,
+    names,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
@@ -174,22 +176,9 @@ impl Git {
         let old = step.files.iter().filter(|file| file.in_old);
         let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
         for some in old.chunks(FILES_MAX) {
-            let spec = Spec::reads([
-                "diff",
-                "--name-only",
-                "-z",
-                "--no-renames",
-                "--no-ext-diff",
-                "--no-relative",
-                "--ignore-submodules=all",
-                "--",
-            ]);
+            let spec = differing_from(&index).arg("--");
             let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            if !self
-                .output(&spec.index(&index).limit(LONG))
-                .await?
-                .is_empty()
-            {
+            if !self.output(&spec).await?.is_empty() {
                 return Ok(true);
             }
         }

@@ -219,6 +219,20 @@ impl Git {
     }
 }
 
+/// The command that lists the files here that differ from an index. Submodules do not count.
+pub(super) fn differing_from(index: &Path) -> Spec {
+    let arguments = [
+        "diff",
+        "--name-only",
+        "-z",
+        "--no-renames",
+        "--no-ext-diff",
+        "--no-relative",
+        "--ignore-submodules=all",
+    ];
+    Spec::reads(arguments).index(index).limit(LONG)
+}
+
 fn stamp(path: &PathBuf) -> String {
     match fs::symlink_metadata(path) {
         Ok(found) => format!(

@@ -10,7 +10,7 @@ use super::{
     Commit, Git, GitError,
     aside::is_left_aside,
     entries::Entry,
-    index::OtherIndex,
+    index::{OtherIndex, differing_from},
     is_lossy,
     look::under_way,
     names,
@@ -274,18 +274,8 @@ impl Git {
     async fn differing(&self, index: &Path, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
         let read = Spec::changes(["read-tree", commit.hash()]).index(index);
         self.change(&read.limit(LONG)).await?;
-        let arguments = [
-            "diff",
-            "--name-only",
-            "-z",
-            "--no-renames",
-            "--no-ext-diff",
-            "--no-relative",
-            "--ignore-submodules=all",
-        ];
-        let spec = Spec::reads(arguments).index(index);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        Ok(names(&self.output(&spec).await?).into_iter().collect())
+        let differing = self.files_listed(differing_from(index)).await?;
+        Ok(differing.into_iter().collect())
     }
 
     /// Restores these files: removes those that the old commit does not have, and writes the other
