@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
-use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged, until_exists};
 
 const SIZE: (u16, u16) = (100, 30);
 /// Resolves the conflict by writing other text to the file, like a person who edits the file.
@@ -266,7 +266,7 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     repository.commit("attributes");
     let go = host.root().join("go");
     let submit = |name: &str, script: &str| {
-        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let waits = until_exists(&go);
         let options = ["--merge", "auto", "--name", name];
         let id = repository.submit(&options, &format!("{script}; {waits}"));
         host.live(&id);
