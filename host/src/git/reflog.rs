@@ -71,10 +71,10 @@ impl Git {
 
     /// Keeps a commit of all files here that differ from HEAD, except ignored files that are not in
     /// the index, because they are about to be put back. Nothing is kept if the files are those
-    /// that a merge in progress has written.
-    pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<(), GitError> {
+    /// that a merge in progress has written. Returns whether there was something to keep.
+    pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let Some(head) = self.commit_of("HEAD").await? else {
-            return Ok(());
+            return Ok(false);
         };
         let before = self.commit_of(&keeping.name).await?;
         let index = OtherIndex::new(&self.git_dir().await?);
@@ -93,12 +93,12 @@ impl Git {
         let of_merge = self.line_if(&Spec::reads(of_merge)).await?;
         if self.is_merging().await? && of_merge.is_some_and(|it| it.as_bytes() == tree.trim_ascii())
         {
-            return Ok(());
+            return Ok(false);
         }
         let new = self.unless_of_head(tree, &head, &keeping.message).await?;
-        self.keep(keeping, before.as_ref(), new.as_slice())
-            .await
-            .map(drop)
+        // The ref may exist already.
+        self.keep(keeping, before.as_ref(), new.as_slice()).await?;
+        Ok(new.is_some())
     }
 
     /// The files that exist here and that were added to the index, even if git ignores them.
