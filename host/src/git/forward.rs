@@ -36,7 +36,7 @@ pub(crate) struct Replaced {
     aside: TempDir,
 }
 
-/// Changes that a program has written to files after they were replaced.
+/// Changes of files that were not in their places, because they were replaced.
 pub(crate) struct Late {
     pub(crate) files: Vec<String>,
     /// The directory that has the changed files.
@@ -46,17 +46,18 @@ pub(crate) struct Late {
 impl Git {
     /// Replaces the files of a step here, and the index. Returns `None`, and changes nothing, if
     /// this is not possible, or if somebody changes one of the files meanwhile. Then git itself can
-    /// update the checkout, or says why it cannot.
-    pub(crate) async fn replace_files(&self, step: &Step) -> Option<Replaced> {
+    /// update the checkout, or says why it cannot. Fails only if files that somebody has changed
+    /// could not be put back.
+    pub(crate) async fn replace_files(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
         match self.try_to_replace(step).await {
-            Ok(replaced) => replaced,
-            Err(error) => {
+            Err(error) if !matches!(error, GitError::NotPutBack { .. }) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
-                None
+                Ok(None)
             }
+            replaced => replaced,
         }
     }
 
@@ -94,11 +95,16 @@ impl Git {
         // This is not interrupted even if nobody waits for it any more.
         let swapped = self.look_at_files(move |_| {
             if fsx::is_taken(&lock) {
-                return Ok(None);
+                return (Ok(None), None);
             }
-            swaps.swap_all().map(|()| Some(swaps))
+            match swaps.swap_all() {
+                Ok(()) => (Ok(Some((swaps, aside))), None),
+                Err(error) => (Err(error), keep_changed(&swaps, aside)),
+            }
         });
-        let Some(swaps) = swapped.await?.map_err(unusable(&git_dir))? else {
+        let (swapped, late) = swapped.await?;
+        refuse_late(late)?;
+        let Some((swaps, aside)) = swapped.map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
         let replaced = Replaced {
@@ -191,36 +197,26 @@ impl Git {
         &self,
         replaced: Replaced,
     ) -> Result<Option<Late>, GitError> {
-        self.look_at_files(move |top| {
-            let Replaced { swaps, aside, .. } = replaced;
-            let changed = swaps.changed_aside().into_iter();
-            let files: Vec<String> = changed.map(str::to_owned).collect();
-            if files.is_empty() {
-                return None;
-            }
-            let kept = keep(aside).join(FILES);
-            tracing::warn!(
-                checkout = %top.display(), ?files, kept = %kept.display(),
-                "a program has written to files after a merge had replaced them; they are kept"
-            );
-            Some(Late { files, kept })
-        })
-        .await
+        let Replaced { swaps, aside, .. } = replaced;
+        self.look_at_files(move |_| keep_changed(&swaps, aside))
+            .await
     }
 
     /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
-    /// branch, the files that have changed with HEAD stay.
+    /// branch, the files that have changed with HEAD stay. Fails, among others, if files that
+    /// somebody has changed could not be put back.
     pub(crate) async fn undo_replacing(&self, replaced: Replaced) -> Result<(), GitError> {
         self.put_files_back(replaced, true).await
     }
 
-    async fn put_files_back(
-        &self,
-        mut replaced: Replaced,
-        with_index: bool,
-    ) -> Result<(), GitError> {
+    async fn put_files_back(&self, replaced: Replaced, with_index: bool) -> Result<(), GitError> {
         self.wait_while_locked(OTHERS_WITHIN).await?;
-        let StepNote { old, new, .. } = replaced.note.clone();
+        let Replaced {
+            note,
+            mut swaps,
+            aside,
+        } = replaced;
+        let StepNote { old, new, .. } = note;
         let moved = self.commit_of("HEAD").await?.filter(|head| *head != old);
         let kept: BTreeSet<String> = match &moved {
             Some(head) => {
@@ -229,19 +225,31 @@ impl Git {
             }
             None => BTreeSet::new(),
         };
-        let paths = replaced.swaps.paths().filter(|path| !kept.contains(*path));
+        let paths = swaps.paths().filter(|path| !kept.contains(*path));
         let paths: Vec<String> = paths.map(literal).collect();
-        self.look_at_files(move |_| {
-            replaced.swaps.undo(&kept);
-            drop(replaced);
-        })
-        .await?;
-        if !with_index {
-            return Ok(());
+        let late = self.look_at_files(move |_| {
+            swaps.undo(&kept);
+            keep_changed(&swaps, aside)
+        });
+        let late = late.await?;
+        if with_index {
+            let back = if moved.is_some() {
+                self.unstage(&paths).await
+            } else {
+                self.change(&index_from(&new, &old)).await.map(drop)
+            };
+            if let Err(error) = back {
+                tracing::warn!(
+                    checkout = %self.dir().display(), %error,
+                    "the index of a checkout cannot be put back"
+                );
+            }
         }
-        if moved.is_none() {
-            return self.change(&index_from(&new, &old)).await.map(drop);
-        }
+        refuse_late(late)
+    }
+
+    /// Gives the files at these pathspecs the entries of HEAD in the index.
+    async fn unstage(&self, paths: &[String]) -> Result<(), GitError> {
         for some in paths.chunks(FILES_MAX) {
             let spec = Spec::changes(["reset", "--quiet", "--"]);
             let spec = some.iter().fold(spec, Spec::arg);
@@ -249,6 +257,30 @@ impl Git {
         }
         Ok(())
     }
+}
+
+/// Fails if changed files could not be put back.
+fn refuse_late(late: Option<Late>) -> Result<(), GitError> {
+    match late {
+        Some(Late { files, kept }) => Err(GitError::NotPutBack { files, kept }),
+        None => Ok(()),
+    }
+}
+
+/// Removes a directory for files that are not in their places, or keeps it if somebody has changed
+/// one of these files.
+fn keep_changed(swaps: &Swaps, aside: TempDir) -> Option<Late> {
+    let changed = swaps.changed_aside().into_iter();
+    let files: Vec<String> = changed.map(str::to_owned).collect();
+    if files.is_empty() {
+        return None;
+    }
+    let kept = keep(aside).join(FILES);
+    tracing::warn!(
+        ?files, kept = %kept.display(),
+        "files that somebody has changed while a merge replaced them are kept"
+    );
+    Some(Late { files, kept })
 }
 
 fn reports_errors(stderr: &[u8]) -> bool {
@@ -314,7 +346,7 @@ mod tests {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         let diff = ["diff", "--cached", "--name-only", step.note.new.hash()];
         assert_eq!(person.git(&diff), "");
         assert_eq!(read(&person, "dir/new"), "two\n");
@@ -322,7 +354,7 @@ mod tests {
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!person.work().join("dir").exists());
 
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
         git.drop_old_files(replaced).await.unwrap();
@@ -343,7 +375,10 @@ mod tests {
             let step = step(&person, command).await;
             person.write("armed", "");
             let git = person.at(".");
-            assert!(git.replace_files(&step).await.is_none(), "{command}");
+            assert!(
+                git.replace_files(&step).await.unwrap().is_none(),
+                "{command}"
+            );
             assert!(!person.work().join("armed").exists(), "{command}");
             let main = BranchRef::named("main");
             git.fast_forward(&main, &step.note.new).await.unwrap_err();
@@ -368,7 +403,7 @@ mod tests {
         let step = step(&person, "true").await;
         let git = person.at(".");
         for with_all in [true, false] {
-            let replaced = git.replace_files(&step).await.unwrap();
+            let replaced = git.replace_files(&step).await.unwrap().unwrap();
             if with_all {
                 person.git(&["commit", "-q", "-m", "mine"]);
             } else {
@@ -404,7 +439,7 @@ mod tests {
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let git = person.with_programs(&person.home().join("programs"));
-        assert!(git.replace_files(&step).await.is_none());
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         assert!(person.home().join("killed").exists());
         assert_eq!(fs::metadata(&file).unwrap().ino(), before);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
@@ -419,7 +454,7 @@ mod tests {
         let file = person.work().join("file");
         let mut opened = fs::File::options().append(true).open(file).unwrap();
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
         let late = git.drop_old_files(replaced).await.unwrap().unwrap();
         assert_eq!(late.files, ["file"]);
@@ -430,6 +465,28 @@ mod tests {
         dir.set_modified(std::time::UNIX_EPOCH).unwrap();
         make_aside(&person.work().join(".git")).unwrap();
         assert_eq!(text(), "one\nmine\n");
+    }
+
+    /// Somebody else has saved the file meanwhile, so the changes cannot go to its place.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_that_cannot_be_put_back_are_kept() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        person.write("file", "other\n");
+        let kept = match git.undo_replacing(replaced).await {
+            Err(GitError::NotPutBack { files, kept }) if files == ["file"] => Some(kept),
+            _ => None,
+        };
+        let text = fs::read_to_string(kept.unwrap().join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+        assert_eq!(read(&person, "file"), "other\n");
+        assert_eq!(person.git(&["status", "--porcelain"]), "M file");
+        assert_eq!(left(&person), 0);
     }
 
     /// The host is killed before or after it has changed the index.
@@ -447,7 +504,7 @@ mod tests {
             person.git(&["reset", "-q", "--hard", old.hash()]);
             let git = person.at(".");
             let step = git.step(&old, &new).await.unwrap();
-            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap();
+            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap().unwrap();
             assert!(aside.keep().exists());
             if !with_index {
                 person.git(&["read-tree", old.hash()]);
@@ -464,7 +521,7 @@ mod tests {
     async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
         let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");
         let step = step(&person, "true").await;
-        assert!(person.at(".").replace_files(&step).await.is_some());
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
     }
 
     /// To read all files of a large checkout takes minutes.
@@ -490,7 +547,7 @@ mod tests {
         fs::remove_file(&noted).unwrap();
         let git = person.at(".");
         let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_some());
+        assert!(git.replace_files(&step).await.unwrap().is_some());
         assert!(!noted.exists());
     }
 
@@ -500,7 +557,7 @@ mod tests {
         let step = step(&person, "true").await;
         person.write("dir/.gitattributes", "* text eol=crlf\n");
         let git = person.at(".");
-        assert!(git.replace_files(&step).await.is_none());
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
         assert_eq!(read(&person, "dir/new"), "two\r\n");
@@ -522,7 +579,7 @@ mod tests {
         person.git(&["reset", "-q", "--hard", old.hash()]);
         let git = person.at(".");
         let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_none());
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         let main = BranchRef::named("main");
         git.fast_forward(&main, &new).await.unwrap();
         assert_eq!(read(&person, "file"), "head\ntwo\n");
@@ -536,7 +593,7 @@ mod tests {
         let step = step(&person, "true").await;
         person.git(&["update-index", "--assume-unchanged", "file"]);
         person.write("file", "mine\n");
-        assert!(person.at(".").replace_files(&step).await.is_none());
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_none());
         assert_eq!(read(&person, "file"), "mine\n");
     }
 }

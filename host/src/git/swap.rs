@@ -1,7 +1,8 @@
 //! Replaces files of a checkout so that none is lost that a person saves meanwhile. Each file is
 //! exchanged for its new version in one step of the file system. If the file that was in its place
 //! is not the one that was looked at before, a person has just saved it, and everything is put
-//! back.
+//! back. A file of a person that cannot be put back stays aside, where it is found (see
+//! [`Swaps::changed_aside`]).
 
 use std::{
     collections::BTreeSet,
@@ -149,6 +150,7 @@ impl Swaps {
     /// Puts the old files back, except those at these paths. A file that a person has changed since
     /// is left as it is.
     pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
+        self.touch_old();
         let done = self.files[..self.done].iter().rev();
         for file in done.filter(|file| !kept.contains(&file.path)) {
             if let Err(error) = self.swap_back(file) {
@@ -158,41 +160,53 @@ impl Swaps {
         self.done = 0;
     }
 
+    /// Gives the old files that were put aside the time at which they are put back.
+    fn touch_old(&mut self) {
+        let done = &mut self.files[..self.done];
+        for file in done.iter_mut().filter(|file| file.old.is_some()) {
+            let aside = self.aside.join(&file.path);
+            let is_unchanged = stamp(&aside).is_ok_and(|found| found == file.old);
+            match touch(&aside).and_then(|()| stamp(&aside)) {
+                Ok(Some(touched)) if is_unchanged => file.old = Some(touched),
+                Ok(_) => {}
+                // The old file may belong to another user.
+                Err(error) => {
+                    tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
+                }
+            }
+        }
+    }
+
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.path.as_str())
     }
 
-    /// The old files that were changed after they were put aside, by a program that had opened
-    /// them before.
+    /// The files aside that are neither the old nor the new ones: those that a person has just
+    /// saved and that could not be put back, and old ones that were changed after they were put
+    /// aside, by a program that had opened them before.
     pub(super) fn changed_aside(&self) -> BTreeSet<&str> {
-        let done = self.files[..self.done].iter();
-        let changed = done.filter(|file| {
-            file.old.is_some()
-                && !stamp(&self.aside.join(&file.path)).is_ok_and(|it| it == file.old)
+        let changed = self.files.iter().filter(|file| {
+            let is_known =
+                |found: Option<Stamp>| found.is_none() || found == file.old || found == file.new;
+            !stamp(&self.aside.join(&file.path)).is_ok_and(is_known)
         });
         changed.map(|file| file.path.as_str()).collect()
     }
 
     fn swap(&self, file: &Swap) -> io::Result<()> {
         self.check_free(file)?;
+        self.put(file)?;
+        self.refuse_changed(file)
+    }
+
+    /// Puts the new file in its place, and the file that was there aside.
+    fn put(&self, file: &Swap) -> io::Result<()> {
         let (here, aside) = self.places(file);
         match (file.old, file.new) {
-            (Some(old), Some(new)) => {
-                rename(&aside, &here, RenameFlags::EXCHANGE)?;
-                if stamp(&aside)? == Some(old) {
-                    return Ok(());
-                }
-                exchange_back(&here, &aside, new)?;
-                Err(changed(&file.path))
-            }
-            (Some(old), None) => {
+            (Some(_), Some(_)) => rename(&aside, &here, RenameFlags::EXCHANGE),
+            (Some(_), None) => {
                 make_parents(&aside)?;
-                rename(&here, &aside, RenameFlags::NOREPLACE)?;
-                if stamp(&aside)? == Some(old) {
-                    return Ok(());
-                }
-                rename(&aside, &here, RenameFlags::NOREPLACE)?;
-                Err(changed(&file.path))
+                rename(&here, &aside, RenameFlags::NOREPLACE)
             }
             (None, Some(_)) => {
                 make_parents(&here)?;
@@ -206,15 +220,23 @@ impl Swaps {
         }
     }
 
+    /// Fails if a person had changed the file that was put aside, and puts it back. If this is not
+    /// possible, because somebody has just replaced its directory, the file stays aside.
+    fn refuse_changed(&self, file: &Swap) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        if file.old.is_none() || stamp(&aside)? == file.old {
+            return Ok(());
+        }
+        match file.new {
+            Some(new) => exchange_back(&here, &aside, new)?,
+            None => rename(&aside, &here, RenameFlags::NOREPLACE)?,
+        }
+        Err(changed(&file.path))
+    }
+
     fn swap_back(&self, file: &Swap) -> io::Result<()> {
         self.check_free(file)?;
         let (here, aside) = self.places(file);
-        // The old file may belong to another user.
-        if file.old.is_some()
-            && let Err(error) = touch(&aside)
-        {
-            tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
-        }
         match (file.old, file.new) {
             (Some(_), Some(new)) => exchange_back(&here, &aside, new),
             (Some(_), None) => {
@@ -222,10 +244,15 @@ impl Swaps {
                 rename(&aside, &here, RenameFlags::NOREPLACE)
             }
             (None, Some(new)) => {
-                if stamp(&here)? == Some(new) {
-                    rename(&here, &aside, RenameFlags::NOREPLACE)?;
-                    remove_empty_parents(&self.top, &file.path);
+                if stamp(&here)? != Some(new) {
+                    return Ok(());
                 }
+                rename(&here, &aside, RenameFlags::NOREPLACE)?;
+                // The person may have saved the file in this moment.
+                if stamp(&aside)? != Some(new) {
+                    return rename(&aside, &here, RenameFlags::NOREPLACE);
+                }
+                remove_empty_parents(&self.top, &file.path);
                 Ok(())
             }
             (None, None) => Ok(()),
@@ -411,6 +438,42 @@ mod tests {
         }
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    #[test]
+    fn a_file_that_was_just_saved_and_cannot_be_put_back_stays_aside() {
+        for (at, path) in ["file", "gone/file"].into_iter().enumerate() {
+            for is_gone in [true, false] {
+                let (dir, swaps) = checkout();
+                save(&dir, &format!("top/{path}"));
+                swaps.put(&swaps.files[at]).unwrap();
+                // Somebody replaces the directory at this moment.
+                let top = dir.path().join("top");
+                fs::rename(&top, dir.path().join("replaced")).unwrap();
+                if !is_gone {
+                    fs::create_dir_all(top.join(path)).unwrap();
+                }
+                swaps.refuse_changed(&swaps.files[at]).unwrap_err();
+                let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
+                assert_eq!(changed, [path], "{is_gone}");
+                let kept = fs::read_to_string(dir.path().join("aside").join(path));
+                assert_eq!(kept.unwrap(), "mine", "{path}: {is_gone}");
+            }
+        }
+    }
+
+    /// None of the files has changes of a person, whatever is in its place.
+    #[test]
+    fn old_and_new_files_that_are_aside_do_not_count_as_changed() {
+        let (dir, mut swaps) = checkout();
+        assert!(swaps.changed_aside().is_empty());
+        swaps.swap_all().unwrap();
+        assert!(swaps.changed_aside().is_empty());
+        for path in ["file", "gone/file", "new/file"] {
+            save(&dir, &format!("top/{path}"));
+        }
+        swaps.undo(&BTreeSet::new());
+        assert!(swaps.changed_aside().is_empty());
     }
 
     #[test]
