@@ -158,6 +158,14 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
+/// Writes all that is not yet on the disk in the file system of this directory, whoever has written
+/// it.
+pub(crate) fn sync_file_system(dir: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    fault::unless_injected(dir)?;
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
 /// Number of bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
@@ -174,6 +182,22 @@ fn dir_of(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
+    }
+}
+
+/// Faults that tests inject.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::{io, path::Path};
+
+    /// A file in a directory whose file system cannot be synced as long as the file exists.
+    pub(crate) const NO_SYNC: &str = "no-sync";
+
+    pub(super) fn unless_injected(dir: &Path) -> io::Result<()> {
+        if dir.join(NO_SYNC).exists() {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        Ok(())
     }
 }
 

@@ -130,6 +130,8 @@ pub(crate) enum GitError {
     },
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the file system of {} cannot be synced: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
 }
 
 /// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not

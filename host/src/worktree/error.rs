@@ -206,6 +206,7 @@ impl WorktreeError {
                         | GitError::Killed { .. }
                         | GitError::Spawn { .. }
                         | GitError::Read { .. }
+                        | GitError::Sync { .. }
                         | GitError::Locked { .. }
                 )
         )
