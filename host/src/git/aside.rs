@@ -4,14 +4,14 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{clock, fsx};
+use crate::fsx;
 
 /// The beginning of the names of directories, in the git directory of a checkout, for files that
 /// are not in their places.
@@ -75,17 +75,11 @@ pub(super) fn is_left_aside(git_dir: &Path, top: &Path, files: &[String]) -> io:
 /// Makes a directory for files that are not in their places, and removes old ones that killed hosts
 /// have left.
 pub(super) fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
-    let now = clock::wall().0 / 1_000;
-    for path in dirs_aside(git_dir)? {
-        let Ok(found) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs()
-            && let Err(error) = fsx::remove_tree(&path)
-        {
-            tracing::warn!(path = %path.display(), %error, "old files cannot be removed");
-        }
+    if let Err(error) = fsx::remove_older(git_dir, ASIDE, LEFT_AFTER) {
+        tracing::warn!(
+            path = %git_dir.display(), %error,
+            "old files that killed hosts have left cannot be removed"
+        );
     }
     let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
     fs::create_dir(aside.path().join(FILES))?;
@@ -100,20 +94,16 @@ mod tests {
     #[test]
     fn only_old_directories_of_killed_hosts_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str, is_old: bool| {
+        let make = |name: &str| {
             let path = dir.path().join(name);
             fs::create_dir(&path).unwrap();
-            if is_old {
-                let opened = fs::File::open(&path).unwrap();
-                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
-            }
             path
         };
-        let left = make("claudine.files.1", true);
-        let used = make("claudine.files.2", false);
-        let other = make("objects", true);
+        let (left, used) = (make("claudine.files.1"), make("claudine.files.2"));
+        let opened = fs::File::open(&left).unwrap();
+        opened.set_modified(std::time::UNIX_EPOCH).unwrap();
         let fresh = make_aside(dir.path()).unwrap();
-        assert!(!left.exists() && used.exists() && other.exists());
+        assert!(!left.exists() && used.exists());
         assert!(fresh.path().join(FILES).exists());
     }
 }

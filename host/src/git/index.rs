@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
-    fs, io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use super::{
     place::Place,
     spec::{LIST_BYTES, LONG, Spec},
 };
-use crate::{clock, fsx, random};
+use crate::{fsx, random};
 
 /// The maximum number of ignored files that are remembered by name. If there are more ignored
 /// files, all ignored files count as made by the task.
@@ -54,30 +53,9 @@ pub(super) const OTHER: &str = "claudine.index.";
 /// The age at which nobody uses a temporary index any more.
 const LEFT_AFTER: Duration = Duration::from_hours(1);
 
-/// Removes temporary indexes that were left by hosts that were killed.
-fn remove_left(git_dir: &Path) -> io::Result<()> {
-    let now = clock::wall().0 / 1_000;
-    for path in fsx::entries(git_dir)? {
-        let name = path.file_name().map(OsStr::as_bytes);
-        if !name.is_some_and(|name| name.starts_with(OTHER.as_bytes())) {
-            continue;
-        }
-        let found = match fs::symlink_metadata(&path) {
-            // Another request has just removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            found => found?,
-        };
-        let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
-            fsx::remove_file(&path)?;
-        }
-    }
-    Ok(())
-}
-
 impl OtherIndex {
     pub(super) fn new(git_dir: &Path) -> Self {
-        if let Err(error) = remove_left(git_dir) {
+        if let Err(error) = fsx::remove_older(git_dir, OTHER, LEFT_AFTER) {
             tracing::warn!(
                 path = %git_dir.display(), %error,
                 "temporary indexes of killed hosts cannot be removed"
@@ -283,19 +261,13 @@ mod tests {
     #[test]
     fn temporary_indexes_of_killed_hosts_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str, is_old: bool| {
-            let path = dir.path().join(name);
-            let file = File::create(&path).unwrap();
-            if is_old {
-                file.set_modified(UNIX_EPOCH).unwrap();
-            }
-            path
-        };
-        let left = make("claudine.index.1", true);
-        let used = make("claudine.index.2", false);
-        let other = make("index", true);
+        let left = dir.path().join("claudine.index.1");
+        let used = dir.path().join("claudine.index.2");
+        let long_ago = File::create(&left).unwrap();
+        long_ago.set_modified(UNIX_EPOCH).unwrap();
+        fs::write(&used, "").unwrap();
         let fresh = OtherIndex::new(dir.path());
-        assert!(!left.exists() && used.exists() && other.exists());
+        assert!(!left.exists() && used.exists());
         assert_eq!(fresh.path().parent(), Some(dir.path()));
     }
 

@@ -75,7 +75,7 @@ fn locks(repository: &Path, refs: &[String], worktree: &Path) -> io::Result<Vec<
     let mut paths: Vec<PathBuf> = refs
         .map(|name| repository.join(format!("{name}{LOCK}")))
         .collect();
-    if let Some(git_dir) = git_dir_of(repository, worktree) {
+    if let Some(git_dir) = git_dir_named_after(repository, worktree) {
         add_locks(&git_dir, &mut paths)?;
     }
     Ok(paths.into_iter().filter_map(lock_at).collect())
@@ -83,7 +83,7 @@ fn locks(repository: &Path, refs: &[String], worktree: &Path) -> io::Result<Vec<
 
 /// The git directory of the worktree at this path. It has the name of the worktree, and git has
 /// noted the path in it; `None` if another checkout has this name.
-fn git_dir_of(repository: &Path, worktree: &Path) -> Option<PathBuf> {
+fn git_dir_named_after(repository: &Path, worktree: &Path) -> Option<PathBuf> {
     let git_dir = repository.join("worktrees").join(worktree.file_name()?);
     let noted = fs::read(git_dir.join("gitdir")).ok()?;
     let noted = git_dir.join(OsStr::from_bytes(noted.trim_ascii_end()));
