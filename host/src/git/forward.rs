@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,9 +14,7 @@ use tempfile::TempDir;
 use super::{
     Commit, Git, GitError,
     aside::{FILES, keep, make_aside},
-    failed,
-    index::differing_from,
-    names,
+    failed, names,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
@@ -171,24 +169,11 @@ impl Git {
     /// Whether files of a step differ here from the old commit, even files whose changes git was
     /// told to ignore.
     async fn has_other_than_old(&self, aside: &Path, step: &Step) -> Result<bool, GitError> {
-        let index = aside.join("old");
-        let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
-        self.change(&read.limit(LONG)).await?;
-        // Without this lock, git would read all other files of the checkout too, in order to note
-        // their times in the index.
-        let lock = aside.join("old.lock");
-        let locked = self.look_at_files(move |_| fs::write(lock, ""));
-        locked.await?.map_err(unusable(aside))?;
         let old = step.files.iter().filter(|file| file.in_old);
-        let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
-        for some in old.chunks(FILES_MAX) {
-            let spec = differing_from(&index).arg("--");
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            if !self.output(&spec).await?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let old: Vec<String> = old.map(|file| file.path.clone()).collect();
+        let index = aside.join("old");
+        let differing = self.differing(&index, &step.note.old, &old).await?;
+        Ok(!differing.is_empty())
     }
 
     /// Removes the old files after a step, unless a program that had opened one of them before has
@@ -302,7 +287,10 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
     use super::*;
     use crate::git::{BranchRef, PutBack, tests::Person};

@@ -11,9 +11,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Git, GitError, is_lossy, names,
+    Commit, Git, GitError, is_lossy, names,
     place::Place,
-    spec::{LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
 };
 use crate::{fsx, random};
 
@@ -72,9 +72,7 @@ impl OtherIndex {
 
 impl Drop for OtherIndex {
     fn drop(&mut self) {
-        let mut lock = self.0.clone().into_os_string();
-        lock.push(".lock");
-        for path in [self.0.clone(), lock.into()] {
+        for path in [self.0.clone(), lock_of(&self.0)] {
             if let Err(error) = fsx::remove_file(&path) {
                 tracing::warn!(
                     path = %path.display(), %error,
@@ -83,6 +81,13 @@ impl Drop for OtherIndex {
             }
         }
     }
+}
+
+/// The lock that git takes while it writes an index.
+fn lock_of(index: &Path) -> PathBuf {
+    let mut lock = index.as_os_str().to_owned();
+    lock.push(".lock");
+    lock.into()
 }
 
 impl Git {
@@ -132,6 +137,46 @@ impl Git {
         let spec = Spec::reads(arguments).index(index);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?))
+    }
+
+    /// Those of these files that differ here from a commit, even if git was told to ignore their
+    /// changes. Reads only these files, with a temporary index at the path `index`.
+    pub(super) async fn differing(
+        &self,
+        index: &Path,
+        commit: &Commit,
+        files: &[String],
+    ) -> Result<BTreeSet<String>, GitError> {
+        let mut differing = BTreeSet::new();
+        if files.is_empty() {
+            return Ok(differing);
+        }
+        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
+        self.change(&read.limit(LONG)).await?;
+        // Without this lock, git would read all other files of the checkout too, in order to note
+        // their times in the index.
+        let lock = lock_of(index);
+        let locked = self.look_at_files(move |_| fs::write(lock, ""));
+        locked.await?.map_err(|source| GitError::Read {
+            path: index.to_owned(),
+            source,
+        })?;
+        let arguments = [
+            "diff",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-relative",
+            "--ignore-submodules=all",
+            "--",
+        ];
+        for some in files.chunks(FILES_MAX) {
+            let spec = Spec::reads(arguments).index(index).limit(LONG);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            differing.extend(names(&self.output(&spec).await?));
+        }
+        Ok(differing)
     }
 
     async fn only_there(&self, mut paths: Vec<String>) -> Result<BTreeSet<String>, GitError> {
@@ -195,20 +240,6 @@ impl Git {
             .filter(|(path, stamp)| is_lossy(path) || first.0.get(path) != Some(stamp));
         Ok(new.map(|(path, _)| path).collect())
     }
-}
-
-/// The command that lists the files here that differ from an index. Submodules do not count.
-pub(super) fn differing_from(index: &Path) -> Spec {
-    let arguments = [
-        "diff",
-        "--name-only",
-        "-z",
-        "--no-renames",
-        "--no-ext-diff",
-        "--no-relative",
-        "--ignore-submodules=all",
-    ];
-    Spec::reads(arguments).index(index).limit(LONG)
 }
 
 fn stamp(path: &PathBuf) -> String {

@@ -10,7 +10,7 @@ use super::{
     Commit, Git, GitError,
     aside::is_left_aside,
     entries::Entry,
-    index::{OtherIndex, differing_from},
+    index::OtherIndex,
     is_lossy,
     look::under_way,
     names,
@@ -250,7 +250,9 @@ impl Git {
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
-        let differing = self.differing(fresh.path(), &step.note.new).await?;
+        let new = step.files.iter().filter(|file| file.in_new);
+        let new: Vec<String> = new.map(|file| file.path.clone()).collect();
+        let differing = self.differing(fresh.path(), &step.note.new, &new).await?;
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
@@ -269,13 +271,6 @@ impl Git {
             other.map(|file| file.path).collect()
         })
         .await
-    }
-
-    async fn differing(&self, index: &Path, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
-        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
-        self.change(&read.limit(LONG)).await?;
-        let differing = self.files_listed(differing_from(index)).await?;
-        Ok(differing.into_iter().collect())
     }
 
     /// Restores these files: removes those that the old commit does not have, and writes the other
@@ -424,6 +419,27 @@ mod tests {
             assert!(!person.work().join("new").exists());
             assert_eq!(back().await, unchanged(&[]));
         }
+    }
+
+    /// To read all files of a large checkout takes minutes.
+    #[tokio::test]
+    async fn only_files_of_the_step_are_read_when_a_checkout_is_put_back() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.noted.clean", "echo >> ../read; cat"]);
+        person.write(".gitattributes", "same filter=noted\n");
+        let step = step(&person).await;
+        // Git reads a file again if the index is not newer.
+        let same = fs::File::open(person.work().join("same")).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        same.set_modified(long_ago).unwrap();
+        person.git(&["status"]);
+        half(&person, &step, false);
+        person.git(&["status"]);
+        let noted = person.home().join("read");
+        fs::remove_file(&noted).unwrap();
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, PutBack::Done);
+        assert!(!noted.exists());
     }
 
     #[tokio::test]
