@@ -67,8 +67,8 @@ impl Git {
         // In a sparse checkout, git leaves out some of the files.
         let sparse = git_dir.join("info/sparse-checkout");
         let aside = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir))
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir, &name))
         });
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
             return Ok(None);
@@ -260,7 +260,7 @@ fn keep_changed(swaps: &Swaps, aside: TempDir) -> Option<Late> {
     if files.is_empty() {
         return None;
     }
-    let kept = keep(aside).join(FILES);
+    let kept = keep(aside.keep()).join(FILES);
     tracing::warn!(
         ?files, kept = %kept.display(),
         "files that somebody has changed while a merge replaced them are kept"
@@ -293,7 +293,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::git::{BranchRef, PutBack, tests::Person};
+    use crate::git::{BranchRef, PutBack, aside, tests::Person};
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -451,8 +451,27 @@ mod tests {
         assert_eq!(read(&person, "file"), "two\n");
         let dir = fs::File::open(late.kept.parent().unwrap()).unwrap();
         dir.set_modified(std::time::UNIX_EPOCH).unwrap();
-        make_aside(&person.work().join(".git")).unwrap();
+        make_aside(&person.work().join(".git"), &aside::name()).unwrap();
         assert_eq!(text(), "one\nmine\n");
+    }
+
+    /// Git removes the git directory of a linked checkout together with the checkout.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_are_kept_although_their_checkout_is_removed() {
+        let person = Person::with_repository("");
+        let note = step(&person, "true").await.note;
+        person.git(&["switch", "-q", "--detach"]);
+        person.git(&["worktree", "add", "-q", "../tree", "main"]);
+        let git = person.at("../tree");
+        let step = git.step(&note.old, &note.new).await.unwrap();
+        let file = person.home().join("tree/file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let late = git.drop_old_files(replaced).await.unwrap().unwrap();
+        person.git(&["worktree", "remove", "--force", "../tree"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
     }
 
     /// Somebody else has saved the file meanwhile, so the changes cannot go to its place.

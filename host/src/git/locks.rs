@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Git, GitError, aside::has_files_of_checkout, index::OTHER};
+use super::{Git, GitError, index::OTHER};
 use crate::{clock, command, fsx};
 
 /// The time after which a lock file that has not changed counts as left. A git that runs holds the
@@ -91,7 +91,7 @@ fn git_dir_named_after(repository: &Path, worktree: &Path) -> Option<PathBuf> {
 }
 
 /// Adds the lock files in a git directory to `paths`, without those of the repositories of its
-/// submodules. Files of a checkout that were put aside are no lock files, whatever their names.
+/// submodules.
 fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     for path in fsx::entries(git_dir)? {
         let name = path.file_name().unwrap_or_default().as_bytes();
@@ -99,7 +99,7 @@ fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
             continue;
         };
         if found.is_dir() {
-            if name != b"modules" && !has_files_of_checkout(name) {
+            if name != b"modules" {
                 add_locks(&path, paths)?;
             }
         } else if name.ends_with(LOCK.as_bytes()) && !name.starts_with(OTHER.as_bytes()) {
@@ -191,7 +191,6 @@ mod tests {
                 "packed-refs.lock",
                 "refs/heads/main.lock",
                 "worktrees/tree/claudine.index.1.lock",
-                "worktrees/tree/claudine.files.1/files/yarn.lock",
                 "worktrees/other/index.lock",
             ];
             let locked = Self {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
-    aside::is_left_aside,
+    aside::{self, is_left_aside},
     entries::Entry,
     index::OtherIndex,
     is_lossy,
@@ -37,6 +37,9 @@ pub(crate) struct StepNote {
     /// commit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     in_the_way: BTreeSet<String>,
+    /// The name of the directory for files that are not in their places during the step.
+    #[serde(default)]
+    pub(super) aside: String,
 }
 
 /// A step of a checkout from one commit to a later one.
@@ -111,6 +114,7 @@ impl Git {
                 old: old.clone(),
                 new: new.clone(),
                 in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
+                aside: aside::name(),
             },
             files,
             has_links,
@@ -169,8 +173,8 @@ impl Git {
         let gone = step.files.iter().filter(|file| !file.in_new);
         let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
         let looked = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |top| is_left_aside(&git_dir, top, &gone)
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |top| is_left_aside(&git_dir, &name, top, &gone)
         });
         looked.await?.map_err(|source| GitError::Read {
             path: git_dir,
