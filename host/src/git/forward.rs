@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
-
 use super::{
     Commit, Git, GitError,
     aside::{FILES, keep, make_aside},
@@ -31,7 +29,9 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Replaced {
     note: StepNote,
     swaps: Swaps,
-    aside: TempDir,
+    /// The directory that has the old files. It is removed only by [`close`], so that it stays if
+    /// the host ends before that.
+    aside: PathBuf,
 }
 
 /// Changes of files that were not in their places, because they were replaced.
@@ -95,9 +95,10 @@ impl Git {
             if fsx::is_taken(&lock) {
                 return (Ok(None), None);
             }
+            let aside = aside.keep();
             match swaps.swap_all() {
                 Ok(()) => (Ok(Some((swaps, aside))), None),
-                Err(error) => (Err(error), keep_changed(&swaps, aside)),
+                Err(error) => (Err(error), close(&swaps, aside)),
             }
         });
         let (swapped, late) = swapped.await?;
@@ -183,8 +184,7 @@ impl Git {
         replaced: Replaced,
     ) -> Result<Option<Late>, GitError> {
         let Replaced { swaps, aside, .. } = replaced;
-        self.look_at_files(move |_| keep_changed(&swaps, aside))
-            .await
+        self.look_at_files(move |_| close(&swaps, aside)).await
     }
 
     /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
@@ -214,7 +214,7 @@ impl Git {
         let paths: Vec<String> = paths.map(literal).collect();
         let late = self.look_at_files(move |_| {
             swaps.undo(&kept);
-            keep_changed(&swaps, aside)
+            close(&swaps, aside)
         });
         let late = late.await?;
         if with_index {
@@ -252,15 +252,18 @@ fn refuse_late(late: Option<Late>) -> Result<(), GitError> {
     }
 }
 
-/// Removes a directory for files that are not in their places, or keeps it if somebody has changed
-/// one of these files.
-fn keep_changed(swaps: &Swaps, aside: TempDir) -> Option<Late> {
+/// Removes the directory for files that are not in their places, or keeps it if one of its files is
+/// neither the old nor the new one.
+fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
     let changed = swaps.changed_aside().into_iter();
     let files: Vec<String> = changed.map(str::to_owned).collect();
     if files.is_empty() {
+        if let Err(error) = fsx::remove_tree(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "old files cannot be removed");
+        }
         return None;
     }
-    let kept = keep(aside.keep()).join(FILES);
+    let kept = keep(aside).join(FILES);
     tracing::warn!(
         ?files, kept = %kept.display(),
         "files that somebody has changed while a merge replaced them are kept"
@@ -496,6 +499,22 @@ mod tests {
         assert_eq!(left(&person), 0);
     }
 
+    /// The host ends before git has moved the branch.
+    #[tokio::test]
+    async fn old_files_stay_if_nobody_waits_for_the_end_of_a_merge_any_more() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let aside = replaced.aside.join(FILES);
+        drop(replaced);
+        let text = fs::read_to_string(aside.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+    }
+
     /// The host is killed before or after it has changed the index.
     #[tokio::test]
     async fn removed_files_are_put_back_after_the_host_was_killed() {
@@ -512,7 +531,7 @@ mod tests {
             let git = person.at(".");
             let step = git.step(&old, &new).await.unwrap();
             let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap().unwrap();
-            assert!(aside.keep().exists());
+            assert!(aside.exists());
             if !with_index {
                 person.git(&["read-tree", old.hash()]);
             }
