@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 use super::{
     Commit, Git, GitError,
     aside::{FILES, keep, make_aside},
-    failed, names,
+    failed,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
@@ -60,7 +61,7 @@ impl Git {
     }
 
     async fn try_to_replace(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
-        if !step.is_of_separate_files() || self.folds_case().await? {
+        if !step.is_of_separate_files() || changes_attributes(step) || self.folds_case().await? {
             return Ok(None);
         }
         let git_dir = self.git_dir().await?;
@@ -73,10 +74,7 @@ impl Git {
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
-        if self.has_own_attributes(step).await? {
-            return Ok(None);
-        }
-        self.write_new(&git_dir, aside.path(), step).await?;
+        self.write_new(aside.path(), step).await?;
         let swaps = self.look_at_files({
             let (files, new) = (step.files.clone(), aside.path().join(FILES));
             move |top| Swaps::new(top, &new, &files)
@@ -122,44 +120,24 @@ impl Git {
         Err(failed(&spec, &finished?))
     }
 
-    /// Whether attributes that are in no commit apply here to new files of a step. Elsewhere, git
-    /// would not find these attributes.
-    async fn has_own_attributes(&self, step: &Step) -> Result<bool, GitError> {
-        let new = step.files.iter().filter(|file| file.in_new);
-        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
-        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
-        let found = self.look_at_files(move |top| {
-            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
-            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
-            let names = found.map(|file| file.display().to_string());
-            names.collect::<Vec<String>>()
-        });
-        for some in found.await?.chunks(FILES_MAX) {
-            let spec = Spec::reads(["ls-files", "-z", "--"]);
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            let known = names(&self.output(&spec.limit(LONG)).await?);
-            if known.len() < some.len() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Writes the new files of a step into a directory, as git would write them here.
-    async fn write_new(&self, git_dir: &Path, aside: &Path, step: &Step) -> Result<(), GitError> {
-        let (index, files) = (aside.join("new"), aside.join(FILES));
-        let git = self.in_repository(git_dir);
-        let there = |spec: Spec| spec.index(&index).work_tree(&files).limit(LONG);
-        let read = Spec::changes(["read-tree", step.note.new.hash()]);
-        git.change(&there(read)).await?;
+    /// Writes the new files of a step into a directory, as git would write them here: filters run in
+    /// the checkout, and all attributes in it apply.
+    async fn write_new(&self, aside: &Path, step: &Step) -> Result<(), GitError> {
+        let index = aside.join("new");
+        let read = Spec::changes(["read-tree", step.note.new.hash()]).index(&index);
+        self.change(&read.limit(LONG)).await?;
+        let mut prefix = OsString::from("--prefix=");
+        // The empty name adds a slash.
+        prefix.push(aside.join(FILES).join(""));
         let new = step.files.iter().filter(|file| file.in_new);
         let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
         for some in new.chunks(FILES_MAX) {
-            let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
-            let spec = there(some.iter().fold(spec, Spec::arg));
-            let finished = git.run(&spec).await?;
-            // A filter may be a program in the checkout, which is missing here. If the filter is
-            // not required, git writes the file without it, and succeeds.
+            let spec = Spec::changes(["checkout-index", "--quiet", "--force"]);
+            let spec = spec.arg(&prefix).arg("--").index(&index).limit(LONG);
+            let spec = some.iter().fold(spec, Spec::arg);
+            let finished = self.run(&spec).await?;
+            // A filter may be a program that the step itself adds. If the filter is not required,
+            // git writes the file without it, and succeeds.
             if !finished.status.success() || reports_errors(&finished.stderr) {
                 return Err(failed(&spec, &finished));
             }
@@ -167,14 +145,28 @@ impl Git {
         Ok(())
     }
 
-    /// Whether files of a step differ here from the old commit, even files whose changes git was
-    /// told to ignore.
+    /// Whether files of a step, or attributes that apply to its new files, differ here from the old
+    /// commit, even if git was told to ignore their changes.
     async fn has_other_than_old(&self, aside: &Path, step: &Step) -> Result<bool, GitError> {
         let old = step.files.iter().filter(|file| file.in_old);
-        let old: Vec<String> = old.map(|file| file.path.clone()).collect();
+        let mut files: Vec<String> = old.map(|file| file.path.clone()).collect();
+        files.extend(self.attributes_of(step).await?);
         let index = aside.join("old");
-        let differing = self.differing(&index, &step.note.old, &old).await?;
+        let differing = self.differing(&index, &step.note.old, &files).await?;
         Ok(!differing.is_empty())
+    }
+
+    /// The files here with attributes that apply to new files of a step.
+    async fn attributes_of(&self, step: &Step) -> Result<Vec<String>, GitError> {
+        let new = step.files.iter().filter(|file| file.in_new);
+        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
+        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
+        self.look_at_files(move |top| {
+            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
+            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
+            found.map(|file| file.display().to_string()).collect()
+        })
+        .await
     }
 
     /// Removes the old files after a step, unless a program that had opened one of them before has
@@ -269,6 +261,13 @@ fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
         "files that somebody has changed while a merge replaced them are kept"
     );
     Some(Late { files, kept })
+}
+
+/// Whether a step changes attributes. Git reads those of the new commit, and Claudine those of the
+/// files that are still in their places.
+fn changes_attributes(step: &Step) -> bool {
+    let mut paths = step.files.iter().map(|file| Path::new(&file.path));
+    paths.any(|path| path.ends_with(ATTRIBUTES))
 }
 
 fn reports_errors(stderr: &[u8]) -> bool {
@@ -578,22 +577,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_left_to_git_if_attributes_that_are_in_no_commit_apply_to_them() {
+    async fn attributes_that_are_in_no_commit_apply_to_replaced_files() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         person.write("dir/.gitattributes", "* text eol=crlf\n");
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
+        assert_eq!(read(&person, "dir/new"), "two\r\n");
+    }
+
+    /// The step from a commit with `before` in `.gitattributes` to a commit with `after` in it.
+    async fn step_with_attributes(person: &Person, before: &str, after: &str) -> Step {
+        person.write("file", "one\n");
+        person.write(".gitattributes", before);
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "two\n");
+        person.write(".gitattributes", after);
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_are_left_to_git_if_attributes_change_with_them() {
+        let person = Person::with_repository("");
+        let step = step_with_attributes(&person, "", "file text eol=crlf\n").await;
         let git = person.at(".");
         assert!(git.replace_files(&step).await.unwrap().is_none());
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
-        assert_eq!(read(&person, "dir/new"), "two\r\n");
+        assert_eq!(read(&person, "file"), "two\r\n");
     }
 
+    /// Git reads the committed attributes when it writes a file.
     #[tokio::test]
-    async fn a_file_is_left_to_git_if_its_filter_works_only_in_the_checkout() {
+    async fn files_are_left_to_git_if_it_was_told_to_ignore_a_change_of_attributes() {
         let person = Person::with_repository("");
-        person.git(&["config", "filter.own.clean", "sed 1d"]);
-        person.git(&["config", "filter.own.smudge", "cat head -"]);
+        let step = step_with_attributes(&person, "\n", "\n").await;
+        person.git(&["update-index", "--assume-unchanged", ".gitattributes"]);
+        person.write(".gitattributes", "file text eol=crlf\n");
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.unwrap().is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "two\n");
+    }
+
+    /// The step from a commit with the text one in `file` to a commit with the text two, through
+    /// this filter.
+    async fn step_with_filter(person: &Person, clean: &str, smudge: &str) -> Step {
+        person.git(&["config", "filter.own.clean", clean]);
+        person.git(&["config", "filter.own.smudge", smudge]);
         person.write(".gitattributes", "file filter=own\n");
         person.write("head", "head\n");
         person.write("file", "head\none\n");
@@ -603,13 +638,30 @@ mod tests {
         person.commit_all("second");
         let new = person.commit("HEAD").await;
         person.git(&["reset", "-q", "--hard", old.hash()]);
-        let git = person.at(".");
-        let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.unwrap().is_none());
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &new).await.unwrap();
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_filter_reads_the_files_of_the_checkout() {
+        let person = Person::with_repository("");
+        let smudge = "if test -e head; then cat head; fi; cat";
+        let step = step_with_filter(&person, "sed 1d", smudge).await;
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
         assert_eq!(read(&person, "file"), "head\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_to_git_if_its_filter_fails() {
+        let person = Person::with_repository("");
+        let smudge = "if mkdir ../once; then exit 1; fi; cat";
+        let step = step_with_filter(&person, "cat", "cat").await;
+        person.git(&["config", "filter.own.smudge", smudge]);
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         assert_eq!(left(&person), 0);
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "head\ntwo\n");
     }
 
     /// Git is told not to look at the file.
