@@ -176,7 +176,11 @@ impl Git {
         replaced: Replaced,
     ) -> Result<Option<Late>, GitError> {
         let Replaced { swaps, aside, .. } = replaced;
-        self.look_at_files(move |_| close(&swaps, aside)).await
+        self.look_at_files(move |_| {
+            swaps.remove_emptied();
+            close(&swaps, aside)
+        })
+        .await
     }
 
     /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
@@ -206,6 +210,7 @@ impl Git {
         let paths: Vec<String> = paths.map(literal).collect();
         let late = self.look_at_files(move |_| {
             swaps.undo(&kept);
+            swaps.remove_emptied();
             close(&swaps, aside)
         });
         let late = late.await?;

@@ -78,6 +78,8 @@ pub(super) struct Swaps {
     /// The directory that has the new files and, once they are in their places, the old ones.
     aside: PathBuf,
     files: Vec<Swap>,
+    /// The directories of new files that did not exist at the look.
+    absent: BTreeSet<PathBuf>,
     /// The number of files, from the first one on, whose new versions are in their places.
     done: usize,
 }
@@ -90,7 +92,7 @@ impl Swaps {
     pub(super) fn new(top: &Path, aside: &Path, files: &[Changed]) -> io::Result<Option<Self>> {
         let device = fs::symlink_metadata(aside)?.dev();
         let inherited = Inherited::of(aside)?;
-        let mut dirs = BTreeSet::new();
+        let (mut dirs, mut absent) = (BTreeSet::new(), BTreeSet::new());
         let mut swaps = Vec::with_capacity(files.len());
         for file in files {
             let place = top.join(&file.path);
@@ -111,6 +113,11 @@ impl Swaps {
             {
                 return Ok(None);
             }
+            if file.in_new {
+                let missing = place.ancestors().skip(1);
+                let missing = missing.take_while(|dir| !fsx::is_taken(dir));
+                absent.extend(missing.map(Path::to_owned));
+            }
             swaps.push(Swap {
                 path: file.path.clone(),
                 old,
@@ -121,6 +128,7 @@ impl Swaps {
             top: top.to_owned(),
             aside: aside.to_owned(),
             files: swaps,
+            absent,
             done: 0,
         }))
     }
@@ -140,11 +148,16 @@ impl Swaps {
             }
             self.done += 1;
         }
-        // As git does, removes the directories that are empty now.
-        for file in self.files.iter().filter(|file| file.new.is_none()) {
+        Ok(())
+    }
+
+    /// Removes the directories of removed files that are empty now, as git does. Called only once no
+    /// file will be put back, because a directory that is made again would get another mode.
+    pub(super) fn remove_emptied(&self) {
+        let removed = self.files.iter().filter(|file| file.new.is_none());
+        for file in removed.filter(|file| is_free(&self.top, &file.path)) {
             remove_empty_parents(&self.top, &file.path);
         }
-        Ok(())
     }
 
     /// Puts the old files back, except those at these paths. A file that a person has changed since
@@ -212,7 +225,7 @@ impl Swaps {
                 make_parents(&here)?;
                 let added = rename(&aside, &here, RenameFlags::NOREPLACE);
                 if added.is_err() {
-                    remove_empty_parents(&self.top, &file.path);
+                    self.remove_made_dirs(file);
                 }
                 added
             }
@@ -244,18 +257,37 @@ impl Swaps {
                 rename(&aside, &here, RenameFlags::NOREPLACE)
             }
             (None, Some(new)) => {
-                if stamp(&here)? != Some(new) {
-                    return Ok(());
+                if stamp(&here)? == Some(new) {
+                    self.take_back(file, new)
+                } else {
+                    Ok(())
                 }
-                rename(&here, &aside, RenameFlags::NOREPLACE)?;
-                // The person may have saved the file in this moment.
-                if stamp(&aside)? != Some(new) {
-                    return rename(&aside, &here, RenameFlags::NOREPLACE);
-                }
-                remove_empty_parents(&self.top, &file.path);
-                Ok(())
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Puts an added file aside again.
+    fn take_back(&self, file: &Swap, new: Stamp) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        rename(&here, &aside, RenameFlags::NOREPLACE)?;
+        // The person may have saved the file in this moment.
+        if stamp(&aside)? != Some(new) {
+            return rename(&aside, &here, RenameFlags::NOREPLACE);
+        }
+        self.remove_made_dirs(file);
+        Ok(())
+    }
+
+    /// Removes the directories that were made for a new file, if they are empty.
+    fn remove_made_dirs(&self, file: &Swap) {
+        let place = self.top.join(&file.path);
+        let above = place.ancestors().skip(1);
+        for dir in above.take_while(|dir| self.absent.contains(*dir)) {
+            // This fails at the first directory with other files.
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
         }
     }
 
@@ -338,7 +370,7 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::time::UNIX_EPOCH;
+    use std::{os::unix::fs::PermissionsExt, time::UNIX_EPOCH};
 
     use rustix::fs::{XattrFlags, setxattr};
     use tempfile::TempDir;
@@ -403,11 +435,41 @@ mod tests {
         let (dir, mut swaps) = checkout();
         swaps.swap_all().unwrap();
         assert_eq!(texts(&dir), ["new", "", "new", "new"]);
-        assert!(!dir.path().join("top/gone").exists());
         assert!(swaps.changed_aside().is_empty());
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["old", "old", "", "old"]);
         assert!(!dir.path().join("top/new").exists());
+        swaps.swap_all().unwrap();
+        swaps.remove_emptied();
+        assert_eq!(texts(&dir), ["new", "", "new", "new"]);
+        assert!(!dir.path().join("top/gone").exists());
+    }
+
+    #[test]
+    fn directories_keep_their_modes_when_files_are_put_back() {
+        let (dir, _) = checkout();
+        let [gone, new] = ["top/gone", "top/new"].map(|path| dir.path().join(path));
+        fs::create_dir(&new).unwrap();
+        for dir in [&gone, &new] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        let mut swaps = swaps(&dir).unwrap();
+        swaps.swap_all().unwrap();
+        swaps.undo(&BTreeSet::new());
+        for dir in [gone, new] {
+            let mode = fs::metadata(&dir).unwrap().mode() & 0o777;
+            assert_eq!(mode, 0o711, "{}", dir.display());
+        }
+    }
+
+    #[test]
+    fn an_added_file_that_was_saved_after_the_look_is_kept_when_it_is_taken_back() {
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        let file = &swaps.files[2];
+        save(&dir, "top/new/file");
+        swaps.take_back(file, file.new.unwrap()).unwrap();
+        assert_eq!(texts(&dir), ["new", "", "mine", "new"]);
     }
 
     #[test]
@@ -529,6 +591,7 @@ mod tests {
         swaps.swap_all().unwrap();
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
+        fs::remove_dir(dir.path().join("top/gone")).unwrap();
         std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
         swaps.undo(&BTreeSet::new());
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
