@@ -72,7 +72,8 @@ impl Worktrees {
             }
             let tried_for = clock::monotonic().saturating_sub(begun);
             if tries >= TRIES && tried_for >= TRIED_FOR {
-                let why = format!("`{base}` was moved {tries} times during the merge");
+                let why =
+                    format!("`{base}` or its checkout was changed during each of {tries} tries");
                 return work.refused(&base, &why).await;
             }
             tries += 1;
@@ -177,7 +178,7 @@ impl Worktrees {
         {
             tracing::warn!(
                 checkout = %checkout.path.display(), %error,
-                "the files of a checkout cannot be put back"
+                "a checkout cannot be put back"
             );
             late.push_str(&text_of_not_put_back(&checkout.path, &error));
         }
