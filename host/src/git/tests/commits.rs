@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
 use super::{somebody, worktree};
 use crate::git::{BranchRef, Keeping, reflog::KEPT};
 
@@ -138,4 +140,26 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     }
     git.fast_forward(&main, &second).await.unwrap();
     assert_eq!(person.commit("HEAD").await, second);
+}
+
+/// The lock was left by a git that was killed. To wait for its end again would only take time.
+#[tokio::test]
+async fn changes_below_a_lock_that_stays_are_awaited_once() {
+    let person = somebody("");
+    person.write("file", "two\n");
+    person.write(".git/index.lock", "");
+    let looks = person.home().join("looks");
+    let script = format!(
+        "#!/bin/sh\nPATH='{}'\ncase \"$*\" in *' status '*) echo look >> {};; esac\n\
+         exec git \"$@\"\n",
+        std::env::var("PATH").unwrap(),
+        looks.display(),
+    );
+    let programs = person.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("git"), script).unwrap();
+    fs::set_permissions(programs.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let git = person.with_programs(&programs);
+    assert!(git.has_changes_after(Duration::ZERO).await.unwrap());
+    assert_eq!(fs::read_to_string(looks).unwrap(), "look\n");
 }
