@@ -160,15 +160,30 @@ impl Git {
         self.commits_of(branches).await
     }
 
+    /// Whether a branch, a tag or a branch of a remote has this name.
+    pub(crate) async fn is_name_taken(&self, branch: &BranchRef) -> Result<bool, GitError> {
+        let places = ["refs/heads", "refs/tags", "refs/remotes"];
+        let names = places.map(|place| format!("{place}/{branch}"));
+        let found = self.targets_of(names).await?;
+        Ok(found.iter().any(Option::is_some))
+    }
+
     async fn commits_of<const N: usize>(
         &self,
         branches: [&BranchRef; N],
+    ) -> Result<[Option<Commit>; N], GitError> {
+        self.targets_of(branches.map(BranchRef::full)).await
+    }
+
+    /// The objects, usually commits, of refs with these full names.
+    async fn targets_of<const N: usize>(
+        &self,
+        names: [String; N],
     ) -> Result<[Option<Commit>; N], GitError> {
         // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
         // branch. `show-ref` is not used, because for it a branch that cannot be read does not
         // exist.
         let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
-        let names = branches.map(BranchRef::full);
         let spec = names.iter().fold(spec, Spec::arg);
         let finished = self.run(&spec).await?;
         let said = String::from_utf8_lossy(&finished.stderr);
