@@ -130,6 +130,7 @@ fn remove(locks: &[Lock], repository: &Path, worktree: &Path) {
     if locks.is_empty() {
         return;
     }
+    // If the processes cannot be listed, one of them may be a git.
     let Ok(dirs) = dirs_with_git() else {
         return;
     };
