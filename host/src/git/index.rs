@@ -194,7 +194,19 @@ impl Git {
     /// committed, only the hash of one of its commits would be stored, and nobody else has this
     /// commit.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
+        self.repositories_beside(None).await
+    }
+
+    /// The nested repositories that are not submodules in this index, or in the checkout's own.
+    pub(super) async fn repositories_beside(
+        &self,
+        index: Option<&Path>,
+    ) -> Result<Vec<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
+        let spec = match index {
+            Some(index) => spec.index(index),
+            None => spec,
+        };
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let others = names(&self.output(&spec).await?);
         // Git lists a directory, with a slash at the end, only if it is a repository.

@@ -9,7 +9,7 @@ use super::{
     BranchRef, Commit, Git, GitError,
     index::OtherIndex,
     is_lossy, names,
-    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal, without},
     without_newline,
 };
 use crate::fsx;
@@ -70,8 +70,9 @@ impl Git {
     }
 
     /// Keeps a commit of all files here that differ from HEAD, except ignored files that are not in
-    /// the index, because they are about to be put back. Nothing is kept if the files are those
-    /// that a merge in progress has written. Returns whether there was something to keep.
+    /// the index, and nested repositories, because the files are about to be put back. Nothing is
+    /// kept if the files are those that a merge in progress has written. Returns whether there was
+    /// something to keep.
     pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let Some(head) = self.commit_of("HEAD").await? else {
             return Ok(false);
@@ -81,7 +82,10 @@ impl Git {
         let there = |spec: Spec| spec.index(index.path()).limit(LONG);
         let read = Spec::changes(["read-tree", head.hash()]);
         self.change(&there(read)).await?;
-        let add = Spec::changes(["add", "--all", "--sparse"]);
+        let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]);
+        // Nested repositories stay as they are, and git fails if one of them has no commit.
+        let nested = self.repositories_beside(Some(index.path())).await?;
+        let add = nested.iter().fold(add, |add, path| add.arg(without(path)));
         self.change(&there(add)).await?;
         for some in self.added(&head).await?.chunks(FILES_MAX) {
             let add = Spec::changes(["add", "--force", "--sparse", "--"]);

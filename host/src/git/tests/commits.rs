@@ -163,3 +163,26 @@ async fn changes_below_a_lock_that_stays_are_awaited_once() {
     assert!(git.has_changes_after(Duration::ZERO).await.unwrap());
     assert_eq!(fs::read_to_string(looks).unwrap(), "look\n");
 }
+
+/// Git cannot add a repository without a commit.
+#[tokio::test]
+async fn changes_are_kept_although_there_is_a_nested_repository() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let git = git.with_identity().await.unwrap();
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    own(&["init", "-q", "ne*ted"]);
+    let keeping = Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    };
+    assert!(!git.keep_changes(&keeping).await.unwrap());
+    fs::write(git.dir().join("file"), "two\n").unwrap();
+    fs::write(git.dir().join("nested"), "two\n").unwrap();
+    assert!(git.keep_changes(&keeping).await.unwrap());
+    for path in ["file", "nested"] {
+        let kept = format!("{}:{path}", keeping.name);
+        assert_eq!(person.git(&["show", &kept]), "two");
+    }
+}
