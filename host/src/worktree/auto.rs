@@ -241,7 +241,7 @@ impl Work {
 
     /// Returns why the branch at `tip` must not be merged into its base at `old`: somebody has
     /// removed commits from the base since the branch was made, for example with `git reset`, and
-    /// the branch would bring them back.
+    /// the branch would bring them back, because it was made from them or has merged them.
     pub(super) async fn refuse_rewritten(
         &self,
         base: &BranchRef,
@@ -249,18 +249,37 @@ impl Work {
         tip: &Commit,
     ) -> Result<Option<String>, WorktreeError> {
         let start = &self.record.base_commit;
-        if self.git.is_ancestor(start, old).await?
-            || !self.git.is_ancestor(start, tip).await?
-            || !self.git.has_lost_changes(start, old).await?
-        {
+        let repository = self.git.in_repository(&self.record.repository);
+        let moves = repository.moves(base).await?;
+        let earlier = moves.iter().rposition(|it| it.to == *start);
+        let since = moves[..earlier.unwrap_or(moves.len())].iter();
+        let mut past: Vec<&Commit> = since.map(|it| &it.to).chain([start]).collect();
+        past.retain(|it| *it != old);
+        if past.is_empty() {
             return Ok(None);
         }
-        let typed = self.git.typed(base).await?;
-        Ok(Some(format!(
-            "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
-            start.hash(),
-            self.path.display()
-        )))
+        let brought = self.git.only_on(tip, old).await?;
+        past.retain(|it| brought.contains(it.hash()));
+        if past.is_empty() {
+            return Ok(None);
+        }
+        // The base may have had the task's own commits for a while.
+        let moves = repository.moves(&self.record.branch).await?;
+        let made = moves.iter().filter(|it| it.has_made_commit());
+        let own: Vec<&Commit> = made.map(|it| &it.to).collect();
+        for commit in past {
+            let lost = self.git.lost_changes(commit, old).await?;
+            if lost.iter().all(|it| own.contains(&it)) {
+                continue;
+            }
+            let typed = self.git.typed(base).await?;
+            return Ok(Some(format!(
+                "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
+                commit.hash(),
+                self.path.display()
+            )));
+        }
+        Ok(None)
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
