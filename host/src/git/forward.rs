@@ -120,8 +120,8 @@ impl Git {
         Err(failed(&spec, &finished?))
     }
 
-    /// Writes the new files of a step into a directory, as git would write them here: filters run in
-    /// the checkout, and all attributes in it apply.
+    /// Writes the new files of a step into a directory, as git would write them here: filters run
+    /// in the checkout, and all attributes in it apply.
     async fn write_new(&self, aside: &Path, step: &Step) -> Result<(), GitError> {
         let index = aside.join("new");
         let read = Spec::changes(["read-tree", step.note.new.hash()]).index(&index);
@@ -268,8 +268,8 @@ fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
     Some(Late { files, kept })
 }
 
-/// Whether a step changes attributes. Git reads those of the new commit, and Claudine those of the
-/// files that are still in their places.
+/// Whether a step changes attributes. Git itself applies the new ones, but while the old files are
+/// still in their places, the old ones apply.
 fn changes_attributes(step: &Step) -> bool {
     let mut paths = step.files.iter().map(|file| Path::new(&file.path));
     paths.any(|path| path.ends_with(ATTRIBUTES))

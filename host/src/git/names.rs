@@ -21,8 +21,8 @@ const OF_GIT: [&str; 7] = [
     "stash",
 ];
 
-/// The places in which git looks for a name, without `refs/`. A branch whose name begins with one of
-/// them would hide a branch or tag of somebody else, or be hidden by it.
+/// The beginnings of names with which git finds branches and tags by a longer name. A branch whose
+/// own name begins so would hide such a branch or tag, or be hidden by it.
 const PLACES: [&str; 4] = ["refs/", "heads/", "tags/", "remotes/"];
 
 /// A branch of this repository. Stores the short name, which people see. Git always gets the full

@@ -151,8 +151,8 @@ impl Swaps {
         Ok(())
     }
 
-    /// Removes the directories of removed files that are empty now, as git does. Called only once no
-    /// file will be put back, because a directory that is made again would get another mode.
+    /// Removes the directories of removed files that are empty now, as git does. Called only once
+    /// no file will be put back, because a directory that is made again would get another mode.
     pub(super) fn remove_emptied(&self) {
         let removed = self.files.iter().filter(|file| file.new.is_none());
         for file in removed.filter(|file| is_free(&self.top, &file.path)) {
