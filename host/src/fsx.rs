@@ -3,11 +3,17 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tempfile::NamedTempFile;
+
+use crate::clock;
 
 /// Size of the buffer for a virtual file. Most of these files are shorter, and are read at once.
 const VIRTUAL_BYTES: usize = 8 << 10;
@@ -133,6 +139,29 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_dir_all(path))
 }
 
+/// Removes the files and directories in a directory whose names begin with this prefix, and that
+/// have not changed for this long. On an error, the others are still removed.
+pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Result<()> {
+    let now = clock::wall().0 / 1_000;
+    let changed = |found: &fs::Metadata| u64::try_from(found.mtime()).unwrap_or(0);
+    let mut result = Ok(());
+    for path in entries(dir)? {
+        let name = path.file_name().unwrap_or_default();
+        if !name.as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(found) if now.saturating_sub(changed(&found)) <= age.as_secs() => Ok(()),
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        // Somebody else may have just removed it.
+        result = result.and(unless_gone(removed));
+    }
+    result
+}
+
 fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -179,6 +208,14 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
+/// Writes all that is not yet on the disk in the file system of this directory, whoever has written
+/// it.
+pub(crate) fn sync_file_system(dir: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    fault::unless_injected(dir)?;
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
 /// Number of bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
@@ -195,6 +232,22 @@ fn dir_of(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
+    }
+}
+
+/// Faults that tests inject.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::{io, path::Path};
+
+    /// A file in a directory whose file system cannot be synced as long as the file exists.
+    pub(crate) const NO_SYNC: &str = "no-sync";
+
+    pub(super) fn unless_injected(dir: &Path) -> io::Result<()> {
+        if dir.join(NO_SYNC).exists() {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        Ok(())
     }
 }
 
@@ -304,6 +357,34 @@ mod tests {
         assert!(remove_file(&inner).is_err());
         remove_tree(&inner).unwrap();
         assert!(!inner.exists());
+    }
+
+    #[test]
+    fn only_old_files_and_directories_with_the_prefix_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_dir: bool, is_old: bool| {
+            let path = dir.path().join(name);
+            if is_dir {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("inside"), "").unwrap();
+            } else {
+                fs::write(&path, "").unwrap();
+            }
+            if is_old {
+                let opened = File::open(&path).unwrap();
+                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let old = [make("left.1", true, true), make("left.2", false, true)];
+        let kept = [
+            make("left.3", true, false),
+            make("left.4", false, false),
+            make("other", false, true),
+        ];
+        remove_older(dir.path(), "left.", Duration::from_hours(1)).unwrap();
+        assert!(old.iter().all(|path| !path.exists()));
+        assert!(kept.iter().all(|path| path.exists()));
     }
 
     #[test]

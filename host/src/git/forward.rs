@@ -4,17 +4,16 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use tempfile::TempDir;
-
 use super::{
     Commit, Git, GitError,
     aside::{FILES, keep, make_aside},
-    failed, names,
+    failed,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
@@ -31,10 +30,12 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Replaced {
     note: StepNote,
     swaps: Swaps,
-    aside: TempDir,
+    /// The directory that has the old files. It is removed only by [`close`], so that it stays if
+    /// the host ends before that.
+    aside: PathBuf,
 }
 
-/// Changes that a program has written to files after they were replaced.
+/// Changes of files that were not in their places, because they were replaced.
 pub(crate) struct Late {
     pub(crate) files: Vec<String>,
     /// The directory that has the changed files.
@@ -44,38 +45,36 @@ pub(crate) struct Late {
 impl Git {
     /// Replaces the files of a step here, and the index. Returns `None`, and changes nothing, if
     /// this is not possible, or if somebody changes one of the files meanwhile. Then git itself can
-    /// update the checkout, or says why it cannot.
-    pub(crate) async fn replace_files(&self, step: &Step) -> Option<Replaced> {
+    /// update the checkout, or says why it cannot. Fails only if files that somebody has changed
+    /// could not be put back.
+    pub(crate) async fn replace_files(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
         match self.try_to_replace(step).await {
-            Ok(replaced) => replaced,
-            Err(error) => {
+            Err(error) if !matches!(error, GitError::NotPutBack { .. }) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
-                None
+                Ok(None)
             }
+            replaced => replaced,
         }
     }
 
     async fn try_to_replace(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
-        if !step.is_of_separate_files() || self.folds_case().await? {
+        if !step.is_of_separate_files() || changes_attributes(step) || self.folds_case().await? {
             return Ok(None);
         }
         let git_dir = self.git_dir().await?;
         // In a sparse checkout, git leaves out some of the files.
         let sparse = git_dir.join("info/sparse-checkout");
         let aside = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir))
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir, &name))
         });
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
-        if self.has_own_attributes(step).await? {
-            return Ok(None);
-        }
-        self.write_new(&git_dir, aside.path(), step).await?;
+        self.write_new(aside.path(), step).await?;
         let swaps = self.look_at_files({
             let (files, new) = (step.files.clone(), aside.path().join(FILES));
             move |top| Swaps::new(top, &new, &files)
@@ -92,11 +91,17 @@ impl Git {
         // This is not interrupted even if nobody waits for it any more.
         let swapped = self.look_at_files(move |_| {
             if fsx::is_taken(&lock) {
-                return Ok(None);
+                return (Ok(None), None);
             }
-            swaps.swap_all().map(|()| Some(swaps))
+            let aside = aside.keep();
+            match swaps.swap_all() {
+                Ok(()) => (Ok(Some((swaps, aside))), None),
+                Err(error) => (Err(error), close(&swaps, aside)),
+            }
         });
-        let Some(swaps) = swapped.await?.map_err(unusable(&git_dir))? else {
+        let (swapped, late) = swapped.await?;
+        refuse_late(late)?;
+        let Some((swaps, aside)) = swapped.map_err(unusable(&git_dir))? else {
             return Ok(None);
         };
         let replaced = Replaced {
@@ -115,44 +120,24 @@ impl Git {
         Err(failed(&spec, &finished?))
     }
 
-    /// Whether attributes that are in no commit apply here to new files of a step. Elsewhere, git
-    /// would not find these attributes.
-    async fn has_own_attributes(&self, step: &Step) -> Result<bool, GitError> {
-        let new = step.files.iter().filter(|file| file.in_new);
-        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
-        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
-        let found = self.look_at_files(move |top| {
-            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
-            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
-            let names = found.map(|file| file.display().to_string());
-            names.collect::<Vec<String>>()
-        });
-        for some in found.await?.chunks(FILES_MAX) {
-            let spec = Spec::reads(["ls-files", "-z", "--"]);
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            let known = names(&self.output(&spec.limit(LONG)).await?);
-            if known.len() < some.len() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Writes the new files of a step into a directory, as git would write them here.
-    async fn write_new(&self, git_dir: &Path, aside: &Path, step: &Step) -> Result<(), GitError> {
-        let (index, files) = (aside.join("new"), aside.join(FILES));
-        let git = self.in_repository(git_dir);
-        let there = |spec: Spec| spec.index(&index).work_tree(&files).limit(LONG);
-        let read = Spec::changes(["read-tree", step.note.new.hash()]);
-        git.change(&there(read)).await?;
+    /// Writes the new files of a step into a directory, as git would write them here: filters run
+    /// in the checkout, and all attributes in it apply.
+    async fn write_new(&self, aside: &Path, step: &Step) -> Result<(), GitError> {
+        let index = aside.join("new");
+        let read = Spec::changes(["read-tree", step.note.new.hash()]).index(&index);
+        self.change(&read.limit(LONG)).await?;
+        let mut prefix = OsString::from("--prefix=");
+        // The empty name adds a slash.
+        prefix.push(aside.join(FILES).join(""));
         let new = step.files.iter().filter(|file| file.in_new);
         let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
         for some in new.chunks(FILES_MAX) {
-            let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
-            let spec = there(some.iter().fold(spec, Spec::arg));
-            let finished = git.run(&spec).await?;
-            // A filter may be a program in the checkout, which is missing here. If the filter is
-            // not required, git writes the file without it, and succeeds.
+            let spec = Spec::changes(["checkout-index", "--quiet", "--force"]);
+            let spec = spec.arg(&prefix).arg("--").index(&index).limit(LONG);
+            let spec = some.iter().fold(spec, Spec::arg);
+            let finished = self.run(&spec).await?;
+            // A filter may be a program that the step itself adds. If the filter is not required,
+            // git writes the file without it, and succeeds.
             if !finished.status.success() || reports_errors(&finished.stderr) {
                 return Err(failed(&spec, &finished));
             }
@@ -160,40 +145,28 @@ impl Git {
         Ok(())
     }
 
-    /// Whether files of a step differ here from the old commit, even files whose changes git was
-    /// told to ignore.
+    /// Whether files of a step, or attributes that apply to its new files, differ here from the old
+    /// commit, even if git was told to ignore their changes.
     async fn has_other_than_old(&self, aside: &Path, step: &Step) -> Result<bool, GitError> {
-        let index = aside.join("old");
-        let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
-        self.change(&read.limit(LONG)).await?;
-        // Without this lock, git would read all other files of the checkout too, in order to note
-        // their times in the index.
-        let lock = aside.join("old.lock");
-        let locked = self.look_at_files(move |_| fs::write(lock, ""));
-        locked.await?.map_err(unusable(aside))?;
         let old = step.files.iter().filter(|file| file.in_old);
-        let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
-        for some in old.chunks(FILES_MAX) {
-            let spec = Spec::reads([
-                "diff",
-                "--name-only",
-                "-z",
-                "--no-renames",
-                "--no-ext-diff",
-                "--no-relative",
-                "--ignore-submodules=all",
-                "--",
-            ]);
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            if !self
-                .output(&spec.index(&index).limit(LONG))
-                .await?
-                .is_empty()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut files: Vec<String> = old.map(|file| file.path.clone()).collect();
+        files.extend(self.attributes_of(step).await?);
+        let index = aside.join("old");
+        let differing = self.differing(&index, &step.note.old, &files).await?;
+        Ok(!differing.is_empty())
+    }
+
+    /// The files here with attributes that apply to new files of a step.
+    async fn attributes_of(&self, step: &Step) -> Result<Vec<String>, GitError> {
+        let new = step.files.iter().filter(|file| file.in_new);
+        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
+        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
+        self.look_at_files(move |top| {
+            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
+            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
+            found.map(|file| file.display().to_string()).collect()
+        })
+        .await
     }
 
     /// Removes the old files after a step, unless a program that had opened one of them before has
@@ -202,36 +175,29 @@ impl Git {
         &self,
         replaced: Replaced,
     ) -> Result<Option<Late>, GitError> {
-        self.look_at_files(move |top| {
-            let Replaced { swaps, aside, .. } = replaced;
-            let changed = swaps.changed_aside().into_iter();
-            let files: Vec<String> = changed.map(str::to_owned).collect();
-            if files.is_empty() {
-                return None;
-            }
-            let kept = keep(aside).join(FILES);
-            tracing::warn!(
-                checkout = %top.display(), ?files, kept = %kept.display(),
-                "a program has written to files after a merge had replaced them; they are kept"
-            );
-            Some(Late { files, kept })
+        let Replaced { swaps, aside, .. } = replaced;
+        self.look_at_files(move |_| {
+            swaps.remove_emptied();
+            close(&swaps, aside)
         })
         .await
     }
 
     /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
-    /// branch, the files that have changed with HEAD stay.
+    /// branch, the files that have changed with HEAD stay. Fails, among others, if files that
+    /// somebody has changed could not be put back.
     pub(crate) async fn undo_replacing(&self, replaced: Replaced) -> Result<(), GitError> {
         self.put_files_back(replaced, true).await
     }
 
-    async fn put_files_back(
-        &self,
-        mut replaced: Replaced,
-        with_index: bool,
-    ) -> Result<(), GitError> {
+    async fn put_files_back(&self, replaced: Replaced, with_index: bool) -> Result<(), GitError> {
         self.wait_while_locked(OTHERS_WITHIN).await?;
-        let StepNote { old, new, .. } = replaced.note.clone();
+        let Replaced {
+            note,
+            mut swaps,
+            aside,
+        } = replaced;
+        let StepNote { old, new, .. } = note;
         let moved = self.commit_of("HEAD").await?.filter(|head| *head != old);
         let kept: BTreeSet<String> = match &moved {
             Some(head) => {
@@ -240,19 +206,32 @@ impl Git {
             }
             None => BTreeSet::new(),
         };
-        let paths = replaced.swaps.paths().filter(|path| !kept.contains(*path));
+        let paths = swaps.paths().filter(|path| !kept.contains(*path));
         let paths: Vec<String> = paths.map(literal).collect();
-        self.look_at_files(move |_| {
-            replaced.swaps.undo(&kept);
-            drop(replaced);
-        })
-        .await?;
-        if !with_index {
-            return Ok(());
+        let late = self.look_at_files(move |_| {
+            swaps.undo(&kept);
+            swaps.remove_emptied();
+            close(&swaps, aside)
+        });
+        let late = late.await?;
+        if with_index {
+            let back = if moved.is_some() {
+                self.unstage(&paths).await
+            } else {
+                self.change(&index_from(&new, &old)).await.map(drop)
+            };
+            if let Err(error) = back {
+                tracing::warn!(
+                    checkout = %self.dir().display(), %error,
+                    "the index of a checkout cannot be put back"
+                );
+            }
         }
-        if moved.is_none() {
-            return self.change(&index_from(&new, &old)).await.map(drop);
-        }
+        refuse_late(late)
+    }
+
+    /// Gives the files at these pathspecs the entries of HEAD in the index.
+    async fn unstage(&self, paths: &[String]) -> Result<(), GitError> {
         for some in paths.chunks(FILES_MAX) {
             let spec = Spec::changes(["reset", "--quiet", "--"]);
             let spec = some.iter().fold(spec, Spec::arg);
@@ -260,6 +239,40 @@ impl Git {
         }
         Ok(())
     }
+}
+
+/// Fails if changed files could not be put back.
+fn refuse_late(late: Option<Late>) -> Result<(), GitError> {
+    match late {
+        Some(Late { files, kept }) => Err(GitError::NotPutBack { files, kept }),
+        None => Ok(()),
+    }
+}
+
+/// Removes the directory for files that are not in their places, or keeps it if one of its files is
+/// neither the old nor the new one.
+fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
+    let changed = swaps.changed_aside().into_iter();
+    let files: Vec<String> = changed.map(str::to_owned).collect();
+    if files.is_empty() {
+        if let Err(error) = fsx::remove_tree(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "old files cannot be removed");
+        }
+        return None;
+    }
+    let kept = keep(aside).join(FILES);
+    tracing::warn!(
+        ?files, kept = %kept.display(),
+        "files that somebody has changed while a merge replaced them are kept"
+    );
+    Some(Late { files, kept })
+}
+
+/// Whether a step changes attributes. Git itself applies the new ones, but while the old files are
+/// still in their places, the old ones apply.
+fn changes_attributes(step: &Step) -> bool {
+    let mut paths = step.files.iter().map(|file| Path::new(&file.path));
+    paths.any(|path| path.ends_with(ATTRIBUTES))
 }
 
 fn reports_errors(stderr: &[u8]) -> bool {
@@ -281,10 +294,13 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
     use super::*;
-    use crate::git::{BranchRef, PutBack, tests::Person};
+    use crate::git::{BranchRef, PutBack, aside, tests::Person};
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -325,7 +341,7 @@ mod tests {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         let diff = ["diff", "--cached", "--name-only", step.note.new.hash()];
         assert_eq!(person.git(&diff), "");
         assert_eq!(read(&person, "dir/new"), "two\n");
@@ -333,7 +349,7 @@ mod tests {
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!person.work().join("dir").exists());
 
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
         git.drop_old_files(replaced).await.unwrap();
@@ -354,7 +370,10 @@ mod tests {
             let step = step(&person, command).await;
             person.write("armed", "");
             let git = person.at(".");
-            assert!(git.replace_files(&step).await.is_none(), "{command}");
+            assert!(
+                git.replace_files(&step).await.unwrap().is_none(),
+                "{command}"
+            );
             assert!(!person.work().join("armed").exists(), "{command}");
             let main = BranchRef::named("main");
             git.fast_forward(&main, &step.note.new).await.unwrap_err();
@@ -379,7 +398,7 @@ mod tests {
         let step = step(&person, "true").await;
         let git = person.at(".");
         for with_all in [true, false] {
-            let replaced = git.replace_files(&step).await.unwrap();
+            let replaced = git.replace_files(&step).await.unwrap().unwrap();
             if with_all {
                 person.git(&["commit", "-q", "-m", "mine"]);
             } else {
@@ -415,7 +434,7 @@ mod tests {
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let git = person.with_programs(&person.home().join("programs"));
-        assert!(git.replace_files(&step).await.is_none());
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         assert!(person.home().join("killed").exists());
         assert_eq!(fs::metadata(&file).unwrap().ino(), before);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
@@ -430,7 +449,7 @@ mod tests {
         let file = person.work().join("file");
         let mut opened = fs::File::options().append(true).open(file).unwrap();
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
         let late = git.drop_old_files(replaced).await.unwrap().unwrap();
         assert_eq!(late.files, ["file"]);
@@ -439,8 +458,65 @@ mod tests {
         assert_eq!(read(&person, "file"), "two\n");
         let dir = fs::File::open(late.kept.parent().unwrap()).unwrap();
         dir.set_modified(std::time::UNIX_EPOCH).unwrap();
-        make_aside(&person.work().join(".git")).unwrap();
+        make_aside(&person.work().join(".git"), &aside::name()).unwrap();
         assert_eq!(text(), "one\nmine\n");
+    }
+
+    /// Git removes the git directory of a linked checkout together with the checkout.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_are_kept_although_their_checkout_is_removed() {
+        let person = Person::with_repository("");
+        let note = step(&person, "true").await.note;
+        person.git(&["switch", "-q", "--detach"]);
+        person.git(&["worktree", "add", "-q", "../tree", "main"]);
+        let git = person.at("../tree");
+        let step = git.step(&note.old, &note.new).await.unwrap();
+        let file = person.home().join("tree/file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let late = git.drop_old_files(replaced).await.unwrap().unwrap();
+        person.git(&["worktree", "remove", "--force", "../tree"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+    }
+
+    /// Somebody else has saved the file meanwhile, so the changes cannot go to its place.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_that_cannot_be_put_back_are_kept() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        person.write("file", "other\n");
+        let kept = match git.undo_replacing(replaced).await {
+            Err(GitError::NotPutBack { files, kept }) if files == ["file"] => Some(kept),
+            _ => None,
+        };
+        let text = fs::read_to_string(kept.unwrap().join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+        assert_eq!(read(&person, "file"), "other\n");
+        assert_eq!(person.git(&["status", "--porcelain"]), "M file");
+        assert_eq!(left(&person), 0);
+    }
+
+    /// The host ends before git has moved the branch.
+    #[tokio::test]
+    async fn old_files_stay_if_nobody_waits_for_the_end_of_a_merge_any_more() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replaced = git.replace_files(&step).await.unwrap().unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let aside = replaced.aside.join(FILES);
+        drop(replaced);
+        let text = fs::read_to_string(aside.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
     }
 
     /// The host is killed before or after it has changed the index.
@@ -458,8 +534,8 @@ mod tests {
             person.git(&["reset", "-q", "--hard", old.hash()]);
             let git = person.at(".");
             let step = git.step(&old, &new).await.unwrap();
-            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap();
-            assert!(aside.keep().exists());
+            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap().unwrap();
+            assert!(aside.exists());
             if !with_index {
                 person.git(&["read-tree", old.hash()]);
             }
@@ -475,7 +551,7 @@ mod tests {
     async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
         let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");
         let step = step(&person, "true").await;
-        assert!(person.at(".").replace_files(&step).await.is_some());
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
     }
 
     /// To read all files of a large checkout takes minutes.
@@ -501,27 +577,63 @@ mod tests {
         fs::remove_file(&noted).unwrap();
         let git = person.at(".");
         let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_some());
+        assert!(git.replace_files(&step).await.unwrap().is_some());
         assert!(!noted.exists());
     }
 
     #[tokio::test]
-    async fn files_are_left_to_git_if_attributes_that_are_in_no_commit_apply_to_them() {
+    async fn attributes_that_are_in_no_commit_apply_to_replaced_files() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         person.write("dir/.gitattributes", "* text eol=crlf\n");
-        let git = person.at(".");
-        assert!(git.replace_files(&step).await.is_none());
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
         assert_eq!(read(&person, "dir/new"), "two\r\n");
     }
 
+    /// The step from a commit with `before` in `.gitattributes` to a commit with `after` in it.
+    async fn step_with_attributes(person: &Person, before: &str, after: &str) -> Step {
+        person.write("file", "one\n");
+        person.write(".gitattributes", before);
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "two\n");
+        person.write(".gitattributes", after);
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn a_file_is_left_to_git_if_its_filter_works_only_in_the_checkout() {
+    async fn files_are_left_to_git_if_attributes_change_with_them() {
         let person = Person::with_repository("");
-        person.git(&["config", "filter.own.clean", "sed 1d"]);
-        person.git(&["config", "filter.own.smudge", "cat head -"]);
+        let step = step_with_attributes(&person, "", "file text eol=crlf\n").await;
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.unwrap().is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "two\r\n");
+    }
+
+    /// Git reads the committed attributes when it writes a file.
+    #[tokio::test]
+    async fn files_are_left_to_git_if_it_was_told_to_ignore_a_change_of_attributes() {
+        let person = Person::with_repository("");
+        let step = step_with_attributes(&person, "\n", "\n").await;
+        person.git(&["update-index", "--assume-unchanged", ".gitattributes"]);
+        person.write(".gitattributes", "file text eol=crlf\n");
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.unwrap().is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "two\n");
+    }
+
+    /// The step from a commit with the text one in `file` to a commit with the text two, through
+    /// this filter.
+    async fn step_with_filter(person: &Person, clean: &str, smudge: &str) -> Step {
+        person.git(&["config", "filter.own.clean", clean]);
+        person.git(&["config", "filter.own.smudge", smudge]);
         person.write(".gitattributes", "file filter=own\n");
         person.write("head", "head\n");
         person.write("file", "head\none\n");
@@ -531,13 +643,30 @@ mod tests {
         person.commit_all("second");
         let new = person.commit("HEAD").await;
         person.git(&["reset", "-q", "--hard", old.hash()]);
-        let git = person.at(".");
-        let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_none());
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &new).await.unwrap();
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_filter_reads_the_files_of_the_checkout() {
+        let person = Person::with_repository("");
+        let smudge = "if test -e head; then cat head; fi; cat";
+        let step = step_with_filter(&person, "sed 1d", smudge).await;
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_some());
         assert_eq!(read(&person, "file"), "head\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_to_git_if_its_filter_fails() {
+        let person = Person::with_repository("");
+        let smudge = "if mkdir ../once; then exit 1; fi; cat";
+        let step = step_with_filter(&person, "cat", "cat").await;
+        person.git(&["config", "filter.own.smudge", smudge]);
+        let git = person.at(".");
+        assert!(git.replace_files(&step).await.unwrap().is_none());
         assert_eq!(left(&person), 0);
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "head\ntwo\n");
     }
 
     /// Git is told not to look at the file.
@@ -547,7 +676,7 @@ mod tests {
         let step = step(&person, "true").await;
         person.git(&["update-index", "--assume-unchanged", "file"]);
         person.write("file", "mine\n");
-        assert!(person.at(".").replace_files(&step).await.is_none());
+        assert!(person.at(".").replace_files(&step).await.unwrap().is_none());
         assert_eq!(read(&person, "file"), "mine\n");
     }
 }

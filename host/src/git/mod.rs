@@ -115,6 +115,12 @@ pub(crate) enum GitError {
         /// The directory and the reason, in git's words.
         directory: String,
     },
+    #[error("changed files could not be put back, and are in {}", kept.display())]
+    NotPutBack {
+        files: Vec<String>,
+        /// The directory that has the files.
+        kept: PathBuf,
+    },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]
@@ -124,6 +130,8 @@ pub(crate) enum GitError {
     },
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the file system of {} cannot be synced: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
 }
 
 /// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
-    aside::is_left_aside,
+    aside::{self, is_left_aside},
     entries::Entry,
     index::OtherIndex,
     is_lossy,
@@ -37,6 +37,9 @@ pub(crate) struct StepNote {
     /// commit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     in_the_way: BTreeSet<String>,
+    /// The name of the directory for files that are not in their places during the step.
+    #[serde(default)]
+    pub(super) aside: String,
 }
 
 /// A step of a checkout from one commit to a later one.
@@ -111,6 +114,7 @@ impl Git {
                 old: old.clone(),
                 new: new.clone(),
                 in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
+                aside: aside::name(),
             },
             files,
             has_links,
@@ -169,8 +173,8 @@ impl Git {
         let gone = step.files.iter().filter(|file| !file.in_new);
         let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
         let looked = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |top| is_left_aside(&git_dir, top, &gone)
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |top| is_left_aside(&git_dir, &name, top, &gone)
         });
         looked.await?.map_err(|source| GitError::Read {
             path: git_dir,
@@ -250,7 +254,9 @@ impl Git {
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
-        let differing = self.differing(fresh.path(), &step.note.new).await?;
+        let new = step.files.iter().filter(|file| file.in_new);
+        let new: Vec<String> = new.map(|file| file.path.clone()).collect();
+        let differing = self.differing(fresh.path(), &step.note.new, &new).await?;
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
@@ -269,23 +275,6 @@ impl Git {
             other.map(|file| file.path).collect()
         })
         .await
-    }
-
-    async fn differing(&self, index: &Path, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
-        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
-        self.change(&read.limit(LONG)).await?;
-        let arguments = [
-            "diff",
-            "--name-only",
-            "-z",
-            "--no-renames",
-            "--no-ext-diff",
-            "--no-relative",
-            "--ignore-submodules=all",
-        ];
-        let spec = Spec::reads(arguments).index(index);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
 
     /// Restores these files: removes those that the old commit does not have, and writes the other
@@ -434,6 +423,27 @@ mod tests {
             assert!(!person.work().join("new").exists());
             assert_eq!(back().await, unchanged(&[]));
         }
+    }
+
+    /// To read all files of a large checkout takes minutes.
+    #[tokio::test]
+    async fn only_files_of_the_step_are_read_when_a_checkout_is_put_back() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.noted.clean", "echo >> ../read; cat"]);
+        person.write(".gitattributes", "same filter=noted\n");
+        let step = step(&person).await;
+        // Git reads a file again if the index is not newer.
+        let same = fs::File::open(person.work().join("same")).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        same.set_modified(long_ago).unwrap();
+        person.git(&["status"]);
+        half(&person, &step, false);
+        person.git(&["status"]);
+        let noted = person.home().join("read");
+        fs::remove_file(&noted).unwrap();
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, PutBack::Done);
+        assert!(!noted.exists());
     }
 
     #[tokio::test]

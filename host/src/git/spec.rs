@@ -237,6 +237,11 @@ pub(super) fn literal(path: &str) -> String {
     format!(":(top,literal){path}")
 }
 
+/// A pathspec that leaves out this path and everything below it.
+pub(super) fn without(path: &str) -> String {
+    format!(":(exclude,top,literal){path}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock, command,
-    git::{BranchRef, Commit, Late, Merged, PutBack, Standing, shortened},
+    git::{BranchRef, Commit, GitError, Late, Merged, PutBack, Standing, shortened},
     text::shell_word,
 };
 
@@ -27,9 +27,25 @@ const TRIED_FOR: Duration = Duration::from_secs(5);
 
 /// Part of a message about a checkout that was changed and is as before.
 const PUT_BACK: &str = "; its files were put back";
+/// Part of a message about a checkout in which files could not be replaced.
+const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
+        let mut late = String::new();
+        // Boxed to keep the futures of the callers small.
+        let mut done = Box::pin(self.try_to_merge(work, &mut late)).await?;
+        done.detail.push_str(&late);
+        Ok(done)
+    }
+
+    /// Merges the work. `late` gets messages about files of a checkout that somebody has changed
+    /// while they were being replaced.
+    async fn try_to_merge(
+        &self,
+        work: &mut Work,
+        late: &mut String,
+    ) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {
             let why = format!("there is no branch to merge `{branch}` into");
@@ -39,7 +55,6 @@ impl Worktrees {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
-        let mut late = String::new();
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
@@ -49,7 +64,7 @@ impl Worktrees {
             };
             let common = work.git.common_ancestor(&old, &tip).await?;
             if common.as_ref() == Some(&tip) {
-                let done = format!("merged `{branch}` into `{base}`{late}");
+                let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
             if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
@@ -57,7 +72,8 @@ impl Worktrees {
             }
             let tried_for = clock::monotonic().saturating_sub(begun);
             if tries >= TRIES && tried_for >= TRIED_FOR {
-                let why = format!("`{base}` was moved {tries} times during the merge");
+                let why =
+                    format!("`{base}` or its checkout was changed during each of {tries} tries");
                 return work.refused(&base, &why).await;
             }
             tries += 1;
@@ -69,14 +85,15 @@ impl Worktrees {
                     Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
                 }
             };
-            if let Some(why) = self.advance(work, &base, &old, &new, &mut late).await? {
+            if let Some(why) = self.advance(work, &base, &old, &new, late).await? {
                 return work.refused(&base, &why).await;
             }
         }
     }
 
     /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
-    /// possible. `late` gets a message about files to which a program has written too late.
+    /// possible. `late` gets messages about files that somebody has changed while they were being
+    /// replaced.
     async fn advance(
         &self,
         work: &mut Work,
@@ -142,12 +159,16 @@ impl Worktrees {
         self.write_record(&work.record).await?;
         // Boxed to keep the futures of the callers small.
         let replaced = Box::pin(there.replace_files(&step)).await;
-        let was_replaced = replaced.is_some();
-        let Err(error) = there.fast_forward(base, new).await else {
+        let was_replaced = !matches!(replaced, Ok(None));
+        let (replaced, updated) = match replaced {
+            Ok(replaced) => (replaced, there.fast_forward(base, new).await),
+            Err(error) => (None, Err(error)),
+        };
+        let Err(error) = updated else {
             if let Some(replaced) = replaced
                 && let Some(found) = there.drop_old_files(replaced).await?
             {
-                *late = text_of_late(&checkout.path, &found);
+                late.push_str(&text_of_late(&checkout.path, &found));
             }
             work.record.updating = None;
             return Ok(None);
@@ -157,9 +178,16 @@ impl Worktrees {
         {
             tracing::warn!(
                 checkout = %checkout.path.display(), %error,
-                "the index of a checkout cannot be put back"
+                "a checkout cannot be put back"
             );
+            late.push_str(&text_of_not_put_back(&checkout.path, &error));
         }
+        late.push_str(&text_of_not_put_back(&checkout.path, &error));
+        let error = if matches!(error, GitError::NotPutBack { .. }) {
+            CHANGED_MEANWHILE.to_owned()
+        } else {
+            error.to_string()
+        };
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
         let is_as_it_was = work.git.branch_commit(base).await?.as_ref() == Some(old)
@@ -213,7 +241,7 @@ impl Work {
 
     /// Returns why the branch at `tip` must not be merged into its base at `old`: somebody has
     /// removed commits from the base since the branch was made, for example with `git reset`, and
-    /// the branch would bring them back.
+    /// the branch would bring them back, because it was made from them or has merged them.
     pub(super) async fn refuse_rewritten(
         &self,
         base: &BranchRef,
@@ -221,18 +249,37 @@ impl Work {
         tip: &Commit,
     ) -> Result<Option<String>, WorktreeError> {
         let start = &self.record.base_commit;
-        if self.git.is_ancestor(start, old).await?
-            || !self.git.is_ancestor(start, tip).await?
-            || !self.git.has_lost_changes(start, old).await?
-        {
+        let repository = self.git.in_repository(&self.record.repository);
+        let moves = repository.moves(base).await?;
+        let earlier = moves.iter().rposition(|it| it.to == *start);
+        let since = moves[..earlier.unwrap_or(moves.len())].iter();
+        let mut past: Vec<&Commit> = since.map(|it| &it.to).chain([start]).collect();
+        past.retain(|it| *it != old);
+        if past.is_empty() {
             return Ok(None);
         }
-        let typed = self.git.typed(base).await?;
-        Ok(Some(format!(
-            "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
-            start.hash(),
-            self.path.display()
-        )))
+        let brought = self.git.only_on(tip, old).await?;
+        past.retain(|it| brought.contains(it.hash()));
+        if past.is_empty() {
+            return Ok(None);
+        }
+        // The base may have had the task's own commits for a while.
+        let moves = repository.moves(&self.record.branch).await?;
+        let made = moves.iter().filter(|it| it.has_made_commit());
+        let own: Vec<&Commit> = made.map(|it| &it.to).collect();
+        for commit in past {
+            let lost = self.git.lost_changes(commit, old).await?;
+            if lost.iter().all(|it| own.contains(&it)) {
+                continue;
+            }
+            let typed = self.git.typed(base).await?;
+            return Ok(Some(format!(
+                "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
+                commit.hash(),
+                self.path.display()
+            )));
+        }
+        Ok(None)
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
@@ -323,6 +370,20 @@ impl Work {
 fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
     format!(
         "; a program has written to these files in {} after the merge had replaced them: {}; {} has what was written",
+        checkout.display(),
+        shortened(files),
+        kept.display()
+    )
+}
+
+/// Part of a message about changed files that could not be put back; empty if the error is another
+/// one.
+fn text_of_not_put_back(checkout: &Path, error: &GitError) -> String {
+    let GitError::NotPutBack { files, kept } = error else {
+        return String::new();
+    };
+    format!(
+        "; these files in {} were changed while they were being replaced, and could not be put back: {}; {} has them",
         checkout.display(),
         shortened(files),
         kept.display()

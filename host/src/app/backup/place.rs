@@ -2,11 +2,7 @@
 //! does this: the restore itself or, after a crash, the next host or restore. Any of the steps may
 //! already have been done before a crash.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use crate::{fsx, layout::Layout};
 
@@ -40,7 +36,7 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     move_file(&staged.restored_file(), &layout.restored_file())?;
     pause()?;
     place_database(&staged, layout, pause)?;
-    sync(layout.root())?;
+    fsx::sync_file_system(layout.root())?;
     pause()?;
     fsx::remove_tree(&from)?;
     Ok(true)
@@ -80,10 +76,4 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Syncs the file system of this directory.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
-    let directory = File::open(directory)?;
-    Ok(rustix::fs::syncfs(&directory)?)
 }

@@ -20,7 +20,7 @@ use super::{
     super::error::{AppError, ErrorKind},
     QueueRestored, cannot,
     entry::{Manifest, Name},
-    place::{Pause, place_by_steps, sync},
+    place::{Pause, place_by_steps},
     read::{Whole, damaged, read},
 };
 use crate::{
@@ -122,11 +122,11 @@ pub(super) fn restore_by_steps(
         return Err(AppError::new(ErrorKind::Conflict, message));
     }
     let restored = staged.finish(&whole.manifest, epoch, how, pause)?;
-    sync(layout.root()).map_err(at)?;
+    fsx::sync_file_system(layout.root()).map_err(at)?;
     pause().map_err(at)?;
     // This rename commits the restore.
     fs::rename(layout.restoring(), layout.to_be_placed()).map_err(at)?;
-    sync(layout.root()).map_err(at)?;
+    fsx::sync_file_system(layout.root()).map_err(at)?;
     pause().map_err(at)?;
     place_by_steps(layout, pause).map_err(at)?;
     Ok(QueueRestored {

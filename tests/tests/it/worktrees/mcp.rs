@@ -202,4 +202,11 @@ fn refusals_over_mcp_name_arguments_and_tools() {
         let asked = json!({ "taskId": id, "path": path });
         check("TaskDiff", asked, says);
     }
+    // A value of the client is no option.
+    let asked = json!({
+        "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": "--merge",
+    });
+    let complaint = client.fail("DelegateTask", asked);
+    let says = "`--merge` cannot be the name of a branch";
+    assert!(complaint.contains(says), "{complaint}");
 }
