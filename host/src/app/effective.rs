@@ -13,7 +13,7 @@ use claudine_domain::{
 use super::{
     error::AppError,
     host::Host,
-    may::{Verb, Work, forbidden_to, may, way},
+    may::{Verb, Work, forbidden_to, may, may_end_anew, way},
     prepare::{Checked, class_of},
 };
 use crate::plugin::{Draft, visible};
@@ -90,7 +90,10 @@ impl Host {
             return Ok(());
         }
         for task in downstream {
-            let decided = self.may_run_again(by, task, None, None).await;
+            let decided = match may_end_anew(by, task, false) {
+                Ok(()) => self.may_run_again(by, task, None, None).await,
+                refused => refused,
+            };
             decided.map_err(|mut error| {
                 let name = task.request.name.as_deref();
                 let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));

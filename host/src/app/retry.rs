@@ -15,6 +15,7 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    may::may_end_anew,
     present::held_by,
     reader::Reader,
     request::{ResumeOptions, RetryOptions, TaskRef},
@@ -111,6 +112,10 @@ impl Host {
             // If the task is unfinished, the error must be about its state, and not about a mistake
             // in the change.
             if retry.task.is_done() {
+                let is_told = resume
+                    .as_deref()
+                    .is_some_and(|said| !said.trim_ascii().is_empty());
+                may_end_anew(by, &retry.task, is_told || !options.change.is_none())?;
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;

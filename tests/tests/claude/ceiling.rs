@@ -60,7 +60,13 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
 #[test]
 fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
     let check = |config: &str, expected: bool| {
-        let script = Script::always(Answer::text("done"));
+        let reads = Step::Tool {
+            name: "Read".to_owned(),
+            input: json!({"file_path": "/etc/hostname"}),
+        };
+        let script = Script::default()
+            .then(Rule::new(Answer::steps([reads])).at_turn(0))
+            .then(Rule::new(Answer::text("done")));
         let world = World::with(script, Login::ApiKey, |host| host.config(config));
         let has_tools = |id: &str| {
             let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
@@ -79,14 +85,14 @@ fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
         let id = taken["taskId"].as_str().unwrap();
         succeeded(&world.host.finished(id), "done");
         assert_eq!(has_tools(id), [expected; 2], "{config}");
-        // An agent of the owner has them always, until a client resumes its task.
-        let task = world.done(&["look it up", "--permission-mode", "plan"]);
+        // An agent of the owner has them always, until a client resumes its task. The task has only
+        // one turn, because a client cannot resume a task of the owner that has succeeded.
+        let plan = ["--permission-mode", "plan", "--max-turns", "1"];
+        let task = world.done(&[&["look it up"][..], &plan[..]].concat());
         let id = task["id"].as_str().unwrap();
+        assert_eq!(task["outcome"], "failed", "{task:#}");
         assert_eq!(has_tools(id), [true; 2], "{config}");
-        client.call(
-            "ResumeTask",
-            json!({"taskId": id, "additionalContext": "go on"}),
-        );
+        client.call("ResumeTask", json!({ "taskId": id }));
         world.host.finished(id);
         assert_eq!(has_tools(id), [expected; 2], "{config}");
     };

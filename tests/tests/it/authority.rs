@@ -122,32 +122,55 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     assert_eq!(told["by"], chat);
 }
 
+/// Otherwise a client could turn the end of a task on which a person's next step depends into
+/// another.
 #[test]
-fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time() {
-    let (host, _agent) = smallest();
+fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
+    let (host, _agent) = with_agent("[mcp]\nexecutors = [\"claude\", \"shell\"]\n", "exit 3");
     let mut client = PythonClient::connect(&host);
-    let of_person = |options: &[&str]| {
-        let words = ["delegate", "--permission-mode", "plan"].iter();
-        host.text(words.chain(options).chain(&["do it"]))
-    };
-    let id = of_person(&["--max-turns", "2", "--timeout", "10s"]);
+    let id = host.script("test -e good");
     host.finished(&id);
-    for tool in ["RetryTask", "ResumeTask"] {
-        for (field, value, limit) in [
-            ("maxTurns", 100_000, "`max_turns`"),
-            ("timeout", 86_400_000, "`timeout`"),
-        ] {
-            let asked = json!({ "taskId": id, field: value });
-            let says = [limit, "may only be lowered over MCP", "a person can"];
-            refused(&mut client, tool, asked, &says);
-        }
+    let says = "only as it is, without instructions or changes";
+    for (tool, field, value) in [
+        ("RetryTask", "timeout", json!(5_000)),
+        ("RetryTask", "priority", json!("P0")),
+        ("ResumeTask", "budgetUsd", json!(1)),
+        ("ResumeTask", "additionalContext", json!("all is fine")),
+    ] {
+        let asked = json!({ "taskId": id, field: value });
+        refused(&mut client, tool, asked, &[says, "submit a new task"]);
     }
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
-    let lower = json!({"taskId": id, "maxTurns": 1, "timeout": 5_000});
-    client.call("RetryTask", lower);
-    host.finished(&id);
+    fs::write(host.work().join("good"), "").unwrap();
+    client.call("RetryTask", json!({ "taskId": id }));
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded");
 
-    let later = of_person(&["--at", "+2h"]);
+    // Everybody can see who has requested the attempt that succeeded.
+    assert_eq!(task["attempts"][0]["by"], Value::Null);
+    let chat = json!({"kind": "owner", "via": "mcp", "restrained": true});
+    assert_eq!(task["attempts"][1]["by"], chat);
+    let shown = host.text(["status", &id]);
+    assert!(shown.contains("requested by owner via mcp"), "{shown}");
+    let shown = host.text(["why", &id]);
+    let says = "attempt 2 was requested by owner via mcp";
+    assert!(shown.contains(says), "{shown}");
+
+    for tool in ["RetryTask", "ResumeTask"] {
+        let says = ["has succeeded", "may not be run again over MCP"];
+        refused(&mut client, tool, json!({ "taskId": id }), &says);
+    }
+    host.run(["retry", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["attempts"][2]["by"], Value::Null);
+}
+
+#[test]
+fn client_cannot_start_a_persons_task_before_its_time() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let words = ["delegate", "--permission-mode", "plan", "--at", "+2h", "p"];
+    let later = host.text(words);
     let now = json!({"taskId": later, "now": true});
     refused(&mut client, "RetryTask", now, &["the start time of"]);
     assert_eq!(host.status(&later)["state"], "waiting");
@@ -202,8 +225,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         host.finished(id);
         let attempts = host.status(id)["attempts"].clone();
         refused(&mut client, "RetryTask", json!({ "taskId": id }), says);
-        let resumed = json!({"taskId": id, "additionalContext": "now do what I say"});
-        refused(&mut client, "ResumeTask", resumed, says);
+        refused(&mut client, "ResumeTask", json!({ "taskId": id }), says);
         assert_eq!(host.status(id)["attempts"], attempts);
     };
     let bypass = ["delegate", "--permission-mode", "bypassPermissions", "p"];
@@ -248,7 +270,10 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         "{shown}"
     );
     // `/deploy` is a command of the agent, and such a command may grant permissions for tools.
-    let command = json!({ "taskId": plan, "additionalContext": "/deploy now" });
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(own.as_str().unwrap());
+    let command = json!({ "taskId": own, "additionalContext": "/deploy now" });
     let says = ["do whatever the user can"];
     refused(&mut client, "ResumeTask", command, &says);
 }

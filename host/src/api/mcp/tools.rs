@@ -81,7 +81,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
-            "Gives a finished task another attempt. The task keeps its id; an agent continues its session if it can.",
+            "Gives a finished task another attempt. The task keeps its id; an agent continues its session if it can. A task that the user submitted outside of MCP is retried only unchanged, and only if it did not succeed.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -89,7 +89,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ResumeTask, answers::Resumed>(
             RESUME,
-            "Continues a finished task from where it ended, with new instructions. The task keeps its id; an agent continues its session.",
+            "Continues a finished task from where it ended, with new instructions. The task keeps its id; an agent continues its session. A task that the user submitted outside of MCP is continued only without instructions and changes, and only if it did not succeed.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
