@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
     id::{AttemptId, IdSequence, TaskId},
+    principal::Principal,
     task::Task,
     time::Timestamp,
 };
@@ -204,6 +205,16 @@ impl Host {
         }
         let reference = reference.clone();
         self.read(move |reader| reader.resolve(&reference)).await
+    }
+
+    /// The task that a keyword means for an unrestrained principal: see [`Reader::meant`].
+    pub(crate) async fn meant(
+        &self,
+        by: &Principal,
+        keyword: &str,
+    ) -> Result<Option<TaskId>, AppError> {
+        let (by, keyword) = (by.clone(), keyword.to_owned());
+        self.read(move |reader| reader.meant(&by, &keyword)).await
     }
 
     pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {

@@ -73,6 +73,7 @@ pub(crate) use self::{
     queue::{PauseQueue, QueuePaused},
     queue_view::QueueView,
     read::state_words,
+    reader::is_keyword,
     request::{
         Change, CheckpointQuery, DependencyRef, DownMode, EndQuery, Environment, EventQuery,
         GraphQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries,

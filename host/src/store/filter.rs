@@ -32,6 +32,8 @@ pub(crate) struct Filter {
     pub(crate) until: Option<Timestamp>,
     /// If set, only tasks older than this task.
     pub(crate) before: Option<TaskId>,
+    /// Whether the tasks of restrained principals are left out.
+    pub(crate) unrestrained: bool,
 }
 
 impl Filter {
@@ -60,6 +62,7 @@ impl Filter {
             && (self.graph.is_none() || graph == self.graph)
             && (self.parent.is_none() || request.parent == self.parent)
             && self.before.is_none_or(|before| task.id < before)
+            && !(self.unrestrained && request.by.restrained)
             && self
                 .since
                 .is_none_or(|since| ended.is_none_or(|ended| ended >= since))

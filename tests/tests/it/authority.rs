@@ -165,6 +165,73 @@ fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
     assert_eq!(task["attempts"][2]["by"], Value::Null);
 }
 
+/// Otherwise `claudine wait NAME` and `--depends-on NAME` of a person could mean the client's task.
+#[test]
+fn client_cannot_take_the_name_of_a_persons_task() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let plan = |name: &str| json!({"prompt": "p", "permissionMode": "plan", "name": name});
+    host.finished(&host.text(["run", "--name", "tests", "--", "false"]));
+    let graph = "- {name: check, script: \"false\"}\n";
+    host.run_with(["submit", "-", "--name", "release"], graph.as_bytes())
+        .check();
+    for name in ["tests", "check", "release"] {
+        let says = [
+            format!("`{name}` is the name of "),
+            "may not be used again over MCP".to_owned(),
+            "choose another name".to_owned(),
+        ];
+        let says = says.each_ref().map(String::as_str);
+        refused(&mut client, "DelegateTask", plan(name), &says);
+        let in_graph = json!({ "tasks": [plan(name)] });
+        refused(&mut client, "SubmitGraph", in_graph, &says);
+        let graph = json!({ "tasks": [plan("own")], "name": name });
+        refused(&mut client, "SubmitGraph", graph, &says);
+    }
+    // A client that takes a name first does not get what a person means by the name later.
+    let asked =
+        json!({"prompt": "p", "permissionMode": "plan", "name": "later", "after": 3_600_000});
+    let theirs = client.call("DelegateTask", asked)["taskId"].clone();
+    assert_eq!(host.status("later")["id"], theirs);
+    let id = host.text(["run", "--name", "later", "--", "sh", "-c", "exit 7"]);
+    let waited = host.run(["wait", "later"]);
+    assert_eq!(waited.status.code(), Some(7), "{waited}");
+    assert_eq!(host.status("later")["id"], id);
+}
+
+#[test]
+fn last_and_running_skip_tasks_of_clients_for_a_person() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
+    let theirs = client.call("DelegateTask", asked.clone())["taskId"].clone();
+    // There are only tasks of clients so far.
+    assert_eq!(host.status("@last")["id"], theirs);
+    let id = host.text([
+        "run",
+        "--",
+        "sh",
+        "-c",
+        "until test -e go; do sleep 0.1; done; exit 7",
+    ]);
+    host.live(&id);
+    let theirs = client.call("DelegateTask", asked)["taskId"].clone();
+    assert_eq!(host.status("@last")["id"], id);
+    assert_eq!(host.status("@running")["id"], id);
+    let next = host.text(["run", "--depends-on-success", "@last", "--", "true"]);
+    assert_eq!(host.status(&next)["dependencies"][0]["task"], id);
+    let told = client.call("TaskStatus", json!({"taskId": "@last"}));
+    assert_ne!(told["taskId"], id, "a client means any task");
+    host.run(["cancel", &next]).check();
+    let events = host.text(["events", "@last"]);
+    assert!(
+        !events.contains(short_id(theirs.as_str().unwrap())),
+        "{events}"
+    );
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&id)["outcome"], "failed");
+}
+
 #[test]
 fn client_cannot_start_a_persons_task_before_its_time() {
     let (host, _agent) = smallest();

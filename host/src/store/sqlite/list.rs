@@ -131,6 +131,9 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
             row::time(until).into(),
         );
     }
+    if filter.unrestrained {
+        condition(&format!("({}) = ?", row::IS_RESTRAINED), Value::Integer(0));
+    }
     for (key, value) in &filter.labels {
         condition(
             "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
