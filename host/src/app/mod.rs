@@ -8,6 +8,7 @@ mod account;
 mod act;
 mod actions;
 pub(crate) mod backup;
+mod branch_name;
 mod brief;
 mod by_hand;
 mod capacity;
