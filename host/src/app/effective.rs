@@ -13,10 +13,16 @@ use claudine_domain::{
 use super::{
     error::AppError,
     host::Host,
-    may::{Verb, Work, forbidden_to, may, may_end_anew, way},
+    may::{Verb, Work, forbidden_to, may, may_continue, may_end_anew, session_of, way},
     prepare::{Checked, class_of},
 };
-use crate::plugin::{Draft, visible};
+use crate::{
+    plugin::{Draft, visible},
+    store::Filter,
+};
+
+/// Limit of the tasks of a session whose authority is compared with the limits.
+const SESSION_TASKS: usize = 100;
 
 impl Host {
     /// Decides whether these tasks may be submitted, and returns the authority of each. Commands of
@@ -45,9 +51,39 @@ impl Host {
             };
             may(by, Verb::Submit(work), None, &self.settings.mcp)
                 .map_err(|error| (index, error))?;
+            let spec = one.task.spec.get();
+            let continued = self.may_continue_session(by, class, spec).await;
+            continued.map_err(|error| (index, error))?;
             authorities.push(Some(Arc::new(authority)));
         }
         Ok(authorities)
+    }
+
+    /// Decides whether a task with this document may continue the session that the document names.
+    pub(super) async fn may_continue_session(
+        &self,
+        by: &Principal,
+        class: Class,
+        spec: &str,
+    ) -> Result<(), AppError> {
+        let named = by.restrained.then(|| session_of(class, spec)).flatten();
+        let Some(session) = named else {
+            return Ok(());
+        };
+        let filter = Filter {
+            session: Some(session.clone()),
+            ..Filter::default()
+        };
+        let tasks = self.read(move |reader| {
+            let unrestrained = Filter {
+                unrestrained: true,
+                ..filter.clone()
+            };
+            let mut tasks = reader.store.list(&unrestrained, 1)?.tasks;
+            tasks.extend(reader.store.list(&filter, SESSION_TASKS)?.tasks);
+            Ok(tasks)
+        });
+        may_continue(by, &session, &tasks.await?, &self.settings.mcp)
     }
 
     /// Decides whether a finished task may run again, with the dependants that would run after it.

@@ -160,6 +160,55 @@ pub(super) fn may_mend(
     Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
 }
 
+/// Decides whether a restrained principal may let a new task continue a session, which `tasks` have
+/// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
+/// contain words that the person does not expect there.
+pub(super) fn may_continue(
+    by: &Principal,
+    session: &str,
+    tasks: &[Task],
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    if !by.restrained {
+        return Ok(());
+    }
+    let most = ceiling.most();
+    let is_beyond = |task: &&Task| {
+        let authority = task.request.authority.as_deref();
+        authority.is_none_or(|authority| !most.covers(authority))
+    };
+    let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
+        format!("it belongs to task {:#} of {}", task.id, task.request.by)
+    } else if let Some(task) = tasks.iter().find(is_beyond) {
+        format!("task {:#}, which reported it, may do more", task.id)
+    } else if tasks.is_empty() {
+        "no stored task of this host has reported it".to_owned()
+    } else {
+        return Ok(());
+    };
+    let shown: String = session.chars().take(SHOWN).collect();
+    let message = format!(
+        "session `{}` may not be continued {}: {why}",
+        shown.escape_debug(),
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(
+        "leave the session out, so that a new one begins, or name the session of a task that you have submitted; a person can continue any session",
+    ))
+}
+
+/// The session that an agent's document names.
+pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Names {
+        resume_session: Option<String>,
+    }
+    if class == Class::Command {
+        return None;
+    }
+    serde_json::from_str::<Names>(spec).ok()?.resume_session
+}
+
 /// Whether the principal is restrained, and somebody less restrained submitted the task.
 fn is_of_others(by: &Principal, task: &Task) -> bool {
     by.restrained && !task.request.by.restrained
@@ -583,6 +632,43 @@ mod tests {
         check("owner", MergeStrategy::Auto, EVERYBODY);
         check("owner", MergeStrategy::Patch, UNRESTRAINED);
         check("chat", MergeStrategy::Patch, EVERYBODY);
+    }
+
+    #[test]
+    fn a_restrained_principal_continues_only_sessions_of_tasks_that_it_could_have_submitted() {
+        let task = |submitter: &str, authority: Option<Authority>| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.authority = authority.map(Arc::new);
+            task
+        };
+        let read = || Some(Authority::of_words("read", []));
+        let edit = || Some(Authority::of_words("edit", []));
+        let check = |tasks: &[Task], allowed: &[&str], why: &str| {
+            for (word, principal) in principals() {
+                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
+                if let Err(error) = decided {
+                    assert!(error.message.contains(why), "{}", error.message);
+                }
+            }
+        };
+        check(&[task("chat", read())], EVERYBODY, "");
+        check(&[], UNRESTRAINED, "no stored task of this host");
+        let of_owner = task("owner", read());
+        let both = [task("chat", read()), of_owner];
+        check(&both, UNRESTRAINED, "it belongs to task");
+        check(&[task("chat", edit())], UNRESTRAINED, "may do more");
+        check(&[task("agent", None)], UNRESTRAINED, "may do more");
+    }
+
+    #[test]
+    fn only_an_agents_document_names_a_session() {
+        let named = r#"{"prompt": "x", "resume_session": "0b6b"}"#;
+        assert_eq!(session_of(Class::Agent, named).as_deref(), Some("0b6b"));
+        assert_eq!(session_of(Class::Command, named), None);
+        assert_eq!(session_of(Class::Agent, r#"{"prompt": "x"}"#), None);
     }
 
     #[test]

@@ -100,6 +100,40 @@ fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
     check("", true);
 }
 
+/// Otherwise a client could write into a person's own conversation with Claude Code.
+#[test]
+fn client_continues_only_sessions_of_its_own_tasks() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let session_of = |id: &str| {
+        let task = world.host.finished(id);
+        let session = task["attempts"][0]["session_id"].as_str();
+        session.unwrap().to_owned()
+    };
+    let mut client = PythonClient::connect(&world.host);
+    let begun = json!({"prompt": "begin", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", begun);
+    let own = session_of(taken["taskId"].as_str().unwrap());
+    let of_person = session_of(&world.delegate(&["begin", "--permission-mode", "plan"]));
+    let asked = |session: &str| json!({"prompt": "go on", "permissionMode": "plan", "resumeSession": session});
+    let continued = client.call("DelegateTask", asked(&own));
+    assert_eq!(session_of(continued["taskId"].as_str().unwrap()), own);
+    for (session, says) in [
+        (of_person.as_str(), "it belongs to task"),
+        (
+            "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1",
+            "no stored task of this host has reported it",
+        ),
+    ] {
+        let complaint = client.fail("DelegateTask", asked(session));
+        assert!(complaint.contains(says), "{complaint}");
+        assert!(
+            complaint.contains("may not be continued over MCP"),
+            "{complaint}"
+        );
+    }
+}
+
 /// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.
 #[test]
 fn clients_agent_cannot_start_a_subagent_in_a_worktree() {

@@ -59,7 +59,7 @@ pub(super) struct DelegateTask {
     pub(super) fail_on_denied: Option<bool>,
     /// For agents: succeed even if tools were denied and the worktree has no changes.
     pub(super) allow_denied: Option<bool>,
-    /// For agents: session to continue.
+    /// For agents: session to continue, of a task that was submitted over MCP.
     pub(super) resume_session: Option<String>,
     /// Do not cancel this task along with the task that submits it.
     pub(super) detach: Option<bool>,

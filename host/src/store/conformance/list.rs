@@ -64,6 +64,17 @@ fn lists_are_filtered_by_status_label_name_executor_and_parent() {
         check(label("team", "other"), &[]);
         check(label("a \"b\".c$[0]", "größe\\\n"), &[2]);
         check(label("", ""), &[2]);
+        let session = |id: &str| Filter {
+            session: Some(id.to_owned()),
+            ..Filter::default()
+        };
+        let with_session = |task: &Task| task.attempts.iter().any(|it| it.session.is_some());
+        let expected = tasks().into_iter().filter(with_session).map(|task| task.id);
+        let mut expected: Vec<TaskId> = expected.collect();
+        expected.sort_unstable_by(|one, other| other.cmp(one));
+        assert!(!expected.is_empty());
+        assert_eq!(ids(store, &session("6e0b-11")), expected);
+        check(session("6e0b"), &[]);
         let parent = Some(id(2));
         check(
             Filter {
