@@ -451,6 +451,41 @@ fn agent_cannot_back_up_environments_whether_a_host_runs_or_not() {
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
+/// Otherwise an agent could give a host the settings that limit the agent itself, as soon as no host
+/// runs.
+#[test]
+fn host_started_inside_a_task_takes_no_settings_from_the_task() {
+    let claudine = claudine();
+    let script = format!(
+        "touch begun; until test -e go; do sleep 0.1; done
+         echo 'slots = 77' > evil.toml
+         CLAUDINE_CONFIG=\"$PWD/evil.toml\" CLAUDINE_SLOTS=78 {claudine} up --slots 79 > up 2> note
+         touch over; until test -e end; do sleep 0.1; done"
+    );
+    let (host, _agent) = with_agent("slots = 3\n", &script);
+    let at = |file: &str| host.work().join(file);
+    let id = host.text(["delegate", "--permission-mode", "bypassPermissions", "p"]);
+    wait_for("the agent", || at("begun").exists().then_some(()));
+    host.run(["down"]).check();
+    fs::write(at("go"), "").unwrap();
+    wait_for("a host", || at("over").exists().then_some(()));
+    assert!(said(&host, "up").contains("host started"));
+    let note = said(&host, "note");
+    for name in ["CLAUDINE_CONFIG", "CLAUDINE_SLOTS", "--slots"] {
+        assert!(note.contains(name), "{note}");
+    }
+    assert!(note.contains("takes no settings from it"), "{note}");
+    let running = host.up();
+    assert_eq!(running["slots"], 3, "{running:#}");
+    let warnings = running["warnings"].to_string();
+    assert!(
+        warnings.contains("a task has started this host"),
+        "{warnings}"
+    );
+    fs::write(at("end"), "").unwrap();
+    host.finished(&id);
+}
+
 #[test]
 fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     let claudine = claudine();
