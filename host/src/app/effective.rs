@@ -11,13 +11,13 @@ use claudine_domain::{
 };
 
 use super::{
-    error::AppError,
+    error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, Work, forbidden_to, may, may_continue, may_end_anew, session_of, way},
     prepare::{Checked, class_of},
 };
 use crate::{
-    plugin::{Draft, visible},
+    plugin::{Draft, Executor, visible},
     store::Filter,
 };
 
@@ -57,6 +57,20 @@ impl Host {
             authorities.push(Some(Arc::new(authority)));
         }
         Ok(authorities)
+    }
+
+    /// An error if no host runs and the executor cannot be asked, because only a host compiles it. It
+    /// would seem to allow its tasks everything.
+    async fn refuse_uncompiled(&self, executor: &Executor) -> Result<(), AppError> {
+        if !self.is_absent() {
+            return Ok(());
+        }
+        let asked = executor.validate_each(&[]).await;
+        asked.map(drop).map_err(|error| {
+            let name = &executor.manifest().name;
+            let message = format!("executor `{name}` cannot be asked: {error}");
+            AppError::new(ErrorKind::Unavailable, message)
+        })
     }
 
     /// Decides whether a task with this document may continue the session that the document names.
@@ -172,6 +186,7 @@ impl Host {
             // have every authority.
             let authority = match self.plugins.executor(&request.executor) {
                 Ok(executor) => {
+                    self.refuse_uncompiled(executor).await?;
                     let draft = Draft {
                         spec: document.clone(),
                         env: visible(executor.manifest(), &variables),

@@ -286,6 +286,9 @@ impl From<EngineError> for AppError {
         let app = Self::new(kind, error.to_string());
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
+            EngineError::Down => app.hint(
+                "running tasks continue under their supervisor; try again once the host has ended",
+            ),
             EngineError::NoHost => app.hint("`claudine up` starts a host"),
             EngineError::Reloading(_) => app.hint("`claudine doctor` checks the host"),
             _ => app,

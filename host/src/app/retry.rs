@@ -109,6 +109,12 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
+            if self.is_absent() && !retry.task.is_done() {
+                let (task, state) = (retry.task.id, retry.task.state.as_str());
+                let held = holders_of(&retry.task);
+                let refused = Refused::NotDone { task, state };
+                return Err(with_way_out(verb, refused, held.as_deref()));
+            }
             // If the task is unfinished, the error must be about its state, and not about a mistake
             // in the change.
             if retry.task.is_done() {

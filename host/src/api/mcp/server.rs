@@ -66,6 +66,13 @@ impl Server {
     }
 }
 
+/// The error of a call that only a running host can carry out, and that starts none.
+pub(super) fn no_host(message: &str) -> AppError {
+    AppError::new(ErrorKind::Unavailable, message).hint(
+        "the user may have ended the host on purpose: ask whether to go on. A host is started by DelegateTask, SubmitGraph, RetryTask or ResumeTask, or by a person with `claudine up`; until then TaskStatus, ListTasks and TaskLogs still answer, and running tasks run on",
+    )
+}
+
 fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, AppError> {
     lenient::read(Value::Object(arguments))
         .map_err(|why| AppError::new(ErrorKind::Invalid, format!("invalid arguments: {why}")))
