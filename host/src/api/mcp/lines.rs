@@ -1,7 +1,11 @@
 //! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable,
 //! because without an answer the client and its agent would wait for ever.
+//!
+//! The number and the size of the requests in memory are limited, and so is the number of answers:
+//! if there are too many, no further line is read until an answer is written. So a client that
+//! reads no answers is not read either.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use rmcp::{
     RoleServer,
@@ -12,14 +16,26 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    sync::Mutex,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 
 use super::{
     request_id::RequestId,
     stdio::{Input, Output},
 };
-use crate::lock::lock;
+use crate::{clock, lock::lock};
+
+/// Limit of the requests that are carried out at the same time. A request counts until its answer
+/// is written.
+const CALLS_AT_ONCE: usize = 64;
+/// Size limit of these requests together: twice the longest line.
+const REQUESTS_BYTES: usize = 2 * LINE_BYTES;
+/// Size up to which a request counts as one. A larger request counts as several, so that one
+/// counter limits both the number and the size.
+const ONE_BYTES: usize = REQUESTS_BYTES / CALLS_AT_ONCE;
+/// Time limit for the answers to earlier requests after the end of the input, if a request waits
+/// for one of them.
+const AFTER_END: Duration = Duration::from_secs(5);
 
 /// Length limit of a line, which limits memory. A line has room for the longest prompt that a host
 /// accepts.
@@ -41,9 +57,13 @@ pub(super) struct Lines {
     /// Whether a request was read. Notifications before the first request are dropped, because they
     /// would end the server.
     begun: bool,
-    /// Ids of unanswered requests. If a second request with the same id were executed, its answer
-    /// would be taken for the answer to the first request.
-    unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
+    /// Ids of unanswered requests, with their shares of `room`. If a second request with the same id
+    /// were executed, its answer would be taken for the answer to the first request.
+    unanswered: Arc<std::sync::Mutex<HashMap<NumberOrString, Option<OwnedSemaphorePermit>>>>,
+    /// Room for requests. Closed once an answer cannot be written.
+    room: Arc<Semaphore>,
+    /// A request that was read and waits for room, and the number of requests that it counts as.
+    next: Option<(RxJsonRpcMessage<RoleServer>, u32)>,
     output: Arc<Mutex<Lasting>>,
     /// An answer that `receive` has yet to write. Kept here because `receive` may be cancelled at
     /// any await.
@@ -97,6 +117,8 @@ impl Lines {
             too_long: None,
             begun: false,
             unanswered: Arc::default(),
+            room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            next: None,
             output: Arc::new(Mutex::new(Lasting {
                 output: Some(output),
                 waiting: Vec::new(),
@@ -147,8 +169,9 @@ impl Lines {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
                 self.begun = true;
-                let is_new = lock(&self.unanswered).insert(request.id.clone());
-                if !is_new {
+                let former = lock(&self.unanswered).insert(request.id.clone(), None);
+                if let Some(room) = former {
+                    lock(&self.unanswered).insert(request.id.clone(), room);
                     let id = serde_json::to_value(&request.id).ok();
                     self.owe(id, INVALID_REQUEST, SAME_ID);
                     return None;
@@ -168,6 +191,25 @@ impl Lines {
                 None
             }
         }
+    }
+
+    /// Waits until there is room for a request. `None` if the conversation is over.
+    async fn room_for(&mut self, requests: u32) -> Option<OwnedSemaphorePermit> {
+        let mut room = std::pin::pin!(self.room.clone().acquire_many_owned(requests));
+        // The client may have ended meanwhile. If more lines were read already, there is no way to
+        // find out.
+        if self.input.buffer().is_empty() {
+            tokio::select! {
+                biased;
+                room = &mut room => return room.ok(),
+                read = self.input.fill_buf() => {
+                    if !matches!(read, Ok(bytes) if !bytes.is_empty()) {
+                        return clock::within(AFTER_END, room).await?.ok();
+                    }
+                }
+            }
+        }
+        room.await.ok()
     }
 
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
@@ -198,16 +240,21 @@ impl Transport<RoleServer> for Lines {
         &mut self,
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let output = self.output.clone();
+        let (output, all_room) = (self.output.clone(), self.room.clone());
         // Removes the id before sending, because a client that has the answer may reuse the id.
-        if let Some(id) = answered(&message) {
-            lock(&self.unanswered).remove(id);
-        }
+        let former = answered(&message).and_then(|id| lock(&self.unanswered).remove(id));
+        let room = former.flatten();
         async move {
             let message = serde_json::to_vec(&message)?;
             let mut output = output.lock().await;
             output.add(&message);
-            output.flush().await
+            let flushed = output.flush().await;
+            drop(room);
+            if flushed.is_err() {
+                // Nobody reads the answers, so nothing more is to be carried out.
+                all_room.close();
+            }
+            flushed
         }
     }
 
@@ -215,6 +262,15 @@ impl Transport<RoleServer> for Lines {
         loop {
             // An output without a reader ends the conversation, and so does an input error.
             self.pay().await.ok()?;
+            if let Some((_, requests)) = &self.next {
+                let requests = *requests;
+                let room = self.room_for(requests).await?;
+                let (message, _) = self.next.take()?;
+                if let JsonRpcMessage::Request(request) = &message {
+                    lock(&self.unanswered).insert(request.id.clone(), Some(room));
+                }
+                return Some(message);
+            }
             match self.read_line().await.ok()? {
                 Read::End => return None,
                 Read::TooLong(id, length) => {
@@ -225,9 +281,17 @@ impl Transport<RoleServer> for Lines {
                 }
                 Read::Line => {
                     let message = self.message();
+                    let requests = 1 + self.line.len() / ONE_BYTES;
                     self.line.clear();
-                    if message.is_some() {
-                        return message;
+                    // The memory of a long line is returned.
+                    self.line.shrink_to(ONE_BYTES);
+                    match message {
+                        Some(request @ JsonRpcMessage::Request(_)) => {
+                            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+                            self.next = Some((request, requests));
+                        }
+                        Some(other) => return Some(other),
+                        None => {}
                     }
                 }
             }
@@ -336,6 +400,7 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
+    use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -435,6 +500,94 @@ mod tests {
         let answer = json!({"jsonrpc": "2.0", "id": 5, "result": {}});
         let answer = serde_json::from_value(answer).unwrap();
         lines.send(answer).await.unwrap();
+        assert!(lines.receive().await.is_some());
+    }
+
+    fn ping(id: usize) -> String {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"ping\"}}\n")
+    }
+
+    fn answer_to(id: usize) -> TxJsonRpcMessage<RoleServer> {
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": {}});
+        serde_json::from_value(answer).unwrap()
+    }
+
+    /// The lines of a session that has read as many requests as there is room for, and has more.
+    async fn full(more: &str, output: tokio::io::DuplexStream) -> Lines {
+        let input: String = (0..CALLS_AT_ONCE).map(ping).collect();
+        let input = io::Cursor::new((input + more).into_bytes());
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        for _ in 0..CALLS_AT_ONCE {
+            assert!(lines.receive().await.is_some());
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_are_carried_out_until_one_is_answered() {
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        assert!(lines.receive().now_or_never().is_none());
+        lines.send(answer_to(7)).await.unwrap();
+        assert!(lines.receive().await.is_some());
+        assert!(lines.receive().await.is_none(), "the input has ended");
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_is_read_although_there_is_no_room_for_a_request() {
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let call_off = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 5},
+        });
+        let more = format!("{call_off}\n{}", ping(CALLS_AT_ONCE));
+        let mut lines = full(&more, output).await;
+        let message = lines.receive().now_or_never().unwrap().unwrap();
+        assert!(matches!(message, JsonRpcMessage::Notification(_)));
+        // The cancelled request makes room for the next one.
+        assert!(lines.receive().now_or_never().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_takes_room() {
+        let (output, mut reader) = tokio::io::duplex(16);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        let mut sending = Box::pin(lines.send(answer_to(7)));
+        assert!((&mut sending).now_or_never().is_none());
+        assert!(lines.receive().now_or_never().is_none());
+        tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        sending.await.unwrap();
+        assert!(lines.receive().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_carried_out_for_a_client_that_cannot_read_the_answers() {
+        let (output, reader) = tokio::io::duplex(16);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        drop(reader);
+        assert!(lines.send(answer_to(7)).await.is_err());
+        assert!(lines.receive().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn large_requests_leave_room_for_fewer_others() {
+        let text = "x".repeat(LINE_BYTES - 100);
+        let large = |id: usize| {
+            let request =
+                json!({"jsonrpc": "2.0", "id": id, "method": "any", "params": {"x": text}});
+            format!("{request}\n")
+        };
+        let input: String = (1..=3).map(large).collect();
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let input = io::Cursor::new(input.into_bytes());
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        for _ in 0..2 {
+            assert!(lines.receive().await.is_some());
+        }
+        assert!(lines.receive().now_or_never().is_none());
+        assert!(lines.next.is_some(), "the third request was read");
+        lines.send(answer_to(1)).await.unwrap();
         assert!(lines.receive().await.is_some());
     }
 

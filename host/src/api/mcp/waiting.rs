@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::client::is_of_its_end,
     app::{AppError, ErrorKind, TaskView},
+    clock,
     text::short_id,
 };
 
@@ -45,6 +46,11 @@ impl Server {
     }
 
     async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
+        let ends_at = clock::monotonic() + limit;
+        let Some(_place) = clock::within(limit, self.waits.acquire()).await else {
+            return Ok(self.client.status(task).await?);
+        };
+        let limit = ends_at.saturating_sub(clock::monotonic());
         let waiter = self.origins.attempt.as_deref();
         let error = match self.client.wait(task, limit, waiter).await {
             Ok(task) => return Ok(task),
