@@ -381,6 +381,8 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
          {claudine} run --hold --name held -- true
          {claudine} release held
          {claudine} release gate 2> gate
+         {claudine} hold gate
+         {claudine} release gate 2> still
          {claudine} down 2> down
          {claudine} group set line --limit 2"
     );
@@ -399,6 +401,11 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
     let refused = said(&host, "gate");
     let is_held = format!("task {} is held by owner; agent", short_id(&gate));
     assert!(refused.contains(&is_held), "{refused}");
+    let still = said(&host, "still");
+    assert!(
+        still.contains("is still held by owner; a person"),
+        "{still}"
+    );
     assert_eq!(host.status(&gate)["state"], "held");
     let refused = said(&host, "down");
     assert!(

@@ -9,7 +9,9 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use rmcp::{
     RoleServer,
-    model::{ClientNotification, ClientRequest, JsonRpcMessage, NumberOrString},
+    model::{
+        ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProtocolVersion,
+    },
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -48,6 +50,11 @@ const INVALID_PARAMS: i32 = -32_602;
 const SAME_ID: &str = "an earlier request with this id has no answer yet, so this one was not \
                        carried out: give each request its own id";
 
+const NOT_BEGUN: &str = "the session has not begun: send the request `initialize` first, and then \
+                         the notification `notifications/initialized`";
+const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
+                          object) and `clientInfo` (an object with `name` and `version`)";
+
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
@@ -57,6 +64,8 @@ pub(super) struct Lines {
     /// Whether a request was read. Notifications before the first request are dropped, because they
     /// would end the server.
     begun: bool,
+    /// Whether the session has begun, so that any request may come.
+    in_session: bool,
     /// Ids of unanswered requests, with their shares of `room`. If a second request with the same id
     /// were executed, its answer would be taken for the answer to the first request.
     unanswered: Arc<std::sync::Mutex<HashMap<NumberOrString, Option<OwnedSemaphorePermit>>>>,
@@ -116,6 +125,7 @@ impl Lines {
             line: Vec::new(),
             too_long: None,
             begun: false,
+            in_session: false,
             unanswered: Arc::default(),
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             next: None,
@@ -169,6 +179,16 @@ impl Lines {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
                 self.begun = true;
+                if !self.in_session {
+                    match begins_session(&request.request) {
+                        Ok(begins) => self.in_session = begins,
+                        Err((code, why)) => {
+                            let id = serde_json::to_value(&request.id).ok();
+                            self.owe(id, code, why);
+                            return None;
+                        }
+                    }
+                }
                 let former = lock(&self.unanswered).insert(request.id.clone(), None);
                 if let Some(room) = former {
                     lock(&self.unanswered).insert(request.id.clone(), room);
@@ -303,6 +323,26 @@ impl Transport<RoleServer> for Lines {
         let flushed = output.flush().await;
         output.output = None;
         flushed
+    }
+}
+
+/// Whether the session begins with this request, which comes before it. An error code and a reason
+/// if the request may not come before the session.
+fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> {
+    // Clients of later versions describe themselves with each request.
+    let is_described = || {
+        let missing = request
+            .get_meta()
+            .missing_required_keys(&ProtocolVersion::V_2026_07_28);
+        missing.is_empty()
+    };
+    match request {
+        ClientRequest::InitializeRequest(_) => Ok(true),
+        ClientRequest::PingRequest(_) => Ok(false),
+        ClientRequest::DiscoverRequest(_) if is_described() => Ok(false),
+        _ if is_described() => Ok(true),
+        other if other.method() == "initialize" => Err((INVALID_PARAMS, INCOMPLETE)),
+        _ => Err((INVALID_REQUEST, NOT_BEGUN)),
     }
 }
 
@@ -475,6 +515,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_before_the_session_is_answered_with_the_way_to_begin_one() {
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let (methods, answers) = said(format!("{call}\n").into_bytes()).await;
+        assert!(methods.is_empty(), "{methods:?}");
+        assert_eq!(answers[0]["id"], 1);
+        let why = answers[0]["error"]["message"].to_string();
+        assert!(why.contains("send the request `initialize` first"), "{why}");
+        let hello = |params: Value| json!({"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": params});
+        let incomplete = hello(json!({"protocolVersion": 5}));
+        let (methods, answers) = said(format!("{incomplete}\n").into_bytes()).await;
+        assert!(methods.is_empty(), "{methods:?}");
+        let why = answers[0]["error"]["message"].to_string();
+        assert!(
+            why.contains("`initialize` needs `protocolVersion`"),
+            "{why}"
+        );
+        let complete = hello(json!({
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        }));
+        let input = format!("{complete}\n{call}\n").into_bytes();
+        let (methods, answers) = said(input).await;
+        assert_eq!(methods, ["initialize", "tools/list"]);
+        assert_eq!(answers, [Value::Null; 0]);
+    }
+
+    #[tokio::test]
     async fn a_request_with_the_id_of_an_unanswered_request_is_refused() {
         let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
         let call_off = json!({
@@ -572,6 +639,12 @@ mod tests {
 
     #[tokio::test]
     async fn large_requests_leave_room_for_fewer_others() {
+        let hello = json!({
+            "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+                "protocolVersion": "2025-06-18", "capabilities": {},
+                "clientInfo": {"name": "test", "version": "1"},
+            },
+        });
         let text = "x".repeat(LINE_BYTES - 100);
         let large = |id: usize| {
             let request =
@@ -579,9 +652,12 @@ mod tests {
             format!("{request}\n")
         };
         let input: String = (1..=3).map(large).collect();
+        let input = format!("{hello}\n{input}");
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let input = io::Cursor::new(input.into_bytes());
         let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        assert!(lines.receive().await.is_some());
+        lines.send(answer_to(0)).await.unwrap();
         for _ in 0..2 {
             assert!(lines.receive().await.is_some());
         }
