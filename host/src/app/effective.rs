@@ -59,8 +59,8 @@ impl Host {
         Ok(authorities)
     }
 
-    /// An error if no host runs and the executor cannot be asked, because only a host compiles it. It
-    /// would seem to allow its tasks everything.
+    /// An error if no host runs and the executor cannot be asked, because only a host compiles it.
+    /// It would seem to allow its tasks everything.
     async fn refuse_uncompiled(&self, executor: &Executor) -> Result<(), AppError> {
         if !self.is_absent() {
             return Ok(());

@@ -103,9 +103,9 @@ pub(super) fn may(
     }
 }
 
-/// Decides whether a restrained principal may run a finished task again. Others rely on the end of a
-/// task that somebody less restrained submitted, so such a task runs again only as it is, and only
-/// if it did not succeed. `is_changed` is whether the principal gives instructions or changes.
+/// Decides whether a restrained principal may run a finished task again. Others rely on the end of
+/// a task that somebody less restrained submitted, so such a task runs again only as it is, and
+/// only if it did not succeed. `is_changed` is whether the principal gives instructions or changes.
 pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
     let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
         return Ok(());

@@ -71,8 +71,8 @@ impl Reader {
 
     /// The task that a keyword such as `@last` means for an unrestrained principal: tasks of
     /// restrained principals are skipped, because a client may submit any number of them at any
-    /// moment. `None` if the reference is no keyword, if the principal is restrained, or if there are
-    /// only such tasks.
+    /// moment. `None` if the reference is no keyword, if the principal is restrained, or if there
+    /// are only such tasks.
     pub(super) fn meant(
         &self,
         by: &Principal,

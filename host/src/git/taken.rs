@@ -10,7 +10,8 @@ use super::{
 impl Git {
     /// What the name of this branch, which does not exist, means to a person, in words: a branch of
     /// a remote, a path in the commit `base`, or a branch with settings. Paths are looked up from
-    /// the top of the checkout and from the directory `inside` it. `None` if the name means nothing.
+    /// the top of the checkout and from the directory `inside` it. `None` if the name means
+    /// nothing.
     pub(crate) async fn meant_by(
         &self,
         branch: &BranchRef,

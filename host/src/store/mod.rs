@@ -105,8 +105,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The ended tasks that pass the filter. The task that ended last is the first.
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError>;
 
-    /// The first tasks of the graphs that have this name, newest first. If an unrestrained principal
-    /// has submitted such a graph, only the graphs of unrestrained principals.
+    /// The first tasks of the graphs that have this name, newest first. If an unrestrained
+    /// principal has submitted such a graph, only the graphs of unrestrained principals.
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError>;
 
     /// The number of tasks of each status. Statuses that no task has are left out.

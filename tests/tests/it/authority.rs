@@ -458,8 +458,8 @@ fn agent_cannot_back_up_environments_whether_a_host_runs_or_not() {
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
-/// Otherwise an agent could give a host the settings that limit the agent itself, as soon as no host
-/// runs.
+/// Otherwise an agent could give a host the settings that limit the agent itself, as soon as no
+/// host runs.
 #[test]
 fn host_started_inside_a_task_takes_no_settings_from_the_task() {
     let claudine = claudine();

@@ -291,8 +291,8 @@ impl Client {
     }
 
     /// Lets a host within this process check a request that gives a host work. Returns its refusal.
-    /// If it cannot decide, for example because the store has to be migrated first, the host that is
-    /// to be started decides.
+    /// If it cannot decide, for example because the store has to be migrated first, the host that
+    /// is to be started decides.
     async fn check_here(&self, ask: &Ask) -> Result<(), ClientError> {
         // The settings may have changed since the last check, so they are read again.
         let Ok(host) = (self.start.offline)(&self.start.overrides) else {

@@ -66,8 +66,8 @@ pub(in crate::api) enum Announcement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Policy {
     IfNeeded,
-    /// Only if the last host has crashed, or for a request that gives a host work and that would not
-    /// be refused. A client that a model drives must not undo a person's `down` by a question.
+    /// Only if the last host has crashed, or for a request that gives a host work and that would
+    /// not be refused. A client that a model drives must not undo a person's `down` by a question.
     ForWork,
     Never,
 }

@@ -66,8 +66,8 @@ pub(super) struct Lines {
     begun: bool,
     /// Whether the session has begun, so that any request may come.
     in_session: bool,
-    /// Ids of unanswered requests, with their shares of `room`. If a second request with the same id
-    /// were executed, its answer would be taken for the answer to the first request.
+    /// Ids of unanswered requests, with their shares of `room`. If a second request with the same
+    /// id were executed, its answer would be taken for the answer to the first request.
     unanswered: Arc<std::sync::Mutex<HashMap<NumberOrString, Option<OwnedSemaphorePermit>>>>,
     /// Room for requests. Closed once an answer cannot be written.
     room: Arc<Semaphore>,

@@ -85,8 +85,8 @@ pub(super) struct DelegateTask {
     /// Run the task in its own git worktree and branch; the checkout of `workingDirectory` is not
     /// changed.
     pub(super) use_worktree: Option<bool>,
-    /// Name of the new branch, in ASCII. A name that the user may use for something else is refused.
-    /// Default: named after the task.
+    /// Name of the new branch, in ASCII. A name that the user may use for something else is
+    /// refused. Default: named after the task.
     pub(super) branch_name: Option<String>,
     /// Start point of the branch, and merge target: a branch, a tag or a commit. Default: HEAD.
     pub(super) base_branch: Option<String>,
