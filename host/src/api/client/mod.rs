@@ -134,6 +134,8 @@ pub(super) struct Client {
     other_version: Mutex<Option<String>>,
     /// A host within this process. If no other host runs, it answers the requests that only read.
     offline: Mutex<Option<Arc<Host>>>,
+    /// The turn of a request to be checked within this process. A check needs much memory.
+    check: tokio::sync::Mutex<()>,
 }
 
 /// Reason why a try failed.
@@ -161,6 +163,7 @@ impl Client {
             idle: Mutex::default(),
             other_version: Mutex::default(),
             offline: Mutex::default(),
+            check: tokio::sync::Mutex::default(),
         }
     }
 
@@ -294,6 +297,11 @@ impl Client {
     /// If it cannot decide, for example because the store has to be migrated first, the host that
     /// is to be started decides.
     async fn check_here(&self, ask: &Ask) -> Result<(), ClientError> {
+        let _turn = self.check.lock().await;
+        // Another request may have started a host meanwhile.
+        if self.start.reach().await?.is_some() {
+            return Ok(());
+        }
         // The settings may have changed since the last check, so they are read again.
         let Ok(host) = (self.start.offline)(&self.start.overrides) else {
             return Ok(());
