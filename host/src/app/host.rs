@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
     id::{AttemptId, IdSequence, TaskId},
+    principal::Principal,
     task::Task,
     time::Timestamp,
 };
@@ -206,6 +207,16 @@ impl Host {
         self.read(move |reader| reader.resolve(&reference)).await
     }
 
+    /// The task that a keyword means for an unrestrained principal: see [`Reader::meant`].
+    pub(crate) async fn meant(
+        &self,
+        by: &Principal,
+        keyword: &str,
+    ) -> Result<Option<TaskId>, AppError> {
+        let (by, keyword) = (by.clone(), keyword.to_owned());
+        self.read(move |reader| reader.meant(&by, &keyword)).await
+    }
+
     pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
         let reference = reference.clone();
         self.read(move |reader| reader.task(&reference)).await
@@ -275,6 +286,9 @@ impl From<EngineError> for AppError {
         let app = Self::new(kind, error.to_string());
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
+            EngineError::Down => app.hint(
+                "running tasks continue under their supervisor; try again once the host has ended",
+            ),
             EngineError::NoHost => app.hint("`claudine up` starts a host"),
             EngineError::Reloading(_) => app.hint("`claudine doctor` checks the host"),
             _ => app,

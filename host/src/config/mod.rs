@@ -17,9 +17,10 @@ mod variables;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -217,6 +218,29 @@ pub(crate) fn process_umask() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     Some(line?.trim().to_owned())
+}
+
+/// Whether a variable may change the settings of a host. The place of the data directory is no
+/// setting.
+pub(crate) fn is_setting(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"CLAUDINE_") && name != DATA_DIR
+}
+
+/// Whether Claudine itself sets the variable for a task.
+pub(crate) fn is_of_task(name: &OsStr) -> bool {
+    const OTHERS: [&str; 4] = [
+        "CLAUDINE_CONTEXT",
+        "CLAUDINE_DETACHED",
+        "CLAUDINE_INPUT",
+        "CLAUDINE_PREVIOUS",
+    ];
+    let mut names = [ATTEMPT, TASK_ID, RESTRAINED].into_iter().chain(OTHERS);
+    names.any(|begin| name.as_bytes().starts_with(begin.as_bytes()))
+}
+
+/// A variable of this process, for a host that is started inside a task: no setting is read.
+pub(crate) fn environment_in_task(name: &str) -> Option<OsString> {
+    process_environment(name).filter(|_| !is_setting(OsStr::new(name)))
 }
 
 /// The whole environment of this process, unchanged.

@@ -29,6 +29,7 @@ mod settings;
 mod spec;
 mod status;
 mod swap;
+mod taken;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work;

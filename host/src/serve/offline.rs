@@ -1,5 +1,6 @@
-//! A host within this process that answers requests which only read. It is used if no other host
-//! runs. It runs no task and leaves nothing behind.
+//! A host within this process that answers requests which only read, and checks requests for which
+//! a host is to be started. It is used if no other host runs. It runs no task and leaves nothing
+//! behind.
 
 use std::sync::Arc;
 
@@ -53,7 +54,10 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         engine,
         store,
         plugins: Arc::new(plugins),
-        environments: Arc::new(Environments::new(layout.clone(), settings.env.clone())),
+        environments: Arc::new(Environments::unwritten(
+            layout.clone(),
+            settings.env.clone(),
+        )),
         worktrees: Arc::new(Worktrees::new(layout.clone())),
         commands: Arc::new(command::Here),
         settings,

@@ -60,7 +60,13 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
 #[test]
 fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
     let check = |config: &str, expected: bool| {
-        let script = Script::always(Answer::text("done"));
+        let reads = Step::Tool {
+            name: "Read".to_owned(),
+            input: json!({"file_path": "/etc/hostname"}),
+        };
+        let script = Script::default()
+            .then(Rule::new(Answer::steps([reads])).at_turn(0))
+            .then(Rule::new(Answer::text("done")));
         let world = World::with(script, Login::ApiKey, |host| host.config(config));
         let has_tools = |id: &str| {
             let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
@@ -79,19 +85,53 @@ fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
         let id = taken["taskId"].as_str().unwrap();
         succeeded(&world.host.finished(id), "done");
         assert_eq!(has_tools(id), [expected; 2], "{config}");
-        // An agent of the owner has them always, until a client resumes its task.
-        let task = world.done(&["look it up", "--permission-mode", "plan"]);
+        // An agent of the owner has them always, until a client resumes its task. The task has only
+        // one turn, because a client cannot resume a task of the owner that has succeeded.
+        let plan = ["--permission-mode", "plan", "--max-turns", "1"];
+        let task = world.done(&[&["look it up"][..], &plan[..]].concat());
         let id = task["id"].as_str().unwrap();
+        assert_eq!(task["outcome"], "failed", "{task:#}");
         assert_eq!(has_tools(id), [true; 2], "{config}");
-        client.call(
-            "ResumeTask",
-            json!({"taskId": id, "additionalContext": "go on"}),
-        );
+        client.call("ResumeTask", json!({ "taskId": id }));
         world.host.finished(id);
         assert_eq!(has_tools(id), [expected; 2], "{config}");
     };
     check(SMALLEST, false);
     check("", true);
+}
+
+/// Otherwise a client could write into a person's own conversation with Claude Code.
+#[test]
+fn client_continues_only_sessions_of_its_own_tasks() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let session_of = |id: &str| {
+        let task = world.host.finished(id);
+        let session = task["attempts"][0]["session_id"].as_str();
+        session.unwrap().to_owned()
+    };
+    let mut client = PythonClient::connect(&world.host);
+    let begun = json!({"prompt": "begin", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", begun);
+    let own = session_of(taken["taskId"].as_str().unwrap());
+    let of_person = session_of(&world.delegate(&["begin", "--permission-mode", "plan"]));
+    let asked = |session: &str| json!({"prompt": "go on", "permissionMode": "plan", "resumeSession": session});
+    let continued = client.call("DelegateTask", asked(&own));
+    assert_eq!(session_of(continued["taskId"].as_str().unwrap()), own);
+    for (session, says) in [
+        (of_person.as_str(), "it belongs to task"),
+        (
+            "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1",
+            "no stored task of this host has reported it",
+        ),
+    ] {
+        let complaint = client.fail("DelegateTask", asked(session));
+        assert!(complaint.contains(says), "{complaint}");
+        assert!(
+            complaint.contains("may not be continued over MCP"),
+            "{complaint}"
+        );
+    }
 }
 
 /// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.

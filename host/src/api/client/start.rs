@@ -66,6 +66,9 @@ pub(in crate::api) enum Announcement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Policy {
     IfNeeded,
+    /// Only if the last host has crashed, or for a request that gives a host work and that would
+    /// not be refused. A client that a model drives must not undo a person's `down` by a question.
+    ForWork,
     Never,
 }
 
@@ -236,27 +239,29 @@ impl HostStart {
 
     fn background(&self) -> io::Result<Background> {
         let data_dir = self.layout.root().to_owned();
-        let mut arguments = vec![
+        let arguments = vec![
             "serve".into(),
             "--background".into(),
             "--data-dir".into(),
             data_dir.clone().into(),
         ];
+        let mut settings = Vec::new();
         if let Some(slots) = &self.overrides.slots {
-            arguments.extend(["--slots".into(), slots.into()]);
+            settings.extend(["--slots".into(), slots.into()]);
         }
         if let Some(keep) = &self.overrides.keep {
-            arguments.extend(["--keep".into(), keep.into()]);
+            settings.extend(["--keep".into(), keep.into()]);
         }
         match self.overrides.begin {
             Begin::Usual => {}
-            Begin::Paused => arguments.push("--paused".into()),
-            Begin::Draining => arguments.push("--draining".into()),
-            Begin::Killing => arguments.push("--killing".into()),
+            Begin::Paused => settings.push("--paused".into()),
+            Begin::Draining => settings.push("--draining".into()),
+            Begin::Killing => settings.push("--killing".into()),
         }
         Ok(Background {
             program: this_program()?,
             arguments,
+            settings,
             data_dir,
             log: self.layout.host_log(),
         })

@@ -15,6 +15,9 @@ use crate::{
 /// Time between two checks for a host while waiting.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// Time limit for the end of a host that is shutting down.
+const GOES: Duration = Duration::from_secs(2);
+
 /// Progress reported during a wait.
 pub(in crate::api) enum Seen<'a> {
     Task(&'a TaskView),
@@ -64,6 +67,20 @@ impl Client {
         Self::new(start)
     }
 
+    /// Whether no host runs, after a host that is shutting down was given a moment to end.
+    pub(in crate::api) async fn is_alone(&self) -> bool {
+        let give_up = clock::monotonic() + GOES;
+        loop {
+            if matches!(self.start.reach().await, Ok(None)) {
+                return true;
+            }
+            if clock::monotonic() >= give_up {
+                return false;
+            }
+            clock::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Starts a host if the last one crashed. An error is ignored, because the next request reports
     /// it.
     pub(super) async fn revive(&self) {
@@ -74,12 +91,12 @@ impl Client {
 
     /// Whether the last host crashed and this client may start a new one.
     pub(super) fn has_lost_its_host(&self) -> bool {
-        self.start.policy == Policy::IfNeeded && self.start.is_lost()
+        self.start.policy != Policy::Never && self.start.is_lost()
     }
 }
 
 /// Whether an error means that the host has ended or is shutting down.
-pub(super) fn is_of_its_end(error: &ClientError) -> bool {
+pub(in crate::api) fn is_of_its_end(error: &ClientError) -> bool {
     match error {
         ClientError::Refused(error) => error.kind == ErrorKind::Unavailable,
         ClientError::NotRunning { .. } | ClientError::Cut(_) => true,

@@ -23,6 +23,7 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
+    present::held_by,
     reader::{Reader, unknown},
     request::TaskRef,
     select::{FoundGraph, Purpose, Selection},
@@ -153,10 +154,16 @@ impl Host {
                 return Err(AppError::new(ErrorKind::Internal, message));
             }
         };
+        let is_single = order.len() == 1;
         for (place, answer) in order.into_iter().zip(answers) {
             let task = &mut tasks[place];
             match answer {
-                Ok(answer) => task.shown.note(&answer),
+                Ok(answer) => {
+                    task.shown.note(&answer);
+                    if is_single && action == Action::Release && task.shown.already {
+                        task.shown.held_by = self.still_held_by(task.id).await?;
+                    }
+                }
                 // The board has only unfinished tasks, so this task is done or never existed.
                 Err(Refused::Unknown { .. }) => {
                     let why = self.over(action, task.id).await;
@@ -168,6 +175,13 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Those who hold a task, if it is held.
+    async fn still_held_by(&self, id: TaskId) -> Result<Option<String>, AppError> {
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        let held = task.filter(|task| matches!(task.state, State::Held { .. }));
+        Ok(held.as_ref().map(held_by))
     }
 
     /// Retries or resumes the tasks one after the other, because the dependants of each task must
