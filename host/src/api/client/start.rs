@@ -35,6 +35,7 @@ use crate::{
     app::{AppError, ErrorKind, HostInfo},
     clock,
     config::{self, Begin, Overrides},
+    fsx,
     identity::HostProcess,
     layout::Layout,
 };
@@ -139,6 +140,14 @@ impl HostStart {
     /// removes.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
+    }
+
+    /// The error for a wait for the next host, if there is no data directory in which it could run.
+    pub(super) fn removed(&self) -> Option<ClientError> {
+        let data_dir = self.layout.root();
+        fsx::is_missing(data_dir).then(|| ClientError::Gone {
+            data_dir: data_dir.to_owned(),
+        })
     }
 
     /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
