@@ -1,12 +1,13 @@
 //! File operations of the host: private to its user, atomic, and as durable as needed.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Mode;
 use tempfile::NamedTempFile;
 
 /// Size of the buffer for a virtual file. Most of these files are shorter, and are read at once.
@@ -118,9 +119,42 @@ pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     private().create(true).append(true).open(path)
 }
 
-/// Creates a directory that only its owner may enter, and the missing directories above it.
+/// Creates a directory that only its owner may enter, and the missing directories above it. Their
+/// mode does not depend on the umask.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let made = DirBuilder::new().mode(0o700).create(dir);
+    let made = match (made, dir.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make_private_dir(above)?;
+            DirBuilder::new().mode(0o700).create(dir)
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Lets the owner of a file that this process may just have created open the file again, even if
+/// the umask of this process masks permissions of the owner.
+pub(crate) fn unmask(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    let mode = found.permissions().mode();
+    // The path may be a link to a device.
+    if found.is_file() && mode & 0o600 != 0o600 {
+        file.set_permissions(Permissions::from_mode(mode | 0o600))?;
+    }
+    Ok(())
+}
+
+/// Makes everything that this process and its children create accessible to its owner, even if the
+/// umask that the process inherited masks permissions of the owner. The umask is that of all
+/// threads, so this function is called before any other thread creates files.
+pub(crate) fn unmask_owner() {
+    let inherited = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(inherited.difference(Mode::RWXU));
 }
 
 /// Removes a file. It is not an error if the file does not exist.
@@ -201,8 +235,6 @@ fn dir_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -251,7 +283,7 @@ mod tests {
         };
         assert_eq!(replace("first"), 0o600);
         for old in [0o644, 0o440] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(old)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(old)).unwrap();
             assert_eq!(replace("second"), old);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -304,6 +336,33 @@ mod tests {
         assert!(remove_file(&inner).is_err());
         remove_tree(&inner).unwrap();
         assert!(!inner.exists());
+    }
+
+    #[test]
+    fn missing_directories_are_private_and_existing_ones_keep_their_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, inner) = (dir.path().join("a"), dir.path().join("a/b/c"));
+        make_private_dir(&inner).unwrap();
+        assert_eq!((mode(&above), mode(&inner)), (0o700, 0o700));
+        fs::set_permissions(&above, Permissions::from_mode(0o750)).unwrap();
+        make_private_dir(&above).unwrap();
+        assert_eq!(mode(&above), 0o750);
+        let file = above.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(make_private_dir(&file).is_err());
+        assert!(make_private_dir(&file.join("below")).is_err());
+    }
+
+    #[test]
+    fn only_missing_permissions_of_the_owner_are_added_to_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::create(&path).unwrap();
+        for (before, after) in [(0o000, 0o600), (0o440, 0o640), (0o644, 0o644)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            unmask(&file).unwrap();
+            assert_eq!(mode(&path), after);
+        }
     }
 
     #[test]

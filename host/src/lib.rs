@@ -100,6 +100,7 @@ fn serve_host(
     background: bool,
     ready: &mut dyn FnMut(&HostInfo),
 ) -> Result<(), AppError> {
+    fsx::unmask_owner();
     supervise::launch::seal_inherited(background).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
@@ -205,6 +206,7 @@ fn restore(
     file: &Path,
     environment: Environment,
 ) -> Result<QueueRestored, AppError> {
+    fsx::unmask_owner();
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let layout = layout::Layout::new(&settings.data_dir);

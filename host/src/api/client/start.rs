@@ -6,15 +6,9 @@
 //! client, so that `$(claudine delegate …)` returns at once.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            process::ExitStatusExt,
-        },
-    },
+    os::{fd::AsFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -191,17 +185,14 @@ impl HostStart {
     }
 
     fn turn(&self) -> io::Result<File> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.layout.root())?;
+        fsx::make_private_dir(self.layout.root())?;
         let path = self.layout.root().join("start.lock");
-        let file = OpenOptions::new()
+        let file = fsx::private()
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
             .open(path)?;
+        fsx::unmask(&file)?;
         let give_up = clock::monotonic() + READY_LIMIT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
