@@ -66,6 +66,11 @@ impl Layout {
         self.root.join("restored.json")
     }
 
+    /// The record of how long finished tasks are kept.
+    pub(crate) fn kept_file(&self) -> PathBuf {
+        self.root.join("kept.json")
+    }
+
     /// File that a host or a restore locks as long as it uses this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")

@@ -20,6 +20,7 @@ mod environment;
 mod fsx;
 mod git;
 mod identity;
+mod kept;
 mod layout;
 mod lock;
 mod moment;

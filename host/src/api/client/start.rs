@@ -31,6 +31,7 @@ use crate::{
     config::{self, Begin, Overrides},
     fsx,
     identity::HostProcess,
+    kept::Kept,
     layout::Layout,
 };
 
@@ -74,6 +75,8 @@ pub(in crate::api) struct HostStart {
     pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<(u32, File)>,
     pub(in crate::api) offline: Offline,
+    /// Writes a message for the user of the command that starts a host.
+    pub(in crate::api) say: fn(&str),
 }
 
 impl HostStart {
@@ -221,7 +224,10 @@ impl HostStart {
             .map_err(|source| self.cannot_start(source))?;
         let line = self.announcement(announced)?;
         match serde_json::from_slice(&line) {
-            Ok(Announcement::Ready(_)) => Ok(()),
+            Ok(Announcement::Ready(_)) => {
+                self.say_what_is_kept();
+                Ok(())
+            }
             Ok(Announcement::Failed(error)) => Err(ClientError::Refused(error)),
             Err(_) => {
                 let log = self.layout.host_log();
@@ -231,6 +237,16 @@ impl HostStart {
                     log,
                 })
             }
+        }
+    }
+
+    /// Says so if the new host does not apply the retention of this command yet.
+    fn say_what_is_kept(&self) {
+        // If the record cannot be read, the log of the host says so.
+        if let Ok(Some(kept)) = Kept::read(&self.layout)
+            && let Some(text) = kept.text(clock::wall())
+        {
+            (self.say)(&format!("warning: {text}"));
         }
     }
 
@@ -247,6 +263,9 @@ impl HostStart {
         }
         if let Some(keep) = &self.overrides.keep {
             arguments.extend(["--keep".into(), keep.into()]);
+        }
+        if !self.overrides.on_demand {
+            arguments.push("--asked".into());
         }
         match self.overrides.begin {
             Begin::Usual => {}
@@ -375,6 +394,7 @@ mod tests {
             via: claudine_domain::principal::Via::Cli,
             launch: |_| Err(io::ErrorKind::Unsupported.into()),
             offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
+            say: |_| {},
         }
     }
 
