@@ -43,8 +43,8 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// Time limit for requests that are changing worktrees. If a request has not ended by then, its git
-/// command continues below its supervisor.
+/// Time limit for requests that are changing worktrees or several tasks. If a request has not ended
+/// by then, its git command continues below its supervisor.
 const LAST_CHANGES: Duration = Duration::from_secs(5);
 /// Time limit for storing the last decisions. If a decision is not stored by then, nobody has been
 /// told of it, and the supervisors send their reports to the next host again.
@@ -406,7 +406,7 @@ async fn wind_down(
         .await
         .is_none()
     {
-        tracing::warn!("a request that changes a worktree is cut off");
+        tracing::warn!("a request that changes worktrees or several tasks is cut off");
     }
     if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
         tracing::error!("the engine has not stopped in time");
