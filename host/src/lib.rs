@@ -201,7 +201,8 @@ fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
 }
 
 /// Restores a backup. The backup is read completely before anything is written. If a host runs or a
-/// queue exists, the restore is refused before the backup is read.
+/// queue exists, the restore is refused before the backup is read. A restore that fails leaves no
+/// data directory behind if there was none.
 fn restore(
     overrides: &Overrides,
     file: &Path,
@@ -215,6 +216,11 @@ fn restore(
     let early = layout.lock().exists().then(claim).transpose()?;
     backup::refuse_used(&layout)?;
     let checked = backup::check(file)?;
+    // What a killed restore has left in an existing directory is removed before this check.
+    let is_new = fsx::is_missing(layout.root());
+    if is_new {
+        checked.look_for_room(&layout)?;
+    }
     let claimed = match early {
         Some(claimed) => claimed,
         None => claim()?,
@@ -224,5 +230,9 @@ fn restore(
         rules: settings.env,
         environment,
     };
-    backup::restore(&checked, &claimed.layout, how)
+    let restored = backup::restore(&checked, &claimed.layout, how);
+    if restored.is_err() && is_new {
+        backup::discard(&claimed.layout);
+    }
+    restored
 }

@@ -77,7 +77,8 @@ fn last_words(log_end: &str) -> String {
 /// Advice if this process may not use a directory or a file in it.
 fn of_denied(dir: &Path) -> String {
     let own = rustix::process::geteuid().as_raw();
-    let is_closed = |found: fs::Metadata| found.uid() == own && found.mode() & 0o700 != 0o700;
+    let is_closed =
+        |found: fs::Metadata| found.is_dir() && found.uid() == own && found.mode() & 0o700 != 0o700;
     if fs::metadata(dir).is_ok_and(is_closed) {
         let dir = shell_word(&dir.display().to_string());
         format!("`chmod u+rwx {dir}` gives you access to your own directory")
@@ -149,5 +150,8 @@ mod tests {
         assert!(hint(0o600, dir.path()).contains(&advice));
         assert!(!hint(0o700, dir.path()).contains("chmod"));
         assert!(!hint(0o700, &dir.path().join("missing")).contains("chmod"));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(!hint(0o700, &file).contains("chmod"));
     }
 }

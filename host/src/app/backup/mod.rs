@@ -33,7 +33,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     place::place,
-    restore::{Restore, check, refuse_used, restore},
+    restore::{Restore, check, discard, refuse_used, restore},
     take::{to_file, to_stdout},
 };
 use super::error::{AppError, ErrorKind};
