@@ -49,8 +49,8 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
-    /// Directory of a restore in progress. If the restore dies, the next host or restore removes
-    /// the directory.
+    /// Directory of a restore in progress. If the restore dies, the next restore removes the
+    /// directory, and no host starts before that.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.root.join("restoring")
     }

@@ -61,6 +61,7 @@ use crate::{
     },
     config::{Overrides, Settings},
     environment::Environment,
+    identity::Purpose,
 };
 
 /// Runs the program with the arguments of the process. The first argument is the name of the
@@ -110,7 +111,8 @@ fn serve_host(
     })?;
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
-    let claimed = serve::claim(&settings.data_dir).map_err(start_error)?;
+    let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
+    backup::refuse_incomplete(&claimed.layout)?;
     let log = layout::Layout::new(&settings.data_dir).host_log();
     let sink = if background {
         telemetry::Sink::File(&log)
@@ -212,7 +214,7 @@ fn restore(
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let layout = layout::Layout::new(&settings.data_dir);
-    let claim = || serve::claim(&settings.data_dir).map_err(start_error);
+    let claim = || serve::claim(&settings.data_dir, Purpose::Restore).map_err(start_error);
     let early = layout.lock().exists().then(claim).transpose()?;
     backup::refuse_used(&layout)?;
     let checked = backup::check(file)?;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
-    text::shell_word,
+    ballast::START_BYTES, engine, identity::HostProcess, plugin, sample::disk_free_bytes,
+    store::StoreError, supervise, text::shell_word,
 };
 
 /// An error at the start of a host, or while it runs.
@@ -22,8 +22,11 @@ pub(crate) enum ServeError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
-    Taken { data_dir: PathBuf, pid: Option<u32> },
+    #[error("{} uses the data directory {}", holder_text(by.as_ref()), data_dir.display())]
+    Taken {
+        data_dir: PathBuf,
+        by: Option<HostProcess>,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -65,6 +68,9 @@ impl ServeError {
             ))),
             Self::Supervise(supervise::SuperviseError::Copied { original, .. }) => {
                 Some(Cow::Owned(of_copy(original.as_deref())))
+            }
+            Self::Taken { by: Some(by), .. } if by.restores() => {
+                Some(Cow::Borrowed("wait until the restore has ended"))
             }
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends that host; --data-dir chooses another directory",
@@ -141,6 +147,10 @@ fn mount_of(dir: &Path) -> PathBuf {
     same.last().unwrap_or(dir).to_owned()
 }
 
-fn pid_text(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+fn holder_text(holder: Option<&HostProcess>) -> String {
+    match holder {
+        None => "another host".to_owned(),
+        Some(restore) if restore.restores() => format!("a restore (pid {})", restore.pid),
+        Some(host) => format!("another host (pid {})", host.pid),
+    }
 }

@@ -32,7 +32,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::{
-    place::place,
+    place::{place, refuse_incomplete},
     restore::{Restore, check, discard, refuse_used, restore},
     take::{to_file, to_stdout},
 };
