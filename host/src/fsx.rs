@@ -219,6 +219,13 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Number of files that an unprivileged process may still create in the file system of `path`;
+/// `None` if the file system has no limit.
+pub(crate) fn free_files(path: &Path) -> io::Result<Option<u64>> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok((disk.f_files > 0).then_some(disk.f_favail))
+}
+
 /// Whether there is space for this many bytes. Also true if the free space is unknown, because the
 /// write itself will show whether it fits.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {

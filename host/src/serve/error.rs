@@ -9,8 +9,14 @@ use std::{
 };
 
 use crate::{
-    ballast::START_BYTES, engine, identity::HostProcess, plugin, sample::disk_free_bytes,
-    store::StoreError, supervise, text::shell_word,
+    ballast::START_BYTES,
+    engine,
+    identity::HostProcess,
+    plugin,
+    sample::disk_free_bytes,
+    store::StoreError,
+    supervise::SuperviseError,
+    text::{chain, shell_word},
 };
 
 /// An error at the start of a host, or while it runs.
@@ -29,8 +35,8 @@ pub(crate) enum ServeError {
     },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Supervise(#[from] supervise::SuperviseError),
+    #[error("{}", chain(.0))]
+    Supervise(#[from] SuperviseError),
     #[error(transparent)]
     Plugins(#[from] plugin::PluginError),
     #[error(transparent)]
@@ -66,7 +72,7 @@ impl ServeError {
                 "free at least {} KiB there; nothing that was accepted is lost, and running tasks continue",
                 START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
             ))),
-            Self::Supervise(supervise::SuperviseError::Copied { original, .. }) => {
+            Self::Supervise(SuperviseError::Copied { original, .. }) => {
                 Some(Cow::Owned(of_copy(original.as_deref())))
             }
             Self::Taken { by: Some(by), .. } if by.restores() => {
@@ -78,7 +84,9 @@ impl ServeError {
             Self::Broken { .. } => Some(Cow::Borrowed(
                 "running tasks continue under their supervisor; the next command starts a host again",
             )),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Io { source, .. } | Self::Supervise(SuperviseError::Directory { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Some(Cow::Borrowed(
                     "the data directory must belong to this user and be writable; --data-dir chooses another one",
                 ))
@@ -98,7 +106,7 @@ impl ServeError {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
-            Self::Supervise(supervise::SuperviseError::Copied { .. }) => false,
+            Self::Supervise(SuperviseError::Copied { .. }) => false,
             Self::Supervise(_) => true,
             _ => false,
         }
@@ -152,5 +160,23 @@ fn holder_text(holder: Option<&HostProcess>) -> String {
         None => "another host".to_owned(),
         Some(restore) if restore.restores() => format!("a restore (pid {})", restore.pid),
         Some(host) => format!("another host (pid {})", host.pid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_supervisors_directory_contains_the_reason_and_a_way_out() {
+        let error = ServeError::from(SuperviseError::Directory {
+            path: "/data/supervisors".into(),
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        });
+        let expected = "the supervisors' directory /data/supervisors cannot be used: \
+                        Permission denied (os error 13)";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().unwrap().contains("must belong to this user"));
     }
 }

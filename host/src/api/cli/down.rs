@@ -121,7 +121,17 @@ impl Down {
             found => found,
         };
         let (pid, said) = match found {
-            Found::None => (None, none_runs(mode, was_running, &supervisors?)),
+            Found::None => {
+                let mut supervisors = supervisors?;
+                // A supervisor stays for a moment after the end of its last task.
+                if mode == DownMode::Leave && !supervisors.is_empty() {
+                    let is_idle = self::running(session)
+                        .await
+                        .is_ok_and(|rows| rows.is_empty());
+                    supervisors.retain(|_| !is_idle);
+                }
+                (None, none_runs(mode, was_running, &supervisors))
+            }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
                 match ask(session, &client, &host, mode).await? {
