@@ -1,16 +1,17 @@
 //! File operations of the host: private to its user, atomic, and as durable as needed.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::fs::Mode;
 use tempfile::NamedTempFile;
 
 use crate::clock;
@@ -124,9 +125,42 @@ pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     private().create(true).append(true).open(path)
 }
 
-/// Creates a directory that only its owner may enter, and the missing directories above it.
+/// Creates a directory that only its owner may enter, and the missing directories above it. Their
+/// mode does not depend on the umask.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let made = DirBuilder::new().mode(0o700).create(dir);
+    let made = match (made, dir.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make_private_dir(above)?;
+            DirBuilder::new().mode(0o700).create(dir)
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Lets the owner of a file that this process may just have created open the file again, even if
+/// the umask of this process masks permissions of the owner.
+pub(crate) fn unmask(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    let mode = found.permissions().mode();
+    // The path may be a link to a device.
+    if found.is_file() && mode & 0o600 != 0o600 {
+        file.set_permissions(Permissions::from_mode(mode | 0o600))?;
+    }
+    Ok(())
+}
+
+/// Makes everything that this process and its children create accessible to its owner, even if the
+/// umask that the process inherited masks permissions of the owner. The umask is that of all
+/// threads, so this function is called before any other thread creates files.
+pub(crate) fn unmask_owner() {
+    let inherited = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(inherited.difference(Mode::RWXU));
 }
 
 /// Removes a file. It is not an error if the file does not exist.
@@ -222,6 +256,13 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Number of files that an unprivileged process may still create in the file system of `path`;
+/// `None` if the file system has no limit.
+pub(crate) fn free_files(path: &Path) -> io::Result<Option<u64>> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok((disk.f_files > 0).then_some(disk.f_favail))
+}
+
 /// Whether there is space for this many bytes. Also true if the free space is unknown, because the
 /// write itself will show whether it fits.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
@@ -254,8 +295,6 @@ pub(crate) mod fault {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -304,7 +343,7 @@ mod tests {
         };
         assert_eq!(replace("first"), 0o600);
         for old in [0o644, 0o440] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(old)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(old)).unwrap();
             assert_eq!(replace("second"), old);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -385,6 +424,33 @@ mod tests {
         remove_older(dir.path(), "left.", Duration::from_hours(1)).unwrap();
         assert!(old.iter().all(|path| !path.exists()));
         assert!(kept.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn missing_directories_are_private_and_existing_ones_keep_their_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, inner) = (dir.path().join("a"), dir.path().join("a/b/c"));
+        make_private_dir(&inner).unwrap();
+        assert_eq!((mode(&above), mode(&inner)), (0o700, 0o700));
+        fs::set_permissions(&above, Permissions::from_mode(0o750)).unwrap();
+        make_private_dir(&above).unwrap();
+        assert_eq!(mode(&above), 0o750);
+        let file = above.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(make_private_dir(&file).is_err());
+        assert!(make_private_dir(&file.join("below")).is_err());
+    }
+
+    #[test]
+    fn only_missing_permissions_of_the_owner_are_added_to_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::create(&path).unwrap();
+        for (before, after) in [(0o000, 0o600), (0o440, 0o640), (0o644, 0o644)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            unmask(&file).unwrap();
+            assert_eq!(mode(&path), after);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod environment;
 mod fsx;
 mod git;
 mod identity;
+mod kept;
 mod layout;
 mod lock;
 mod moment;
@@ -60,6 +61,7 @@ use crate::{
     },
     config::{Overrides, Settings},
     environment::Environment,
+    identity::Purpose,
 };
 
 /// Runs the program with the arguments of the process. The first argument is the name of the
@@ -100,6 +102,7 @@ fn serve_host(
     background: bool,
     ready: &mut dyn FnMut(&HostInfo),
 ) -> Result<(), AppError> {
+    fsx::unmask_owner();
     supervise::launch::seal_inherited(background).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
@@ -108,7 +111,8 @@ fn serve_host(
     })?;
     let settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
-    let claimed = serve::claim(&settings.data_dir).map_err(start_error)?;
+    let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
+    backup::refuse_incomplete(&claimed.layout)?;
     let log = layout::Layout::new(&settings.data_dir).host_log();
     let sink = if background {
         telemetry::Sink::File(&log)
@@ -255,19 +259,26 @@ fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
 }
 
 /// Restores a backup. The backup is read completely before anything is written. If a host runs or a
-/// queue exists, the restore is refused before the backup is read.
+/// queue exists, the restore is refused before the backup is read. A restore that fails leaves no
+/// data directory behind if there was none.
 fn restore(
     overrides: &Overrides,
     file: &Path,
     environment: Environment,
 ) -> Result<QueueRestored, AppError> {
+    fsx::unmask_owner();
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let layout = layout::Layout::new(&settings.data_dir);
-    let claim = || serve::claim(&settings.data_dir).map_err(start_error);
+    let claim = || serve::claim(&settings.data_dir, Purpose::Restore).map_err(start_error);
     let early = layout.lock().exists().then(claim).transpose()?;
     backup::refuse_used(&layout)?;
     let checked = backup::check(file)?;
+    // What a killed restore has left in an existing directory is removed before this check.
+    let is_new = fsx::is_missing(layout.root());
+    if is_new {
+        checked.look_for_room(&layout)?;
+    }
     let claimed = match early {
         Some(claimed) => claimed,
         None => claim()?,
@@ -277,5 +288,9 @@ fn restore(
         rules: settings.env,
         environment,
     };
-    backup::restore(&checked, &claimed.layout, how)
+    let restored = backup::restore(&checked, &claimed.layout, how);
+    if restored.is_err() && is_new {
+        backup::discard(&claimed.layout);
+    }
+    restored
 }

@@ -64,7 +64,7 @@ pub(crate) struct Host {
     pub(super) watch: LogWatch,
     /// Readers of logs. Each reader ends when its client disconnects.
     pub(super) reading: TaskTracker,
-    /// Requests that are changing worktrees.
+    /// Requests that are carried out to their ends.
     changing: TaskTracker,
     /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
@@ -177,9 +177,10 @@ impl Host {
             })
     }
 
-    /// Carries out work that changes a worktree or a checkout, and completes it even if the client
-    /// disconnects. If the work stopped half-way, nobody would restore a checkout in which git has
-    /// failed, and other work would begin while the last git command still runs.
+    /// Carries out work that must not be left half done, and completes it even if the client
+    /// disconnects. If a change of a worktree or a checkout stopped half-way, nobody would restore
+    /// a checkout in which git has failed, and other work would begin while the last git command
+    /// still runs.
     pub(super) async fn seen_to<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, AppError>> + Send + 'static,
@@ -187,12 +188,12 @@ impl Host {
         self.changing.spawn(work).await.unwrap_or_else(|panic| {
             Err(AppError::new(
                 ErrorKind::Internal,
-                format!("a change of a worktree failed: {panic}"),
+                format!("the host has failed to carry out the request: {panic}"),
             ))
         })
     }
 
-    /// Waits until all requests that are changing worktrees have ended.
+    /// Waits until all requests that are carried out to their ends have ended.
     pub(crate) async fn all_seen_to(&self) {
         self.changing.close();
         self.changing.wait().await;

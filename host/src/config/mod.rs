@@ -149,6 +149,9 @@ pub(crate) struct Overrides {
     pub(crate) slots: Option<String>,
     pub(crate) keep: Option<String>,
     pub(crate) begin: Begin,
+    /// Whether a command starts the host because it needs one, and not because a person asked for a
+    /// host.
+    pub(crate) on_demand: bool,
 }
 
 /// The action of a host at its start, before it starts any task.
@@ -175,6 +178,8 @@ pub(crate) struct Settings {
     /// `claudine slots`.
     pub(crate) given_slots: Option<Slots>,
     pub(crate) begin: Begin,
+    /// Whether a command started the host because it needed one.
+    pub(crate) on_demand: bool,
     pub(crate) max_output_bytes: u64,
     /// Retention of finished tasks.
     pub(crate) keep: Duration,
@@ -275,7 +280,7 @@ impl Settings {
             settings.given_slots = Some(option("--slots").slots(slots)?);
             given(&mut settings, "slots", "--slots");
         }
-        settings.begin = overrides.begin;
+        (settings.begin, settings.on_demand) = (overrides.begin, overrides.on_demand);
         if let Some(keep) = &overrides.keep {
             settings.keep = option("--keep").keep(keep)?;
             given(&mut settings, "keep", "--keep");
@@ -313,6 +318,7 @@ impl Settings {
             file: None,
             given_slots: None,
             begin: Begin::Usual,
+            on_demand: false,
             limits: Limits {
                 slots,
                 cpu_percent,

@@ -12,11 +12,14 @@ use claudine_domain::{
 
 use super::open_plugins;
 use crate::{
-    app::{AppError, ErrorKind, Host, HostParts, supervisors_left, supervisors_out_of_sight},
+    app::{
+        AppError, ErrorKind, Host, HostParts, backup, supervisors_left, supervisors_out_of_sight,
+    },
     clock, command,
     config::Settings,
     engine,
     environment::Environments,
+    identity::HostProcess,
     layout::Layout,
     plugin::Compiler,
     proc_stat::is_alive,
@@ -31,6 +34,13 @@ use crate::{
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     let directory = layout.root().display();
+    if let Some(restore) = HostProcess::of(&layout).filter(HostProcess::restores) {
+        let message = format!("a restore (pid {}) uses {directory}", restore.pid);
+        return Err(
+            AppError::new(ErrorKind::Forbidden, message).hint("wait until the restore has ended")
+        );
+    }
+    backup::refuse_incomplete(&layout)?;
     let is_incomplete = layout.to_be_placed().try_exists().map_err(|error| {
         let message = format!("{directory} cannot be examined: {error}");
         AppError::new(ErrorKind::Unavailable, message)

@@ -6,15 +6,9 @@
 //! client, so that `$(claudine delegate …)` returns at once.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            process::ExitStatusExt,
-        },
-    },
+    os::{fd::AsFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -35,7 +29,9 @@ use crate::{
     app::{AppError, ErrorKind, HostInfo},
     clock,
     config::{self, Begin, Overrides},
+    fsx,
     identity::HostProcess,
+    kept::Kept,
     layout::Layout,
 };
 
@@ -82,6 +78,8 @@ pub(in crate::api) struct HostStart {
     pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<(u32, File)>,
     pub(in crate::api) offline: Offline,
+    /// Writes a message for the user of the command that starts a host.
+    pub(in crate::api) say: fn(&str),
 }
 
 impl HostStart {
@@ -144,6 +142,14 @@ impl HostStart {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 
+    /// The error for a wait for the next host, if there is no data directory in which it could run.
+    pub(super) fn removed(&self) -> Option<ClientError> {
+        let data_dir = self.layout.root();
+        fsx::is_missing(data_dir).then(|| ClientError::Gone {
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
     /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
     /// another user.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
@@ -185,17 +191,14 @@ impl HostStart {
     }
 
     fn turn(&self) -> io::Result<File> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.layout.root())?;
+        fsx::make_private_dir(self.layout.root())?;
         let path = self.layout.root().join("start.lock");
-        let file = OpenOptions::new()
+        let file = fsx::private()
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
             .open(path)?;
+        fsx::unmask(&file)?;
         let give_up = clock::monotonic() + READY_LIMIT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -224,7 +227,10 @@ impl HostStart {
             .map_err(|source| self.cannot_start(source))?;
         let line = self.announcement(announced)?;
         match serde_json::from_slice(&line) {
-            Ok(Announcement::Ready(_)) => Ok(()),
+            Ok(Announcement::Ready(_)) => {
+                self.say_what_is_kept();
+                Ok(())
+            }
             Ok(Announcement::Failed(error)) => Err(ClientError::Refused(error)),
             Err(_) => {
                 let log = self.layout.host_log();
@@ -234,6 +240,16 @@ impl HostStart {
                     log,
                 })
             }
+        }
+    }
+
+    /// Says so if the new host does not apply the retention of this command yet.
+    fn say_what_is_kept(&self) {
+        // If the record cannot be read, the log of the host says so.
+        if let Ok(Some(kept)) = Kept::read(&self.layout)
+            && let Some(text) = kept.text(clock::wall())
+        {
+            (self.say)(&format!("warning: {text}"));
         }
     }
 
@@ -251,6 +267,9 @@ impl HostStart {
         }
         if let Some(keep) = &self.overrides.keep {
             settings.extend(["--keep".into(), keep.into()]);
+        }
+        if !self.overrides.on_demand {
+            arguments.push("--asked".into());
         }
         match self.overrides.begin {
             Begin::Usual => {}
@@ -380,6 +399,7 @@ mod tests {
             via: claudine_domain::principal::Via::Cli,
             launch: |_| Err(io::ErrorKind::Unsupported.into()),
             offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
+            say: |_| {},
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A host that crashed is started again, as by any command. A host that was shut down is not
 //! started again, because a wait must not undo a user's decision. The wait then continues with the
-//! next host.
+//! next host. Because the next host may come and go unseen, and because the last host may have
+//! recorded the end of the task without telling this client, the database is read meanwhile.
 
 use std::time::Duration;
 
@@ -25,9 +26,18 @@ pub(in crate::api) enum Seen<'a> {
     HostLeft,
 }
 
+/// Result of a look for a task that is waited for.
+enum Found {
+    /// The task, which has ended.
+    Ended(Box<TaskView>),
+    /// A host, which can be asked to wait.
+    Host,
+    Nothing,
+}
+
 impl Client {
-    /// Waits without a time limit until the task has ended. The first request starts a host if none
-    /// runs. `each` is called with the task's state every `interval` and at the end.
+    /// Waits without a time limit until the task has ended. Starts a host if none runs and the task
+    /// has not ended. `each` is called with the task's state every `interval` and at the end.
     pub(in crate::api) async fn wait_done(
         &self,
         task: &str,
@@ -35,28 +45,105 @@ impl Client {
         interval: Duration,
         mut each: impl FnMut(Seen<'_>),
     ) -> Result<TaskView, ClientError> {
+        // Only this client starts hosts. A request that is sent again after the end of a host must
+        // start none.
         let patient = self.that_starts_none();
-        let mut asked = self;
         let mut left = false;
+        let mut found = self.begin_to_wait(&patient, task).await?;
         loop {
-            match asked.wait(task, interval, waiter).await {
+            let seen = match found {
+                Found::Ended(view) => Ok(*view),
+                Found::Host | Found::Nothing => patient.wait(task, interval, waiter).await,
+            };
+            found = Found::Host;
+            match seen {
                 Ok(view) => {
-                    (asked, left) = (&patient, false);
+                    left = false;
                     each(Seen::Task(&view));
                     if view.outcome.is_some() {
                         return Ok(view);
                     }
                 }
                 Err(error) if is_of_its_end(&error) => {
-                    asked = if self.start.is_lost() { self } else { &patient };
-                    if !left {
-                        left = true;
-                        each(Seen::HostLeft);
+                    found = self.look_again(&patient, task).await?;
+                    if matches!(found, Found::Nothing) {
+                        if !left {
+                            left = true;
+                            each(Seen::HostLeft);
+                        }
+                        clock::sleep(LOOK_AGAIN).await;
                     }
-                    clock::sleep(LOOK_AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits for the end of a task, up to the limit. If no host runs, only the time passes.
+    pub(in crate::api) async fn wait_a_while(
+        &self,
+        task: &str,
+        limit: Duration,
+    ) -> Result<(), ClientError> {
+        match self.that_starts_none().wait(task, limit, None).await {
+            Err(error) if is_of_its_end(&error) => {
+                self.revive().await;
+                clock::sleep(limit).await;
+                Ok(())
+            }
+            waited => waited.map(drop),
+        }
+    }
+
+    /// Connects `patient` to a host. If no host runs, reads the task, and starts a host unless the
+    /// task has ended.
+    async fn begin_to_wait(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
+        match self.connection(true).await {
+            Ok(reached) if !reached.is_here => {
+                patient.keep(reached);
+                return Ok(Found::Host);
+            }
+            Ok(_) => {}
+            // The host has just ended.
+            Err(ClientError::Cut(_)) => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        }
+        match self.status(task).await {
+            Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
+            Ok(_) => {}
+            // Another host has come and is already going.
+            Err(error) if is_of_its_end(&error) => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        }
+        patient.keep(self.connection(false).await?);
+        Ok(Found::Host)
+    }
+
+    /// Looks for the task after its host has gone: reads it from the database, and starts a host if
+    /// the last one crashed.
+    async fn look_again(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
+        if let Some(removed) = self.start.removed() {
+            return Err(removed);
+        }
+        if !self.has_lost_its_host() {
+            match self.status(task).await {
+                Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
+                Err(error) if !is_of_its_end(&error) => return Err(error),
+                // The task has not ended, or another host has come and is already going.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        // A killed host may have seemed to run for a moment.
+        if !self.has_lost_its_host() {
+            return Ok(Found::Nothing);
+        }
+        match self.connection(false).await {
+            Ok(connection) => {
+                patient.keep(connection);
+                Ok(Found::Host)
+            }
+            Err(error) if is_of_its_end(&error) => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
     }
 

@@ -3,7 +3,8 @@
 //! An error for one task does not affect the others. A cancel, hold or release of several tasks is
 //! sent to the engine as one command, because the store need not be read between two tasks. So no
 //! task starts in between. Dependants are cancelled, held and released before their dependencies,
-//! but retried and resumed after them.
+//! but retried and resumed after them, one after the other. A client that disconnects meanwhile
+//! does not leave the other tasks as they were.
 
 mod order;
 mod request;
@@ -72,7 +73,7 @@ struct AllMeant {
 
 impl Host {
     pub(crate) async fn act(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         asked: TaskActions,
     ) -> Result<TasksActed, AppError> {
@@ -119,7 +120,14 @@ impl Host {
                     let release = |task| Input::Release { tasks: vec![task] };
                     self.at_once(by, asked.action, &mut tasks, release).await?;
                 }
-                Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
+                Action::Retry | Action::Resume => {
+                    let (host, by) = (self.clone(), by.clone());
+                    let again = async move {
+                        host.run_again(&by, &asked, &mut tasks).await;
+                        Ok(tasks)
+                    };
+                    tasks = self.seen_to(again).await?;
+                }
             }
             // The summary is needed only in a dry run, to ask the user before the action.
             for task in &mut tasks {

@@ -4,10 +4,26 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{fsx, layout::Layout};
+use super::super::error::{AppError, ErrorKind};
+use crate::{fsx, layout::Layout, text::shell_word};
 
 /// Called between two steps, so that tests can stop at each point at which a kill could happen.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
+/// Refuses a data directory in which a restore was killed before it was complete. The person who
+/// began the restore expects the tasks of the backup, and not an empty queue.
+pub(crate) fn refuse_incomplete(layout: &Layout) -> Result<(), AppError> {
+    let rest = layout.restoring();
+    if fsx::is_missing(&rest) {
+        return Ok(());
+    }
+    let directory = layout.root().display();
+    let message = format!("a restore into {directory} was killed before it was complete");
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "repeat `claudine restore FILE`, or give the restore up: `rm -r {}`",
+        shell_word(&rest.display().to_string())
+    )))
+}
 
 /// Removes an incomplete restore, or moves a complete restore into place. Returns whether there was
 /// a complete restore.
