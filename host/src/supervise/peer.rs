@@ -248,7 +248,10 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
-    use std::process::{Child, Command, Stdio};
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+    };
 
     use super::*;
 
@@ -262,8 +265,13 @@ mod tests {
             if let Some(marker) = marker {
                 command.env(procfs::ATTEMPT_VARIABLE, marker);
             }
-            let child = command.stdin(Stdio::piped()).stdout(Stdio::null());
-            Self(child.spawn().unwrap())
+            let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            // The marks of a process can be read once its program has begun.
+            child.stdin.as_mut().unwrap().write_all(b".").unwrap();
+            let answer = child.stdout.as_mut().unwrap().read_exact(&mut [0]);
+            answer.unwrap();
+            Self(child)
         }
     }
 
