@@ -143,7 +143,7 @@ impl Swaps {
         }
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
-                self.undo(&BTreeSet::new());
+                self.undo();
                 return Err(error);
             }
             self.done += 1;
@@ -160,12 +160,10 @@ impl Swaps {
         }
     }
 
-    /// Puts the old files back, except those at these paths. A file that a person has changed since
-    /// is left as it is.
-    pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
+    /// Puts the old files back. A file that a person has changed since is left as it is.
+    pub(super) fn undo(&mut self) {
         self.touch_old();
-        let done = self.files[..self.done].iter().rev();
-        for file in done.filter(|file| !kept.contains(&file.path)) {
+        for file in self.files[..self.done].iter().rev() {
             if let Err(error) = self.swap_back(file) {
                 tracing::warn!(file = file.path, %error, "a file cannot be put back");
             }
@@ -188,10 +186,6 @@ impl Swaps {
                 }
             }
         }
-    }
-
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.path.as_str())
     }
 
     /// The files aside that are neither the old nor the new ones: those that a person has just
@@ -436,7 +430,7 @@ mod tests {
         swaps.swap_all().unwrap();
         assert_eq!(texts(&dir), ["new", "", "new", "new"]);
         assert!(swaps.changed_aside().is_empty());
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "old", "", "old"]);
         assert!(!dir.path().join("top/new").exists());
         swaps.swap_all().unwrap();
@@ -455,7 +449,7 @@ mod tests {
         }
         let mut swaps = swaps(&dir).unwrap();
         swaps.swap_all().unwrap();
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         for dir in [gone, new] {
             let mode = fs::metadata(&dir).unwrap().mode() & 0o777;
             assert_eq!(mode, 0o711, "{}", dir.display());
@@ -498,7 +492,7 @@ mod tests {
         for path in ["file", "gone/file", "new/file", "last"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["mine"; 4]);
     }
 
@@ -534,7 +528,7 @@ mod tests {
         for path in ["file", "gone/file", "new/file"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert!(swaps.changed_aside().is_empty());
     }
 
@@ -552,7 +546,7 @@ mod tests {
         };
         swaps.swap_all().unwrap();
         assert!(is_new("file") && is_new("new/file"));
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert!(is_new("file") && is_new("gone/file"));
     }
 
@@ -593,7 +587,7 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         fs::remove_dir(dir.path().join("top/gone")).unwrap();
         std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
