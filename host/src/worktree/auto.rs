@@ -178,7 +178,7 @@ impl Worktrees {
         if let GitError::NotPutBack { files, kept } = &error {
             late.push_str(&text_of_not_put_back(&checkout.path, files, kept));
         }
-        let back = work.put_back(&there, base, &step, error, was_replaced);
+        let back = work.put_back(&there, base, &step, &error, was_replaced);
         let failed = Box::pin(back).await?;
         // A program may have opened the new files before they were taken back.
         if let Some(aside) = aside
@@ -198,7 +198,7 @@ impl Work {
         there: &Git,
         base: &BranchRef,
         step: &Step,
-        error: GitError,
+        error: &GitError,
         was_replaced: bool,
     ) -> Result<Option<String>, WorktreeError> {
         // If the base has moved since, or its checkout is on another branch now, the next round
