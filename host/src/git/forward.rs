@@ -17,6 +17,7 @@ use super::{
     aside::{FILES, keep, make_aside},
     failed,
     index_lock::IndexLock,
+    place::common_dir_of,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec},
     swap::Swaps,
@@ -325,6 +326,21 @@ impl Git {
         .await
     }
 
+    /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the noted
+    /// step.
+    pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {
+        let git_dir = match self.git_dir().await {
+            // A person has removed the checkout.
+            Err(GitError::Failed { .. }) => return Ok(None),
+            git_dir => git_dir?,
+        };
+        let dropped = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+            move |_| close_left(&git_dir, &name)
+        });
+        dropped.await?.map_err(unusable(&git_dir))
+    }
+
     /// Removes the files that are not in their places, unless a program that had opened one of them
     /// before has changed it since.
     pub(crate) async fn drop_aside(&self, aside: Aside) -> Result<Option<Late>, GitError> {
@@ -358,6 +374,13 @@ fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
         "files that somebody has changed while a merge replaced them are kept"
     );
     Some(Late { files, kept })
+}
+
+/// Does the same as [`close`] with the directory of this name that a killed host has left.
+fn close_left(git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
+    let dir = common_dir_of(git_dir)?.join(name);
+    let swaps = Swaps::noted(&dir.join(FILES))?;
+    Ok(swaps.and_then(|swaps| close(&swaps, dir)))
 }
 
 /// Whether a step changes attributes. Git itself applies the new ones, but while the old files are
@@ -721,6 +744,10 @@ mod tests {
         drop(replacing);
         let text = fs::read_to_string(aside.join("file")).unwrap();
         assert_eq!(text, "one\nmine\n");
+        let late = git.drop_left_aside(&step.note).await.unwrap().unwrap();
+        assert_eq!(late.files, ["file"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
     }
 
     /// The host leaves its lock, which a person may remove. An earlier host has left the new index.
@@ -788,6 +815,10 @@ mod tests {
             }
             drop(replacing);
             assert_eq!(git.put_back_noted(&step.note).await.unwrap(), None);
+            assert_eq!(left(&person), 1);
+            let late = git.drop_left_aside(&step.note).await.unwrap();
+            assert!(late.is_none());
+            assert_eq!(left(&person), 0);
             assert_eq!(read(&person, "dir/new"), "two\n");
             assert_eq!(person.git(&["status", "--porcelain"]), "");
             assert!(!is_locked(&person));

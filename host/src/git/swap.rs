@@ -17,6 +17,7 @@ use rustix::{
     process::getegid,
     time::Timespec,
 };
+use serde::{Deserialize, Serialize};
 
 use super::put_back::{Changed, is_free, remove_empty_parents};
 use crate::fsx;
@@ -27,8 +28,11 @@ const SET_GROUP: u32 = 0o2000;
 const ACCESS_LIST: &str = "system.posix_acl_default";
 const ACCESS_BYTES: usize = 4 << 10;
 
+/// The name of the note of the files, beside the directory that has the new ones.
+const NOTE: &str = "replaced.json";
+
 /// The properties that distinguish a file from any other, and from its own later states.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Stamp {
     device: u64,
     inode: u64,
@@ -66,6 +70,7 @@ impl Inherited {
 }
 
 /// A file to be replaced, added or removed.
+#[derive(Serialize, Deserialize)]
 struct Swap {
     path: String,
     old: Option<Stamp>,
@@ -133,6 +138,22 @@ impl Swaps {
         }))
     }
 
+    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if it
+    /// had not begun. `aside` is the directory that had the new files.
+    pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
+        let noted = match fs::read(aside.with_file_name(NOTE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            noted => noted?,
+        };
+        Ok(Some(Self {
+            top: PathBuf::new(),
+            aside: aside.to_owned(),
+            files: serde_json::from_slice(&noted)?,
+            absent: BTreeSet::new(),
+            done: 0,
+        }))
+    }
+
     /// Puts all new files in their places. On an error, and if a person has changed one of the
     /// files since they were looked at, all old files are put back.
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
@@ -141,6 +162,8 @@ impl Swaps {
             touch(&aside)?;
             file.new = stamp(&aside)?;
         }
+        let note = serde_json::to_vec(&self.files)?;
+        fs::write(self.aside.with_file_name(NOTE), note)?;
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
                 self.undo();

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     clock, command,
     git::{
-        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, Updated, shortened,
+        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, StepNote, Updated,
+        shortened,
     },
     text::shell_word,
 };
@@ -53,7 +54,7 @@ impl Worktrees {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
+        if let Some(why) = Box::pin(work.put_back_noted(&base, late)).await? {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
@@ -297,8 +298,13 @@ impl Work {
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
-    /// and git has failed half-way. Returns the reason if this is not possible.
-    async fn put_back_noted(&mut self, base: &BranchRef) -> Result<Option<String>, WorktreeError> {
+    /// and git has failed half-way. Returns the reason if this is not possible. `late` gets messages
+    /// about files that somebody has changed while that host was replacing them.
+    async fn put_back_noted(
+        &mut self,
+        base: &BranchRef,
+        late: &mut String,
+    ) -> Result<Option<String>, WorktreeError> {
         let Some(Updating { checkout, step }) = self.record.updating.clone() else {
             return Ok(None);
         };
@@ -307,6 +313,7 @@ impl Work {
         let there = self.git.in_dir(&checkout);
         // If git or somebody else has moved the base, nothing is to be put back.
         if !there.has_lock_of(&step).await? && !self.is_at(base, &step.old, &there).await? {
+            drop_left_aside(&there, &step, late).await?;
             self.record.updating = None;
             return Ok(None);
         }
@@ -323,6 +330,7 @@ impl Work {
             }
         };
         if is_over(&back) {
+            drop_left_aside(&there, &step, late).await?;
             self.record.updating = None;
         }
         let PutBack::Left { changed, other } = back else {
@@ -393,6 +401,19 @@ fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
         shortened(files),
         kept.display()
     )
+}
+
+/// Removes the files that a killed host was replacing. `late` gets a message about those that
+/// somebody has changed meanwhile.
+async fn drop_left_aside(
+    there: &Git,
+    step: &StepNote,
+    late: &mut String,
+) -> Result<(), WorktreeError> {
+    if let Some(Late { files, kept }) = there.drop_left_aside(step).await? {
+        late.push_str(&text_of_not_put_back(there.dir(), &files, &kept));
+    }
+    Ok(())
 }
 
 /// Part of a message about changed files that could not be put back.
