@@ -484,12 +484,18 @@ mod tests {
     /// Makes a git for the host that is killed once, after a command with these words.
     fn killed_at(person: &Person, words: &str) -> Git {
         let script = format!(
-            "#!/bin/sh\nPATH='{}'\ngit \"$@\" || exit\n\
+            "git \"$@\" || exit\n\
              case \"$*\" in *'{words}'*) mkdir {} 2>/dev/null && kill -9 $$;; esac\n\
              exit 0\n",
-            std::env::var("PATH").unwrap(),
             person.home().join("killed").display(),
         );
+        with_script(person, &script)
+    }
+
+    /// Makes a git for the host that is this script, which can call the real git.
+    fn with_script(person: &Person, script: &str) -> Git {
+        let path = std::env::var("PATH").unwrap();
+        let script = format!("#!/bin/sh\nPATH='{path}'\n{script}");
         let program = person.home().join("programs/git");
         fs::create_dir(person.home().join("programs")).unwrap();
         fs::write(&program, script).unwrap();
@@ -636,6 +642,20 @@ mod tests {
         assert_eq!(person.commit("main").await, step.note.new);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!is_locked(&person));
+    }
+
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_there_is_no_room_for_the_new_files() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let script = "case \"$*\" in *checkout-index*) \
+             echo 'error: unable to write file file' >&2; exit 1;; esac\ngit \"$@\"\n";
+        let git = with_script(&person, script);
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::NoRoom { .. })));
+        assert_eq!(person.commit("main").await, step.note.old);
+        assert_eq!(read(&person, "file"), "one\n");
+        assert_eq!(left(&person), 0);
     }
 
     #[test]

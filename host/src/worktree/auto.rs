@@ -202,6 +202,11 @@ impl Work {
         error: &GitError,
         was_replaced: bool,
     ) -> Result<Option<String>, WorktreeError> {
+        // No file has changed, and a look at the files needs room too.
+        if matches!(error, GitError::NoRoom { .. }) {
+            self.record.updating = None;
+            return Ok(Some(error.to_string()));
+        }
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
         let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(&step.note.old)
