@@ -10,12 +10,12 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::place::common_dir_of;
+use super::{place::common_dir_of, swap::NOTE};
 use crate::{fsx, random};
 
 /// The beginning of the names of directories for files that are not in their places.
 const ASIDE: &str = "claudine.files.";
-/// The directory for these files in such a directory. Two temporary indexes are beside it.
+/// The directory for these files in such a directory. Temporary indexes and a note are beside it.
 pub(super) const FILES: &str = "files";
 
 /// The beginning of the names that such directories get if they have changes of a person. They are
@@ -73,6 +73,7 @@ pub(super) fn make_aside(git_dir: &Path, name: &str) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     let aside = builder.prefix(name).rand_bytes(0).tempdir_in(repository)?;
     fs::create_dir(aside.path().join(FILES))?;
+    fs::write(aside.path().join(NOTE), "[]")?;
     Ok(aside)
 }
 

@@ -20,7 +20,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::put_back::{Changed, is_free, remove_empty_parents};
-use crate::fsx;
+use crate::fsx::{self, Lasting};
 
 /// The bit in the mode of a directory that passes the group of the directory on to new files.
 const SET_GROUP: u32 = 0o2000;
@@ -28,8 +28,9 @@ const SET_GROUP: u32 = 0o2000;
 const ACCESS_LIST: &str = "system.posix_acl_default";
 const ACCESS_BYTES: usize = 4 << 10;
 
-/// The name of the note of the files, beside the directory that has the new ones.
-const NOTE: &str = "replaced.json";
+/// The name of the note of the files, beside the directory that has the new ones. It is empty until
+/// the first of them is in its place.
+pub(super) const NOTE: &str = "replaced.json";
 
 /// The properties that distinguish a file from any other, and from its own later states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -139,7 +140,7 @@ impl Swaps {
     }
 
     /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if it
-    /// had not begun. `aside` is the directory that had the new files.
+    /// has left nothing, or has noted nothing, as earlier versions did. `aside` is the directory that had the new files.
     pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
         let noted = match fs::read(aside.with_file_name(NOTE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -163,7 +164,7 @@ impl Swaps {
             file.new = stamp(&aside)?;
         }
         let note = serde_json::to_vec(&self.files)?;
-        fs::write(self.aside.with_file_name(NOTE), note)?;
+        fsx::replace(&self.aside.with_file_name(NOTE), Lasting::Process, &note)?;
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
                 self.undo();

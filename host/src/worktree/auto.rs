@@ -318,7 +318,7 @@ impl Work {
         let there = self.git.in_dir(&checkout);
         // If git or somebody else has moved the base, nothing is to be put back.
         if !there.has_lock_of(&step).await? && !self.is_at(base, &step.old, &there).await? {
-            drop_left_aside(&there, &step, late).await?;
+            drop_left_aside(&there, &step, late).await;
             self.record.updating = None;
             return Ok(None);
         }
@@ -335,7 +335,7 @@ impl Work {
             }
         };
         if is_over(&back) {
-            drop_left_aside(&there, &step, late).await?;
+            drop_left_aside(&there, &step, late).await;
             self.record.updating = None;
         }
         let PutBack::Left { changed, other } = back else {
@@ -410,15 +410,18 @@ fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
 
 /// Removes the files that a killed host was replacing. `late` gets a message about those that
 /// somebody has changed meanwhile.
-async fn drop_left_aside(
-    there: &Git,
-    step: &StepNote,
-    late: &mut String,
-) -> Result<(), WorktreeError> {
-    if let Some(Late { files, kept }) = there.drop_left_aside(step).await? {
-        late.push_str(&text_of_not_put_back(there.dir(), &files, &kept));
+async fn drop_left_aside(there: &Git, step: &StepNote, late: &mut String) {
+    match there.drop_left_aside(step).await {
+        Ok(Some(Late { files, kept })) => {
+            late.push_str(&text_of_not_put_back(there.dir(), &files, &kept));
+        }
+        Ok(None) => {}
+        // They are removed after some time.
+        Err(error) => tracing::warn!(
+            checkout = %there.dir().display(), %error,
+            "files that a killed host has left cannot be removed"
+        ),
     }
-    Ok(())
 }
 
 /// Part of a message about changed files that could not be put back.
