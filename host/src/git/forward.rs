@@ -326,8 +326,8 @@ impl Git {
         .await
     }
 
-    /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the noted
-    /// step.
+    /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
+    /// noted step.
     pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {
         let git_dir = match self.git_dir().await {
             // A person has removed the checkout.

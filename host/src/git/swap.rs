@@ -139,9 +139,9 @@ impl Swaps {
         }))
     }
 
-    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if it
-    /// has left nothing, or has noted nothing, as earlier versions did. `aside` is the directory
-    /// that had the new files.
+    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if
+    /// the host has left nothing, or has noted nothing, as earlier versions did. `aside` is the
+    /// directory that had the new files.
     pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
         let noted = match fs::read(aside.with_file_name(NOTE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
