@@ -10,13 +10,18 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{place::common_dir_of, swap::NOTE};
+use super::place::common_dir_of;
 use crate::{fsx, random};
 
 /// The beginning of the names of directories for files that are not in their places.
 const ASIDE: &str = "claudine.files.";
-/// The directory for these files in such a directory. Temporary indexes and a note are beside it.
+/// The directory for these files in such a directory. Temporary indexes are beside it.
 pub(super) const FILES: &str = "files";
+/// The copy of the index in such a directory. It gets the entries of the new commit.
+pub(super) const INDEX: &str = "index";
+/// The note of the replaced files in such a directory. It is empty until the first of them is
+/// replaced.
+pub(super) const NOTE: &str = "replaced.json";
 
 /// The beginning of the names that such directories get if they have changes of a person. They are
 /// never removed.

@@ -14,22 +14,19 @@ use rustix::io::Errno;
 
 use super::{
     BranchRef, Commit, Git, GitError,
-    aside::{FILES, keep, make_aside},
+    aside::{FILES, INDEX, keep, make_aside},
     failed,
     index_lock::IndexLock,
     place::common_dir_of,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec},
     swap::Swaps,
+    unusable,
 };
 use crate::fsx;
 
 /// The name of the files with attributes of other files.
 const ATTRIBUTES: &str = ".gitattributes";
-
-/// The copy of the index in a directory for files that are not in their places. It gets the entries
-/// of the new commit.
-pub(super) const INDEX: &str = "index";
 
 /// Parts of git's messages if it cannot write a file: the disk may be full.
 const NOT_WRITTEN: [&str; 3] = ["unable to write", "No space left", "Disk quota exceeded"];
@@ -412,11 +409,6 @@ fn reports_errors(stderr: &[u8]) -> bool {
 fn index_from(old: &Commit, new: &Commit) -> Spec {
     let spec = Spec::changes(["read-tree", "-m", "-i"]);
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
-}
-
-pub(super) fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
-    let path = path.to_owned();
-    move |source| GitError::Read { path, source }
 }
 
 #[cfg(test)]

@@ -389,6 +389,12 @@ fn failed(spec: &Spec, finished: &Finished) -> GitError {
     }
 }
 
+/// Turns an I/O error into an error that names the path.
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Read { path, source }
+}
+
 /// Splits names that end with NUL.
 fn names(output: &[u8]) -> Vec<String> {
     output

@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
-    aside::{self, is_left_aside},
+    aside::{self, INDEX, is_left_aside},
     entries::Entry,
-    forward::{INDEX, unusable},
     index::OtherIndex,
     index_lock::IndexLock,
     is_lossy,
@@ -19,6 +18,7 @@ use super::{
     names,
     place::common_dir_of,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
+    unusable,
 };
 use crate::fsx;
 

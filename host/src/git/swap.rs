@@ -19,7 +19,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::put_back::{Changed, is_free, remove_empty_parents};
+use super::{
+    aside::NOTE,
+    put_back::{Changed, is_free, remove_empty_parents},
+};
 use crate::fsx::{self, Lasting};
 
 /// The bit in the mode of a directory that passes the group of the directory on to new files.
@@ -27,10 +30,6 @@ const SET_GROUP: u32 = 0o2000;
 /// The attribute of a directory with the access list of new files, and its maximum length.
 const ACCESS_LIST: &str = "system.posix_acl_default";
 const ACCESS_BYTES: usize = 4 << 10;
-
-/// The name of the note of the files, beside the directory that has the new ones. It is empty until
-/// the first of them is in its place.
-pub(super) const NOTE: &str = "replaced.json";
 
 /// The properties that distinguish a file from any other, and from its own later states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
