@@ -17,7 +17,7 @@ use super::{
     limit_view::{limit_text, past_limit_text},
     present::{held_by, phase},
     queue_view::{QueueView, paused_text},
-    steps::{failed_merge, steps},
+    steps::{failed_merge, remarked_merge, steps},
     view::Why,
 };
 use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
@@ -132,7 +132,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 let is = task.restored_from.map_or("is held by", |_| "was");
                 format!("it {is} {by} and must be released before it can run again")
             });
-            let merge = failed_merge(task).map(|merge| merge.detail.clone());
+            let merge = failed_merge(task).or_else(|| remarked_merge(task));
+            let merge = merge.map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
             let steps = steps.map(|step| format!("`{}`: {}", step.command, step.purpose));
             let continued =

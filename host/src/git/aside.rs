@@ -15,8 +15,13 @@ use crate::{fsx, random};
 
 /// The beginning of the names of directories for files that are not in their places.
 const ASIDE: &str = "claudine.files.";
-/// The directory for these files in such a directory. Two temporary indexes are beside it.
+/// The directory for these files in such a directory. Temporary indexes are beside it.
 pub(super) const FILES: &str = "files";
+/// The copy of the index in such a directory. It gets the entries of the new commit.
+pub(super) const INDEX: &str = "index";
+/// The note of the replaced files in such a directory. It is empty until the first of them is
+/// replaced.
+pub(super) const NOTE: &str = "replaced.json";
 
 /// The beginning of the names that such directories get if they have changes of a person. They are
 /// never removed.
@@ -73,6 +78,7 @@ pub(super) fn make_aside(git_dir: &Path, name: &str) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     let aside = builder.prefix(name).rand_bytes(0).tempdir_in(repository)?;
     fs::create_dir(aside.path().join(FILES))?;
+    fs::write(aside.path().join(NOTE), "[]")?;
     Ok(aside)
 }
 

@@ -84,7 +84,7 @@ impl Drop for OtherIndex {
 }
 
 /// The lock that git takes while it writes an index.
-fn lock_of(index: &Path) -> PathBuf {
+pub(super) fn lock_of(index: &Path) -> PathBuf {
     let mut lock = index.as_os_str().to_owned();
     lock.push(".lock");
     lock.into()

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     At, Commit,
-    environment::Variables,
+    environment::{INDEX, Variables},
     settings::{self, FIXED, IGNORE_CASE, NO_HOOKS},
 };
 
@@ -202,7 +202,7 @@ impl Spec {
             command.env("GIT_OPTIONAL_LOCKS", "0");
         }
         if let Some(index) = &self.index {
-            command.env("GIT_INDEX_FILE", index);
+            command.env(INDEX, index);
         }
         if let Some(commit) = &self.attributes {
             command.env("GIT_ATTR_SOURCE", commit);

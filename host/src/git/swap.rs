@@ -17,9 +17,13 @@ use rustix::{
     process::getegid,
     time::Timespec,
 };
+use serde::{Deserialize, Serialize};
 
-use super::put_back::{Changed, is_free, remove_empty_parents};
-use crate::fsx;
+use super::{
+    aside::NOTE,
+    put_back::{Changed, is_free, remove_empty_parents},
+};
+use crate::fsx::{self, Lasting};
 
 /// The bit in the mode of a directory that passes the group of the directory on to new files.
 const SET_GROUP: u32 = 0o2000;
@@ -28,7 +32,7 @@ const ACCESS_LIST: &str = "system.posix_acl_default";
 const ACCESS_BYTES: usize = 4 << 10;
 
 /// The properties that distinguish a file from any other, and from its own later states.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Stamp {
     device: u64,
     inode: u64,
@@ -66,6 +70,7 @@ impl Inherited {
 }
 
 /// A file to be replaced, added or removed.
+#[derive(Serialize, Deserialize)]
 struct Swap {
     path: String,
     old: Option<Stamp>,
@@ -133,6 +138,23 @@ impl Swaps {
         }))
     }
 
+    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if
+    /// the host has left nothing, or has noted nothing, as earlier versions did. `aside` is the
+    /// directory that had the new files.
+    pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
+        let noted = match fs::read(aside.with_file_name(NOTE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            noted => noted?,
+        };
+        Ok(Some(Self {
+            top: PathBuf::new(),
+            aside: aside.to_owned(),
+            files: serde_json::from_slice(&noted)?,
+            absent: BTreeSet::new(),
+            done: 0,
+        }))
+    }
+
     /// Puts all new files in their places. On an error, and if a person has changed one of the
     /// files since they were looked at, all old files are put back.
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
@@ -141,9 +163,11 @@ impl Swaps {
             touch(&aside)?;
             file.new = stamp(&aside)?;
         }
+        let note = serde_json::to_vec(&self.files)?;
+        fsx::replace(&self.aside.with_file_name(NOTE), Lasting::Process, &note)?;
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
-                self.undo(&BTreeSet::new());
+                self.undo();
                 return Err(error);
             }
             self.done += 1;
@@ -160,12 +184,10 @@ impl Swaps {
         }
     }
 
-    /// Puts the old files back, except those at these paths. A file that a person has changed since
-    /// is left as it is.
-    pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
+    /// Puts the old files back. A file that a person has changed since is left as it is.
+    pub(super) fn undo(&mut self) {
         self.touch_old();
-        let done = self.files[..self.done].iter().rev();
-        for file in done.filter(|file| !kept.contains(&file.path)) {
+        for file in self.files[..self.done].iter().rev() {
             if let Err(error) = self.swap_back(file) {
                 tracing::warn!(file = file.path, %error, "a file cannot be put back");
             }
@@ -188,10 +210,6 @@ impl Swaps {
                 }
             }
         }
-    }
-
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.path.as_str())
     }
 
     /// The files aside that are neither the old nor the new ones: those that a person has just
@@ -436,7 +454,7 @@ mod tests {
         swaps.swap_all().unwrap();
         assert_eq!(texts(&dir), ["new", "", "new", "new"]);
         assert!(swaps.changed_aside().is_empty());
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "old", "", "old"]);
         assert!(!dir.path().join("top/new").exists());
         swaps.swap_all().unwrap();
@@ -455,7 +473,7 @@ mod tests {
         }
         let mut swaps = swaps(&dir).unwrap();
         swaps.swap_all().unwrap();
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         for dir in [gone, new] {
             let mode = fs::metadata(&dir).unwrap().mode() & 0o777;
             assert_eq!(mode, 0o711, "{}", dir.display());
@@ -498,7 +516,7 @@ mod tests {
         for path in ["file", "gone/file", "new/file", "last"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["mine"; 4]);
     }
 
@@ -534,7 +552,7 @@ mod tests {
         for path in ["file", "gone/file", "new/file"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert!(swaps.changed_aside().is_empty());
     }
 
@@ -552,7 +570,7 @@ mod tests {
         };
         swaps.swap_all().unwrap();
         assert!(is_new("file") && is_new("new/file"));
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert!(is_new("file") && is_new("gone/file"));
     }
 
@@ -593,7 +611,7 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         fs::remove_dir(dir.path().join("top/gone")).unwrap();
         std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }

@@ -88,6 +88,41 @@ fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
     }
 }
 
+/// The person may have removed the lock of the index, and goes to another branch.
+#[test]
+fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_checked_out() {
+    for is_unlocked in [false, true] {
+        let shimmed = Shimmed::new();
+        let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+        shimmed.count_only("merge .*--ff-only");
+        shimmed.hold_at(1);
+        let script = "echo two > file; echo new > new";
+        let id = repository.submit(&["--merge", "auto"], script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "the checkout was not updated");
+        host.kill_host();
+        let lock = repository.path().join(".git/index.lock");
+        if is_unlocked {
+            fs::remove_file(&lock).unwrap();
+        }
+        repository.git(&["switch", "-q", "-c", "other"]);
+        let status = repository.git(&["status", "--porcelain"]);
+        assert!(status.contains("M file"), "{status}");
+        fs::write(shimmed.at("fail"), "").unwrap();
+        shimmed.go();
+        host.up();
+        merged(&host.finished(&id), "succeeded", "merged");
+        assert_eq!(repository.git(&["branch", "--show-current"]), "other");
+        assert_eq!(repository.git(&["status", "--porcelain"]), "");
+        assert_eq!(repository.git(&["show", "main:new"]), "new");
+        let left = fs::read_dir(repository.path().join(".git")).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name());
+        let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+        let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
+        assert!(!names.iter().any(is_left), "{names:?}");
+    }
+}
+
 /// During a merge into the person's checkout, the checkout seems to have changes.
 #[test]
 fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
@@ -98,7 +133,7 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     let first = repository.submit(&["--merge", "auto"], &script);
     host.live(&first);
     // The files are changed, and the index is not.
-    shimmed.count_only("read-tree -m -i");
+    shimmed.count_only("merge .*--ff-only");
     shimmed.hold_at(1);
     fs::write(&done, "").unwrap();
     wait_for("the merge", || shimmed.reached());
