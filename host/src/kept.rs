@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(first.text(after(DAY)), None);
 
         let short = begin(SECOND, DAY);
-        assert_eq!(short.keep(after(2 * DAY - SECOND)), WEEK);
+        assert_eq!(short.keep(after((2 * DAY).saturating_sub(SECOND))), WEEK);
         assert_eq!(short.keep(after(2 * DAY)), SECOND);
         let text = short.text(after(DAY)).unwrap();
         assert!(
@@ -174,7 +174,7 @@ mod tests {
         // A longer retention applies at once, and the next shorter one after a day again.
         assert_eq!(begin(WEEK, 3 * DAY).keep(after(3 * DAY)), WEEK);
         let short = begin(SECOND, 3 * DAY);
-        assert_eq!(short.keep(after(4 * DAY - SECOND)), WEEK);
+        assert_eq!(short.keep(after((4 * DAY).saturating_sub(SECOND))), WEEK);
         let text = serde_json::to_string(&short).unwrap();
         assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), short);
     }

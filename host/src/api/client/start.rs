@@ -255,7 +255,7 @@ impl HostStart {
 
     fn background(&self) -> io::Result<Background> {
         let data_dir = self.layout.root().to_owned();
-        let arguments = vec![
+        let mut arguments = vec![
             "serve".into(),
             "--background".into(),
             "--data-dir".into(),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Client, ClientError, Policy};
+use super::{Ask, Client, ClientError, Policy, address};
 use crate::{
     app::{ErrorKind, TaskView},
     clock,
@@ -98,7 +98,8 @@ impl Client {
     /// Connects `patient` to a host. If no host runs, reads the task, and starts a host unless the
     /// task has ended.
     async fn begin_to_wait(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
-        match self.connection(true).await {
+        let look = Ask::get(address::task(task, "/wait")?);
+        match self.connection(&look).await {
             Ok(reached) if !reached.is_here => {
                 patient.keep(reached);
                 return Ok(Found::Host);
@@ -115,7 +116,7 @@ impl Client {
             Err(error) if is_of_its_end(&error) => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         }
-        patient.keep(self.connection(false).await?);
+        patient.keep(self.connection(&look.of_host()).await?);
         Ok(Found::Host)
     }
 
@@ -137,7 +138,8 @@ impl Client {
         if !self.has_lost_its_host() {
             return Ok(Found::Nothing);
         }
-        match self.connection(false).await {
+        let look = Ask::get(address::task(task, "/wait")?).of_host();
+        match self.connection(&look).await {
             Ok(connection) => {
                 patient.keep(connection);
                 Ok(Found::Host)

@@ -68,7 +68,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
 
     // Git fails after it has written the index, because it cannot move the branch.
     repository.git(&["config", "filter.broken.smudge", "cat"]);
-    let notes = repository.path().join(".git/logs/refs/heads/main");
+    let notes = repository.path().join(".git/logs/HEAD");
     fs::rename(&notes, host.root().join("notes")).unwrap();
     fs::create_dir(&notes).unwrap();
     fs::write(notes.join("in-the-way"), "").unwrap();
