@@ -18,8 +18,12 @@ use tempfile::NamedTempFile;
 /// makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
 
+/// File in the shared directory that is locked while a test compiles the plugins.
+const LOCK: &str = "lock";
+
 /// If no test has compiled the plugins for this binary before, calls `compile`, which puts the code
-/// into `shared`. Concurrent tests wait until the code is there.
+/// into `shared`. Concurrent tests wait until the code is there. The code of earlier builds is
+/// removed, because each test copies all that is in `shared`.
 pub(crate) fn once(shared: &Path, binary: &Path, compile: impl FnOnce()) -> io::Result<()> {
     let built = fs::metadata(binary)?;
     let (seconds, nanoseconds) = (built.mtime(), built.mtime_nsec());
@@ -28,9 +32,15 @@ pub(crate) fn once(shared: &Path, binary: &Path, compile: impl FnOnce()) -> io::
         return Ok(());
     }
     fs::create_dir_all(shared)?;
-    let lock = File::create(shared.join("lock"))?;
+    let lock = File::create(shared.join(LOCK))?;
     lock.lock()?;
     if !done.exists() {
+        for entry in fs::read_dir(shared)? {
+            let entry = entry?;
+            if entry.file_name() != LOCK {
+                fs::remove_file(entry.path())?;
+            }
+        }
         compile();
         File::create(done)?;
     }
@@ -74,7 +84,8 @@ fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
             let source = record.with_extension(extension);
             let target = to.join(name).with_extension(extension);
             let mut new = NamedTempFile::new_in(to)?;
-            io::copy(&mut fs::File::open(&source)?, &mut new)?;
+            // The kernel copies between files, but not to the `NamedTempFile` itself.
+            io::copy(&mut File::open(&source)?, new.as_file_mut())?;
             new.persist(&target)?;
         }
     }

@@ -2,8 +2,8 @@
 //! temporary directory, the host gets only `PATH` of the developer's environment, and when the test
 //! ends, none of the host's processes may be left alive.
 //!
-//! The harness drives the binary as a user does. Of the host's files it reads only those that name
-//! pids and, if a test fails, the log.
+//! The harness drives the binary as a user does; only states are asked for at the host's socket. Of
+//! the host's files it reads only those that name pids and, if a test fails, the log.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::{
     command::{self, Ran},
     compiled,
     guard::Guard,
-    process,
+    process, socket,
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
@@ -322,8 +322,8 @@ impl TestHost {
     #[track_caller]
     pub fn finished(&self, id: &str) -> Value {
         // `wait` ends with the exit code of the task, which may have failed.
-        let waited = self.run(["wait", id]);
-        let task = self.status(id);
+        let waited = self.run(["wait", id, "--json"]);
+        let task = waited.json()[0].clone();
         assert!(
             task["state"] == "done",
             "`wait` returned before the task ended: {task:#}\n{waited}"
@@ -331,9 +331,21 @@ impl TestHost {
         task
     }
 
+    /// The task as `claudine status` shows it.
     #[track_caller]
     pub fn status(&self, id: &str) -> Value {
-        self.json(["status", id])
+        self.ask(&format!("/v1/tasks/{id}"), ["status", id])
+    }
+
+    /// The answer of a command that only reads. Tests ask for states again and again; at the host's
+    /// socket, this costs a fifth of a process.
+    #[track_caller]
+    pub fn ask<A: AsRef<OsStr>>(&self, path: &str, command: impl IntoIterator<Item = A>) -> Value {
+        match socket::get(&self.data_dir.join("host.sock"), path) {
+            Ok(answer) => answer,
+            // The command starts a host or does without one, or it reports what is wrong.
+            Err(_) => self.json(command),
+        }
     }
 
     /// Waits until the task is live; returns the pid of its process.
@@ -408,7 +420,12 @@ impl TestHost {
     /// Stops the host and its tasks. Returns the processes that are left nevertheless.
     fn end(&self) -> Vec<process::Found> {
         // If the host has died, its tasks may still run below a supervisor.
-        if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
+        let pids: Vec<u32> = self
+            .host_pid()
+            .into_iter()
+            .chain(self.supervisor_pids())
+            .collect();
+        if !pids.is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())
@@ -422,6 +439,11 @@ impl TestHost {
             }
         }
         let patience = Duration::from_secs(if thread::panicking() { 2 } else { 20 });
+        // These usually end last. To look for all processes costs much more than to look at these.
+        wait_at_most(patience, || {
+            let are_gone = !pids.iter().any(|pid| process::alive(*pid));
+            are_gone.then_some(())
+        });
         if wait_at_most(patience, || self.processes().is_empty().then_some(())).is_some() {
             return Vec::new();
         }

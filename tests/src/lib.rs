@@ -16,6 +16,7 @@ pub mod messages_api;
 pub mod process;
 pub mod recording;
 pub mod schema;
+mod socket;
 pub mod terminal;
 pub mod wait;
 

@@ -79,29 +79,22 @@ pub fn of_data_dir(dir: &Path) -> Vec<Found> {
         else {
             continue;
         };
-        if pid == std::process::id() || !alive(pid) {
+        if pid == std::process::id() {
             continue;
         }
         // These files cannot be read if the process has ended or belongs to another user. In both
         // cases the process does not belong to the test.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let carries = environment
-            .split(|byte| *byte == 0)
-            .any(|piece| piece == variable.as_bytes());
-        if carries || contains(&arguments, dir.as_bytes()) {
-            let command = String::from_utf8_lossy(&arguments)
-                .replace('\0', " ")
-                .trim_end()
-                .to_owned();
+        let environment = String::from_utf8_lossy(&environment);
+        let arguments = String::from_utf8_lossy(&arguments);
+        // Most processes are excluded by a search for the directory, which is fast.
+        let carries =
+            environment.contains(dir) && environment.split('\0').any(|piece| piece == variable);
+        if (carries || arguments.contains(dir)) && alive(pid) {
+            let command = arguments.replace('\0', " ").trim_end().to_owned();
             found.push(Found { pid, command });
         }
     }
     found
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }

@@ -303,8 +303,8 @@ impl Work {
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
-    /// and git has failed half-way. Returns the reason if this is not possible. `late` gets messages
-    /// about files that somebody has changed while that host was replacing them.
+    /// and git has failed half-way. Returns the reason if this is not possible. `late` gets the
+    /// messages about files that somebody has changed while that host was replacing them.
     async fn put_back_noted(
         &mut self,
         base: &BranchRef,
@@ -348,8 +348,8 @@ impl Work {
         )))
     }
 
-    /// Whether the base is at this commit, and so is a checkout of the repository. A person may have
-    /// gone to another branch there.
+    /// Whether the base is at this commit, and so is a checkout of the repository. A person may
+    /// have gone to another branch there.
     async fn is_at(
         &self,
         base: &BranchRef,

@@ -17,10 +17,13 @@ fn busy() -> Script {
     Script::always(Answer::bash("echo once more"))
 }
 
+/// The agent also has a limit of its own: the lower one of this limit and of the remaining budget
+/// applies.
 #[test]
 fn agent_stopped_over_its_budget_resumes_with_a_higher_budget() {
     let world = World::new(busy());
-    let line = ["do it", "--allowed-tools", "Bash", "--budget-usd", "0.001"];
+    let options = ["--allowed-tools", "Bash", "--max-budget-usd", "1"];
+    let line = [&["do it", "--budget-usd", "0.001"], &options[..]].concat();
     let task = world.done(&line);
     let message = ended(&task, "failed", "budget");
     assert_eq!(message, "the task has spent $0.0016 of $0.001");
@@ -63,16 +66,14 @@ fn agent_stopped_over_its_budget_resumes_with_a_higher_budget() {
 }
 
 #[test]
-fn lower_of_an_agents_own_limit_and_its_remaining_budget_applies() {
+fn an_agents_own_limit_applies_if_it_is_lower_than_the_budget_of_its_task() {
     let world = World::new(busy());
-    let run = |options: [&str; 4]| {
-        let line = [&["do it", "--allowed-tools", "Bash"], &options[..]].concat();
-        ended(&world.done(&line), "failed", "budget")
-    };
-    let own = run(["--max-budget-usd", "0.001", "--budget-usd", "1"]);
-    assert!(own.contains("0.001"), "{own}");
-    let of_task = run(["--max-budget-usd", "1", "--budget-usd", "0.001"]);
-    assert_eq!(of_task, "the task has spent $0.0016 of $0.001");
+    let limits = ["--max-budget-usd", "0.001", "--budget-usd", "1"];
+    let line = [&["do it", "--allowed-tools", "Bash"], &limits[..]].concat();
+    let message = ended(&world.done(&line), "failed", "budget");
+    for piece in ["maximum budget", "0.001"] {
+        assert!(message.contains(piece), "{message}");
+    }
 }
 
 #[test]
@@ -98,58 +99,27 @@ fn resume_of_a_task_with_a_spent_budget_is_refused() {
 }
 
 #[test]
-fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
-    let world = World::new(answering());
-    let graph = "
-- {name: plan,   prompt: plan it}
-- {name: build,  prompt: build it, dependencies: [plan]}
-- {name: check,  prompt: check it, dependencies: [{task: build, condition: any}]}
-- {name: report, argv: [echo, over], dependencies: [{task: build, condition: any}]}
-";
-    let ids = world
-        .host
-        .run_with(["submit", "-", "--budget-usd", "0.001"], graph.as_bytes())
-        .ok()
-        .text();
-    let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
-    succeeded(&tasks[0], "done");
-    // The only answer of `build` exceeded the remaining budget, and nothing was left for `check`.
-    for task in &tasks[1..3] {
-        let message = ended(task, "failed", "budget");
-        assert_eq!(message, "the task's graph has spent $0.0016 of $0.001");
-    }
-    assert_eq!(world.api.message_requests().len(), 2);
-    succeeded(&tasks[3], "over\n");
-    // The new budget applies to all unfinished tasks of the graph.
-    let check = tasks[2]["id"].as_str().unwrap();
-    let hint = tasks[2]["hint"].as_str().expect("a hint");
-    assert!(hint.starts_with("claudine retry "), "{hint}");
-    assert!(hint.ends_with(" --graph-budget-usd 0.005"), "{hint}");
-    let line = ["retry", check, "--graph-budget-usd", "0.005"];
-    world.host.run(line).check();
-    succeeded(&world.host.finished(check), "done");
-}
-
-#[test]
-fn why_shows_how_much_of_a_graphs_budget_is_spent() {
+fn why_shows_the_spent_part_of_a_graphs_budget_whose_end_ends_agents_but_not_commands() {
     let world = World::new(answering());
     let graph = "
 - {name: plan,   prompt: plan it}
 - {name: gate,   argv: [cat, gate], dependencies: [plan]}
 - {name: build,  prompt: build it, dependencies: [gate]}
+- {name: check,  prompt: check it, dependencies: [{task: build, condition: any}]}
+- {name: report, argv: [echo, over], dependencies: [{task: build, condition: any}]}
 ";
     let made = world.host.other("mkfifo").arg("gate").status();
     assert!(made.is_ok_and(|status| status.success()));
     let ids = world
         .host
-        .run_with(["submit", "-", "--budget-usd", "0.01"], graph.as_bytes())
+        .run_with(["submit", "-", "--budget-usd", "0.001"], graph.as_bytes())
         .ok()
         .text();
     let ids: Vec<&str> = ids.lines().collect();
     succeeded(&world.host.finished(ids[0]), "done");
     let why = |id: &str| world.host.json(["why", id])["reasons"].to_string();
     assert!(
-        why(ids[2]).contains("the task's graph has spent $0.0008 of $0.01"),
+        why(ids[2]).contains("the task's graph has spent $0.0008 of $0.001"),
         "{}",
         why(ids[2])
     );
@@ -158,7 +128,22 @@ fn why_shows_how_much_of_a_graphs_budget_is_spent() {
         assert!(!why(id).contains("has spent"), "{}", why(id));
     }
     std::fs::write(world.host.work().join("gate"), "through").unwrap();
-    succeeded(&world.host.finished(ids[2]), "done");
+    let tasks: Vec<_> = ids.iter().map(|id| world.host.finished(id)).collect();
+    // The only answer of `build` exceeded the remaining budget, and nothing was left for `check`.
+    for task in &tasks[2..4] {
+        let message = ended(task, "failed", "budget");
+        assert_eq!(message, "the task's graph has spent $0.0016 of $0.001");
+    }
+    assert_eq!(world.api.message_requests().len(), 2);
+    succeeded(&tasks[4], "over\n");
+    // The new budget applies to all unfinished tasks of the graph.
+    let check = ids[3];
+    let hint = tasks[3]["hint"].as_str().expect("a hint");
+    assert!(hint.starts_with("claudine retry "), "{hint}");
+    assert!(hint.ends_with(" --graph-budget-usd 0.005"), "{hint}");
+    let line = ["retry", check, "--graph-budget-usd", "0.005"];
+    world.host.run(line).check();
+    succeeded(&world.host.finished(check), "done");
 }
 
 /// An agent that starts a background command and answers. When something is written to `gate`, the
@@ -185,7 +170,7 @@ fn wake(world: &World, id: &str) {
 }
 
 #[test]
-fn cost_of_an_agent_is_shown_while_it_runs() {
+fn cost_of_an_agent_is_shown_while_it_runs_and_its_last_result_counts_if_it_was_woken() {
     let world = World::new(woken_agent());
     let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.01"]);
     wake(&world, &id);
@@ -200,6 +185,7 @@ fn cost_of_an_agent_is_shown_while_it_runs() {
     let task = world.host.finished(&id);
     succeeded(&task, "late");
     assert_eq!(task["cost_usd"], 0.0024, "each answer is counted once");
+    assert_eq!(task["outputs"]["num_turns"], 3, "{task:#}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use claudine_tests::{
-    mcp::PythonClient,
+    mcp::Client,
     messages_api::{Answer, Rule, Script, Step},
 };
 use serde_json::{Value, json};
@@ -38,17 +38,33 @@ fn touched(world: &World) -> Vec<&'static str> {
     files.into_iter().filter(there).collect()
 }
 
+/// Whether the agent had the tools with which Claude Code fetches some sites without a permission,
+/// in every mode.
+#[track_caller]
+fn has_network_tools(world: &World, id: &str) -> [bool; 2] {
+    let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
+    let mut lines = output
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let begin = lines.find(|line| line["subtype"] == "init").unwrap();
+    let tools = begin["tools"].as_array().unwrap();
+    let has = |name: &str| tools.iter().any(|tool| tool == name);
+    assert!(has("Read"), "{tools:?}");
+    [has("WebFetch"), has("WebSearch")]
+}
+
 #[test]
-fn directory_cannot_extend_the_rights_of_a_clients_agent() {
-    let script = || Script::always(Answer::text("read it"));
-    let world = World::with(script(), Login::ApiKey, |host| host.config(SMALLEST));
+fn directory_gives_a_clients_agent_no_rights_and_without_extras_it_has_no_network_tools() {
+    let script = Script::always(Answer::text("read it"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
     hostile(&world);
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let asked = json!({"prompt": "look around", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", asked);
-    let task = world.host.finished(taken["taskId"].as_str().unwrap());
-    succeeded(&task, "read it");
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "read it");
     assert_eq!(touched(&world), [""; 0]);
+    assert_eq!(has_network_tools(&world, id), [false; 2]);
 
     // An agent that the owner starts at the command line still runs the directory's commands.
     let task = world.done(&["look around", "--permission-mode", "plan"]);
@@ -56,48 +72,39 @@ fn directory_cannot_extend_the_rights_of_a_clients_agent() {
     assert!(!touched(&world).is_empty());
 }
 
-/// Claude Code fetches some sites without a permission, in every mode.
 #[test]
-fn clients_agent_has_network_tools_only_if_the_extras_include_the_network() {
-    let check = |config: &str, expected: bool| {
-        let reads = Step::Tool {
-            name: "Read".to_owned(),
-            input: json!({"file_path": "/etc/hostname"}),
-        };
-        let script = Script::default()
-            .then(Rule::new(Answer::steps([reads])).at_turn(0))
-            .then(Rule::new(Answer::text("done")));
-        let world = World::with(script, Login::ApiKey, |host| host.config(config));
-        let has_tools = |id: &str| {
-            let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
-            let mut lines = output
-                .lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap());
-            let begin = lines.find(|line| line["subtype"] == "init").unwrap();
-            let tools = begin["tools"].as_array().unwrap();
-            let has = |name: &str| tools.iter().any(|tool| tool == name);
-            assert!(has("Read"), "{tools:?}");
-            [has("WebFetch"), has("WebSearch")]
-        };
-        let mut client = PythonClient::connect(&world.host);
-        let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
-        let taken = client.call("DelegateTask", asked);
-        let id = taken["taskId"].as_str().unwrap();
-        succeeded(&world.host.finished(id), "done");
-        assert_eq!(has_tools(id), [expected; 2], "{config}");
-        // An agent of the owner has them always, until a client resumes its task. The task has only
-        // one turn, because a client cannot resume a task of the owner that has succeeded.
-        let plan = ["--permission-mode", "plan", "--max-turns", "1"];
-        let task = world.done(&[&["look it up"][..], &plan[..]].concat());
-        let id = task["id"].as_str().unwrap();
-        assert_eq!(task["outcome"], "failed", "{task:#}");
-        assert_eq!(has_tools(id), [true; 2], "{config}");
-        client.call("ResumeTask", json!({ "taskId": id }));
-        world.host.finished(id);
-        assert_eq!(has_tools(id), [expected; 2], "{config}");
+fn clients_agent_has_network_tools_if_the_extras_include_the_network() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::new(script);
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "look it up", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "done");
+    assert_eq!(has_network_tools(&world, id), [true; 2]);
+}
+
+/// An agent of the owner has the network tools until a client resumes its task. A client cannot
+/// resume a task of the owner that has succeeded, so the agent has too few turns.
+#[test]
+fn agent_of_the_owner_loses_its_network_tools_when_a_client_resumes_its_task() {
+    let reads = Step::Tool {
+        name: "Read".to_owned(),
+        input: json!({"file_path": "/etc/hostname"}),
     };
-    check(SMALLEST, false);
-    check("", true);
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([reads])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let plan = ["--permission-mode", "plan", "--max-turns", "1"];
+    let task = world.done(&[&["look it up"][..], &plan[..]].concat());
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    assert_eq!(has_network_tools(&world, id), [true; 2]);
+    let mut client = Client::connect(&world.host);
+    client.call("ResumeTask", json!({ "taskId": id }));
+    world.host.finished(id);
+    assert_eq!(has_network_tools(&world, id), [false; 2]);
 }
 
 /// Otherwise a client could write into a person's own conversation with Claude Code.
@@ -110,7 +117,7 @@ fn client_continues_only_sessions_of_its_own_tasks() {
         let session = task["attempts"][0]["session_id"].as_str();
         session.unwrap().to_owned()
     };
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let begun = json!({"prompt": "begin", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", begun);
     let own = session_of(taken["taskId"].as_str().unwrap());
@@ -152,7 +159,7 @@ fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
     let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
     git(&world, &["init", "-q"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
-    let mut client = PythonClient::connect(&world.host);
+    let mut client = Client::connect(&world.host);
     let asked = json!({"prompt": "go", "permissionMode": "plan", "allowedTools": ["Agent"]});
     let taken = client.call("DelegateTask", asked);
     world.host.finished(taken["taskId"].as_str().unwrap());

@@ -16,18 +16,44 @@ fn wants(command: &str) -> Script {
 }
 
 #[test]
-fn hinted_command_resumes_a_denied_agent_with_more_rights() {
-    let world = World::new(wants("git init made"));
-    let task = world.done(&["make it"]);
+fn denied_tools_are_shown_and_the_hinted_command_resumes_the_agent_with_more_rights() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("mkdir accepted")).at_turn(0))
+        .then(Rule::new(Answer::bash("git init made")).at_turn(1))
+        .then(Rule::new(Answer::text("as far as I could")).times(1))
+        .then(Rule::new(Answer::bash("git init made")).times(1))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    let ran = world.host.run(["delegate", "--wait", "make it"]).ok();
+    assert_eq!(ran.stdout, b"as far as I could\n");
+    let task = world.host.json(["status"]);
     succeeded(&task, "as far as I could");
     assert_eq!(task["denied"], 1);
+    let denied = json!([{"tool": "Bash", "input": {"command": "git init made", "description": "a scripted command"}}]);
+    assert_eq!(task["outputs"]["denials"], denied);
+    // By default, an agent may change files.
+    assert!(world.host.work().join("accepted").is_dir());
+    assert!(!world.host.work().join("made").exists());
     let hint = task["hint"].as_str().expect("a hint");
+    let said = ran.complaint();
+    let lines: Vec<&str> = said.lines().collect();
+    let [glance, denied, told] = lines[..] else {
+        panic!("{said}")
+    };
+    assert!(
+        glance.starts_with("✓ ") && glance.ends_with(" · $0.0024 · 1 denied"),
+        "{glance}"
+    );
+    assert_eq!(denied, "denied: Bash: git init made");
+    assert_eq!(told, format!("hint: {hint}"));
     let (command, tools) = hint.split_once(" --allowed-tools ").expect("an option");
     assert!(command.starts_with("claudine resume "), "{hint}");
     assert_eq!(tools, "'Bash(git:*)'");
     let id = task["id"].as_str().unwrap();
     let shown = world.host.text(["status", id]);
-    assert!(shown.contains(hint), "{shown}");
+    for piece in [hint, "Denied"] {
+        assert!(shown.contains(piece), "{shown}");
+    }
     // Takes the command from the message, as a user copies it.
     let words: Vec<&str> = command.split(' ').skip(1).collect();
     let line = [words.as_slice(), &["--allowed-tools", "Bash(git:*)"]].concat();
@@ -83,9 +109,17 @@ fn retry_can_change_the_model_and_validates_the_changes() {
         .collect();
     assert_eq!(options, ["model", "priority", "timeout"]);
     // Repeating the same command changes nothing.
-    world.host.run(line).check();
-    let task = world.host.finished(id);
-    assert_eq!(*attempt(&task, 2, "revised"), serde_json::Value::Null);
+    let id = world.host.script("exit 1");
+    world.host.finished(&id);
+    for revised in [json!(["priority", "timeout"]), json!(null)] {
+        let line = ["retry", &id, "-t", "5m", "-p", "P0"];
+        world.host.run(line).check();
+        let task = world.host.finished(&id);
+        let last = task["attempts"].as_array().unwrap().last().unwrap();
+        let options = last["revised"].as_array();
+        let options = options.map(|all| all.iter().map(|one| &one["option"]).collect::<Vec<_>>());
+        assert_eq!(json!(options), revised, "{task:#}");
+    }
 }
 
 #[test]
@@ -101,26 +135,17 @@ fn agent_that_was_denied_tools_and_changed_nothing_has_failed() {
         (&json!(1), &json!(0))
     );
     let id = task["id"].as_str().unwrap();
-    world
-        .host
-        .run(["resume", id, "--allowed-tools", "Bash(git:*)"])
-        .check();
-    // The outcome is not checked, because the agent made a separate repository, which cannot be
-    // merged.
+    // The agent tries the same once more.
+    world.host.run(["resume", id, "--allow-denied"]).check();
     let task = world.host.finished(id);
+    succeeded(&task, "done");
     assert_eq!(
         task["attempts"].as_array().map(Vec::len),
         Some(2),
         "{task:#}"
     );
-    world.api.set_script(wants("git init made"));
-    let task = world.done(&["look at it", "--worktree", "--allow-denied"]);
-    succeeded(&task, "as far as I could");
     let list = world.host.text(["list"]);
-    assert!(
-        list.contains("no changes · 1 denied · look at it"),
-        "{list}"
-    );
+    assert!(list.contains("no changes · 1 denied · make it"), "{list}");
 }
 
 #[test]

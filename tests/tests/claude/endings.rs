@@ -1,7 +1,7 @@
 //! Agents' processes that do not end as they should.
 
 use claudine_tests::messages_api::{Answer, Rule, Script, Step};
-use claudine_tests::{process, wait_for};
+use claudine_tests::process;
 
 use crate::world::{World, ended, succeeded};
 
@@ -43,26 +43,6 @@ fn background_command_of_an_agent_is_killed_when_the_agent_ends() {
 }
 
 #[test]
-fn agent_woken_by_its_background_command_is_judged_by_its_last_result() {
-    let script = Script::default()
-        .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
-        .then(Rule::new(Answer::text("it runs")).times(1))
-        .then(Rule::new(Answer::text("it is done")));
-    let world = World::new(script);
-    let id = world.delegate(&["go", "--allowed-tools", "Bash"]);
-    wait_for("the first result", || {
-        let log = world.host.text(["logs", &id, "--stream", "stdout"]);
-        log.lines()
-            .any(|line| line.contains("\"result_index\":0"))
-            .then_some(())
-    });
-    std::fs::write(world.host.work().join("gate"), "through").unwrap();
-    let task = world.host.finished(&id);
-    succeeded(&task, "it is done");
-    assert_eq!(task["outputs"]["num_turns"], 3, "{task:#}");
-}
-
-#[test]
 fn agent_that_exits_without_a_result_has_failed() {
     let (world, _wrapper) = World::wrapped(
         Script::always(Answer::text("lost")),
@@ -85,15 +65,4 @@ fn failure_of_an_agent_quotes_the_last_line_of_its_standard_error() {
         "claude exited with code 7 without a result: cannot find my shoes"
     );
     assert_eq!(task["exit_code"], 7);
-}
-
-#[test]
-fn killed_agent_fails_with_the_number_of_the_signal() {
-    let world = World::new(Script::always(Answer::silent("for ever")));
-    let id = world.delegate(&["hi"]);
-    world.reach("for ever");
-    process::kill_9(world.host.live(&id));
-    let task = world.host.finished(&id);
-    ended(&task, "failed", "signal");
-    assert_eq!(task["signal"], 9);
 }

@@ -8,17 +8,16 @@ use crate::world::{Login, World, attempt, ended, succeeded};
 
 /// Checks that a run that always gets this answer fails with this class and message.
 #[track_caller]
-fn check(answer: Answer, login: Login, arguments: &[&str], class: &str, says: &str) {
+fn check(answer: Answer, login: Login, class: &str, says: &str) {
     let world = World::with(Script::always(answer), login, |host| host);
-    let task = world.done(&[&["hi"], arguments].concat());
-    let message = ended(&task, "failed", class);
+    let message = ended(&world.done(&["hi"]), "failed", class);
     assert!(message.contains(says), "{message:?}");
 }
 
 #[test]
 fn refused_login_fails_with_class_auth() {
     let answer = Answer::error(401, "authentication_error", "OAuth token has expired");
-    check(answer, Login::Subscription, &[], "auth", "401");
+    check(answer, Login::Subscription, "auth", "401");
 }
 
 #[test]
@@ -28,13 +27,7 @@ fn missing_credit_fails_with_class_auth() {
         "invalid_request_error",
         "Your credit balance is too low to access the Anthropic API.",
     );
-    check(
-        answer,
-        Login::ApiKey,
-        &[],
-        "auth",
-        "Credit balance is too low",
-    );
+    check(answer, Login::ApiKey, "auth", "Credit balance is too low");
 }
 
 #[test]
@@ -42,7 +35,6 @@ fn overloaded_service_fails_with_class_network() {
     check(
         Answer::error(529, "overloaded_error", "Overloaded"),
         Login::ApiKey,
-        &[],
         "network",
         "529",
     );
@@ -53,7 +45,6 @@ fn server_error_fails_with_class_network() {
     check(
         Answer::error(500, "api_error", "Internal server error"),
         Login::ApiKey,
-        &[],
         "network",
         "500",
     );
@@ -62,7 +53,7 @@ fn server_error_fails_with_class_network() {
 #[test]
 fn connections_that_are_always_cut_fail_with_class_network() {
     let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
-    check(cut, Login::ApiKey, &[], "network", "");
+    check(cut, Login::ApiKey, "network", "");
 }
 
 #[test]
@@ -72,25 +63,21 @@ fn prompt_too_long_for_the_model_fails_with_class_invalid() {
         "invalid_request_error",
         "prompt is too long: 250000 tokens > 200000 maximum",
     );
-    check(answer, Login::ApiKey, &[], "invalid", "Prompt is too long");
+    check(answer, Login::ApiKey, "invalid", "Prompt is too long");
 }
 
 #[test]
-fn exceeded_turns_and_exceeded_budget_fail_with_their_own_classes() {
-    check(
-        Answer::bash("ls"),
-        Login::ApiKey,
-        &["--max-turns", "2"],
-        "max_turns",
-        "maximum number of turns (2)",
-    );
-    check(
-        Answer::bash("ls"),
-        Login::ApiKey,
-        &["--max-budget-usd", "0.0001"],
-        "budget",
-        "maximum budget",
-    );
+fn exceeded_turns_fail_with_their_own_class_and_delegate_with_wait_reports_it() {
+    let world = World::new(Script::always(Answer::bash("git init denied")));
+    let ran = world
+        .host
+        .run(["delegate", "--wait", "--max-turns", "2", "try"])
+        .code(1);
+    assert_eq!(ran.stdout, b"", "events belong in `logs`");
+    ran.says(&["failed: "]);
+    let message = ended(&world.host.json(["status"]), "failed", "max_turns");
+    let says = "maximum number of turns (2)";
+    assert!(message.contains(says), "{message:?}");
 }
 
 #[test]

@@ -8,34 +8,54 @@ use serde_json::json;
 use crate::world::{World, attempt, ended, git, succeeded};
 
 #[test]
-fn branch_commit_and_uncommitted_changes_are_recorded() {
-    let script = Script::command_then("echo new > file; mkdir -p src; touch src/a src/b", "done");
+fn branch_commit_and_uncommitted_changes_are_recorded_and_told_to_an_agent_without_a_session() {
+    let changes = "echo new > file; mkdir -p src; touch src/a; pwd > src/b";
+    let script = Script::command_then(changes, "finished so far");
     let world = World::new(script);
     git(&world, &["init", "-q", "-b", "trunk"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
     let task = world.done(&["change it", "--allowed-tools", "Bash"]);
-    succeeded(&task, "done");
+    succeeded(&task, "finished so far");
+    assert_eq!(task["cost_usd"], 0.0016);
+    assert!(task["outputs"].get("denials").is_none(), "{task:#}");
+    let work = world.host.work().canonicalize().unwrap();
+    assert_eq!(world.line_of("src/b"), work.to_str().unwrap());
     assert_eq!(
         *attempt(&task, 0, "git"),
         json!({
             "branch": "trunk", "commit": git(&world, &["rev-parse", "HEAD"]), "dirty": ["file", "src/"], "dirty_count": 2,
         })
     );
-    // A later attempt is told about these changes.
     let id = task["id"].as_str().unwrap();
     let checkpoint = world.host.json(["checkpoint", id]);
     assert_eq!(checkpoint["git"], *attempt(&task, 0, "git"));
-    assert_eq!(checkpoint["summary"], "done");
-    world.forget_sessions();
-    world.host.run(["resume", id]).check();
-    succeeded(&world.host.finished(id), "done");
-    let asked = world.api.message_requests().pop().unwrap().messages();
-    assert!(
-        asked.contains("trunk at ") && asked.contains("not committed: file, src/"),
-        "{asked}"
-    );
-    let shown = world.host.text(["status", task["id"].as_str().unwrap()]);
+    assert_eq!(checkpoint["summary"], "finished so far");
+    let shown = world.host.text(["status", id]);
     assert!(shown.contains("2 not committed: file, src/"), "{shown}");
+
+    world.forget_sessions();
+    world
+        .host
+        .run(["resume", id, "--context", "and the documentation"])
+        .check();
+    let task = world.host.finished(id);
+    succeeded(&task, "finished so far");
+    assert_ne!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let asked = world.api.message_requests().pop().unwrap().messages();
+    for piece in [
+        "An earlier attempt",
+        "finished so far",
+        "trunk at ",
+        "not committed: file, src/",
+        "and the documentation",
+        "The task:",
+        "change it",
+    ] {
+        assert!(asked.contains(piece), "{piece:?} is not in {asked}");
+    }
 }
 
 #[test]
@@ -46,13 +66,6 @@ fn agent_in_a_broken_repository_succeeds_and_the_error_of_git_is_recorded() {
     succeeded(&task, "done");
     let error = attempt(&task, 0, "git")["error"].as_str().unwrap();
     assert!(error.starts_with("`git status` failed: "), "{error}");
-}
-
-#[test]
-fn no_git_state_is_reported_outside_a_repository() {
-    let world = World::new(Script::always(Answer::text("done")));
-    let task = world.done(&["look at it"]);
-    assert!(task["attempts"][0].get("git").is_none(), "{task:#}");
 }
 
 #[test]

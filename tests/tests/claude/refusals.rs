@@ -4,9 +4,12 @@ use claudine_tests::messages_api::{Answer, Script};
 
 use crate::world::World;
 
+fn world() -> World {
+    World::new(Script::always(Answer::text("ok")))
+}
+
 #[track_caller]
-fn check(arguments: &[&str], input: &[u8], says: &[&str]) {
-    let world = World::new(Script::always(Answer::text("ok")));
+fn check(world: &World, arguments: &[&str], input: &[u8], says: &[&str]) {
     let ran = world
         .host
         .run_with(["delegate"].iter().chain(arguments), input);
@@ -18,9 +21,11 @@ fn check(arguments: &[&str], input: &[u8], says: &[&str]) {
 
 #[test]
 fn invalid_prompts_are_refused() {
-    check(&[""], b"", &["empty"]);
-    check(&["-"], b" \n", &["empty"]);
+    let world = world();
+    check(&world, &[""], b"", &["empty"]);
+    check(&world, &["-"], b" \n", &["empty"]);
     check(
+        &world,
         &["-"],
         &vec![b'x'; 10_000_001],
         &["10000001 bytes", "put the text in a file"],
@@ -29,20 +34,22 @@ fn invalid_prompts_are_refused() {
 
 #[test]
 fn invalid_options_are_refused() {
-    check(
-        &["hi", "--permission-mode", "yolo"],
-        b"",
-        &["yolo", "acceptEdits"],
-    );
-    check(&["hi", "--max-turns", "0"], b"", &["1"]);
-    check(&["hi", "--max-budget-usd", "0"], b"", &["greater than 0"]);
-    check(&["hi", "--resume-session", "yesterday"], b"", &["UUID"]);
+    let world = world();
+    for (option, value, says) in [
+        ("--permission-mode", "yolo", &["yolo", "acceptEdits"][..]),
+        ("--max-turns", "0", &["1"]),
+        ("--max-budget-usd", "0", &["greater than 0"]),
+        ("--resume-session", "yesterday", &["UUID"]),
+    ] {
+        check(&world, &["hi", option, value], b"", says);
+    }
 }
 
 #[test]
 fn root_without_a_sandbox_may_not_bypass_permissions() {
     if rustix::process::geteuid().is_root() {
         check(
+            &world(),
             &["hi", "--permission-mode", "bypassPermissions"],
             b"",
             &["root", "IS_SANDBOX=1"],

@@ -26,31 +26,34 @@ fn script() -> Script {
 
 const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
 
-/// Kills the host when the agent waits at this point. If `goes_on_alone` is set, the agent
-/// continues while no host runs. Otherwise, the agent continues once a host runs again.
-fn check(point: &str, goes_on_alone: bool) {
+/// An agent that runs the script.
+fn agent() -> (World, String) {
     let world = World::new(script());
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
-    for before in POINTS.iter().take_while(|before| **before != point) {
-        world.api.release(before);
-    }
+    (world, id)
+}
+
+/// Kills the host when the agent waits at this point; returns the agent's pid.
+#[track_caller]
+fn host_dies(world: &World, id: &str, point: &str) -> u32 {
     world.reach(point);
-    let pid = world.host.live(&id);
+    let pid = world.host.live(id);
     world.host.kill_host();
     assert!(process::alive(pid), "the agent died with the host");
-    let go_on = || POINTS.iter().for_each(|point| world.api.release(point));
-    if goes_on_alone {
-        go_on();
-        wait_for("the agent to end while there is no host", || {
-            (!process::alive(pid)).then_some(())
-        });
-    }
-    world.host.up();
-    if !goes_on_alone {
-        assert_eq!(world.host.live(&id), pid);
-        go_on();
-    }
-    let task = world.host.finished(&id);
+    pid
+}
+
+/// Waits until the agent ends, although no host runs.
+fn ends_alone(pid: u32) {
+    wait_for("the agent to end while there is no host", || {
+        (!process::alive(pid)).then_some(())
+    });
+}
+
+/// Checks that nothing was lost, repeated or counted twice.
+#[track_caller]
+fn ran_once(world: &World, id: &str, pid: u32) {
+    let task = world.host.finished(id);
     succeeded(&task, "the answer");
     assert_eq!(task["cost_usd"], 0.0016);
     assert_eq!(
@@ -64,27 +67,48 @@ fn check(point: &str, goes_on_alone: bool) {
 }
 
 #[test]
-fn agent_succeeds_if_the_host_is_killed_before_the_first_answer() {
-    check("began", false);
-    check("began", true);
+fn agent_succeeds_if_the_host_is_killed_and_replaced_before_and_during_each_answer() {
+    let (world, id) = agent();
+    let mut pids = Vec::new();
+    for point in POINTS {
+        pids.push(host_dies(&world, &id, point));
+        world.host.up();
+        assert_eq!(world.host.live(&id), pids[0]);
+        world.api.release(point);
+    }
+    ran_once(&world, &id, pids[0]);
+}
+
+/// Before and during each answer, the host is killed. While no host runs, the agent continues to
+/// the next point.
+#[test]
+fn agent_succeeds_if_it_continues_without_a_host_between_any_two_hosts() {
+    let (world, id) = agent();
+    let mut pids = Vec::new();
+    for (index, point) in POINTS.iter().enumerate() {
+        let pid = host_dies(&world, &id, point);
+        pids.push(pid);
+        world.api.release(point);
+        match POINTS.get(index + 1) {
+            Some(next) => world.reach(next),
+            None => ends_alone(pid),
+        }
+        world.host.up();
+    }
+    assert_eq!(pids, [pids[0]; POINTS.len()]);
+    ran_once(&world, &id, pids[0]);
 }
 
 #[test]
-fn agent_succeeds_if_the_host_is_killed_before_a_tool_runs() {
-    check("asked", false);
-    check("asked", true);
-}
-
-#[test]
-fn agent_succeeds_if_the_host_is_killed_before_the_last_answer() {
-    check("told", false);
-    check("told", true);
-}
-
-#[test]
-fn agent_succeeds_if_the_host_is_killed_during_the_last_answer() {
-    check("half", false);
-    check("half", true);
+fn agent_succeeds_if_it_continues_without_a_host_from_its_first_answer_to_its_end() {
+    let (world, id) = agent();
+    let pid = host_dies(&world, &id, POINTS[0]);
+    for point in POINTS {
+        world.api.release(point);
+    }
+    ends_alone(pid);
+    world.host.up();
+    ran_once(&world, &id, pid);
 }
 
 #[test]
@@ -99,38 +123,6 @@ fn agent_succeeds_if_the_host_is_killed_while_a_tool_runs() {
     assert_eq!(world.host.live(&id), pid);
     std::fs::write(world.host.work().join("gate"), "through").unwrap();
     succeeded(&world.host.finished(&id), "the answer");
-}
-
-/// The second attempt starts two processes of the agent: the first ends because it finds no
-/// session, and the host is killed while the second runs. The executor's next instance gets both
-/// processes.
-#[test]
-fn agent_succeeds_if_the_host_is_killed_during_the_second_process_of_an_attempt() {
-    let script = Script::default()
-        .then(Rule::new(Answer::silent("for ever")).times(1))
-        .then(Rule::new(Answer::steps([
-            Step::Text("the ".to_owned()),
-            Step::Pause("half".to_owned()),
-            Step::Text("answer".to_owned()),
-        ])));
-    let world = World::new(script);
-    let id = world.delegate(&["do it"]);
-    world.reach("for ever");
-    process::kill_9(world.host.live(&id));
-    world.host.finished(&id);
-    world.forget_sessions();
-    world.host.run(["retry", &id]).check();
-    world.reach("half");
-    world.host.kill_host();
-    world.host.up();
-    world.api.release("half");
-    let task = world.host.finished(&id);
-    succeeded(&task, "the answer");
-    let why = task["outputs"]["fresh_session_reason"].as_str();
-    assert!(
-        why.is_some_and(|why| why.starts_with("No conversation found")),
-        "{task:#}"
-    );
 }
 
 #[test]

@@ -5,16 +5,17 @@ use std::{fs, io::Read, process::Stdio};
 use claudine_tests::{
     harness::binary,
     messages_api::{Answer, Rule, Script},
-    wait_for,
 };
-use serde_json::json;
 
-use crate::world::{Login, World, attempt, succeeded};
+use crate::world::{World, attempt, succeeded};
 
 #[test]
-fn result_cost_and_session_are_stored() {
+fn delegate_with_wait_prints_only_the_answer_and_stores_result_cost_and_session() {
     let world = World::new(Script::always(Answer::text("the answer")));
-    let task = world.done(&["what is it?"]);
+    let ran = world.host.run(["delegate", "--wait", "what is it?"]).ok();
+    assert_eq!(ran.stdout, b"the answer\n", "only the result");
+    assert_eq!(ran.stderr, b"", "no messages in a pipe");
+    let task = world.host.json(["status"]);
     succeeded(&task, "the answer");
     assert_eq!(task["executor"], "claude");
     assert_eq!(task["cost_usd"], 0.0008);
@@ -32,68 +33,8 @@ fn result_cost_and_session_are_stored() {
         })
         .collect();
     assert_eq!(kinds, ["\"system\"", "\"assistant\"", "\"result\""]);
-}
-
-#[test]
-fn delegate_with_wait_prints_only_the_answer() {
-    let world = World::new(Script::always(Answer::text("the answer")));
-    let ran = world.host.run(["delegate", "--wait", "what is it?"]).ok();
-    assert_eq!(ran.stdout, b"the answer\n", "only the result");
-    assert_eq!(ran.stderr, b"", "no messages in a pipe");
-    let task = world.host.json(["delegate", "--wait", "what is it?"]);
-    assert_eq!(task["output"], "the answer", "{task:#}");
-}
-
-#[test]
-fn delegate_with_wait_reports_why_the_task_failed() {
-    let world = World::new(Script::always(Answer::bash("git init denied")));
-    let ran = world
-        .host
-        .run(["delegate", "--wait", "--max-turns", "1", "try"])
-        .code(1);
-    assert_eq!(ran.stdout, b"", "events belong in `logs`");
-    ran.says(&["failed: "]);
-}
-
-#[test]
-fn delegate_with_wait_lists_the_denied_tools() {
-    let script = Script::command_then("git init denied", "as far as I could");
-    let ran = World::new(script)
-        .host
-        .run(["delegate", "--wait", "try"])
-        .ok();
-    assert_eq!(ran.stdout, b"as far as I could\n");
-    let said = ran.complaint();
-    let lines: Vec<&str> = said.lines().collect();
-    let [glance, denied, hint] = lines[..] else {
-        panic!("{said}")
-    };
-    assert!(
-        glance.starts_with("✓ ") && glance.ends_with(" · $0.0016 · 1 denied"),
-        "{glance}"
-    );
-    assert_eq!(denied, "denied: Bash: git init denied");
-    assert!(hint.starts_with("hint: claudine resume "), "{hint}");
-    assert!(hint.ends_with(" --allowed-tools 'Bash(git:*)'"), "{hint}");
-}
-
-#[test]
-fn status_shows_the_activity_of_an_agent_across_a_restart() {
-    let script = Script::command_then("touch there; until test -e go; do sleep 0.1; done", "done");
-    let world = World::new(script);
-    let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
-    let doing = wait_for("the tool to be reported", || {
-        let task = world.host.status(&id);
-        Some(task["doing"].as_str()?.to_owned())
-    });
-    assert!(doing.starts_with("Bash: touch there; until"), "{doing}");
-    // The next host shows the same activity.
-    world.host.kill_host();
-    assert_eq!(world.host.status(&id)["doing"], doing.as_str());
-    fs::write(world.host.work().join("go"), "").unwrap();
-    let task = world.host.finished(&id);
-    succeeded(&task, "done");
-    assert_eq!(task["doing"], serde_json::Value::Null);
+    let outside_a_repository = task["attempts"][0].get("git");
+    assert_eq!(outside_a_repository, None, "{task:#}");
 }
 
 #[test]
@@ -134,40 +75,6 @@ fn wait_on_a_terminal_shows_the_activity_and_then_the_result() {
 }
 
 #[test]
-fn agent_uses_the_allowed_tools() {
-    let script = Script::command_then("git init --quiet made && pwd > where", "done");
-    let world = World::new(script);
-    let task = world.done(&["make it", "--allowed-tools", "Bash"]);
-    succeeded(&task, "done");
-    assert_eq!(task["cost_usd"], 0.0016);
-    assert!(task["outputs"].get("denials").is_none(), "{task:#}");
-    let work = world.host.work().canonicalize().unwrap();
-    assert_eq!(world.line_of("where"), work.to_str().unwrap());
-    assert!(work.join("made/.git").is_dir());
-}
-
-#[test]
-fn agent_may_change_files_by_default_and_denied_commands_are_shown() {
-    let script = Script::default()
-        .then(Rule::new(Answer::bash("mkdir accepted")).at_turn(0))
-        .then(Rule::new(Answer::bash("git init denied")).at_turn(1))
-        .then(Rule::new(Answer::text("as far as I could")));
-    let world = World::new(script);
-    let task = world.done(&["try"]);
-    succeeded(&task, "as far as I could");
-    let denied = json!([{"tool": "Bash", "input": {"command": "git init denied", "description": "a scripted command"}}]);
-    assert_eq!(task["outputs"]["denials"], denied);
-    assert!(world.host.work().join("accepted").is_dir());
-    assert!(!world.host.work().join("denied").exists());
-    let id = task["id"].as_str().unwrap();
-    let shown = world.host.text(["status", id]);
-    assert!(
-        shown.contains("Denied") && shown.contains("Bash"),
-        "{shown}"
-    );
-}
-
-#[test]
 fn prompt_of_one_mebibyte_arrives_complete() {
     let world = World::new(Script::always(Answer::text("long")));
     let prompt = format!("{}the end", "lorem ipsum ".repeat(87_381));
@@ -188,7 +95,10 @@ fn prompt_of_one_mebibyte_arrives_complete() {
 #[test]
 fn model_and_appended_system_prompt_reach_the_agent() {
     let world = World::new(Script::always(Answer::text("ok")));
-    let task = world.done(&[
+    // With `--json`, the command prints the task.
+    let task = world.host.json([
+        "delegate",
+        "--wait",
         "hi",
         "--model",
         "claude-haiku-4-5",
@@ -209,13 +119,13 @@ fn model_and_appended_system_prompt_reach_the_agent() {
 }
 
 #[test]
-fn eight_concurrent_agents_of_an_account_all_get_their_answers() {
-    let script = (0..8).fold(Script::default(), |script, number| {
+fn four_concurrent_agents_of_an_account_all_get_their_answers() {
+    let script = (0..4).fold(Script::default(), |script, number| {
         let prompt = format!("question {number}.");
         script.then(Rule::new(Answer::text(&format!("answer {number}"))).containing(&prompt))
     });
-    let world = World::with(script, Login::ApiKey, |host| host.slots(8));
-    let ids: Vec<String> = (0..8)
+    let world = World::new(script);
+    let ids: Vec<String> = (0..4)
         .map(|number| world.delegate(&[&format!("question {number}.")]))
         .collect();
     for (number, id) in ids.iter().enumerate() {

@@ -1,8 +1,10 @@
 //! Sessions that are continued.
 
-use claudine_tests::messages_api::{Answer, Rule, Script};
-use claudine_tests::process;
+use claudine_tests::messages_api::{Answer, Rule, Script, Step};
+use claudine_tests::wait::wait_at_most;
+use claudine_tests::{process, wait_for};
 
+use crate::stops::AT_MOST;
 use crate::world::{World, attempt, ended, succeeded};
 
 /// The command that the agent runs first.
@@ -10,18 +12,6 @@ fn first_command() -> Rule {
     Rule::new(Answer::bash("echo ran >> runs"))
         .at_turn(0)
         .times(1)
-}
-
-/// A task whose agent has run its first command, and waits for the answer to its second request.
-#[track_caller]
-fn begun() -> (World, String) {
-    let script = Script::default()
-        .then(first_command())
-        .then(Rule::new(Answer::silent("for ever")));
-    let world = World::new(script);
-    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
-    world.reach("for ever");
-    (world, id)
 }
 
 #[test]
@@ -69,26 +59,34 @@ fn retry_after_a_failure_of_the_service_continues_the_session() {
     assert!((cost(1) - 0.0008).abs() < 1e-9, "{task:#}");
 }
 
+/// The second attempt starts two processes of the agent: the first ends because it finds no
+/// session, and the host is killed while the second runs. The executor's next instance gets both
+/// processes.
 #[test]
-fn retry_starts_a_new_session_if_the_last_session_is_gone() {
+fn retry_starts_a_new_session_if_the_last_session_is_gone_even_if_the_host_is_killed_meanwhile() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
-        .then(Rule::new(Answer::text("finished")));
+        .then(Rule::new(Answer::steps([
+            Step::Text("the ".to_owned()),
+            Step::Pause("half".to_owned()),
+            Step::Text("answer".to_owned()),
+        ])));
     let world = World::new(script);
     let id = world.delegate(&["the original prompt"]);
     world.reach("for ever");
     process::kill_9(world.host.live(&id));
-    ended(&world.host.finished(&id), "failed", "signal");
-    // Whether the agent has written its session by now depends on timing.
-    let sessions = world.host.home().join(".claude/projects");
-    if sessions.exists() {
-        std::fs::remove_dir_all(sessions).expect("the sessions can be removed");
-    }
+    let task = world.host.finished(&id);
+    ended(&task, "failed", "signal");
+    assert_eq!(task["signal"], 9);
 
     world.forget_sessions();
     world.host.run(["retry", &id]).check();
+    world.reach("half");
+    world.host.kill_host();
+    world.host.up();
+    world.api.release("half");
     let task = world.host.finished(&id);
-    succeeded(&task, "finished");
+    succeeded(&task, "the answer");
     assert_eq!(
         task["attempts"].as_array().map(Vec::len),
         Some(2),
@@ -106,49 +104,65 @@ fn retry_starts_a_new_session_if_the_last_session_is_gone() {
     assert!(last.contains("the original prompt"), "{last}");
 }
 
+/// The agent of the first attempt is killed, the second attempt is lost with its supervisor, and
+/// the third is cancelled. Each waits for an answer of the service.
 #[test]
-fn retry_after_the_agent_was_killed_continues_the_session() {
-    let (world, id) = begun();
+fn retry_continues_the_session_of_a_killed_or_lost_attempt_but_not_of_a_cancelled_attempt() {
+    let script = Script::default()
+        .then(first_command())
+        .then(Rule::new(Answer::silent("first")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
+    world.reach("first");
     world.in_session("tool_result");
     process::kill_9(world.host.live(&id));
-    ended(&world.host.finished(&id), "failed", "signal");
+    let task = world.host.finished(&id);
+    ended(&task, "failed", "signal");
+    let session = attempt(&task, 0, "session_id").clone();
 
-    retried_in_its_session(&world, &id);
-}
+    // Retries the task, and checks that the agent sees the first attempt's prompt and actions;
+    // returns the agent's pid.
+    let continues = |index: usize, point: &str| {
+        world.api.set_script(Script::always(Answer::silent(point)));
+        world.host.run(["retry", &id]).check();
+        world.reach(point);
+        wait_for("the session to be continued", || {
+            let task = world.host.status(&id);
+            (*attempt(&task, index, "session_id") == session).then_some(())
+        });
+        let last = world.api.message_requests().pop().unwrap().messages();
+        assert!(
+            last.contains("the original prompt") && last.contains("echo ran"),
+            "{last}"
+        );
+        world.host.live(&id)
+    };
+    let agent = continues(1, "second");
+    world.host.kill_host();
+    world.host.kill_supervisors();
+    world.host.up();
+    let task = world.host.finished(&id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    assert!(
+        !process::alive(agent),
+        "the agent of a lost attempt is alive"
+    );
 
-/// Retries the task, and checks that the second attempt continues the session of the first, so that
-/// the agent sees the first attempt's prompt and actions.
-#[track_caller]
-fn retried_in_its_session(world: &World, id: &str) {
+    let agent = continues(2, "third");
+    world.host.run(["cancel", &id]).check();
+    assert!(wait_at_most(AT_MOST, || (!process::alive(agent)).then_some(())).is_some());
+    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
+
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
-    world.host.run(["retry", id]).check();
-    let task = world.host.finished(id);
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
     succeeded(&task, "finished");
-    assert_eq!(
-        attempt(&task, 0, "session_id"),
-        attempt(&task, 1, "session_id")
-    );
+    assert_ne!(*attempt(&task, 3, "session_id"), session);
     let last = world.api.message_requests().pop().unwrap().messages();
     assert!(
-        last.contains("the original prompt") && last.contains("echo ran"),
-        "{last}"
-    );
-}
-
-#[test]
-fn session_can_be_continued_by_another_task() {
-    let world = World::new(Script::always(Answer::text("noted")));
-    let first = world.done(&["remember the number 7341"]);
-    let session = attempt(&first, 0, "session_id").as_str().unwrap();
-    let second = world.done(&["which number?", "--resume-session", session]);
-    succeeded(&second, "noted");
-    assert_eq!(*attempt(&second, 0, "session_id"), session);
-    assert_eq!(second["cost_usd"], 0.0008);
-    let last = world.api.message_requests().pop().unwrap().messages();
-    assert!(
-        last.contains("7341") && last.contains("which number?"),
+        last.contains("the original prompt") && !last.contains("echo ran"),
         "{last}"
     );
 }
@@ -170,48 +184,7 @@ fn task_that_resumes_an_unknown_session_fails_with_class_invalid() {
 }
 
 #[test]
-fn retry_continues_the_session_of_a_lost_attempt() {
-    let (world, id) = begun();
-    world.in_session("tool_result");
-    let agent = world.host.live(&id);
-    world.host.kill_host();
-    world.host.kill_supervisors();
-    world.host.up();
-    let task = world.host.finished(&id);
-    assert_eq!(task["outcome"], "lost", "{task:#}");
-    assert!(
-        !process::alive(agent),
-        "the agent of a lost attempt is alive"
-    );
-
-    retried_in_its_session(&world, &id);
-}
-
-#[test]
-fn retry_of_a_cancelled_task_starts_a_new_session() {
-    let (world, id) = begun();
-    world.host.run(["cancel", &id]).check();
-    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
-
-    world
-        .api
-        .set_script(Script::always(Answer::text("finished")));
-    world.host.run(["retry", &id]).check();
-    let task = world.host.finished(&id);
-    succeeded(&task, "finished");
-    assert_ne!(
-        attempt(&task, 0, "session_id"),
-        attempt(&task, 1, "session_id")
-    );
-    let last = world.api.message_requests().pop().unwrap().messages();
-    assert!(
-        last.contains("the original prompt") && !last.contains("echo ran"),
-        "{last}"
-    );
-}
-
-#[test]
-fn resume_continues_the_session_of_the_last_attempt_with_the_given_context() {
+fn session_is_continued_by_resume_with_the_given_context_and_by_another_task() {
     let world = World::new(Script::always(Answer::text("finished")));
     let first = world.done(&["the original prompt"]);
     let id = first["id"].as_str().unwrap();
@@ -233,31 +206,14 @@ fn resume_continues_the_session_of_the_last_attempt_with_the_given_context() {
     assert!(!last.contains("An earlier attempt"), "{last}");
     let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
     assert!((cost(1) - 0.0008).abs() < 1e-9, "{task:#}");
-}
 
-#[test]
-fn resume_without_a_session_puts_the_last_attempts_results_into_the_prompt() {
-    let world = World::new(Script::always(Answer::text("finished so far")));
-    let first = world.done(&["the original prompt"]);
-    let id = first["id"].as_str().unwrap();
-    world.forget_sessions();
-    world
-        .host
-        .run(["resume", id, "--context", "and the documentation"])
-        .check();
-    let task = world.host.finished(id);
-    assert_ne!(
-        attempt(&task, 0, "session_id"),
-        attempt(&task, 1, "session_id")
-    );
+    let session = attempt(&task, 0, "session_id").as_str().unwrap();
+    let other = world.done(&["what was it?", "--resume-session", session]);
+    succeeded(&other, "finished");
+    assert_eq!(*attempt(&other, 0, "session_id"), session);
+    assert_eq!(other["cost_usd"], 0.0008);
     let last = world.api.message_requests().pop().unwrap().messages();
-    for piece in [
-        "An earlier attempt",
-        "finished so far",
-        "and the documentation",
-        "The task:",
-        "the original prompt",
-    ] {
+    for piece in ["the original prompt", "what was it?"] {
         assert!(last.contains(piece), "{piece:?} is not in {last}");
     }
 }

@@ -10,13 +10,18 @@ use claudine_tests::wait::wait_at_most;
 use crate::world::World;
 
 /// Longest time from the request to the end of the last process.
-const AT_MOST: Duration = Duration::from_secs(10);
+pub(crate) const AT_MOST: Duration = Duration::from_secs(10);
 
-/// Runs a command in the agent's Bash tool that leaves a process running and writes its pid into
-/// the file `pid`. Then cancels the task, and checks that this process and the agent end.
-#[track_caller]
-fn check(command: &str) {
-    let script = Script::command_then(command, "done");
+/// A command for the agent's Bash tool that leaves three processes, each of which writes its pid
+/// into a file: an ordinary one, a daemon, and one that ignores signals.
+const LEAVES: &str = "\
+    sh -c 'echo $$ > plain; exec tail -f /dev/null' & \
+    (setsid sh -c 'echo $$ > daemon; exec tail -f /dev/null' >/dev/null 2>&1 &); \
+    trap '' INT TERM HUP; echo $$ > stubborn; exec tail -f /dev/null";
+
+#[test]
+fn cancel_ends_all_commands_of_the_agent_and_the_daemons_that_they_have_started() {
+    let script = Script::command_then(LEAVES, "done");
     let world = World::new(script);
     let id = world.delegate(&[
         "run it",
@@ -25,14 +30,16 @@ fn check(command: &str) {
         "--env",
         "IS_SANDBOX=1",
     ]);
-    let left: u32 = world.line_of("pid").parse().expect("a pid");
-    let agent = world.host.live(&id);
+    let files = ["plain", "daemon", "stubborn"];
+    let pids = files.map(|file| world.line_of(file).parse::<u32>().expect("a pid"));
+    let mut pids = pids.to_vec();
+    pids.push(world.host.live(&id));
     world
         .host
         .run(["cancel", &id, "-m", "changed my mind"])
         .check();
     let gone = wait_at_most(AT_MOST, || {
-        (!process::alive(left) && !process::alive(agent)).then_some(())
+        (!pids.iter().any(|pid| process::alive(*pid))).then_some(())
     });
     assert!(
         gone.is_some(),
@@ -41,34 +48,6 @@ fn check(command: &str) {
     );
     let task = world.host.finished(&id);
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
-}
-
-#[test]
-fn cancel_ends_a_command_of_the_agent() {
-    check("echo $$ > pid; exec tail -f /dev/null");
-}
-
-#[test]
-fn cancel_ends_a_command_that_ignores_signals() {
-    check("trap '' INT TERM HUP; echo $$ > pid; exec tail -f /dev/null");
-}
-
-#[test]
-fn cancel_ends_a_daemon_that_the_agent_has_started() {
-    check(
-        "(setsid sh -c 'echo $$ > pid; exec tail -f /dev/null' >/dev/null 2>&1 &); tail -f /dev/null",
-    );
-}
-
-#[test]
-fn cancel_ends_an_agent_that_waits_for_the_service() {
-    let world = World::new(Script::always(Answer::silent("for ever")));
-    let id = world.delegate(&["hi"]);
-    world.reach("for ever");
-    let agent = world.host.live(&id);
-    world.host.run(["cancel", &id]).check();
-    assert!(wait_at_most(AT_MOST, || (!process::alive(agent)).then_some(())).is_some());
-    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::{
 
 use claudine_tests::{
     command,
-    mcp::PythonClient,
+    mcp::Client,
     messages_api::{Answer, Rule, Script},
     wait::PATIENCE,
+    wait_for,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, succeeded};
 
 /// An agent that may create directories, but not run git.
 fn tries() -> Script {
@@ -90,7 +91,7 @@ impl Terminal {
 }
 
 #[test]
-fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
+fn logs_are_a_transcript_on_a_terminal_and_over_mcp_and_raw_bytes_in_a_pipe() {
     let world = World::new(tries());
     let task = world.done(&["try"]);
     let id = task["id"].as_str().unwrap();
@@ -126,16 +127,36 @@ fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
     assert_eq!(result, "as far as I could");
     assert!(transcript.contains("● Bash  git init denied\n"), "{status}");
     assert!(!transcript.contains("as far"), "{status}");
+
+    let mut client = Client::connect(&world.host);
+    let logs = client.call("TaskLogs", json!({ "taskId": id }));
+    let output = logs["output"].as_str().unwrap();
+    assert!(output.starts_with("● Bash  mkdir made\n"), "{output}");
+    assert!(
+        output.ends_with("as far as I could\ncost $0.0024\n"),
+        "{output}"
+    );
+    assert_eq!(logs["errors"], "");
+    let last = client.call("TaskLogs", json!({ "taskId": id, "tail": 2 }));
+    assert_eq!(last["output"], "as far as I could\ncost $0.0024\n");
+    assert_eq!(last["lineCount"]["output"], 2);
 }
 
 #[test]
-fn transcript_is_followed_across_a_restart_of_the_host() {
+fn transcript_and_activity_are_shown_across_a_restart_of_the_host() {
     let script = Script::command_then("until test -e go; do sleep 0.1; done", "all is well");
     let world = World::new(script);
     let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
     let mut terminal = Terminal::new(&world, &["logs", "-f", &id]);
     terminal.shows("until test -e go");
+    let doing = wait_for("the tool to be reported", || {
+        let task = world.host.status(&id);
+        Some(task["doing"].as_str()?.to_owned())
+    });
+    assert!(doing.starts_with("Bash: until test -e go"), "{doing}");
     world.host.kill_host();
+    // The next host shows the same activity.
+    assert_eq!(world.host.status(&id)["doing"], doing);
     fs::write(world.host.work().join("go"), "").unwrap();
     let shown = terminal.end();
     assert_eq!(shown.matches("until test").count(), 1, "{shown}");
@@ -145,6 +166,9 @@ fn transcript_is_followed_across_a_restart_of_the_host() {
         last.is_some_and(|last| last.starts_with("cost ")),
         "{shown}"
     );
+    let task = world.host.finished(&id);
+    succeeded(&task, "all is well");
+    assert_eq!(task["doing"], Value::Null);
 }
 
 #[test]
@@ -180,23 +204,4 @@ fn output_of_another_agent_is_passed_on_as_a_transcript() {
     reading.arg(r#"cat "$CLAUDINE_INPUT_TRIED/output""#);
     let read = command::run(reading, b"", PATIENCE).ok().text();
     assert!(read.starts_with("● Bash  git init denied\n"), "{read}");
-}
-
-#[test]
-fn logs_of_an_agent_over_mcp_are_its_transcript() {
-    let world = World::new(tries());
-    let task = world.done(&["try"]);
-    let id = task["id"].as_str().unwrap();
-    let mut client = PythonClient::connect(&world.host);
-    let logs = client.call("TaskLogs", json!({ "taskId": id }));
-    let output = logs["output"].as_str().unwrap();
-    assert!(output.starts_with("● Bash  mkdir made\n"), "{output}");
-    assert!(
-        output.ends_with("as far as I could\ncost $0.0024\n"),
-        "{output}"
-    );
-    assert_eq!(logs["errors"], "");
-    let last = client.call("TaskLogs", json!({ "taskId": id, "tail": 2 }));
-    assert_eq!(last["output"], "as far as I could\ncost $0.0024\n");
-    assert_eq!(last["lineCount"]["output"], 2);
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::PythonClient, short_id, wait_for};
+use claudine_tests::{TestHost, harness::binary, mcp::Client, short_id, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ fn smallest() -> (TestHost, TempDir) {
 }
 
 #[track_caller]
-fn refused(client: &mut PythonClient, tool: &str, arguments: Value, says: &[&str]) {
+fn refused(client: &mut Client, tool: &str, arguments: Value, says: &[&str]) {
     let complaint = client.fail(tool, arguments);
     for piece in says {
         assert!(complaint.contains(piece), "{complaint:?} lacks {piece:?}");
@@ -47,7 +47,7 @@ fn claudine() -> String {
 #[test]
 fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut check = |task: Value, says: &[&str]| {
         refused(&mut client, "SubmitGraph", json!({ "tasks": [task] }), says);
     };
@@ -127,7 +127,7 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
 #[test]
 fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
     let (host, _agent) = with_agent("[mcp]\nexecutors = [\"claude\", \"shell\"]\n", "exit 3");
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let id = host.script("test -e good");
     host.finished(&id);
     let says = "only as it is, without instructions or changes";
@@ -169,7 +169,7 @@ fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
 #[test]
 fn client_cannot_take_the_name_of_a_persons_task() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let plan = |name: &str| json!({"prompt": "p", "permissionMode": "plan", "name": name});
     host.finished(&host.text(["run", "--name", "tests", "--", "false"]));
     let graph = "- {name: check, script: \"false\"}\n";
@@ -202,7 +202,7 @@ fn client_cannot_take_the_name_of_a_persons_task() {
 #[test]
 fn last_and_running_skip_tasks_of_clients_for_a_person() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
     let theirs = client.call("DelegateTask", asked.clone())["taskId"].clone();
     // There are only tasks of clients so far.
@@ -235,7 +235,7 @@ fn last_and_running_skip_tasks_of_clients_for_a_person() {
 #[test]
 fn client_cannot_start_a_persons_task_before_its_time() {
     let (host, _agent) = smallest();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let words = ["delegate", "--permission-mode", "plan", "--at", "+2h", "p"];
     let later = host.text(words);
     let now = json!({"taskId": later, "now": true});
@@ -252,7 +252,7 @@ fn client_cannot_start_a_persons_task_before_its_time() {
 fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
     let (host, _agent) = with_agent(config, "exit 3");
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let says = [
         "do whatever the user can",
         "may at most change files (`acceptEdits`)",
@@ -270,7 +270,7 @@ fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons(
 fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n";
     let (host, _agent) = with_agent(config, "exit 3");
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let task = json!({"prompt": "p", "name": "later", "hold": true});
     client.call("SubmitGraph", json!({ "tasks": [task] }));
     host.run(["down"]).check();
@@ -287,7 +287,7 @@ fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
 fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
     let (host, _agent) = with_agent(SMALLEST, script);
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut check = |id: &str, says: &[&str]| {
         host.finished(id);
         let attempts = host.status(id)["attempts"].clone();
@@ -355,7 +355,7 @@ fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
     };
     git(&["init", "-q", "-b", "main"]);
     git(&["commit", "-q", "--allow-empty", "-m", "first"]);
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let merging = ["--worktree", "--merge", "auto", "--permission-mode", "plan"];
     let arguments = ["delegate"].iter().chain(&merging).chain(&["p"]);
     let id = host.text(arguments);

@@ -17,7 +17,7 @@ use claudine_tests::{
     wait::{Random, any_moment_within},
     wait_for,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TASKS: usize = 20;
 const KILLS: usize = 30;
@@ -26,7 +26,7 @@ const KILLS: usize = 30;
 fn chatty(n: usize) -> String {
     format!(
         "echo begun >> runs.{n}; i=0; \
-         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.1; done; \
+         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.3; done; \
          echo ended >> runs.{n}"
     )
 }
@@ -217,16 +217,18 @@ fn task_starts_again_if_no_supervisor_could_be_started_for_it() {
 fn each_of_many_short_tasks_runs_once_although_hosts_are_killed() {
     let host = TestHost::new();
     let mut random = Random::seeded();
-    let ids: Vec<String> = (0..120)
-        .map(|n| host.script(&format!("echo {n} >> done.{n}")))
-        .collect();
+    let task = |n: usize| json!({"executor": "shell", "script": format!("echo {n} >> done.{n}")});
+    let tasks: String = (0..120).map(|n| task(n).to_string() + "\n").collect();
+    let ids = host.run_with(["submit", "-"], tasks.as_bytes()).ok().text();
     for _ in 0..5 {
         any_moment_within(Duration::from_millis(60), &mut random);
         kill_hosts(&host);
         host.up();
     }
-    for (n, id) in ids.iter().enumerate() {
-        let task = host.finished(id);
+    let ended = host.json(["wait"].into_iter().chain(ids.lines()));
+    let ended = ended.as_array().unwrap();
+    assert_eq!(ended.len(), 120);
+    for (n, task) in ended.iter().enumerate() {
         assert_eq!(task["outcome"], "succeeded", "{task:#}");
         assert_eq!(
             read(&host, &format!("done.{n}")),

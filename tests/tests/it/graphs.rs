@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
-use claudine_tests::{TestHost, mcp::PythonClient, process::kill_9, wait_for};
+use claudine_tests::{TestHost, mcp::Client, process::kill_9, wait_for};
 use serde_json::{Value, json};
 
 const PIPELINE: &str = r"
@@ -308,7 +308,7 @@ fn graph_can_be_submitted_over_mcp() {
     let host = TestHost::builder()
         .config("[mcp]\nexecutors = [\"shell\"]\n")
         .build();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let tasks = json!([
         {"name": "one", "script": "echo 1 >> order"},
         {"name": "two", "argv": ["sh", "-c", "echo 2 >> order"], "dependsOn": ["one"]},

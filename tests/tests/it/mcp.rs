@@ -1,10 +1,11 @@
-//! MCP as official clients see it: the Python client and the Inspector's command line.
+//! MCP as official clients see it (the Python client and the Inspector's command line), and answers
+//! of the tools that do not depend on the client.
 
 use std::fs;
 
 use claudine_tests::{
     TestHost,
-    mcp::{PythonClient, inspector},
+    mcp::{Client, inspector},
     process::alive,
     wait_for,
 };
@@ -31,7 +32,7 @@ fn host() -> TestHost {
         .build()
 }
 
-fn delegate(client: &mut PythonClient, script: &str) -> String {
+fn delegate(client: &mut Client, script: &str) -> String {
     let answer = client.call(
         "DelegateTask",
         json!({ "prompt": script, "executor": "shell" }),
@@ -39,17 +40,18 @@ fn delegate(client: &mut PythonClient, script: &str) -> String {
     answer["taskId"].as_str().unwrap().to_owned()
 }
 
-fn wait(client: &mut PythonClient, id: &str) -> Value {
+fn wait(client: &mut Client, id: &str) -> Value {
     wait_for("the task's end", || {
         let task = client.call("WaitTask", json!({ "taskId": id }));
         (task["status"] != "queued" && task["status"] != "running").then_some(task)
     })
 }
 
+/// The official client checks each answer against the tool's schema.
 #[test]
-fn client_gets_the_list_of_tools_and_instructions() {
+fn official_client_lists_the_tools_and_delegates_reads_and_retries_a_task() {
     let host = host();
-    let client = PythonClient::connect(&host);
+    let mut client = Client::official(&host);
     let mut names: Vec<&str> = client.hello["tools"]
         .as_array()
         .unwrap()
@@ -60,18 +62,12 @@ fn client_gets_the_list_of_tools_and_instructions() {
     names.sort_unstable();
     expected.sort_unstable();
     assert_eq!(names, expected);
-    assert!(
-        client.hello["instructions"]
-            .as_str()
-            .unwrap()
-            .contains("DelegateTask")
-    );
-}
+    let instructions = client.hello["instructions"].as_str().unwrap();
+    assert!(instructions.contains("DelegateTask"), "{instructions}");
+    let complaint = client.fail("TaskStatus", json!({ "taskId": "nobody" }));
+    let says = "no task matches `nobody`";
+    assert!(complaint.contains(says), "{complaint}");
 
-#[test]
-fn task_can_be_delegated_read_retried_and_listed_over_mcp() {
-    let host = host();
-    let mut client = PythonClient::connect(&host);
     let id = delegate(
         &mut client,
         "echo one; echo two >&2; echo three; test -e ready",
@@ -120,7 +116,7 @@ fn task_can_be_delegated_read_retried_and_listed_over_mcp() {
 #[test]
 fn running_task_can_be_cancelled_over_mcp() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let id = delegate(&mut client, "exec sleep 600");
     let pid = host.live(&id);
     client.call(
@@ -134,7 +130,7 @@ fn running_task_can_be_cancelled_over_mcp() {
 #[test]
 fn several_tasks_can_be_waited_for_together() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut waits = |file: &str| {
         let script = format!("until test -e {file}; do sleep 0.1; done; echo {file}");
         delegate(&mut client, &script)
@@ -191,7 +187,7 @@ fn several_tasks_can_be_waited_for_together() {
 #[test]
 fn idempotency_key_of_a_client_does_not_stop_a_persons_command() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let asked = |script: &str| json!({ "prompt": script, "executor": "shell", "idempotencyKey": "nightly" });
     let first = client.call("DelegateTask", asked("true"))["taskId"].clone();
     let of_person = ["run", "--idempotency-key", "nightly", "--", "true"];
@@ -207,7 +203,7 @@ fn idempotency_key_of_a_client_does_not_stop_a_persons_command() {
 #[test]
 fn number_of_tasks_in_a_graph_over_mcp_is_bounded() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     for count in [0, 1_001] {
         let tasks = vec![json!({ "script": "true" }); count];
         let complaint = client.fail("SubmitGraph", json!({ "tasks": tasks }));
@@ -220,7 +216,7 @@ fn number_of_tasks_in_a_graph_over_mcp_is_bounded() {
 #[test]
 fn status_and_wait_over_mcp_report_why_a_task_waits_or_has_failed() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let gate = delegate(&mut client, "until test -e go; do sleep 0.1; done; exit 3");
     let answer = client.call(
         "DelegateTask",
@@ -246,7 +242,7 @@ fn status_and_wait_over_mcp_report_why_a_task_waits_or_has_failed() {
 #[test]
 fn refusals_are_returned_as_tool_results() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let mut check = |tool: &str, arguments: Value, says: &str| {
         let complaint = client.fail(tool, arguments);
         assert!(
@@ -282,7 +278,7 @@ fn executor_that_the_settings_do_not_allow_is_refused_over_mcp() {
     let host = TestHost::builder()
         .config("[mcp]\nexecutors = [\"claude\"]\n")
         .build();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let complaint = client.fail(
         "DelegateTask",
         json!({ "prompt": "true", "executor": "shell" }),
@@ -293,7 +289,7 @@ fn executor_that_the_settings_do_not_allow_is_refused_over_mcp() {
 #[test]
 fn long_prompt_arrives_complete() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     // One mebibyte, and then a command that only a complete prompt runs.
     let id = delegate(
         &mut client,
@@ -306,7 +302,7 @@ fn long_prompt_arrives_complete() {
 #[test]
 fn client_gets_answers_across_restarts_of_the_host() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let id = delegate(&mut client, "until test -e go; do sleep 0.1; done");
     host.live(&id);
     for _ in 0..3 {
@@ -332,7 +328,7 @@ fn client_gets_answers_across_restarts_of_the_host() {
 #[test]
 fn several_clients_and_calls_share_one_host() {
     let host = host();
-    let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
+    let mut clients = [Client::connect(&host), Client::official(&host)];
     let id = delegate(&mut clients[0], "until test -e go; do sleep 0.1; done");
     // While one call waits, other calls on the same connection are answered. The wait ends at its
     // time limit.

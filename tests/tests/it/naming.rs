@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use claudine_tests::{TestHost, command::whole_id, mcp::PythonClient, short_id};
+use claudine_tests::{TestHost, command::whole_id, mcp::Client, short_id};
 use serde_json::{Value, json};
 
 /// The last characters of an id.
@@ -124,7 +124,7 @@ fn client_cannot_name_a_task_or_a_graph_like_any_part_of_an_id() {
     let host = TestHost::new();
     let id = host.text(["run", "--hold", "--", "true"]);
     let digits = &id["task_".len()..];
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let ends = (3..=digits.len()).map(|length| end(digits, length).to_owned());
     let beginnings = (4..digits.len()).map(|length| digits[..length].to_owned());
     let with_prefix = (6..=id.len()).map(|length| id[..length].to_owned());

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, mcp::PythonClient, process::kill_9, wait_for};
+use claudine_tests::{TestHost, mcp::Client, process::kill_9, wait_for};
 use serde_json::{Value, json};
 
 /// Number of input directories that attempts have left behind.
@@ -196,7 +196,7 @@ fn only_a_task_that_has_run_can_be_resumed() {
 #[test]
 fn task_can_be_resumed_and_its_output_used_over_mcp() {
     let host = TestHost::new();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let script = r#"cat "$CLAUDINE_CONTEXT" 2> /dev/null || exit 1"#;
     let task = client.call(
         "DelegateTask",

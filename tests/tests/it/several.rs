@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, process::Stdio};
 
-use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal, wait_for};
+use claudine_tests::{TestHost, mcp::Client, terminal::Terminal, wait_for};
 use serde_json::json;
 
 const USUAL: (u16, u16) = (80, 24);
@@ -409,7 +409,7 @@ fn list_accepts_the_shown_states_as_filters() {
     refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
     // `ListTasks` over MCP accepts the same words. If it refuses another word, its message lists
     // the accepted words.
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let refused = client.fail("ListTasks", json!({"state": "nope"}));
     assert!(
         refused.contains("stopping") && refused.contains("held"),
@@ -425,7 +425,7 @@ fn list_accepts_the_shown_states_as_filters() {
 #[test]
 fn graph_can_be_named_listed_and_cancelled_over_mcp() {
     let (host, _) = busy();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let task = |name: &str| json!({"name": name, "script": "true"});
     let graph = json!({"name": "plan", "tasks": [task("a"), task("b")]});
     client.call("SubmitGraph", graph);

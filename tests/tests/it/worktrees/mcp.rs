@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, mcp::PythonClient};
+use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
 use super::{Repository, conflicting, git_in, merged};
@@ -12,7 +12,7 @@ fn worktree_can_be_requested_over_mcp() {
     let allowed = "[mcp]\nexecutors = [\"shell\"]\nmerge_strategies = [\"auto\"]\n";
     let builder = TestHost::builder().config(allowed);
     let repository = Repository::with(builder);
-    let mut client = PythonClient::connect(&repository.host);
+    let mut client = Client::connect(&repository.host);
     let answer = client.call(
         "DelegateTask",
         json!({
@@ -36,7 +36,7 @@ fn worktree_can_be_requested_over_mcp() {
 fn agent_merges_only_if_the_settings_allow_it() {
     let repository =
         Repository::with(TestHost::builder().config("[mcp]\nexecutors = [\"shell\"]\n"));
-    let mut client = PythonClient::connect(&repository.host);
+    let mut client = Client::connect(&repository.host);
     let mut refused = |tool: &str, arguments: Value| {
         let complaint = client.fail(tool, arguments);
         assert!(
@@ -72,7 +72,7 @@ fn agent_merges_only_if_the_settings_allow_it() {
 #[test]
 fn agent_sees_the_changes_of_a_task() {
     let repository = Repository::new();
-    let mut client = PythonClient::connect(&repository.host);
+    let mut client = Client::connect(&repository.host);
     let script = "echo two > file; for n in $(seq 9000); do echo line $n; done > long";
     let task = repository.done(&["--name", "fix"], script);
     let id = task["id"].as_str().unwrap();
@@ -112,7 +112,7 @@ fn agent_merges_resolved_work() {
     let allowed = "[mcp]\nmerge_strategies = [\"auto\"]\n";
     let repository = Repository::with(TestHost::builder().config(allowed));
     let host = &repository.host;
-    let mut client = PythonClient::connect(host);
+    let mut client = Client::connect(host);
     let task = conflicting(&repository);
     let id = task["id"].as_str().unwrap();
     let complaint = client.fail("MergeTask", json!({ "taskId": id }));
@@ -142,7 +142,7 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
     let check = |config: &str, strategy: &str, setting: &str| {
         let config = format!("[mcp]\n{config}\n");
         let repository = Repository::with(TestHost::builder().config(&config));
-        let mut client = PythonClient::connect(&repository.host);
+        let mut client = Client::connect(&repository.host);
         let task = repository.done(&["--branch", "fix"], "echo two > file");
         let asked = json!({ "taskId": task["id"], "mergeStrategy": strategy });
         let complaint = client.fail("MergeTask", asked);
@@ -172,7 +172,7 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
 fn refusals_over_mcp_name_arguments_and_tools() {
     let repository = Repository::new();
     let host = &repository.host;
-    let mut client = PythonClient::connect(host);
+    let mut client = Client::connect(host);
     let task = repository.done(&["--branch", "fix"], "echo two > file");
     let held = host.text(["run", "--hold", "--", "true"]);
     let mut check = |tool: &str, asked: Value, says: &str| {

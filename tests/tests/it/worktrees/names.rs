@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::mcp::PythonClient;
+use claudine_tests::mcp::Client;
 use serde_json::json;
 
 use super::{COMMIT, Repository, USAGE, git_in, merged};
@@ -45,7 +45,7 @@ fn branch_with_a_name_that_git_takes_for_something_else_is_refused() {
     repository.git(&["push", "-q", "origin", "main"]);
     repository.git(&["tag", "v1"]);
     let hash = repository.git(&["rev-parse", "main"]);
-    let mut client = PythonClient::connect(host);
+    let mut client = Client::connect(host);
     for name in [
         "origin/main",
         "origin/later",
