@@ -1,0 +1,25 @@
+//! Requests to the socket of a host, for tests that ask for a state again and again.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+};
+
+use serde_json::Value;
+
+use crate::wait::PATIENCE;
+
+/// Asks the host at this socket for a document.
+pub(crate) fn get(socket: &Path, path: &str) -> io::Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: claudine\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(serde_json::from_str(body)?),
+        _ => Err(io::Error::other(answer)),
+    }
+}
