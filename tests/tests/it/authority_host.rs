@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use claudine_tests::{TestHost, mcp::PythonClient};
+use claudine_tests::{TestHost, mcp::Client};
 use serde_json::json;
 
 fn host() -> TestHost {
@@ -13,7 +13,7 @@ fn host() -> TestHost {
 #[test]
 fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let ended = host.script("echo one");
     host.finished(&ended);
     let queued = host.text(["run", "--at", "+2h", "--", "true"]);
@@ -85,7 +85,7 @@ fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
 #[test]
 fn wait_over_mcp_says_what_to_do_if_a_person_ends_the_host_meanwhile() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let queued = host.text(["run", "--at", "+2h", "--", "true"]);
     let waiting = thread::spawn(move || client.fail("WaitTask", json!({ "taskId": queued })));
     host.run(["down"]).check();
@@ -99,7 +99,7 @@ fn wait_over_mcp_says_what_to_do_if_a_person_ends_the_host_meanwhile() {
 #[test]
 fn wait_over_mcp_starts_a_host_after_a_crash() {
     let host = host();
-    let mut client = PythonClient::connect(&host);
+    let mut client = Client::connect(&host);
     let queued = host.text(["run", "--at", "+2h", "--", "true"]);
     host.kill_host();
     let waited = client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));

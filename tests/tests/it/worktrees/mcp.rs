@@ -217,7 +217,7 @@ fn client_cannot_name_a_branch_like_something_that_a_person_uses() {
     let repository = Repository::new();
     repository.git(&["update-ref", "refs/remotes/origin/feature", "HEAD"]);
     repository.git(&["config", "branch.release.remote", "origin"]);
-    let mut client = PythonClient::connect(&repository.host);
+    let mut client = Client::connect(&repository.host);
     for (name, why) in [
         ("feature", "the branch of a remote"),
         ("sub", "a path in the base"),
