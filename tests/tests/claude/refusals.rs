@@ -37,9 +37,9 @@ fn invalid_options_are_refused() {
     let world = world();
     for (option, value, says) in [
         ("--permission-mode", "yolo", &["yolo", "acceptEdits"][..]),
-        ("--max-turns", "0", &["1"]),
-        ("--max-budget-usd", "0", &["greater than 0"]),
-        ("--resume-session", "yesterday", &["UUID"]),
+        ("--max-turns", "0", &["1"][..]),
+        ("--max-budget-usd", "0", &["greater than 0"][..]),
+        ("--resume-session", "yesterday", &["UUID"][..]),
     ] {
         check(&world, &["hi", option, value], b"", says);
     }

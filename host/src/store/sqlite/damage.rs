@@ -29,13 +29,13 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-/// A closed database with some hundred tasks in it.
+/// A closed database with two hundred tasks in it.
 fn stored(directory: &Path) -> PathBuf {
     let path = directory.join("claudine.db");
     let store = SqliteStore::open(&path).unwrap();
     let epoch = store.lead().unwrap();
     store.commit(epoch, &batch()).unwrap();
-    let many = (100..600).map(|number| done(ready(number), Outcome::Succeeded).into());
+    let many = (100..300).map(|number| done(ready(number), Outcome::Succeeded).into());
     let many = Batch {
         number: 8,
         tasks: many.collect(),
@@ -161,12 +161,12 @@ fn a_database_without_its_tables_is_refused() {
     check(|path| sql(path, "DROP TABLE event"), "Corrupt");
 }
 
-/// Damages some rows and reads all. Each damaged row must be named, and no other row may be
-/// missing.
-fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
+/// Damages some rows in a copy of the database and reads all. Each damaged row must be named, and
+/// no other row may be missing.
+fn check_aside(stored: &Path, whole: &Read, spoil: &str, aside: &[&str], missing: [usize; 2]) {
     let directory = tempfile::tempdir().unwrap();
-    let path = stored(directory.path());
-    let whole = read_all(&path).unwrap();
+    let path = directory.path().join("claudine.db");
+    fs::copy(stored, &path).unwrap();
     sql(&path, spoil);
     let read = read_all(&path).unwrap();
     let named: Vec<&str> = read.aside.iter().map(|row| row.what).collect();
@@ -182,6 +182,12 @@ fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
 
 #[test]
 fn an_unreadable_row_is_set_aside_and_the_rest_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = stored(directory.path());
+    let whole = read_all(&path).unwrap();
+    let check_aside = |spoil: &str, aside: &[&str], missing: [usize; 2]| {
+        check_aside(&path, &whole, spoil, aside, missing);
+    };
     let one_of = |condition: &str| {
         format!("(SELECT id FROM task WHERE {condition} AND idempotency_key IS NULL LIMIT 1)")
     };
@@ -288,7 +294,7 @@ fn flipped_bytes_are_detected_or_change_no_status() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert!(found > 40 && read > 40, "found {found}, read {read}");
+    assert!(found > 30 && read > 30, "found {found}, read {read}");
 }
 
 #[test]
